@@ -1,0 +1,50 @@
+"""Every error the companion raises on purpose.
+
+CompanionError
+├── ConfigError          the configuration can not be used          (exit code 2)
+├── UsageError           what was asked for can not be answered     (exit code 2)
+├── UnavailableError     a server we need can not be reached        (exit code 1)
+└── InvalidInputError    something from the network is not what it should be
+    ├── InvalidEventError
+    ├── InvalidEnvelopeError
+    └── InvalidUriError
+"""
+
+
+class CompanionError(Exception):
+    """Base of all errors whose text is meant for a person; `exit_code` is what the CLI ends with."""
+
+    exit_code = 1
+
+
+class ConfigError(CompanionError):
+    exit_code = 2
+
+
+class UsageError(CompanionError):
+    exit_code = 2
+
+
+class UnavailableError(CompanionError):
+    pass
+
+
+class InvalidInputError(CompanionError):
+    """Hostile or broken input. `reason` is one of a few fixed words, fit for a metric's label."""
+
+    def __init__(self, reason: str, detail: str = "") -> None:
+        super().__init__(f"{reason}: {detail}" if detail else reason)
+        self.reason = reason
+        self.detail = detail
+
+
+class InvalidEventError(InvalidInputError):
+    pass
+
+
+class InvalidEnvelopeError(InvalidInputError):
+    pass
+
+
+class InvalidUriError(InvalidInputError):
+    pass

@@ -1,0 +1,71 @@
+"""Structured logging, and the rule that a flood of like problems makes one line."""
+
+import logging
+import sys
+import time
+from collections.abc import Callable
+from typing import Any, Literal
+
+import structlog
+
+Level = Literal["debug", "info", "warning", "error"]
+Logger = structlog.stdlib.BoundLogger
+
+
+def configure(log_format: Literal["console", "json"] = "console", level: Level = "info") -> None:
+    """Send every log line to stderr, as text for people or as JSON for machines."""
+    renderer: Any = structlog.processors.JSONRenderer()
+    if log_format == "console":
+        renderer = structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())
+    shared: list[Any] = [
+        structlog.stdlib.add_log_level,
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+        structlog.processors.format_exc_info,
+    ]
+    structlog.configure(
+        processors=[*shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
+        logger_factory=structlog.stdlib.LoggerFactory(),
+        wrapper_class=structlog.stdlib.BoundLogger,
+        cache_logger_on_first_use=False,
+    )
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(
+        structlog.stdlib.ProcessorFormatter(
+            foreign_pre_chain=shared,
+            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, renderer],
+        )
+    )
+    root = logging.getLogger()
+    root.handlers[:] = [handler]
+    root.setLevel(level.upper())
+
+
+def get(name: str) -> Logger:
+    logger: Logger = structlog.stdlib.get_logger(name)
+    return logger
+
+
+class Episodes:
+    """Logs the first of a run of like problems and stays silent about the rest of the run.
+
+    A run ends when its problem was not seen for `quiet_seconds`; the next occurrence starts a new one and says
+    how many the last one had. What is counted, is counted elsewhere, in a metric, each time.
+    """
+
+    def __init__(
+        self, logger: Logger, quiet_seconds: float = 60, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._logger = logger
+        self._quiet_seconds = quiet_seconds
+        self._clock = clock
+        self._runs: dict[str, tuple[float, int]] = {}
+
+    def warn(self, problem: str, **fields: object) -> None:
+        """Note one occurrence. `problem` names the run, and is one of a few fixed texts: never network input."""
+        now = self._clock()
+        seen_at, count = self._runs.get(problem, (0.0, 0))
+        if count and now - seen_at <= self._quiet_seconds:
+            self._runs[problem] = (now, count + 1)
+            return
+        self._runs[problem] = (now, 1)
+        self._logger.warning(problem, **fields, **({"previous_episode": count} if count else {}))
