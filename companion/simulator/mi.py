@@ -1,0 +1,305 @@
+"""The Management Interface's commands, answered as OpenSIPS 3.6 answers them (4.x: with its new names too)."""
+
+import json
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+from companion.simulator.node import Node
+from companion.simulator.sink import is_event_socket
+from companion.simulator.usrloc import DOMAIN, HASH_SIZE
+from companion.simulator.wire import dump_json
+
+EVENTS = (
+    *("E_CORE_SR_STATUS_CHANGED", "E_CORE_THRESHOLD", "E_CORE_SHM_THRESHOLD", "E_CORE_PKG_THRESHOLD"),
+    *("E_CORE_PROC_AUTO_SCALE", "E_CORE_TCP_DISCONNECT", "E_UL_LATENCY_UPDATE", "E_COMPANION_PUSH"),
+    *("E_UL_CONTACT_REFRESH", "E_UL_AOR_INSERT", "E_UL_AOR_DELETE", "E_UL_CONTACT_INSERT"),
+    *("E_UL_CONTACT_UPDATE", "E_UL_CONTACT_DELETE", "E_CORE_LOG"),
+)
+RAISED_EVENTS = tuple(name for name in EVENTS if name.startswith("E_UL_") or name == "E_CORE_TCP_DISCONNECT")
+PUSH_EVENTS = {"E_COMPANION_PUSH", "E_UL_CONTACT_REFRESH"}
+DEFAULT_EXPIRE = 3600
+
+
+class MiCall(NamedTuple):
+    """A call as it came, for tests to look at."""
+
+    method: str
+    params: dict[str, Any]
+
+
+class MiError(Exception):
+    """The `error` of a JSON-RPC reply."""
+
+    def __init__(self, code: int, message: str, data: str | None = None) -> None:
+        super().__init__(message)
+        self.reply: dict[str, Any] = {"code": code, "message": message}
+        if data:
+            self.reply["data"] = data
+
+
+def invalid_params(data: str = "Too few or too many parameters") -> MiError:
+    return MiError(-32602, "Invalid params", data)
+
+
+@dataclass
+class Subscription:
+    """Who wants an event: an event socket, or a route of the script. `expire` None = never."""
+
+    socket: str
+    expire: int | None = None
+    since: float = field(default_factory=time.time)
+
+    @property
+    def ttl(self) -> float:
+        return float("inf") if self.expire is None else self.expire - (time.time() - self.since)
+
+    def describe(self) -> dict[str, Any]:
+        if self.expire is None:
+            return {"socket": self.socket, "expire": "never"}
+        return {"socket": self.socket, "expire": self.expire, "ttl": int(self.ttl) if self.ttl > 0 else "expired"}
+
+
+class Subscriptions:
+    """Who is subscribed to which event."""
+
+    def __init__(self) -> None:
+        self._of: dict[str, dict[str, Subscription]] = {name: {} for name in EVENTS}
+
+    def add(self, event: str, socket: str, expire: int | None = None) -> None:
+        self._of[event][socket] = Subscription(socket, expire)
+
+    def clear(self) -> None:
+        for of in self._of.values():
+            of.clear()
+
+    def sockets(self, event: str) -> list[str]:
+        """Where to send an event to now; who expired is forgotten."""
+        of = self._of[event]
+        for socket in [socket for socket, subscription in of.items() if subscription.ttl <= 0]:
+            del of[socket]
+        return list(of)
+
+    def describe(self, event: str) -> dict[str, Any]:
+        subscribers = [subscription.describe() for subscription in self._of[event].values()]
+        if not subscribers:
+            return {}
+        return {"name": event, "id": EVENTS.index(event), "Subscribers": subscribers}
+
+
+class Command(NamedTuple):
+    """A handler and its recipes: the parameter lists it may be called with."""
+
+    handler: Callable[[Mapping[str, Any]], Any]
+    recipes: tuple[tuple[str, ...], ...] = ((),)
+
+
+class Mi:
+    """Answers JSON-RPC bodies about one node. `send_event` gets what raise_event raises."""
+
+    def __init__(self, node: Node, subscriptions: Subscriptions, send_event: Callable[[str, bytes], None]) -> None:
+        self.version = "3.6.8"
+        self.use_domain = False
+        self.calls: list[MiCall] = []
+        self.started_at = time.time()
+        self._node = node
+        self._subscriptions = subscriptions
+        self._send_event = send_event
+        self._commands = self._table()
+
+    def answer(self, body: bytes) -> bytes | None:
+        """The reply to one request; None for a notification (no id), which OpenSIPS never answers."""
+        try:
+            request = json.loads(body)
+        except ValueError:
+            return _reply(None, MiError(-32700, "Parse error"))
+        if not isinstance(request, dict) or not _is_request(request):
+            return _reply(request.get("id") if isinstance(request, dict) else None, MiError(-32600, "Invalid Request"))
+        outcome = self._run(request["method"], request.get("params", {}))
+        return _reply(request["id"], outcome) if "id" in request else None
+
+    def _run(self, method: str, params: dict[str, Any] | list[Any]) -> Any:
+        try:
+            command = self._find(method)
+            named = _named(command.recipes, params)
+            self.calls.append(MiCall(method, named))
+            return command.handler(named)
+        except MiError as error:
+            return error
+
+    def _find(self, method: str) -> Command:
+        module, colon, name = method.partition(":")
+        if colon and not self.version.startswith("3."):
+            method = f"ul_{name}" if module == "usrloc" else name
+        if method not in self._commands:
+            raise MiError(-32601, "Method not found")
+        return self._commands[method]
+
+    def _table(self) -> dict[str, Command]:
+        subscribe = ("event", "socket")
+        return {
+            "ul_dump": Command(self._ul_dump, ((), ("brief",))),
+            "ul_show_contact": Command(self._ul_show_contact, (("table_name", "aor"),)),
+            "ul_rm_contact": Command(self._ul_rm_contact, (("table_name", "aor", "contact"),)),
+            "raise_event": Command(self._raise_event, (("event",), ("event", "params"))),
+            "event_subscribe": Command(self._event_subscribe, (subscribe, (*subscribe, "expire"))),
+            "events_list": Command(self._events_list),
+            "subscribers_list": Command(self._subscribers_list, ((), ("event",))),
+            "version": Command(lambda _: {"Server": f"OpenSIPS ({self.version} (x86_64/linux))"}),
+            "uptime": Command(self._uptime),
+            "ps": Command(lambda _: {"Processes": _processes(self._node)}),
+            "get_statistics": Command(self._get_statistics, (("statistics",),)),
+        }
+
+    def _ul_dump(self, params: Mapping[str, Any]) -> dict[str, Any]:
+        brief = _integer(params.get("brief", 0))
+        aors = [{"AOR": aor} if brief else self._aor(aor) for aor in self._node.usrloc.aors]
+        return {"Domains": [{"name": DOMAIN, "hash_size": HASH_SIZE, "AORs": aors}]}
+
+    def _ul_show_contact(self, params: Mapping[str, Any]) -> dict[str, Any]:
+        return self._aor(self._known_aor(params))
+
+    def _ul_rm_contact(self, params: Mapping[str, Any]) -> str:
+        binding = self._node.usrloc.find(self._known_aor(params), _string(params["contact"]))
+        if binding is None:
+            raise MiError(404, "Contact not found")
+        self._node.usrloc.delete(binding, release=True)
+        return "OK"
+
+    def _known_aor(self, params: Mapping[str, Any]) -> str:
+        if _string(params["table_name"]) != DOMAIN:
+            raise MiError(404, "Table not found")
+        user, at, _ = (given := _string(params["aor"])).partition("@")
+        if self.use_domain and not at:
+            raise MiError(400, "Domain missing in AOR")
+        aor = given if self.use_domain else user
+        if self._node.usrloc.contacts(aor) is None:
+            raise MiError(404, "AOR not found")
+        return aor
+
+    def _aor(self, aor: str) -> dict[str, Any]:
+        now = self._node.epoch_now
+        contacts = self._node.usrloc.contacts(aor) or []
+        return {"AOR": aor, "Contacts": [binding.describe(now) for binding in contacts]}
+
+    def _raise_event(self, params: Mapping[str, Any]) -> str:
+        event = _string(params["event"])
+        if event not in EVENTS:
+            raise MiError(404, "Event not registered")
+        if not self._subscriptions.sockets(event):
+            raise MiError(480, "Temporarily Unavailable")
+        named = _event_params(params.get("params"))
+        if event in PUSH_EVENTS and named:
+            self._node.push(str(named.get("aor", "")), str(named.get("uri", "")))
+        self._send_event(event, dump_json({"jsonrpc": "2.0", "method": event, "params": named}))
+        return "OK"
+
+    def _event_subscribe(self, params: Mapping[str, Any]) -> str:
+        event, socket = _string(params["event"]), _string(params["socket"])
+        expire = _integer(params.get("expire", DEFAULT_EXPIRE))
+        if not event or not socket:
+            raise invalid_params()
+        if expire < 0:
+            raise invalid_params("Negative expire value")
+        if event not in EVENTS or not is_event_socket(socket):
+            raise MiError(400, "Bad parameter value")
+        self._subscriptions.add(event, socket, expire)
+        return "OK"
+
+    def _events_list(self, _: Mapping[str, Any]) -> dict[str, Any]:
+        return {"Events": [{"name": name, "id": number} for number, name in enumerate(EVENTS)]}
+
+    def _subscribers_list(self, params: Mapping[str, Any]) -> dict[str, Any]:
+        if "event" not in params:
+            described = (self._subscriptions.describe(event) for event in EVENTS)
+            return {"Events": [event for event in described if event]}
+        if (event := _string(params["event"])) not in EVENTS:
+            raise MiError(404, "Event not published")
+        return {"Event": self._subscriptions.describe(event)}
+
+    def _uptime(self, _: Mapping[str, Any]) -> dict[str, str]:
+        now = time.time()
+        return {
+            "Now": time.ctime(now),
+            "Up since": time.ctime(self.started_at),
+            "Up time": f"{int(now - self.started_at)} [sec]",
+        }
+
+    def _get_statistics(self, params: Mapping[str, Any]) -> dict[str, int]:
+        wanted = params["statistics"]
+        if not isinstance(wanted, list):
+            raise invalid_params()
+        users = len(self._node.usrloc.aors)
+        values = {
+            "registered_users": users,
+            f"{DOMAIN}-users": users,
+            f"{DOMAIN}-contacts": sum(1 for _ in self._node.usrloc),
+            f"{DOMAIN}-expires": 0,
+        }
+        every = "usrloc:" in wanted
+        return {
+            f"usrloc:{name}": value
+            for name, value in values.items()
+            if every or name in wanted or f"usrloc:{name}" in wanted
+        }
+
+
+def _reply(request_id: Any, outcome: Any) -> bytes:
+    if isinstance(outcome, MiError):
+        return dump_json({"jsonrpc": "2.0", "error": outcome.reply, "id": request_id})
+    return dump_json({"jsonrpc": "2.0", "result": outcome, "id": request_id})
+
+
+def _is_request(request: dict[str, Any]) -> bool:
+    return (
+        request.get("jsonrpc") == "2.0"
+        and isinstance(request.get("method"), str)
+        and isinstance(request.get("params", {}), dict | list)
+    )
+
+
+def _named(recipes: tuple[tuple[str, ...], ...], params: dict[str, Any] | list[Any]) -> dict[str, Any]:
+    """The parameters by name; a list fits the recipe of its length, an object the one with its names."""
+    for recipe in recipes:
+        if isinstance(params, list) and len(params) == len(recipe):
+            return dict(zip(recipe, params, strict=True))
+        if isinstance(params, dict) and set(params) == set(recipe):
+            return params
+    raise invalid_params()
+
+
+def _string(value: Any) -> str:
+    """OpenSIPS takes a number for a string, and nothing else."""
+    if isinstance(value, bool) or not isinstance(value, str | int):
+        raise invalid_params("")
+    return str(value)
+
+
+def _integer(value: Any) -> int:
+    if isinstance(value, int):
+        return value
+    if isinstance(value, str) and value.lstrip("-").isdecimal():
+        return int(value)
+    raise invalid_params("")
+
+
+def _event_params(params: Any) -> dict[str, Any]:
+    """Named parameters come as a JSON object in a string; a list gives nameless ones, which no push needs."""
+    if params is None or isinstance(params, list):
+        return {}
+    if not isinstance(params, str):
+        raise MiError(400, "No Params")
+    try:
+        named = json.loads(params)
+    except ValueError:
+        named = None
+    if not isinstance(named, dict):
+        raise MiError(400, "Bad Params")
+    return named
+
+
+def _processes(node: Node) -> list[dict[str, Any]]:
+    host, port = node.settings.udp_socket
+    kinds = ("attendant", "HTTPD", "time_keeper", "timer", f"SIP receiver udp:{host}:{port}", "Timer handler")
+    return [{"ID": number, "PID": 100 + number, "Type": kind} for number, kind in enumerate(kinds)]

@@ -1,0 +1,183 @@
+"""What one OpenSIPS does with its phones: register, ping, count the lost, delete. No I/O; time is given to it."""
+
+import time
+import zlib
+from collections import defaultdict
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+
+from companion.events import LOST_PING_US
+from companion.simulator import wire
+from companion.simulator.agenda import Agenda
+from companion.simulator.fleet import SimulatedPhone
+from companion.simulator.usrloc import DOMAIN, PINGED_FLAGS, REMOVED_ON_TIMEOUT_FLAG, Binding, Raise, Usrloc
+from companion.simulator.wire import Address, Contact
+
+LATENCY_EVENT = "E_UL_LATENCY_UPDATE"
+
+
+@dataclass(frozen=True)
+class Settings:
+    """The modparams that matter, in seconds; `speed` 10 lets ten of them pass in one real second."""
+
+    ping_interval: float = 30.0
+    ping_threshold: float = 3.0
+    ping_partitions: int = 1
+    max_pings_lost: int = 3
+    remove_on_timeout: bool = False
+    timer_interval: float = 60.0
+    speed: float = 1.0
+    ws_socket: Address = ("127.0.0.1", 8080)
+    udp_socket: Address = ("127.0.0.1", 5060)
+
+
+@dataclass
+class Pings:
+    """What became of the pings to one contact."""
+
+    answered: int = 0
+    lost: int = 0
+
+
+class Node:
+    """The phones' network. Its clock counts the simulated seconds since the start; `epoch` maps them to real ones."""
+
+    def __init__(self, settings: Settings, raise_event: Raise, epoch: Callable[[float], float] | None = None) -> None:
+        self.settings = settings
+        self.agenda = Agenda()
+        self.usrloc = Usrloc(raise_event)
+        self.pings: dict[tuple[str, str], Pings] = defaultdict(Pings)
+        self._raise = raise_event
+        self._epoch = epoch or _epoch_from(time.time(), settings.speed)
+        self._phones: list[SimulatedPhone] = []
+        self._owners: dict[tuple[str, str], SimulatedPhone] = {}
+        self._connections: set[Address] = set()
+        self._start_timers()
+
+    @property
+    def phones(self) -> list[SimulatedPhone]:
+        return list(self._phones)
+
+    @property
+    def epoch_now(self) -> float:
+        return self._epoch(self.agenda.now)
+
+    def advance(self, now: float) -> None:
+        """Let everything happen that is due by `now`."""
+        self.agenda.run_until(now)
+
+    def add(self, phone: SimulatedPhone) -> None:
+        self._phones.append(phone)
+        phone.join(self)
+
+    def register(self, phone: SimulatedPhone) -> None:
+        """A REGISTER of that phone arrives."""
+        expires = self.epoch_now + phone.lifetime / self.settings.speed
+        binding = self.usrloc.save(
+            self._contact(phone, expires), phone.instance, push=phone.push is not None, expires=expires
+        )
+        self._owners[binding.key] = phone
+        if phone.transport == "ws":
+            self._connections.add(phone.address)
+
+    def unregister(self, phone: SimulatedPhone) -> None:
+        """A REGISTER with expires 0 arrives."""
+        binding = self.usrloc.find(phone.aor, phone.uri)
+        if binding:
+            self.usrloc.delete(binding, release=True)
+
+    def connection_died(self, address: Address) -> None:
+        """Say that the connection from `address` ended, once."""
+        if address in self._connections:
+            self._connections.remove(address)
+            event = wire.disconnect_event(address, self.settings.ws_socket, "ws")
+            self._raise("E_CORE_TCP_DISCONNECT", event)
+
+    def push(self, aor: str, uri: str = "") -> None:
+        """A push goes out to the sleeping phones of that AOR, or to the one with that contact."""
+        for phone in self._phones:
+            if phone.aor == aor and uri in {"", phone.uri}:
+                phone.push_arrives()
+
+    def restart(self) -> None:
+        """Forget all contacts and connections; phones with a connection come back by themselves."""
+        self.usrloc.clear()
+        self._connections.clear()
+        for phone in self._phones:
+            phone.reconnect()
+
+    def _contact(self, phone: SimulatedPhone, expires: float) -> Contact:
+        host, port = self.settings.ws_socket if phone.transport == "ws" else self.settings.udp_socket
+        return Contact(
+            aor=phone.aor,
+            uri=phone.uri,
+            callid=phone.callid,
+            expires=round(expires),
+            received=phone.received,
+            user_agent=phone.user_agent,
+            socket=f"{phone.transport}:{host}:{port}",
+            bflags=self._bflags(phone),
+            cseq=phone.cseq,
+            attr=f"<urn:uuid:{phone.instance}>" if phone.instance else "",
+            domain=DOMAIN,
+        )
+
+    def _bflags(self, phone: SimulatedPhone) -> int:
+        if not phone.pinged:
+            return 0
+        return PINGED_FLAGS | (REMOVED_ON_TIMEOUT_FLAG if self.settings.remove_on_timeout else 0)
+
+    def _start_timers(self) -> None:
+        settings = self.settings
+        for partition in range(settings.ping_partitions):
+            first = settings.ping_interval * (partition + 1) / settings.ping_partitions
+            self._every(settings.ping_interval, first, partial(self._ping_partition, partition))
+        self._every(settings.timer_interval, settings.timer_interval, lambda: self.usrloc.sweep(self.epoch_now))
+
+    def _every(self, interval: float, first: float, work: Callable[[], None]) -> None:
+        def step(now: float) -> None:
+            self.agenda.at(now + interval, step)
+            work()
+
+        self.agenda.at(first, step)
+
+    def _ping_partition(self, partition: int) -> None:
+        for binding in list(self.usrloc):
+            if binding.pinged and self._partition(binding) == partition:
+                self._ping(binding)
+
+    def _partition(self, binding: Binding) -> int:
+        return zlib.crc32("/".join(binding.key).encode()) % self.settings.ping_partitions
+
+    def _ping(self, binding: Binding) -> None:
+        seconds = self._owners[binding.key].answer(binding.contact.uri, binding.contact.received)
+        if seconds is None or seconds > self.settings.ping_threshold:
+            self.agenda.later(self.settings.ping_threshold, lambda _: self._lost(binding))
+        else:
+            self.agenda.later(seconds, lambda _: self._answered(binding, round(seconds * 1_000_000)))
+
+    def _answered(self, binding: Binding, latency_us: int) -> None:
+        if self._is_gone(binding):
+            return
+        self.pings[binding.key].answered += 1
+        binding.lost_in_row = 0
+        binding.contact.latency = latency_us
+        self.usrloc.say(LATENCY_EVENT, binding)
+
+    def _lost(self, binding: Binding) -> None:
+        if self._is_gone(binding):
+            return
+        self.pings[binding.key].lost += 1
+        binding.lost_in_row += 1
+        binding.contact.latency = LOST_PING_US
+        self.usrloc.say(LATENCY_EVENT, binding)
+        if self.settings.remove_on_timeout and binding.lost_in_row >= self.settings.max_pings_lost:
+            self.usrloc.delete(binding, release=False)
+
+    def _is_gone(self, binding: Binding) -> bool:
+        return self.usrloc.find(*binding.key) is not binding
+
+
+def _epoch_from(started_at: float, speed: float) -> Callable[[float], float]:
+    return lambda now: started_at + now / speed

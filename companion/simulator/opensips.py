@@ -1,0 +1,223 @@
+"""A simulated OpenSIPS: a fleet of phones, events on the real wire, MI on a real port."""
+
+import asyncio
+import contextlib
+import time
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Self
+
+from companion.errors import UsageError
+from companion.simulator.fleet import SimulatedPhone
+from companion.simulator.mi import RAISED_EVENTS, Mi, MiCall, Subscriptions
+from companion.simulator.mi_server import MiServer
+from companion.simulator.node import Node, Pings, Settings
+from companion.simulator.sink import Sink, destination, open_sink
+
+Who = str | SimulatedPhone
+
+LONGEST_NAP = 0.5
+
+
+@dataclass(eq=False)
+class SimulatedOpenSIPS:
+    """One node. Seconds are simulated ones: with `speed` 10, ten of them pass in a real one.
+
+    `events_to` is where startup_route subscribes ("" = nobody: leave it to MI's event_subscribe).
+    `mi_login` "user:password" asks for Basic auth. Phones register within `ramp` seconds of the start.
+    """
+
+    node: str
+    fleet: Sequence[SimulatedPhone]
+    events_to: str = "udp:127.0.0.1:5066"
+    mi_listen: str = "127.0.0.1:0"
+    mi_login: str = ""
+    ping_interval: float = 30.0
+    ping_threshold: float = 3.0
+    ping_partitions: int = 1
+    max_pings_lost: int = 3
+    remove_on_timeout: bool = False
+    timer_interval: float = 60.0
+    speed: float = 1.0
+    ramp: float = 0.0
+    version: str = "3.6.8"
+
+    def __post_init__(self) -> None:
+        self.events_raised: Counter[str] = Counter()
+        self._sinks: dict[str, Sink] = {}
+        self._paused = False
+        if self.events_to:
+            destination(self.events_to)
+
+    async def start(self) -> None:
+        """Serve MI, switch the phones on and begin to live."""
+        self._started_at = time.monotonic()
+        self.core = Node(self._settings(), self._raise)
+        self._subscriptions = self._startup_route()
+        self.mi = Mi(self.core, self._subscriptions, self._send)
+        self.mi.version = self.version
+        self.mi.use_domain = not self.version.startswith("3.")
+        self.mi_server = MiServer(self.mi, self.mi_listen, self.mi_login)
+        await self.mi_server.start()
+        self._woken = asyncio.Event()
+        self._switch_phones_on()
+        self._life = asyncio.create_task(self._live())
+
+    async def stop(self) -> None:
+        """End without a word: no event tells that it happened."""
+        self._life.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await self._life
+        await self.mi_server.stop()
+        for sink in self._sinks.values():
+            await sink.close()
+        self._sinks.clear()
+
+    async def __aenter__(self) -> Self:
+        await self.start()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.stop()
+
+    @property
+    def mi_url(self) -> str:
+        return self.mi_server.url
+
+    @property
+    def mi_calls(self) -> list[MiCall]:
+        return self.mi.calls
+
+    @property
+    def pings(self) -> dict[tuple[str, str], Pings]:
+        """Pings answered and lost, by (aor, contact URI)."""
+        return self.core.pings
+
+    @property
+    def contacts(self) -> list[tuple[str, str]]:
+        """(aor, contact URI) of everything in usrloc."""
+        return [binding.key for binding in self.core.usrloc]
+
+    def phone(self, who: Who) -> SimulatedPhone:
+        """By SIP instance, or by AOR (its first phone)."""
+        if isinstance(who, SimulatedPhone):
+            return who
+        for phone in self.fleet:
+            if who in {phone.instance, phone.aor}:
+                return phone
+        raise UsageError(f"no phone {who!r} in this fleet")
+
+    def mute(self, who: Who) -> None:
+        self._act(self.phone(who).mute)
+
+    def unmute(self, who: Who) -> None:
+        self._act(self.phone(who).unmute)
+
+    def reload(self, who: Who) -> None:
+        self._act(self.phone(who).reload)
+
+    def roam(self, who: Who) -> None:
+        self._act(self.phone(who).roam)
+
+    def sleep(self, who: Who) -> None:
+        self._act(self.phone(who).fall_asleep)
+
+    def drop_connection(self, who: Who) -> None:
+        self._act(self.phone(who).drop_connection)
+
+    def die(self, who: Who) -> None:
+        self._act(self.phone(who).die)
+
+    def unregister(self, who: Who) -> None:
+        self._act(self.phone(who).unregister)
+
+    def reregister(self, who: Who) -> None:
+        """Refresh the registration: E_UL_CONTACT_UPDATE (or _INSERT when OpenSIPS no longer has the contact)."""
+        self._act(self.phone(who).reregister)
+
+    def switch_on(self, who: Who) -> None:
+        """Bring a phone back that left or died: a new start, a new contact for a browser."""
+        self._act(self.phone(who).switch_on)
+
+    def restart(self) -> None:
+        """Contacts emptied, up time 0, MI's subscriptions forgotten; connected phones return within seconds."""
+        self._subscriptions.clear()
+        self._subscribe(self._subscriptions)
+        self.mi.started_at = time.time()
+        self._act(self.core.restart)
+
+    def pause_events(self) -> None:
+        """Lose every event from now on: the feed is dead, the phones are not."""
+        self._paused = True
+
+    def resume_events(self) -> None:
+        self._paused = False
+
+    async def flush(self) -> None:
+        """Wait until all events raised so far are on the wire."""
+        for sink in self._sinks.values():
+            await sink.flush()
+
+    def _settings(self) -> Settings:
+        return Settings(
+            ping_interval=self.ping_interval,
+            ping_threshold=self.ping_threshold,
+            ping_partitions=self.ping_partitions,
+            max_pings_lost=self.max_pings_lost,
+            remove_on_timeout=self.remove_on_timeout,
+            timer_interval=self.timer_interval,
+            speed=self.speed,
+        )
+
+    def _startup_route(self) -> Subscriptions:
+        subscriptions = Subscriptions()
+        self._subscribe(subscriptions)
+        return subscriptions
+
+    def _subscribe(self, subscriptions: Subscriptions) -> None:
+        subscriptions.add("E_COMPANION_PUSH", "route:E_COMPANION_PUSH")
+        for event in RAISED_EVENTS if self.events_to else ():
+            subscriptions.add(event, self.events_to)
+
+    def _switch_phones_on(self) -> None:
+        for number, phone in enumerate(self.fleet):
+            moment = self.ramp * number / len(self.fleet)
+            self.core.agenda.at(moment, partial(self._switch_on, phone))
+
+    def _switch_on(self, phone: SimulatedPhone, _: float) -> None:
+        self.core.add(phone)
+
+    def _now(self) -> float:
+        return (time.monotonic() - self._started_at) * self.speed
+
+    async def _live(self) -> None:
+        while True:
+            self._woken.clear()
+            self.core.advance(self._now())
+            due = self.core.agenda.next_at
+            nap = LONGEST_NAP if due is None else (due - self._now()) / self.speed
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._woken.wait(), min(max(nap, 0.001), LONGEST_NAP))
+
+    def _act(self, act: Callable[[], None]) -> None:
+        self.core.advance(self._now())
+        act()
+        self._woken.set()
+
+    def _raise(self, event: str, text: bytes) -> None:
+        self.events_raised[event] += 1
+        self._send(event, text)
+
+    def _send(self, event: str, text: bytes) -> None:
+        if self._paused:
+            return
+        for where in self._subscriptions.sockets(event):
+            if not where.startswith("route:"):
+                self._sink(where).send(text)
+
+    def _sink(self, where: str) -> Sink:
+        if where not in self._sinks:
+            self._sinks[where] = open_sink(where)
+        return self._sinks[where]

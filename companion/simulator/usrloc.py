@@ -1,0 +1,138 @@
+"""The location table as OpenSIPS keeps it, saying each change as an event."""
+
+import itertools
+import zlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from typing import Any
+
+from companion.simulator import wire
+from companion.simulator.wire import Contact
+
+Raise = Callable[[str, bytes], None]
+
+DOMAIN = "location"
+HASH_SIZE = 512
+ANY_METHOD = 4294967295
+PUSH_FLAG = 4
+PINGED_FLAGS = 10
+REMOVED_ON_TIMEOUT_FLAG = 4
+
+
+@dataclass(eq=False)
+class Binding:
+    """A contact and what only MI tells of it. `expires` is exact, in epoch seconds; the event's is whole."""
+
+    contact: Contact
+    contact_id: int
+    instance: str
+    push: bool
+    expires: float
+    lost_in_row: int = 0
+
+    @property
+    def pinged(self) -> bool:
+        return bool(self.contact.bflags)
+
+    @property
+    def key(self) -> tuple[str, str]:
+        return self.contact.aor, self.contact.uri
+
+    def describe(self, now: float) -> dict[str, Any]:
+        """As ul_show_contact prints it: absent fields left out. `now` in epoch seconds."""
+        contact = self.contact
+        fields: dict[str, Any] = {
+            "Contact": contact.uri,
+            "ContactID": str(self.contact_id),
+            "Expires": "expired" if now > self.expires else int(self.expires - now),
+            "Q": "",
+            "Callid": contact.callid,
+            "Cseq": contact.cseq,
+            "User-agent": contact.user_agent,
+            "Received": contact.received,
+            "Path": contact.path,
+            "State": "CS_NEW",
+            "Flags": PUSH_FLAG if self.push else 0,
+            "Cflags": flag_names(contact.bflags),
+            "Socket": contact.socket,
+            "Methods": ANY_METHOD,
+            "Attr": contact.attr,
+            "SIP_instance": f"<urn:uuid:{self.instance}>" if self.instance else "",
+            "Ping-Latency": contact.latency,
+        }
+        absent_when_empty = ("User-agent", "Received", "Path", "Attr", "SIP_instance", "Ping-Latency")
+        return {name: value for name, value in fields.items() if value or name not in absent_when_empty}
+
+
+def flag_names(bflags: int) -> str:
+    names = {8: "SIPPING_CALC_LATENCY", 4: "SIP_PING_RTN", 2: "SIP_PING_FLAG"}
+    return " ".join(name for bit, name in names.items() if bflags & bit)
+
+
+class Usrloc:
+    """AORs and their contacts. An AOR may stay without contacts until the next `sweep`, as in OpenSIPS."""
+
+    def __init__(self, raise_event: Raise) -> None:
+        self._raise = raise_event
+        self._aors: dict[str, dict[str, Binding]] = {}
+        self._ids = itertools.count(1)
+
+    def __iter__(self) -> Iterator[Binding]:
+        return (binding for contacts in self._aors.values() for binding in contacts.values())
+
+    @property
+    def aors(self) -> list[str]:
+        return list(self._aors)
+
+    def contacts(self, aor: str) -> list[Binding] | None:
+        """The AOR's contacts; None when there is no such AOR."""
+        contacts = self._aors.get(aor)
+        return None if contacts is None else list(contacts.values())
+
+    def find(self, aor: str, uri: str) -> Binding | None:
+        return self._aors.get(aor, {}).get(uri)
+
+    def save(self, contact: Contact, instance: str, *, push: bool, expires: float) -> Binding:
+        """Insert a contact, or update the one with this URI, as the registrar does."""
+        if contact.aor not in self._aors:
+            self._aors[contact.aor] = {}
+            self._raise("E_UL_AOR_INSERT", wire.aor_event("E_UL_AOR_INSERT", contact.aor, contact.domain))
+        known = self._aors[contact.aor].get(contact.uri)
+        if known:
+            known.contact = replace(contact, latency=known.contact.latency)
+            known.expires = expires
+            self.say("E_UL_CONTACT_UPDATE", known)
+            return known
+        binding = Binding(contact, self._new_id(contact.aor), instance, push, expires)
+        self._aors[contact.aor][contact.uri] = binding
+        self.say("E_UL_CONTACT_INSERT", binding)
+        return binding
+
+    def delete(self, binding: Binding, *, release: bool) -> None:
+        """Remove a contact; `release` an AOR left empty at once: the registrar and MI do, nathelper leaves it."""
+        self._aors[binding.contact.aor].pop(binding.contact.uri)
+        self.say("E_UL_CONTACT_DELETE", binding)
+        if release:
+            self._release(binding.contact.aor)
+
+    def sweep(self, now: float) -> None:
+        """The usrloc timer: what expired goes, and AORs without contacts. `now` in epoch seconds."""
+        for binding in [binding for binding in self if now > binding.expires]:
+            self.delete(binding, release=True)
+        for aor in self.aors:
+            self._release(aor)
+
+    def clear(self) -> None:
+        """Forget everything without a word, as a restart does."""
+        self._aors.clear()
+
+    def say(self, event: str, binding: Binding) -> None:
+        self._raise(event, wire.contact_event(event, binding.contact))
+
+    def _release(self, aor: str) -> None:
+        if not self._aors[aor]:
+            del self._aors[aor]
+            self._raise("E_UL_AOR_DELETE", wire.aor_event("E_UL_AOR_DELETE", aor))
+
+    def _new_id(self, aor: str) -> int:
+        return (zlib.crc32(aor.encode()) % HASH_SIZE << 46) + next(self._ids)
