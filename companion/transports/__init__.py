@@ -66,8 +66,8 @@ def deliver(receive: Receive, data: bytes, where: str, episodes: log.Episodes) -
 
 def can_not_listen(address: Address, error: OSError) -> UnavailableError:
     """The error for a failed bind or look-up, with what to do about it."""
-    reason = error.strerror or str(error)
-    remedy = f"change {address} in the companion's configuration and where OpenSIPS subscribes to it"
+    setting = "datagram" if address.scheme == "udp" else "stream"
+    remedy = f"change [bridge] {setting}, and the address OpenSIPS sends its events to"
     if error.errno == errno.EADDRINUSE:
         remedy = f"end the program that listens there, or {remedy}"
-    return UnavailableError(f"can not listen on {address}: {reason}; {remedy}")
+    return UnavailableError(f"can not listen on {address}: {error.strerror or error}; {remedy}")

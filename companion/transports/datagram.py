@@ -6,6 +6,7 @@ import socket
 from pathlib import Path
 
 from companion import log, metrics
+from companion.errors import ConfigError
 from companion.transports import Address, Receive, can_not_listen, deliver
 
 MAX_DATAGRAM_BYTES = 65_535
@@ -21,9 +22,12 @@ class DatagramInput:
     Replies of `receive` are ignored. `address` has the port really bound to, once started.
     `granted_buffer_bytes` is what the kernel granted of `buffer_bytes`: what did not fit while the companion was
     busy is lost, and counted by the kernel alone (`kernel_drops`).
+    Raises ConfigError when the address is not a UDP one.
     """
 
     def __init__(self, address: Address, receive: Receive, buffer_bytes: int = 8 << 20) -> None:
+        if address.scheme != "udp":
+            raise ConfigError(f"[bridge] datagram takes an address like udp:127.0.0.1:5066, not {address}")
         self.address = address
         self.granted_buffer_bytes = 0
         self._receive = receive
@@ -54,7 +58,7 @@ class DatagramInput:
         table = "udp6" if self._socket.family == socket.AF_INET6 else "udp"
         return _drops(Path("/proc/net", table), os.fstat(self._socket.fileno()).st_ino)
 
-    def close(self) -> None:
+    async def close(self) -> None:
         if self._socket is not None:
             asyncio.get_running_loop().remove_reader(self._socket)
             self._socket.close()

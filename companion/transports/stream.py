@@ -5,12 +5,14 @@ import contextlib
 import socket
 
 from companion import log, metrics
+from companion.errors import ConfigError
 from companion.transports import Address, Receive, can_not_listen, deliver
 from companion.transports.framer import Framer
 
 READ_BYTES = 1 << 16
 OBJECTS_A_TURN = 256  # then the loop's other work has its turn
 REPLY_SECONDS = 10.0  # a peer that takes its replies no faster is closed
+_TURNS_TO_ACCEPT = 5  # of the loop, from accept(2) to the end of an aborted connection
 
 _log = log.get(__name__)
 
@@ -20,6 +22,7 @@ class StreamInput:
 
     What `receive` returns is written back. `max_bytes` bounds one object; a connection that says nothing for
     `idle_seconds` is closed (None: never); one over `max_connections` is refused.
+    Raises ConfigError when the address is not a TCP one.
     `address` has the port really bound to, once started.
     """
 
@@ -31,6 +34,8 @@ class StreamInput:
         idle_seconds: float | None = None,
         max_connections: int = 64,
     ) -> None:
+        if address.scheme != "tcp":
+            raise ConfigError(f"[bridge] stream takes an address like tcp:127.0.0.1:5066, not {address}")
         self.address = address
         self._receive = receive
         self._max_bytes = max_bytes
@@ -55,8 +60,8 @@ class StreamInput:
         if self._server is None:
             return
         server, self._server = self._server, None
+        await _stop_accepting(server)
         server.close()
-        await asyncio.sleep(0)  # a task cancelled before its first step would not close its connection
         for connection in self._connections:
             connection.cancel()
         await asyncio.gather(*self._connections, return_exceptions=True)
@@ -76,6 +81,14 @@ class StreamInput:
             task = asyncio.get_running_loop().create_task(connection.run(self._idle_seconds))
             self._connections.add(task)
             task.add_done_callback(self._connections.discard)
+
+
+async def _stop_accepting(server: asyncio.Server) -> None:
+    """Let those in the door come in before it shuts: asyncio forgets, open, whom it accepts while it closes."""
+    for listening in server.sockets:
+        asyncio.get_running_loop().remove_reader(listening.fileno())
+    for _ in range(_TURNS_TO_ACCEPT):
+        await asyncio.sleep(0)
 
 
 class _PeerError(Exception):

@@ -6,6 +6,7 @@ import socket
 import threading
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -13,7 +14,7 @@ from structlog.testing import capture_logs
 
 from companion import metrics
 from companion.errors import ConfigError, UnavailableError
-from companion.transports import Address, Receive, datagram, parse_address, stream
+from companion.transports import Address, Receive, Scheme, datagram, parse_address, stream
 from companion.transports.datagram import DatagramInput
 from companion.transports.stream import StreamInput
 
@@ -56,7 +57,7 @@ async def udp_input(
             peer.connect((address.host, source.address.port))
             yield source, peer
     finally:
-        source.close()
+        await source.close()
 
 
 @asynccontextmanager
@@ -153,14 +154,14 @@ async def test_datagram_cut_by_the_kernel(monkeypatch: pytest.MonkeyPatch) -> No
 
 async def test_datagram_flood_leaves_the_loop_its_turn() -> None:
     """However many datagrams wait, the loop's other work runs after 256 of them."""
-    received, taken = Received(), []
+    received, taken = Received(), [0]
     async with udp_input(received) as (_, peer):
         for _ in range(1000):
             peer.send(EVENT)
         while len(received) < 1000:
-            taken.append(len(received))
             await asyncio.sleep(0)
-    assert max(later - earlier for earlier, later in zip(taken, [*taken[1:], 1000], strict=True)) <= 256
+            taken.append(len(received))
+    assert max(later - earlier for earlier, later in pairwise(taken)) <= 256
 
 
 async def test_datagram_receive_buffer_too_small() -> None:
@@ -204,12 +205,23 @@ async def test_stream_address_in_use() -> None:
             await second.start()
 
 
-@pytest.mark.parametrize("kind", [DatagramInput, StreamInput])
-async def test_address_of_another_machine(kind: type[DatagramInput | StreamInput]) -> None:
-    """An address this machine does not have is an error that names it."""
-    source = kind(Address("tcp", "192.0.2.1", 5066), Received())
-    with pytest.raises(UnavailableError, match=r"192\.0\.2\.1"):
+@pytest.mark.parametrize(
+    ("kind", "scheme", "setting"), [(DatagramInput, "udp", "datagram"), (StreamInput, "tcp", "stream")]
+)
+async def test_address_of_another_machine(
+    kind: type[DatagramInput | StreamInput], scheme: Scheme, setting: str
+) -> None:
+    """An address this machine does not have is an error that names it and the setting to change."""
+    source = kind(Address(scheme, "192.0.2.1", 5066), Received())
+    with pytest.raises(UnavailableError, match=rf"192\.0\.2\.1.*change \[bridge\] {setting}"):
         await source.start()
+
+
+@pytest.mark.parametrize(("kind", "address"), [(DatagramInput, TCP), (StreamInput, UDP)])
+def test_address_of_another_transport(kind: type[DatagramInput | StreamInput], address: Address) -> None:
+    """A TCP address for datagrams, or UDP for a stream, is refused rather than taken for the other."""
+    with pytest.raises(ConfigError, match=str(address)):
+        kind(address, Received())
 
 
 @pytest.mark.parametrize("size", [100, len(STREAM)])
@@ -333,6 +345,17 @@ async def test_stream_peer_that_never_stops() -> None:
     assert received == [EVENT] * 3
 
 
+async def test_stream_of_many_objects_leaves_the_loop_its_turn() -> None:
+    """However many objects come in one read, the loop's other work runs after 256 of them."""
+    received, taken = Received(), [0]
+    async with tcp_input(received) as source, peer_of(source) as (_, writer):
+        writer.write(b"{}" * 10_000)
+        while len(received) < 10_000:
+            await asyncio.sleep(0)
+            taken.append(len(received))
+    assert max(later - earlier for earlier, later in pairwise(taken)) <= 256
+
+
 async def test_stream_peer_that_reads_no_replies(monkeypatch: pytest.MonkeyPatch) -> None:
     """A peer that asks and does not read the answers is closed before they fill our memory."""
     monkeypatch.setattr(stream, "REPLY_SECONDS", 0.1)
@@ -377,14 +400,19 @@ async def test_stream_connection_lost() -> None:
     assert [line["event"] for line in logs if "peer" in line] == ["connection lost"]
 
 
-async def test_close_right_after_a_connection() -> None:
-    """Closing while a connection is being accepted leaves no socket open."""
+@pytest.mark.parametrize("turns", range(6))
+async def test_close_right_after_a_connection(turns: int) -> None:
+    """Closing while a connection is being accepted, however far that got, closes the connection."""
+    loop = asyncio.get_running_loop()
     async with tcp_input(Received()) as source:
         with socket.create_connection((source.address.host, source.address.port)) as peer:
+            peer.setblocking(False)
+            for _ in range(turns):
+                await asyncio.sleep(0)
             await source.close()
-            peer.settimeout(5)
-            with suppress(ConnectionResetError):
-                assert peer.recv(1) == b""
+            async with asyncio.timeout(5):
+                with suppress(ConnectionResetError):
+                    assert await loop.sock_recv(peer, 1) == b""
 
 
 @pytest.mark.parametrize("transport", ["datagram", "stream"])
