@@ -53,6 +53,11 @@ class MiServer:
     def url(self) -> str:
         return f"http://{self._host}:{self._port}/mi"
 
+    @property
+    def busy(self) -> bool:
+        """Whether a request is being served."""
+        return self._one_at_a_time.locked()
+
     async def start(self) -> None:
         """Bind and serve; UnavailableError when the address can not be had."""
         listener = _bind(self._listen)

@@ -13,6 +13,8 @@ from types import TracebackType
 from typing import NamedTuple, Self
 
 import redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
 
 from companion.errors import UnavailableError
 
@@ -163,7 +165,8 @@ class EmbeddedRedis:
 
     def _is_ours(self) -> bool:
         """Whether our own process answers on the port, and not another that took it first."""
-        client = redis.Redis(port=self.port, socket_timeout=1, socket_connect_timeout=1)
+        once = Retry(NoBackoff(), 0)
+        client = redis.Redis(port=self.port, socket_timeout=1, socket_connect_timeout=1, retry=once)
         try:
             return self._process is not None and client.info("server")["process_id"] == self._process.pid
         except redis.RedisError:  # not there yet, or still loading its data

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
 from companion.errors import UnavailableError, UsageError
-from companion.simulator.sink import BURST, Destination, close_writer, destination, udp_socket
+from companion.simulator.sink import BURST, REST_SECONDS, Destination, close_writer, destination, udp_socket
 from companion.transports.framer import Framer
 
 # t = 0 of the captures of OpenSIPS 3.6.8 this project was written from, in epoch seconds
@@ -193,8 +193,6 @@ async def _play(chunks: list[Chunk], wire: Wire, speed: float, progress: Progres
 class _Datagrams:
     """UDP, paced: a short rest after each burst, so that a reader with the default buffer keeps up."""
 
-    REST_SECONDS = 0.002
-
     def __init__(self, where: Destination) -> None:
         self._address, self._socket = udp_socket(where)
         self._burst = 0
@@ -202,7 +200,7 @@ class _Datagrams:
     async def send(self, data: bytes) -> None:
         self._socket.sendto(data, self._address)
         self._burst = (self._burst + 1) % BURST
-        await asyncio.sleep(0 if self._burst else self.REST_SECONDS)
+        await asyncio.sleep(0 if self._burst else REST_SECONDS)
 
     def close(self) -> None:
         self._socket.close()

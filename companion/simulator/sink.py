@@ -8,8 +8,9 @@ from typing import Any, NamedTuple, Protocol
 
 from companion.errors import UnavailableError, UsageError
 
-# so many datagrams at once leave room in a reader's default socket buffer (212,992 bytes)
+# so many datagrams at once leave room in a reader's default socket buffer (212,992 bytes), emptied in the rest
 BURST = 32
+REST_SECONDS = 0.002
 SEND_BUFFER = 4 << 20
 # the queue between event_stream's workers and its sender holds as many
 PIPE_EVENTS = 8192
@@ -90,7 +91,7 @@ class DatagramSink:
             if not self._queue:
                 self._filled.clear()
                 self._idle.set()
-            await asyncio.sleep(0)
+            await asyncio.sleep(REST_SECONDS)
 
     def _send_one(self, text: bytes) -> None:
         try:
