@@ -15,10 +15,12 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from companion.errors import UnavailableError
-from companion.simulator.mi import Mi
 
 JSON = "application/json"
 SLOW_SECONDS = 1.0
+
+# the reply to a request's body; None = there is none, ever
+Answer = Callable[[bytes], bytes | None]
 
 
 class Fault(StrEnum):
@@ -39,8 +41,8 @@ class MiServer:
     `login` is "user:password", as 4.0's httpd takes it.
     """
 
-    def __init__(self, mi: Mi, listen: str, login: str = "") -> None:
-        self._mi = mi
+    def __init__(self, answer: Answer, listen: str, login: str = "") -> None:
+        self._answer_body = answer
         self._listen = listen
         self._login = login
         self._one_at_a_time = asyncio.Lock()
@@ -99,7 +101,7 @@ class MiServer:
         return await self._answer(request, body)
 
     async def _answer(self, request: Request, body: bytes) -> Response:
-        answer = self._mi.answer(body)
+        answer = self._answer_body(body)
         return Response(answer, media_type=JSON) if answer else await self._hang(request, body)
 
     def _next_fault(self) -> Fault | None:
@@ -139,7 +141,7 @@ class MiServer:
         return Response(status_code=500)
 
     async def _close_after(self, request: Request, body: bytes) -> Response:
-        self._mi.answer(body)
+        self._answer_body(body)
         return await self._close(request, body)
 
 

@@ -9,12 +9,13 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Self
 
-from companion.errors import UsageError
+from companion import log
+from companion.errors import UnavailableError, UsageError
 from companion.simulator.fleet import SimulatedPhone
 from companion.simulator.mi import RAISED_EVENTS, Mi, MiCall, Subscriptions
 from companion.simulator.mi_server import MiServer
 from companion.simulator.node import Node, Pings, Settings
-from companion.simulator.sink import Sink, destination, open_sink
+from companion.simulator.sink import Sink, destination, is_event_socket, open_sink
 
 Who = str | SimulatedPhone
 
@@ -52,24 +53,26 @@ class SimulatedOpenSIPS:
             destination(self.events_to)
 
     async def start(self) -> None:
-        """Serve MI, switch the phones on and begin to live."""
+        """Serve MI, switch the phones on and begin to live. UnavailableError when an address can not be had."""
+        if self.events_to and not is_event_socket(self.events_to):
+            raise UnavailableError(f"events can not be sent to {self.events_to}: its host has no address")
         self._started_at = time.monotonic()
+        self._woken = asyncio.Event()
         self.core = Node(self._settings(), self._raise)
         self._subscriptions = self._startup_route()
         self.mi = Mi(self.core, self._subscriptions, self._send)
         self.mi.version = self.version
         self.mi.use_domain = not self.version.startswith("3.")
-        self.mi_server = MiServer(self.mi, self.mi_listen, self.mi_login)
+        self.mi_server = MiServer(self._answer_mi, self.mi_listen, self.mi_login)
         await self.mi_server.start()
-        self._woken = asyncio.Event()
         self._switch_phones_on()
         self._life = asyncio.create_task(self._live())
+        self._life.add_done_callback(_say_why)
 
     async def stop(self) -> None:
         """End without a word: no event tells that it happened."""
         self._life.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await self._life
+        await asyncio.wait({self._life})
         await self.mi_server.stop()
         for sink in self._sinks.values():
             await sink.close()
@@ -198,13 +201,21 @@ class SimulatedOpenSIPS:
             self.core.advance(self._now())
             due = self.core.agenda.next_at
             nap = LONGEST_NAP if due is None else (due - self._now()) / self.speed
+            # not wait_for(): on Python 3.11 it can swallow the cancelling
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._woken.wait(), min(max(nap, 0.001), LONGEST_NAP))
+                async with asyncio.timeout(min(max(nap, 0.001), LONGEST_NAP)):
+                    await self._woken.wait()
 
     def _act(self, act: Callable[[], None]) -> None:
         self.core.advance(self._now())
         act()
         self._woken.set()
+
+    def _answer_mi(self, body: bytes) -> bytes | None:
+        self.core.advance(self._now())
+        answer = self.mi.answer(body)
+        self._woken.set()
+        return answer
 
     def _raise(self, event: str, text: bytes) -> None:
         self.events_raised[event] += 1
@@ -221,3 +232,8 @@ class SimulatedOpenSIPS:
         if where not in self._sinks:
             self._sinks[where] = open_sink(where)
         return self._sinks[where]
+
+
+def _say_why(life: "asyncio.Task[None]") -> None:
+    if not life.cancelled() and (error := life.exception()):
+        log.get(__name__).error("the simulation broke down", exc_info=error)

@@ -220,17 +220,26 @@ class _Stream:
 
 @contextlib.asynccontextmanager
 async def _open(where: Destination) -> AsyncIterator[Wire]:
-    if where.proto == "udp":
-        with contextlib.closing(_Datagrams(where)) as datagrams:
-            yield datagrams
-        return
+    """The way out; UnavailableError when it can not be had or breaks."""
+    opened = _open_datagrams if where.proto == "udp" else _open_stream
     try:
-        _, writer = await asyncio.open_connection(where.host, where.port)
+        async with opened(where) as wire:
+            yield wire
     except OSError as error:
-        raise UnavailableError(f"nobody listens on tcp:{where.host}:{where.port}") from error
+        name = ":".join(map(str, where))
+        raise UnavailableError(f"can not send to {name}: {error.strerror or 'it hung up'}") from error
+
+
+@contextlib.asynccontextmanager
+async def _open_datagrams(where: Destination) -> AsyncIterator[Wire]:
+    with contextlib.closing(_Datagrams(where)) as datagrams:
+        yield datagrams
+
+
+@contextlib.asynccontextmanager
+async def _open_stream(where: Destination) -> AsyncIterator[Wire]:
+    _, writer = await asyncio.open_connection(where.host, where.port)
     try:
         yield _Stream(writer)
-    except OSError as error:
-        raise UnavailableError(f"tcp:{where.host}:{where.port} hung up") from error
     finally:
         await close_writer(writer)

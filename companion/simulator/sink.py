@@ -35,9 +35,10 @@ def destination(text: str) -> Destination:
 
 
 def is_event_socket(text: str) -> bool:
+    """Whether events can be sent there: written well, and its host has an address."""
     try:
-        destination(text)
-    except UsageError:
+        _resolve(destination(text))
+    except (UsageError, UnavailableError):
         return False
     return True
 
@@ -170,13 +171,20 @@ def udp_socket(where: Destination) -> tuple[Any, socket.socket]:
 
     It is not connected: a connected one loses a datagram for each ICMP error, and OpenSIPS' is not either.
     """
-    try:
-        family, kind, proto, _, address = socket.getaddrinfo(where.host, where.port, type=socket.SOCK_DGRAM)[0]
-    except OSError as error:
-        raise UnavailableError(f"can not resolve {where.host}: {error}") from error
-    sender = socket.socket(family, kind, proto)
+    family, address = _resolve(where)
+    sender = socket.socket(family, socket.SOCK_DGRAM)
     sender.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER)
     return address, sender
+
+
+def _resolve(where: Destination) -> tuple[int, Any]:
+    """Address family and address, IPv4 first: event_datagram speaks nothing else."""
+    try:
+        found = socket.getaddrinfo(where.host, where.port, type=socket.SOCK_DGRAM)
+    except OSError as error:
+        raise UnavailableError(f"can not resolve {where.host}: {error}") from error
+    family, _, _, _, address = min(found, key=lambda one: one[0] != socket.AF_INET)
+    return family, address
 
 
 async def close_writer(writer: asyncio.StreamWriter) -> None:

@@ -22,7 +22,7 @@ from redis.retry import Retry
 
 from companion.errors import UnavailableError, UsageError
 from companion.events import LOST_PING_US
-from companion.simulator.fleet import SimulatedPhone, build_fleet
+from companion.simulator.fleet import Push, SimulatedPhone, build_fleet
 from companion.simulator.mi_server import Fault
 from companion.simulator.opensips import SimulatedOpenSIPS
 from companion.simulator.redis import EmbeddedRedis, find_redis_server
@@ -149,13 +149,27 @@ async def test_paused_events_are_lost(opensips: SimulatedOpenSIPS, ear: Ear) -> 
     await until(lambda: len(ear.listen()) > heard)
 
 
-async def test_a_restart_forgets_everything(opensips: SimulatedOpenSIPS) -> None:
+async def test_a_restart_forgets_everything(ear: Ear) -> None:
     """After restart() usrloc is empty; a browser comes back, a UDP phone is unknown until its next refresh."""
-    await until(lambda: len(opensips.contacts) == 2)
-    opensips.restart()
+    async with simulated(ear, speed=10) as opensips:
+        await until(lambda: len(opensips.contacts) == 2)
+        opensips.restart()
 
-    assert opensips.contacts == []
-    await until(lambda: [aor for aor, _ in opensips.contacts] == ["alice"])
+        assert opensips.contacts == []
+        await until(lambda: [aor for aor, _ in opensips.contacts] == ["alice"])
+
+
+async def test_a_push_through_mi_wakes_a_sleeper(ear: Ear) -> None:
+    """raise_event E_COMPANION_PUSH makes a sleeping phone with push answer again within seconds."""
+    async with simulated(ear, speed=10) as opensips:
+        phone = opensips.phone("bob")
+        phone.push = Push("fcm", "token", "proj-1")
+        await until(lambda: len(opensips.contacts) == 2)
+        opensips.sleep("bob")
+        named = json.dumps({"aor": "bob", "uri": phone.uri})
+        assert (await call(opensips, "raise_event", "E_COMPANION_PUSH", named))["result"] == "OK"
+
+        await until(lambda: opensips.phone("bob").state == "on")
 
 
 async def test_tcp_events_come_back_to_back(ear: Ear) -> None:
