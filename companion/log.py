@@ -52,9 +52,7 @@ class Episodes:
     how many the last one had. What is counted, is counted elsewhere, in a metric, each time.
     """
 
-    def __init__(
-        self, logger: Logger, quiet_seconds: float = 60, clock: Callable[[], float] = time.monotonic
-    ) -> None:
+    def __init__(self, logger: Logger, quiet_seconds: float = 60, clock: Callable[[], float] = time.monotonic) -> None:
         self._logger = logger
         self._quiet_seconds = quiet_seconds
         self._clock = clock

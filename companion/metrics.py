@@ -34,10 +34,11 @@ BATCH_SIZE = Histogram(
     buckets=(1, 10, 100, 500, 1000, 2000, 5000, 10000),
     registry=REGISTRY,
 )
-WRITE_SECONDS = Histogram(
-    PREFIX + "redis_write_seconds", "Time to write one batch to Redis.", registry=REGISTRY
-)
+WRITE_SECONDS = Histogram(PREFIX + "redis_write_seconds", "Time to write one batch to Redis.", registry=REGISTRY)
 REDIS_ERRORS = _counter("redis_errors_total", "Batches that failed at Redis and were tried again.")
+
+JOB_FAILURES = _counter("job_failures_total", "Scheduled jobs that failed.", "job")
+JOB_SECONDS = Histogram(PREFIX + "job_seconds", "Time a scheduled job took.", ["job"], registry=REGISTRY)
 
 
 def total(counter: Counter, **labels: str) -> float:

@@ -1,0 +1,24 @@
+"""`companion` and `python -m companion`."""
+
+import sys
+
+from companion.cli import app
+from companion.errors import CompanionError
+
+
+def main() -> None:
+    """Run the command line; our own errors end it with one line and their exit code, a closed pipe silently."""
+    try:
+        app()
+    except CompanionError as error:
+        sys.stderr.write(f"error: {error}\n")
+        sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        sys.exit(130)
+    except BrokenPipeError:
+        sys.stderr.close()
+        sys.exit(0)
+
+
+if __name__ == "__main__":
+    main()

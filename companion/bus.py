@@ -1,0 +1,256 @@
+"""The ZeroMQ bus: envelope, publisher, subscriber, and who missed what.
+
+Two frames: the event's name, then a msgpack map `{"v": 1, "node", "run", "seq", "ts", "params"}`. `run` is new at each
+publisher start and grows; `seq` counts by one for each event name, so that a subscriber to some names sees each gap in
+them. A HEARTBEAT every two seconds carries the last seq of each name: it shows a gap at the tail, and that we live.
+"""
+
+import asyncio
+import contextlib
+import re
+import time
+from collections.abc import Mapping
+from typing import Any, Final, NamedTuple
+
+import msgpack
+import zmq
+from zmq.auth.thread import ThreadAuthenticator
+
+from companion.errors import InvalidEnvelopeError, InvalidEventError, UnavailableError
+
+VERSION: Final = 1
+HEARTBEAT: Final = "HEARTBEAT"
+NODE: Final = re.compile(r"[A-Za-z0-9._-]{1,64}")
+HEARTBEAT_SECONDS: Final = 2.0
+DRAIN: Final = 256
+"""Messages taken from a socket before the event loop gets its turn again."""
+
+
+class Curve(NamedTuple):
+    """CURVE keys as Z85 text. A publisher has `clients`, the public keys it lets in; a subscriber has `server`."""
+
+    secret: str
+    clients: tuple[str, ...] = ()
+    server: str = ""
+
+
+class Message(NamedTuple):
+    """One event as it came over the bus; `ts` is when the bridge received it, in epoch ms."""
+
+    event: str
+    node: str
+    run: int
+    seq: int
+    ts: int
+    params: dict[str, Any]
+
+
+def decode(topic: bytes, body: bytes) -> Message:
+    """Read the two frames of a message.
+
+    Raises InvalidEnvelopeError (reason msgpack, version or shape).
+    """
+    try:
+        envelope = msgpack.unpackb(body, unicode_errors="replace")
+        message = Message(
+            topic.decode("ascii"),
+            envelope["node"],
+            envelope["run"],
+            envelope["seq"],
+            envelope["ts"],
+            envelope["params"],
+        )
+        version = envelope["v"]
+    except (KeyError, TypeError, UnicodeDecodeError) as error:
+        raise InvalidEnvelopeError("shape", repr(error)) from None
+    except (ValueError, RecursionError, msgpack.UnpackException) as error:
+        raise InvalidEnvelopeError("msgpack", repr(error)) from None
+    if version != VERSION:
+        raise InvalidEnvelopeError("version", repr(version)[:40])
+    _, node, run, seq, ts, params = message
+    if (
+        type(node) is str
+        and type(run) is type(seq) is type(ts) is int
+        and type(params) is dict
+        and min(run, seq, ts) >= 0
+    ):
+        return message
+    raise InvalidEnvelopeError("shape")
+
+
+class Publisher:
+    """Publishes one node's events. Never waits for a subscriber: a slow one loses messages, and sees that it does."""
+
+    def __init__(self, endpoint: str, node: str, *, high_water_mark: int, curve: Curve | None = None) -> None:
+        self.node = node
+        self.last_seqs: dict[str, int] = {}
+        self._packer = msgpack.Packer(unicode_errors="replace")
+        self._context = zmq.Context()
+        self._authenticator = _require_keys(self._context, curve.clients) if curve else None
+        self._socket = self._context.socket(zmq.XPUB)
+        self._socket.setsockopt(zmq.LINGER, 1000)
+        self._socket.setsockopt(zmq.SNDHWM, high_water_mark)
+        if curve:
+            self._socket.curve_secretkey = curve.secret.encode()
+            self._socket.curve_publickey = zmq.curve_public(curve.secret.encode())
+            self._socket.curve_server = True
+        try:
+            self._socket.bind(endpoint)
+        except zmq.ZMQError as error:
+            self.close()
+            raise UnavailableError(f"the bus can not be opened at {endpoint}: {error}; see [bridge] publish") from None
+        self.endpoint = self._socket.getsockopt_string(zmq.LAST_ENDPOINT)
+        self.new_run()
+
+    def new_run(self) -> None:
+        """Begin again at seq 0: at the start, and when times may go back."""
+        self.run = time.time_ns() // 1000
+        self.last_seqs = {}
+
+    def publish(self, event: str, params: Mapping[str, Any], ts: int) -> None:
+        """Send one event. Raises InvalidEventError for parameters that msgpack can not carry."""
+        seq = self.last_seqs.get(event, -1) + 1
+        try:
+            body = self._packer.pack(
+                {"v": VERSION, "node": self.node, "run": self.run, "seq": seq, "ts": ts, "params": params}
+            )
+        except (ValueError, OverflowError, TypeError) as error:
+            self._packer.reset()
+            raise InvalidEventError("unpackable", str(error)) from None
+        self.last_seqs[event] = seq
+        self._socket.send(event.encode("ascii"), zmq.SNDMORE | zmq.NOBLOCK)
+        self._socket.send(body, zmq.NOBLOCK)
+
+    def heartbeat(self, ts: int, **params: Any) -> None:
+        """Tell subscribers that we live, and how far each event's seq has come (`seqs`)."""
+        seqs = {event: seq for event, seq in self.last_seqs.items() if event != HEARTBEAT}
+        self.publish(HEARTBEAT, {"seqs": seqs, **params}, ts)
+
+    async def subscribed(self, timeout: float) -> bool:  # noqa: ASYNC109 - the wait is the point
+        """Wait until somebody subscribed; False when nobody did in time."""
+        return await asyncio.to_thread(self._socket.poll, round(timeout * 1000)) > 0
+
+    def close(self) -> None:
+        self._socket.close()
+        if self._authenticator:
+            self._authenticator.stop()
+        self._context.term()
+
+
+class _AllowedKeys:
+    def __init__(self, clients: tuple[str, ...]) -> None:
+        self._keys = {client.encode() for client in clients}
+
+    def callback(self, domain: str, key: bytes) -> bool:  # noqa: ARG002 - pyzmq asks so
+        return zmq.utils.z85.encode(key) in self._keys
+
+
+def _require_keys(context: zmq.Context[zmq.Socket[bytes]], clients: tuple[str, ...]) -> ThreadAuthenticator:
+    authenticator = ThreadAuthenticator(context)
+    authenticator.start()
+    authenticator.configure_curve_callback(domain="*", credentials_provider=_AllowedKeys(clients))
+    return authenticator
+
+
+class Subscriber:
+    """Reads the bus from any number of publishers. What is not read in time waits in ZeroMQ, up to `max_pending`."""
+
+    def __init__(self, endpoints: tuple[str, ...], *, max_pending: int, curve: Curve | None = None) -> None:
+        self._context = zmq.Context()
+        self._socket = self._context.socket(zmq.SUB)
+        self._socket.setsockopt(zmq.LINGER, 0)
+        self._socket.setsockopt(zmq.RCVHWM, max_pending)
+        self._socket.setsockopt(zmq.RECONNECT_IVL_MAX, 2000)
+        self._socket.setsockopt(zmq.TCP_KEEPALIVE, 1)
+        self._socket.setsockopt(zmq.TCP_KEEPALIVE_IDLE, 30)
+        if curve:
+            self._socket.curve_secretkey = curve.secret.encode()
+            self._socket.curve_publickey = zmq.curve_public(curve.secret.encode())
+            self._socket.curve_serverkey = curve.server.encode()
+        self._socket.subscribe(b"")
+        for endpoint in endpoints:
+            self._socket.connect(endpoint)
+
+    async def receive(self, timeout: float) -> list[list[bytes]]:  # noqa: ASYNC109 - the wait is the point
+        """Up to DRAIN messages, each [topic, body]; waits up to `timeout` seconds for the first one."""
+        messages = self._drain()
+        if messages:
+            await asyncio.sleep(0)  # let the others have their turn under a flood
+            return messages
+        loop = asyncio.get_running_loop()
+        ready = asyncio.Event()
+        # The descriptor is edge-triggered: it tells of news since the drain that found nothing.
+        descriptor = int(self._socket.getsockopt(zmq.FD))
+        loop.add_reader(descriptor, ready.set)
+        try:
+            messages = self._drain()
+            if not messages:
+                async with asyncio.timeout(timeout):
+                    await ready.wait()
+        except TimeoutError:
+            return []
+        finally:
+            loop.remove_reader(descriptor)
+        return messages or self._drain()
+
+    def _drain(self) -> list[list[bytes]]:
+        receive, flags = self._socket.recv_multipart, zmq.NOBLOCK
+        messages: list[list[bytes]] = []
+        with contextlib.suppress(zmq.Again):
+            for _ in range(DRAIN):
+                messages.append(receive(flags))  # noqa: PERF401 - what came before zmq.Again must be kept
+        return messages
+
+    def close(self) -> None:
+        self._socket.close()
+        self._context.term()
+
+
+class Sight(NamedTuple):
+    """What a message's run and seq say: how many events before it never came, and whether it is one we had."""
+
+    missed: int = 0
+    new_run: bool = False
+    repeated: bool = False
+
+
+class Sequences:
+    """The last seq of each event name of each node: finds gaps, new runs and repeats. No I/O."""
+
+    def __init__(self) -> None:
+        self.runs: dict[str, int] = {}
+        self.seqs: dict[str, dict[str, int]] = {}
+
+    def resume(self, node: str, run: int, seqs: Mapping[str, int]) -> None:
+        """Go on from what was stored by who read this node before us."""
+        if run >= self.runs.get(node, 0):
+            self.runs[node] = run
+            self.seqs[node] = dict(seqs)
+
+    def see(self, message: Message) -> Sight:
+        """Note a message, and tell what is to be thought of it. One of an earlier run is a repeat."""
+        node, run = message.node, message.run
+        known = self.runs.get(node)
+        if known is not None and run < known:
+            return Sight(repeated=True)
+        new_run = run != known
+        if new_run:
+            self.runs[node] = run
+            self.seqs[node] = {}
+        seqs = self.seqs[node]
+        expected = seqs.get(message.event, -1) + 1
+        if message.seq < expected:
+            return Sight(repeated=True)
+        seqs[message.event] = message.seq
+        return Sight(message.seq - expected, new_run)
+
+    def tail(self, heartbeat: Message) -> dict[str, int]:
+        """How many of each event a heartbeat shows to be missing at the end."""
+        seqs = self.seqs.setdefault(heartbeat.node, {})
+        said = heartbeat.params.get("seqs")
+        missing = {}
+        for event, seq in (said if isinstance(said, dict) else {}).items():
+            if isinstance(seq, int) and isinstance(event, str) and seq > seqs.get(event, -1):
+                missing[event] = seq - seqs.get(event, -1)
+                seqs[event] = seq
+        return missing

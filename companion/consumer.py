@@ -1,0 +1,121 @@
+"""The bus into the store, in batches.
+
+The event loop reads and checks messages; a thread records a batch of them. While that thread waits for Redis the next
+batch grows; what is more waits in ZeroMQ, and past its bound is lost and counted as missed.
+"""
+
+import asyncio
+import time
+from typing import Final
+
+from companion import events, log, metrics
+from companion.bus import HEARTBEAT, Curve, Subscriber, decode
+from companion.config import Config
+from companion.errors import InvalidEnvelopeError, InvalidEventError
+from companion.recorder import Received, Recorder
+from companion.store.store import Store
+
+BATCHES_AHEAD: Final = 4
+"""How many batches may gather while one is being written."""
+TICK_SECONDS: Final = 1.0
+DRAIN_SECONDS: Final = 10.0
+"""How long the end may take: what is read is stored, if Redis lets us."""
+
+logger = log.get(__name__)
+
+
+class Consumer:
+    """Reads the bus until stopped; then stores what it has read."""
+
+    def __init__(self, config: Config, store: Store) -> None:
+        self._settings = config.consumer
+        self._episodes = log.Episodes(logger)
+        self._pending: list[Received] = []
+        self._stopping = asyncio.Event()
+        self._deadline = float("inf")
+        self._recorder = Recorder(config, store)
+        settings = config.consumer
+        curve = (
+            Curve(settings.curve_secret_key, server=settings.curve_server_key) if settings.curve_server_key else None
+        )
+        self._subscriber = Subscriber(settings.subscribe, max_pending=settings.max_pending, curve=curve)
+
+    def stop(self) -> None:
+        """Read what is there, store it, end."""
+        self._deadline = time.monotonic() + DRAIN_SECONDS
+        self._recorder.give_up_at = self._deadline
+        self._stopping.set()
+
+    async def run(self) -> None:
+        writing: asyncio.Task[None] | None = None
+        due = time.monotonic() + TICK_SECONDS
+        try:
+            while not self._stopping.is_set():
+                await self._receive(due)
+                full = len(self._pending) >= self._settings.batch_size
+                if writing and (writing.done() or len(self._pending) >= BATCHES_AHEAD * self._settings.batch_size):
+                    await writing
+                    writing = None
+                if not writing and (full or time.monotonic() >= due):
+                    due = time.monotonic() + TICK_SECONDS
+                    writing = asyncio.create_task(self._write())
+                elif self._pending:
+                    due = min(due, self._pending[0].at + self._settings.batch_ms / 1000)
+        finally:
+            await asyncio.shield(self._finish(writing))
+
+    async def _finish(self, writing: asyncio.Task[None] | None) -> None:
+        if writing:
+            await writing
+        while time.monotonic() < self._deadline and await self._receive(time.monotonic() + 0.2):
+            if len(self._pending) >= self._settings.batch_size:
+                await self._write()
+        await self._write()
+        await asyncio.to_thread(self._recorder.close)
+        self._subscriber.close()
+
+    async def _receive(self, until: float) -> bool:
+        wait = max(0.0, min(until - time.monotonic(), TICK_SECONDS))
+        frames = await self._subscriber.receive(wait)
+        now = time.monotonic()
+        for topic, body in self._whole(frames):
+            received = self._check(topic, body, now)
+            if received:
+                self._pending.append(received)
+        return bool(frames)
+
+    def _whole(self, frames: list[list[bytes]]) -> list[list[bytes]]:
+        odd = [parts for parts in frames if len(parts) != 2]
+        if odd:
+            metrics.INVALID.labels("bus", "frames").inc(len(odd))
+            self._episodes.warn("messages on the bus that are not of two frames")
+            return [parts for parts in frames if len(parts) == 2]
+        return frames
+
+    def _check(self, topic: bytes, body: bytes, now: float) -> Received | None:
+        try:
+            message = decode(topic, body)
+        except InvalidEnvelopeError as error:
+            metrics.INVALID.labels("bus", error.reason).inc()
+            self._episodes.warn(f"a message on the bus was refused: {error.reason}", detail=error.detail[:200])
+            return None
+        if message.event == HEARTBEAT:
+            return Received(message, None, now)
+        if message.event not in events.KNOWN:
+            metrics.INVALID.labels("consumer", "unknown_event").inc()
+            self._episodes.warn("an unknown event on the bus was refused", name=message.event[:64])
+            return None
+        try:
+            event = events.parse(message.event, message.params)
+        except InvalidEventError as error:
+            metrics.INVALID.labels("consumer", error.reason).inc()
+            self._episodes.warn(
+                f"an event was refused: {error.reason}", event_name=message.event[:64], key=error.detail
+            )
+            return Received(message, None, now)
+        return Received(message, event, now)
+
+    async def _write(self) -> None:
+        batch, self._pending = self._pending, []
+        metrics.BATCH_SIZE.observe(len(batch))
+        await asyncio.to_thread(self._recorder.record, batch)

@@ -1,0 +1,288 @@
+"""Records what the bus brought: keeps our picture of usrloc and of each node's feed, and stores what changes in them.
+
+Blocking, and used by one thread at a time. Reads that a batch needs come first, then the batch is applied in memory,
+then written; each read and write is tried again until Redis takes it, so an event is applied once and stored once.
+"""
+
+import time
+from collections import Counter, deque
+from collections.abc import Callable, Sequence
+from typing import Final, NamedTuple, TypeVar
+
+from companion import log, metrics, sip
+from companion.bus import HEARTBEAT, Message, Sequences
+from companion.config import Config
+from companion.contact import Binding
+from companion.events import ContactEvent, DisconnectEvent, Event
+from companion.store import nodes
+from companion.store.connection import Command, NotNowError, ResponseError, Unreachable
+from companion.store.nodes import DEAD_AFTER_MS, Feed
+from companion.store.store import Store
+from companion.usrloc import Changes, Stamp, Usrloc
+
+STANDBY_SECONDS: Final = 15.0
+"""What is kept for a node whose lease another holds: a little more than a lease lasts."""
+STANDBY_MESSAGES: Final = 100_000
+AHEAD_MS: Final = 60_000
+"""An event more than this in the future is refused: its samples would lock out all that follow."""
+EXPIRY_SECONDS: Final = 5.0
+EXPIRY_GRACE_MS: Final = 90_000
+"""OpenSIPS tells of an expired contact at its next timer; only later than this do we say so ourselves."""
+EXPIRY_LIMIT: Final = 1000
+RETRY_SECONDS: Final = (0.1, 0.2, 0.5, 1.0, 2.0)
+EVICTED_SHARE: Final = 20
+
+logger = log.get(__name__)
+T = TypeVar("T")
+
+
+class Received(NamedTuple):
+    """A message and its event, None for a heartbeat or parameters that were refused; `at` is monotonic seconds."""
+
+    message: Message
+    event: Event | None
+    at: float
+
+
+class _GaveUpError(Exception):
+    """Redis did not take it before the end, or the lease went to another."""
+
+
+class Recorder:
+    """One consumer's memory and pen."""
+
+    def __init__(self, config: Config, store: Store) -> None:
+        self._config = config
+        self._store = store
+        self._usrloc = Usrloc(config.pings.lost_after)
+        self._sequences = Sequences()
+        self._feeds: dict[str, Feed] = {}
+        self._standby: dict[str, deque[Received]] = {}
+        self._touched: set[str] = set()
+        self._new_runs: set[str] = set()
+        self._silent: set[str] = set()
+        self._expiry_at = 0.0
+        self._episodes = log.Episodes(logger)
+        self.give_up_at = float("inf")
+
+    def record(self, batch: Sequence[Received]) -> None:
+        """Apply a batch and store what it changed. What can not be stored before `give_up_at` is counted and lost."""
+        try:
+            ours = self._insist(lambda: self._ours(batch))
+            self._insist(lambda: self._load(ours))
+            self._apply_all(ours)
+            self._insist(self._expire)
+            self._write()
+            self._evict()
+        except (_GaveUpError, ResponseError) as error:
+            metrics.DROPPED.labels("consumer").inc(len(batch))
+            logger.warning("events could not be stored and are lost", count=len(batch), error=str(error)[:200])
+            self._forget_all()
+
+    def close(self) -> None:
+        """Let the next consumer have our nodes at once."""
+        try:
+            self._insist(self._store.leases.release)
+        except _GaveUpError:
+            logger.warning("the leases could not be given back; they run out by themselves")
+
+    def _insist(self, action: Callable[[], T]) -> T:
+        """Try until Redis lets us."""
+        attempt = 0
+        while True:
+            try:
+                return action()
+            except (*Unreachable, NotNowError) as error:
+                metrics.REDIS_ERRORS.inc()
+                self._episodes.warn("Redis does not take what we have; it waits", error=str(error)[:200])
+                if time.monotonic() >= self.give_up_at:
+                    raise _GaveUpError(str(error)) from error
+            time.sleep(RETRY_SECONDS[min(attempt, len(RETRY_SECONDS) - 1)])
+            attempt += 1
+
+    # Leases: whose events are ours to write
+
+    def _ours(self, batch: Sequence[Received]) -> list[Received]:
+        """The messages of nodes whose lease we hold, those of others put by in case it becomes ours."""
+        held = {node: self._hold(node) for node in {received.message.node for received in batch} | self._feeds.keys()}
+        ours: list[Received] = []
+        for node in [node for node, is_held in held.items() if is_held and node in self._standby]:
+            ours += self._standby.pop(node)
+        for received in batch:
+            if held[received.message.node]:
+                ours.append(received)
+            else:
+                self._put_by(received)
+        return ours
+
+    def _hold(self, node: str) -> bool:
+        if not self._store.leases.hold(node):
+            if node in self._feeds:
+                logger.warning("another consumer took over", node=node)
+                self._forget_all()
+            return False
+        if node not in self._feeds:
+            feed, seqs = self._store.feed(node)
+            feed.cluster = self._config.cluster(node)
+            self._feeds[node] = feed
+            if feed.run:
+                self._sequences.resume(node, feed.run, seqs)
+            logger.info("recording", node=node, cluster=feed.cluster)
+        return True
+
+    def _put_by(self, received: Received) -> None:
+        waiting = self._standby.setdefault(received.message.node, deque())
+        waiting.append(received)
+        while waiting[0].at < received.at - STANDBY_SECONDS or len(waiting) > STANDBY_MESSAGES:
+            waiting.popleft()
+
+    # Reading what a batch needs
+
+    def _load(self, batch: Sequence[Received]) -> None:
+        wanted: dict[Binding, str] = {}
+        connections: dict[tuple[str, str], None] = {}
+        known = self._usrloc.contacts
+        for received in batch:
+            event = received.event
+            cluster = self._feeds[received.message.node].cluster
+            if isinstance(event, ContactEvent):
+                binding = Binding(cluster, event.domain, event.aor, event.uri)
+                if binding not in known and binding not in wanted:
+                    instance = sip.instance(event.registration.attr)
+                    wanted[binding] = sip.device_id(event.aor, event.uri, instance)
+            elif isinstance(event, DisconnectEvent):
+                connections[cluster, event.address] = None
+        if wanted:
+            self._usrloc.put(self._store.load(wanted))
+        if connections:
+            self._usrloc.put(self._store.load_connected(connections))
+
+    # Applying
+
+    def _apply_all(self, batch: Sequence[Received]) -> None:
+        counts: Counter[tuple[str, str]] = Counter()
+        latest = time.time() * 1000 + AHEAD_MS
+        for received in batch:
+            message = received.message
+            if self._is_news(message):
+                counts[message.node, message.event] += 1
+                if message.event == HEARTBEAT:
+                    self._beat(message)
+                elif message.ts > latest:
+                    metrics.REFUSED.labels("ahead").inc()
+                    self._episodes.warn("events from the future are refused: check the clocks", node=message.node)
+                elif received.event:
+                    self._apply(message, received.event)
+        for (node, event), count in counts.items():
+            metrics.EVENTS.labels(node, event).inc(count)
+
+    def _is_news(self, message: Message) -> bool:
+        sight = self._sequences.see(message)
+        if sight.repeated:
+            metrics.DUPLICATES.labels(message.node).inc()
+            return False
+        node = message.node
+        self._touched.add(node)
+        if sight.new_run:
+            self._new_runs.add(node)
+            self._feeds[node].run = message.run
+            metrics.RUNS.labels(node).inc()
+        if sight.missed:
+            self._count_missed(node, message.event, sight.missed)
+        return True
+
+    def _apply(self, message: Message, event: Event) -> None:
+        feed = self._feeds[message.node]
+        feed.last_event_at = max(feed.last_event_at, message.ts)
+        try:
+            self._usrloc.apply(event, Stamp(message.node, feed.cluster, message.ts, message.run))
+        except Exception:
+            metrics.INVALID.labels("recorder", "error").inc()
+            logger.exception("an event could not be applied", event_name=message.event)
+
+    def _beat(self, message: Message) -> None:
+        """A heartbeat: the bridge lives, says how it is, and how far its events have come."""
+        feed = self._feeds[message.node]
+        feed.heartbeat_at = int(time.time() * 1000)
+        for name in ("received", "invalid", "kernel_drops"):
+            value = message.params.get(name)
+            if isinstance(value, int):
+                setattr(feed, name, value)
+        for event, missed in self._sequences.tail(message).items():
+            self._count_missed(message.node, event, missed)
+        self._silent.discard(message.node)
+
+    def _count_missed(self, node: str, event: str, missed: int) -> None:
+        metrics.MISSED.labels(node, event).inc(missed)
+        metrics.GAPS.labels(node).inc()
+        self._feeds[node].missed += missed
+        self._feeds[node].gaps += 1
+        self._episodes.warn("events are missing on the bus", node=node, event_name=event, missed=missed)
+
+    # What only time tells
+
+    def _expire(self) -> None:
+        """End contacts whose `expires` passed without word, while the feeds that would have told us live."""
+        now_s, now = time.monotonic(), int(time.time() * 1000)
+        if now_s < self._expiry_at or not self._watch(now):
+            return
+        devices = self._store.load_expired(now - EXPIRY_GRACE_MS, EXPIRY_LIMIT)
+        self._expiry_at = now_s + EXPIRY_SECONDS
+        self._usrloc.put(devices)
+        for device in devices:
+            for contact in self._usrloc.devices[device.id].contacts:
+                if contact.node in self._feeds:
+                    self._usrloc.expire(contact, now - EXPIRY_GRACE_MS)
+
+    def _watch(self, now: int) -> bool:
+        """Whether all our feeds live; each that fell silent is counted once."""
+        for node, feed in self._feeds.items():
+            if feed.heartbeat_at and not feed.alive(now) and node not in self._silent:
+                self._silent.add(node)
+                self._touched.add(node)
+                feed.silences += 1
+                metrics.SILENCES.labels(node).inc()
+                logger.warning(
+                    "the bridge is silent", node=node, for_ms=now - feed.heartbeat_at, limit_ms=DEAD_AFTER_MS
+                )
+        return bool(self._feeds) and not self._silent
+
+    # Writing
+
+    def _write(self) -> None:
+        changes, progress = self._usrloc.take_changes(), self._progress()
+        self._insist(lambda: self._write_held(changes, progress))
+
+    def _write_held(self, changes: Changes, progress: Sequence[Command]) -> None:
+        if not all(self._store.leases.hold(node) for node in self._feeds):
+            raise _GaveUpError("another consumer took over while Redis was away")
+        with metrics.WRITE_SECONDS.time():
+            self._store.write(changes, progress)
+
+    def _progress(self) -> list[Command]:
+        """Each touched node's feed, and up to where its events are stored once this stands."""
+        commands: list[Command] = []
+        for node in self._touched:
+            if node in self._new_runs:
+                commands.append(nodes.forget_seqs(self._store.keys, node))
+            commands += nodes.write(self._store.keys, self._feeds[node], self._sequences.seqs.get(node, {}))
+        self._touched.clear()
+        self._new_runs.clear()
+        return commands
+
+    # Memory
+
+    def _evict(self) -> None:
+        """Let those that came first go when there are too many: their next event finds them stored."""
+        known = self._usrloc.devices
+        if len(known) > self._config.consumer.max_devices:
+            for device in list(known.values())[: len(known) // EVICTED_SHARE + 1]:
+                self._usrloc.drop(device)
+
+    def _forget_all(self) -> None:
+        """What we have in memory may not be what is stored: read it again."""
+        self._usrloc = Usrloc(self._config.pings.lost_after)
+        self._sequences = Sequences()
+        self._feeds.clear()
+        self._touched.clear()
+        self._new_runs.clear()

@@ -1,0 +1,150 @@
+"""SIP URIs (RFC 3261 §19.1), their push parameters (RFC 8599) and what names a device. No I/O."""
+
+import re
+from typing import Final, NamedTuple
+
+from companion.errors import InvalidUriError
+
+_URI: Final = re.compile(
+    r"(?P<scheme>sips?):"
+    r"(?:(?P<user>[^@:;?]*(?:;[^@:?]*)?)(?::(?P<password>[^@]*))?@)?"
+    r"(?P<host>\[[0-9A-Fa-f:.]+\]|[^\s:;?\[\]@]+)"
+    r"(?::(?P<port>\d{1,5}))?"
+    r"(?P<params>(?:;[^;?]*)*)"
+    r"(?:\?(?P<headers>.*))?",
+    re.IGNORECASE | re.DOTALL,
+)
+_INSTANCE: Final = re.compile(r'"?<?(?P<urn>urn:[a-z0-9][a-z0-9-]{0,31}:[^\s<>"/]+)>?"?', re.IGNORECASE)
+_CREDENTIAL: Final = re.compile(r"(?P<name>pn-(?:prid|param))=(?P<value>[^;?>&]*)", re.IGNORECASE)
+_CONNECTED: Final = frozenset({"ws", "wss"})
+
+
+class SipUri(NamedTuple):
+    """A SIP or SIPS URI; user and parameters as written (still percent-encoded), host in lower case."""
+
+    scheme: str
+    user: str
+    password: str
+    host: str
+    port: int | None
+    params: tuple[tuple[str, str | None], ...]
+    headers: str
+
+    def param(self, name: str) -> str | None:
+        """The value of a parameter, "" when it has none, None when it is not there."""
+        return next((value or "" for key, value in self.params if key == name), None)
+
+    def __str__(self) -> str:
+        user = f"{self.user}:{self.password}@" if self.password else f"{self.user}@" if self.user else ""
+        port = f":{self.port}" if self.port is not None else ""
+        params = "".join(f";{key}" if value is None else f";{key}={value}" for key, value in self.params)
+        headers = f"?{self.headers}" if self.headers else ""
+        return f"{self.scheme}:{user}{self.host}{port}{params}{headers}"
+
+
+def parse_uri(text: str) -> SipUri:
+    """Read a SIP URI, bare or in a name-addr (`"Alice" <sip:alice@example.com>`).
+
+    Raises InvalidUriError (reason "uri") for anything else.
+    """
+    match = _URI.fullmatch(_addr_spec(text))
+    if not match:
+        raise InvalidUriError("uri", text[:80])
+    port = int(match["port"]) if match["port"] else None
+    if port is not None and port > 65535:
+        raise InvalidUriError("uri", f"port {port}")
+    return SipUri(
+        match["scheme"].lower(),
+        match["user"] or "",
+        match["password"] or "",
+        match["host"].lower(),
+        port,
+        _params(match["params"]),
+        match["headers"] or "",
+    )
+
+
+def _addr_spec(text: str) -> str:
+    text = text.strip()
+    start = text.rfind("<")
+    if start < 0:
+        return text
+    end = text.find(">", start)
+    return text[start + 1 : end] if end >= 0 else text
+
+
+def _params(text: str) -> tuple[tuple[str, str | None], ...]:
+    pairs = []
+    for part in text.split(";"):
+        if part:
+            name, equals, value = part.partition("=")
+            pairs.append((name.lower(), value if equals else None))
+    return tuple(pairs)
+
+
+def instance(attr: str) -> str:
+    """The SIP instance (RFC 5626 §4.1) that OpenSIPS was told to put in `attr`, without <>; "" when there is none.
+
+    >>> instance("<urn:uuid:F81D4FAE-7DEC-11D0-A765-00A0C91E6BF6>")
+    'urn:uuid:f81d4fae-7dec-11d0-a765-00a0c91e6bf6'
+    """
+    match = _INSTANCE.fullmatch(attr.strip())
+    return match["urn"].lower() if match else ""
+
+
+def device_id(aor: str, uri: str, instance: str) -> str:
+    """What names a device: `aor/instance`, without an instance `aor/uri-user`.
+
+    A URI that has no user, or is none, gives its host or itself, so that each contact belongs to some device. What is
+    behind the last slash is the instance or the user: a slash in those is written %2F.
+    """
+    return f"{aor}/{instance or _user_or_host(uri).replace('/', '%2F')}"
+
+
+def _user_or_host(uri: str) -> str:
+    try:
+        parsed = parse_uri(uri)
+    except InvalidUriError:
+        return uri
+    return parsed.user or parsed.host
+
+
+def push_provider(uri: str) -> str:
+    """The RFC 8599 push service of a contact that can be woken by push, "" of one that can not."""
+    if "pn-" not in uri:
+        return ""
+    try:
+        parsed = parse_uri(uri)
+    except InvalidUriError:
+        return ""
+    return (parsed.param("pn-provider") or "") if parsed.param("pn-prid") else ""
+
+
+def mask(text: str) -> str:
+    """`text` without the values of pn-prid and pn-param: who holds those can push to the phone."""
+    return _CREDENTIAL.sub(r"\g<name>=***", text) if "pn-" in text.lower() else text
+
+
+def connection_address(received: str, path: str) -> str:
+    """`ip:port` of the WebSocket connection a contact lives on; "" where a dead connection says nothing of it.
+
+    That is so for UDP and TCP, and for contacts with a Path: an outbound proxy holds their connection.
+    """
+    if path or not received:
+        return ""
+    try:
+        uri = parse_uri(received)
+    except InvalidUriError:
+        return ""
+    if (uri.param("transport") or "").lower() not in _CONNECTED or uri.port is None:
+        return ""
+    return f"{uri.host}:{uri.port}"
+
+
+def network_address(received: str, uri: str) -> str:
+    """`ip:port` a contact was last seen at: of `received`, else of the contact URI itself; "" when neither tells."""
+    try:
+        parsed = parse_uri(received or uri)
+    except InvalidUriError:
+        return ""
+    return f"{parsed.host}:{parsed.port or 5060}"

@@ -1,0 +1,137 @@
+"""A batch of changes as commands for one pipeline, and what to make of the replies."""
+
+from collections import defaultdict
+from collections.abc import Iterable
+from itertools import groupby
+from operator import attrgetter
+from typing import Any, Final
+
+from companion import metrics
+from companion.contact import Contact, Device
+from companion.store import contacts, timeline
+from companion.store.connection import Command, Connection
+from companion.store.keys import Keys
+from companion.store.series import Row, Series
+from companion.usrloc import Changes, Sample
+
+REFRESH_MS: Final = 3_600_000
+"""How often a key's time to live is set anew; keys live so much longer than the samples in them."""
+
+
+class Batch:
+    """Writes changes so that doing it twice changes nothing: values are absolute, entries and samples are dated."""
+
+    def __init__(self, connection: Connection, keys: Keys, series: Series, retention_ms: int) -> None:
+        self._connection = connection
+        self._keys = keys
+        self._series = series
+        self._retention_ms = retention_ms
+        self._ttl_ms = retention_ms + REFRESH_MS
+
+    def write(self, changes: Changes, also: Iterable[Command] = ()) -> None:
+        """Store all of it in one pipeline; `also` goes last, so that it only stands when all the rest does."""
+        latency = self._rows(changes.answered, self._keys.latency)
+        lost = self._rows(changes.lost, self._keys.lost)
+        latency_commands, lost_commands = self._series.commands(latency), self._series.commands(lost)
+        due = [device for device, ts in changes.seen.items() if ts - device.refreshed_at >= REFRESH_MS]
+        state = [*self._state(changes), *self._refresh(changes, due)]
+        replies = self._connection.pipeline([*latency_commands, *lost_commands, *state, *also], raise_on_error=False)
+        end = len(latency_commands) + len(lost_commands)
+        self._series.settle(self._connection, "latency", latency, replies[: len(latency_commands)])
+        self._series.settle(self._connection, "lost", lost, replies[len(latency_commands) : end])
+        _count_errors(replies[end:])
+        for device in due:
+            device.refreshed_at = changes.seen[device]
+
+    def _rows(self, samples: list[Sample], key: Any) -> list[Row]:
+        return [(key(device), ts, value) for device, ts, value in samples]
+
+    def _state(self, changes: Changes) -> list[Command]:
+        commands: list[Command] = []
+        commands += self._answers(changes.answers)
+        for contact in changes.contacts:
+            commands += self._contact(contact)
+        for device in changes.devices:
+            commands += self._device(device)
+        commands += self._timelines(changes)
+        commands += self._connections(changes)
+        return commands
+
+    def _answers(self, answered: Iterable[Contact]) -> Iterable[Command]:
+        """The last answered ping of each contact, a command a shard: it changes with every ping."""
+        fields: dict[int, list[str]] = defaultdict(list)
+        shard = self._keys.shard
+        for contact in answered:
+            fields[shard(contact.binding.aor)] += contact.id, contacts.encode_answer(contact)
+        return [("HSET", self._keys.answers(number), *parts) for number, parts in fields.items()]
+
+    def _contact(self, contact: Contact) -> list[Command]:
+        aor, keys = contact.binding.aor, self._keys
+        shard = keys.shard(aor)
+        fields = [part for pair in contacts.encode_contact(contact).items() for part in pair]
+        key = keys.contact(aor, contact.id)
+        commands: list[Command] = [("HSET", key, *fields), ("PEXPIRE", key, self._ttl_ms)]
+        if contact.ended_at:
+            commands.append(("HDEL", keys.answers(shard), contact.id))
+        ref = f"{contact.id} {aor}"
+        expires_at = 0 if contact.ended_at else contact.registration.expires_at
+        failing_since = 0 if contact.ended_at else contact.lost_since or contact.disconnected_at
+        commands.append(_indexed(keys.expires(shard), ref, expires_at))
+        commands.append(_indexed(keys.failing(shard), ref, failing_since))
+        return commands
+
+    def _device(self, device: Device) -> list[Command]:
+        fields = [part for pair in contacts.encode_device(device).items() for part in pair]
+        commands: list[Command] = [
+            ("HSET", self._keys.device(device.id), *fields),
+            ("SADD", self._keys.aor(device.aor), device.id),
+        ]
+        if device.instance:
+            commands.append(("SADD", self._keys.instance(device.instance), device.id))
+        return commands
+
+    def _timelines(self, changes: Changes) -> Iterable[Command]:
+        by_device = attrgetter("device")
+        for device, entries in groupby(sorted(changes.entries, key=by_device), by_device):
+            key = self._keys.timeline(device)
+            yield from timeline.commands(key, list(entries), self._retention_ms)
+
+    def _connections(self, changes: Changes) -> Iterable[Command]:
+        for contact, address in changes.disconnected:
+            key = self._keys.connection(contact.binding.cluster, address)
+            yield ("SREM", key, f"{contact.id} {contact.binding.aor}")
+        for contact, address in changes.connected.items():
+            key = self._keys.connection(contact.binding.cluster, address)
+            yield ("SADD", key, f"{contact.id} {contact.binding.aor}")
+            yield ("PEXPIRE", key, self._ttl_ms)
+
+    def _refresh(self, changes: Changes, due: Iterable[Device]) -> Iterable[Command]:
+        """Let the keys of devices that live live on; hourly is enough, and at once for new ones and rare series."""
+        for device in dict.fromkeys((*due, *changes.devices)):
+            yield from self._refresh_device(device, changes.seen.get(device, device.first_seen_at))
+        for device_id in {sample.device for sample in changes.lost}:
+            yield ("PEXPIRE", self._keys.lost(device_id), self._ttl_ms)
+
+    def _refresh_device(self, device: Device, ts: int) -> Iterable[Command]:
+        keys, ttl = self._keys, self._ttl_ms
+        yield ("ZADD", keys.devices(keys.shard(device.aor)), ts, device.id)
+        for key in (keys.device, keys.latency, keys.lost, keys.timeline):
+            yield ("PEXPIRE", key(device.id), ttl)
+        yield ("PEXPIRE", keys.aor(device.aor), ttl)
+        if device.instance:
+            yield ("PEXPIRE", keys.instance(device.instance), ttl)
+        for contact in device.contacts:
+            if not contact.ended_at:
+                yield ("PEXPIRE", keys.contact(device.aor, contact.id), ttl)
+                if contact.connection:
+                    yield ("PEXPIRE", keys.connection(contact.binding.cluster, contact.connection), ttl)
+
+
+def _indexed(key: str, member: str, score: int) -> Command:
+    return ("ZADD", key, score, member) if score else ("ZREM", key, member)
+
+
+def _count_errors(replies: Iterable[Any]) -> None:
+    for reply in replies:
+        if isinstance(reply, Exception) and "equal or smaller" not in str(reply):
+            metrics.REFUSED.labels("redis").inc()

@@ -1,0 +1,67 @@
+"""The one way to Redis: commands as tuples, alone or in one pipeline."""
+
+from collections.abc import Iterable
+from typing import Any, Final
+
+from redis import Redis
+from redis.backoff import NoBackoff
+from redis.exceptions import BusyLoadingError, OutOfMemoryError, ReadOnlyError, ResponseError
+from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import TimeoutError as RedisTimeoutError
+from redis.retry import Retry
+
+from companion.errors import ConfigError
+
+__all__ = ["Command", "Connection", "NotNowError", "ResponseError", "Unreachable"]
+
+Command = tuple[Any, ...]
+
+Unreachable: Final = (RedisConnectionError, RedisTimeoutError, OSError)
+_NOT_NOW: Final = ("MISCONF", "NOREPLICAS", "CLUSTERDOWN", "TRYAGAIN", "LOADING", "OOM", "READONLY")
+TIMEOUT_SECONDS: Final = 10.0
+
+
+class NotNowError(Exception):
+    """The server would take the same command later: it loads, it is full, it can not save, it is a replica now."""
+
+
+class Connection:
+    """A pool of connections to one Redis. Blocking: call it from a thread where an event loop runs."""
+
+    def __init__(self, url: str) -> None:
+        try:
+            self.redis = Redis.from_url(
+                url,
+                decode_responses=True,
+                encoding_errors="replace",
+                socket_timeout=TIMEOUT_SECONDS,
+                socket_connect_timeout=TIMEOUT_SECONDS,
+                retry=Retry(NoBackoff(), 1),
+                health_check_interval=30,
+            )
+        except ValueError as error:
+            raise ConfigError(f"[redis] url: {error}") from None
+
+    def call(self, *command: Any) -> Any:
+        reply: Any = self.redis.execute_command(*command)  # type: ignore[no-untyped-call]
+        return reply
+
+    def pipeline(self, commands: Iterable[Command], *, raise_on_error: bool = True) -> list[Any]:
+        """Send all at once and give the replies in order; with `raise_on_error` False errors are replies too."""
+        pipeline = self.redis.pipeline(transaction=False)
+        for command in commands:
+            pipeline.execute_command(*command)  # type: ignore[no-untyped-call]
+        replies = pipeline.execute(raise_on_error=raise_on_error) if len(pipeline) else []
+        for reply in replies:
+            if _is_not_now(reply):
+                raise NotNowError(str(reply))
+        return replies
+
+    def close(self) -> None:
+        self.redis.close()
+
+
+def _is_not_now(reply: Any) -> bool:
+    if isinstance(reply, BusyLoadingError | OutOfMemoryError | ReadOnlyError):
+        return True
+    return isinstance(reply, ResponseError) and str(reply).startswith(_NOT_NOW)

@@ -1,0 +1,121 @@
+"""Contacts and devices as Redis hashes: there and back. Values are plain text that an operator can read."""
+
+from collections.abc import Mapping, Sequence
+
+from companion.contact import Binding, Contact, Device
+from companion.events import Registration
+from companion.store.connection import Command, Connection
+from companion.store.keys import Keys
+
+_NUMBERS = (
+    "registered_at",
+    "last_register_at",
+    "last_latency_at",
+    "consecutive_lost",
+    "lost_since",
+    "last_lost_at",
+    "disconnected_at",
+    "superseded_at",
+    "ended_at",
+    "changed_at",
+    "run",
+)
+Ref = tuple[str, str]
+"""What leads to a contact's key: (AOR, contact id)."""
+
+
+def encode_contact(contact: Contact) -> dict[str, str | int]:
+    """A contact as the fields of its hash; what is not known is ""."""
+    return {
+        **contact.binding._asdict(),
+        "id": contact.id,
+        "device": contact.device,
+        "node": contact.node,
+        **contact.registration._asdict(),
+        "last_latency_ms": "" if contact.last_latency_ms is None else contact.last_latency_ms,
+        **{name: getattr(contact, name) for name in _NUMBERS},
+        "ended_by": contact.ended_by,
+    }
+
+
+def decode_contact(fields: Mapping[str, str], answer: str | None = None) -> Contact:
+    """The way back; `answer` is its entry in the `answers` hash, which knows of later pings than its own."""
+    latency = fields["last_latency_ms"]
+    contact = Contact(
+        Binding(*(fields[name] for name in Binding._fields)),
+        fields["id"],
+        fields["device"],
+        fields["node"],
+        _decode_registration(fields),
+        last_latency_ms=int(latency) if latency else None,
+        ended_by=fields["ended_by"],
+        **{name: int(fields[name]) for name in _NUMBERS},
+    )
+    if answer:
+        _add_answer(contact, answer)
+    return contact
+
+
+def _decode_registration(fields: Mapping[str, str]) -> Registration:
+    return Registration(
+        received=fields["received"],
+        path=fields["path"],
+        user_agent=fields["user_agent"],
+        socket=fields["socket"],
+        bflags=int(fields["bflags"]),
+        expires_at=int(fields["expires_at"]),
+        callid=fields["callid"],
+        cseq=int(fields["cseq"]),
+        attr=fields["attr"],
+    )
+
+
+def encode_answer(contact: Contact) -> str:
+    """The last answered ping: `ts latency`, both in ms."""
+    return f"{contact.last_latency_at} {contact.last_latency_ms}"
+
+
+def _add_answer(contact: Contact, answer: str) -> None:
+    at, latency = map(int, answer.split())
+    if at > contact.last_latency_at:
+        contact.last_latency_at, contact.last_latency_ms = at, latency
+        contact.changed_at = max(contact.changed_at, at)
+
+
+def encode_device(device: Device) -> dict[str, str | int]:
+    return {
+        "id": device.id,
+        "aor": device.aor,
+        "instance": device.instance,
+        "first_seen_at": device.first_seen_at,
+        "contacts": " ".join(contact.id for contact in device.contacts),
+    }
+
+
+def load_devices(connection: Connection, keys: Keys, ids: Sequence[str]) -> list[Device]:
+    """The stored ones of these devices, each with all its contacts; two round trips however many they are."""
+    replies = connection.pipeline(("HGETALL", keys.device(device)) for device in ids)
+    found = [fields for fields in replies if fields]
+    refs = [(fields["aor"], contact) for fields in found for contact in fields["contacts"].split()]
+    contacts = load_contacts(connection, keys, refs)
+    return [_decode_device(fields, contacts) for fields in found]
+
+
+def _decode_device(fields: Mapping[str, str], contacts: Mapping[str, Contact]) -> Device:
+    return Device(
+        fields["id"],
+        fields["aor"],
+        fields["instance"],
+        int(fields["first_seen_at"]),
+        [contacts[contact] for contact in fields["contacts"].split() if contact in contacts],
+    )
+
+
+def load_contacts(connection: Connection, keys: Keys, refs: Sequence[Ref]) -> dict[str, Contact]:
+    """The stored ones of these contacts, by id."""
+    commands: list[Command] = []
+    for aor, contact in refs:
+        commands += ("HGETALL", keys.contact(aor, contact)), ("HGET", keys.answers(keys.shard(aor)), contact)
+    replies = connection.pipeline(commands)
+    pairs = zip(replies[::2], replies[1::2], strict=True)
+    return {fields["id"]: decode_contact(fields, answer) for fields, answer in pairs if fields}

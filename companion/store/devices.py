@@ -1,0 +1,190 @@
+"""Devices as people and machines read them: a row in a list, a page of one. Times in them are ISO 8601."""
+
+from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime
+from typing import Any, Final, NamedTuple
+
+from companion import quality, sip
+from companion.contact import STATUSES, Contact, Device, best
+from companion.errors import UsageError
+from companion.store.contacts import load_devices
+from companion.store.series import Point
+from companion.store.store import Store
+from companion.view import View
+
+PAGE: Final = 500
+Json = dict[str, Any]
+
+
+class Ping(NamedTuple):
+    """One ping: epoch ms, and its latency in ms or None when it was lost."""
+
+    ts: int
+    latency_ms: int | None
+
+
+def iso(at: int) -> str | None:
+    """Epoch ms as ISO 8601 in UTC; None for never."""
+    if not at:
+        return None
+    return datetime.fromtimestamp(at / 1000, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def find(store: Store, name: str) -> str:
+    """The id of the device that a person means: by its id, its SIP instance (or the end of it), or its AOR.
+
+    Raises UsageError when there is none, or several.
+    """
+    bare = name.strip("<>")
+    keys = store.keys
+    commands = [
+        ("SMEMBERS", keys.instance(bare.lower())),
+        ("SMEMBERS", keys.instance(f"urn:uuid:{bare.lower()}")),
+        ("SMEMBERS", keys.aor(name)),
+    ]
+    by_name = [{name}, *(set(members) for members in store.connection.pipeline(commands))]
+    for candidates in by_name:
+        found = sorted(_existing(store, sorted(candidates)))
+        if len(found) == 1:
+            return found[0]
+        if found:
+            listed = "\n  ".join(found)
+            raise UsageError(f"{name!r} is {len(found)} devices; say which:\n  {listed}")
+    raise UsageError(f"no device is called {name!r}; `companion devices` lists them all")
+
+
+def _existing(store: Store, ids: Sequence[str]) -> list[str]:
+    exist = store.connection.pipeline(("EXISTS", store.keys.device(device)) for device in ids)
+    return [device for device, there in zip(ids, exist, strict=True) if there]
+
+
+def walk(store: Store) -> Iterator[Device]:
+    """All devices, those last heard of first within each shard."""
+    for shard in range(store.keys.shards):
+        ids = store.connection.call("ZRANGE", store.keys.devices(shard), 0, -1, "REV")
+        for start in range(0, len(ids), PAGE):
+            yield from load_devices(store.connection, store.keys, ids[start : start + PAGE])
+
+
+def row(device: Device, view: View) -> Json:
+    """One device in a list."""
+    current = _current(device, view)
+    pinged = max(device.contacts, key=lambda contact: contact.last_latency_at, default=None)
+    latency_ms = pinged.last_latency_ms if pinged else None
+    return {
+        "device": device.id,
+        "aor": device.aor,
+        "node": current.node if current else "",
+        "status": best(view.status(contact) for contact in device.contacts),
+        "user_agent": current.registration.user_agent if current else "",
+        "push": bool(current and current.push_provider),
+        "last_latency_ms": latency_ms,
+        "quality": None if latency_ms is None else quality.label(latency_ms, view.bounds),
+        "last_latency_at": iso(pinged.last_latency_at) if pinged else None,
+        "last_register_at": iso(max((contact.last_register_at for contact in device.contacts), default=0)),
+        "consecutive_lost": current.consecutive_lost if current else 0,
+        "contacts": sum(not contact.ended_at for contact in device.contacts),
+    }
+
+
+def page(store: Store, device_id: str, view: View, window_ms: int) -> Json:
+    """All about one device: its row, registration, latency, contacts, samples and timeline within the window.
+
+    Raises UsageError when there is no such device.
+    """
+    device = store.device(device_id)
+    if device is None:
+        raise UsageError(f"there is no device {device_id!r}")
+    now = view.clock.now
+    pings = read_pings(store, device, view, now - window_ms)
+    known = sorted(device.contacts, key=lambda contact: (bool(contact.ended_at), -contact.alive_at))
+    return {
+        **row(device, view),
+        "registration": _registration(device, view),
+        "latency": {"window_seconds": window_ms // 1000, **statistics(pings)},
+        "contacts": [_contact(contact, view) for contact in known],
+        "samples": pings,
+        "timeline": [
+            {**entry, "at": iso(entry["at"])} for entry in store.timeline(device_id, now - window_ms, now + 60_000)
+        ],
+    }
+
+
+def read_pings(store: Store, device: Device, view: View, since: int) -> list[Ping]:
+    """The device's own pings, oldest first: a ghost's losses since a newer contact answered are not among them."""
+    connection, keys, until = store.connection, store.keys, view.clock.now + 60_000
+    answered = store.series.read(connection, keys.latency(device.id), since, until)
+    lost = store.series.read(connection, keys.lost(device.id), since, until)
+    ghosts = {contact.number: contact.superseded_at for contact in device.contacts if view.is_ghost(contact)}
+    return own_pings(answered, lost, ghosts)
+
+
+def own_pings(answered: Sequence[Point], lost: Sequence[Point], ghosts: dict[int, int]) -> list[Ping]:
+    """Merge both series; `ghosts` tells from when on the losses of a contact's number are left out."""
+    own = [Ping(ts, None) for ts, number in lost if ts < ghosts.get(number, ts + 1)]
+    return sorted([*(Ping(ts, latency_ms) for ts, latency_ms in answered), *own], key=lambda ping: ping.ts)
+
+
+def statistics(pings: Sequence[Ping]) -> Json:
+    """Average, maximum and minimum over answered pings only; total = answered + lost; null where there is none."""
+    answered = [ping.latency_ms for ping in pings if ping.latency_ms is not None]
+    lost = len(pings) - len(answered)
+    return {
+        "average_ms": round(sum(answered) / len(answered), 1) if answered else None,
+        "max_ms": max(answered, default=None),
+        "min_ms": min(answered, default=None),
+        "total": len(pings),
+        "answered": len(answered),
+        "lost": lost,
+        "loss_ratio": round(lost / len(pings), 4) if pings else None,
+    }
+
+
+def _current(device: Device, view: View) -> Contact | None:
+    """The contact that speaks for the device: of the best status, the last one alive."""
+    return min(
+        device.contacts,
+        key=lambda contact: (STATUSES.index(view.status(contact)), -contact.alive_at),
+        default=None,
+    )
+
+
+def _registration(device: Device, view: View) -> Json:
+    current = _current(device, view)
+    if current is None:
+        return {"registered": False, "expires_at": None, "user_agent": "", "received": "", "push": False} | {
+            "last_register_at": None
+        }
+    return {
+        "registered": view.status(current) != "offline",
+        "expires_at": iso(current.registration.expires_at),
+        "user_agent": current.registration.user_agent,
+        "received": current.registration.received,
+        "push": bool(current.push_provider),
+        "last_register_at": iso(current.last_register_at),
+    }
+
+
+def _contact(contact: Contact, view: View) -> Json:
+    return {
+        "contact": contact.id,
+        "uri": sip.mask(contact.binding.uri),
+        "cluster": contact.binding.cluster,
+        "node": contact.node,
+        "status": view.status(contact),
+        "ghost": view.is_ghost(contact) and not contact.ended_at,
+        "user_agent": contact.registration.user_agent,
+        "received": contact.registration.received,
+        "path": contact.registration.path,
+        "push": bool(contact.push_provider),
+        "registered_at": iso(contact.registered_at),
+        "last_register_at": iso(contact.last_register_at),
+        "expires_at": iso(contact.registration.expires_at),
+        "last_latency_ms": contact.last_latency_ms,
+        "last_latency_at": iso(contact.last_latency_at),
+        "consecutive_lost": contact.consecutive_lost,
+        "lost_since": iso(contact.lost_since),
+        "disconnected_at": iso(contact.disconnected_at),
+        "ended_at": iso(contact.ended_at),
+        "ended_by": contact.ended_by,
+    }

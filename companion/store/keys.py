@@ -1,0 +1,84 @@
+"""Every key of the companion in Redis; docs/redis.md tells what is in them. No I/O.
+
+Keys that belong together carry one hash tag `{n}`, n = crc32(AOR) mod shards: a device, its contacts, its series and
+its AOR are in one slot of a Redis Cluster.
+"""
+
+from zlib import crc32
+
+
+class Keys:
+    """Names of keys under one prefix."""
+
+    def __init__(self, prefix: str, shards: int) -> None:
+        self.prefix = prefix
+        self.shards = shards
+        self._tags = [f"{prefix}{{{n}}}:" for n in range(shards)]
+
+    def shard(self, aor: str) -> int:
+        return crc32(aor.encode()) % self.shards if self.shards > 1 else 0
+
+    def _tag(self, aor: str) -> str:
+        return self._tags[self.shard(aor)]
+
+    def _tag_of(self, device: str) -> str:
+        return self._tag(device.rpartition("/")[0])
+
+    # One device
+
+    def device(self, device: str) -> str:
+        return f"{self._tag_of(device)}device:{device}"
+
+    def latency(self, device: str) -> str:
+        return f"{self._tag_of(device)}latency:{device}"
+
+    def lost(self, device: str) -> str:
+        return f"{self._tag_of(device)}lost:{device}"
+
+    def timeline(self, device: str) -> str:
+        return f"{self._tag_of(device)}timeline:{device}"
+
+    # One contact, AOR, instance or connection
+
+    def contact(self, aor: str, contact: str) -> str:
+        return f"{self._tag(aor)}contact:{contact}"
+
+    def aor(self, aor: str) -> str:
+        return f"{self._tag(aor)}aor:{aor}"
+
+    def instance(self, instance: str) -> str:
+        return f"{self._tag(instance)}instance:{instance}"
+
+    def connection(self, cluster: str, address: str) -> str:
+        return f"{self._tag(address)}connection:{cluster}/{address}"
+
+    # One shard
+
+    def devices(self, shard: int) -> str:
+        return f"{self._tags[shard]}devices"
+
+    def answers(self, shard: int) -> str:
+        return f"{self._tags[shard]}answers"
+
+    def expires(self, shard: int) -> str:
+        return f"{self._tags[shard]}expires"
+
+    def failing(self, shard: int) -> str:
+        return f"{self._tags[shard]}failing"
+
+    # All
+
+    def nodes(self) -> str:
+        return f"{self.prefix}nodes"
+
+    def node(self, node: str) -> str:
+        return f"{self.prefix}node:{node}"
+
+    def seqs(self, node: str) -> str:
+        return f"{self.prefix}seqs:{node}"
+
+    def lease(self, node: str) -> str:
+        return f"{self.prefix}lease:{node}"
+
+    def summary(self) -> str:
+        return f"{self.prefix}summary"

@@ -1,0 +1,124 @@
+"""Seven days of pings for each device, in one of two engines that give the same answers.
+
+`timeseries` needs the RedisTimeSeries module (Redis 8, Redis Stack), `streams` plain Redis 6.2 or Valkey. Each device
+has two series: latencies in ms, and lost pings, whose value is the number of the contact that lost them.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Sequence
+from typing import Any, Final, Literal
+
+from companion import metrics
+from companion.store.connection import Command, Connection, ResponseError
+
+Kind = Literal["latency", "lost"]
+Point = tuple[int, int]
+"""(epoch ms, value)"""
+Row = tuple[str, int, int]
+"""(key, epoch ms, value)"""
+
+MADD_ROWS: Final = 256
+CHUNK_BYTES: Final[dict[Kind, int]] = {"latency": 4096, "lost": 128}
+"""An empty series costs its first chunk: a small one for what is rare."""
+
+
+class Series(ABC):
+    """Where samples go and come from. `commands` and `settle` are the two halves of a write around one pipeline."""
+
+    name: str
+
+    def __init__(self, retention_ms: int, ttl_ms: int) -> None:
+        self._retention_ms = retention_ms
+        self._ttl_ms = ttl_ms
+
+    @abstractmethod
+    def commands(self, rows: Sequence[Row]) -> list[Command]:
+        """The commands that store these rows."""
+
+    def settle(self, connection: Connection, kind: Kind, rows: Sequence[Row], replies: Sequence[Any]) -> None:
+        """Look at the replies to `commands(rows)`: mend what can be mended, count the rest."""
+        del connection, rows
+        _count(kind, replies)
+
+    @abstractmethod
+    def read(self, connection: Connection, key: str, since: int, until: int) -> list[Point]:
+        """All points from `since` to `until`, both included, oldest first."""
+
+
+class TimeSeries(Series):
+    """RedisTimeSeries: TS.MADD of many series at once; integer ms cost 3.3 bytes a sample."""
+
+    name = "timeseries"
+
+    def commands(self, rows: Sequence[Row]) -> list[Command]:
+        return [("TS.MADD", *(part for row in rows for part in row)) for rows in _parts(rows)]
+
+    def settle(self, connection: Connection, kind: Kind, rows: Sequence[Row], replies: Sequence[Any]) -> None:
+        outcomes = _outcomes(rows, replies)
+        keyless = [row for row, outcome in outcomes if _is_keyless(outcome)]
+        _count(kind, [outcome for _, outcome in outcomes if not _is_keyless(outcome)])
+        if keyless:
+            self._create(connection, kind, sorted({key for key, _, _ in keyless}))
+            replies = connection.pipeline(self.commands(keyless), raise_on_error=False)
+            _count(kind, [outcome for _, outcome in _outcomes(keyless, replies)])
+
+    def _create(self, connection: Connection, kind: Kind, keys: Sequence[str]) -> None:
+        options = ("RETENTION", self._retention_ms, "CHUNK_SIZE", CHUNK_BYTES[kind], "DUPLICATE_POLICY", "LAST")
+        commands: list[Command] = []
+        for key in keys:
+            commands += ("TS.CREATE", key, *options), ("PEXPIRE", key, self._ttl_ms)
+        connection.pipeline(commands, raise_on_error=False)
+
+    def read(self, connection: Connection, key: str, since: int, until: int) -> list[Point]:
+        try:
+            rows = connection.call("TS.RANGE", key, max(0, since), max(0, until))
+        except ResponseError as error:
+            if _is_keyless(error):
+                return []
+            raise
+        return [(int(ts), int(float(value))) for ts, value in rows]
+
+
+class Streams(Series):
+    """Plain Redis streams: one XADD a sample with the time as its id; 23 bytes a sample."""
+
+    name = "streams"
+
+    def commands(self, rows: Sequence[Row]) -> list[Command]:
+        return [
+            ("XADD", key, "MINID", "~", max(0, ts - self._retention_ms), f"{ts}-0", "v", value)
+            for key, ts, value in rows
+        ]
+
+    def read(self, connection: Connection, key: str, since: int, until: int) -> list[Point]:
+        rows = connection.call("XRANGE", key, max(0, since), max(0, until))
+        return [(int(entry.partition("-")[0]), int(fields["v"])) for entry, fields in rows]
+
+
+def detect(connection: Connection) -> type[Series]:
+    """TimeSeries where the server has its commands, else Streams."""
+    return TimeSeries if any(connection.call("COMMAND INFO", "TS.MADD")) else Streams
+
+
+def _parts(rows: Sequence[Row]) -> Iterator[Sequence[Row]]:
+    return (rows[start : start + MADD_ROWS] for start in range(0, len(rows), MADD_ROWS))
+
+
+def _outcomes(rows: Sequence[Row], replies: Sequence[Any]) -> list[tuple[Row, Any]]:
+    """Each row with its own reply; a command that failed whole failed for each of its rows."""
+    outcomes: list[tuple[Row, Any]] = []
+    for part, reply in zip(_parts(rows), replies, strict=True):
+        outcomes += zip(part, reply if isinstance(reply, list) else [reply] * len(part), strict=True)
+    return outcomes
+
+
+def _is_keyless(outcome: Any) -> bool:
+    return isinstance(outcome, Exception) and "key does not exist" in str(outcome)
+
+
+def _count(kind: Kind, outcomes: Sequence[Any]) -> None:
+    refused = [str(outcome) for outcome in outcomes if isinstance(outcome, Exception)]
+    for error in refused:
+        older = "equal or smaller" in error or "older than retention" in error
+        metrics.REFUSED.labels("older" if older else "redis").inc()
+    metrics.STORED.labels(kind).inc(len(outcomes) - len(refused))

@@ -1,0 +1,114 @@
+"""What is known of the fleet, in Redis: the one door to it for who writes and who reads."""
+
+from collections.abc import Iterable, Mapping
+from typing import Any, Final
+
+from companion import log
+from companion.config import RedisSection
+from companion.contact import Binding, Device, contact_id
+from companion.errors import ConfigError, UnavailableError
+from companion.store import contacts, nodes, timeline
+from companion.store.batch import REFRESH_MS, Batch
+from companion.store.connection import Command, Connection, ResponseError, Unreachable
+from companion.store.keys import Keys
+from companion.store.lease import Leases
+from companion.store.series import Series, Streams, TimeSeries, detect
+from companion.usrloc import Changes
+
+DAY_MS: Final = 86_400_000
+ENGINES: Final[dict[str, type[Series]]] = {"timeseries": TimeSeries, "streams": Streams}
+
+logger = log.get(__name__)
+
+
+class Store:
+    """Blocking, and to be used from one thread at a time. `open_store` makes one."""
+
+    def __init__(self, connection: Connection, keys: Keys, engine: type[Series], retention_ms: int) -> None:
+        self.connection = connection
+        self.keys = keys
+        self.retention_ms = retention_ms
+        self.series = engine(retention_ms, retention_ms + REFRESH_MS)
+        self.leases = Leases(connection, keys)
+        self._batch = Batch(connection, keys, self.series, retention_ms)
+
+    def write(self, changes: Changes, also: Iterable[Command] = ()) -> None:
+        self._batch.write(changes, also)
+
+    def load(self, wanted: Mapping[Binding, str]) -> list[Device]:
+        """The stored devices of these bindings: the one each was stored with, else the one it is said to be of."""
+        refs = {contact_id(binding): (binding.aor, device) for binding, device in wanted.items()}
+        found = self.connection.pipeline(
+            ("HGET", self.keys.contact(aor, contact), "device") for contact, (aor, _) in refs.items()
+        )
+        devices = {stored or said for stored, (_, said) in zip(found, refs.values(), strict=True)}
+        return contacts.load_devices(self.connection, self.keys, sorted(devices | set(wanted.values())))
+
+    def load_connected(self, connections: Iterable[tuple[str, str]]) -> list[Device]:
+        """The stored devices with a contact on one of these (cluster, address)."""
+        members = self.connection.pipeline(("SMEMBERS", self.keys.connection(*each)) for each in connections)
+        return self.load_refs(ref for found in members for ref in found)
+
+    def load_expired(self, before: int, limit: int) -> list[Device]:
+        """Devices with contacts that should have expired before this time without word of it."""
+        shards = range(self.keys.shards)
+        due = self.connection.pipeline(
+            ("ZRANGEBYSCORE", self.keys.expires(shard), 1, before, "LIMIT", 0, limit) for shard in shards
+        )
+        return self.load_refs(ref for found in due for ref in found)
+
+    def load_refs(self, refs: Iterable[str]) -> list[Device]:
+        """The devices of contacts given as `id AOR`, as the index keys hold them."""
+        pairs = [(aor, contact) for contact, _, aor in (ref.partition(" ") for ref in refs)]
+        found = contacts.load_contacts(self.connection, self.keys, pairs)
+        return contacts.load_devices(self.connection, self.keys, sorted({c.device for c in found.values()}))
+
+    def device(self, device: str) -> Device | None:
+        found = contacts.load_devices(self.connection, self.keys, [device])
+        return found[0] if found else None
+
+    def timeline(self, device: str, since: int, until: int) -> list[dict[str, Any]]:
+        return timeline.read(self.connection, self.keys.timeline(device), since, until)
+
+    def feed(self, node: str) -> tuple[nodes.Feed, dict[str, int]]:
+        return nodes.read(self.connection, self.keys, node)
+
+    def feeds(self) -> dict[str, nodes.Feed]:
+        return nodes.read_all(self.connection, self.keys)
+
+    def forget_vanished(self, now: int) -> int:
+        """Take devices off the index whose keys have run out; tells how many."""
+        before = now - self.retention_ms - REFRESH_MS
+        shards = range(self.keys.shards)
+        return sum(self.connection.pipeline(("ZREMRANGEBYSCORE", self.keys.devices(n), "-inf", before) for n in shards))
+
+    def close(self) -> None:
+        self.connection.close()
+
+
+def open_store(config: RedisSection) -> Store:
+    """Connect and choose the engine.
+
+    Raises UnavailableError when Redis does not answer, ConfigError when it can not do what the configuration asks for.
+    """
+    connection = Connection(config.url)
+    try:
+        able = detect(connection)
+    except Unreachable as error:
+        raise UnavailableError(f"Redis does not answer at {_place(connection)}: {error}; see [redis] url") from None
+    except ResponseError as error:
+        raise UnavailableError(f"Redis at {_place(connection)} refuses us: {error}; see [redis] url") from None
+    engine = able if config.series == "auto" else ENGINES[config.series]
+    if engine is TimeSeries and able is not TimeSeries:
+        raise ConfigError(
+            f"[redis] series = 'timeseries', but {_place(connection)} has no TS commands: "
+            "use Redis 8 or Redis Stack, or series = 'streams'"
+        )
+    keys = Keys(config.prefix, config.shards)
+    return Store(connection, keys, engine, config.retention_days * DAY_MS)
+
+
+def _place(connection: Connection) -> str:
+    """Where Redis is, without the password that may be in its URL."""
+    options = connection.redis.get_connection_kwargs()
+    return str(options.get("path") or f"{options.get('host')}:{options.get('port')}")

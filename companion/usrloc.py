@@ -1,0 +1,392 @@
+"""Our picture of what the nodes hold in usrloc, moved on by their events. No I/O.
+
+`Usrloc.apply` takes one event and notes in `changes` what has to be stored; `changes` is taken away, batch by batch, by
+whoever writes. Contacts that are not in the picture must be put there first (`missing`, `put`), else they count as new.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Final, NamedTuple
+
+from companion import sip
+from companion.contact import Binding, Contact, Device, contact_id, is_dead
+from companion.events import (
+    DELETE,
+    LATENCY,
+    LOST_PING_US,
+    REFRESH,
+    AorEvent,
+    ContactEvent,
+    DisconnectEvent,
+    Event,
+    Registration,
+)
+
+LATE_MS: Final = 10_000
+"""Words about a contact that come this soon after its end were under way when it ended."""
+REMOVED_BEHIND_LOSS_MS: Final = 1_000
+"""A DELETE this close behind a lost ping is OpenSIPS' own removal (nathelper remove_on_timeout)."""
+ENDED_KEPT: Final = 50
+"""Ended contacts a device remembers: enough to leave their losses out, few enough for who reloads all day."""
+
+Fields = dict[str, str | int]
+
+
+class Stamp(NamedTuple):
+    """Where and when an event happened: the node that said so, its cluster, epoch ms, the publisher's run."""
+
+    node: str
+    cluster: str
+    ts: int
+    run: int
+
+
+class Sample(NamedTuple):
+    """One ping of a device: `value` is its latency in ms, or for a lost one the number of the contact that lost it."""
+
+    device: str
+    ts: int
+    value: int
+
+
+class Entry(NamedTuple):
+    """One line of a device's timeline."""
+
+    device: str
+    ts: int
+    event: str
+    fields: Fields
+
+
+@dataclass(slots=True)
+class Changes:
+    """What one batch of events changed. The dicts are ordered sets."""
+
+    answered: list[Sample] = field(default_factory=list)
+    lost: list[Sample] = field(default_factory=list)
+    entries: list[Entry] = field(default_factory=list)
+    answers: dict[Contact, None] = field(default_factory=dict)
+    contacts: dict[Contact, None] = field(default_factory=dict)
+    devices: dict[Device, None] = field(default_factory=dict)
+    seen: dict[Device, int] = field(default_factory=dict)
+    connected: dict[Contact, str] = field(default_factory=dict)
+    disconnected: list[tuple[Contact, str]] = field(default_factory=list)
+
+
+class Usrloc:
+    """Every contact and device that events spoke of and that still has its place in memory."""
+
+    def __init__(self, lost_after: int) -> None:
+        self._lost_after = lost_after
+        self.contacts: dict[Binding, Contact] = {}
+        self.devices: dict[str, Device] = {}
+        self._connections: dict[tuple[str, str], dict[Contact, None]] = {}
+        self.changes = Changes()
+        self.after_end = 0
+        self.shared_connections = 0
+
+    def take_changes(self) -> Changes:
+        changes, self.changes = self.changes, Changes()
+        return changes
+
+    def put(self, devices: Iterable[Device]) -> None:
+        """Bring devices with all their contacts back into the picture, as they were stored."""
+        for device in devices:
+            if device.id in self.devices:
+                continue
+            self.devices[device.id] = device
+            for contact in device.contacts:
+                self.contacts[contact.binding] = contact
+                if not contact.ended_at and contact.connection:
+                    self._connections.setdefault((contact.binding.cluster, contact.connection), {})[contact] = None
+
+    def drop(self, device: Device) -> None:
+        """Let go of a device that is stored: its next event finds it there."""
+        del self.devices[device.id]
+        for contact in device.contacts:
+            self.contacts.pop(contact.binding, None)
+            self._forget_connection(contact)
+
+    def apply(self, event: Event, stamp: Stamp) -> None:
+        if isinstance(event, ContactEvent):
+            self._apply_contact(event, stamp)
+        elif isinstance(event, DisconnectEvent):
+            self._apply_disconnect(event, stamp)
+        else:
+            assert isinstance(event, AorEvent)  # noqa: S101 - an AOR's contacts say all that its own events say
+
+    def expire(self, contact: Contact, now: int) -> None:
+        """End a contact whose `expires` passed without word."""
+        if not contact.ended_at and 0 < contact.registration.expires_at <= now:
+            self._end(contact, "expired", max(now, contact.changed_at + 1))
+
+    def _apply_contact(self, event: ContactEvent, stamp: Stamp) -> None:
+        binding = Binding(stamp.cluster, event.domain, event.aor, event.uri)
+        contact = self.contacts.get(binding)
+        if contact is not None and (contact.run == stamp.run and stamp.ts <= contact.changed_at):
+            return  # said before: a batch that was sent again
+        if event.name == LATENCY:
+            self._ping(event, stamp, binding, contact)
+        elif event.name == DELETE:
+            self._deleted(event, stamp, contact)
+        elif event.name == REFRESH:
+            self._refresh(stamp, contact)
+        else:
+            self._register(event, stamp, binding, contact)
+
+    # Pings
+
+    def _ping(self, event: ContactEvent, stamp: Stamp, binding: Binding, contact: Contact | None) -> None:
+        if contact is None or contact.ended_at:
+            if contact and stamp.ts - contact.ended_at < LATE_MS:
+                self.after_end += 1
+                return
+            contact = self._discover(event, stamp, binding)
+        elif contact.registration != event.registration:
+            self._take_registration(contact, event)
+            self.changes.contacts[contact] = None
+        contact.node = stamp.node
+        contact.changed_at = stamp.ts
+        contact.run = stamp.run
+        if event.latency_us == LOST_PING_US:
+            self._lost(contact, stamp.ts)
+        else:
+            self._answered(contact, stamp.ts, round(event.latency_us / 1000))
+
+    def _answered(self, contact: Contact, ts: int, latency_ms: int) -> None:
+        changes = self.changes
+        changes.answered.append(Sample(contact.device, ts, latency_ms))
+        device = self.devices[contact.device]
+        changes.seen[device] = ts
+        if contact.disconnected_at and ts - latency_ms <= contact.disconnected_at:
+            return  # the answer was under way when the connection died
+        contact.last_latency_ms = latency_ms
+        contact.last_latency_at = ts
+        changes.answers[contact] = None
+        if contact.consecutive_lost or contact.disconnected_at:
+            self._recover(contact, ts, "ping")
+        contact.superseded_at = 0
+        if len(device.contacts) > 1:
+            self._supersede(device, contact, ts)
+
+    def _lost(self, contact: Contact, ts: int) -> None:
+        self.changes.lost.append(Sample(contact.device, ts, contact.number))
+        self.changes.seen[self.devices[contact.device]] = ts
+        contact.consecutive_lost += 1
+        contact.last_lost_at = ts
+        if contact.consecutive_lost == 1:
+            contact.lost_since = ts
+            self._note(contact, ts, "lost")
+        if contact.consecutive_lost == self._lost_after:
+            self._note(contact, ts, "stale", lost=contact.consecutive_lost)
+            if not contact.disconnected_at:
+                self._departed(contact, ts)
+        self.changes.contacts[contact] = None
+
+    def _recover(self, contact: Contact, ts: int, by: str) -> None:
+        """End a run of losses, or a death that was none."""
+        since = min(filter(None, (contact.lost_since, contact.disconnected_at)))
+        self._note(contact, ts, "recovered", by=by, lost=contact.consecutive_lost, after_ms=ts - since)
+        contact.consecutive_lost = contact.lost_since = contact.disconnected_at = 0
+        self.changes.contacts[contact] = None
+
+    def _supersede(self, device: Device, newer: Contact, ts: int) -> None:
+        """Mark the older contacts of one SIP instance that a newer one answered since they last showed life."""
+        if not device.instance:
+            return  # two desk phones may share the fallback id
+        for older in device.contacts:
+            if older is newer or older.ended_at or older.superseded_at:
+                continue
+            if older.registered_at < newer.registered_at:
+                older.superseded_at = ts
+                if older.failing:
+                    self.changes.contacts[older] = None
+
+    # Registrations
+
+    def _register(self, event: ContactEvent, stamp: Stamp, binding: Binding, contact: Contact | None) -> None:
+        if contact is None or contact.ended_at:
+            contact = self._enter(event, stamp, binding)
+            contact.registered_at = stamp.ts
+            self._note(contact, stamp.ts, "registered", address=contact.address)
+            self._arrived(contact, stamp.ts)
+        elif _same_register(contact.registration, event.registration):
+            return  # usrloc replication tells every node of the cluster
+        else:
+            self._note(
+                contact, stamp.ts, "re-registered", address=sip.network_address(event.registration.received, event.uri)
+            )
+            self._re_register(contact, event, stamp.ts)
+        contact.last_register_at = contact.changed_at = stamp.ts
+        contact.run = stamp.run
+        contact.superseded_at = 0
+        self.changes.contacts[contact] = None
+        self.changes.seen[self.devices[contact.device]] = stamp.ts
+
+    def _re_register(self, contact: Contact, event: ContactEvent, ts: int) -> None:
+        old_address, died_at, alive_at = contact.address, contact.disconnected_at, contact.alive_at
+        self._take_registration(contact, event)
+        if contact.failing:
+            self._recover(contact, ts, "register")
+        if old_address and contact.address != old_address:
+            self._note_switch_over(contact, ts, old_address, died_at, ts - alive_at)
+
+    def _discover(self, event: ContactEvent, stamp: Stamp, binding: Binding) -> Contact:
+        """A contact whose REGISTER was not heard of: from before our start, or lost on the way."""
+        contact = self._enter(event, stamp, binding)
+        self._note(contact, stamp.ts, "discovered", address=contact.address)
+        self.changes.contacts[contact] = None
+        return contact
+
+    def _enter(self, event: ContactEvent, stamp: Stamp, binding: Binding) -> Contact:
+        previous = self.contacts.get(binding)
+        instance = sip.instance(event.registration.attr)
+        device_id = sip.device_id(event.aor, event.uri, instance)
+        if previous and not instance:
+            device_id = previous.device
+        contact = Contact(binding, contact_id(binding), device_id, stamp.node, event.registration)
+        if previous:
+            self._remove_from_device(previous)
+        self.contacts[binding] = contact
+        self._add_to_device(contact, instance, stamp.ts)
+        self._connect(contact)
+        return contact
+
+    def _take_registration(self, contact: Contact, event: ContactEvent) -> None:
+        """Keep what the event says of the registration; an instance that shows up moves the contact to its device."""
+        self._disconnect(contact)
+        contact.registration = event.registration
+        self._connect(contact)
+        instance = sip.instance(event.registration.attr)
+        if instance and (device_id := sip.device_id(event.aor, event.uri, instance)) != contact.device:
+            self._remove_from_device(contact)
+            contact.device = device_id
+            self._add_to_device(contact, instance, contact.changed_at)
+
+    def _add_to_device(self, contact: Contact, instance: str, ts: int) -> None:
+        device = self.devices.get(contact.device)
+        if device is None:
+            device = Device(contact.device, contact.binding.aor, instance, ts)
+            self.devices[device.id] = device
+        ended = [c for c in device.contacts if c.ended_at]
+        for forgotten in ended[:-ENDED_KEPT]:
+            device.contacts.remove(forgotten)
+            self.contacts.pop(forgotten.binding, None)
+        device.contacts.append(contact)
+        self.changes.devices[device] = None
+
+    def _remove_from_device(self, contact: Contact) -> None:
+        device = self.devices[contact.device]
+        device.contacts.remove(contact)
+        self.changes.devices[device] = None
+
+    def _refresh(self, stamp: Stamp, contact: Contact | None) -> None:
+        """OpenSIPS itself asked for a push to bring this contact back (registrar pn_enable)."""
+        if contact and not contact.ended_at:
+            self._note(contact, stamp.ts, "push-sent", by="opensips")
+
+    # Ends
+
+    def _deleted(self, event: ContactEvent, stamp: Stamp, contact: Contact | None) -> None:
+        if contact is None or contact.ended_at or _overtaken(contact, event.registration, stamp):
+            return
+        contact.run = stamp.run
+        expires_at = contact.registration.expires_at
+        if event.lost and stamp.ts - contact.last_lost_at <= REMOVED_BEHIND_LOSS_MS:
+            self._end(contact, "removed-after-lost-pings", stamp.ts)
+        elif 0 < expires_at <= stamp.ts:
+            self._end(contact, "expired", stamp.ts)
+        else:
+            self._end(contact, "unregistered", stamp.ts)
+
+    def _end(self, contact: Contact, reason: str, ts: int) -> None:
+        self._disconnect(contact)
+        contact.ended_at = contact.changed_at = ts
+        contact.ended_by = reason
+        self._note(contact, ts, reason, address=contact.address)
+        self.changes.contacts[contact] = None
+        self.changes.answers.pop(contact, None)
+        self.changes.seen[self.devices[contact.device]] = ts
+
+    def _apply_disconnect(self, event: DisconnectEvent, stamp: Stamp) -> None:
+        contacts = self._connections.get((stamp.cluster, event.address), {})
+        if len(contacts) > 1:
+            self.shared_connections += 1
+            return  # one connection for several lines, or a proxy: it says too little of any of them
+        for contact in contacts:
+            if contact.disconnected_at or (contact.run == stamp.run and stamp.ts <= contact.changed_at):
+                continue
+            contact.disconnected_at = contact.changed_at = stamp.ts
+            self._note(contact, stamp.ts, "disconnected", address=event.address)
+            if contact.consecutive_lost < self._lost_after:
+                self._departed(contact, stamp.ts)
+            self.changes.contacts[contact] = None
+
+    # Switch-overs: a device leaves one address and registers from another (only a SIP instance makes that sure)
+
+    def _arrived(self, contact: Contact, ts: int) -> None:
+        """A new contact of a device whose last one is known to be dead."""
+        device = self.devices[contact.device]
+        others = [c for c in device.contacts if c is not contact]
+        if not device.instance or not others:
+            return
+        last = max(others, key=lambda other: other.alive_at)
+        left = last.ended_by in ("unregistered", "expired")  # it went on purpose, or long ago
+        if not left and is_dead(last, self._lost_after) and last.address != contact.address:
+            self._note_switch_over(contact, ts, last.address, last.disconnected_at, ts - last.alive_at)
+
+    def _departed(self, contact: Contact, ts: int) -> None:
+        """A contact turned out to be dead after its device had registered from elsewhere."""
+        device = self.devices[contact.device]
+        if not device.instance:
+            return
+        newer = [
+            other
+            for other in device.contacts
+            if not other.ended_at and other.registered_at > contact.alive_at and other.address != contact.address
+        ]
+        if newer:
+            first = min(newer, key=lambda other: other.registered_at)
+            self._note_switch_over(first, ts, contact.address, 0, first.registered_at - contact.alive_at)
+
+    def _note_switch_over(self, contact: Contact, ts: int, old: str, died_at: int, at_most_ms: int) -> None:
+        """The outage is known when the connection's death was seen before the new REGISTER, else only its bound."""
+        outage: Fields = {"outage_ms": ts - died_at} if died_at else {"outage_at_most_ms": at_most_ms}
+        self._note(contact, ts, "switched-over", **{"from": old, "to": contact.address, **outage})
+
+    # Small things
+
+    def _note(self, contact: Contact, ts: int, event: str, **fields: str | int) -> None:
+        self.changes.entries.append(Entry(contact.device, ts, event, {"contact": contact.id, **fields}))
+
+    def _connect(self, contact: Contact) -> None:
+        address = contact.connection
+        if address and not contact.ended_at:
+            self._connections.setdefault((contact.binding.cluster, address), {})[contact] = None
+            self.changes.connected[contact] = address
+
+    def _disconnect(self, contact: Contact) -> None:
+        address = self._forget_connection(contact)
+        if address:
+            self.changes.connected.pop(contact, None)
+            self.changes.disconnected.append((contact, address))
+
+    def _forget_connection(self, contact: Contact) -> str:
+        address = contact.connection
+        contacts = self._connections.get((contact.binding.cluster, address), {})
+        if contact not in contacts:
+            return ""
+        del contacts[contact]
+        if not contacts:
+            del self._connections[contact.binding.cluster, address]
+        return address
+
+
+def _same_register(known: Registration, said: Registration) -> bool:
+    return (known.callid, known.cseq, known.expires_at) == (said.callid, said.cseq, said.expires_at)
+
+
+def _overtaken(contact: Contact, said: Registration, stamp: Stamp) -> bool:
+    """Whether another node's word is of a REGISTER older than the one we know."""
+    known = contact.registration
+    return stamp.node != contact.node and known.callid == said.callid and said.cseq < known.cseq
