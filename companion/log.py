@@ -4,7 +4,7 @@ import logging
 import sys
 import time
 from collections.abc import Callable
-from typing import Any, Literal
+from typing import Any, Literal, TextIO
 
 import structlog
 
@@ -12,11 +12,14 @@ Level = Literal["debug", "info", "warning", "error"]
 Logger = structlog.stdlib.BoundLogger
 
 
-def configure(log_format: Literal["console", "json"] = "console", level: Level = "info") -> None:
-    """Send every log line to stderr, as text for people or as JSON for machines."""
+def configure(
+    log_format: Literal["console", "json"] = "console", level: Level = "info", stream: TextIO | None = None
+) -> None:
+    """Send every log line to a stream (None: stderr), as text for people or as JSON for machines."""
+    stream = stream or sys.stderr
     renderer: Any = structlog.processors.JSONRenderer()
     if log_format == "console":
-        renderer = structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())
+        renderer = structlog.dev.ConsoleRenderer(colors=stream.isatty())
     shared: list[Any] = [
         structlog.stdlib.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
@@ -28,7 +31,7 @@ def configure(log_format: Literal["console", "json"] = "console", level: Level =
         wrapper_class=structlog.stdlib.BoundLogger,
         cache_logger_on_first_use=False,
     )
-    handler = logging.StreamHandler(sys.stderr)
+    handler = logging.StreamHandler(stream)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
             foreign_pre_chain=shared,
@@ -38,6 +41,8 @@ def configure(log_format: Literal["console", "json"] = "console", level: Level =
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(level.upper())
+    for chatty in ("apscheduler", "uvicorn"):
+        logging.getLogger(chatty).setLevel(logging.WARNING)
 
 
 def get(name: str) -> Logger:

@@ -106,7 +106,7 @@ class EmbeddedRedis:
         self._folder.mkdir(parents=True, exist_ok=True)
         wanted = self.port
         for left in reversed(range(TRIES)):
-            self.port = wanted or _free_port()
+            self.port = wanted or free_port()
             self._process = self._launch(server)
             if self._answers():
                 return
@@ -193,7 +193,7 @@ class EmbeddedRedis:
         return "\n".join(self.log_file.read_text(errors="replace").splitlines()[-5:])
 
 
-def _free_port() -> int:
+def free_port() -> int:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port: int = listener.getsockname()[1]
         return port

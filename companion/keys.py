@@ -1,0 +1,22 @@
+"""CURVE key pairs as files: the secret one readable by its owner alone."""
+
+import os
+from pathlib import Path
+
+import zmq
+
+from companion.errors import UsageError
+
+
+def make_pair(folder: Path, name: str) -> str:
+    """Write `name.secret` and `name.public`; returns the public key as Z85 text. UsageError when they are there."""
+    public, secret = zmq.curve_keypair()
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        descriptor = os.open(folder / f"{name}.secret", os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    except FileExistsError:
+        raise UsageError(f"{folder / name}.secret is there already: move it away to make a new pair") from None
+    with os.fdopen(descriptor, "wb") as file:
+        file.write(secret)
+    (folder / f"{name}.public").write_bytes(public)
+    return public.decode()
