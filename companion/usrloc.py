@@ -125,6 +125,9 @@ class Usrloc:
         contact = self.contacts.get(binding)
         if contact is not None and (contact.run == stamp.run and stamp.ts <= contact.changed_at):
             return  # said before: a batch that was sent again
+        if contact is not None and contact.ended_at and _came_late(contact, event, stamp):
+            self.after_end += 1
+            return
         if event.name == LATENCY:
             self._ping(event, stamp, binding, contact)
         elif event.name == DELETE:
@@ -138,9 +141,6 @@ class Usrloc:
 
     def _ping(self, event: ContactEvent, stamp: Stamp, binding: Binding, contact: Contact | None) -> None:
         if contact is None or contact.ended_at:
-            if contact and stamp.ts - contact.ended_at < LATE_MS:
-                self.after_end += 1
-                return
             contact = self._discover(event, stamp, binding)
         elif contact.registration != event.registration:
             self._take_registration(contact, event)
@@ -210,7 +210,7 @@ class Usrloc:
             contact.registered_at = stamp.ts
             self._note(contact, stamp.ts, "registered", address=contact.address)
             self._arrived(contact, stamp.ts)
-        elif _same_register(contact.registration, event.registration):
+        elif _same_register(contact.registration, event.registration) or _overtaken(contact, event.registration, stamp):
             return  # usrloc replication tells every node of the cluster
         else:
             self._note(
@@ -229,7 +229,7 @@ class Usrloc:
         if contact.failing:
             self._recover(contact, ts, "register")
         if old_address and contact.address != old_address:
-            self._note_switch_over(contact, ts, old_address, died_at, ts - alive_at)
+            self._note_switch_over(contact, ts, old_address, died_at, _at_most(alive_at, ts))
 
     def _discover(self, event: ContactEvent, stamp: Stamp, binding: Binding) -> Contact:
         """A contact whose REGISTER was not heard of: from before our start, or lost on the way."""
@@ -284,6 +284,9 @@ class Usrloc:
         """OpenSIPS itself asked for a push to bring this contact back (registrar pn_enable)."""
         if contact and not contact.ended_at:
             self._note(contact, stamp.ts, "push-sent", by="opensips")
+            contact.changed_at = stamp.ts
+            contact.run = stamp.run
+            self.changes.contacts[contact] = None
 
     # Ends
 
@@ -333,7 +336,7 @@ class Usrloc:
         last = max(others, key=lambda other: other.alive_at)
         left = last.ended_by in ("unregistered", "expired")  # it went on purpose, or long ago
         if not left and is_dead(last, self._lost_after) and last.address != contact.address:
-            self._note_switch_over(contact, ts, last.address, last.disconnected_at, ts - last.alive_at)
+            self._note_switch_over(contact, ts, last.address, last.disconnected_at, _at_most(last.alive_at, ts))
 
     def _departed(self, contact: Contact, ts: int) -> None:
         """A contact turned out to be dead after its device had registered from elsewhere."""
@@ -347,11 +350,11 @@ class Usrloc:
         ]
         if newer:
             first = min(newer, key=lambda other: other.registered_at)
-            self._note_switch_over(first, ts, contact.address, 0, first.registered_at - contact.alive_at)
+            self._note_switch_over(first, ts, contact.address, 0, _at_most(contact.alive_at, first.registered_at))
 
-    def _note_switch_over(self, contact: Contact, ts: int, old: str, died_at: int, at_most_ms: int) -> None:
+    def _note_switch_over(self, contact: Contact, ts: int, old: str, died_at: int, at_most: Fields) -> None:
         """The outage is known when the connection's death was seen before the new REGISTER, else only its bound."""
-        outage: Fields = {"outage_ms": ts - died_at} if died_at else {"outage_at_most_ms": at_most_ms}
+        outage: Fields = {"outage_ms": ts - died_at} if died_at else at_most
         self._note(contact, ts, "switched-over", **{"from": old, "to": contact.address, **outage})
 
     # Small things
@@ -380,6 +383,17 @@ class Usrloc:
         if not contacts:
             del self._connections[contact.binding.cluster, address]
         return address
+
+
+def _at_most(alive_at: int, back_at: int) -> Fields:
+    """The bound of an outage; there is none when nobody ever saw the old contact alive."""
+    return {"outage_at_most_ms": back_at - alive_at} if alive_at else {}
+
+
+def _came_late(contact: Contact, event: ContactEvent, stamp: Stamp) -> bool:
+    """Whether it was under way when the contact ended: a ping, or another node's word of the last REGISTER."""
+    said_before = event.name == LATENCY or _same_register(contact.registration, event.registration)
+    return said_before and stamp.ts - contact.ended_at < LATE_MS
 
 
 def _same_register(known: Registration, said: Registration) -> bool:
