@@ -27,6 +27,9 @@ LOST_PING_US: Final = 1_800_000_000
 MAX_LATENCY_US: Final = 600_000_000
 """No ping is answered after ten minutes: what says so, is broken or hostile."""
 
+MAX_EXPIRES: Final = 253_402_300_799
+"""The last second of the year 9999: later ones no calendar can show."""
+
 MAX_TEXT: Final = 2048
 MAX_USER_AGENT: Final = 512
 
@@ -101,7 +104,7 @@ def _contact_event(name: str, params: Mapping[str, Any]) -> ContactEvent:
     latency_us = _number(params, "latency")
     if latency_us > MAX_LATENCY_US and latency_us != LOST_PING_US:
         raise InvalidEventError("latency", f"{latency_us} µs")
-    if name == LATENCY and "latency" not in params:
+    if name == LATENCY and params.get("latency") in (None, ""):
         raise InvalidEventError("missing", "latency")
     domain, aor, uri = _text(params, "domain"), _required(params, "aor"), _required(params, "uri")
     return ContactEvent(name, domain, aor, uri, _registration(params), latency_us)
@@ -114,7 +117,7 @@ def _registration(params: Mapping[str, Any]) -> Registration:
         _user_agent(params),
         _text(params, "socket"),
         _number(params, "bflags"),
-        _number(params, "expires") * 1000,
+        _number(params, "expires", MAX_EXPIRES) * 1000,
         _text(params, "callid"),
         _number(params, "cseq"),
         _text(params, "attr"),
@@ -174,12 +177,12 @@ def printable(text: str) -> str:
     return "".join(c if c.isprintable() or c == "\t" else "\ufffd" for c in text)
 
 
-def _number(params: Mapping[str, Any], key: str) -> int:
+def _number(params: Mapping[str, Any], key: str, limit: int = (1 << 53) - 1) -> int:
     value = params.get(key)
     if value is None or value == "":
         return 0
     if type(value) is not int:
         raise InvalidEventError("wrong_type", key)
-    if not 0 <= value < 1 << 53:
+    if not 0 <= value <= limit:
         raise InvalidEventError("latency" if key == "latency" else "out_of_range", key)
     return value
