@@ -7,13 +7,14 @@ from companion.errors import InvalidUriError
 
 _URI: Final = re.compile(
     r"(?P<scheme>sips?):"
-    r"(?:(?P<user>[^@:;?]*(?:;[^@:?]*)?)(?::(?P<password>[^@]*))?@)?"
+    r"(?:(?P<user>[^@:]*)(?::(?P<password>[^@]*))?@)?"
     r"(?P<host>\[[0-9A-Fa-f:.]+\]|[^\s:;?\[\]@]+)"
     r"(?::(?P<port>\d{1,5}))?"
     r"(?P<params>(?:;[^;?]*)*)"
     r"(?:\?(?P<headers>.*))?",
     re.IGNORECASE | re.DOTALL,
 )
+_QUOTED: Final = re.compile(r'"(?:[^"\\]|\\.)*"', re.DOTALL)
 _INSTANCE: Final = re.compile(r'"?<?(?P<urn>urn:[a-z0-9][a-z0-9-]{0,31}:[^\s<>"/]+)>?"?', re.IGNORECASE)
 _CREDENTIAL: Final = re.compile(r"(?P<name>pn-(?:prid|param))=(?P<value>[^;?>&]*)", re.IGNORECASE)
 _CONNECTED: Final = frozenset({"ws", "wss"})
@@ -66,7 +67,8 @@ def parse_uri(text: str) -> SipUri:
 
 def _addr_spec(text: str) -> str:
     text = text.strip()
-    start = text.rfind("<")
+    display_name = _QUOTED.match(text)
+    start = text.find("<", display_name.end() if display_name else 0)
     if start < 0:
         return text
     end = text.find(">", start)
@@ -105,7 +107,7 @@ def _user_or_host(uri: str) -> str:
     try:
         parsed = parse_uri(uri)
     except InvalidUriError:
-        return uri
+        return mask(uri)
     return parsed.user or parsed.host
 
 

@@ -1,0 +1,230 @@
+"""SIP URIs and what is read from them: there and back, hostile text in linear time, no credentials outside."""
+
+import time
+
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from companion import sip
+from companion.errors import InvalidUriError
+from companion.sip import SipUri, parse_uri
+
+ALPHA = "abcXYZ019-_.!~*'()%"
+
+words = st.text(ALPHA, min_size=1, max_size=12)
+hosts = st.from_regex(r"[a-z0-9]([a-z0-9.-]{0,20}[a-z0-9])?", fullmatch=True) | st.sampled_from(
+    ["192.0.2.1", "[2001:db8::1]", "[::1]"]
+)
+params = st.lists(st.tuples(words.map(str.lower), st.none() | words | st.just("")), max_size=4).map(tuple)
+uris = st.builds(
+    SipUri,
+    scheme=st.sampled_from(["sip", "sips"]),
+    user=st.just("") | st.text(ALPHA + "&=+$,;?/", min_size=1, max_size=12),
+    password=st.just(""),
+    host=hosts,
+    port=st.none() | st.integers(0, 65535),
+    params=params,
+    headers=st.just("") | st.text(ALPHA + "&=", min_size=1, max_size=12),
+)
+texts = st.text() | st.text("sip:;@?[]<>\"'\\=.0a %").map("sip:".__add__)
+
+
+@given(uris)
+def test_round_trip(uri: SipUri) -> None:
+    """A URI written and read again is the same URI."""
+    assert uri == parse_uri(str(uri))
+
+
+@given(uris.filter(lambda uri: bool(uri.user)), words)
+def test_round_trip_with_password(uri: SipUri, password: str) -> None:
+    """A password stays one."""
+    secret = uri._replace(password=password)
+    assert secret == parse_uri(str(secret))
+
+
+@given(texts)
+@example("sip:ſip@İ")
+@example("sip:::@h")
+@example("sip:@h")
+@example("sip:h:٣")
+def test_any_text(text: str) -> None:
+    """Any text is a URI or InvalidUriError; what was read once is read the same again."""
+    try:
+        uri = parse_uri(text)
+    except InvalidUriError as refused:
+        assert refused.reason == "uri"  # noqa: PT017 - not raising is fine too
+        return
+    assert uri == parse_uri(str(uri))
+
+
+@given(texts, texts)
+def test_readers_take_any_text(one: str, other: str) -> None:
+    """What reads a contact's texts has an answer to any text, and each contact has a device."""
+    sip.instance(one)
+    sip.push_provider(one)
+    sip.connection_address(one, other)
+    sip.network_address(one, other)
+    assert sip.device_id("alice", one, "").startswith("alice/")
+
+
+@pytest.mark.parametrize(
+    "hostile",
+    [
+        "sip:" + "a" * 100_000,
+        "sip:" + "a;" * 50_000,
+        "sip:" + "a:" * 50_000 + " ",
+        "sip:" + ":" * 100_000,
+        "sip:h" + ";x" * 50_000 + "@",
+        "sip:h:" + "1" * 100_000,
+        "sip:[" + ":" * 100_000,
+        "sip:" + "?;:@" * 25_000,
+        "sip:a@" + "h" * 100_000 + " ",
+        '"' + '\\"' * 50_000,
+        "<" * 100_000,
+        "urn:" + "a-" * 50_000,
+        "pn-prid=" * 12_500,
+        "sip:h;pn-prid=" + ";pn-param=" * 10_000,
+    ],
+    ids=lambda text: text[:14],
+)
+def test_hostile_text_is_read_in_linear_time(hostile: str) -> None:
+    """A hundred thousand characters that were made to be read again and again take no second."""
+    started = time.perf_counter()
+    sip.device_id("alice", hostile, "")
+    sip.instance(hostile)
+    sip.mask(hostile)
+    sip.push_provider(hostile)
+    sip.connection_address(hostile, "")
+    assert time.perf_counter() - started < 2
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "sip:alice@example.com;transport=ws",
+        "<sip:alice@example.com;transport=ws>",
+        '"Alice" <sip:alice@example.com;transport=ws>',
+        '"A <b> \\" c" <sip:alice@example.com;transport=ws>;expires=60',
+        'Alice <sip:alice@example.com;transport=ws>;+sip.instance="<urn:uuid:1>"',
+        "  SIP:alice@EXAMPLE.com;Transport=ws ",
+    ],
+)
+def test_name_addr(text: str) -> None:
+    """A URI is found bare and in a name-addr, whatever stands around it."""
+    expected = SipUri("sip", "alice", "", "example.com", None, (("transport", "ws"),), "")
+    assert expected == parse_uri(text)
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "alice", "tel:+4930123", "http://h", "sip:", "sip:a@", "sip:h:65536", "sip:h:x", "sip:a b@c d", "sip:[h"],
+)
+def test_no_uri(text: str) -> None:
+    """What is no SIP URI is refused."""
+    with pytest.raises(InvalidUriError):
+        parse_uri(text)
+
+
+def test_parameters() -> None:
+    """A parameter without a value is there; its name knows no case."""
+    uri = parse_uri("sip:h;LR;Transport=WS")
+    assert (uri.param("lr"), uri.param("transport"), uri.param("ob")) == ("", "WS", None)
+
+
+@pytest.mark.parametrize(
+    ("attr", "expected"),
+    [
+        ("<urn:uuid:F81D4FAE-7DEC-11D0-A765-00A0C91E6BF6>", "urn:uuid:f81d4fae-7dec-11d0-a765-00a0c91e6bf6"),
+        ('"<urn:gsma:imei:90420156-025763-0>"', "urn:gsma:imei:90420156-025763-0"),
+        ("urn:uuid:1", "urn:uuid:1"),
+        ("", ""),
+        ("<null>", ""),
+        ("<urn:uuid:1> and more", ""),
+        ("urn:uuid:a/b", ""),
+    ],
+)
+def test_instance(attr: str, expected: str) -> None:
+    """The instance is what OpenSIPS put in attr, without brackets and in one spelling; anything else is none."""
+    assert expected == sip.instance(attr)
+
+
+@pytest.mark.parametrize(
+    ("uri", "instance", "expected"),
+    [
+        ("sip:alice@h.invalid", "urn:uuid:1", "a@example.com/urn:uuid:1"),
+        ("sip:line2@192.0.2.1:5060", "", "a@example.com/line2"),
+        ("sip:a/b@192.0.2.1", "", "a@example.com/a%2Fb"),
+        ("sip:192.0.2.1:5060", "", "a@example.com/192.0.2.1"),
+        ("tel:+4930123", "", "a@example.com/tel:+4930123"),
+    ],
+)
+def test_device_id(uri: str, instance: str, expected: str) -> None:
+    """A device is named by its instance, else by the URI's user, else by what there is."""
+    assert expected == sip.device_id("a@example.com", uri, instance)
+
+
+def test_device_id_holds_no_credential() -> None:
+    """A name that is shown everywhere has no push credentials in it, not even of a URI we can not read."""
+    for uri in ("tel:+49;pn-provider=fcm;pn-prid=SECRET", "sip:1.1.1.1;pn-prid=SECRET", "sip:a b@c d;pn-param=SECRET"):
+        assert "SECRET" not in sip.device_id("alice", uri, "")
+
+
+@given(st.text(st.characters(exclude_characters="/")), texts)
+def test_aor_of_a_device(aor: str, uri: str) -> None:
+    """What is before the last slash of a device id is its AOR."""
+    assert aor == sip.device_id(aor, uri, "").rpartition("/")[0]
+
+
+@pytest.mark.parametrize(
+    ("uri", "expected"),
+    [
+        ("sip:c@h;pn-provider=fcm;pn-param=p;pn-prid=token", "fcm"),
+        ("sip:c@h;pn-provider=fcm", ""),
+        ("sip:c@h;pn-prid=token", ""),
+        ("sip:c@h", ""),
+        ("pn-", ""),
+    ],
+)
+def test_push_provider(uri: str, expected: str) -> None:
+    """A contact can be woken by push when it says by whom and where."""
+    assert expected == sip.push_provider(uri)
+
+
+@given(words, words)
+def test_mask(prid: str, param: str) -> None:
+    """Of pn-prid and pn-param nothing is left, of the rest all."""
+    masked = sip.mask(f"sip:c@h;pn-provider=fcm;PN-PRID=s3cret{prid};pn-param=s3cret{param};ob")
+    assert masked == "sip:c@h;pn-provider=fcm;PN-PRID=***;pn-param=***;ob"
+
+
+@pytest.mark.parametrize(
+    ("received", "path", "expected"),
+    [
+        ("sip:127.0.0.1:38566;transport=ws", "", "127.0.0.1:38566"),
+        ("sip:127.0.0.1:38566;transport=WSS", "", "127.0.0.1:38566"),
+        ("sip:[2001:DB8::1]:38566;transport=ws", "", "[2001:db8::1]:38566"),
+        ("sip:127.0.0.1:38566;transport=ws", "<sip:proxy;lr>", ""),
+        ("sip:127.0.0.1:5060", "", ""),
+        ("sip:127.0.0.1:5060;transport=tcp", "", ""),
+        ("sip:127.0.0.1;transport=ws", "", ""),
+        ("", "", ""),
+        ("garbage", "", ""),
+    ],
+)
+def test_connection_address(received: str, path: str, expected: str) -> None:
+    """Only a WebSocket that ends at OpenSIPS itself is a connection whose death says something."""
+    assert expected == sip.connection_address(received, path)
+
+
+@pytest.mark.parametrize(
+    ("received", "uri", "expected"),
+    [
+        ("sip:192.0.2.1:1024;transport=ws", "sip:a@h.invalid", "192.0.2.1:1024"),
+        ("", "sip:a@192.0.2.7", "192.0.2.7:5060"),
+        ("", "tel:+49", ""),
+    ],
+)
+def test_network_address(received: str, uri: str, expected: str) -> None:
+    """A contact is where it was received from, else where its URI says."""
+    assert expected == sip.network_address(received, uri)
