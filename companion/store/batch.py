@@ -1,4 +1,4 @@
-"""A batch of changes as commands for one pipeline, and what to make of the replies."""
+"""A batch of changes as commands for two pipelines, and what to make of the replies."""
 
 from collections import defaultdict
 from collections.abc import Iterable
@@ -29,17 +29,20 @@ class Batch:
         self._ttl_ms = retention_ms + REFRESH_MS
 
     def write(self, changes: Changes, also: Iterable[Command] = ()) -> None:
-        """Store all of it in one pipeline; `also` goes last, so that it only stands when all the rest does."""
+        """Store all of it: the samples, then the state, and `also` last, so that it only stands when all the rest does.
+
+        Samples go ahead because a new series is only made when the server says that it has none: who saw our progress
+        stored while its samples were not yet would lose them for good if we died in between.
+        """
         latency = self._rows(changes.answered, self._keys.latency)
         lost = self._rows(changes.lost, self._keys.lost)
         latency_commands, lost_commands = self._series.commands(latency), self._series.commands(lost)
+        replies = self._connection.pipeline([*latency_commands, *lost_commands], raise_on_error=False)
+        self._series.settle(self._connection, "latency", latency, replies[: len(latency_commands)])
+        self._series.settle(self._connection, "lost", lost, replies[len(latency_commands) :])
         due = [device for device, ts in changes.seen.items() if ts - device.refreshed_at >= REFRESH_MS]
         state = [*self._state(changes), *self._refresh(changes, due)]
-        replies = self._connection.pipeline([*latency_commands, *lost_commands, *state, *also], raise_on_error=False)
-        end = len(latency_commands) + len(lost_commands)
-        self._series.settle(self._connection, "latency", latency, replies[: len(latency_commands)])
-        self._series.settle(self._connection, "lost", lost, replies[len(latency_commands) : end])
-        _count_errors(replies[end:])
+        _count_errors(self._connection.pipeline([*state, *also], raise_on_error=False))
         for device in due:
             device.refreshed_at = changes.seen[device]
 

@@ -113,7 +113,8 @@ def _outcomes(rows: Sequence[Row], replies: Sequence[Any]) -> list[tuple[Row, An
 
 
 def _is_keyless(outcome: Any) -> bool:
-    return isinstance(outcome, Exception) and "key does not exist" in str(outcome)
+    """Whether there is no such series: "not a TSDB key" is what TS.MADD of TimeSeries 1.12 calls it."""
+    return isinstance(outcome, Exception) and str(outcome).endswith(("key does not exist", "is not a TSDB key"))
 
 
 def _count(kind: Kind, outcomes: Sequence[Any]) -> None:
