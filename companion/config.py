@@ -4,6 +4,7 @@ Every value has a default; `COMPANION_SECTION__KEY` in the environment goes befo
 wrong type or impossible together raises ConfigError: a line for each problem, with the key and where it came from.
 """
 
+import contextlib
 import json
 import os
 from collections.abc import Mapping
@@ -268,14 +269,22 @@ def _value(name: str, section: str, key: str, text: str) -> Any:
     """Lists are given as `a, b` or as JSON, whole sections as JSON."""
     field = Config.model_fields.get(section)
     inner = getattr(field.annotation, "model_fields", {}).get(key) if field else None
-    if inner is not None and "tuple" in str(inner.annotation) and not text.lstrip().startswith("["):
-        return [part.strip() for part in text.split(",") if part.strip()]
-    if (field is None or inner is not None or key) and not text.lstrip().startswith("["):
+    if inner is not None and "tuple" in str(inner.annotation):
+        return _read_list(text)
+    if field is None or key:
         return text
     try:
         return json.loads(text)
     except ValueError:
-        raise ConfigError(f"{name}: is not JSON, as a whole section or list must be in the environment") from None
+        raise ConfigError(f"{name}: is not JSON, as a whole section must be in the environment") from None
+
+
+def _read_list(text: str) -> list[Any]:
+    with contextlib.suppress(ValueError):
+        read = json.loads(text)
+        if isinstance(read, list):
+            return read
+    return [part.strip() for part in text.split(",") if part.strip()]
 
 
 def _explain(error: ValidationError, file: Path, environment: Mapping[tuple[str, str], Any]) -> list[str]:
