@@ -70,6 +70,7 @@ def decode(topic: bytes, body: bytes) -> Message:
     _, node, run, seq, ts, params = message
     if (
         type(node) is str
+        and NODE.fullmatch(node)
         and type(run) is type(seq) is type(ts) is int
         and type(params) is dict
         and min(run, seq, ts) >= 0
@@ -83,6 +84,7 @@ class Publisher:
 
     def __init__(self, endpoint: str, node: str, *, high_water_mark: int, curve: Curve | None = None) -> None:
         self.node = node
+        self.run = 0
         self.last_seqs: dict[str, int] = {}
         self._packer = msgpack.Packer(unicode_errors="replace")
         self._context = zmq.Context()
@@ -104,7 +106,7 @@ class Publisher:
 
     def new_run(self) -> None:
         """Begin again at seq 0: at the start, and when times may go back."""
-        self.run = time.time_ns() // 1000
+        self.run = max(time.time_ns() // 1000, self.run + 1)
         self.last_seqs = {}
 
     def publish(self, event: str, params: Mapping[str, Any], ts: int) -> None:
