@@ -4,6 +4,10 @@ CompanionError
 ├── ConfigError          the configuration can not be used          (exit code 2)
 ├── UsageError           what was asked for can not be answered     (exit code 2)
 ├── UnavailableError     a server we need can not be reached        (exit code 1)
+├── MiError              a call of OpenSIPS' Management Interface failed (exit code 1)
+│   ├── MiUnreachableError   it did not answer, or not as MI does: what was asked for may still have been done
+│   ├── MiRefusedError       it wants other credentials: nothing was done
+│   └── MiCallError          it answered with a JSON-RPC error
 └── InvalidInputError    something from the network is not what it should be
     ├── InvalidEventError
     ├── InvalidEnvelopeError
@@ -27,6 +31,32 @@ class UsageError(CompanionError):
 
 class UnavailableError(CompanionError):
     pass
+
+
+class MiError(CompanionError):
+    pass
+
+
+class MiUnreachableError(MiError):
+    pass
+
+
+class MiRefusedError(MiError):
+    pass
+
+
+class MiCallError(MiError):
+    """The `code` and `message` of a JSON-RPC error."""
+
+    def __init__(self, code: int, message: str) -> None:
+        super().__init__(f"MI answered {code}: {message}")
+        self.code = code
+        self.message = message
+
+    @property
+    def gone(self) -> bool:
+        """Whether what was asked for is not there (any more)."""
+        return self.code == 404
 
 
 class InvalidInputError(CompanionError):
