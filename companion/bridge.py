@@ -44,7 +44,10 @@ class SteadyClock:
 
 
 class Stamps:
-    """Times for events, strictly rising for each AOR: two events read in one millisecond never share a time."""
+    """Times for events, strictly rising for each AOR: two of its events read in one millisecond never share a time.
+
+    Events of no AOR may share theirs: thousands of connections that die at once must not carry us into the future.
+    """
 
     def __init__(self, clock: Callable[[], int]) -> None:
         self._clock = clock
@@ -56,14 +59,14 @@ class Stamps:
         self._floor = 0
 
     def next(self, aor: str | None) -> int:
-        """A time later than any given for this AOR; for an event of no AOR, later than any given at all."""
+        """A time later than any given for this AOR; for and after an event of no AOR, not earlier than any given."""
         now = self._clock()
         if now > self._newest:
             self._last.clear()
         if aor is None:
-            ts = self._floor = max(now, self._newest + 1)
+            ts = self._floor = max(now, self._newest)
         else:
-            ts = self._last[aor] = max(now, self._floor + 1, self._last.get(aor, 0) + 1)
+            ts = self._last[aor] = max(now, self._floor, self._last.get(aor, 0) + 1)
         self._newest = max(self._newest, ts)
         return ts
 

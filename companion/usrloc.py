@@ -317,9 +317,9 @@ class Usrloc:
             self.shared_connections += 1
             return  # one connection for several lines, or a proxy: it says too little of any of them
         for contact in contacts:
-            if contact.disconnected_at or (contact.run == stamp.run and stamp.ts <= contact.changed_at):
+            if contact.disconnected_at or (contact.run == stamp.run and stamp.ts < contact.changed_at):
                 continue
-            contact.disconnected_at = contact.changed_at = stamp.ts
+            contact.disconnected_at = stamp.ts  # changed_at stays: a contact's own event may have the same time
             self._note(contact, stamp.ts, "disconnected", address=event.address)
             if contact.consecutive_lost < self._lost_after:
                 self._departed(contact, stamp.ts)
