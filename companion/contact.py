@@ -91,6 +91,7 @@ class Device:
     first_seen_at: int
     contacts: list[Contact] = field(default_factory=list)
     refreshed_at: int = 0
+    sampled: bool = False
 
 
 class Clock(NamedTuple):

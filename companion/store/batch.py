@@ -40,24 +40,31 @@ class Batch:
         replies = self._connection.pipeline([*latency_commands, *lost_commands], raise_on_error=False)
         self._series.settle(self._connection, "latency", latency, replies[: len(latency_commands)])
         self._series.settle(self._connection, "lost", lost, replies[len(latency_commands) :])
-        due = [device for device, ts in changes.seen.items() if ts - device.refreshed_at >= REFRESH_MS]
-        state = [*self._state(changes), *self._refresh(changes, due)]
-        _count_errors(self._connection.pipeline([*state, *also], raise_on_error=False))
+        answered = {sample.device for sample in changes.answered}
+        due = [device for device, ts in changes.seen.items() if _is_due(device, ts, has_samples=device.id in answered)]
+        replies = self._connection.pipeline([*self._state(changes, due), *also], raise_on_error=False)
+        _count_errors(replies)
         for device in due:
             device.refreshed_at = changes.seen[device]
+            device.sampled |= device.id in answered
 
     def _rows(self, samples: list[Sample], key: Any) -> list[Row]:
         return [(key(device), ts, value) for device, ts, value in samples]
 
-    def _state(self, changes: Changes) -> list[Command]:
+    def _state(self, changes: Changes, due: Iterable[Device]) -> list[Command]:
+        """What tells that an event was applied, a contact's own record, comes behind all that the event changed.
+
+        Whoever gets the same events again after we died half-way then leaves out only what is all there.
+        """
         commands: list[Command] = []
-        commands += self._answers(changes.answers)
-        for contact in changes.contacts:
-            commands += self._contact(contact)
-        for device in changes.devices:
-            commands += self._device(device)
         commands += self._timelines(changes)
         commands += self._connections(changes)
+        for device in changes.devices:
+            commands += self._device(device)
+        commands += self._refresh(changes, due)
+        for contact in changes.contacts:
+            commands += self._contact(contact)
+        commands += self._answers(changes.answers)
         return commands
 
     def _answers(self, answered: Iterable[Contact]) -> Iterable[Command]:
@@ -73,15 +80,13 @@ class Batch:
         shard = keys.shard(aor)
         fields = [part for pair in contacts.encode_contact(contact).items() for part in pair]
         key = keys.contact(aor, contact.id)
-        commands: list[Command] = [("HSET", key, *fields), ("PEXPIRE", key, self._ttl_ms)]
-        if contact.ended_at:
-            commands.append(("HDEL", keys.answers(shard), contact.id))
         ref = f"{contact.id} {aor}"
         expires_at = 0 if contact.ended_at else contact.registration.expires_at
         failing_since = 0 if contact.ended_at else contact.lost_since or contact.disconnected_at
+        commands: list[Command] = [("HDEL", keys.answers(shard), contact.id)] if contact.ended_at else []
         commands.append(_indexed(keys.expires(shard), ref, expires_at))
         commands.append(_indexed(keys.failing(shard), ref, failing_since))
-        return commands
+        return [*commands, ("HSET", key, *fields), ("PEXPIRE", key, self._ttl_ms)]
 
     def _device(self, device: Device) -> list[Command]:
         fields = [part for pair in contacts.encode_device(device).items() for part in pair]
@@ -94,8 +99,8 @@ class Batch:
         return commands
 
     def _timelines(self, changes: Changes) -> Iterable[Command]:
-        by_device = attrgetter("device")
-        for device, entries in groupby(sorted(changes.entries, key=by_device), by_device):
+        ordered = sorted(changes.entries, key=attrgetter("device", "ts"))
+        for device, entries in groupby(ordered, attrgetter("device")):
             key = self._keys.timeline(device)
             yield from timeline.commands(key, list(entries), self._retention_ms)
 
@@ -128,6 +133,11 @@ class Batch:
                 yield ("PEXPIRE", keys.contact(device.aor, contact.id), ttl)
                 if contact.connection:
                     yield ("PEXPIRE", keys.connection(contact.binding.cluster, contact.connection), ttl)
+
+
+def _is_due(device: Device, ts: int, *, has_samples: bool) -> bool:
+    """Whether to set its keys' time to live: hourly, and when its first sample makes a key."""
+    return ts - device.refreshed_at >= REFRESH_MS or (has_samples and not device.sampled)
 
 
 def _indexed(key: str, member: str, score: int) -> Command:

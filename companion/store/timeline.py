@@ -1,6 +1,8 @@
 """What happened to a device, in a Redis stream a device: `{at, event, …}`, seven days and at most MAX_ENTRIES of it."""
 
 from collections.abc import Sequence
+from itertools import groupby
+from operator import attrgetter
 from typing import Any, Final
 
 from companion.store.connection import Command, Connection
@@ -12,11 +14,12 @@ _NUMBERS: Final = frozenset({"lost", "after_ms", "outage_ms", "outage_at_most_ms
 
 
 def commands(key: str, entries: Sequence[Entry], retention_ms: int) -> list[Command]:
-    """Append entries with their own times as ids, so that one sent again is refused instead of doubled."""
+    """Append entries, oldest first, their times as ids: one that is sent again is refused instead of doubled."""
     rows: list[Command] = []
-    for number, entry in enumerate(entries):
-        fields = [part for pair in entry.fields.items() for part in pair]
-        rows.append(("XADD", key, "MAXLEN", "~", MAX_ENTRIES, f"{entry.ts}-{number}", "event", entry.event, *fields))
+    for ts, together in groupby(entries, attrgetter("ts")):
+        for number, entry in enumerate(together):
+            fields = [part for pair in entry.fields.items() for part in pair]
+            rows.append(("XADD", key, "MAXLEN", "~", MAX_ENTRIES, f"{ts}-{number}", "event", entry.event, *fields))
     if entries:
         rows.append(("XTRIM", key, "MINID", "~", max(0, entries[-1].ts - retention_ms)))
     return rows
