@@ -49,11 +49,11 @@ async def eventually(condition: Callable[[], Any], seconds: float = 15) -> None:
 class Setup:
     """One companion's configuration with ports of its own, and the store it writes to."""
 
-    def __init__(self, redis: EmbeddedRedis, folder: Path, **sections: Json) -> None:
+    def __init__(self, server: EmbeddedRedis, folder: Path, **sections: Json) -> None:
         self.folder = folder
         self.datagram, self.stream, self.publish = free_port(), free_port(), free_port()
         self.tables: dict[str, Json] = {
-            "redis": {"url": redis.url, "prefix": f"t{next(_prefixes)}:"},
+            "redis": {"url": server.url, "prefix": f"t{next(_prefixes)}:"},
             "bridge": {
                 "datagram": f"udp:127.0.0.1:{self.datagram}",
                 "stream": f"tcp:127.0.0.1:{self.stream}",
@@ -286,7 +286,7 @@ class Udp:
 
 
 MakeSetup = Callable[..., Setup]
-"""Makes a Setup on a server (`kind`), or on a Redis of the test's own (`redis`), with other values for its sections."""
+"""Makes a Setup on a server (`kind`), or on a Redis of the test's own (`server`), with other sections."""
 
 
 @pytest.fixture(scope="session")
@@ -304,8 +304,8 @@ def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[Kind, Emb
 def make_setup(servers: dict[Kind, EmbeddedRedis], tmp_path: Path) -> Iterator[MakeSetup]:
     made: list[Setup] = []
 
-    def make(kind: Kind = "module", redis: EmbeddedRedis | None = None, **sections: Json) -> Setup:
-        setup = Setup(redis or servers[kind], tmp_path, **sections)
+    def make(kind: Kind = "module", server: EmbeddedRedis | None = None, **sections: Json) -> Setup:
+        setup = Setup(server or servers[kind], tmp_path, **sections)
         made.append(setup)
         return setup
 

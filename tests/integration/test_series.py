@@ -1,0 +1,329 @@
+"""Both engines of the series against real servers: one contract, and what the store promises whichever is in use."""
+
+import time
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+import pytest
+from redis.exceptions import ConnectionError as RedisConnectionError
+
+from companion import events, metrics
+from companion.bus import Message
+from companion.errors import ConfigError
+from companion.recorder import Received, Recorder
+from companion.store.connection import Command, Connection
+from companion.store.series import Row
+from companion.store.store import open_store
+from tests.integration.conftest import Json, Kind, MakeSetup, Setup, phone_event
+
+DAY_MS = 86_400_000
+HOUR_MS = 3_600_000
+RETENTION_MS = 7 * DAY_MS
+ENGINES: list[tuple[Kind, str]] = [("module", "timeseries"), ("plain", "streams"), ("module", "streams")]
+WITHOUT_TTL = {"devices", "answers", "expires", "failing", "nodes", "node", "seqs"}
+"""Keys that live on: indexes that the scheduler keeps small, one hash of last answers, and a node's own."""
+
+pytestmark = pytest.mark.parametrize(("kind", "engine"), ENGINES)
+
+
+@pytest.fixture
+def setup(make_setup: MakeSetup, kind: Kind, engine: str) -> Setup:
+    return make_setup(kind, redis={"series": engine})
+
+
+def put(setup: Setup, rows: Sequence[Row]) -> None:
+    """Write rows as the store does: one pipeline, then a look at its replies."""
+    series, connection = setup.store.series, setup.store.connection
+    replies = connection.pipeline(series.commands(rows), raise_on_error=False)
+    series.settle(connection, "latency", rows, replies)
+
+
+def read(setup: Setup, key: str, since: int = 0, until: int = 1 << 52) -> list[tuple[int, int]]:
+    return setup.store.series.read(setup.store.connection, key, since, until)
+
+
+def key_of(setup: Setup, name: str = "x/y") -> str:
+    return setup.store.keys.latency(name)
+
+
+def keys(setup: Setup) -> list[str]:
+    """All keys of this setup, but the lease, which is nobody's data."""
+    prefix = setup.store.keys.prefix
+    found: Iterable[str] = setup.store.connection.call("KEYS", f"{prefix}*")
+    return sorted(key for key in found if not key.startswith(setup.store.keys.lease("")))
+
+
+def kind_of(setup: Setup, key: str) -> str:
+    name: str = key.removeprefix(setup.store.keys.prefix).removeprefix("{0}:").partition(":")[0]
+    return name
+
+
+def contents(setup: Setup) -> dict[str, Any]:
+    """What every key holds, in an order of its own."""
+    call = setup.store.connection.call
+    readers: dict[str, Callable[[str], Any]] = {
+        "hash": lambda key: call("HGETALL", key),
+        "set": lambda key: sorted(call("SMEMBERS", key)),
+        "zset": lambda key: call("ZRANGE", key, 0, -1, "WITHSCORES"),
+        "stream": lambda key: call("XRANGE", key, "-", "+"),
+        "string": lambda key: call("GET", key),
+        "TSDB-TYPE": lambda key: call("TS.RANGE", key, "-", "+"),
+    }
+    return {key: readers[call("TYPE", key)](key) for key in keys(setup)}
+
+
+def test_what_goes_in_comes_out(setup: Setup) -> None:
+    """Rows of many series, more than go into one command, come out again point by point."""
+    names = [f"phone{n}" for n in range(20)]
+    rows = [(key_of(setup, name), 1000 * t + n, 10 * t + n) for t in range(1, 51) for n, name in enumerate(names)]
+    stored = metrics.total(metrics.STORED, series="latency")
+
+    put(setup, rows)
+
+    for n, name in enumerate(names):
+        assert read(setup, key_of(setup, name)) == [(1000 * t + n, 10 * t + n) for t in range(1, 51)]
+    assert metrics.total(metrics.STORED, series="latency") - stored == 1000
+
+
+def test_reads_are_bounded_on_both_sides(setup: Setup) -> None:
+    """A read gives the points from `since` to `until`, both included; of a series that is not there, none."""
+    put(setup, [(key_of(setup), ts, ts) for ts in (10, 20, 30, 40)])
+
+    assert read(setup, key_of(setup), 20, 30) == [(20, 20), (30, 30)]
+    assert read(setup, key_of(setup), -5, 10) == [(10, 10)]
+    assert read(setup, key_of(setup, "nobody")) == []
+
+
+def test_the_number_of_a_contact_is_exact(setup: Setup) -> None:
+    """A lost ping's value, 52 bits that name a contact, comes back to the last bit."""
+    number = 0xFFFFFFFFFFFFF
+    put(setup, [(key_of(setup), 10, number), (key_of(setup), 20, number - 1)])
+
+    assert read(setup, key_of(setup)) == [(10, number), (20, number - 1)]
+
+
+def test_seven_days(setup: Setup) -> None:
+    """As later samples come, those older than seven days disappear: exactly for a read of the window, soon for good."""
+    start = int(time.time() * 1000) - 9 * DAY_MS
+    minutes = [start + n * 600_000 for n in range(9 * 144)]
+    for first in range(0, len(minutes), 144):
+        put(setup, [(key_of(setup), ts, 20) for ts in minutes[first : first + 144]])
+
+    since = minutes[-1] - RETENTION_MS
+    inside = [(ts, 20) for ts in minutes if ts >= since]
+    assert read(setup, key_of(setup), since) == inside
+    left_over = len(read(setup, key_of(setup))) - len(inside)
+    assert left_over == 0 or (setup.store.series.name == "streams" and left_over < 100)
+
+
+def test_the_same_rows_again(setup: Setup) -> None:
+    """Rows that are written twice are there once."""
+    rows = [(key_of(setup), ts, ts // 10) for ts in (100, 200, 300)]
+    put(setup, rows)
+    put(setup, rows)
+
+    assert read(setup, key_of(setup)) == [(100, 10), (200, 20), (300, 30)]
+
+
+def test_late_samples(setup: Setup) -> None:
+    """A sample older than the last finds its place with TimeSeries; a stream refuses it, and it is counted."""
+    refused = metrics.total(metrics.REFUSED, reason="older")
+    put(setup, [(key_of(setup), 200, 2), (key_of(setup), 100, 1), (key_of(setup), 300, 3)])
+
+    late = [(100, 1)] if setup.store.series.name == "timeseries" else []
+    assert read(setup, key_of(setup)) == [*late, (200, 2), (300, 3)]
+    assert metrics.total(metrics.REFUSED, reason="older") - refused == 1 - len(late)
+
+
+def test_a_series_that_vanished(setup: Setup) -> None:
+    """A series whose key ran out or was deleted is made again by its next sample."""
+    put(setup, [(key_of(setup), 100, 1)])
+    setup.store.connection.call("DEL", key_of(setup))
+    put(setup, [(key_of(setup), 200, 2), (key_of(setup, "other"), 200, 3)])
+
+    assert read(setup, key_of(setup)) == [(200, 2)]
+    assert read(setup, key_of(setup, "other")) == [(200, 3)]
+
+
+def test_a_key_of_another_kind(setup: Setup) -> None:
+    """A foreign value under a series' name costs that series' samples, counted, and no other's."""
+    refused = metrics.total(metrics.REFUSED, reason="redis")
+    setup.store.connection.call("SET", key_of(setup), "mine")
+    put(setup, [(key_of(setup), 200, 2), (key_of(setup, "other"), 200, 3)])
+
+    assert read(setup, key_of(setup, "other")) == [(200, 3)]
+    assert metrics.total(metrics.REFUSED, reason="redis") - refused == 1
+
+
+def test_auto_takes_what_the_server_can(make_setup: MakeSetup, kind: Kind, engine: str) -> None:
+    """`auto` is TimeSeries where the server has it and streams where not; asking for what is not there is an error."""
+    automatic = make_setup(kind)
+    assert automatic.store.series.name == ("timeseries" if kind == "module" else "streams")
+    if kind == "plain":
+        wanted = automatic.config.redis.model_copy(update={"series": "timeseries"})
+        with pytest.raises(ConfigError, match=r"\[redis\] series = 'timeseries', but 127.0.0.1:\d+ has no TS commands"):
+            open_store(wanted)
+
+
+# What the store makes of events, with either engine
+
+
+class Bridge:
+    """Makes the messages that a bridge would publish, each a second after the one before."""
+
+    def __init__(self) -> None:
+        self._ts = int(time.time() * 1000) - 60_000
+        self._seqs: dict[str, int] = {}
+
+    def say(self, event: str, params: Json) -> Received:
+        self._ts += 1000
+        seq = self._seqs[event] = self._seqs.get(event, -1) + 1
+        message = Message(event, "opensips", 1, seq, self._ts, params)
+        return Received(message, events.parse(event, params), time.monotonic())
+
+
+def story() -> list[Received]:
+    """A phone with a WebSocket that reloads its page, and one without: registered, answering, losing, gone."""
+    bridge = Bridge()
+    instance = "<urn:uuid:6513270e-269e-0d37-f2a7-4de452e6b438>"
+
+    def ann(host: str, port: int, **params: Any) -> Json:
+        received = f"sip:192.0.2.9:{port};transport=ws"
+        return phone_event("ann", uri=f"sip:ann@{host}.invalid", received=received, attr=instance, **params)
+
+    gone = {"src_ip": "192.0.2.9", "src_port": 4001, "dst_ip": "192.0.2.1", "dst_port": 443, "proto": "wss"}
+    lost = events.LOST_PING_US
+    said = [
+        (events.AOR_INSERT, {"domain": "location", "aor": "ann"}),
+        (events.INSERT, ann("a", 4001)),
+        (events.LATENCY, ann("a", 4001, latency=20_000)),
+        (events.INSERT, phone_event("bob")),
+        (events.LATENCY, phone_event("bob", latency=30_000)),
+        (events.DISCONNECT, gone),
+        (events.INSERT, ann("b", 4002, callid="other")),
+        (events.LATENCY, ann("b", 4002, callid="other", latency=22_000)),
+        *((events.LATENCY, ann("a", 4001, latency=lost)) for _ in range(4)),
+        (events.DELETE, ann("a", 4001, latency=lost)),
+        *((events.LATENCY, phone_event("bob", latency=lost)) for _ in range(2)),
+        (events.LATENCY, phone_event("bob", latency=31_000)),
+        (events.UPDATE, ann("b", 4002, callid="other", cseq=2)),
+        (events.DELETE, phone_event("bob", latency=31_000)),
+    ]
+    return [bridge.say(event, params) for event, params in said]
+
+
+def record(setup: Setup, batches: Sequence[Sequence[Received]]) -> None:
+    """What a consumer does with them, from its start to its end."""
+    recorder = Recorder(setup.config, setup.store)
+    for batch in batches:
+        recorder.record(batch)
+    recorder.close()
+
+
+@pytest.mark.parametrize("together", [True, False])
+def test_every_key_has_its_end(setup: Setup, together: bool) -> None:  # noqa: FBT001 - a pytest parameter
+    """Each key of a device, contact, series, timeline, AOR, instance or connection dies an hour after its samples."""
+    record(setup, [story()] if together else [[one] for one in story()])
+
+    seen = set()
+    for key in keys(setup):
+        ttl, name = setup.store.connection.call("PTTL", key), kind_of(setup, key)
+        seen.add(name)
+        if name in WITHOUT_TTL:
+            assert ttl == -1, key
+        else:
+            assert RETENTION_MS < ttl <= RETENTION_MS + HOUR_MS, key
+    mortal = {"device", "contact", "latency", "lost", "timeline", "aor", "instance", "connection"}
+    assert mortal <= seen <= mortal | WITHOUT_TTL
+
+
+def test_a_batch_written_twice(setup: Setup, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Writing the same changes again changes no key."""
+    recorder = Recorder(setup.config, setup.store)
+    written: list[Any] = []
+    write = setup.store.write
+
+    def write_and_remember(*what: Any) -> None:
+        written.append(what)
+        write(*what)
+
+    monkeypatch.setattr(setup.store, "write", write_and_remember)
+    recorder.record(story())
+    once = contents(setup)
+    for what in written:
+        write(*what)
+
+    assert written
+    assert contents(setup) == once
+
+
+def test_a_consumer_that_starts_over(setup: Setup) -> None:
+    """Events that are recorded again one by one, by a consumer that knows of no progress, change nothing."""
+    record(setup, [story_once := story()])
+    once = contents(setup)
+    setup.store.connection.call("DEL", setup.store.keys.seqs("opensips"), setup.store.keys.node("opensips"))
+    record(setup, [[one] for one in story_once])
+
+    assert without_feed(contents(setup)) == without_feed(once)
+
+
+def without_feed(everything: dict[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in everything.items() if ":node:" not in key}
+
+
+class Cut:
+    """Lets a connection die after the server has taken so many commands that write."""
+
+    READS = frozenset({"HGETALL", "HGET", "SMEMBERS", "ZRANGEBYSCORE"})
+
+    def __init__(self, connection: Connection, after: int) -> None:
+        self._connection = connection
+        self._left = after
+        self._pipeline = connection.pipeline
+
+    def __enter__(self) -> None:
+        self._connection.pipeline = self._cut  # type: ignore[method-assign]
+
+    def __exit__(self, *_: object) -> None:
+        self._connection.pipeline = self._pipeline  # type: ignore[method-assign]
+
+    def _cut(self, commands: Iterable[Command], *, raise_on_error: bool = True) -> list[Any]:
+        wanted = list(commands)
+        if all(command[0] in self.READS for command in wanted):
+            return self._pipeline(wanted, raise_on_error=raise_on_error)
+        taken = wanted[: self._left]
+        self._left -= len(taken)
+        replies = self._pipeline(taken, raise_on_error=raise_on_error)
+        if taken != wanted:
+            raise RedisConnectionError("cut")
+        return replies
+
+
+def test_a_consumer_killed_while_it_wrote(make_setup: MakeSetup, kind: Kind, engine: str) -> None:
+    """Wherever a write was cut off, the next consumer, given the same events, ends with what there should be."""
+    told = story()
+    whole = make_setup(kind, redis={"series": engine})
+    record(whole, [told])
+    expected = normal(whole)
+    for after in range(75):
+        setup = make_setup(kind, redis={"series": engine})
+        with Cut(setup.store.connection, after):
+            dying = Recorder(setup.config, setup.store)
+            dying.give_up_at = 0
+            dying.record(told)
+        setup.store.leases.release()
+        record(setup, [told[:7], told[7:]])
+        assert normal(setup) == expected, f"cut after {after} commands"
+
+
+def normal(setup: Setup) -> Json:
+    """All that is stored, under names without the prefix; each device with its contacts' last answers, which are in
+    `answers` or in a contact's own record.
+    """
+    prefix = setup.store.keys.prefix
+    found = {key.removeprefix(prefix): value for key, value in contents(setup).items()}
+    devices = [setup.store.device(device) for device in sorted(dict(found["{0}:devices"]))]
+    found["{0}:devices"] = [[(c.id, c.last_latency_at, c.changed_at) for c in d.contacts] for d in devices if d]
+    del found["node:opensips"]
+    found.pop("{0}:answers", None)
+    return found
