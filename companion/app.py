@@ -1,6 +1,7 @@
 """Starts the chosen services, watches them, stops them in order."""
 
 import asyncio
+import gc
 from collections.abc import Sequence
 from typing import Final, Literal, Protocol, get_args
 
@@ -37,6 +38,7 @@ class App:
 
     async def run(self, stopped: asyncio.Event) -> None:
         """Serve until `stopped` is set, or a service dies: then its error is raised once the others have ended."""
+        _spare_the_collector()
         try:
             for service in await asyncio.to_thread(self._make):
                 self._running.append((service, asyncio.create_task(service.run())))
@@ -75,3 +77,10 @@ class App:
             await asyncio.wait([task])
         for store in self._stores:
             store.close()
+
+
+def _spare_the_collector() -> None:
+    """Events make no cycles: looking for some at every 700 new objects costs a third of the throughput."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(100_000, 50, 100)

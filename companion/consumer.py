@@ -78,21 +78,13 @@ class Consumer:
         wait = max(0.0, min(until - time.monotonic(), TICK_SECONDS))
         frames = await self._subscriber.receive(wait)
         now = time.monotonic()
-        for topic, body in self._whole(frames):
+        for topic, body in frames:
             received = self._check(topic, body, now)
             if received:
                 self._pending.append(received)
         return bool(frames)
 
-    def _whole(self, frames: list[list[bytes]]) -> list[list[bytes]]:
-        odd = [parts for parts in frames if len(parts) != 2]
-        if odd:
-            metrics.INVALID.labels("bus", "frames").inc(len(odd))
-            self._episodes.warn("messages on the bus that are not of two frames")
-            return [parts for parts in frames if len(parts) == 2]
-        return frames
-
-    def _check(self, topic: bytes, body: bytes, now: float) -> Received | None:
+    def _check(self, topic: bytes, body: bytes | memoryview, now: float) -> Received | None:
         try:
             message = decode(topic, body)
         except InvalidEnvelopeError as error:

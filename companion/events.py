@@ -5,6 +5,7 @@ as seen on OpenSIPS 3.4, 3.6 and 4.0.
 """
 
 from collections.abc import Mapping
+from operator import itemgetter
 from typing import Any, Final, NamedTuple
 
 from companion.errors import InvalidEventError
@@ -32,6 +33,7 @@ MAX_EXPIRES: Final = 253_402_300_799
 
 MAX_TEXT: Final = 2048
 MAX_USER_AGENT: Final = 512
+MAX_NUMBER: Final = 1 << 53
 
 
 class Registration(NamedTuple):
@@ -92,12 +94,44 @@ def parse(name: str, params: Mapping[str, Any]) -> Event:
     or latency.
     """
     if name in CONTACT_EVENTS:
-        return _contact_event(name, params)
+        return _ordinary(name, params) or _contact_event(name, params)
     if name == DISCONNECT:
         return _disconnect_event(name, params)
     if name in AOR_EVENTS:
         return AorEvent(name, _text(params, "domain"), _required(params, "aor"))
     raise InvalidEventError("unknown_event")
+
+
+_FIELDS: Final = itemgetter(
+    *("domain", "aor", "uri", "latency"),
+    *("received", "path", "user_agent", "socket", "bflags", "expires", "callid", "cseq", "attr"),
+)
+_ORDINARY: Final = frozenset(
+    (str, str, str, int, received, path, str, str, int, int, str, int, str)
+    for received in (str, type(None))
+    for path in (str, type(None))
+)
+
+
+def _ordinary(name: str, params: Mapping[str, Any]) -> ContactEvent | None:
+    """The same as `_contact_event` at half the cost, for events with nothing odd about them; None for others."""
+    try:
+        fields = _FIELDS(params)
+    except KeyError:
+        return None
+    if tuple(map(type, fields)) not in _ORDINARY:
+        return None
+    domain, aor, uri, latency_us, received, path, user_agent, socket, bflags, expires, callid, cseq, attr = fields
+    received, path = received or "", path or ""
+    texts = f"{domain}{aor}{uri}{received}{path}{user_agent}{socket}{callid}{attr}"
+    if not (aor and uri and texts.isprintable() and len(texts) <= MAX_USER_AGENT):
+        return None
+    if not (0 <= latency_us <= MAX_LATENCY_US or latency_us == LOST_PING_US):
+        return None
+    if min(bflags, expires, cseq) < 0 or max(bflags, expires, cseq) >= MAX_NUMBER:
+        return None
+    registration = Registration(received, path, user_agent, socket, bflags, expires * 1000, callid, cseq, attr)
+    return ContactEvent(name, domain, aor, uri, registration, latency_us)
 
 
 def _contact_event(name: str, params: Mapping[str, Any]) -> ContactEvent:
