@@ -9,7 +9,7 @@ import time
 from typing import Final
 
 from companion import events, log, metrics
-from companion.bus import HEARTBEAT, Curve, Subscriber, decode
+from companion.bus import DRAIN, HEARTBEAT, Curve, Subscriber, decode
 from companion.config import Config
 from companion.errors import InvalidEnvelopeError, InvalidEventError
 from companion.recorder import Received, Recorder
@@ -18,8 +18,10 @@ from companion.store.store import Store
 BATCHES_AHEAD: Final = 4
 """How many batches may gather while one is being written."""
 TICK_SECONDS: Final = 1.0
-DRAIN_SECONDS: Final = 10.0
+END_SECONDS: Final = 10.0
 """How long the end may take: what is read is stored, if Redis lets us."""
+LAST_WORDS_SECONDS: Final = 1.0
+"""How long the end listens to a bridge that does not stop with us; what had gathered before is read all the same."""
 
 logger = log.get(__name__)
 
@@ -42,7 +44,7 @@ class Consumer:
 
     def stop(self) -> None:
         """Read what is there, store it, end."""
-        self._deadline = time.monotonic() + DRAIN_SECONDS
+        self._deadline = time.monotonic() + END_SECONDS
         self._recorder.give_up_at = self._deadline
         self._stopping.set()
 
@@ -51,7 +53,7 @@ class Consumer:
         due = time.monotonic() + TICK_SECONDS
         try:
             while not self._stopping.is_set():
-                await self._receive(due)
+                await self._receive(time.monotonic() + self._settings.batch_ms / 1000 if writing else due)
                 full = len(self._pending) >= self._settings.batch_size
                 if writing and (writing.done() or len(self._pending) >= BATCHES_AHEAD * self._settings.batch_size):
                     await writing
@@ -67,14 +69,23 @@ class Consumer:
     async def _finish(self, writing: asyncio.Task[None] | None) -> None:
         if writing:
             await writing
-        while time.monotonic() < self._deadline and await self._receive(time.monotonic() + 0.2):
-            if len(self._pending) >= self._settings.batch_size:
-                await self._write()
+        await self._drain()
         await self._write()
         await asyncio.to_thread(self._recorder.close)
         self._subscriber.close()
 
-    async def _receive(self, until: float) -> bool:
+    async def _drain(self) -> None:
+        """Read what is there."""
+        calm_at = time.monotonic() + LAST_WORDS_SECONDS
+        while (now := time.monotonic()) < self._deadline:
+            count = await self._receive(now + 0.2)
+            if not count or (count < DRAIN and now >= calm_at):
+                return
+            if len(self._pending) >= self._settings.batch_size:
+                await self._write()
+
+    async def _receive(self, until: float) -> int:
+        """Take what has come, or wait for it; how many messages there were."""
         wait = max(0.0, min(until - time.monotonic(), TICK_SECONDS))
         frames = await self._subscriber.receive(wait)
         now = time.monotonic()
@@ -82,7 +93,7 @@ class Consumer:
             received = self._check(topic, body, now)
             if received:
                 self._pending.append(received)
-        return bool(frames)
+        return len(frames)
 
     def _check(self, topic: bytes, body: bytes | memoryview, now: float) -> Received | None:
         try:
