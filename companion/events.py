@@ -33,7 +33,7 @@ MAX_EXPIRES: Final = 253_402_300_799
 
 MAX_TEXT: Final = 2048
 MAX_USER_AGENT: Final = 512
-MAX_NUMBER: Final = 1 << 53
+MAX_NUMBER: Final = (1 << 53) - 1
 
 
 class Registration(NamedTuple):
@@ -128,7 +128,7 @@ def _ordinary(name: str, params: Mapping[str, Any]) -> ContactEvent | None:
         return None
     if not (0 <= latency_us <= MAX_LATENCY_US or latency_us == LOST_PING_US):
         return None
-    if min(bflags, expires, cseq) < 0 or max(bflags, expires, cseq) >= MAX_NUMBER:
+    if min(bflags, expires, cseq) < 0 or max(bflags, cseq) > MAX_NUMBER or expires > MAX_EXPIRES:
         return None
     registration = Registration(received, path, user_agent, socket, bflags, expires * 1000, callid, cseq, attr)
     return ContactEvent(name, domain, aor, uri, registration, latency_us)
@@ -211,7 +211,7 @@ def printable(text: str) -> str:
     return "".join(c if c.isprintable() or c == "\t" else "\ufffd" for c in text)
 
 
-def _number(params: Mapping[str, Any], key: str, limit: int = (1 << 53) - 1) -> int:
+def _number(params: Mapping[str, Any], key: str, limit: int = MAX_NUMBER) -> int:
     value = params.get(key)
     if value is None or value == "":
         return 0

@@ -204,3 +204,19 @@ def test_what_passes_is_printable(params: dict[str, Any]) -> None:
     assert isinstance(event, ContactEvent)
     texts = [text for text in (*event, *event.registration) if isinstance(text, str)]
     assert all(text.replace("\t", "").isprintable() for text in texts)
+
+
+edges = st.sampled_from([0, -1, 1 << 53, (1 << 53) - 1, 253_402_300_799, 253_402_300_800, 600_000_001, 1_800_000_000])
+edge_params = st.dictionaries(st.sampled_from(KEYS), edges | json_values | st.text("a\t\x1b", min_size=500), max_size=3)
+
+
+@given(st.sampled_from(sorted(events.CONTACT_EVENTS)), edge_params)
+def test_quick_way_is_the_same_way(name: str, changes: dict[str, Any]) -> None:
+    """What is parsed in one go is what the careful way makes of it; what that refuses, is not parsed in one go."""
+    quick = events._ordinary(name, PARAMS | changes)
+    assert quick is None or quick == events._contact_event(name, PARAMS | changes)
+
+
+def test_ordinary_events_go_the_quick_way() -> None:
+    """An ordinary ping, path null and all, is parsed in one go."""
+    assert events._ordinary(events.LATENCY, PARAMS) is not None
