@@ -45,7 +45,11 @@ class Received(NamedTuple):
 
 
 class _GaveUpError(Exception):
-    """Redis did not take it before the end, or the lease went to another."""
+    """Redis did not take it before the end."""
+
+
+class _LeaseLostError(Exception):
+    """Another consumer took over while Redis was away."""
 
 
 class Recorder:
@@ -57,6 +61,7 @@ class Recorder:
         self._usrloc = Usrloc(config.pings.lost_after)
         self._sequences = Sequences()
         self._feeds: dict[str, Feed] = {}
+        self._held_since: dict[str, int] = {}
         self._standby: dict[str, deque[Received]] = {}
         self._touched: set[str] = set()
         self._new_runs: set[str] = set()
@@ -67,17 +72,29 @@ class Recorder:
 
     def record(self, batch: Sequence[Received]) -> None:
         """Apply a batch and store what it changed. What can not be stored before `give_up_at` is counted and lost."""
+        handed_over = int(time.time() * 1000)
+        waiting: Sequence[Received] | None = batch
         try:
-            ours = self._insist(lambda: self._ours(batch))
-            self._insist(lambda: self._load(ours))
-            self._apply_all(ours)
-            self._insist(self._expire)
-            self._write()
+            while waiting is not None:
+                waiting = self._record(waiting, handed_over)
             self._evict()
         except (_GaveUpError, ResponseError) as error:
             metrics.DROPPED.labels("consumer").inc(len(batch))
             logger.warning("events could not be stored and are lost", count=len(batch), error=str(error)[:200])
             self._forget_all()
+
+    def _record(self, batch: Sequence[Received], handed_over: int) -> Sequence[Received] | None:
+        """Record a batch; what has to be looked at again, when a lease was lost before it could be written."""
+        ours = self._insist(lambda: self._ours(batch))
+        self._insist(lambda: self._load(ours))
+        self._apply_all(ours)
+        self._insist(lambda: self._expire(handed_over))
+        try:
+            self._write()
+        except _LeaseLostError:
+            self._forget_all()
+            return ours
+        return None
 
     def close(self) -> None:
         """Let the next consumer have our nodes at once."""
@@ -104,6 +121,7 @@ class Recorder:
 
     def _ours(self, batch: Sequence[Received]) -> list[Received]:
         """The messages of nodes whose lease we hold, those of others put by in case it becomes ours."""
+        self._notice_lost_leases()
         held = {node: self._hold(node) for node in {received.message.node for received in batch} | self._feeds.keys()}
         ours: list[Received] = []
         for node in [node for node, is_held in held.items() if is_held and node in self._standby]:
@@ -115,16 +133,20 @@ class Recorder:
                 self._put_by(received)
         return ours
 
+    def _notice_lost_leases(self) -> None:
+        lost = [node for node in self._feeds if not self._store.leases.hold(node)]
+        if lost:
+            logger.warning("another consumer took over", nodes=lost)
+            self._forget_all()
+
     def _hold(self, node: str) -> bool:
         if not self._store.leases.hold(node):
-            if node in self._feeds:
-                logger.warning("another consumer took over", node=node)
-                self._forget_all()
             return False
         if node not in self._feeds:
             feed, seqs = self._store.feed(node)
             feed.cluster = self._config.cluster(node)
             self._feeds[node] = feed
+            self._held_since[node] = int(time.time() * 1000)
             if feed.run:
                 self._sequences.resume(node, feed.run, seqs)
             logger.info("recording", node=node, cluster=feed.cluster)
@@ -187,7 +209,7 @@ class Recorder:
             self._new_runs.add(node)
             self._feeds[node].run = message.run
             metrics.RUNS.labels(node).inc()
-        if sight.missed:
+        if sight.missed and message.event != HEARTBEAT:
             self._count_missed(node, message.event, sight.missed)
         return True
 
@@ -221,10 +243,10 @@ class Recorder:
 
     # What only time tells
 
-    def _expire(self) -> None:
+    def _expire(self, handed_over: int) -> None:
         """End contacts whose `expires` passed without word, while the feeds that would have told us live."""
         now_s, now = time.monotonic(), int(time.time() * 1000)
-        if now_s < self._expiry_at or not self._watch(now):
+        if now_s < self._expiry_at or not self._watch(handed_over):
             return
         devices = self._store.load_expired(now - EXPIRY_GRACE_MS, EXPIRY_LIMIT)
         self._expiry_at = now_s + EXPIRY_SECONDS
@@ -234,17 +256,19 @@ class Recorder:
                 if contact.node in self._feeds:
                     self._usrloc.expire(contact, now - EXPIRY_GRACE_MS)
 
-    def _watch(self, now: int) -> bool:
-        """Whether all our feeds live; each that fell silent is counted once."""
+    def _watch(self, handed_over: int) -> bool:
+        """Whether all our feeds live; each that fell silent is counted once.
+
+        As of when the batch was handed over: a heartbeat that waits behind it while Redis is away is no silence.
+        """
         for node, feed in self._feeds.items():
-            if feed.heartbeat_at and not feed.alive(now) and node not in self._silent:
+            silent_ms = handed_over - max(feed.heartbeat_at, self._held_since[node])
+            if feed.heartbeat_at and silent_ms > DEAD_AFTER_MS and node not in self._silent:
                 self._silent.add(node)
                 self._touched.add(node)
                 feed.silences += 1
                 metrics.SILENCES.labels(node).inc()
-                logger.warning(
-                    "the bridge is silent", node=node, for_ms=now - feed.heartbeat_at, limit_ms=DEAD_AFTER_MS
-                )
+                logger.warning("the bridge is silent", node=node, for_ms=silent_ms, limit_ms=DEAD_AFTER_MS)
         return bool(self._feeds) and not self._silent
 
     # Writing
@@ -255,7 +279,7 @@ class Recorder:
 
     def _write_held(self, changes: Changes, progress: Sequence[Command]) -> None:
         if not all(self._store.leases.hold(node) for node in self._feeds):
-            raise _GaveUpError("another consumer took over while Redis was away")
+            raise _LeaseLostError
         with metrics.WRITE_SECONDS.time():
             self._store.write(changes, progress)
 
@@ -284,5 +308,6 @@ class Recorder:
         self._usrloc = Usrloc(self._config.pings.lost_after)
         self._sequences = Sequences()
         self._feeds.clear()
+        self._silent.clear()
         self._touched.clear()
         self._new_runs.clear()
