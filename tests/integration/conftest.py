@@ -199,12 +199,23 @@ class Feeder:
         self._ts = int(time.time() * 1000)
 
     async def __aenter__(self) -> Self:
+        assert await self.publisher.subscribed(15)
         self._task = asyncio.create_task(self._run())
         return self
 
     async def __aexit__(self, *_: object) -> None:
         await self.pause()
         self.publisher.close()
+
+    @classmethod
+    @asynccontextmanager
+    async def silent(cls, setup: Setup) -> AsyncIterator["Feeder"]:
+        """One that only says what it is told to."""
+        feeder = cls(setup)
+        try:
+            yield feeder
+        finally:
+            feeder.publisher.close()
 
     async def pause(self) -> None:
         """Publish no more; the last heartbeat says how much there was."""
@@ -214,8 +225,11 @@ class Feeder:
             self._task = None
             self.beat()
 
-    def resume(self) -> None:
-        self._task = asyncio.create_task(self._run())
+    def connections(self) -> int:
+        """How many subscribers are connected."""
+        port, established = self.publisher.endpoint.rpartition(":")[2], "01"
+        rows = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
+        return sum(row[1].endswith(f":{int(port):04X}") and row[3] == established for row in rows)
 
     async def _run(self) -> None:
         started_at = beat_at = time.monotonic()
@@ -230,14 +244,19 @@ class Feeder:
                 beat_at = now + self.BEAT_SECONDS
             await asyncio.sleep(0.005)
 
-    def beat(self) -> None:
+    def beat(self) -> bool:
+        """Say that we live; False, to be said again and again while waiting for something else."""
         self.publisher.heartbeat(int(time.time() * 1000), last_event_at=self._ts, received=self.published)
+        return False
 
     def ping(self) -> None:
         """One answered ping of the next phone, at a time of its own."""
         phone = self.published % self._phones
+        self.say("E_UL_LATENCY_UPDATE", phone_event(f"phone{phone}", latency=30_000))
+
+    def say(self, event: str, params: Json) -> None:
         self._ts = max(self._ts + 1, int(time.time() * 1000))
-        self.publisher.publish("E_UL_LATENCY_UPDATE", phone_event(f"phone{phone}", latency=30_000), self._ts)
+        self.publisher.publish(event, params, self._ts)
         self.published += 1
 
 

@@ -1,0 +1,205 @@
+"""What happens when a part dies, goes away or comes back: nothing is lost that need not be, the rest is counted."""
+
+import asyncio
+import os
+import time
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from companion.bus import Message
+from companion.events import LATENCY, parse
+from companion.recorder import Received, Recorder
+from companion.simulator.redis import EmbeddedRedis
+from companion.store import devices
+from tests.integration.conftest import Feeder, MakeSetup, Setup, eventually, phone_event
+
+OUTAGE_SECONDS = float(os.environ.get("OUTAGE_SECONDS", "8"))
+LEASE_SECONDS = 10
+BATCH = {"consumer": {"batch_ms": 50}}
+
+
+@pytest.fixture
+def own_redis(tmp_path: Path) -> Iterator[EmbeddedRedis]:
+    """A Redis that keeps what it has when it is stopped."""
+    with EmbeddedRedis(tmp_path / "redis") as redis:
+        yield redis
+
+
+def stored(setup: Setup) -> list[tuple[str, int]]:
+    """Every answered ping that is stored, as (device, time)."""
+    connection, keys, read = setup.store.connection, setup.store.keys, setup.store.series.read
+    found = [device.id for device in devices.walk(setup.store)]
+    return [(one, ts) for one in found for ts, _ in read(connection, keys.latency(one), 0, 1 << 52)]
+
+
+def cpu_seconds(pid: int) -> float:
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+async def all_done(setup: Setup, feeder: Feeder, seconds: float = 30) -> None:
+    """Wait until all that was published is stored or counted as missing."""
+    await eventually(lambda: setup.events_done() == feeder.published, seconds)
+
+
+async def test_redis_away(make_setup: MakeSetup, own_redis: EmbeddedRedis) -> None:
+    """With Redis stopped for seconds under 1,000 events a second no event is lost, and the consumer waits at rest."""
+    setup = make_setup(server=own_redis, **BATCH)
+    with setup.process("consumer") as consumer:
+        async with Feeder(setup) as feeder:
+            await eventually(lambda: setup.events_done() > 0)
+            await asyncio.to_thread(own_redis.stop)
+            stopped_at, cpu = time.monotonic(), cpu_seconds(consumer.popen.pid)
+            await eventually(lambda: time.monotonic() - stopped_at > OUTAGE_SECONDS, OUTAGE_SECONDS + 5)
+            cpu = cpu_seconds(consumer.popen.pid) - cpu
+            await asyncio.to_thread(own_redis.start)
+            await feeder.pause()
+            await all_done(setup, feeder)
+        feed = setup.feed()
+        lines = Counter(line["event"] for line in consumer.log() if line["level"] != "info")
+
+    assert feeder.published > 1000 * OUTAGE_SECONDS
+    assert len(stored(setup)) == feeder.published
+    assert (feed.missed, feed.gaps, feed.silences) == (0, 0, 0)
+    assert lines == {"Redis does not take what we have; it waits": 1}
+    assert cpu < OUTAGE_SECONDS / 4
+
+
+async def test_a_killed_consumer(make_setup: MakeSetup) -> None:
+    """After kill -9 under load the next consumer says how much was missed: never too little, at most a batch too much.
+
+    Exact is the count of what was published while nobody was there. Of the batch in hand at the kill, samples may be
+    stored whose progress was not: they are counted as missed although they are there.
+    """
+    setup = make_setup(**BATCH)
+    with setup.process("consumer") as first:
+        async with Feeder(setup, phones=40) as feeder:
+            await eventually(lambda: setup.events_done() > 500)
+            first.kill()
+            killed_at = feeder.published
+            await eventually(lambda: feeder.published > killed_at + 1000)
+            with setup.process("consumer"):
+                await eventually(lambda: setup.feed().missed, LEASE_SECONDS + 10)
+                await feeder.pause()
+                await all_done(setup, feeder)
+                found, feed, pages = stored(setup), setup.feed(), setup.pages()
+
+    unstored = feeder.published - len(found)
+    assert len(set(found)) == len(found)
+    assert 1000 <= unstored <= feed.missed <= unstored + 200
+    assert (feed.gaps, feed.silences) == (1, 0)
+    assert {page["status"] for page in pages.values()} == {"online"}
+    assert {page["last_latency_ms"] for page in pages.values()} == {30}
+    assert len(pages) == 40
+
+
+async def test_contacts_after_a_gap(make_setup: MakeSetup) -> None:
+    """What changed while no consumer was there is right again with each contact's next event."""
+    setup = make_setup()
+    async with Feeder.silent(setup) as feeder:
+        with setup.process("consumer") as first:
+            assert await feeder.publisher.subscribed(15)
+            for aor in ("stays", "moves", "comes back"):
+                feeder.say("E_UL_CONTACT_INSERT", phone_event(aor))
+            feeder.say("E_UL_LATENCY_UPDATE", phone_event("comes back", latency=1_800_000_000))
+            feeder.beat()
+            await eventually(lambda: setup.events_done() == 4)
+            assert setup.page("comes back")["status"] == "losing"
+            assert first.terminate() == 0
+        moved = phone_event("moves", received="sip:198.51.100.7:40000;transport=ws", callid="new", cseq=7)
+        feeder.say("E_UL_CONTACT_UPDATE", moved)
+        feeder.say("E_UL_LATENCY_UPDATE", phone_event("comes back", latency=1_800_000_000))
+        with setup.process("consumer") as second:
+            await eventually(lambda: feeder.beat() or any(line["event"] == "recording" for line in second.log()))
+            for params in (phone_event("stays"), moved, phone_event("comes back")):
+                feeder.say("E_UL_LATENCY_UPDATE", params | {"latency": 25_000})
+            feeder.beat()
+            await eventually(lambda: setup.events_done() == 9)
+            pages, feed = {page["aor"]: page for page in setup.pages().values()}, setup.feed()
+
+    assert {page["status"] for page in pages.values()} == {"online"}
+    assert pages["moves"]["registration"]["received"] == "sip:198.51.100.7:40000;transport=ws"
+    assert pages["comes back"]["consecutive_lost"] == 0
+    assert (feed.missed, feed.gaps) == (2, 2)
+
+
+async def test_sigterm(make_setup: MakeSetup) -> None:
+    """SIGTERM under load stores all that was published before it, ends within seconds, and what follows is counted."""
+    setup = make_setup(**BATCH)
+    with setup.process("consumer") as first:
+        async with Feeder(setup) as feeder:
+            await eventually(lambda: setup.events_done() > 500)
+            before, asked_at = feeder.published, time.monotonic()
+            assert await asyncio.to_thread(first.terminate) == 0
+            took = time.monotonic() - asked_at
+            done, found = setup.events_done(), stored(setup)
+            assert len(set(found)) == len(found) == done >= before
+            with setup.process("consumer"):
+                await eventually(lambda: setup.feed().missed)
+                await feeder.pause()
+                await all_done(setup, feeder)
+                feed = setup.feed()
+    assert took < 4
+    assert feed.missed == feeder.published - len(stored(setup))
+    assert not [line for line in first.log() if line["level"] != "info"]
+
+
+async def test_a_standby_takes_over(make_setup: MakeSetup) -> None:
+    """When the consumer that writes is killed, the one that stood by writes on: no event is lost and none doubled."""
+    setup = make_setup(**BATCH)
+    with setup.process("consumer") as holder:
+        async with Feeder(setup) as feeder:
+            await eventually(lambda: setup.events_done() > 0)
+            with setup.process("consumer"):
+                await eventually(lambda: feeder.connections() == 2)
+                connected_at = feeder.published
+                await eventually(lambda: feeder.published > connected_at + 500)
+                holder.kill()
+                killed_at = feeder.published
+                await eventually(lambda: setup.events_done() > killed_at, LEASE_SECONDS + 10)
+                await feeder.pause()
+                await all_done(setup, feeder)
+                found, feed = stored(setup), setup.feed()
+
+    assert len(set(found)) == len(found) == feeder.published
+    assert (feed.missed, feed.gaps, feed.silences) == (0, 0, 0)
+
+
+# Leases of two nodes, of which one goes to another consumer
+
+
+def said(node: str, seq: int) -> Received:
+    params = phone_event(f"phone-of-{node}", latency=20_000)
+    message = Message(LATENCY, node, 1, seq, int(time.time() * 1000) - 10_000 + seq, params)
+    return Received(message, parse(LATENCY, params), time.monotonic())
+
+
+def steal(setup: Setup, node: str) -> None:
+    """Another consumer gets the lease of a node, and ours is to be renewed."""
+    setup.store.connection.call("SET", setup.store.keys.lease(node), "another", "PX", 60_000)
+    setup.store.leases._renewed_at.clear()
+
+
+@pytest.mark.parametrize("when", ["before the batch", "before the write"])
+def test_one_lease_of_two_is_lost(make_setup: MakeSetup, monkeypatch: pytest.MonkeyPatch, when: str) -> None:
+    """A consumer that loses one node to another goes on with the rest, and keeps the lost one's events in case."""
+    setup = make_setup()
+    nodes = ["a", "b", "c", "d"]
+    recorder = Recorder(setup.config, setup.store)
+    recorder.record([said(node, 0) for node in nodes])
+    if when == "before the batch":
+        steal(setup, "b")
+    else:
+        monkeypatch.setattr(recorder, "_expire", lambda _: steal(setup, "b"))
+    recorder.record([said(node, 1) for node in nodes])
+    monkeypatch.undo()
+
+    assert {node: setup.events_done(node) for node in nodes} == {"a": 2, "b": 1, "c": 2, "d": 2}
+    setup.store.connection.call("DEL", setup.store.keys.lease("b"))
+    recorder.record([said(node, 2) for node in nodes])
+    assert {node: setup.events_done(node) for node in nodes} == dict.fromkeys(nodes, 3)
+    assert len(stored(setup)) == 12
+    assert sum(setup.feed(node).missed for node in nodes) == 0
