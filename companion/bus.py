@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from typing import Any, Final, NamedTuple
 
 import msgpack
+import msgspec
 import zmq
 from zmq.auth.thread import ThreadAuthenticator
 
@@ -42,8 +43,31 @@ class Message(NamedTuple):
     run: int
     seq: int
     ts: int
-    params: dict[str, Any]
+    params: bytes | memoryview
+    """A msgpack map, not decoded yet."""
 
+
+class Heartbeat(msgspec.Struct, gc=False):
+    """What a bridge says every HEARTBEAT_SECONDS: the last seq of each event, and counts since its start."""
+
+    seqs: dict[str, int]
+    last_event_at: int = 0
+    received: int = 0
+    invalid: int = 0
+    kernel_drops: int = 0
+
+
+class _Envelope(msgspec.Struct, gc=False):
+    v: int
+    node: str
+    run: int
+    seq: int
+    ts: int
+    params: msgspec.Raw
+
+
+_decode_envelope = msgspec.msgpack.Decoder(_Envelope).decode
+_decode_heartbeat = msgspec.msgpack.Decoder(Heartbeat).decode
 
 Frames = tuple[bytes, bytes | memoryview]
 """Topic and body; an empty body when the message was not of two frames."""
@@ -56,32 +80,26 @@ def decode(topic: bytes, body: bytes | memoryview) -> Message:
     Raises InvalidEnvelopeError (reason msgpack, version or shape).
     """
     try:
-        envelope = msgpack.unpackb(body, unicode_errors="replace")
-        message = Message(
-            topic.decode("ascii"),
-            envelope["node"],
-            envelope["run"],
-            envelope["seq"],
-            envelope["ts"],
-            envelope["params"],
-        )
-        version = envelope["v"]
-    except (KeyError, TypeError, UnicodeDecodeError) as error:
-        raise InvalidEnvelopeError("shape", repr(error)) from None
-    except (ValueError, RecursionError, msgpack.UnpackException) as error:
-        raise InvalidEnvelopeError("msgpack", repr(error)) from None
-    if version != VERSION:
-        raise InvalidEnvelopeError("version", repr(version)[:40])
-    _, node, run, seq, ts, params = message
-    if (
-        type(node) is str
-        and NODE.fullmatch(node)
-        and type(run) is type(seq) is type(ts) is int
-        and type(params) is dict
-        and min(run, seq, ts) >= 0
-    ):
-        return message
-    raise InvalidEnvelopeError("shape")
+        envelope = _decode_envelope(body)
+        event = topic.decode("ascii")
+    except msgspec.ValidationError as error:
+        raise InvalidEnvelopeError("shape", str(error)) from None
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise InvalidEnvelopeError("msgpack", str(error)) from None
+    if envelope.v != VERSION:
+        raise InvalidEnvelopeError("version", str(envelope.v))
+    node, run, seq, ts = envelope.node, envelope.run, envelope.seq, envelope.ts
+    if min(run, seq, ts) < 0 or not NODE.fullmatch(node):
+        raise InvalidEnvelopeError("shape", repr(node)[:80])
+    return Message(event, node, run, seq, ts, envelope.params)
+
+
+def decode_heartbeat(params: bytes | memoryview) -> Heartbeat:
+    """Read a heartbeat's parameters. Raises InvalidEnvelopeError (reason heartbeat)."""
+    try:
+        return _decode_heartbeat(params)
+    except msgspec.DecodeError as error:
+        raise InvalidEnvelopeError("heartbeat", str(error)) from None
 
 
 class Publisher:
@@ -242,6 +260,11 @@ class Sequences:
     def __init__(self) -> None:
         self.runs: dict[str, int] = {}
         self.seqs: dict[str, dict[str, int]] = {}
+        self._silent: set[str] = set()
+
+    def fell_silent(self, node: str) -> None:
+        """Take whatever run comes next: a bridge that starts after its clock was set back has a lower one."""
+        self._silent.add(node)
 
     def resume(self, node: str, run: int, seqs: Mapping[str, int]) -> None:
         """Go on from what was stored by who read this node before us."""
@@ -253,8 +276,9 @@ class Sequences:
         """Note a message, and tell what is to be thought of it. One of an earlier run is a repeat."""
         node, run = message.node, message.run
         known = self.runs.get(node)
-        if known is not None and run < known:
+        if known is not None and run < known and node not in self._silent:
             return Sight(repeated=True)
+        self._silent.discard(node)
         new_run = run != known
         if new_run:
             self.runs[node] = run
@@ -268,13 +292,9 @@ class Sequences:
             return EXPECTED
         return Sight(message.seq - expected, new_run)
 
-    def tail(self, heartbeat: Message) -> dict[str, int]:
-        """How many of each event a heartbeat shows to be missing at the end."""
-        seqs = self.seqs.setdefault(heartbeat.node, {})
-        said = heartbeat.params.get("seqs")
-        missing = {}
-        for event, seq in (said if isinstance(said, dict) else {}).items():
-            if isinstance(seq, int) and isinstance(event, str) and seq > seqs.get(event, -1):
-                missing[event] = seq - seqs.get(event, -1)
-                seqs[event] = seq
+    def tail(self, node: str, said: Mapping[str, int]) -> dict[str, int]:
+        """How many of each event a heartbeat's `seqs` show to be missing at the end."""
+        seqs = self.seqs.setdefault(node, {})
+        missing = {event: seq - seqs.get(event, -1) for event, seq in said.items() if seq > seqs.get(event, -1)}
+        seqs.update((event, said[event]) for event in missing)
         return missing

@@ -9,7 +9,7 @@ import time
 from typing import Final
 
 from companion import events, log, metrics
-from companion.bus import DRAIN, HEARTBEAT, Curve, Subscriber, decode
+from companion.bus import DRAIN, HEARTBEAT, Curve, Subscriber, decode, decode_heartbeat
 from companion.config import Config
 from companion.errors import InvalidEnvelopeError, InvalidEventError
 from companion.recorder import Received, Recorder
@@ -98,25 +98,18 @@ class Consumer:
     def _check(self, topic: bytes, body: bytes | memoryview, now: float) -> Received | None:
         try:
             message = decode(topic, body)
+            if message.event == HEARTBEAT:
+                return Received(message, decode_heartbeat(message.params), now)
         except InvalidEnvelopeError as error:
             metrics.INVALID.labels("bus", error.reason).inc()
             self._episodes.warn(f"a message on the bus was refused: {error.reason}", detail=error.detail[:200])
             return None
-        if message.event == HEARTBEAT:
-            return Received(message, None, now)
-        if message.event not in events.KNOWN:
-            metrics.INVALID.labels("consumer", "unknown_event").inc()
-            self._episodes.warn("an unknown event on the bus was refused", name=message.event[:64])
-            return None
         try:
-            event = events.parse(message.event, message.params)
+            return Received(message, events.decode(message.event, message.params), now)
         except InvalidEventError as error:
             metrics.INVALID.labels("consumer", error.reason).inc()
-            self._episodes.warn(
-                f"an event was refused: {error.reason}", event_name=message.event[:64], key=error.detail
-            )
-            return Received(message, None, now)
-        return Received(message, event, now)
+            self._episodes.warn(f"an event was refused: {error.reason}", name=message.event[:64], detail=error.detail)
+            return Received(message, None, now) if message.event in events.KNOWN else None
 
     async def _write(self) -> None:
         batch, self._pending = self._pending, []

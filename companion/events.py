@@ -5,8 +5,9 @@ as seen on OpenSIPS 3.4, 3.6 and 4.0.
 """
 
 from collections.abc import Mapping
-from operator import itemgetter
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, Literal, NamedTuple
+
+import msgspec
 
 from companion.errors import InvalidEventError
 
@@ -31,7 +32,8 @@ MAX_LATENCY_US: Final = 600_000_000
 MAX_EXPIRES: Final = 253_402_300_799
 """The last second of the year 9999: later ones no calendar can show."""
 
-MAX_TEXT: Final = 2048
+MAX_TEXTS: Final = 4096
+"""Of all texts of an event together, its User-Agent apart, which is cut."""
 MAX_USER_AGENT: Final = 512
 MAX_NUMBER: Final = (1 << 53) - 1
 
@@ -84,8 +86,47 @@ class DisconnectEvent(NamedTuple):
 Event = ContactEvent | AorEvent | DisconnectEvent
 
 
-def parse(name: str, params: Mapping[str, Any]) -> Event:
-    """Check one event's parameters and give them types.
+Text = str | None
+Number = int | Literal[""] | None
+
+
+class _Contact(msgspec.Struct, gc=False):
+    aor: Text = None
+    uri: Text = None
+    domain: Text = None
+    received: Text = None
+    path: Text = None
+    user_agent: Text = None
+    socket: Text = None
+    bflags: Number = None
+    expires: Number = None
+    callid: Text = None
+    cseq: Number = None
+    attr: Text = None
+    latency: Number = None
+
+
+class _Aor(msgspec.Struct, gc=False):
+    aor: Text = None
+    domain: Text = None
+
+
+class _Disconnect(msgspec.Struct, gc=False):
+    src_ip: Text = None
+    src_port: Number = None
+    proto: Text = None
+
+
+_SHAPES: Final[dict[str, type[msgspec.Struct]]] = {
+    **dict.fromkeys(CONTACT_EVENTS, _Contact),
+    **dict.fromkeys(AOR_EVENTS, _Aor),
+    DISCONNECT: _Disconnect,
+}
+_DECODERS: Final = {name: msgspec.msgpack.Decoder(shape) for name, shape in _SHAPES.items()}
+
+
+def decode(name: str, params: bytes | memoryview) -> Event:
+    """Read one event's parameters, a msgpack map, check them and give them types.
 
     null, "" and absent are alike, as OpenSIPS itself mixes them. An AOR, URI or address with unprintable characters is
     refused; in a User-Agent, which phones fill as they like, they become U+FFFD (a tab stays).
@@ -93,76 +134,70 @@ def parse(name: str, params: Mapping[str, Any]) -> Event:
     Raises InvalidEventError with reason unknown_event, missing, wrong_type, out_of_range, too_long, unprintable
     or latency.
     """
-    if name in CONTACT_EVENTS:
-        return _ordinary(name, params) or _contact_event(name, params)
-    if name == DISCONNECT:
-        return _disconnect_event(name, params)
-    if name in AOR_EVENTS:
-        return AorEvent(name, _text(params, "domain"), _required(params, "aor"))
-    raise InvalidEventError("unknown_event")
-
-
-_FIELDS: Final = itemgetter(
-    *("domain", "aor", "uri", "latency"),
-    *("received", "path", "user_agent", "socket", "bflags", "expires", "callid", "cseq", "attr"),
-)
-_ORDINARY: Final = frozenset(
-    (str, str, str, int, received, path, str, str, int, int, str, int, str)
-    for received in (str, type(None))
-    for path in (str, type(None))
-)
-
-
-def _ordinary(name: str, params: Mapping[str, Any]) -> ContactEvent | None:
-    """The same as `_contact_event` at half the cost, for events with nothing odd about them; None for others."""
+    decoder = _DECODERS.get(name)
+    if decoder is None:
+        raise InvalidEventError("unknown_event")
     try:
-        fields = _FIELDS(params)
-    except KeyError:
-        return None
-    if tuple(map(type, fields)) not in _ORDINARY:
-        return None
-    domain, aor, uri, latency_us, received, path, user_agent, socket, bflags, expires, callid, cseq, attr = fields
-    received, path = received or "", path or ""
-    texts = f"{domain}{aor}{uri}{received}{path}{user_agent}{socket}{callid}{attr}"
-    if not (aor and uri and texts.isprintable() and len(texts) <= MAX_USER_AGENT):
-        return None
-    if not (0 <= latency_us <= MAX_LATENCY_US or latency_us == LOST_PING_US):
-        return None
+        return _event(name, decoder.decode(params))
+    except msgspec.DecodeError as error:
+        raise InvalidEventError("wrong_type", str(error)) from None
+
+
+def parse(name: str, params: Mapping[str, Any]) -> Event:
+    """The same as `decode`, of parameters that are a dict already."""
+    shape = _SHAPES.get(name)
+    if shape is None:
+        raise InvalidEventError("unknown_event")
+    try:
+        return _event(name, msgspec.convert(params, shape))
+    except msgspec.ValidationError as error:
+        raise InvalidEventError("wrong_type", str(error)) from None
+
+
+def _event(name: str, said: msgspec.Struct) -> Event:
+    if isinstance(said, _Contact):
+        return _contact_event(name, said)
+    if isinstance(said, _Disconnect):
+        return _disconnect_event(name, said)
+    assert isinstance(said, _Aor)  # noqa: S101 - there are no others
+    domain, aor = said.domain or "", said.aor or ""
+    _check_texts(aor, domain + aor)
+    return AorEvent(name, domain, aor)
+
+
+def _contact_event(name: str, said: _Contact) -> ContactEvent:
+    domain, aor, uri = said.domain or "", said.aor or "", said.uri or ""
+    received, path, socket = said.received or "", said.path or "", said.socket or ""
+    callid, attr, user_agent = said.callid or "", said.attr or "", said.user_agent or ""
+    bflags, expires, cseq, latency_us = said.bflags or 0, said.expires or 0, said.cseq or 0, said.latency or 0
+    _check_texts(aor and uri, f"{domain}{aor}{uri}{received}{path}{socket}{callid}{attr}")
     if min(bflags, expires, cseq) < 0 or max(bflags, cseq) > MAX_NUMBER or expires > MAX_EXPIRES:
-        return None
+        raise InvalidEventError("out_of_range")
+    if not (0 <= latency_us <= MAX_LATENCY_US or latency_us == LOST_PING_US):
+        raise InvalidEventError("latency", f"{latency_us} µs")
+    if name == LATENCY and said.latency in (None, ""):
+        raise InvalidEventError("missing", "latency")
+    if len(user_agent) > MAX_USER_AGENT or not user_agent.isprintable():
+        user_agent = printable(user_agent[:MAX_USER_AGENT])
     registration = Registration(received, path, user_agent, socket, bflags, expires * 1000, callid, cseq, attr)
     return ContactEvent(name, domain, aor, uri, registration, latency_us)
 
 
-def _contact_event(name: str, params: Mapping[str, Any]) -> ContactEvent:
-    latency_us = _number(params, "latency")
-    if latency_us > MAX_LATENCY_US and latency_us != LOST_PING_US:
-        raise InvalidEventError("latency", f"{latency_us} µs")
-    if name == LATENCY and params.get("latency") in (None, ""):
-        raise InvalidEventError("missing", "latency")
-    domain, aor, uri = _text(params, "domain"), _required(params, "aor"), _required(params, "uri")
-    return ContactEvent(name, domain, aor, uri, _registration(params), latency_us)
-
-
-def _registration(params: Mapping[str, Any]) -> Registration:
-    return Registration(
-        _text(params, "received"),
-        _text(params, "path"),
-        _user_agent(params),
-        _text(params, "socket"),
-        _number(params, "bflags"),
-        _number(params, "expires", MAX_EXPIRES) * 1000,
-        _text(params, "callid"),
-        _number(params, "cseq"),
-        _text(params, "attr"),
-    )
-
-
-def _disconnect_event(name: str, params: Mapping[str, Any]) -> DisconnectEvent:
-    port = _number(params, "src_port")
+def _disconnect_event(name: str, said: _Disconnect) -> DisconnectEvent:
+    ip, port, proto = said.src_ip or "", said.src_port or 0, said.proto or ""
+    _check_texts(ip, ip + proto)
     if not 0 < port < 65536:
         raise InvalidEventError("out_of_range", "src_port")
-    return DisconnectEvent(name, address(_required(params, "src_ip"), port), _text(params, "proto"))
+    return DisconnectEvent(name, address(ip, port), proto)
+
+
+def _check_texts(required: str, texts: str) -> None:
+    if not required:
+        raise InvalidEventError("missing")
+    if len(texts) > MAX_TEXTS:
+        raise InvalidEventError("too_long")
+    if not texts.isprintable():
+        raise InvalidEventError("unprintable")
 
 
 def address(ip: str, port: int) -> str:
@@ -175,48 +210,6 @@ def address(ip: str, port: int) -> str:
     return f"[{bare}]:{port}" if ":" in bare else f"{bare}:{port}"
 
 
-def _text(params: Mapping[str, Any], key: str) -> str:
-    value = params.get(key)
-    if value is None:
-        return ""
-    if type(value) is not str:
-        raise InvalidEventError("wrong_type", key)
-    if len(value) > MAX_TEXT:
-        raise InvalidEventError("too_long", key)
-    if not value.isprintable():
-        raise InvalidEventError("unprintable", key)
-    return value
-
-
-def _required(params: Mapping[str, Any], key: str) -> str:
-    value = _text(params, key)
-    if not value:
-        raise InvalidEventError("missing", key)
-    return value
-
-
-def _user_agent(params: Mapping[str, Any]) -> str:
-    value = params.get("user_agent")
-    if value is None:
-        return ""
-    if type(value) is not str:
-        raise InvalidEventError("wrong_type", "user_agent")
-    if len(value) > MAX_USER_AGENT:
-        value = value[:MAX_USER_AGENT]
-    return value if value.isprintable() else printable(value)
-
-
 def printable(text: str) -> str:
     """`text` with each character that a terminal could act on replaced by U+FFFD; a tab stays a tab."""
     return "".join(c if c.isprintable() or c == "\t" else "\ufffd" for c in text)
-
-
-def _number(params: Mapping[str, Any], key: str, limit: int = MAX_NUMBER) -> int:
-    value = params.get(key)
-    if value is None or value == "":
-        return 0
-    if type(value) is not int:
-        raise InvalidEventError("wrong_type", key)
-    if not 0 <= value <= limit:
-        raise InvalidEventError("latency" if key == "latency" else "out_of_range", key)
-    return value

@@ -10,10 +10,10 @@ from collections.abc import Callable, Sequence
 from typing import Final, NamedTuple, TypeVar
 
 from companion import log, metrics, sip
-from companion.bus import HEARTBEAT, Message, Sequences
+from companion.bus import HEARTBEAT, Heartbeat, Message, Sequences
 from companion.config import Config
 from companion.contact import Binding
-from companion.events import ContactEvent, DisconnectEvent, Event
+from companion.events import KNOWN, ContactEvent, DisconnectEvent, Event
 from companion.store import nodes
 from companion.store.connection import Command, NotNowError, ResponseError, Unreachable
 from companion.store.nodes import DEAD_AFTER_MS, Feed
@@ -37,10 +37,10 @@ T = TypeVar("T")
 
 
 class Received(NamedTuple):
-    """A message and its event, None for a heartbeat or parameters that were refused; `at` is monotonic seconds."""
+    """A message and what is in it, None when that was refused; `at` is monotonic seconds."""
 
     message: Message
-    event: Event | None
+    event: Event | Heartbeat | None
     at: float
 
 
@@ -188,8 +188,8 @@ class Recorder:
             message = received.message
             if self._is_news(message):
                 counts[message.node, message.event] += 1
-                if message.event == HEARTBEAT:
-                    self._beat(message)
+                if isinstance(received.event, Heartbeat):
+                    self._beat(message.node, received.event)
                 elif message.ts > latest:
                     metrics.REFUSED.labels("ahead").inc()
                     self._episodes.warn("events from the future are refused: check the clocks", node=message.node)
@@ -222,17 +222,15 @@ class Recorder:
             metrics.INVALID.labels("recorder", "error").inc()
             logger.exception("an event could not be applied", event_name=message.event)
 
-    def _beat(self, message: Message) -> None:
-        """A heartbeat: the bridge lives, says how it is, and how far its events have come."""
-        feed = self._feeds[message.node]
+    def _beat(self, node: str, said: Heartbeat) -> None:
+        """The bridge lives, says how it is, and how far its events have come."""
+        feed = self._feeds[node]
         feed.heartbeat_at = int(time.time() * 1000)
-        for name in ("received", "invalid", "kernel_drops"):
-            value = message.params.get(name)
-            if isinstance(value, int):
-                setattr(feed, name, value)
-        for event, missed in self._sequences.tail(message).items():
-            self._count_missed(message.node, event, missed)
-        self._silent.discard(message.node)
+        feed.received, feed.invalid, feed.kernel_drops = said.received, said.invalid, said.kernel_drops
+        known = {event: seq for event, seq in said.seqs.items() if event in KNOWN}
+        for event, missed in self._sequences.tail(node, known).items():
+            self._count_missed(node, event, missed)
+        self._silent.discard(node)
 
     def _count_missed(self, node: str, event: str, missed: int) -> None:
         metrics.MISSED.labels(node, event).inc(missed)
@@ -265,6 +263,7 @@ class Recorder:
             silent_ms = handed_over - max(feed.heartbeat_at, self._held_since[node])
             if feed.heartbeat_at and silent_ms > DEAD_AFTER_MS and node not in self._silent:
                 self._silent.add(node)
+                self._sequences.fell_silent(node)
                 self._touched.add(node)
                 feed.silences += 1
                 metrics.SILENCES.labels(node).inc()

@@ -173,7 +173,7 @@ async def test_a_standby_takes_over(make_setup: MakeSetup) -> None:
 
 def said(node: str, seq: int) -> Received:
     params = phone_event(f"phone-of-{node}", latency=20_000)
-    message = Message(LATENCY, node, 1, seq, int(time.time() * 1000) - 10_000 + seq, params)
+    message = Message(LATENCY, node, 1, seq, int(time.time() * 1000) - 10_000 + seq, b"")
     return Received(message, parse(LATENCY, params), time.monotonic())
 
 

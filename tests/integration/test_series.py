@@ -178,7 +178,7 @@ class Bridge:
     def say(self, event: str, params: Json) -> Received:
         self._ts += 1000
         seq = self._seqs[event] = self._seqs.get(event, -1) + 1
-        message = Message(event, "opensips", 1, seq, self._ts, params)
+        message = Message(event, "opensips", 1, seq, self._ts, b"")
         return Received(message, events.parse(event, params), time.monotonic())
 
 
