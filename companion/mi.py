@@ -209,7 +209,7 @@ class Mi:
             async with asyncio.timeout_at(deadline):
                 response = await self._client.send(request, stream=True, follow_redirects=False)
             async with aclosing(response), aclosing(response.aiter_raw()) as chunks:
-                self._check_status(response)
+                self._check_status(response, len(body))
                 while True:
                     async with asyncio.timeout_at(deadline):
                         chunk = await anext(chunks, None)
@@ -223,9 +223,13 @@ class Mi:
         except httpx2.TransportError as error:
             raise self._unreachable(printable(str(error)) or type(error).__name__) from error
 
-    def _check_status(self, response: httpx2.Response) -> None:
+    def _check_status(self, response: httpx2.Response, sent: int) -> None:
         if response.status_code in (401, 403):
             raise MiRefusedError(f"MI at {self.url} refuses our credentials (HTTP {response.status_code})")
+        if response.status_code == 400:
+            raise self._unreachable(
+                f"HTTP 400 to {sent} bytes; httpd's receive_buf_size, by default 1024, may be short"
+            )
         if response.status_code != 200:
             raise self._unreachable(f"HTTP {response.status_code}")
 

@@ -4,12 +4,13 @@ from typing import Any, Final, Literal, NamedTuple
 
 from companion import sip
 from companion.errors import InvalidInputError
-from companion.events import LOST_PING_US, MAX_LATENCY_US, MAX_TEXT, MAX_USER_AGENT, printable
+from companion.events import LOST_PING_US, MAX_LATENCY_US, MAX_USER_AGENT, printable
 
 State = Literal["active", "deleted", "expired"]
 
 PUSH_FLAG: Final = 4
 """In `Flags`: the registrar (pn_enable) took this contact's RFC 8599 parameters."""
+MAX_TEXT: Final = 4096
 
 
 class MiContact(NamedTuple):

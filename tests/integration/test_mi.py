@@ -3,11 +3,15 @@
 import asyncio
 import json
 import logging
+import shutil
 import socket
+import ssl
+import subprocess
 import time
 import tracemalloc
 from collections.abc import AsyncIterator, Callable
 from contextlib import aclosing, asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -210,7 +214,9 @@ async def test_urls_that_are_none(url: str) -> None:
 
 
 @asynccontextmanager
-async def serving(answer: bytes, head: str = "200 OK", more: str = "") -> AsyncIterator[str]:
+async def serving(
+    answer: bytes, head: str = "200 OK", more: str = "", tls: ssl.SSLContext | None = None
+) -> AsyncIterator[str]:
     """A server that gives everyone this answer; its URL."""
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -218,9 +224,9 @@ async def serving(answer: bytes, head: str = "200 OK", more: str = "") -> AsyncI
         writer.write(f"HTTP/1.1 {head}\r\n{more}Connection: close\r\n\r\n".encode() + answer)
         writer.close()
 
-    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    server = await asyncio.start_server(serve, "127.0.0.1", 0, ssl=tls)
     async with server:
-        yield url_of(server)
+        yield url_of(server).replace("http:", "https:" if tls else "http:")
 
 
 def url_of(server: asyncio.Server) -> str:
@@ -350,3 +356,37 @@ async def test_a_big_dump_is_never_held_whole() -> None:
         tracemalloc.stop()
     assert count == records
     assert peak < records * len(json.dumps(CONTACT)) / 4
+
+
+@pytest.fixture
+def certificate(tmp_path: Path) -> Path:
+    """A file with a self-signed certificate for 127.0.0.1 and its key."""
+    if not shutil.which("openssl"):
+        pytest.skip("no openssl to make a certificate with")
+    made = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"]
+    made += ["-subj", "/CN=mi", "-addext", "subjectAltName=IP:127.0.0.1"]
+    subprocess.run([*made, "-keyout", "key.pem", "-out", "cert.pem"], cwd=tmp_path, check=True, capture_output=True)
+    file = tmp_path / "both.pem"
+    file.write_text((tmp_path / "cert.pem").read_text() + (tmp_path / "key.pem").read_text())
+    return file
+
+
+async def test_tls_is_verified(certificate: Path) -> None:
+    """A certificate that nobody vouches for is refused before anything is sent; with its CA file it is taken."""
+    tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    tls.load_cert_chain(certificate)
+    answer = b'{"jsonrpc":"2.0","result":{"Server":"OpenSIPS (4.0.1 (x86_64/linux))"},"id":1}'
+    async with serving(answer, tls=tls) as url:
+        async with Mi(url) as stranger:
+            with pytest.raises(MiUnreachableError, match="certificate verify failed"):
+                await stranger.raise_event("E_COMPANION_PUSH", {})
+        async with Mi(url, ca_file=certificate) as friend:
+            assert await friend.version() == "4.0.1"
+
+
+def test_a_ca_file_that_is_none(tmp_path: Path) -> None:
+    """A CA file that is missing or holds no certificate is a ConfigError that names it."""
+    (tmp_path / "empty.pem").write_text("nothing")
+    for name in ("missing.pem", "empty.pem"):
+        with pytest.raises(ConfigError, match=name):
+            Mi("https://127.0.0.1/mi", ca_file=tmp_path / name)

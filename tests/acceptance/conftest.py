@@ -1,0 +1,260 @@
+"""A real OpenSIPS: OPENSIPS_BIN and OPENSIPS_MODULES name it, else `opensips` on PATH is taken."""
+
+import asyncio
+import contextlib
+import json
+import os
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+
+from companion.simulator.redis import free_port
+
+HERE = Path(__file__).parent
+DEADLINE = 30
+HOW_TO_GET_ONE = "no OpenSIPS here: set OPENSIPS_BIN and OPENSIPS_MODULES, or put opensips on PATH"
+PASSWORD = "wonder"
+# a contact that is pinged again within ping_threshold and a second or so can crash nathelper: keep well away
+PING_INTERVAL = 4
+MODULE_FOLDERS = ("lib/*/opensips/modules", "lib*/opensips/modules", "local/lib*/opensips/modules")
+
+CONFIG = """
+log_level=3
+stderror_enabled=yes
+syslog_enabled=no
+udp_workers=1
+tcp_workers=1
+auto_aliases=no
+socket=udp:127.0.0.1:{udp}
+socket=ws:127.0.0.1:{ws}
+mpath="{modules}/"
+loadmodule "proto_udp.so"
+loadmodule "proto_ws.so"
+loadmodule "signaling.so"
+loadmodule "sl.so"
+loadmodule "tm.so"
+loadmodule "sipmsgops.so"
+loadmodule "auth.so"
+loadmodule "httpd.so"
+loadmodule "mi_http.so"
+loadmodule "event_datagram.so"
+loadmodule "event_routing.so"
+loadmodule "usrloc.so"
+loadmodule "registrar.so"
+loadmodule "nathelper.so"
+{by_version}
+modparam("httpd", "ip", "127.0.0.1")
+modparam("httpd", "port", {mi})
+modparam("auth", "username_spec", "$avp(user)")
+modparam("auth", "password_spec", "$avp(password)")
+modparam("auth", "calculate_ha1", 1)
+modparam("usrloc", "working_mode_preset", "single-instance-no-db")
+modparam("usrloc", "nat_bflag", "NAT")
+modparam("usrloc", "timer_interval", 1)
+modparam("registrar", "min_expires", 1)
+modparam("registrar", "received_avp", "$avp(received)")
+modparam("registrar", "attr_avp", "$avp(attr)")
+modparam("registrar", "pn_enable", 1)
+modparam("registrar", "pn_providers", "fcm")
+modparam("nathelper", "received_avp", "$avp(received)")
+modparam("nathelper", "natping_interval", {interval})
+modparam("nathelper", "natping_tcp", 1)
+modparam("nathelper", "ping_threshold", 1)
+modparam("nathelper", "ping_nated_only", 0)
+modparam("nathelper", "sipping_bflag", "SIP_PING")
+modparam("nathelper", "sipping_latency_flag", "LATENCY")
+modparam("nathelper", "sipping_from", "sip:ping@127.0.0.1")
+
+startup_route {{
+    subscribe_event("E_UL_CONTACT_INSERT", "udp:127.0.0.1:{events}");
+    subscribe_event("E_UL_CONTACT_UPDATE", "udp:127.0.0.1:{events}");
+    subscribe_event("E_UL_CONTACT_DELETE", "udp:127.0.0.1:{events}");
+    subscribe_event("E_UL_LATENCY_UPDATE", "udp:127.0.0.1:{events}");
+    subscribe_event("E_CORE_TCP_DISCONNECT", "udp:127.0.0.1:{events}");
+}}
+
+event_route[E_COMPANION_PUSH] {{
+    xlog("L_NOTICE", "woken: $param(aor) at $param(uri)\\n");
+}}
+
+route {{
+    if (!is_method("REGISTER")) {{
+        sl_send_reply(405, "Method Not Allowed");
+        exit;
+    }}
+    if ($tU =~ "^locked") {{
+        $avp(user) = $tU;
+        $avp(password) = "{password}";
+        if (!pv_www_authorize("127.0.0.1")) {{
+            if ($tU == "locked-sha")
+                www_challenge("127.0.0.1", "auth", "SHA-256");
+            else
+                www_challenge("127.0.0.1", "auth", "MD5");
+            exit;
+        }}
+    }}
+    fix_nated_register();
+    setbflag("NAT");
+    setbflag("SIP_PING");
+    setbflag("LATENCY");
+    $avp(attr) = $(hdr(Contact){{nameaddr.param,+sip.instance}});
+    if (!save("location"))
+        sl_reply_error();
+    exit;
+}}
+"""
+
+# event_route blocks need a module of their own there
+OLD = 'loadmodule "event_route.so"'
+# without it a request of more than 1024 bytes is answered 400
+NEW = 'modparam("httpd", "receive_buf_size", 65536)'
+
+
+class Build(NamedTuple):
+    """An OpenSIPS on this machine; `version` such as (3, 6, 8)."""
+
+    binary: str
+    modules: str
+    version: tuple[int, ...]
+
+
+class Ear:
+    """The UDP socket that OpenSIPS' events go to."""
+
+    def __init__(self) -> None:
+        self._socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        self._socket.bind(("127.0.0.1", 0))
+        self._socket.setblocking(False)
+        self.port: int = self._socket.getsockname()[1]
+        self._heard: list[dict[str, Any]] = []
+
+    def heard(self, method: str, **params: Any) -> list[dict[str, Any]]:
+        """The params of all events of that name which had these among them, so far."""
+        with contextlib.suppress(BlockingIOError):
+            while True:
+                self._heard.append(json.loads(self._socket.recv(65536)))
+        named = (event["params"] for event in self._heard if event["method"] == method)
+        return [said for said in named if params.items() <= said.items()]
+
+    def close(self) -> None:
+        self._socket.close()
+
+
+class OpenSIPS:
+    """One that runs with CONFIG, and what it said."""
+
+    def __init__(self, build: Build, folder: Path) -> None:
+        self.version = build.version
+        self.ear = Ear()
+        self._ws, self._mi = free_port(), free_port()
+        self._log = folder / "opensips.log"
+        config = folder / "opensips.cfg"
+        config.write_text(self._config(build))
+        with self._log.open("wb") as log:
+            self._process = subprocess.Popen(
+                [build.binary, "-F", "-f", str(config)], stdout=log, stderr=log, cwd=folder, start_new_session=True
+            )
+
+    @property
+    def ws_url(self) -> str:
+        return f"ws://127.0.0.1:{self._ws}"
+
+    @property
+    def mi_url(self) -> str:
+        return f"http://127.0.0.1:{self._mi}/mi"
+
+    @property
+    def log(self) -> str:
+        return self._log.read_text(errors="replace")
+
+    def aor(self, user: str) -> str:
+        """How usrloc names a user: with the domain from 4.0 on."""
+        return user if self.version < (4,) else f"{user}@127.0.0.1"
+
+    def wait(self) -> None:
+        """Until it answers on MI and listens for phones."""
+        deadline = time.monotonic() + DEADLINE
+        while not (_accepts(self._ws) and _accepts(self._mi)):
+            assert self._process.poll() is None, f"opensips did not start:\n{self.log}"
+            assert time.monotonic() < deadline, f"opensips does not listen:\n{self.log}"
+            time.sleep(0.05)
+
+    def stop(self) -> None:
+        """End it, and whatever it left behind in its process group."""
+        self._process.terminate()
+        try:
+            self._process.wait(10)
+        finally:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(self._process.pid, signal.SIGKILL)
+            self._process.wait()
+            self.ear.close()
+
+    def _config(self, build: Build) -> str:
+        return CONFIG.format(
+            udp=free_port(),
+            ws=self._ws,
+            mi=self._mi,
+            events=self.ear.port,
+            modules=build.modules,
+            by_version=OLD if build.version < (3, 5) else NEW,
+            password=PASSWORD,
+            interval=PING_INTERVAL,
+        )
+
+
+def _accepts(port: int) -> bool:
+    with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):
+        return True
+    return False
+
+
+def _find() -> Build | None:
+    binary = os.environ.get("OPENSIPS_BIN") or shutil.which("opensips")
+    if not binary:
+        return None
+    said = subprocess.run([binary, "-V"], capture_output=True, text=True, check=True).stdout
+    numbers = re.search(r"opensips (\d+)\.(\d+)\.(\d+)", said)
+    given = os.environ.get("OPENSIPS_MODULES")
+    folders = [Path(given)] if given else [found for where in MODULE_FOLDERS for found in Path("/usr").glob(where)]
+    modules = next((folder for folder in folders if (folder / "usrloc.so").exists()), None)
+    assert numbers, f"{binary} is no OpenSIPS: {said}"
+    assert modules, f"the modules of {binary} are not where OPENSIPS_MODULES says, nor below /usr"
+    return Build(binary, str(modules), tuple(map(int, numbers.groups())))
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark what needs an OpenSIPS, and skip it where there is none."""
+    missing = _find() is None
+    for item in items:
+        if "opensips" in getattr(item, "fixturenames", ()) and item.path.is_relative_to(HERE):
+            item.add_marker("opensips")
+            if missing:
+                item.add_marker(pytest.mark.skip(reason=HOW_TO_GET_ONE))
+
+
+@pytest.fixture(scope="module")
+def opensips(tmp_path_factory: pytest.TempPathFactory) -> Iterator[OpenSIPS]:
+    build = _find()
+    assert build
+    running = OpenSIPS(build, tmp_path_factory.mktemp("opensips"))
+    try:
+        running.wait()
+        yield running
+    finally:
+        running.stop()
+
+
+async def eventually(condition: Callable[[], Any]) -> None:
+    """Wait for a condition; fail when it does not come."""
+    async with asyncio.timeout(DEADLINE):
+        while not condition():  # noqa: ASYNC110 - the condition is anything, not an event
+            await asyncio.sleep(0.02)
