@@ -8,7 +8,7 @@ import itertools
 import json
 import re
 import ssl
-from collections.abc import AsyncGenerator, Iterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping
 from contextlib import aclosing, contextmanager
 from pathlib import Path
 from typing import Any, Final, Literal, Self
@@ -23,18 +23,19 @@ from companion.metrics import INVALID
 from companion.mi_contact import MiContact
 
 DUMP: Final = "ul_dump"
-SENT_ONCE: Final = frozenset({"ul_rm_contact", "raise_event", "event_subscribe"})
-"""What changes something is never tried again: without an answer nobody knows whether it was done."""
-READS: Final = frozenset(
-    {DUMP, "ul_show_contact", "events_list", "subscribers_list", "version", "uptime", "ps", "get_statistics", "which"}
+SENT_ONCE: Final = frozenset({"ul_rm_contact", "raise_event", "event_subscribe", DUMP})
+"""What is never tried again: a change, because without an answer nobody knows whether it was done, and a dump, because
+a big one holds OpenSIPS up for as long as it takes."""
+QUICK_READS: Final = frozenset(
+    {"ul_show_contact", "events_list", "subscribers_list", "version", "uptime", "ps", "get_statistics", "which"}
 )
-METHODS: Final = READS | SENT_ONCE
+METHODS: Final = QUICK_READS | SENT_ONCE
 
 MAX_ANSWER_BYTES: Final = 1 << 20
 MAX_DUMP_BYTES: Final = 512 << 20
 MAX_ERROR_TEXT: Final = 200
 PAUSES: Final = (0.25, 1.0)
-"""Seconds before a read is tried again."""
+"""Seconds before a quick read is tried again."""
 
 _NAMES: Final = frozenset({"table_name", "aor", "contact"})
 _HEADERS: Final = {"Content-Type": "application/json", "Accept-Encoding": "identity"}
@@ -77,13 +78,13 @@ class Mi:
         await self.aclose()
 
     async def call(self, method: str, **params: Any) -> Any:
-        """The `result` of one of METHODS. What only reads is tried three times, the others are sent once.
+        """The `result` of one of METHODS. A quick read is tried three times, the others are sent once.
 
         Raises ValueError, with nothing sent, for another method or an empty AOR, contact or table; else MiCallError,
         MiRefusedError or MiUnreachableError. After the latter what was sent once may or may not have been done.
         """
         _check(method, params)
-        for pause in PAUSES if method in READS else ():
+        for pause in PAUSES if method in QUICK_READS else ():
             try:
                 return await self._ask(method, params)
             except MiUnreachableError:
@@ -135,20 +136,15 @@ class Mi:
         An error may come after some contacts: only a dump that reached its end tells what OpenSIPS does not have.
         Leave it early by contextlib.aclosing.
         """
-        for pause in (*PAUSES, None):
-            begun = False
-            try:
-                async with aclosing(self._dump_once(seconds)) as records:
-                    async for domain, record in records:
-                        begun = True
-                        for contact in self._contacts(domain, record):
-                            yield contact
-            except MiUnreachableError:
-                if begun or pause is None:
-                    raise
-                await asyncio.sleep(pause)
-            else:
-                return
+        number = next(self._ids)
+        reply: dict[str, Any] = {}
+        answer = self._answer(_request(DUMP, {}, number), seconds, MAX_DUMP_BYTES)
+        async with self._one_at_a_time, aclosing(answer) as chunks, aclosing(_dumped(chunks, reply)) as records:
+            with self._no_garbage():
+                async for domain, record in records:
+                    for contact in self._contacts(domain, record):
+                        yield contact
+        self._result(reply, number)
 
     async def _member(self, method: str, key: str) -> str:
         result = await self.call(method)
@@ -177,28 +173,6 @@ class Mi:
         with self._no_garbage():
             reply = json.loads(text.decode("utf-8", "surrogateescape"))
         return self._result(reply, number)
-
-    async def _dump_once(self, seconds: float) -> AsyncGenerator[tuple[Any, Any], None]:
-        """(table, record) of each AOR."""
-        number = next(self._ids)
-        reply: dict[str, Any] = {}
-        async with (
-            self._one_at_a_time,
-            aclosing(self._answer(_request(DUMP, {}, number), seconds, MAX_DUMP_BYTES)) as chunks,
-        ):
-            stream = JsonStream(chunks)
-            with self._no_garbage():
-                await stream.enter("{")
-                while (key := await stream.next_key()) is not None:
-                    if key == "result":
-                        reply[key] = None
-                        async with aclosing(_domains(stream)) as records:
-                            async for record in records:
-                                yield record
-                    else:
-                        reply[key] = await stream.value()
-                await stream.end()
-        self._result(reply, number)
 
     async def _answer(self, body: bytes, seconds: float, limit: int) -> AsyncGenerator[bytes, None]:
         """The answer to one HTTP request, piece by piece, `limit` bytes at most."""
@@ -302,8 +276,22 @@ def _call_error(error: dict[str, Any]) -> MiCallError:
     return MiCallError(code if type(code) is int else 0, printable(text[:MAX_ERROR_TEXT]))
 
 
-async def _domains(stream: JsonStream) -> AsyncGenerator[tuple[Any, Any], None]:
-    """(table, record) of each AOR in the `result` that comes next."""
+async def _dumped(chunks: AsyncIterator[bytes], reply: dict[str, Any]) -> AsyncGenerator[tuple[Any, Any], None]:
+    """(table, record) of each AOR in a dump's reply; what is not its result goes into `reply`."""
+    stream = JsonStream(chunks)
+    await stream.enter("{")
+    while (key := await stream.next_key()) is not None:
+        if key == "result":
+            reply[key] = None
+            async with aclosing(_tables(stream)) as records:
+                async for record in records:
+                    yield record
+        else:
+            reply[key] = await stream.value()
+    await stream.end()
+
+
+async def _tables(stream: JsonStream) -> AsyncGenerator[tuple[Any, Any], None]:
     await stream.enter("{")
     while (key := await stream.next_key()) is not None:
         if key != "Domains":
@@ -311,13 +299,13 @@ async def _domains(stream: JsonStream) -> AsyncGenerator[tuple[Any, Any], None]:
             continue
         await stream.enter("[")
         while await stream.next_item():
-            async with aclosing(_records(stream)) as records:
+            async with aclosing(_table(stream)) as records:
                 async for record in records:
                     yield record
 
 
-async def _records(stream: JsonStream) -> AsyncGenerator[tuple[Any, Any], None]:
-    """The same for one table, whose name comes first."""
+async def _table(stream: JsonStream) -> AsyncGenerator[tuple[Any, Any], None]:
+    """The records of one table, whose name comes first."""
     name = None
     await stream.enter("{")
     while (key := await stream.next_key()) is not None:

@@ -53,17 +53,21 @@ async def test_a_registration(opensips: OpenSIPS, mi: Mi) -> None:
         assert (said["aor"], said["callid"], said["cseq"]) == (contact.aor, contact.callid, contact.cseq)
 
 
-@pytest.mark.parametrize("user", ["locked-md5", "locked-sha"])
-async def test_digest(opensips: OpenSIPS, mi: Mi, user: str) -> None:
+@pytest.fixture(params=["locked-md5", "locked-sha"])
+def locked_user(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+async def test_digest(opensips: OpenSIPS, mi: Mi, locked_user: str) -> None:
     """The registrar takes our digest answer, by MD5 and by SHA-256, and refuses a wrong password."""
-    async with phone_of(opensips, user, password=PASSWORD) as phone:
-        assert len(await mi.show_contact("location", opensips.aor(user))) == 1
+    async with phone_of(opensips, locked_user, password=PASSWORD) as phone:
+        assert len(await mi.show_contact("location", opensips.aor(locked_user))) == 1
         await phone.unregister()
-    wrong = phone_of(opensips, user, password="no")
+    wrong = phone_of(opensips, locked_user, password="no")
     with pytest.raises(UnavailableError, match="401"):
         await wrong.start()
     await wrong.close()
-    assert await mi.show_contact("location", opensips.aor(user)) == []
+    assert await mi.show_contact("location", opensips.aor(locked_user)) == []
 
 
 async def test_pings_answered_and_lost(opensips: OpenSIPS, mi: Mi) -> None:
