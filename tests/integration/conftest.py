@@ -7,7 +7,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from itertools import count
 from pathlib import Path
@@ -18,6 +18,7 @@ import pytest
 from companion.app import App, ServiceName
 from companion.bus import HEARTBEAT, Publisher
 from companion.config import Config
+from companion.recorder import Received, Recorder
 from companion.simulator.redis import EmbeddedRedis, free_port
 from companion.store import devices
 from companion.store.nodes import Feed
@@ -44,6 +45,13 @@ async def eventually(condition: Callable[[], Any], seconds: float = 15) -> None:
     async with asyncio.timeout(seconds):
         while not condition():  # noqa: ASYNC110 - the condition is anything, not an event
             await asyncio.sleep(0.01)
+
+
+async def record_batch(recorder: Recorder, batch: Sequence[Received]) -> None:
+    """Take messages and store what they change."""
+    await recorder.take(batch)
+    await recorder.tick()
+    await recorder.write()
 
 
 class Setup:
@@ -112,11 +120,12 @@ class Setup:
 
     @asynccontextmanager
     async def running(self, *names: ServiceName) -> AsyncIterator["Setup"]:
-        """A companion in this process; ready when its bridge's first heartbeat is stored."""
+        """A companion in this process; with a bridge ready when its first heartbeat is stored."""
         stopped = asyncio.Event()
-        task = asyncio.create_task(App(self.config, names or ("bridge", "consumer")).run(stopped))
+        names = names or ("bridge", "consumer")
+        task = asyncio.create_task(App(self.config, names).run(stopped))
         try:
-            await eventually(lambda: task.done() or self.feed().heartbeat_at)
+            await eventually(lambda: task.done() or "bridge" not in names or self.feed().heartbeat_at)
             yield self
         finally:
             stopped.set()
@@ -209,9 +218,9 @@ class Feeder:
 
     @classmethod
     @asynccontextmanager
-    async def silent(cls, setup: Setup) -> AsyncIterator["Feeder"]:
+    async def silent(cls, setup: Setup, node: str = "opensips") -> AsyncIterator["Feeder"]:
         """One that only says what it is told to."""
-        feeder = cls(setup)
+        feeder = cls(setup, node)
         try:
             yield feeder
         finally:
