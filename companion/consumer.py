@@ -1,7 +1,7 @@
 """The bus into the store, in batches.
 
-The event loop reads and checks messages; a thread records a batch of them. While that thread waits for Redis the next
-batch grows; what is more waits in ZeroMQ, and past its bound is lost and counted as missed.
+While one batch waits for Redis the next one grows; what is more waits in ZeroMQ, and past its bound is lost and counted
+as missed.
 """
 
 import asyncio
@@ -32,7 +32,7 @@ class Consumer:
     def __init__(self, config: Config, store: Store) -> None:
         self._settings = config.consumer
         self._episodes = log.Episodes(logger)
-        self._pending: list[Received] = []
+        self._due = time.monotonic()
         self._stopping = asyncio.Event()
         self._deadline = float("inf")
         self._recorder = Recorder(config, store)
@@ -50,49 +50,58 @@ class Consumer:
 
     async def run(self) -> None:
         writing: asyncio.Task[None] | None = None
-        due = time.monotonic() + TICK_SECONDS
         try:
             while not self._stopping.is_set():
-                await self._receive(time.monotonic() + self._settings.batch_ms / 1000 if writing else due)
-                full = len(self._pending) >= self._settings.batch_size
-                if writing and (writing.done() or len(self._pending) >= BATCHES_AHEAD * self._settings.batch_size):
+                await self._receive(self._patience(writing))
+                if writing and (writing.done() or self._recorder.pending >= BATCHES_AHEAD * self._settings.batch_size):
                     await writing
                     writing = None
-                if not writing and (full or time.monotonic() >= due):
-                    due = time.monotonic() + TICK_SECONDS
-                    writing = asyncio.create_task(self._write())
-                elif self._pending:
-                    due = min(due, self._pending[0].at + self._settings.batch_ms / 1000)
+                if not writing and self._is_due():
+                    self._due = time.monotonic() + TICK_SECONDS
+                    writing = asyncio.create_task(self._recorder.write())
         finally:
             await asyncio.shield(self._finish(writing))
+
+    def _patience(self, writing: asyncio.Task[None] | None) -> float:
+        """How long to wait for the next message, in seconds: as long as nothing else is to be done."""
+        batch_seconds = self._settings.batch_ms / 1000
+        if writing:
+            return batch_seconds
+        if self._recorder.pending:
+            self._due = min(self._due, time.monotonic() + batch_seconds)
+        return max(0.0, self._due - time.monotonic())
+
+    def _is_due(self) -> bool:
+        return self._recorder.pending >= self._settings.batch_size or time.monotonic() >= self._due
 
     async def _finish(self, writing: asyncio.Task[None] | None) -> None:
         if writing:
             await writing
         await self._drain()
-        await self._write()
-        await asyncio.to_thread(self._recorder.close)
+        while self._recorder.pending:
+            await self._recorder.write()
+        await self._recorder.close()
         self._subscriber.close()
 
     async def _drain(self) -> None:
         """Read what is there."""
         calm_at = time.monotonic() + LAST_WORDS_SECONDS
         while (now := time.monotonic()) < self._deadline:
-            count = await self._receive(now + 0.2)
+            count = await self._receive(0.2)
             if not count or (count < DRAIN and now >= calm_at):
                 return
-            if len(self._pending) >= self._settings.batch_size:
-                await self._write()
+            if self._recorder.pending >= self._settings.batch_size:
+                await self._recorder.write()
 
-    async def _receive(self, until: float) -> int:
+    async def _receive(self, patience: float) -> int:
         """Take what has come, or wait for it; how many messages there were."""
-        wait = max(0.0, min(until - time.monotonic(), TICK_SECONDS))
-        frames = await self._subscriber.receive(wait)
+        frames = await self._subscriber.receive(patience)
         now = time.monotonic()
-        for topic, body in frames:
-            received = self._check(topic, body, now)
-            if received:
-                self._pending.append(received)
+        checked = [received for topic, body in frames if (received := self._check(topic, body, now))]
+        if checked:
+            await self._recorder.take(checked)
+        if len(frames) < DRAIN:
+            await self._recorder.tick()
         return len(frames)
 
     def _check(self, topic: bytes, body: bytes | memoryview, now: float) -> Received | None:
@@ -110,8 +119,3 @@ class Consumer:
             metrics.INVALID.labels("consumer", error.reason).inc()
             self._episodes.warn(f"an event was refused: {error.reason}", name=message.event[:64], detail=error.detail)
             return Received(message, None, now) if message.event in events.KNOWN else None
-
-    async def _write(self) -> None:
-        batch, self._pending = self._pending, []
-        metrics.BATCH_SIZE.observe(len(batch))
-        await asyncio.to_thread(self._recorder.record, batch)

@@ -1,9 +1,13 @@
 """Records what the bus brought: keeps our picture of usrloc and of each node's feed, and stores what changes in them.
 
-Blocking, and used by one thread at a time. Reads that a batch needs come first, then the batch is applied in memory,
-then written; each read and write is tried again until Redis takes it, so an event is applied once and stored once.
+`take` applies messages to the picture at once, while they are warm in the processor's caches; `write` stores what has
+changed since the last write. Each read and write is tried again until Redis takes it, so an event is applied once and
+stored once. Only what waits for Redis runs in a thread: pyzmq lets go of the GIL at each message, so that two busy
+threads would spend their time handing it over.
 """
 
+import asyncio
+import itertools
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Sequence
@@ -15,10 +19,11 @@ from companion.config import Config
 from companion.contact import Binding
 from companion.events import KNOWN, ContactEvent, DisconnectEvent, Event
 from companion.store import nodes
+from companion.store.batch import Prepared
 from companion.store.connection import Command, NotNowError, ResponseError, Unreachable
 from companion.store.nodes import DEAD_AFTER_MS, Feed
 from companion.store.store import Store
-from companion.usrloc import Changes, Stamp, Usrloc
+from companion.usrloc import Stamp, Usrloc
 
 STANDBY_SECONDS: Final = 15.0
 """What is kept for a node whose lease another holds: a little more than a lease lasts."""
@@ -67,90 +72,124 @@ class Recorder:
         self._new_runs: set[str] = set()
         self._silent: set[str] = set()
         self._expiry_at = 0.0
+        self._taken: list[Received] = []
+        self._writing: list[Received] = []
+        self._taking = asyncio.Lock()
         self._episodes = log.Episodes(logger)
         self.give_up_at = float("inf")
 
-    def record(self, batch: Sequence[Received]) -> None:
-        """Apply a batch and store what it changed. What can not be stored before `give_up_at` is counted and lost."""
-        handed_over = int(time.time() * 1000)
-        waiting: Sequence[Received] | None = batch
+    @property
+    def pending(self) -> int:
+        """How many messages were taken and are not being written yet."""
+        return len(self._taken)
+
+    async def take(self, received: Sequence[Received]) -> None:
+        """Apply messages, after reading from the store what they need."""
+        async with self._taking:
+            try:
+                await self._take(received)
+            except (_GaveUpError, ResponseError) as error:
+                self._lose(len(received), error)
+
+    async def tick(self) -> None:
+        """Do what only time tells; to be called when no message waits."""
+        if self._watch() and time.monotonic() >= self._expiry_at:
+            self._expiry_at = time.monotonic() + EXPIRY_SECONDS
+            async with self._taking:
+                try:
+                    await self._expire()
+                except (_GaveUpError, ResponseError) as error:
+                    self._lose(0, error)
+
+    async def write(self) -> None:
+        """Store what was taken. What can not be stored before `give_up_at` is counted and lost."""
+        self._writing, self._taken = self._taken, []
+        prepared, progress = self._store.prepare(self._usrloc.take_changes()), self._progress()
+        metrics.BATCH_SIZE.observe(len(self._writing))
         try:
-            while waiting is not None:
-                waiting = self._record(waiting, handed_over)
+            await self._insist(lambda: self._write_held(prepared, progress))
             self._evict()
-        except (_GaveUpError, ResponseError) as error:
-            metrics.DROPPED.labels("consumer").inc(len(batch))
-            logger.warning("events could not be stored and are lost", count=len(batch), error=str(error)[:200])
-            self._forget_all()
-
-    def _record(self, batch: Sequence[Received], handed_over: int) -> Sequence[Received] | None:
-        """Record a batch; what has to be looked at again, when a lease was lost before it could be written."""
-        ours = self._insist(lambda: self._ours(batch))
-        self._insist(lambda: self._load(ours))
-        self._apply_all(ours)
-        self._insist(lambda: self._expire(handed_over))
-        try:
-            self._write()
         except _LeaseLostError:
-            self._forget_all()
-            return ours
-        return None
+            await self._start_over()
+        except (_GaveUpError, ResponseError) as error:
+            self._lose(len(self._writing), error)
+        self._writing = []
 
-    def close(self) -> None:
+    async def close(self) -> None:
         """Let the next consumer have our nodes at once."""
         try:
-            self._insist(self._store.leases.release)
+            await self._insist(self._store.leases.release)
         except _GaveUpError:
             logger.warning("the leases could not be given back; they run out by themselves")
 
-    def _insist(self, action: Callable[[], T]) -> T:
-        """Try until Redis lets us."""
-        attempt = 0
-        while True:
+    async def _take(self, received: Sequence[Received]) -> None:
+        ours = await self._ours(received)
+        await self._load(ours)
+        self._apply_all(ours)
+        self._taken += ours
+
+    async def _start_over(self) -> None:
+        """A lease was lost before we could write: take again what was not written, as far as it is still ours."""
+        async with self._taking:
+            unwritten, self._taken = [*self._writing, *self._taken], []
+            self._forget_all()
+            await self._take(unwritten)
+
+    def _lose(self, count: int, error: Exception) -> None:
+        metrics.DROPPED.labels("consumer").inc(count + len(self._taken))
+        logger.warning(
+            "events could not be stored and are lost", count=count + len(self._taken), error=str(error)[:200]
+        )
+        self._taken = []
+        self._forget_all()
+
+    async def _insist(self, action: Callable[[], T]) -> T:
+        """Do what waits for Redis in a thread, until Redis lets us."""
+        for attempt in itertools.count():
             try:
-                return action()
+                return await asyncio.to_thread(action)
             except (*Unreachable, NotNowError) as error:
                 metrics.REDIS_ERRORS.inc()
                 self._episodes.warn("Redis does not take what we have; it waits", error=str(error)[:200])
                 if time.monotonic() >= self.give_up_at:
                     raise _GaveUpError(str(error)) from error
-            time.sleep(RETRY_SECONDS[min(attempt, len(RETRY_SECONDS) - 1)])
-            attempt += 1
+            await asyncio.sleep(RETRY_SECONDS[min(attempt, len(RETRY_SECONDS) - 1)])
+        raise AssertionError
 
     # Leases: whose events are ours to write
 
-    def _ours(self, batch: Sequence[Received]) -> list[Received]:
+    async def _ours(self, batch: Sequence[Received]) -> list[Received]:
         """The messages of nodes whose lease we hold, those of others put by in case it becomes ours."""
-        self._notice_lost_leases()
-        held = {node: self._hold(node) for node in {received.message.node for received in batch} | self._feeds.keys()}
+        speaking = {received.message.node for received in batch}
+        if not self._store.leases.fresh(speaking | self._feeds.keys()) or speaking - self._feeds.keys():
+            await self._insist(lambda: self._hold_all(speaking))
         ours: list[Received] = []
-        for node in [node for node, is_held in held.items() if is_held and node in self._standby]:
+        for node in self._standby.keys() & self._feeds.keys():
             ours += self._standby.pop(node)
         for received in batch:
-            if held[received.message.node]:
+            if received.message.node in self._feeds:
                 ours.append(received)
             else:
                 self._put_by(received)
         return ours
 
-    def _notice_lost_leases(self) -> None:
+    def _hold_all(self, speaking: set[str]) -> None:
         lost = [node for node in self._feeds if not self._store.leases.hold(node)]
         if lost:
             logger.warning("another consumer took over", nodes=lost)
             self._forget_all()
+        for node in speaking - self._feeds.keys():
+            if self._store.leases.hold(node):
+                self._take_over(node)
 
-    def _hold(self, node: str) -> bool:
-        if not self._store.leases.hold(node):
-            return False
-        if node not in self._feeds:
-            feed, seqs = self._store.feed(node)
-            feed.cluster = self._config.cluster(node)
-            self._feeds[node] = feed
-            self._held_since[node] = int(time.time() * 1000)
-            if feed.run:
-                self._sequences.resume(node, feed.run, seqs)
-            logger.info("recording", node=node, cluster=feed.cluster)
-        return True
+    def _take_over(self, node: str) -> None:
+        feed, seqs = self._store.feed(node)
+        feed.cluster = self._config.cluster(node)
+        self._feeds[node] = feed
+        self._held_since[node] = int(time.time() * 1000)
+        if feed.run:
+            self._sequences.resume(node, feed.run, seqs)
+        logger.info("recording", node=node, cluster=feed.cluster)
 
     def _put_by(self, received: Received) -> None:
         waiting = self._standby.setdefault(received.message.node, deque())
@@ -160,7 +199,7 @@ class Recorder:
 
     # Reading what a batch needs
 
-    def _load(self, batch: Sequence[Received]) -> None:
+    async def _load(self, batch: Sequence[Received]) -> None:
         wanted: dict[Binding, str] = {}
         connections: dict[tuple[str, str], None] = {}
         known = self._usrloc.contacts
@@ -175,28 +214,27 @@ class Recorder:
             elif isinstance(event, DisconnectEvent):
                 connections[cluster, event.address] = None
         if wanted:
-            self._usrloc.put(self._store.load(wanted))
+            self._usrloc.put(await self._insist(lambda: self._store.load(wanted)))
         if connections:
-            self._usrloc.put(self._store.load_connected(connections))
+            self._usrloc.put(await self._insist(lambda: self._store.load_connected(connections)))
 
     # Applying
 
     def _apply_all(self, batch: Sequence[Received]) -> None:
         counts: Counter[tuple[str, str]] = Counter()
         latest = time.time() * 1000 + AHEAD_MS
-        for received in batch:
-            message = received.message
+        for message, event, _ in batch:
             if self._is_news(message):
                 counts[message.node, message.event] += 1
-                if isinstance(received.event, Heartbeat):
-                    self._beat(message.node, received.event)
+                if isinstance(event, Heartbeat):
+                    self._beat(message.node, event)
                 elif message.ts > latest:
                     metrics.REFUSED.labels("ahead").inc()
                     self._episodes.warn("events from the future are refused: check the clocks", node=message.node)
-                elif received.event:
-                    self._apply(message, received.event)
-        for (node, event), count in counts.items():
-            metrics.EVENTS.labels(node, event).inc(count)
+                elif event:
+                    self._apply(message, event)
+        for (node, name), count in counts.items():
+            metrics.EVENTS.labels(node, name).inc(count)
 
     def _is_news(self, message: Message) -> bool:
         sight = self._sequences.see(message)
@@ -241,26 +279,21 @@ class Recorder:
 
     # What only time tells
 
-    def _expire(self, handed_over: int) -> None:
+    async def _expire(self) -> None:
         """End contacts whose `expires` passed without word, while the feeds that would have told us live."""
-        now_s, now = time.monotonic(), int(time.time() * 1000)
-        if now_s < self._expiry_at or not self._watch(handed_over):
-            return
-        devices = self._store.load_expired(now - EXPIRY_GRACE_MS, EXPIRY_LIMIT)
-        self._expiry_at = now_s + EXPIRY_SECONDS
+        before = int(time.time() * 1000) - EXPIRY_GRACE_MS
+        devices = await self._insist(lambda: self._store.load_expired(before, EXPIRY_LIMIT))
         self._usrloc.put(devices)
         for device in devices:
             for contact in self._usrloc.devices[device.id].contacts:
                 if contact.node in self._feeds:
-                    self._usrloc.expire(contact, now - EXPIRY_GRACE_MS)
+                    self._usrloc.expire(contact, before)
 
-    def _watch(self, handed_over: int) -> bool:
-        """Whether all our feeds live; each that fell silent is counted once.
-
-        As of when the batch was handed over: a heartbeat that waits behind it while Redis is away is no silence.
-        """
+    def _watch(self) -> bool:
+        """Whether all our feeds live; each that fell silent is counted once."""
+        now = int(time.time() * 1000)
         for node, feed in self._feeds.items():
-            silent_ms = handed_over - max(feed.heartbeat_at, self._held_since[node])
+            silent_ms = now - max(feed.heartbeat_at, self._held_since[node])
             if feed.heartbeat_at and silent_ms > DEAD_AFTER_MS and node not in self._silent:
                 self._silent.add(node)
                 self._sequences.fell_silent(node)
@@ -272,15 +305,11 @@ class Recorder:
 
     # Writing
 
-    def _write(self) -> None:
-        changes, progress = self._usrloc.take_changes(), self._progress()
-        self._insist(lambda: self._write_held(changes, progress))
-
-    def _write_held(self, changes: Changes, progress: Sequence[Command]) -> None:
+    def _write_held(self, prepared: Prepared, progress: Sequence[Command]) -> None:
         if not all(self._store.leases.hold(node) for node in self._feeds):
             raise _LeaseLostError
         with metrics.WRITE_SECONDS.time():
-            self._store.write(changes, progress)
+            self._store.write(prepared, progress)
 
     def _progress(self) -> list[Command]:
         """Each touched node's feed, and up to where its events are stored once this stands."""

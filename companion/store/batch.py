@@ -4,7 +4,7 @@ from collections import defaultdict
 from collections.abc import Iterable
 from itertools import groupby
 from operator import attrgetter
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from companion import metrics
 from companion.contact import Contact, Device
@@ -12,10 +12,20 @@ from companion.store import contacts, timeline
 from companion.store.connection import Command, Connection
 from companion.store.keys import Keys
 from companion.store.series import Row, Series
-from companion.usrloc import Changes, Sample
+from companion.usrloc import Changes
 
 REFRESH_MS: Final = 3_600_000
 """How often a key's time to live is set anew; keys live so much longer than the samples in them."""
+
+
+class Prepared(NamedTuple):
+    """What a batch writes: samples of both kinds, state, and which devices' keys live on from when."""
+
+    latency: list[Row]
+    lost: list[Row]
+    state: list[Command]
+    refreshed: list[tuple[Device, int]]
+    sampled: set[str]
 
 
 class Batch:
@@ -28,28 +38,32 @@ class Batch:
         self._retention_ms = retention_ms
         self._ttl_ms = retention_ms + REFRESH_MS
 
-    def write(self, changes: Changes, also: Iterable[Command] = ()) -> None:
+    def prepare(self, changes: Changes) -> Prepared:
+        """All there is to write, as it is now: what changes afterwards is another batch's."""
+        latency, lost = self._keys.latency, self._keys.lost
+        due = [device for device, ts in changes.seen.items() if _is_due(device, ts)]
+        return Prepared(
+            [(latency(device), ts, value) for device, ts, value in changes.answered],
+            [(lost(device), ts, value) for device, ts, value in changes.lost],
+            self._state(changes, due),
+            [(device, changes.seen[device]) for device in due],
+            {sample.device for sample in changes.answered} if due else set(),
+        )
+
+    def write(self, prepared: Prepared, also: Iterable[Command] = ()) -> None:
         """Store all of it: the samples, then the state, and `also` last, so that it only stands when all the rest does.
 
         Samples go ahead because a new series is only made when the server says that it has none: who saw our progress
         stored while its samples were not yet would lose them for good if we died in between.
         """
-        latency = self._rows(changes.answered, self._keys.latency)
-        lost = self._rows(changes.lost, self._keys.lost)
-        latency_commands, lost_commands = self._series.commands(latency), self._series.commands(lost)
-        replies = self._connection.pipeline([*latency_commands, *lost_commands], raise_on_error=False)
-        self._series.settle(self._connection, "latency", latency, replies[: len(latency_commands)])
-        self._series.settle(self._connection, "lost", lost, replies[len(latency_commands) :])
-        answered = {sample.device for sample in changes.answered}
-        due = [device for device, ts in changes.seen.items() if _is_due(device, ts, has_samples=device.id in answered)]
-        replies = self._connection.pipeline([*self._state(changes, due), *also], raise_on_error=False)
-        _count_errors(replies)
-        for device in due:
-            device.refreshed_at = changes.seen[device]
-            device.sampled |= device.id in answered
-
-    def _rows(self, samples: list[Sample], key: Any) -> list[Row]:
-        return [(key(device), ts, value) for device, ts, value in samples]
+        latency, lost = self._series.commands(prepared.latency), self._series.commands(prepared.lost)
+        replies = self._connection.pipeline([*latency, *lost], raise_on_error=False)
+        self._series.settle(self._connection, "latency", prepared.latency, replies[: len(latency)])
+        self._series.settle(self._connection, "lost", prepared.lost, replies[len(latency) :])
+        _count_errors(self._connection.pipeline([*prepared.state, *also], raise_on_error=False))
+        for device, ts in prepared.refreshed:
+            device.refreshed_at = ts
+            device.sampled |= device.id in prepared.sampled
 
     def _state(self, changes: Changes, due: Iterable[Device]) -> list[Command]:
         """What tells that an event was applied, a contact's own record, comes behind all that the event changed.
@@ -135,9 +149,9 @@ class Batch:
                     yield ("PEXPIRE", keys.connection(contact.binding.cluster, contact.connection), ttl)
 
 
-def _is_due(device: Device, ts: int, *, has_samples: bool) -> bool:
-    """Whether to set its keys' time to live: hourly, and when its first sample makes a key."""
-    return ts - device.refreshed_at >= REFRESH_MS or (has_samples and not device.sampled)
+def _is_due(device: Device, ts: int) -> bool:
+    """Whether to set its keys' time to live: hourly, and until its first sample has made a key."""
+    return ts - device.refreshed_at >= REFRESH_MS or not device.sampled
 
 
 def _indexed(key: str, member: str, score: int) -> Command:

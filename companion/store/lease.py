@@ -3,7 +3,7 @@
 import os
 import socket
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Final
 
 from redis.exceptions import LockError
@@ -27,10 +27,15 @@ class Leases:
         self._locks: dict[str, Lock] = {}
         self._renewed_at: dict[str, float] = {}
 
+    def fresh(self, nodes: Iterable[str]) -> bool:
+        """Whether we hold all of these, renewed so lately that Redis need not be asked."""
+        now = self._clock()
+        return all(now - self._renewed_at.get(node, -RENEW_SECONDS) < RENEW_SECONDS for node in nodes)
+
     def hold(self, node: str) -> bool:
         """Whether we may write this node's events; takes or renews the lease when it is time to."""
         now = self._clock()
-        if now - self._renewed_at.get(node, -RENEW_SECONDS) < RENEW_SECONDS:
+        if self.fresh([node]):
             return True
         if self._renew(node) or self._acquire(node):
             self._renewed_at[node] = now

@@ -8,7 +8,7 @@ from companion.config import RedisSection
 from companion.contact import Binding, Device, contact_id
 from companion.errors import ConfigError, UnavailableError
 from companion.store import contacts, nodes, timeline
-from companion.store.batch import REFRESH_MS, Batch
+from companion.store.batch import REFRESH_MS, Batch, Prepared
 from companion.store.connection import Command, Connection, ResponseError, Unreachable
 from companion.store.keys import Keys
 from companion.store.lease import Leases
@@ -32,8 +32,11 @@ class Store:
         self.leases = Leases(connection, keys)
         self._batch = Batch(connection, keys, self.series, retention_ms)
 
-    def write(self, changes: Changes, also: Iterable[Command] = ()) -> None:
-        self._batch.write(changes, also)
+    def prepare(self, changes: Changes) -> Prepared:
+        return self._batch.prepare(changes)
+
+    def write(self, prepared: Prepared, also: Iterable[Command] = ()) -> None:
+        self._batch.write(prepared, also)
 
     def load(self, wanted: Mapping[Binding, str]) -> list[Device]:
         """The stored devices of these bindings: the one each was stored with, else the one it is said to be of."""

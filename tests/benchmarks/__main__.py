@@ -2,7 +2,6 @@
 
 import os
 import platform
-import sys
 
 from rich.console import Console
 from rich.table import Table
@@ -46,4 +45,4 @@ def _compared() -> tuple[Figure, Figure, Figure]:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

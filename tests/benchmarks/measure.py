@@ -113,7 +113,7 @@ def naive(count: int) -> Figure:
     """What a user would write: one recv, one TS.ADD."""
     with bench_redis() as (_, _, connection):
         endpoint = f"tcp://127.0.0.1:{free_port()}"
-        socket_ = zmq.Context.instance().socket(zmq.SUB)
+        socket_: zmq.Socket[bytes] = zmq.Context.instance().socket(zmq.SUB)
         socket_.setsockopt(zmq.RCVHWM, 0)
         socket_.setsockopt(zmq.RCVTIMEO, 30_000)
         socket_.subscribe(b"E_UL_LATENCY_UPDATE")
@@ -159,7 +159,7 @@ def end_to_end(count: int) -> Figure:
 def burst(count: int) -> list[Figure]:
     """A bridge process and `count` datagrams at once, as all pings of a partition are answered at once."""
     endpoint, port = f"tcp://127.0.0.1:{free_port()}", free_port()
-    subscriber = zmq.Context.instance().socket(zmq.SUB)
+    subscriber: zmq.Socket[bytes] = zmq.Context.instance().socket(zmq.SUB)
     subscriber.setsockopt(zmq.RCVHWM, 0)
     subscriber.subscribe(b"E_UL_LATENCY_UPDATE")
     subscriber.connect(endpoint)
@@ -232,7 +232,7 @@ def _until_readable(publisher: Publisher, connection: Connection, turn: int) -> 
 
     def there() -> bool:
         last = connection.call("TS.GET", key) if connection.call("EXISTS", key) else None
-        return bool(last) and last[0] >= ts
+        return last is not None and bool(last) and last[0] >= ts
 
     taken = wait_until(there, "a ping to be readable", pause=0.001) - started
     time.sleep(max(0.0, 0.1 - taken))

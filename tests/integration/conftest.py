@@ -52,6 +52,8 @@ async def record_batch(recorder: Recorder, batch: Sequence[Received]) -> None:
     await recorder.take(batch)
     await recorder.tick()
     await recorder.write()
+    while recorder.pending:
+        await recorder.write()
 
 
 class Setup:

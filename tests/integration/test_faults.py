@@ -12,9 +12,9 @@ import pytest
 from companion.bus import Message
 from companion.events import LATENCY, parse
 from companion.recorder import Received, Recorder
-from companion.simulator.redis import EmbeddedRedis
+from companion.simulator.redis import EmbeddedRedis, free_port
 from companion.store import devices
-from tests.integration.conftest import Feeder, MakeSetup, Setup, eventually, phone_event
+from tests.integration.conftest import Feeder, MakeSetup, Setup, eventually, phone_event, record_batch
 
 OUTAGE_SECONDS = float(os.environ.get("OUTAGE_SECONDS", "8"))
 LEASE_SECONDS = 10
@@ -66,6 +66,26 @@ async def test_redis_away(make_setup: MakeSetup, own_redis: EmbeddedRedis) -> No
     assert (feed.missed, feed.gaps, feed.silences) == (0, 0, 0)
     assert lines == {"Redis does not take what we have; it waits": 1}
     assert cpu < OUTAGE_SECONDS / 4
+
+
+async def test_redis_takes_no_writes(make_setup: MakeSetup, own_redis: EmbeddedRedis) -> None:
+    """While Redis is a replica, as in the midst of a failover, the consumer waits too, and no event is lost."""
+    setup = make_setup(server=own_redis, **BATCH)
+    with setup.process("consumer") as consumer:
+        async with Feeder(setup) as feeder:
+            await eventually(lambda: setup.events_done() > 0)
+            setup.store.connection.call("REPLICAOF", "127.0.0.1", free_port())
+            demoted_at = feeder.published
+            await eventually(lambda: feeder.published > demoted_at + 5000)
+            setup.store.connection.call("REPLICAOF", "NO", "ONE")
+            await feeder.pause()
+            await all_done(setup, feeder)
+        feed = setup.feed()
+        told = [line["event"] for line in consumer.log() if line["level"] != "info"]
+
+    assert len(stored(setup)) == feeder.published
+    assert (feed.missed, feed.gaps) == (0, 0)
+    assert told == ["Redis does not take what we have; it waits"]
 
 
 async def test_a_killed_consumer(make_setup: MakeSetup) -> None:
@@ -189,17 +209,17 @@ def test_one_lease_of_two_is_lost(make_setup: MakeSetup, monkeypatch: pytest.Mon
     setup = make_setup()
     nodes = ["a", "b", "c", "d"]
     recorder = Recorder(setup.config, setup.store)
-    recorder.record([said(node, 0) for node in nodes])
+    asyncio.run(record_batch(recorder, [said(node, 0) for node in nodes]))
     if when == "before the batch":
         steal(setup, "b")
     else:
-        monkeypatch.setattr(recorder, "_expire", lambda _: steal(setup, "b"))
-    recorder.record([said(node, 1) for node in nodes])
+        monkeypatch.setattr(recorder, "tick", lambda: asyncio.to_thread(steal, setup, "b"))
+    asyncio.run(record_batch(recorder, [said(node, 1) for node in nodes]))
     monkeypatch.undo()
 
     assert {node: setup.events_done(node) for node in nodes} == {"a": 2, "b": 1, "c": 2, "d": 2}
     setup.store.connection.call("DEL", setup.store.keys.lease("b"))
-    recorder.record([said(node, 2) for node in nodes])
+    asyncio.run(record_batch(recorder, [said(node, 2) for node in nodes]))
     assert {node: setup.events_done(node) for node in nodes} == dict.fromkeys(nodes, 3)
     assert len(stored(setup)) == 12
     assert sum(setup.feed(node).missed for node in nodes) == 0

@@ -1,5 +1,6 @@
 """Both engines of the series against real servers: one contract, and what the store promises whichever is in use."""
 
+import asyncio
 import time
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
@@ -14,7 +15,7 @@ from companion.recorder import Received, Recorder
 from companion.store.connection import Command, Connection
 from companion.store.series import Row
 from companion.store.store import open_store
-from tests.integration.conftest import Json, Kind, MakeSetup, Setup, phone_event
+from tests.integration.conftest import Json, Kind, MakeSetup, Setup, phone_event, record_batch
 
 DAY_MS = 86_400_000
 HOUR_MS = 3_600_000
@@ -216,8 +217,8 @@ def record(setup: Setup, batches: Sequence[Sequence[Received]]) -> None:
     """What a consumer does with them, from its start to its end."""
     recorder = Recorder(setup.config, setup.store)
     for batch in batches:
-        recorder.record(batch)
-    recorder.close()
+        asyncio.run(record_batch(recorder, batch))
+    asyncio.run(recorder.close())
 
 
 @pytest.mark.parametrize("together", [True, False])
@@ -248,7 +249,7 @@ def test_a_batch_written_twice(setup: Setup, monkeypatch: pytest.MonkeyPatch) ->
         write(*what)
 
     monkeypatch.setattr(setup.store, "write", write_and_remember)
-    recorder.record(story())
+    asyncio.run(record_batch(recorder, story()))
     once = contents(setup)
     for what in written:
         write(*what)
@@ -310,7 +311,7 @@ def test_a_consumer_killed_while_it_wrote(make_setup: MakeSetup, kind: Kind, eng
         with Cut(setup.store.connection, after):
             dying = Recorder(setup.config, setup.store)
             dying.give_up_at = 0
-            dying.record(told)
+            asyncio.run(record_batch(dying, told))
         setup.store.leases.release()
         record(setup, [told[:7], told[7:]])
         assert normal(setup) == expected, f"cut after {after} commands"
