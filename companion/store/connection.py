@@ -1,6 +1,7 @@
 """The one way to Redis: commands as tuples, alone or in one pipeline."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from typing import Any, Final
 
 from redis import Redis
@@ -12,7 +13,7 @@ from redis.retry import Retry
 
 from companion.errors import ConfigError
 
-__all__ = ["Command", "Connection", "NotNowError", "ResponseError", "Unreachable"]
+__all__ = ["Command", "Connection", "NotNowError", "ResponseError", "Unreachable", "telling_not_now"]
 
 Command = tuple[Any, ...]
 
@@ -21,8 +22,19 @@ _NOT_NOW: Final = ("MISCONF", "NOREPLICAS", "CLUSTERDOWN", "TRYAGAIN", "LOADING"
 TIMEOUT_SECONDS: Final = 10.0
 
 
-class NotNowError(Exception):
+class NotNowError(ResponseError):
     """The server would take the same command later: it loads, it is full, it can not save, it is a replica now."""
+
+
+@contextmanager
+def telling_not_now() -> Iterator[None]:
+    """Raise NotNowError for what the server only refuses for the time being."""
+    try:
+        yield
+    except ResponseError as error:
+        if _is_not_now(error):
+            raise NotNowError(str(error)) from error
+        raise
 
 
 class Connection:
@@ -43,7 +55,8 @@ class Connection:
             raise ConfigError(f"[redis] url: {error}") from None
 
     def call(self, *command: Any) -> Any:
-        reply: Any = self.redis.execute_command(*command)  # type: ignore[no-untyped-call]
+        with telling_not_now():
+            reply: Any = self.redis.execute_command(*command)  # type: ignore[no-untyped-call]
         return reply
 
     def pipeline(self, commands: Iterable[Command], *, raise_on_error: bool = True) -> list[Any]:
@@ -51,7 +64,8 @@ class Connection:
         pipeline = self.redis.pipeline(transaction=False)
         for command in commands:
             pipeline.execute_command(*command)  # type: ignore[no-untyped-call]
-        replies = pipeline.execute(raise_on_error=raise_on_error) if len(pipeline) else []
+        with telling_not_now():
+            replies = pipeline.execute(raise_on_error=raise_on_error) if len(pipeline) else []
         for reply in replies:
             if _is_not_now(reply):
                 raise NotNowError(str(reply))

@@ -9,7 +9,7 @@ from typing import Final
 from redis.exceptions import LockError
 from redis.lock import Lock
 
-from companion.store.connection import Connection
+from companion.store.connection import Connection, telling_not_now
 from companion.store.keys import Keys
 
 LEASE_SECONDS: Final = 10.0
@@ -37,7 +37,9 @@ class Leases:
         now = self._clock()
         if self.fresh([node]):
             return True
-        if self._renew(node) or self._acquire(node):
+        with telling_not_now():
+            held = self._renew(node) or self._acquire(node)
+        if held:
             self._renewed_at[node] = now
             return True
         self._renewed_at.pop(node, None)
@@ -62,7 +64,8 @@ class Leases:
         """Give all back, so that the next one need not wait until they run out."""
         for lock in self._locks.values():
             try:
-                lock.release()
+                with telling_not_now():
+                    lock.release()
             except LockError:
                 continue
         self._locks.clear()
