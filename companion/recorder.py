@@ -189,6 +189,8 @@ class Recorder:
         self._held_since[node] = int(time.time() * 1000)
         if feed.run:
             self._sequences.resume(node, feed.run, seqs)
+        if not feed.alive(self._held_since[node]):
+            self._unsettle(node)
         logger.info("recording", node=node, cluster=feed.cluster)
 
     def _put_by(self, received: Received) -> None:
@@ -246,6 +248,7 @@ class Recorder:
         if sight.new_run:
             self._new_runs.add(node)
             self._feeds[node].run = message.run
+            self._unsettle(node)
             metrics.RUNS.labels(node).inc()
         if sight.missed and message.event != HEARTBEAT:
             self._count_missed(node, message.event, sight.missed)
@@ -263,6 +266,8 @@ class Recorder:
     def _beat(self, node: str, said: Heartbeat) -> None:
         """The bridge lives, says how it is, and how far its events have come."""
         feed = self._feeds[node]
+        if node in self._silent or said.kernel_drops > feed.kernel_drops:
+            self._unsettle(node)
         feed.heartbeat_at = int(time.time() * 1000)
         feed.received, feed.invalid, feed.kernel_drops = said.received, said.invalid, said.kernel_drops
         known = {event: seq for event, seq in said.seqs.items() if event in KNOWN}
@@ -275,7 +280,12 @@ class Recorder:
         metrics.GAPS.labels(node).inc()
         self._feeds[node].missed += missed
         self._feeds[node].gaps += 1
+        self._unsettle(node)
         self._episodes.warn("events are missing on the bus", node=node, event_name=event, missed=missed)
+
+    def _unsettle(self, node: str) -> None:
+        """Events may be missing: what is known of the node's contacts may be wrong until they are pinged again."""
+        self._feeds[node].steady_since = int(time.time() * 1000)
 
     # What only time tells
 
@@ -315,6 +325,7 @@ class Recorder:
         """Each touched node's feed, and up to where its events are stored once this stands."""
         commands: list[Command] = []
         for node in self._touched:
+            self._feeds[node].removals += self._usrloc.removals.pop(node, 0)
             if node in self._new_runs:
                 commands.append(nodes.forget_seqs(self._store.keys, node))
             commands += nodes.write(self._store.keys, self._feeds[node], self._sequences.seqs.get(node, {}))

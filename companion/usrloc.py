@@ -4,6 +4,7 @@
 whoever writes. Contacts that are not in the picture must be put there first (`missing`, `put`), else they count as new.
 """
 
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Final, NamedTuple
@@ -84,6 +85,7 @@ class Usrloc:
         self.changes = Changes()
         self.after_end = 0
         self.shared_connections = 0
+        self.removals: Counter[str] = Counter()
 
     def take_changes(self) -> Changes:
         changes, self.changes = self.changes, Changes()
@@ -296,6 +298,7 @@ class Usrloc:
         contact.run = stamp.run
         expires_at = contact.registration.expires_at
         if event.lost and stamp.ts - contact.last_lost_at <= REMOVED_BEHIND_LOSS_MS:
+            self.removals[stamp.node] += 1
             self._end(contact, "removed-after-lost-pings", stamp.ts)
         elif 0 < expires_at <= stamp.ts:
             self._end(contact, "expired", stamp.ts)

@@ -13,7 +13,11 @@ DEAD_AFTER_MS: Final = 10_000
 
 @dataclass(slots=True)
 class Feed:
-    """One node's feed. Times are epoch ms, 0 = never; the rest are counts, those of the bridge since its start."""
+    """One node's feed. Times are epoch ms, 0 = never; the rest are counts, those of the bridge since its start.
+
+    `steady_since`: from then on no event is known to be missing. `removals`: contacts that OpenSIPS itself removed
+    behind lost pings.
+    """
 
     node: str
     cluster: str = ""
@@ -26,6 +30,8 @@ class Feed:
     gaps: int = 0
     missed: int = 0
     silences: int = 0
+    steady_since: int = 0
+    removals: int = 0
 
     def alive(self, now: int) -> bool:
         return now - self.heartbeat_at <= DEAD_AFTER_MS

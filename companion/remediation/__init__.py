@@ -1,0 +1,1 @@
+"""From contacts that stopped answering to a push or a removal, safely."""
