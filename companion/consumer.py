@@ -96,12 +96,12 @@ class Consumer:
     async def _receive(self, patience: float) -> int:
         """Take what has come, or wait for it; how many messages there were."""
         frames = await self._subscriber.receive(patience)
-        now = time.monotonic()
+        now, now_ms = time.monotonic(), int(time.time() * 1000)
         checked = [received for topic, body in frames if (received := self._check(topic, body, now))]
         if checked:
             await self._recorder.take(checked)
         if len(frames) < DRAIN:
-            await self._recorder.tick()
+            await self._recorder.tick(now_ms)
         return len(frames)
 
     def _check(self, topic: bytes, body: bytes | memoryview, now: float) -> Received | None:

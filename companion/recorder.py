@@ -91,9 +91,9 @@ class Recorder:
             except (_GaveUpError, ResponseError) as error:
                 self._lose(len(received), error)
 
-    async def tick(self) -> None:
-        """Do what only time tells; to be called when no message waits."""
-        if self._watch() and time.monotonic() >= self._expiry_at:
+    async def tick(self, now: int) -> None:
+        """Do what only time tells; `now` (epoch ms) is when no message waited any more."""
+        if self._watch(now) and time.monotonic() >= self._expiry_at:
             self._expiry_at = time.monotonic() + EXPIRY_SECONDS
             async with self._taking:
                 try:
@@ -104,15 +104,18 @@ class Recorder:
     async def write(self) -> None:
         """Store what was taken. What can not be stored before `give_up_at` is counted and lost."""
         self._writing, self._taken = self._taken, []
+        nodes_of_ours = list(self._feeds)
         prepared, progress = self._store.prepare(self._usrloc.take_changes()), self._progress()
         metrics.BATCH_SIZE.observe(len(self._writing))
         try:
-            await self._insist(lambda: self._write_held(prepared, progress))
-            self._evict()
+            await self._insist(lambda: self._write_held(nodes_of_ours, prepared, progress))
+            async with self._taking:
+                self._evict()
         except _LeaseLostError:
             await self._start_over()
         except (_GaveUpError, ResponseError) as error:
-            self._lose(len(self._writing), error)
+            async with self._taking:
+                self._lose(len(self._writing), error)
         self._writing = []
 
     async def close(self) -> None:
@@ -133,7 +136,10 @@ class Recorder:
         async with self._taking:
             unwritten, self._taken = [*self._writing, *self._taken], []
             self._forget_all()
-            await self._take(unwritten)
+            try:
+                await self._take(unwritten)
+            except (_GaveUpError, ResponseError) as error:
+                self._lose(len(unwritten), error)
 
     def _lose(self, count: int, error: Exception) -> None:
         metrics.DROPPED.labels("consumer").inc(count + len(self._taken))
@@ -160,9 +166,9 @@ class Recorder:
 
     async def _ours(self, batch: Sequence[Received]) -> list[Received]:
         """The messages of nodes whose lease we hold, those of others put by in case it becomes ours."""
-        speaking = {received.message.node for received in batch}
-        if not self._store.leases.fresh(speaking | self._feeds.keys()) or speaking - self._feeds.keys():
-            await self._insist(lambda: self._hold_all(speaking))
+        others = {received.message.node for received in batch} - self._feeds.keys()
+        if others:
+            await self._insist(lambda: self._try_to_hold(others))
         ours: list[Received] = []
         for node in self._standby.keys() & self._feeds.keys():
             ours += self._standby.pop(node)
@@ -173,12 +179,9 @@ class Recorder:
                 self._put_by(received)
         return ours
 
-    def _hold_all(self, speaking: set[str]) -> None:
-        lost = [node for node in self._feeds if not self._store.leases.hold(node)]
-        if lost:
-            logger.warning("another consumer took over", nodes=lost)
-            self._forget_all()
-        for node in speaking - self._feeds.keys():
+    def _try_to_hold(self, others: set[str]) -> None:
+        """Whether a node is still ours, the next write finds out: it knows best what to do about those that are not."""
+        for node in others:
             if self._store.leases.hold(node):
                 self._take_over(node)
 
@@ -299,9 +302,8 @@ class Recorder:
                 if contact.node in self._feeds:
                     self._usrloc.expire(contact, before)
 
-    def _watch(self) -> bool:
+    def _watch(self, now: int) -> bool:
         """Whether all our feeds live; each that fell silent is counted once."""
-        now = int(time.time() * 1000)
         for node, feed in self._feeds.items():
             silent_ms = now - max(feed.heartbeat_at, self._held_since[node])
             if feed.heartbeat_at and silent_ms > DEAD_AFTER_MS and node not in self._silent:
@@ -315,8 +317,10 @@ class Recorder:
 
     # Writing
 
-    def _write_held(self, prepared: Prepared, progress: Sequence[Command]) -> None:
-        if not all(self._store.leases.hold(node) for node in self._feeds):
+    def _write_held(self, held: Sequence[str], prepared: Prepared, progress: Sequence[Command]) -> None:
+        lost = [node for node in held if not self._store.leases.hold(node)]
+        if lost:
+            logger.warning("another consumer took over", nodes=lost)
             raise _LeaseLostError
         with metrics.WRITE_SECONDS.time():
             self._store.write(prepared, progress)
@@ -337,10 +341,12 @@ class Recorder:
 
     def _evict(self) -> None:
         """Let those that came first go when there are too many: their next event finds them stored."""
-        known = self._usrloc.devices
+        known, changes = self._usrloc.devices, self._usrloc.changes
         if len(known) > self._config.consumer.max_devices:
+            unwritten = {device.id for device in changes.seen} | {contact.device for contact in changes.contacts}
             for device in list(known.values())[: len(known) // EVICTED_SHARE + 1]:
-                self._usrloc.drop(device)
+                if device.id not in unwritten:
+                    self._usrloc.drop(device)
 
     def _forget_all(self) -> None:
         """What we have in memory may not be what is stored: read it again."""

@@ -3,7 +3,8 @@
 import os
 import socket
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
+from threading import Lock as Mutex
 from typing import Final
 
 from redis.exceptions import LockError
@@ -17,33 +18,29 @@ RENEW_SECONDS: Final = 3.0
 
 
 class Leases:
-    """The leases of one consumer. `hold` is cheap while a lease is fresh."""
+    """The leases of one consumer, for any thread of it. `hold` is cheap while a lease is fresh."""
 
     def __init__(self, connection: Connection, keys: Keys, clock: Callable[[], float] = time.monotonic) -> None:
         self._connection = connection
         self._keys = keys
         self._clock = clock
         self._owner = f"{socket.gethostname()}/{os.getpid()}/{os.urandom(4).hex()}"
+        self._one_at_a_time = Mutex()
         self._locks: dict[str, Lock] = {}
         self._renewed_at: dict[str, float] = {}
 
-    def fresh(self, nodes: Iterable[str]) -> bool:
-        """Whether we hold all of these, renewed so lately that Redis need not be asked."""
-        now = self._clock()
-        return all(now - self._renewed_at.get(node, -RENEW_SECONDS) < RENEW_SECONDS for node in nodes)
-
     def hold(self, node: str) -> bool:
         """Whether we may write this node's events; takes or renews the lease when it is time to."""
-        now = self._clock()
-        if self.fresh([node]):
-            return True
-        with telling_not_now():
+        with self._one_at_a_time, telling_not_now():
+            now = self._clock()
+            if now - self._renewed_at.get(node, -RENEW_SECONDS) < RENEW_SECONDS:
+                return True
             held = self._renew(node) or self._acquire(node)
-        if held:
-            self._renewed_at[node] = now
-            return True
-        self._renewed_at.pop(node, None)
-        return False
+            if held:
+                self._renewed_at[node] = now
+            else:
+                self._renewed_at.pop(node, None)
+            return held
 
     def _renew(self, node: str) -> bool:
         lock = self._locks.get(node)
