@@ -50,7 +50,7 @@ async def eventually(condition: Callable[[], Any], seconds: float = 15) -> None:
 async def record_batch(recorder: Recorder, batch: Sequence[Received]) -> None:
     """Take messages and store what they change."""
     await recorder.take(batch)
-    await recorder.tick()
+    await recorder.tick(int(time.time() * 1000))
     await recorder.write()
     while recorder.pending:
         await recorder.write()

@@ -213,7 +213,7 @@ def test_one_lease_of_two_is_lost(make_setup: MakeSetup, monkeypatch: pytest.Mon
     if when == "before the batch":
         steal(setup, "b")
     else:
-        monkeypatch.setattr(recorder, "tick", lambda: asyncio.to_thread(steal, setup, "b"))
+        monkeypatch.setattr(recorder, "tick", lambda _: asyncio.to_thread(steal, setup, "b"))
     asyncio.run(record_batch(recorder, [said(node, 1) for node in nodes]))
     monkeypatch.undo()
 
