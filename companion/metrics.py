@@ -40,6 +40,18 @@ REDIS_ERRORS = _counter("redis_errors_total", "Batches that failed at Redis and 
 JOB_FAILURES = _counter("job_failures_total", "Scheduled jobs that failed.", "job")
 JOB_SECONDS = Histogram(PREFIX + "job_seconds", "Time a scheduled job took.", ["job"], registry=REGISTRY)
 
+CANDIDATES = _gauge("candidates", "Contacts that stopped answering and may be acted on.", "node")
+BREAKER = _gauge("breaker_open", "1 while a mass event keeps a node's contacts from being acted on.", "node")
+REMEDIATIONS = _counter(
+    "remediations_total", "Decisions, by what was done and what came of it.", "node", "action", "result"
+)
+WOKEN_SECONDS = Histogram(
+    PREFIX + "woken_seconds",
+    "From the first push to the device's answer.",
+    buckets=(1, 2, 5, 10, 20, 30, 60, 120, 300, 600, 3600),
+    registry=REGISTRY,
+)
+
 
 def total(counter: Counter, **labels: str) -> float:
     """The sum of a counter's values over the children whose labels include `labels`."""

@@ -16,6 +16,7 @@ from typing import Any, Final, Literal, Self
 import httpx2
 
 from companion import log, mi_contact
+from companion.config import OpensipsSection
 from companion.errors import ConfigError, InvalidInputError, MiCallError, MiRefusedError, MiUnreachableError
 from companion.events import printable
 from companion.json_stream import JsonStream
@@ -225,6 +226,11 @@ class Mi:
 
     def _unreachable(self, reason: str) -> MiUnreachableError:
         return MiUnreachableError(f"MI at {self.url}: {reason}")
+
+
+def open_mi(table: OpensipsSection) -> Mi:
+    """MI of one `[[opensips]]` table."""
+    return Mi(table.mi_url)
 
 
 def _address(url: str) -> httpx2.URL:

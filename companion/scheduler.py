@@ -2,58 +2,69 @@
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Final, NamedTuple
 
 from apscheduler.schedulers.asyncio import AsyncIOScheduler
 
 from companion import log, metrics
 from companion.config import Config
+from companion.remediation.sweep import Sweeper
 from companion.store import summary
 from companion.store.store import Store
 from companion.view import view
 
 logger = log.get(__name__)
 
+Run = Callable[[], Awaitable[None]]
+
 
 class Job(NamedTuple):
-    """What runs how often. A job never overlaps itself; `jitter` keeps several companions apart."""
+    """What runs every so many seconds. A job never overlaps itself; `jitter` keeps several companions apart."""
 
     name: str
-    seconds: float
+    every: Callable[[Config], float]
     jitter: float
-    run: Callable[[Config, Store], None]
+    make: Callable[[Config, Store], Run]
 
 
-def _summary(config: Config, store: Store) -> None:
-    summary.save(store, summary.compute(store, view(config, store)))
+def _summary(config: Config, store: Store) -> Run:
+    def compute() -> None:
+        summary.save(store, summary.compute(store, view(config, store)))
+
+    return lambda: asyncio.to_thread(compute)
 
 
-def _retention(config: Config, store: Store) -> None:  # noqa: ARG001 - every job is called alike
-    forgotten = store.forget_vanished(int(time.time() * 1000))
-    if forgotten:
-        logger.info("devices of which nothing is left were taken off the index", count=forgotten)
+def _retention(_: Config, store: Store) -> Run:
+    def forget() -> None:
+        forgotten = store.forget_vanished(int(time.time() * 1000))
+        if forgotten:
+            logger.info("devices of which nothing is left were taken off the index", count=forgotten)
+
+    return lambda: asyncio.to_thread(forget)
 
 
 JOBS: Final = (
-    Job("summary", 15, 2, _summary),
-    Job("retention", 3600, 300, _retention),
+    Job("sweep", lambda config: config.remediation.sweep_interval, 0, lambda config, store: Sweeper(config, store).run),
+    Job("summary", lambda _: 15, 2, _summary),
+    Job("retention", lambda _: 3600, 300, _retention),
 )
 
 
 class Scheduler:
-    """Runs all jobs, each in a thread, until stopped; a job that is running may finish."""
+    """Runs all jobs until stopped; a job that is running may finish."""
 
     def __init__(self, config: Config, store: Store) -> None:
         self._stopping = asyncio.Event()
+        self._running: set[asyncio.Task[None]] = set()
         self._scheduler = AsyncIOScheduler(timezone="UTC")
         for job in JOBS:
             self._scheduler.add_job(
-                _guarded(job, config, store),
+                self._guarded(job.name, job.make(config, store)),
                 "interval",
                 id=job.name,
-                seconds=job.seconds,
-                jitter=job.jitter,
+                seconds=job.every(config),
+                jitter=job.jitter or None,
                 coalesce=True,
                 max_instances=1,
                 misfire_grace_time=None,
@@ -62,19 +73,26 @@ class Scheduler:
     async def run(self) -> None:
         self._scheduler.start()
         await self._stopping.wait()
-        self._scheduler.shutdown()
+        self._scheduler.pause()
+        if self._running:
+            await asyncio.wait(self._running)
+        self._scheduler.shutdown(wait=False)
 
     def stop(self) -> None:
         self._stopping.set()
 
+    def _guarded(self, name: str, run: Run) -> Run:
+        async def guarded() -> None:
+            task = asyncio.current_task()
+            assert task is not None  # noqa: S101 - APScheduler runs coroutines as tasks
+            self._running.add(task)
+            try:
+                with metrics.JOB_SECONDS.labels(name).time():
+                    await run()
+            except Exception:
+                metrics.JOB_FAILURES.labels(name).inc()
+                logger.exception("a job failed and will run again", job=name)
+            finally:
+                self._running.discard(task)
 
-def _guarded(job: Job, config: Config, store: Store) -> Callable[[], None]:
-    def run() -> None:
-        try:
-            with metrics.JOB_SECONDS.labels(job.name).time():
-                job.run(config, store)
-        except Exception:
-            metrics.JOB_FAILURES.labels(job.name).inc()
-            logger.exception("a job failed and will run again", job=job.name)
-
-    return run
+        return guarded

@@ -1,4 +1,4 @@
-"""What is to be done with a contact that stopped answering: a function of its record, the settings and the clock. No I/O."""
+"""What is to be done with a contact that stopped answering, from its record, the settings and the clock. No I/O."""
 
 import re
 from dataclasses import dataclass
@@ -7,9 +7,11 @@ from typing import Final, Literal, NamedTuple
 
 from companion.config import RemediationSection, Rule
 from companion.contact import Contact, is_ghost
+from companion.events import LOST_PING_US
+from companion.mi_contact import MiContact
 
-Reason = Literal["lost-pings", "disconnected", "ghost", "push-unanswered"]
-Action = Literal["push", "remove", "keep"]
+Reason = Literal["lost-pings", "disconnected", "ghost"]
+Action = Literal["push", "remove", "keep", "wait"]
 
 BACKOFF: Final = 2
 """Each push waits this many times as long for an answer as the one before."""
@@ -61,10 +63,13 @@ def candidate(contact: Contact, settings: RemediationSection, lost_after: int, n
     return Candidate(contact, "lost-pings", contact.lost_since)
 
 
-def decide(found: Candidate, settings: RemediationSection, push: Push, now: int) -> Decision:
+def decide(
+    found: Candidate, settings: RemediationSection, push: Push, now: int, *, registrar_wakes: bool = False
+) -> Decision:
     """The first rule that fits says what to do; `auto` wakes who can be woken and removes the rest.
 
-    A ghost's device is there already, on another contact: nothing is to be woken.
+    A ghost's device is there already, on another contact: nothing is to be woken. `registrar_wakes` tells that OpenSIPS
+    itself counts the contact among those (MI `Flags & 4`).
     """
     contact = found.contact
     action = next((rule.action for rule in settings.rules if _fits(rule, contact)), "auto")
@@ -72,7 +77,7 @@ def decide(found: Candidate, settings: RemediationSection, push: Push, now: int)
         return Decision("keep", "a rule keeps it")
     if action == "remove" or found.reason == "ghost":
         return Decision("remove", "a rule removes it" if action == "remove" else "its device answers elsewhere")
-    if action == "push" or can_be_woken(contact, settings):
+    if action == "push" or registrar_wakes or can_be_woken(contact, settings):
         return _push(settings, push, now)
     return Decision("remove", "it can not be woken")
 
@@ -80,12 +85,12 @@ def decide(found: Candidate, settings: RemediationSection, push: Push, now: int)
 def _push(settings: RemediationSection, push: Push, now: int) -> Decision:
     if push.attempts >= settings.push_attempts:
         if now < push_due_at(settings, push):
-            return Decision("keep", "the last push may still be answered")
+            return Decision("wait", "the last push may still be answered")
         return Decision(settings.push_fallback, f"{push.attempts} pushes were not answered")
     if push.today >= settings.push_per_day:
-        return Decision("keep", "it had its pushes for today")
+        return Decision("wait", "it had its pushes for today")
     if now < push_due_at(settings, push):
-        return Decision("keep", "a push is under way")
+        return Decision("wait", "a push is under way")
     return Decision("push", f"attempt {push.attempts + 1} of {settings.push_attempts}")
 
 
@@ -93,7 +98,8 @@ def push_due_at(settings: RemediationSection, push: Push) -> int:
     """When the next push may go out (epoch ms): the grace, twice as long after each attempt."""
     if not push.attempts:
         return 0
-    return push.last_at + round(1000 * settings.push_grace * BACKOFF ** (push.attempts - 1))
+    waits_ms: int = round(1000 * settings.push_grace) * BACKOFF ** (push.attempts - 1)
+    return push.last_at + waits_ms
 
 
 def can_be_woken(contact: Contact, settings: RemediationSection) -> bool:
@@ -112,3 +118,25 @@ def _fits(rule: Rule, contact: Contact) -> bool:
         "node": contact.node,
     }
     return all(fnmatchcase(value, getattr(rule, name)) for name, value in values.items())
+
+
+Sight = Literal["as-known", "already-gone", "came-back"]
+
+
+def compare(found: Candidate, seen: MiContact | None) -> Sight:
+    """Whether OpenSIPS still holds the contact just as we know it; only then it may be removed.
+
+    ul_rm_contact removes by URI: a device that registered the same URI a moment ago would go too.
+    """
+    if seen is None or seen.state != "active":
+        return "already-gone"
+    known = found.contact.registration
+    if (seen.callid, seen.cseq) != (known.callid, known.cseq):
+        return "came-back"
+    if seen.latency_us == LOST_PING_US:
+        return "as-known" if found.reason == "lost-pings" or seen.received == known.received else "came-back"
+    if found.reason == "lost-pings":
+        return "came-back"
+    latency_ms = None if seen.latency_us is None else round(seen.latency_us / 1000)
+    unchanged = seen.received == known.received and latency_ms == found.contact.last_latency_ms
+    return "as-known" if unchanged else "came-back"

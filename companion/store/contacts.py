@@ -118,4 +118,4 @@ def load_contacts(connection: Connection, keys: Keys, refs: Sequence[Ref]) -> di
         commands += ("HGETALL", keys.contact(aor, contact)), ("HGET", keys.answers(keys.shard(aor)), contact)
     replies = connection.pipeline(commands)
     pairs = zip(replies[::2], replies[1::2], strict=True)
-    return {fields["id"]: decode_contact(fields, answer) for fields, answer in pairs if fields}
+    return {fields["id"]: decode_contact(fields, answer) for fields, answer in pairs if "id" in fields}

@@ -82,3 +82,38 @@ class Keys:
 
     def summary(self) -> str:
         return f"{self.prefix}summary"
+
+    # Remediation
+
+    def pushing(self, shard: int) -> str:
+        return f"{self._tags[shard]}pushing"
+
+    def pushes(self, device: str, day: str) -> str:
+        return f"{self._tag_of(device)}pushes:{day}:{device}"
+
+    def care(self, device: str) -> str:
+        return f"{self._tag_of(device)}care:{device}"
+
+    def remediations(self) -> str:
+        return f"{self.prefix}remediations"
+
+    def push(self) -> str:
+        return f"{self.prefix}push"
+
+    def pause(self) -> str:
+        return f"{self.prefix}pause"
+
+    def breaker(self, node: str) -> str:
+        return f"{self.prefix}breaker:{node}"
+
+    def sweep(self) -> str:
+        return f"{self.prefix}sweep"
+
+    def sweeper(self) -> str:
+        return f"{self.prefix}lease:sweeper"
+
+    def fence(self) -> str:
+        return f"{self.prefix}fence"
+
+    def actions(self, minute: int) -> str:
+        return f"{self.prefix}actions:{minute}"

@@ -1,11 +1,11 @@
 """What is known of the fleet, in Redis: the one door to it for who writes and who reads."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Final
 
 from companion import log
 from companion.config import RedisSection
-from companion.contact import Binding, Device, contact_id
+from companion.contact import Binding, Contact, Device, contact_id
 from companion.errors import ConfigError, UnavailableError
 from companion.store import contacts, nodes, timeline
 from companion.store.batch import REFRESH_MS, Batch, Prepared
@@ -16,6 +16,7 @@ from companion.store.series import Series, Streams, TimeSeries, detect
 from companion.usrloc import Changes
 
 DAY_MS: Final = 86_400_000
+CHUNK: Final = 1000
 ENGINES: Final[dict[str, type[Series]]] = {"timeseries": TimeSeries, "streams": Streams}
 
 logger = log.get(__name__)
@@ -66,12 +67,25 @@ class Store:
         found = contacts.load_contacts(self.connection, self.keys, pairs)
         return contacts.load_devices(self.connection, self.keys, sorted({c.device for c in found.values()}))
 
+    def failing(self) -> Iterator[Contact]:
+        """The contacts that lost pings or whose connection died, in chunks: what fails, not the fleet."""
+        for shard in range(self.keys.shards):
+            refs = self.connection.call("ZRANGE", self.keys.failing(shard), 0, -1)
+            for start in range(0, len(refs), CHUNK):
+                pairs = [
+                    (aor, contact) for contact, _, aor in (ref.partition(" ") for ref in refs[start : start + CHUNK])
+                ]
+                yield from contacts.load_contacts(self.connection, self.keys, pairs).values()
+
     def device(self, device: str) -> Device | None:
         found = contacts.load_devices(self.connection, self.keys, [device])
         return found[0] if found else None
 
     def timeline(self, device: str, since: int, until: int) -> list[dict[str, Any]]:
-        return timeline.read(self.connection, self.keys.timeline(device), since, until)
+        """What happened to a device and what was done about it, oldest first; `at` is epoch ms."""
+        keys = (self.keys.timeline(device), self.keys.care(device))
+        entries = [entry for key in keys for entry in timeline.read(self.connection, key, since, until)]
+        return sorted(entries, key=lambda entry: int(entry["at"]))
 
     def feed(self, node: str) -> tuple[nodes.Feed, dict[str, int]]:
         return nodes.read(self.connection, self.keys, node)

@@ -24,6 +24,7 @@ def compute(store: Store, view: View) -> Json:
     """
     devices: Counter[str] = Counter()
     contacts: Counter[str] = Counter()
+    by_node: Counter[str] = Counter()
     latencies: list[int] = []
     pinged = losing = 0
     for device in walk(store):
@@ -31,6 +32,7 @@ def compute(store: Store, view: View) -> Json:
         devices[best(statuses)] += 1
         for contact, status in zip(device.contacts, statuses, strict=True):
             contacts[status] += 1
+            by_node[contact.node] += status != "offline"
             if status != "offline" and (contact.last_latency_at or contact.consecutive_lost):
                 pinged += 1
                 losing += contact.consecutive_lost > 0
@@ -40,6 +42,7 @@ def compute(store: Store, view: View) -> Json:
         "at": iso(view.clock.now),
         "devices": _by_status(devices),
         "contacts": _by_status(contacts),
+        "contacts_by_node": dict(by_node),
         "latency": percentiles(latencies),
         "loss_ratio": round(losing / pinged, 4) if pinged else None,
         "nodes": [_node(feed, view) for feed in view.feeds.values()],

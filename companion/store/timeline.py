@@ -10,7 +10,7 @@ from companion.usrloc import Entry
 
 MAX_ENTRIES: Final = 1000
 
-_NUMBERS: Final = frozenset({"lost", "after_ms", "outage_ms", "outage_at_most_ms"})
+_NUMBERS: Final = frozenset({"lost", "after_ms", "outage_ms", "outage_at_most_ms", "attempt"})
 
 
 def commands(key: str, entries: Sequence[Entry], retention_ms: int) -> list[Command]:
