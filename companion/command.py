@@ -1,0 +1,49 @@
+"""What commands share: their common options, the store for the length of a command, and how its answer is shown."""
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, Any, Final
+
+import typer
+from rich.console import Console, RenderableType
+
+from companion import config
+from companion.errors import UnavailableError
+from companion.store.connection import ResponseError, Unreachable
+from companion.store.store import Store, open_store
+
+ConfigFile = Annotated[
+    Path | None,
+    typer.Option(
+        "-c", "--config", help="The configuration. Without it ./config.toml, if there is one.", dir_okay=False
+    ),
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for machines.")]
+
+PIPE_WIDTH: Final = 200
+"""Columns where no terminal says how many there are: a line for each device, for grep."""
+
+
+@contextmanager
+def opened(settings: config.Config) -> Iterator[Store]:
+    """The store for one command; what goes wrong at Redis ends the command with one line."""
+    store = open_store(settings.redis)
+    try:
+        yield store
+    except (*Unreachable, ResponseError) as error:
+        raise UnavailableError(f"Redis: {error}") from None
+    finally:
+        store.close()
+
+
+def show(data: Any, page: RenderableType, *, as_json: bool) -> None:
+    """Print the data as JSON, or the page made of it."""
+    if as_json:
+        typer.echo(json.dumps(data, indent=2))
+        return
+    console = Console()
+    if not console.is_terminal:
+        console.width = PIPE_WIDTH
+    console.print(page)
