@@ -140,17 +140,33 @@ class PingsSection(Section):
 
 
 class OpensipsSection(Section):
-    """One OpenSIPS: `node` as its bridge calls it, `cluster` when several share usrloc, `mi_url` of its mi_http."""
+    """One OpenSIPS: `node` as its bridge calls it, `cluster` when several share usrloc, `mi_url` of its mi_http.
+
+    `mi_user` and `mi_password` for Basic auth, `mi_ca_file` (PEM) for a private CA, `mi_timeout` for one call in seconds.
+    """
 
     node: str = Field("opensips", pattern=r"^[A-Za-z0-9._-]{1,64}$")
     cluster: str = ""
     mi_url: str = "http://127.0.0.1:8888/mi"
+    mi_user: str = ""
+    mi_password: str = Field("", repr=False)
+    mi_ca_file: Path | None = None
+    mi_timeout: float = Field(5.0, gt=0, le=60)
 
     @model_validator(mode="after")
     def _check(self) -> Self:
         if urlsplit(self.mi_url).scheme not in ("http", "https"):
             raise ValueError(f"mi_url = {self.mi_url!r} is no http:// or https:// URL")
         return self
+
+
+class ReconcileSection(Section):
+    enabled: bool = True
+    every_hours: float = Field(6, gt=0, le=168)
+
+    @property
+    def every_ms(self) -> int:
+        return round(self.every_hours * 3_600_000)
 
 
 class Rule(Section):
@@ -240,6 +256,7 @@ class Config(Section):
     consumer: ConsumerSection = ConsumerSection()
     pings: PingsSection = PingsSection()
     opensips: tuple[OpensipsSection, ...] = ()
+    reconcile: ReconcileSection = ReconcileSection()
     remediation: RemediationSection = RemediationSection()
     api: ApiSection = ApiSection()
     quality: QualitySection = QualitySection()

@@ -230,7 +230,13 @@ class Mi:
 
 def open_mi(table: OpensipsSection) -> Mi:
     """MI of one `[[opensips]]` table."""
-    return Mi(table.mi_url)
+    return Mi(
+        table.mi_url,
+        timeout=table.mi_timeout,
+        user=table.mi_user,
+        password=table.mi_password,
+        ca_file=table.mi_ca_file,
+    )
 
 
 def _address(url: str) -> httpx2.URL:
