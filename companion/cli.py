@@ -1,46 +1,52 @@
 """The command line. Each command reads its options, calls one thing, and shows what comes back."""
 
 import asyncio
-import json
 import signal
-from collections.abc import Iterator
-from contextlib import contextmanager
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
-from rich.console import Console, RenderableType
+from rich.console import Console
 from rich.progress import Progress
 
 from companion import __version__, config, log, terminal
 from companion.app import SERVICES, App
-from companion.errors import UnavailableError
+from companion.command import AsJson, ConfigFile, opened, show
+from companion.errors import UsageError
 from companion.keys import make_pair
+from companion.remediation import commands as remediation
 from companion.simulator.demo import run_demo
 from companion.simulator.replay import replay as play
 from companion.store import devices as store_devices
 from companion.store import summary as store_summary
-from companion.store.connection import ResponseError, Unreachable
-from companion.store.store import Store, open_store
 from companion.view import view
 
 HOUR_MS = 3_600_000
 WINDOWS = {"3h": 3 * HOUR_MS, "6h": 6 * HOUR_MS, "12h": 12 * HOUR_MS, "24h": 24 * HOUR_MS, "7d": 168 * HOUR_MS}
-PIPE_WIDTH = 200
-"""Columns where no terminal says how many there are: a line for each device, for grep."""
+
+
+def examples(*lines: tuple[str, str]) -> str:
+    """The end of a command's help: what one may want, and what to type for it; "\\b" keeps the lines apart."""
+    width = max(len(wish) for wish, _ in lines) + 1
+    return "\b\n" + "\n".join(f"{wish + ':':<{width}}  {command}" for wish, command in lines)
+
 
 app = typer.Typer(
     name="companion",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
+    rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
-    help="""Last-mile visibility and care for the SIP and WebRTC devices behind OpenSIPS.
-
-    Try it without an OpenSIPS: companion demo
-    Run it beside one:          companion run
-    Look:                       companion summary, companion devices, companion device ID""",
+    help="See how the SIP and WebRTC devices behind OpenSIPS are. Each command tells more with --help.",
+    epilog=examples(
+        ("Try it without an OpenSIPS", "companion demo"),
+        ("Run it beside one", "companion run -c config.toml"),
+        ("Look at the fleet", "companion summary"),
+        ("Find who has trouble", "companion devices --status stale"),
+        ("Look at one device", "companion device alice"),
+    ),
 )
 
 
@@ -67,23 +73,24 @@ class Service(StrEnum):
     api = "api"
 
 
-ConfigFile = Annotated[
-    Path | None,
-    typer.Option(
-        "-c", "--config", help="The configuration. Without it ./config.toml, if there is one.", dir_okay=False
-    ),
-]
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for machines.")]
-
-
-@app.command()
+@app.command(
+    epilog=examples(
+        ("All of it, on one machine", "companion run -c config.toml"),
+        ("Only the bridge beside OpenSIPS", "companion run bridge -c config.toml"),
+        ("All the rest elsewhere", "companion run consumer scheduler api -c config.toml"),
+    )
+)
 def run(
     services: Annotated[
-        list[Service] | None, typer.Argument(help=f"Which of: {', '.join(SERVICES)}. All of them when none is named.")
+        list[Service] | None,
+        typer.Argument(metavar="SERVICE", help=f"Which of: {', '.join(SERVICES)}. All when none is named."),
     ] = None,
     config_file: ConfigFile = None,
 ) -> None:
-    """Run the companion: all of it, or only some services (a bridge on each OpenSIPS, say). Ctrl-C stops it cleanly."""
+    """Run the companion, or some of its services.
+
+    Ctrl-C or SIGTERM stops it cleanly: what was received is stored.
+    """
     settings = config.load(config_file)
     log.configure(settings.log.format, settings.log.level)
     names = [name for name in SERVICES if not services or name in services]
@@ -98,61 +105,90 @@ async def _until_signal(service: App) -> None:
     await service.run(stopped)
 
 
-@app.command("devices")
+@app.command(
+    "devices",
+    epilog=examples(
+        ("Who does not answer", "companion devices --status stale"),
+        ("Which phones of one make", "companion devices | grep Yealink"),
+        ("For machines", "companion devices --json"),
+    ),
+)
 def list_devices(
     config_file: ConfigFile = None,
-    status: Annotated[Status | None, typer.Option(help="Only devices of this status.")] = None,
+    status: Annotated[Status | None, typer.Option(metavar="STATUS", help=f"Only these: {', '.join(Status)}.")] = None,
     as_json: AsJson = False,
 ) -> None:
-    """List devices: status, last latency and its quality, lost pings, registration, push, user agent."""
+    """List devices, a line each.
+
+    Status, last latency and its quality, lost pings, last REGISTER, push, node and user agent.
+
+    A narrow terminal shows the ends of long ids and fewer columns; a pipe gets all of a line, one for each device.
+    """
     settings = config.load(config_file)
-    with _store(settings) as store:
+    with opened(settings) as store:
         seen = view(settings, store)
         rows = [store_devices.row(device, seen) for device in store_devices.walk(store)]
     rows = sorted((row for row in rows if status in (None, row["status"])), key=lambda row: str(row["device"]))
-    _show(rows, terminal.devices_table(rows), as_json=as_json)
+    show(rows, terminal.DevicesTable(rows), as_json=as_json)
 
 
-@app.command()
+@app.command(
+    epilog=examples(
+        ("By its AOR", "companion device alice"),
+        ("A week of one of several", "companion device alice/urn:uuid:c386bbc4-… --window 7d"),
+    )
+)
 def device(
     name: Annotated[str, typer.Argument(metavar="ID", help="A device id, a SIP instance or an AOR, when unique.")],
     config_file: ConfigFile = None,
-    window: Annotated[Window, typer.Option(help="How far to look back.")] = Window.h24,
+    window: Annotated[
+        Window, typer.Option(metavar="WINDOW", help=f"How far to look back: {', '.join(Window)}.")
+    ] = Window.h24,
     as_json: AsJson = False,
 ) -> None:
-    """Show one device: registration, latency over a window, contacts, timeline.
+    """Show one device in full.
+
+    Its registration, latency and losses over a window, contacts, and a timeline of what happened to it.
 
     ID is what `companion devices` lists, or just the SIP instance or the AOR where that is enough.
     """
     settings = config.load(config_file)
-    with _store(settings) as store:
+    with opened(settings) as store:
         found = store_devices.find(store, name)
         page = store_devices.page(store, found, view(settings, store), WINDOWS[window])
-    _show(page, terminal.device_page(page), as_json=as_json)
+    show(page, terminal.device_page(page), as_json=as_json)
 
 
-@app.command()
+@app.command(epilog=examples(("For machines", "companion summary --json")))
 def summary(config_file: ConfigFile = None, as_json: AsJson = False) -> None:
-    """Show the fleet: devices and contacts by status, latency percentiles, loss, the health of each node's feed.
+    """Show the fleet in one look.
+
+    Devices and contacts by status, latency percentiles, loss, and how well each node's events come in.
 
     Percentiles are over the last answered ping of each contact; loss is the share of contacts whose last ping was lost.
     """
     settings = config.load(config_file)
-    with _store(settings) as store:
+    with opened(settings) as store:
         seen = store_summary.compute(store, view(settings, store))
-    _show(seen, terminal.summary_page(seen), as_json=as_json)
+    show(seen, terminal.summary_page(seen), as_json=as_json)
 
 
-@app.command()
+@app.command(
+    epilog=examples(("Ten times as fast", "companion replay event_datagram.jsonl --to udp:127.0.0.1:5066 --speed 10"))
+)
 def replay(
     capture: Annotated[Path, typer.Argument(metavar="FILE", help="event_datagram.jsonl, or event_stream.bin.")],
     to: Annotated[str, typer.Option(help="Where to: udp:HOST:PORT or tcp:HOST:PORT, as OpenSIPS would.")],
     config_file: ConfigFile = None,
     speed: Annotated[float, typer.Option(help="How many times as fast; 0 = as fast as it goes.", min=0)] = 1.0,
 ) -> None:
-    """Play a capture of OpenSIPS events to a bridge, with its own timing."""
+    """Play captured events to a bridge.
+
+    They keep the timing they had, unless --speed says otherwise.
+    """
     config.load(config_file)
-    with Progress(console=Console(stderr=True), transient=True) as progress:
+    console = Console(stderr=True)
+    with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:
         task = progress.add_task("replaying", total=None)
         result = asyncio.run(
             play(capture, to, speed, progress=lambda done, total: progress.update(task, completed=done, total=total))
@@ -160,55 +196,55 @@ def replay(
     typer.echo(f"{result.objects} events, {result.bytes} bytes in {result.seconds:.1f} s")
 
 
-@app.command("check-config")
+@app.command(
+    "check-config",
+    epilog=examples(("Before a restart", "companion check-config -c config.toml && systemctl restart companion")),
+)
 def check_config(config_file: ConfigFile = None) -> None:
-    """Check the configuration, file and environment, without starting anything. Exit code 2 when it is wrong."""
+    """Check the configuration.
+
+    File and environment, without starting anything. Exit code 2 and a line for each problem when it is wrong.
+    """
     config.load(config_file)
     typer.echo("the configuration is fine")
 
 
-@app.command("curve-keys")
-def curve_keys(folder: Annotated[Path, typer.Argument(help="Where to put NAME.secret and NAME.public.")]) -> None:
-    """Make a CURVE key pair for a bridge and one for a consumer, for a bus that leaves the machine."""
+@app.command("curve-keys", epilog=examples(("Once, then copy the files", "companion curve-keys keys/")))
+def curve_keys(
+    folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="Where to put NAME.secret and NAME.public.")],
+) -> None:
+    """Make keys for a bus that leaves the machine.
+
+    A CURVE key pair for a bridge and one for a consumer.
+    """
     for name in ("bridge", "consumer"):
-        public = make_pair(folder, name)
+        try:
+            public = make_pair(folder, name)
+        except OSError as error:
+            raise UsageError(f"{folder}: {error.strerror}") from None
         typer.echo(f"{name}: {folder / name}.secret (mode 600), public key {public}")
 
 
-@app.command()
+@app.command(epilog=examples(("A larger fleet, for a look", "companion demo --phones 500")))
 def demo(
     phones: Annotated[int, typer.Option(help="How many phones to simulate.", min=1, max=5000)] = 24,
-    folder: Annotated[Path, typer.Option(help="Where the embedded Redis keeps its data.")] = Path("demo-data"),
+    folder: Annotated[Path, typer.Option(metavar="FOLDER", help="Where the embedded Redis keeps its data.")] = Path(
+        "demo-data"
+    ),
     seconds: Annotated[float, typer.Option(help="End by itself after so long; 0 = on Ctrl-C.", min=0)] = 0,
 ) -> None:
-    """Show it all without an OpenSIPS: embedded Redis, every service, simulated OpenSIPS and phones, a live table."""
-    folder.mkdir(parents=True, exist_ok=True)
+    """Show it all without an OpenSIPS.
+
+    An embedded Redis, every service, a simulated OpenSIPS with phones, and a live table of them.
+    """
     asyncio.run(run_demo(phones, folder, seconds))
+
+
+app.add_typer(remediation.app, name="remediation")
+app.command("remediations")(remediation.remediations)
 
 
 @app.command()
 def version() -> None:
     """Print the version."""
     typer.echo(__version__)
-
-
-@contextmanager
-def _store(settings: config.Config) -> Iterator[Store]:
-    """The store for one command; what goes wrong at Redis ends the command with one line."""
-    store = open_store(settings.redis)
-    try:
-        yield store
-    except (*Unreachable, ResponseError) as error:
-        raise UnavailableError(f"Redis: {error}") from None
-    finally:
-        store.close()
-
-
-def _show(data: Any, page: RenderableType, *, as_json: bool) -> None:
-    if as_json:
-        typer.echo(json.dumps(data, indent=2))
-        return
-    console = Console()
-    if not console.is_terminal:
-        console.width = PIPE_WIDTH
-    console.print(page)

@@ -1,14 +1,15 @@
 """Devices, a device and the fleet as a terminal shows them. What came from the network is text, never obeyed."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, Final
 
-from rich.console import Group, RenderableType
+from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
 from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
+from companion import sip
 from companion.events import printable
 from companion.store.devices import Json, Ping
 
@@ -23,18 +24,29 @@ COLOURS: Final = {
     "fair": "yellow",
     "poor": "dark_orange",
     "bad": "red",
+    "registered": "green",
+    "recovered": "green",
+    "lost": "yellow",
+    "disconnected": "red",
+    "switched-over": "magenta",
 }
+WIDE: Final = 100
+"""Columns from which on a list of devices has room for all there is to say of them."""
+INSTANCE_END: Final = 8
 GRAPH_HEIGHT: Final = 6
-GRAPH_WIDTH: Final = 72
+GRAPH_WIDTH: Final = 96
+GRAPH_MARGIN: Final = 9
+ENDED_CONTACTS: Final = 3
 TIMELINE_LINES: Final = 20
 BLOCKS: Final = " ▁▂▃▄▅▆▇█"
+_TIMES_TOLD: Final = {"outage_ms": "away for", "outage_at_most_ms": "away for at most", "after_ms": "after"}
 
 
 def text(value: object, style: str = "") -> Text:
-    """Any value as literal text: no markup, no control characters; "–" for nothing."""
+    """Any value as literal text: no markup, no control characters, cut where there is no room; "–" for nothing."""
     if value is None or value == "":
         return Text("–", style="bright_black")
-    return Text(printable(str(value)).replace("\t", " "), style=style)
+    return Text(printable(str(value)).replace("\t", " "), style=style, no_wrap=True, overflow="ellipsis")
 
 
 def ago(at: str | None, now: datetime) -> str:
@@ -54,32 +66,61 @@ def _span(seconds: int) -> str:
     return f"{seconds} s"
 
 
-def devices_table(rows: Sequence[Json], now: datetime | None = None) -> Table:
-    now = now or datetime.now(UTC)
-    table = Table(box=None, pad_edge=False, header_style="bold", expand=False)
-    table.add_column("DEVICE", overflow="ellipsis", no_wrap=True, min_width=16, max_width=56)
-    for name, width in (("STATUS", 7), ("LATENCY", 8), ("QUALITY", 9), ("LAST PING", 9), ("LOST", 4)):
-        table.add_column(
-            name, no_wrap=True, min_width=width, justify="right" if name in ("LATENCY", "LOST") else "left"
-        )
-    table.add_column("REGISTERED", overflow="ellipsis", no_wrap=True, max_width=10)
-    table.add_column("PUSH", overflow="ellipsis", no_wrap=True)
-    table.add_column("NODE", overflow="ellipsis", no_wrap=True, max_width=16)
-    table.add_column("USER AGENT", overflow="ellipsis", no_wrap=True, max_width=48)
-    for row in rows:
-        table.add_row(
-            text(row["device"]),
+class DevicesTable:
+    """A line for each device, as much of it as the width at hand has room for: its state before its particulars."""
+
+    def __init__(self, rows: Sequence[Json], now: datetime | None = None) -> None:
+        self._rows = rows
+        self._now = now or datetime.now(UTC)
+
+    def __rich_console__(self, _: Console, options: ConsoleOptions) -> RenderResult:
+        wide = options.max_width >= WIDE
+        longest = max((len(row["device"]) for row in self._rows), default=0)
+        room = max(24, min(longest, options.max_width - WIDE + 16))
+        table = _devices_head(wide=wide)
+        for row in self._rows:
+            particulars = self._particulars(row) if wide else ()
+            table.add_row(text(short_id(row["device"], room)), *self._state(row), *particulars, text(row["user_agent"]))
+        yield table
+
+    def _state(self, row: Json) -> tuple[Text, ...]:
+        return (
             _coloured(row["status"]),
             _latency(row["last_latency_ms"]),
             _coloured(row["quality"]),
-            text(ago(row["last_latency_at"], now)),
+            text(ago(row["last_latency_at"], self._now)),
             text(row["consecutive_lost"] or ""),
-            text(ago(row["last_register_at"], now)),
-            text("yes" if row["push"] else ""),
-            text(row["node"]),
-            text(row["user_agent"]),
         )
+
+    def _particulars(self, row: Json) -> tuple[Text, ...]:
+        registered = ago(row["last_register_at"], self._now)
+        return text(registered), text("yes" if row["push"] else ""), text(row["node"])
+
+
+def _devices_head(*, wide: bool) -> Table:
+    table = Table(box=None, pad_edge=False, header_style="bold", expand=False)
+    table.add_column("DEVICE", no_wrap=True)
+    for name in ("STATUS", "LATENCY", "QUALITY", "LAST PING", "LOST"):
+        table.add_column(name, no_wrap=True, justify="right" if name in ("LATENCY", "LOST") else "left")
+    if wide:
+        table.add_column("REGISTERED", no_wrap=True)
+        table.add_column("PUSH", no_wrap=True)
+        table.add_column("NODE", max_width=16)
+    table.add_column("USER AGENT", max_width=48)
     return table
+
+
+def short_id(device: str, room: int) -> str:
+    """A device id in so many columns: the AOR and the end of the instance tell devices apart.
+
+    >>> short_id("dave/urn:uuid:38c0c8fd-8712-b8bc-076f-3787b9d179e0", 24)
+    'dave/…b9d179e0'
+    """
+    if len(device) <= room:
+        return device
+    aor, _, instance = device.rpartition("/")
+    end = f"/…{instance[-INSTANCE_END:]}"
+    return f"{aor if len(aor) + len(end) <= room else f'{aor[: room - len(end) - 1]}…'}{end}"
 
 
 def device_page(page: Json, now: datetime | None = None) -> Group:
@@ -92,13 +133,13 @@ def device_page(page: Json, now: datetime | None = None) -> Group:
         "",
         _window_title(page["latency"]),
         _statistics(page["latency"]),
-        latency_graph(page["samples"], page["latency"]["window_seconds"] * 1000, round(now.timestamp() * 1000)),
+        LatencyGraph(page["samples"], page["latency"]["window_seconds"] * 1000, round(now.timestamp() * 1000)),
         "",
         Text("Contacts", style="bold"),
         _contacts(page["contacts"], now),
         "",
         Text("Timeline", style="bold"),
-        _timeline(page["timeline"]),
+        _timeline(page["timeline"], {contact["contact"]: n for n, contact in enumerate(page["contacts"], 1)}),
     )
 
 
@@ -137,7 +178,6 @@ def _window_title(latency: Json) -> Text:
 def _statistics(latency: Json) -> Text:
     if not latency["total"]:
         return Text("  no pings in this window", style="bright_black")
-    ratio = f"{latency['loss_ratio']:.1%}"
     return Text.assemble(
         "  average ",
         _latency(latency["average_ms"]),
@@ -145,29 +185,41 @@ def _statistics(latency: Json) -> Text:
         _latency(latency["max_ms"]),
         "   min ",
         _latency(latency["min_ms"]),
-        f"   pings {latency['total']}   answered {latency['answered']}   lost {latency['lost']} ({ratio})",
+        f"\n  pings {latency['total']}   answered {latency['answered']}",
+        f"   lost {latency['lost']} ({latency['loss_ratio']:.1%})",
     )
 
 
-def latency_graph(pings: Sequence[Ping], window_ms: int, now: int) -> RenderableType:
+class LatencyGraph:
     """The highest latency of each slice of the window as a column, and below it where pings were lost."""
-    if not pings:
-        return Text("")
-    since = max(now - window_ms, min(ts for ts, _ in pings) - 1)
-    columns: list[int | None] = [None] * GRAPH_WIDTH
-    lost = [False] * GRAPH_WIDTH
-    for ts, latency_ms in pings:
-        column = min(GRAPH_WIDTH - 1, max(0, (ts - since) * GRAPH_WIDTH // max(1, now - since)))
-        if latency_ms is None:
-            lost[column] = True
-        else:
-            columns[column] = max(columns[column] or 0, latency_ms)
-    top = max((value for value in columns if value is not None), default=0) or 1
-    lines = [_graph_line(columns, top, level) for level in reversed(range(GRAPH_HEIGHT))]
-    marks = Text("    lost ", style="bright_black").append("".join("×" if gone else " " for gone in lost), style="red")
-    start = datetime.fromtimestamp(since / 1000, UTC).strftime("%d %b %H:%M")
-    axis = Text(f"{'':9}{start:<{GRAPH_WIDTH - 7}}now UTC", style="bright_black")
-    return Group(*lines, marks, axis)
+
+    def __init__(self, pings: Sequence[Ping], window_ms: int, now: int) -> None:
+        self._pings = pings
+        self._now = now
+        self._since = max(now - window_ms, min((ts for ts, _ in pings), default=now) - 1)
+
+    def __rich_console__(self, _: Console, options: ConsoleOptions) -> RenderResult:
+        if self._pings:
+            width = max(16, min(GRAPH_WIDTH, options.max_width - GRAPH_MARGIN))
+            columns, lost = self._slices(width)
+            top = max((value for value in columns if value is not None), default=0) or 1
+            yield from (_graph_line(columns, top, level) for level in reversed(range(GRAPH_HEIGHT)))
+            marks = Text("    lost ", style="bright_black")
+            yield marks.append("".join("×" if gone else " " for gone in lost).rstrip(), style="red")
+            start = datetime.fromtimestamp(self._since / 1000, UTC).strftime("%d %b %H:%M")
+            yield Text(f"{'':{GRAPH_MARGIN}}{start:<{width - 7}}now UTC", style="bright_black")
+
+    def _slices(self, width: int) -> tuple[list[int | None], list[bool]]:
+        columns: list[int | None] = [None] * width
+        lost = [False] * width
+        span = max(1, self._now - self._since)
+        for ts, latency_ms in self._pings:
+            column = min(width - 1, max(0, (ts - self._since) * width // span))
+            if latency_ms is None:
+                lost[column] = True
+            else:
+                columns[column] = max(columns[column] or 0, latency_ms)
+        return columns, lost
 
 
 def _graph_line(columns: Sequence[int | None], top: int, level: int) -> Text:
@@ -176,41 +228,77 @@ def _graph_line(columns: Sequence[int | None], top: int, level: int) -> Text:
     for value in columns:
         eighths = 0 if value is None else max(1, round(value / top * GRAPH_HEIGHT * 8)) - level * 8
         cells.append(BLOCKS[min(8, max(0, eighths))])
-    return Text(f"{label:>8} ", style="bright_black").append("".join(cells), style="cyan")
+    return Text(f"{label:>{GRAPH_MARGIN - 1}} ", style="bright_black").append("".join(cells).rstrip(), style="cyan")
 
 
 def _contacts(contacts: Sequence[Json], now: datetime) -> RenderableType:
+    """Those there are, and of those that ended the last few; the timeline speaks of them by their numbers here."""
+    if not contacts:
+        return Text("  none", style="bright_black")
     table = Table(box=None, pad_edge=False, header_style="bright_black", padding=(0, 2, 0, 0))
-    for name in ("  STATUS", "LATENCY", "LOST", "SEEN", "RECEIVED FROM", "URI"):
-        table.add_column(name, no_wrap=True, overflow="ellipsis")
-    for contact in contacts:
-        status = Text("  ").append_text(_coloured(contact["status"]))
-        if contact["ghost"]:
-            status.append(" ghost", style="magenta")
-        if contact["ended_by"]:
-            status.append(f" {contact['ended_by']}", style="bright_black")
-        seen = contact["last_latency_at"] or contact["last_register_at"]
-        table.add_row(
-            status,
-            _latency(contact["last_latency_ms"]),
-            text(contact["consecutive_lost"] or ""),
-            text(ago(seen, now)),
-            text(contact["received"]),
-            text(contact["uri"]),
-        )
-    return table if contacts else Text("  none", style="bright_black")
+    for name in ("  #", "STATUS", "LATENCY", "LOST", "SEEN", "ADDRESS", "URI"):
+        table.add_column(name, no_wrap=name != "URI", justify="right" if name in ("LATENCY", "LOST") else "left")
+    live = sum(not contact["ended_at"] for contact in contacts)
+    shown = contacts[: live + ENDED_CONTACTS]
+    for number, contact in enumerate(shown, 1):
+        table.add_row(text(f"  {number}"), *_contact(contact, now))
+    hidden = len(contacts) - len(shown)
+    more = Text(f"  and {hidden} more that ended: --json has them all", style="bright_black")
+    return Group(table, more) if hidden else table
 
 
-def _timeline(entries: Sequence[Json]) -> RenderableType:
+def _contact(contact: Json, now: datetime) -> Sequence[Text]:
+    status = text(contact["ended_by"], "bright_black") if contact["ended_by"] else _coloured(contact["status"])
+    if contact["ghost"]:
+        status.append(" ghost", style="magenta")
+    return (
+        status,
+        _latency(contact["last_latency_ms"]),
+        text(contact["consecutive_lost"] or ""),
+        text(ago(contact["last_latency_at"] or contact["last_register_at"], now)),
+        text(sip.network_address(contact["received"], contact["uri"])),
+        text(contact["uri"]),
+    )
+
+
+def _timeline(entries: Sequence[Json], numbers: Mapping[str, int]) -> RenderableType:
+    if not entries:
+        return Text("  nothing in this window", style="bright_black")
     table = Table.grid(padding=(0, 2))
     for entry in list(reversed(entries))[:TIMELINE_LINES]:
-        details = {name: value for name, value in entry.items() if name not in ("at", "event", "contact")}
-        told = "  ".join(f"{name} {value}" for name, value in details.items())
         at = datetime.fromisoformat(entry["at"]).strftime("%d %b %H:%M:%S")
-        table.add_row(Text(f"  {at}", style="bright_black"), text(entry["event"]), text(told or " ", "bright_black"))
-    if len(entries) > TIMELINE_LINES:
-        table.add_row("", Text(f"and {len(entries) - TIMELINE_LINES} earlier: --json has them all"))
-    return table if entries else Text("  nothing in this window", style="bright_black")
+        number = numbers.get(entry.get("contact", ""))
+        table.add_row(
+            Text(f"  {at}", style="bright_black"),
+            Text(f"#{number}" if number else "", style="bright_black"),
+            _coloured(entry["event"]),
+            text(told(entry) or " ", "bright_black"),
+        )
+    hidden = len(entries) - TIMELINE_LINES
+    more = Text(f"  and {hidden} earlier: --json has them all", style="bright_black")
+    return Group(table, more) if hidden > 0 else table
+
+
+def told(entry: Json) -> str:
+    """What a line of the timeline says besides its time, event and contact, in words."""
+    details = {name: value for name, value in entry.items() if name not in ("at", "event", "contact")}
+    if "from" in details and "to" in details:
+        details["way"] = f"{details.pop('from')} → {details.pop('to')}"
+    return ", ".join(_detail(name, value) for name, value in details.items())
+
+
+def _detail(name: str, value: Any) -> str:
+    if name in ("way", "address"):
+        return str(value)
+    if name == "lost":
+        return f"{value} {'ping' if value == 1 else 'pings'} lost"
+    if name.endswith("_ms"):
+        return f"{_TIMES_TOLD.get(name, name.removesuffix('_ms'))} {_duration(int(value))}"
+    return f"{name} {value}"
+
+
+def _duration(ms: int) -> str:
+    return f"{ms} ms" if ms < 1000 else f"{ms / 1000:.1f} s" if ms < 120_000 else _span(ms // 1000)
 
 
 def summary_page(summary: Json, now: datetime | None = None) -> Group:
@@ -220,7 +308,7 @@ def summary_page(summary: Json, now: datetime | None = None) -> Group:
     for status in summary["devices"]:
         counts.add_column(status, justify="right")
     for name in ("devices", "contacts"):
-        counts.add_row(Text(name, style="bold"), *(_count(status, n) for status, n in summary[name].items()))
+        counts.add_row(Text(name, style="bold"), *(count(n, status) for status, n in summary[name].items()))
     latency = summary["latency"]
     percentiles = Text.assemble(
         ("latency  ", "bold"),
@@ -236,7 +324,8 @@ def _nodes(nodes: Sequence[Json], now: datetime) -> RenderableType:
         return Text("no node has been heard of: is a bridge running, and does OpenSIPS send to it?", style="yellow")
     table = Table(box=None, pad_edge=False, header_style="bold")
     for name in ("NODE", "CLUSTER", "FEED", "LAST EVENT", "EVENTS", "INVALID", "GAPS", "MISSED", "KERNEL DROPS"):
-        table.add_column(name, no_wrap=True, justify="left" if name in ("NODE", "CLUSTER", "FEED") else "right")
+        words = name in ("NODE", "CLUSTER", "FEED")
+        table.add_column(name, no_wrap=name not in ("NODE", "CLUSTER"), justify="left" if words else "right")
     for node in nodes:
         table.add_row(
             text(node["node"]),
@@ -248,8 +337,8 @@ def _nodes(nodes: Sequence[Json], now: datetime) -> RenderableType:
     return table
 
 
-def _count(status: str, number: int) -> Text:
-    return Text(str(number), style=COLOURS.get(status, "bold") if number else "bright_black")
+def count(number: int, status: str, name: str = "") -> Text:
+    return Text(f"{number} {name}".rstrip(), style=COLOURS.get(status, "bold") if number else "bright_black")
 
 
 def _latency(value: Any) -> Text:

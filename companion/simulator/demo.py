@@ -1,20 +1,26 @@
 """The whole companion on one machine with nothing around it: an embedded Redis and a simulated OpenSIPS with phones."""
 
 import asyncio
+import fcntl
+import shlex
 import signal
 import socket
-from contextlib import ExitStack
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
-from rich.console import Console, Group, RenderableType
+from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
 from rich.live import Live
 from rich.text import Text
 
 from companion import config, log, terminal
 from companion.app import App
 from companion.contact import STATUSES
+from companion.errors import UsageError
 from companion.simulator.fleet import build_fleet
 from companion.simulator.opensips import SimulatedOpenSIPS
 from companion.simulator.redis import EmbeddedRedis, free_port
@@ -26,8 +32,14 @@ SPEED: Final = 10.0
 """The phones live so much faster than real ones, so that there is something to see."""
 PING_SECONDS: Final = 30.0
 RAMP_SECONDS: Final = 30.0
+NODE: Final = "demo"
 API_PORT: Final = 8780
 REFRESH_SECONDS: Final = 1.0
+RELOADING_PHONE: Final = 3
+"""Its page reloads all the time: it has switch-overs and ghosts to show."""
+TROUBLE_FIRST: Final = ("stale", "losing", "unknown", "online", "offline")
+LINES_AROUND: Final = 12
+"""Lines of the screen that are not devices: where to look, the counts, the table's head, what is left out."""
 
 _CONFIG = """# Written by `companion demo`: use it with -c while the demo runs.
 [redis]
@@ -51,7 +63,7 @@ listen = "127.0.0.1:{api}"
 async def run_demo(phones: int, folder: Path, seconds: float) -> None:
     """Run until Ctrl-C, SIGTERM, or for `seconds` when that is not 0; then end all that was started.
 
-    `folder` must be there.
+    Raises UsageError when `folder` can not be had: it can not be written, or another demo runs in it.
     """
     stopped = asyncio.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
@@ -59,13 +71,14 @@ async def run_demo(phones: int, folder: Path, seconds: float) -> None:
     if seconds:
         asyncio.get_running_loop().call_later(seconds, stopped.set)
     with ExitStack() as stack:
+        stack.enter_context(_locked(folder))
         log.configure(stream=stack.enter_context((folder / "companion.log").open("a")))
         redis = stack.enter_context(EmbeddedRedis(folder / "redis"))
         datagram, mi = free_port(), free_port()
         file = _write_config(folder, redis.url, datagram, mi)
         settings = config.load(file, {})
         opensips = SimulatedOpenSIPS(
-            "demo",
+            NODE,
             build_fleet(phones, pace=2.0),
             events_to=settings.bridge.datagram,
             mi_listen=f"127.0.0.1:{mi}",
@@ -74,7 +87,23 @@ async def run_demo(phones: int, folder: Path, seconds: float) -> None:
             ramp=RAMP_SECONDS,
         )
         await _live(settings, file, opensips, stopped)
-    Console().print(f"The demo has ended. Its data stays in {folder}/ and is there again at the next start.")
+    Console().print(f"The demo has ended. Its data stays in {folder}/ for the next one.", soft_wrap=True)
+
+
+@contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    """The folder for us alone: two Redis servers would spoil each other's data."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = (folder / "lock").open("w")
+    except OSError as error:
+        raise UsageError(f"{folder}: {error.strerror}; name another with --folder") from None
+    with lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise UsageError(f"a demo is running in {folder}/: end it, or name another with --folder") from None
+        yield
 
 
 def _write_config(folder: Path, redis_url: str, datagram: int, mi: int) -> Path:
@@ -108,8 +137,9 @@ async def _live(settings: config.Config, file: Path, opensips: SimulatedOpenSIPS
     app = asyncio.create_task(App(settings).run(ending))
     store = await asyncio.to_thread(open_store, settings.redis)
     try:
+        await _listening(store, app)
         async with opensips:
-            show = asyncio.create_task(_show(settings, file, store, stopped))
+            show = asyncio.create_task(_show(settings, opensips, file, store, stopped))
             await asyncio.wait([show, app], return_when=asyncio.FIRST_COMPLETED)
             stopped.set()
             await show
@@ -119,17 +149,26 @@ async def _live(settings: config.Config, file: Path, opensips: SimulatedOpenSIPS
         await app
 
 
-async def _show(settings: config.Config, file: Path, store: Store, stopped: asyncio.Event) -> None:
+async def _listening(store: Store, app: asyncio.Task[None]) -> None:
+    """Wait until the bridge hears what the phones do first; the app's own end ends it, too."""
+    started_at = time.time() * 1000
+    while not app.done() and (await asyncio.to_thread(store.feed, NODE))[0].heartbeat_at < started_at:  # noqa: ASYNC110 - Redis does not call back
+        await asyncio.sleep(0.05)
+
+
+async def _show(
+    settings: config.Config, opensips: SimulatedOpenSIPS, file: Path, store: Store, stopped: asyncio.Event
+) -> None:
     console = Console()
-    console.print(_where_to_look(settings, file))
+    phone = opensips.fleet[min(RELOADING_PHONE, len(opensips.fleet) - 1)]
+    console.print(_where_to_look(settings, file, phone.aor), soft_wrap=True)
     if not console.is_terminal:
         await stopped.wait()
-        console.print(await asyncio.to_thread(_table, settings, store, 1000))
+        console.print(await asyncio.to_thread(_fleet, settings, store))
         return
-    with Live(console=console, auto_refresh=False, transient=True) as live:
+    with Live(console=console, auto_refresh=False) as live:
         while not stopped.is_set():
-            room = console.size.height - 8
-            live.update(await asyncio.to_thread(_table, settings, store, room), refresh=True)
+            live.update(await asyncio.to_thread(_fleet, settings, store), refresh=True)
             try:
                 async with asyncio.timeout(REFRESH_SECONDS):
                     await stopped.wait()
@@ -137,28 +176,45 @@ async def _show(settings: config.Config, file: Path, store: Store, stopped: asyn
                 continue
 
 
-def _where_to_look(settings: config.Config, file: Path) -> RenderableType:
-    companion = f"companion {{}} -c {file}"
+def _where_to_look(settings: config.Config, file: Path, aor: str) -> RenderableType:
     lines = (
-        ("a device", companion.format("device dave")),
-        ("the fleet", companion.format("summary")),
+        ("a device", f"{program()} device {shlex.quote(aor)} -c {shlex.quote(str(file))}"),
+        ("the fleet", f"{program()} summary -c {shlex.quote(str(file))}"),
         ("metrics", f"http://{settings.api.listen}/metrics"),
-        ("plain Redis", f"redis-cli -u {settings.redis.url} --scan --pattern '{settings.redis.prefix}*'"),
+        ("plain Redis", settings.redis.url),
         ("the log", f"{file.parent}/companion.log"),
     )
-    rows = [Text.assemble((f"  {name:<12}", "bright_black"), told) for name, told in lines]
-    title = Text(f"OpenSIPS Companion with simulated phones, {SPEED:.0f} times as fast as real ones", style="bold")
-    return Group(title, *rows, Text("  Ctrl-C ends it\n", style="bright_black"))
+    rows = [Text.assemble((f"  {name:<13}", "bright_black"), told) for name, told in lines]
+    title = f"Simulated phones, {SPEED:.0f} times as fast as real ones. Ctrl-C ends it."
+    return Group(Text(title, style="bold"), "Look around from another terminal, in this folder:", *rows, "")
 
 
-def _table(settings: config.Config, store: Store, room: int) -> RenderableType:
-    """The fleet's counts, and as many devices as there is room for, those with trouble first."""
+def program() -> str:
+    """How to call the companion again as it was called now, from the same folder."""
+    called = Path(sys.argv[0])
+    if called.name == "__main__.py":
+        return f"{shlex.quote(sys.executable)} -m companion"
+    absolute, here = called.absolute(), Path.cwd()
+    return shlex.quote(str(absolute.relative_to(here) if absolute.is_relative_to(here) else absolute))
+
+
+class Fleet:
+    """The fleet's counts, and as many devices as the terminal has room for, those with trouble first."""
+
+    def __init__(self, counts: devices.Json, rows: list[devices.Json]) -> None:
+        self._counts = counts
+        self._rows = sorted(rows, key=lambda row: (TROUBLE_FIRST.index(row["status"]), row["device"]))
+        self._now = datetime.now(UTC)
+
+    def __rich_console__(self, console: Console, _: ConsoleOptions) -> RenderResult:
+        room = max(1, console.size.height - LINES_AROUND) if console.is_terminal else len(self._rows)
+        hidden = len(self._rows) - room
+        yield Text("   ").join(terminal.count(self._counts[status], status, status) for status in STATUSES)
+        yield terminal.DevicesTable(self._rows[:room], self._now)
+        yield Text(f"and {hidden} more" if hidden > 0 else "", style="bright_black")
+
+
+def _fleet(settings: config.Config, store: Store) -> Fleet:
     seen = view(settings, store)
-    fleet = summary.compute(store, seen)["devices"]
-    rows = [devices.row(device, seen) for device in devices.walk(store)]
-    order = ("losing", "stale", "online", "unknown", "offline")
-    rows.sort(key=lambda row: (order.index(row["status"]), row["device"]))
-    shown = rows[: max(1, room)]
-    counts = Text("   ".join(f"{fleet[status]} {status}" for status in STATUSES), style="bold")
-    more = Text(f"and {len(rows) - len(shown)} more" if len(rows) > len(shown) else "", style="bright_black")
-    return Group(counts, terminal.devices_table(shown, datetime.now(UTC)), more)
+    counts = summary.compute(store, seen)["devices"]
+    return Fleet(counts, [devices.row(device, seen) for device in devices.walk(store)])
