@@ -14,6 +14,7 @@ from companion.store.keys import Keys
 from companion.store.series import Row, Series
 from companion.usrloc import Changes
 
+NEVER: Final = "+inf"
 REFRESH_MS: Final = 3_600_000
 """How often a key's time to live is set anew; keys live so much longer than the samples in them."""
 
@@ -95,7 +96,7 @@ class Batch:
         fields = [part for pair in contacts.encode_contact(contact).items() for part in pair]
         key = keys.contact(aor, contact.id)
         ref = f"{contact.id} {aor}"
-        expires_at = 0 if contact.ended_at else contact.registration.expires_at
+        expires_at = 0 if contact.ended_at else contact.registration.expires_at or NEVER
         failing_since = 0 if contact.ended_at else contact.lost_since or contact.disconnected_at
         commands: list[Command] = [("HDEL", keys.answers(shard), contact.id)] if contact.ended_at else []
         commands.append(_indexed(keys.expires(shard), ref, expires_at))
@@ -106,7 +107,7 @@ class Batch:
         fields = [part for pair in contacts.encode_device(device).items() for part in pair]
         commands: list[Command] = [
             ("HSET", self._keys.device(device.id), *fields),
-            ("SADD", self._keys.aor(device.aor), device.id),
+            ("SADD" if _is_listed(device) else "SREM", self._keys.aor(device.aor), device.id),
         ]
         if device.instance:
             commands.append(("SADD", self._keys.instance(device.instance), device.id))
@@ -136,7 +137,7 @@ class Batch:
 
     def _refresh_device(self, device: Device, ts: int) -> Iterable[Command]:
         keys, ttl = self._keys, self._ttl_ms
-        yield ("ZADD", keys.devices(keys.shard(device.aor)), ts, device.id)
+        yield _indexed(keys.devices(keys.shard(device.aor)), device.id, ts if _is_listed(device) else 0)
         for key in (keys.device, keys.latency, keys.lost, keys.timeline):
             yield ("PEXPIRE", key(device.id), ttl)
         yield ("PEXPIRE", keys.aor(device.aor), ttl)
@@ -149,12 +150,17 @@ class Batch:
                     yield ("PEXPIRE", keys.connection(contact.binding.cluster, contact.connection), ttl)
 
 
+def _is_listed(device: Device) -> bool:
+    """Not one made of a contact without an instance that turned out to be another device's."""
+    return bool(device.contacts or device.instance)
+
+
 def _is_due(device: Device, ts: int) -> bool:
     """Whether to set its keys' time to live: hourly, and until its first sample has made a key."""
     return ts - device.refreshed_at >= REFRESH_MS or not device.sampled
 
 
-def _indexed(key: str, member: str, score: int) -> Command:
+def _indexed(key: str, member: str, score: int | str) -> Command:
     return ("ZADD", key, score, member) if score else ("ZREM", key, member)
 
 

@@ -4,6 +4,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any, Final
 
+from hiredis import pack_command
 from redis import Redis
 from redis.backoff import NoBackoff
 from redis.exceptions import BusyLoadingError, OutOfMemoryError, ReadOnlyError, ResponseError
@@ -37,6 +38,14 @@ def telling_not_now() -> Iterator[None]:
         raise
 
 
+class _Packer:
+    """hiredis and nothing else: redis-py's own way around it looks at each argument in Python."""
+
+    def pack(self, *arguments: Any) -> list[bytes]:
+        name, *rest = arguments
+        return [pack_command((*name.split(), *rest)) if " " in name else pack_command(arguments)]
+
+
 class Connection:
     """A pool of connections to one Redis. Blocking: call it from a thread where an event loop runs."""
 
@@ -50,6 +59,7 @@ class Connection:
                 socket_connect_timeout=TIMEOUT_SECONDS,
                 retry=Retry(NoBackoff(), 1),
                 health_check_interval=30,
+                command_packer=_Packer(),
             )
         except ValueError as error:
             raise ConfigError(f"[redis] url: {error}") from None

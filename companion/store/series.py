@@ -6,6 +6,7 @@ has two series: latencies in ms, and lost pings, whose value is the number of th
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
+from itertools import chain
 from typing import Any, Final, Literal
 
 from companion import metrics
@@ -51,9 +52,12 @@ class TimeSeries(Series):
     name = "timeseries"
 
     def commands(self, rows: Sequence[Row]) -> list[Command]:
-        return [("TS.MADD", *(part for row in rows for part in row)) for rows in _parts(rows)]
+        return [("TS.MADD", *chain.from_iterable(part)) for part in _parts(rows)]
 
     def settle(self, connection: Connection, kind: Kind, rows: Sequence[Row], replies: Sequence[Any]) -> None:
+        if all(type(reply) is list and set(map(type, reply)) == {int} for reply in replies):
+            metrics.STORED.labels(kind).inc(len(rows))
+            return
         outcomes = _outcomes(rows, replies)
         keyless = [row for row, outcome in outcomes if _is_keyless(outcome)]
         _count(kind, [outcome for _, outcome in outcomes if not _is_keyless(outcome)])
