@@ -142,7 +142,7 @@ class PingsSection(Section):
 class OpensipsSection(Section):
     """One OpenSIPS: `node` as its bridge calls it, `cluster` when several share usrloc, `mi_url` of its mi_http.
 
-    `mi_user` and `mi_password` for Basic auth, `mi_ca_file` (PEM) for a private CA, `mi_timeout` for one call in seconds.
+    `mi_user` and `mi_password` for Basic auth, `mi_ca_file` (PEM) for a private CA, `mi_timeout` in seconds for a call.
     """
 
     node: str = Field("opensips", pattern=r"^[A-Za-z0-9._-]{1,64}$")

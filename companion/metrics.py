@@ -37,6 +37,9 @@ BATCH_SIZE = Histogram(
 WRITE_SECONDS = Histogram(PREFIX + "redis_write_seconds", "Time to write one batch to Redis.", registry=REGISTRY)
 REDIS_ERRORS = _counter("redis_errors_total", "Batches that failed at Redis and were tried again.")
 
+RECONCILED = _counter("reconciles_total", "Times a node's dump was compared with the store.", "node", "result")
+CORRECTIONS = _counter("corrections_total", "What reconciling found wrong, and what became of it.", "kind", "outcome")
+
 JOB_FAILURES = _counter("job_failures_total", "Scheduled jobs that failed.", "job")
 JOB_SECONDS = Histogram(PREFIX + "job_seconds", "Time a scheduled job took.", ["job"], registry=REGISTRY)
 

@@ -10,17 +10,20 @@ import asyncio
 import itertools
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
 from typing import Final, NamedTuple, TypeVar
 
 from companion import log, metrics, sip
 from companion.bus import HEARTBEAT, Heartbeat, Message, Sequences
 from companion.config import Config
 from companion.contact import Binding
+from companion.errors import InvalidInputError
 from companion.events import KNOWN, ContactEvent, DisconnectEvent, Event
-from companion.store import nodes
+from companion.store import corrections, nodes
 from companion.store.batch import Prepared
 from companion.store.connection import Command, NotNowError, ResponseError, Unreachable
+from companion.store.corrections import Correction, Found, Gone, Identified
 from companion.store.nodes import DEAD_AFTER_MS, Feed
 from companion.store.store import Store
 from companion.usrloc import Stamp, Usrloc
@@ -34,6 +37,9 @@ EXPIRY_SECONDS: Final = 5.0
 EXPIRY_GRACE_MS: Final = 90_000
 """OpenSIPS tells of an expired contact at its next timer; only later than this do we say so ourselves."""
 EXPIRY_LIMIT: Final = 1000
+CORRECTIONS_SECONDS: Final = 0.5
+CORRECTIONS_LIMIT: Final = 1000
+"""How many corrections are taken at once: a few tens of milliseconds."""
 RETRY_SECONDS: Final = (0.1, 0.2, 0.5, 1.0, 2.0)
 EVICTED_SHARE: Final = 20
 
@@ -72,6 +78,9 @@ class Recorder:
         self._new_runs: set[str] = set()
         self._silent: set[str] = set()
         self._expiry_at = 0.0
+        self._corrections_at = 0.0
+        self._corrected_to: dict[str, str] = {}
+        self._corrected: dict[str, list[str]] = {}
         self._taken: list[Received] = []
         self._writing: list[Received] = []
         self._taking = asyncio.Lock()
@@ -95,11 +104,10 @@ class Recorder:
         """Do what only time tells; `now` (epoch ms) is when no message waited any more."""
         if self._watch(now) and time.monotonic() >= self._expiry_at:
             self._expiry_at = time.monotonic() + EXPIRY_SECONDS
-            async with self._taking:
-                try:
-                    await self._expire()
-                except (_GaveUpError, ResponseError) as error:
-                    self._lose(0, error)
+            await self._do(self._expire)
+        if time.monotonic() >= self._corrections_at:
+            self._corrections_at = time.monotonic() + CORRECTIONS_SECONDS
+            await self._do(self._correct)
 
     async def write(self) -> None:
         """Store what was taken. What can not be stored before `give_up_at` is counted and lost."""
@@ -124,6 +132,13 @@ class Recorder:
             await self._insist(self._store.leases.release)
         except _GaveUpError:
             logger.warning("the leases could not be given back; they run out by themselves")
+
+    async def _do(self, work: Callable[[], Awaitable[None]]) -> None:
+        async with self._taking:
+            try:
+                await work()
+            except (_GaveUpError, ResponseError) as error:
+                self._lose(0, error)
 
     async def _take(self, received: Sequence[Received]) -> None:
         ours = await self._ours(received)
@@ -213,7 +228,9 @@ class Recorder:
             cluster = self._feeds[received.message.node].cluster
             if isinstance(event, ContactEvent):
                 binding = Binding(cluster, event.domain, event.aor, event.uri)
-                if binding not in known and binding not in wanted:
+                contact = known.get(binding)
+                # a contact that is known may be moved by another attr, to a device that is not
+                if (contact is None or contact.registration.attr != event.registration.attr) and binding not in wanted:
                     instance = sip.instance(event.registration.attr)
                     wanted[binding] = sip.device_id(event.aor, event.uri, instance)
             elif isinstance(event, DisconnectEvent):
@@ -302,6 +319,50 @@ class Recorder:
                 if contact.node in self._feeds:
                     self._usrloc.expire(contact, before)
 
+    async def _correct(self) -> None:
+        """Apply what reconciling found wrong about contacts of our nodes; the next write deletes what was applied."""
+        for node in list(self._feeds):
+            after = self._corrected_to.get(node, "")
+            read = partial(corrections.read, self._store.connection, self._store.keys, node, after, CORRECTIONS_LIMIT)
+            entries = await self._insist(read)
+            if not entries:
+                continue
+            said = [found for _, kind, text in entries if (found := _decode(kind, text))]
+            await self._load_corrected(said)
+            for correction in said:
+                outcome = self._apply_correction(correction, node)
+                metrics.CORRECTIONS.labels(corrections.kind_of(correction), outcome).inc()
+            self._corrected_to[node] = entries[-1][0]
+            self._corrected.setdefault(node, []).extend(entry for entry, _, _ in entries)
+
+    async def _load_corrected(self, said: Sequence[Correction]) -> None:
+        """Their contacts, and the devices that those may move to."""
+        contacts, devices = self._usrloc.contacts, self._usrloc.devices
+        wanted: dict[Binding, str] = {}
+        for correction in said:
+            binding = correction.binding
+            instance = "" if isinstance(correction, Gone) else correction.instance
+            device = sip.device_id(binding.aor, binding.uri, instance)
+            if binding not in contacts or (instance and device not in devices):
+                wanted[binding] = device
+        if wanted:
+            self._usrloc.put(await self._insist(lambda: self._store.load(wanted)))
+
+    def _apply_correction(self, correction: Correction, node: str) -> str:
+        usrloc, feed, binding = self._usrloc, self._feeds[node], correction.binding
+        try:
+            if isinstance(correction, Identified):
+                changed = usrloc.identify(binding, correction.instance)
+            else:
+                stamp = Stamp(node, feed.cluster, correction.as_of, feed.run)
+                changed = (
+                    usrloc.gone(binding, stamp) if isinstance(correction, Gone) else _found(usrloc, correction, stamp)
+                )
+        except Exception:
+            logger.exception("a correction could not be applied", kind=corrections.kind_of(correction))
+            return "error"
+        return "applied" if changed else "overtaken"
+
     def _watch(self, now: int) -> bool:
         """Whether all our feeds live; each that fell silent is counted once."""
         for node, feed in self._feeds.items():
@@ -335,6 +396,9 @@ class Recorder:
             commands += nodes.write(self._store.keys, self._feeds[node], self._sequences.seqs.get(node, {}))
         self._touched.clear()
         self._new_runs.clear()
+        for node, entries in self._corrected.items():
+            commands += corrections.forget(self._store.keys, node, entries)
+        self._corrected.clear()
         return commands
 
     # Memory
@@ -353,6 +417,21 @@ class Recorder:
         self._usrloc = Usrloc(self._config.pings.lost_after)
         self._sequences = Sequences()
         self._feeds.clear()
+        self._corrected_to.clear()
+        self._corrected.clear()
         self._silent.clear()
         self._touched.clear()
         self._new_runs.clear()
+
+
+def _decode(kind: str, text: str) -> Correction | None:
+    try:
+        return corrections.decode(kind, text)
+    except InvalidInputError as error:
+        metrics.INVALID.labels("corrections", error.reason).inc()
+        logger.warning("a correction that is none was left out", detail=error.detail[:200])
+        return None
+
+
+def _found(usrloc: Usrloc, said: Found, stamp: Stamp) -> bool:
+    return usrloc.found(said.binding, said.registration, stamp, instance=said.instance, latency_ms=said.latency_ms)

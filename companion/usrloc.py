@@ -145,7 +145,7 @@ class Usrloc:
         if contact is None or contact.ended_at:
             contact = self._discover(event, stamp, binding)
         elif contact.registration != event.registration:
-            self._take_registration(contact, event)
+            self._take_registration(contact, event.registration)
             self.changes.contacts[contact] = None
         contact.node = stamp.node
         contact.changed_at = stamp.ts
@@ -208,7 +208,7 @@ class Usrloc:
 
     def _register(self, event: ContactEvent, stamp: Stamp, binding: Binding, contact: Contact | None) -> None:
         if contact is None or contact.ended_at:
-            contact = self._enter(event, stamp, binding)
+            contact = self._enter(binding, event.registration, stamp)
             contact.registered_at = stamp.ts
             self._note(contact, stamp.ts, "registered", address=contact.address)
             self._arrived(contact, stamp.ts)
@@ -218,16 +218,16 @@ class Usrloc:
             self._note(
                 contact, stamp.ts, "re-registered", address=sip.network_address(event.registration.received, event.uri)
             )
-            self._re_register(contact, event, stamp.ts)
+            self._re_register(contact, event.registration, stamp.ts, contact.disconnected_at)
         contact.last_register_at = contact.changed_at = stamp.ts
         contact.run = stamp.run
         contact.superseded_at = 0
         self.changes.contacts[contact] = None
         self.changes.seen[self.devices[contact.device]] = stamp.ts
 
-    def _re_register(self, contact: Contact, event: ContactEvent, ts: int) -> None:
-        old_address, died_at, alive_at = contact.address, contact.disconnected_at, contact.alive_at
-        self._take_registration(contact, event)
+    def _re_register(self, contact: Contact, said: Registration, ts: int, died_at: int) -> None:
+        old_address, alive_at = contact.address, contact.alive_at
+        self._take_registration(contact, said)
         if contact.failing:
             self._recover(contact, ts, "register")
         if old_address and contact.address != old_address:
@@ -235,18 +235,18 @@ class Usrloc:
 
     def _discover(self, event: ContactEvent, stamp: Stamp, binding: Binding) -> Contact:
         """A contact whose REGISTER was not heard of: from before our start, or lost on the way."""
-        contact = self._enter(event, stamp, binding)
+        contact = self._enter(binding, event.registration, stamp)
         self._note(contact, stamp.ts, "discovered", address=contact.address)
         self.changes.contacts[contact] = None
         return contact
 
-    def _enter(self, event: ContactEvent, stamp: Stamp, binding: Binding) -> Contact:
+    def _enter(self, binding: Binding, said: Registration, stamp: Stamp, instance: str = "") -> Contact:
         previous = self.contacts.get(binding)
-        instance = sip.instance(event.registration.attr)
-        device_id = sip.device_id(event.aor, event.uri, instance)
+        instance = instance or sip.instance(said.attr)
+        device_id = sip.device_id(binding.aor, binding.uri, instance)
         if previous and not instance:
             device_id = previous.device
-        contact = Contact(binding, contact_id(binding), device_id, stamp.node, event.registration)
+        contact = Contact(binding, contact_id(binding), device_id, stamp.node, said)
         if previous:
             self._remove_from_device(previous)
         self.contacts[binding] = contact
@@ -254,16 +254,26 @@ class Usrloc:
         self._connect(contact)
         return contact
 
-    def _take_registration(self, contact: Contact, event: ContactEvent) -> None:
-        """Keep what the event says of the registration; an instance that shows up moves the contact to its device."""
+    def _take_registration(self, contact: Contact, said: Registration) -> None:
+        """Keep what is said of the registration; an instance that shows up moves the contact to its device."""
         self._disconnect(contact)
-        contact.registration = event.registration
+        contact.registration = said
         self._connect(contact)
-        instance = sip.instance(event.registration.attr)
-        if instance and (device_id := sip.device_id(event.aor, event.uri, instance)) != contact.device:
-            self._remove_from_device(contact)
-            contact.device = device_id
-            self._add_to_device(contact, instance, contact.changed_at)
+        instance = sip.instance(said.attr)
+        if instance:
+            self._move(contact, instance)
+
+    def _move(self, contact: Contact, instance: str) -> bool:
+        """Give a contact to the device of that instance, unless it is there."""
+        device_id = sip.device_id(contact.binding.aor, contact.binding.uri, instance)
+        if device_id == contact.device:
+            return False
+        self._remove_from_device(contact)
+        contact.device = device_id
+        self._add_to_device(contact, instance, contact.changed_at)
+        seen = self.changes.seen
+        seen[self.devices[device_id]] = max(contact.changed_at, seen.get(self.devices[device_id], 0))
+        return True
 
     def _add_to_device(self, contact: Contact, instance: str, ts: int) -> None:
         device = self.devices.get(contact.device)
@@ -289,6 +299,65 @@ class Usrloc:
             contact.changed_at = stamp.ts
             contact.run = stamp.run
             self.changes.contacts[contact] = None
+
+    # Corrections: what OpenSIPS itself says it holds, as it was some time ago: what an event told since then stands
+
+    def gone(self, binding: Binding, stamp: Stamp) -> bool:
+        """End a live contact that OpenSIPS did not have any more at `stamp.ts`; tells whether anything changed."""
+        contact = self.contacts.get(binding)
+        if contact is None or contact.ended_at or contact.changed_at >= stamp.ts:
+            return False
+        expired = 0 < contact.registration.expires_at <= stamp.ts
+        contact.run = stamp.run
+        self._end(contact, "expired" if expired else "gone", self._behind(contact, stamp.ts))
+        return True
+
+    def found(
+        self, binding: Binding, said: Registration, stamp: Stamp, *, instance: str = "", latency_ms: int | None = None
+    ) -> bool:
+        """Take over a contact that OpenSIPS had at `stamp.ts`, or its registration where we know an older one.
+
+        `said.bflags` does not count: MI names the flags instead of numbering them. `latency_ms` is of a ping at some
+        unknown time, so it is no evidence of life. Tells whether anything changed.
+        """
+        contact = self.contacts.get(binding)
+        if contact is not None and contact.changed_at >= stamp.ts:
+            return False
+        if contact is None or contact.ended_at:
+            contact = self._enter(binding, said, stamp, instance)
+            contact.last_latency_ms = latency_ms
+            contact.changed_at = self._behind(contact, stamp.ts)
+            self._note(contact, contact.changed_at, "discovered", address=contact.address)
+        elif same_registration(contact.registration, said):
+            return False
+        else:
+            contact.changed_at = self._behind(contact, stamp.ts)
+            self._missed_register(contact, said, contact.changed_at)
+        contact.run = stamp.run
+        self.changes.contacts[contact] = None
+        self.changes.seen[self.devices[contact.device]] = contact.changed_at
+        return True
+
+    def identify(self, binding: Binding, instance: str) -> bool:
+        """Move a contact whose events name no SIP instance to the device of this one; tells whether it did."""
+        contact = self.contacts.get(binding)
+        if contact is None or contact.ended_at or sip.instance(contact.registration.attr):
+            return False
+        if not self._move(contact, instance):
+            return False
+        self.changes.contacts[contact] = None
+        return True
+
+    def _missed_register(self, contact: Contact, said: Registration, ts: int) -> None:
+        """A REGISTER nobody told of: behind all we know of the contact, for pings would have brought its news too."""
+        self._note(contact, ts, "re-registered", address=sip.network_address(said.received, contact.binding.uri))
+        self._re_register(contact, said._replace(bflags=contact.registration.bflags), ts, 0)
+        contact.superseded_at = 0
+
+    def _behind(self, contact: Contact, ts: int) -> int:
+        """`ts`, or just behind all that is on the device's timeline: that takes no entry older than its last."""
+        known = self.devices[contact.device].contacts
+        return max(ts, 1 + max(max(other.changed_at, other.disconnected_at) for other in known))
 
     # Ends
 
@@ -401,6 +470,11 @@ def _came_late(contact: Contact, event: ContactEvent, stamp: Stamp) -> bool:
 
 def _same_register(known: Registration, said: Registration) -> bool:
     return (known.callid, known.cseq, known.expires_at) == (said.callid, said.cseq, said.expires_at)
+
+
+def same_registration(known: Registration, said: Registration) -> bool:
+    """Whether both are of one REGISTER, by what events and MI both tell exactly."""
+    return (known.callid, known.cseq, known.received, known.path) == (said.callid, said.cseq, said.received, said.path)
 
 
 def _overtaken(contact: Contact, said: Registration, stamp: Stamp) -> bool:

@@ -83,6 +83,19 @@ class Keys:
     def summary(self) -> str:
         return f"{self.prefix}summary"
 
+    # Reconciling
+
+    def corrections(self, node: str) -> str:
+        """Stream: what the node's recorder has to correct; the field is the kind, the value is JSON."""
+        return f"{self.prefix}corrections:{node}"
+
+    def reconcile(self, node: str) -> str:
+        """Hash: the last time the node was reconciled: at, run, steady_since, up_since, seconds, failures, result."""
+        return f"{self.prefix}reconcile:{node}"
+
+    def reconciler(self, cluster: str) -> str:
+        return f"{self.prefix}lease:reconcile:{cluster}"
+
     # Remediation
 
     def pushing(self, shard: int) -> str:
