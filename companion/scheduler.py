@@ -3,6 +3,7 @@
 import asyncio
 import time
 from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime
 from typing import Final, NamedTuple
 
 from apscheduler.schedulers.asyncio import AsyncIOScheduler
@@ -64,6 +65,7 @@ class Scheduler:
                 "interval",
                 id=job.name,
                 seconds=job.every(config),
+                next_run_time=datetime.now(UTC),
                 jitter=job.jitter or None,
                 coalesce=True,
                 max_instances=1,
