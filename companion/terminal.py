@@ -29,6 +29,8 @@ COLOURS: Final = {
     "lost": "yellow",
     "disconnected": "red",
     "switched-over": "magenta",
+    "companion-remove": "blue",
+    "companion-push": "blue",
 }
 WIDE: Final = 100
 """Columns from which on a list of devices has room for all there is to say of them."""
@@ -284,12 +286,14 @@ def told(entry: Json) -> str:
     details = {name: value for name, value in entry.items() if name not in ("at", "event", "contact")}
     if "from" in details and "to" in details:
         details["way"] = f"{details.pop('from')} → {details.pop('to')}"
-    return ", ".join(_detail(name, value) for name, value in details.items())
+    return ", ".join(filter(None, (_detail(name, value) for name, value in details.items())))
 
 
 def _detail(name: str, value: Any) -> str:
-    if name in ("way", "address"):
+    if name in ("way", "address", "result", "reason"):
         return str(value)
+    if name == "mode" or (name, str(value)) == ("attempt", "0"):
+        return ""  # the result tells
     if name == "lost":
         return f"{value} {'ping' if value == 1 else 'pings'} lost"
     if name.endswith("_ms"):

@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
@@ -21,7 +22,7 @@ from companion import config, log, terminal
 from companion.app import App
 from companion.contact import STATUSES
 from companion.errors import UsageError
-from companion.simulator.fleet import build_fleet
+from companion.simulator.fleet import SimulatedPhone, build_fleet
 from companion.simulator.opensips import SimulatedOpenSIPS
 from companion.simulator.redis import EmbeddedRedis, free_port
 from companion.store import devices, summary
@@ -79,7 +80,7 @@ async def run_demo(phones: int, folder: Path, seconds: float) -> None:
         settings = config.load(file, {})
         opensips = SimulatedOpenSIPS(
             NODE,
-            build_fleet(phones, pace=2.0),
+            _fleet_of(phones),
             events_to=settings.bridge.datagram,
             mi_listen=f"127.0.0.1:{mi}",
             ping_interval=PING_SECONDS,
@@ -88,6 +89,12 @@ async def run_demo(phones: int, folder: Path, seconds: float) -> None:
         )
         await _live(settings, file, opensips, stopped)
     Console().print(f"The demo has ended. Its data stays in {folder}/ for the next one.", soft_wrap=True)
+
+
+def _fleet_of(phones: int) -> list[SimulatedPhone]:
+    """The same devices in each demo, but new lives: a browser never gets a contact of its last life again."""
+    now = time.time_ns()
+    return [replace(phone, seed=f"{now}/{n}") for n, phone in enumerate(build_fleet(phones, pace=2.0))]
 
 
 @contextmanager
