@@ -2,6 +2,7 @@
 
 import asyncio
 import signal
+from dataclasses import asdict
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
@@ -9,12 +10,14 @@ from typing import Annotated
 import typer
 from rich.console import Console
 from rich.progress import Progress
+from rich.text import Text
 
 from companion import __version__, config, log, terminal
 from companion.app import SERVICES, App
 from companion.command import AsJson, ConfigFile, opened, show
 from companion.errors import UsageError
 from companion.keys import make_pair
+from companion.reconciler import compare_nodes
 from companion.remediation import commands as remediation
 from companion.simulator.demo import run_demo
 from companion.simulator.replay import replay as play
@@ -207,6 +210,33 @@ def check_config(config_file: ConfigFile = None) -> None:
     """
     config.load(config_file)
     typer.echo("the configuration is fine")
+
+
+@app.command(
+    epilog=examples(
+        ("See what is wrong, change nothing", "companion reconcile --dry-run"),
+        ("One OpenSIPS of several", "companion reconcile edge-1"),
+    )
+)
+def reconcile(
+    node: Annotated[
+        str, typer.Argument(metavar="[NODE]", help="One [[opensips]] node. All of them when none is named.")
+    ] = "",
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only tell what would be corrected.")] = False,
+    config_file: ConfigFile = None,
+    as_json: AsJson = False,
+) -> None:
+    """Compare what OpenSIPS holds (MI ul_dump) with what is known here, and correct it.
+
+    Contacts that OpenSIPS no longer has become offline, those nobody told of appear, and SIP instances are added.
+    A running companion does it by itself. Exit code 1 when a dump was not believed.
+    """
+    settings = config.load(config_file)
+    with opened(settings) as store:
+        reports = asyncio.run(compare_nodes([node] if node else [], store, settings, dry_run=dry_run))
+    show([asdict(report) for report in reports], Text("\n".join(map(str, reports))), as_json=as_json)
+    if not all(report.complete for report in reports):
+        raise typer.Exit(1)
 
 
 @app.command("curve-keys", epilog=examples(("Once, then copy the files", "companion curve-keys keys/")))

@@ -131,9 +131,10 @@ class Mi:
         match = re.match(r"OpenSIPS \((\S+)", server)
         return match[1] if match else server
 
-    async def dump(self, seconds: float = 60.0) -> AsyncGenerator[MiContact, None]:
+    async def dump(self, seconds: float = 60.0, refused: list[Any] | None = None) -> AsyncGenerator[MiContact, None]:
         """Every contact of every table, while the answer comes in; all of it within `seconds`, the taking included.
 
+        The AOR of each contact that is not fit for use is put into `refused`: text, or anything where that is none.
         An error may come after some contacts: only a dump that reached its end tells what OpenSIPS does not have.
         Leave it early by contextlib.aclosing.
         """
@@ -143,7 +144,7 @@ class Mi:
         async with self._one_at_a_time, aclosing(answer) as chunks, aclosing(_dumped(chunks, reply)) as records:
             with self._no_garbage():
                 async for domain, record in records:
-                    for contact in self._contacts(domain, record):
+                    for contact in self._contacts(domain, record, refused):
                         yield contact
         self._result(reply, number)
 
@@ -154,7 +155,7 @@ class Mi:
             raise self._unreachable(f"an answer without {key}")
         return printable(text[:MAX_ERROR_TEXT])
 
-    def _contacts(self, domain: Any, record: Any) -> Iterator[MiContact]:
+    def _contacts(self, domain: Any, record: Any, refused: list[Any] | None = None) -> Iterator[MiContact]:
         """Those of one AOR that are fit for use; the others are counted."""
         if not isinstance(record, dict) or not isinstance(described := record.get("Contacts", []), list):
             described, record = [None], {}
@@ -163,6 +164,8 @@ class Mi:
                 yield mi_contact.parse(domain, record.get("AOR"), one)
             except InvalidInputError as error:
                 INVALID.labels("mi", error.reason).inc()
+                if refused is not None:
+                    refused.append(record.get("AOR"))
                 self._refused_contacts.warn("a contact in MI's answer was refused", url=self.url, reason=error.reason)
 
     async def _ask(self, method: str, params: Mapping[str, Any]) -> Any:

@@ -10,12 +10,16 @@ from apscheduler.schedulers.asyncio import AsyncIOScheduler
 
 from companion import log, metrics
 from companion.config import Config
+from companion.reconciler import EVERY_SECONDS, Reconciler
 from companion.remediation.sweep import Sweeper
 from companion.store import summary
 from companion.store.store import Store
 from companion.view import view
 
 logger = log.get(__name__)
+
+END_SECONDS: Final = 10.0
+"""What a job that is running has to finish; a dump of a big OpenSIPS would take minutes."""
 
 Run = Callable[[], Awaitable[None]]
 
@@ -48,12 +52,13 @@ def _retention(_: Config, store: Store) -> Run:
 JOBS: Final = (
     Job("sweep", lambda config: config.remediation.sweep_interval, 0, lambda config, store: Sweeper(config, store).run),
     Job("summary", lambda _: 15, 2, _summary),
+    Job("reconcile", lambda _: EVERY_SECONDS, 2, lambda config, store: Reconciler(config, store).run),
     Job("retention", lambda _: 3600, 300, _retention),
 )
 
 
 class Scheduler:
-    """Runs all jobs until stopped; a job that is running may finish."""
+    """Runs all jobs until stopped; a job that is running then may finish, if it takes no longer than END_SECONDS."""
 
     def __init__(self, config: Config, store: Store) -> None:
         self._stopping = asyncio.Event()
@@ -77,7 +82,11 @@ class Scheduler:
         await self._stopping.wait()
         self._scheduler.pause()
         if self._running:
-            await asyncio.wait(self._running)
+            _, late = await asyncio.wait(self._running, timeout=END_SECONDS)
+            for task in late:
+                task.cancel()
+            if late:
+                await asyncio.wait(late)
         self._scheduler.shutdown(wait=False)
 
     def stop(self) -> None:

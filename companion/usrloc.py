@@ -27,6 +27,7 @@ LATE_MS: Final = 10_000
 """Words about a contact that come this soon after its end were under way when it ended."""
 REMOVED_BEHIND_LOSS_MS: Final = 1_000
 """A DELETE this close behind a lost ping is OpenSIPS' own removal (nathelper remove_on_timeout)."""
+HOUR_MS: Final = 3_600_000
 ENDED_KEPT: Final = 50
 """Ended contacts a device remembers: enough to leave their losses out, few enough for who reloads all day."""
 
@@ -117,10 +118,12 @@ class Usrloc:
         else:
             assert isinstance(event, AorEvent)  # noqa: S101 - an AOR's contacts say all that its own events say
 
-    def expire(self, contact: Contact, now: int) -> None:
-        """End a contact whose `expires` passed without word."""
-        if not contact.ended_at and 0 < contact.registration.expires_at <= now:
+    def expire(self, contact: Contact, before: int, now: int) -> bool:
+        """End a contact whose `expires` passed before a time without word; whether it was so."""
+        due = not contact.ended_at and 0 < contact.registration.expires_at <= before
+        if due:
             self._end(contact, "expired", max(now, contact.changed_at + 1))
+        return due
 
     def _apply_contact(self, event: ContactEvent, stamp: Stamp) -> None:
         binding = Binding(stamp.cluster, event.domain, event.aor, event.uri)
@@ -215,15 +218,21 @@ class Usrloc:
         elif _same_register(contact.registration, event.registration) or _overtaken(contact, event.registration, stamp):
             return  # usrloc replication tells every node of the cluster
         else:
-            self._note(
-                contact, stamp.ts, "re-registered", address=sip.network_address(event.registration.received, event.uri)
-            )
+            self._note_re_register(contact, event, stamp.ts)
             self._re_register(contact, event.registration, stamp.ts, contact.disconnected_at)
         contact.last_register_at = contact.changed_at = stamp.ts
         contact.run = stamp.run
         contact.superseded_at = 0
         self.changes.contacts[contact] = None
         self.changes.seen[self.devices[contact.device]] = stamp.ts
+
+    def _note_re_register(self, contact: Contact, event: ContactEvent, ts: int) -> None:
+        """Those that change nothing but the time are noted once an hour: a phone may send one a minute."""
+        known, said = contact.registration, event.registration
+        renewed = known._replace(expires_at=said.expires_at, cseq=said.cseq)
+        if renewed != said or contact.failing or ts - contact.re_register_noted_at >= HOUR_MS:
+            contact.re_register_noted_at = ts
+            self._note(contact, ts, "re-registered", address=sip.network_address(said.received, event.uri))
 
     def _re_register(self, contact: Contact, said: Registration, ts: int, died_at: int) -> None:
         old_address, alive_at = contact.address, contact.alive_at
@@ -333,6 +342,7 @@ class Usrloc:
         else:
             contact.changed_at = self._behind(contact, stamp.ts)
             self._missed_register(contact, said, contact.changed_at)
+            self.identify(binding, instance)
         contact.run = stamp.run
         self.changes.contacts[contact] = None
         self.changes.seen[self.devices[contact.device]] = contact.changed_at
@@ -341,7 +351,7 @@ class Usrloc:
     def identify(self, binding: Binding, instance: str) -> bool:
         """Move a contact whose events name no SIP instance to the device of this one; tells whether it did."""
         contact = self.contacts.get(binding)
-        if contact is None or contact.ended_at or sip.instance(contact.registration.attr):
+        if not instance or contact is None or contact.ended_at or sip.instance(contact.registration.attr):
             return False
         if not self._move(contact, instance):
             return False
