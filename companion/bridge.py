@@ -7,6 +7,8 @@ import time
 from collections.abc import Callable
 from typing import Any, Final
 
+import msgspec
+
 from companion import events, log, metrics
 from companion.bus import HEARTBEAT_SECONDS, Curve, Publisher
 from companion.config import BridgeSection
@@ -18,6 +20,9 @@ from companion.transports.stream import StreamInput
 SUBSCRIBER_WAIT_SECONDS: Final = 5.0
 STEP_MS: Final = 1000
 """Our steady clock and the machine's may differ by this much before the machine's was stepped."""
+
+_decode = msgspec.json.Decoder().decode
+_NOT_JSON: Final = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 
 logger = log.get(__name__)
 
@@ -136,14 +141,16 @@ class Bridge:
 
     def _read(self, payload: bytes) -> Any:
         try:
-            text = payload.decode()
-        except UnicodeDecodeError:
-            metrics.INVALID.labels("bridge", "utf8").inc()
-            self._episodes.warn("an event is not UTF-8; its odd bytes became U+FFFD")
+            return _decode(payload)
+        except _NOT_JSON as error:
             text = payload.decode("utf-8", "replace")
+            if text.encode() == payload:
+                raise InvalidEventError("json", str(error)[:200]) from None
+        metrics.INVALID.labels("bridge", "utf8").inc()
+        self._episodes.warn("an event is not UTF-8; its odd bytes became U+FFFD")
         try:
-            return json.loads(text)
-        except (ValueError, RecursionError) as error:
+            return _decode(text)
+        except _NOT_JSON as error:
             raise InvalidEventError("json", str(error)[:200]) from None
 
     def _publish(self, request: Any) -> None:

@@ -31,6 +31,7 @@ class Contact:
 
     `registered_at` is the first REGISTER seen of it; `superseded_at` when a newer contact of the same device first
     answered since this one last showed life; `changed_at` and `run` tell the event that spoke last.
+    `re_register_noted_at` is of the timeline, and not stored.
     """
 
     binding: Binding
@@ -51,6 +52,7 @@ class Contact:
     ended_by: str = ""
     changed_at: int = 0
     run: int = 0
+    re_register_noted_at: int = 0
 
     @property
     def alive_at(self) -> int:

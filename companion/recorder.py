@@ -78,6 +78,7 @@ class Recorder:
         self._new_runs: set[str] = set()
         self._silent: set[str] = set()
         self._expiry_at = 0.0
+        self._expiry_skip = 0
         self._corrections_at = 0.0
         self._corrected_to: dict[str, str] = {}
         self._corrected: dict[str, list[str]] = {}
@@ -249,9 +250,10 @@ class Recorder:
             if self._is_news(message):
                 counts[message.node, message.event] += 1
                 if isinstance(event, Heartbeat):
-                    self._beat(message.node, event)
+                    self._beat(message.node, event, message.ts)
                 elif message.ts > latest:
                     metrics.REFUSED.labels("ahead").inc()
+                    self._unsettle(message.node)
                     self._episodes.warn("events from the future are refused: check the clocks", node=message.node)
                 elif event:
                     self._apply(message, event)
@@ -262,6 +264,7 @@ class Recorder:
         sight = self._sequences.see(message)
         if sight.repeated:
             metrics.DUPLICATES.labels(message.node).inc()
+            self._episodes.warn("events were there already: do two bridges share a node's name?", node=message.node)
             return False
         node = message.node
         self._touched.add(node)
@@ -276,19 +279,19 @@ class Recorder:
 
     def _apply(self, message: Message, event: Event) -> None:
         feed = self._feeds[message.node]
-        feed.last_event_at = max(feed.last_event_at, message.ts)
+        feed.last_event_at = message.ts  # not the greatest: a clock may have been set back
         try:
             self._usrloc.apply(event, Stamp(message.node, feed.cluster, message.ts, message.run))
         except Exception:
             metrics.INVALID.labels("recorder", "error").inc()
             logger.exception("an event could not be applied", event_name=message.event)
 
-    def _beat(self, node: str, said: Heartbeat) -> None:
+    def _beat(self, node: str, said: Heartbeat, ts: int) -> None:
         """The bridge lives, says how it is, and how far its events have come."""
         feed = self._feeds[node]
         if node in self._silent or said.kernel_drops > feed.kernel_drops:
             self._unsettle(node)
-        feed.heartbeat_at = int(time.time() * 1000)
+        feed.heartbeat_at, feed.said_at = int(time.time() * 1000), ts
         feed.received, feed.invalid, feed.kernel_drops = said.received, said.invalid, said.kernel_drops
         known = {event: seq for event, seq in said.seqs.items() if event in KNOWN}
         for event, missed in self._sequences.tail(node, known).items():
@@ -310,14 +313,22 @@ class Recorder:
     # What only time tells
 
     async def _expire(self) -> None:
-        """End contacts whose `expires` passed without word, while the feeds that would have told us live."""
-        before = int(time.time() * 1000) - EXPIRY_GRACE_MS
-        devices = await self._insist(lambda: self._store.load_expired(before, EXPIRY_LIMIT))
+        """End contacts whose `expires` passed without word, while the feeds that would have told us live.
+
+        Those of nodes that are another's to write stay in the index: they are passed over, not looked at for ever.
+        """
+        now = int(time.time() * 1000)
+        before, skip = now - EXPIRY_GRACE_MS, self._expiry_skip
+        devices = await self._insist(lambda: self._store.load_expired(before, skip, EXPIRY_LIMIT))
         self._usrloc.put(devices)
-        for device in devices:
-            for contact in self._usrloc.devices[device.id].contacts:
-                if contact.node in self._feeds:
-                    self._usrloc.expire(contact, before)
+        ours = [
+            contact
+            for device in devices
+            for contact in self._usrloc.devices[device.id].contacts
+            if contact.node in self._feeds
+        ]
+        ended = sum(self._usrloc.expire(contact, before, now) for contact in ours)
+        self._expiry_skip = skip + EXPIRY_LIMIT if devices and not ended else 0
 
     async def _correct(self) -> None:
         """Apply what reconciling found wrong about contacts of our nodes; the next write deletes what was applied."""

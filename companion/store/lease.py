@@ -15,6 +15,8 @@ from companion.store.keys import Keys
 
 LEASE_SECONDS: Final = 10.0
 RENEW_SECONDS: Final = 3.0
+PAUSE_SECONDS: Final = 0.5
+"""How long who was refused a lease waits before it asks again."""
 
 
 class Leases:
@@ -28,6 +30,7 @@ class Leases:
         self._one_at_a_time = Mutex()
         self._locks: dict[str, Lock] = {}
         self._renewed_at: dict[str, float] = {}
+        self._refused_at: dict[str, float] = {}
 
     def hold(self, node: str) -> bool:
         """Whether we may write this node's events; takes or renews the lease when it is time to."""
@@ -35,11 +38,14 @@ class Leases:
             now = self._clock()
             if now - self._renewed_at.get(node, -RENEW_SECONDS) < RENEW_SECONDS:
                 return True
+            if now - self._refused_at.get(node, -PAUSE_SECONDS) < PAUSE_SECONDS:
+                return False
             held = self._renew(node) or self._acquire(node)
             if held:
                 self._renewed_at[node] = now
             else:
                 self._renewed_at.pop(node, None)
+                self._refused_at[node] = now
             return held
 
     def _renew(self, node: str) -> bool:

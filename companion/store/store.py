@@ -53,13 +53,19 @@ class Store:
         members = self.connection.pipeline(("SMEMBERS", self.keys.connection(*each)) for each in connections)
         return self.load_refs(ref for found in members for ref in found)
 
-    def load_expired(self, before: int, limit: int) -> list[Device]:
-        """Devices with contacts that should have expired before this time without word of it."""
-        shards = range(self.keys.shards)
-        due = self.connection.pipeline(
-            ("ZRANGEBYSCORE", self.keys.expires(shard), 1, before, "LIMIT", 0, limit) for shard in shards
-        )
-        return self.load_refs(ref for found in due for ref in found)
+    def load_expired(self, before: int, skip: int, limit: int) -> list[Device]:
+        """Devices with contacts that should have expired before this time without word of it, all but the first `skip`.
+
+        What is left in the index of contacts that are gone altogether goes as well.
+        """
+        refs: dict[str, str] = {}
+        for key in map(self.keys.expires, range(self.keys.shards)):
+            due = self.connection.call("ZRANGEBYSCORE", key, 1, before, "LIMIT", skip, limit)
+            refs.update(dict.fromkeys(due, key))
+        devices = self.load_refs(refs)
+        found = {f"{contact.id} {contact.binding.aor}" for device in devices for contact in device.contacts}
+        self.connection.pipeline(("ZREM", key, ref) for ref, key in refs.items() if ref not in found)
+        return devices
 
     def load_refs(self, refs: Iterable[str]) -> list[Device]:
         """The devices of contacts given as `id AOR`, as the index keys hold them."""

@@ -52,7 +52,7 @@ EVERYWHERE = {
 }
 NAN = notification(LATENCY, phone_event("nan", latency=float("nan")))
 BY_UDP = {
-    "a latency that is not a number": bad("consumer", "wrong_type", NAN),
+    "a latency that is not a number": bad("bridge", "json", NAN),
     "an empty datagram": bad("bridge", "json", b""),
     "half a datagram": bad("bridge", "json", notification(LATENCY, phone_event("cut"))[:100]),
     "a JSON array": bad("bridge", "not_an_object", b"[1, 2]"),

@@ -164,10 +164,9 @@ def test_notification_goes_on_the_bus(bridge: Bridge, listener: "zmq.Socket[byte
 
 
 def test_odd_text_goes_on_the_bus(bridge: Bridge, listener: "zmq.Socket[bytes]") -> None:
-    """A byte that is no UTF-8 and a lone surrogate cost themselves, not the event."""
+    """A byte that is no UTF-8 costs itself, not the event."""
     bridge.receive(notification().replace(b"alice", b"al\xffce"))
-    bridge.receive(notification().replace(b"alice", b"al\\ud800ce"))
-    assert [heard(listener)[1]["params"]["aor"] for _ in range(2)] == ["al\ufffdce", "al?ce"]
+    assert heard(listener)[1]["params"]["aor"] == "al\ufffdce"
 
 
 @pytest.mark.parametrize("request_id", [0, 7, "abc"])

@@ -138,8 +138,19 @@ def test_replicated_register_that_is_late(world: World) -> None:
     """Another member's word of an older REGISTER does not take the newer one back."""
     world.tell(said(INSERT), said(UPDATE, cseq=2), said(UPDATE, cseq=3))
     world.tell(said(INSERT), said(UPDATE, cseq=2), said(UPDATE, cseq=3), node="m")
-    assert world.lines() == ["registered", "re-registered", "re-registered"]
+    assert world.lines() == ["registered", "re-registered"]
     assert world.contact().registration.cseq == 3
+
+
+def test_re_registrations_are_noted_sparsely(world: World) -> None:
+    """A REGISTER that changes nothing but the time is noted once an hour, one from elsewhere or after a loss always."""
+    world.tell(said(INSERT), *(said(UPDATE, cseq=cseq) for cseq in range(2, 9)))
+    assert world.lines() == ["registered", "re-registered"]
+    world.now += 3_600_000
+    world.tell(said(UPDATE, cseq=9), said(UPDATE, cseq=10), lost(), said(UPDATE, cseq=11))
+    assert world.lines()[2:] == ["re-registered", "lost", "re-registered", "recovered"]
+    world.tell(said(UPDATE, cseq=12, user_agent="Phone 2.0"))
+    assert world.lines()[-1] == "re-registered"
 
 
 def test_two_clusters(world: World) -> None:
@@ -258,16 +269,16 @@ def test_expired(world: World) -> None:
     world.tell(said(INSERT, expires_at=expires_at), said(DELETE, expires_at=expires_at))
     assert world.contact().ended_by == "expired"
     world.tell(said(INSERT, NEW, expires_at=world.now + 2500))
-    world.usrloc.expire(world.contact(NEW), world.now + 1499)
+    assert not world.usrloc.expire(world.contact(NEW), world.now + 1499, world.now + 9000)
     assert not world.contact(NEW).ended_at
-    world.usrloc.expire(world.contact(NEW), world.now + 1500)
-    assert ("expired", world.now + 1500) == (world.contact(NEW).ended_by, world.contact(NEW).ended_at)
+    assert world.usrloc.expire(world.contact(NEW), world.now + 1500, world.now + 9000)
+    assert ("expired", world.now + 9000) == (world.contact(NEW).ended_by, world.contact(NEW).ended_at)
 
 
 def test_permanent_contact_never_expires(world: World) -> None:
     """`expires` 0 is never."""
     world.tell(said(INSERT))
-    world.usrloc.expire(world.contact(), 1 << 50)
+    world.usrloc.expire(world.contact(), 1 << 50, 1 << 50)
     assert not world.contact().ended_at
 
 
