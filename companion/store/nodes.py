@@ -16,13 +16,15 @@ class Feed:
     """One node's feed. Times are epoch ms, 0 = never; the rest are counts, those of the bridge since its start.
 
     `steady_since`: from then on no event is known to be missing. `removals`: contacts that OpenSIPS itself removed
-    behind lost pings.
+    behind lost pings. `said_at`: when the last heartbeat was said, by the bridge's clock; `heartbeat_at` when it was
+    heard, by ours.
     """
 
     node: str
     cluster: str = ""
     run: int = 0
     heartbeat_at: int = 0
+    said_at: int = 0
     last_event_at: int = 0
     received: int = 0
     invalid: int = 0

@@ -79,5 +79,6 @@ def _node(feed: Feed, view: View) -> Json:
         **asdict(feed),
         "alive": feed.alive(view.clock.now),
         "heartbeat_at": iso(feed.heartbeat_at),
+        "said_at": iso(feed.said_at),
         "last_event_at": iso(feed.last_event_at),
     }
