@@ -83,21 +83,44 @@ def _commands(store: Store, device: str, evidence: Mapping[str, Any]) -> list[Co
 
 def _mark(store: Store, entry: Entry) -> Command:
     contact = entry.found.contact
-    key = store.keys.contact(contact.binding.aor, contact.id)
-    return ("HSET", key, "decided", f"{entry.found.since} {entry.mode} {entry.decision.action} {entry.outcome.result}")
+    return ("HSET", store.keys.contact(contact.binding.aor, contact.id), "decided", note(entry))
+
+
+def note(entry: Entry) -> str:
+    """What the contact's hash keeps of a decision."""
+    return f"{entry.found.since} {entry.mode} {entry.decision.action} {entry.outcome.result}"
 
 
 def stands(mark: str, found: Candidate, decision: Decision, mode: str) -> bool:
     """Whether that was decided, and done, already. A further push is not; nor is what failed at MI."""
-    since, marked_mode, action, result = [*mark.split(" ", 3), "", "", "", ""][:4]
-    if (since, marked_mode) != (str(found.since), mode) or result.startswith("mi-"):
+    since, marked_mode, action, result = _read_mark(mark)
+    if (since, marked_mode) != (str(found.since), mode) or failed(result):
         return False
-    return action == decision.action and (action != "push" or result == "observed")
+    return action == decision.action and (action != "push" or result in ("observed", "woken"))
 
 
 def is_decided(mark: str, found: Candidate, mode: str) -> bool:
     """Whether this run of failure had its decision in this mode, whatever came of it."""
     return mark.startswith(f"{found.since} {mode} ")
+
+
+def was_to_be_woken(mark: str, found: Candidate) -> bool:
+    """Whether this run of failure was found to be one for a push, in whatever mode."""
+    since, _, action, _ = _read_mark(mark)
+    return (since, action) == (str(found.since), "push")
+
+
+def failed(result: str) -> bool:
+    """Whether MI failed us, so that it is to be tried again."""
+    return result.startswith("mi-")
+
+
+def failed_before(mark: str) -> bool:
+    return failed(_read_mark(mark)[3])
+
+
+def _read_mark(mark: str) -> list[str]:
+    return [*mark.split(" ", 3), "", "", "", ""][:4]
 
 
 def read(store: Store, since: str = "-", count: int = 1000) -> list[tuple[str, dict[str, Any]]]:

@@ -1,6 +1,7 @@
 """What is to be done with a contact that stopped answering, from its record, the settings and the clock. No I/O."""
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import Final, Literal, NamedTuple
@@ -45,9 +46,10 @@ class Decision(NamedTuple):
 def candidate(contact: Contact, settings: RemediationSection, lost_after: int, now: int) -> Candidate | None:
     """Whether a contact may be acted on at all. Silence never makes one.
 
-    Losses count only of contacts that ever answered a ping: some phones ignore OPTIONS.
+    Losses count only of contacts that ever answered a ping: some phones ignore OPTIONS. Life later than the failure
+    makes none either: a record may be read while it is being written.
     """
-    if contact.ended_at or 0 < contact.registration.expires_at <= now:
+    if _is_over(contact, now):
         return None
     if contact.disconnected_at:
         ghost = is_ghost(contact, lost_after)
@@ -61,6 +63,24 @@ def candidate(contact: Contact, settings: RemediationSection, lost_after: int, n
         waited = now - max(contact.superseded_at, contact.lost_since) >= 1000 * settings.ghost_grace
         return Candidate(contact, "ghost", contact.lost_since) if waited else None
     return Candidate(contact, "lost-pings", contact.lost_since)
+
+
+def _is_over(contact: Contact, now: int) -> bool:
+    """Whether it ended, or shows life since it failed; or was to fail in the future, before a clock was set."""
+    ended = contact.ended_at or 0 < contact.registration.expires_at <= now
+    since = failing_since(contact)
+    return bool(ended or contact.alive_at > since or since > now)
+
+
+def failing_since(contact: Contact) -> int:
+    """When its connection died or its run of lost pings began (epoch ms), 0 = it does not fail."""
+    return contact.disconnected_at or contact.lost_since
+
+
+def begins_to_fail(contact: Contact, since: int) -> bool:
+    """Whether it may soon be one more candidate: it has been failing since then at most, after it had answered."""
+    alive_once = contact.last_latency_at or contact.disconnected_at
+    return bool(alive_once and not contact.ended_at and failing_since(contact) >= since)
 
 
 def decide(
@@ -120,16 +140,21 @@ def _fits(rule: Rule, contact: Contact) -> bool:
     return all(fnmatchcase(value, getattr(rule, name)) for name, value in values.items())
 
 
-Sight = Literal["as-known", "already-gone", "came-back"]
+Sight = Literal["as-known", "already-gone", "came-back", "not-alone"]
 
 
-def compare(found: Candidate, seen: MiContact | None) -> Sight:
-    """Whether OpenSIPS still holds the contact just as we know it; only then it may be removed.
+def compare(found: Candidate, seen: Sequence[MiContact]) -> Sight:
+    """Whether OpenSIPS still holds the contact just as we know it, given those with its URI; only then it may go.
 
     ul_rm_contact removes by URI: a device that registered the same URI a moment ago would go too.
     """
-    if seen is None or seen.state != "active":
+    active = [contact for contact in seen if contact.state == "active"]
+    if not active:
         return "already-gone"
+    return _compare(found, active[0]) if len(active) == 1 else "not-alone"
+
+
+def _compare(found: Candidate, seen: MiContact) -> Sight:
     known = found.contact.registration
     if (seen.callid, seen.cseq) != (known.callid, known.cseq):
         return "came-back"

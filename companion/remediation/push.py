@@ -31,6 +31,8 @@ class Woken(NamedTuple):
     since: int
     attempts: int
     after_ms: int | None
+    elsewhere: bool = False
+    """Its device answered from a contact that is new since the push: this one goes on failing."""
 
 
 def read_states(store: Store, contacts: Sequence[Contact], now: int) -> dict[str, State]:
@@ -107,9 +109,13 @@ def clear_woken(store: Store, now: int) -> list[Woken]:
 
 
 def _woken(contact: Contact, device: Device, push: Push, now: int) -> Woken | None:
-    alive_at = max(other.alive_at for other in device.contacts)
-    if alive_at > push.since:
-        return Woken(contact, push.since, push.attempts, alive_at - push.since)
+    if contact.alive_at > push.since:
+        return Woken(contact, push.since, push.attempts, contact.alive_at - push.since)
+    new = [
+        other.registered_at for other in device.contacts if other is not contact and other.registered_at > push.since
+    ]
+    if new:
+        return Woken(contact, push.since, push.attempts, min(new) - push.since, elsewhere=True)
     if contact.ended_at or now - push.last_at > DAY_MS:
         return Woken(contact, push.since, push.attempts, None)
     return None

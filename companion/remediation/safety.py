@@ -12,8 +12,11 @@ from companion.store.nodes import Feed
 from companion.store.store import Store
 
 TRUSTED_INTERVALS: Final = 2
-SWEEPER_SECONDS: Final = 15.0
-CLOCK_STEP_MS: Final = 30_000
+SWEEPER_SECONDS: Final = 10.0
+"""How long a turn lasts unless it is renewed, as it is before each action: longer than one call of MI may take."""
+CLOCK_STEP_MS: Final = 1_000
+LATE_MS: Final = 10_000
+"""How far what the bridge says may be behind, or ahead of, our clock."""
 _MINUTE_MS: Final = 60_000
 
 
@@ -21,6 +24,8 @@ def trouble(feed: Feed | None, settings: RemediationSection, pings: PingsSection
     """Why a node's contacts must not be acted on now; "" when nothing speaks against it."""
     if feed is None or not feed.alive(now):
         return "its feed is silent"
+    if abs(now - feed.said_at) > LATE_MS or feed.heartbeat_at > now + LATE_MS:
+        return "its events come late, or a clock is wrong"
     trusted_ms = TRUSTED_INTERVALS * pings.interval_ms
     if now - feed.last_event_at > trusted_ms:
         return "OpenSIPS says nothing"
@@ -41,10 +46,10 @@ class Breaker:
         self._store = store
         self._settings = settings
 
-    def check(self, node: str, candidates: int, contacts: int, now: int) -> bool:
-        """Whether the node's breaker is open, given how many are to be acted on of how many."""
+    def check(self, node: str, candidates: int, contacts: int | None, now: int) -> bool:
+        """Whether the node's breaker is open, given how many are to be acted on of how many (None = not counted)."""
         key, call = self._store.keys.breaker(node), self._store.connection.call
-        if is_mass_event(candidates, contacts, self._settings):
+        if contacts is not None and is_mass_event(candidates, contacts, self._settings):
             call("HSETNX", key, "opened_at", now)
             call("HSET", key, "mass_at", now, "candidates", candidates, "contacts", contacts)
             return True

@@ -2,15 +2,15 @@
 
 import asyncio
 import time
-from collections import defaultdict
-from collections.abc import Sequence
+from collections import Counter, defaultdict
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Final
 
 from companion import log, metrics
 from companion.config import Config
 from companion.errors import MiCallError, MiError, MiRefusedError
 from companion.mi import Mi, open_mi
-from companion.mi_contact import MiContact
 from companion.remediation import audit, policy, push, safety
 from companion.remediation.audit import Outcome
 from companion.remediation.policy import Candidate, Decision
@@ -19,17 +19,24 @@ from companion.store import summary
 from companion.store.nodes import Feed
 from companion.store.store import Store
 
+MI_TRIES: Final = 3
+"""So many failures of a node's MI in a row, and the rest of its contacts waits for the next sweep."""
+
 logger = log.get(__name__)
 
 
 @dataclass(slots=True)
 class Look:
-    """What one sweep starts from: the feeds, who may be acted on by node, and what was noted of them."""
+    """What one sweep starts from: the feeds, who may be acted on by node, and what was noted of them.
 
+    `beginning` counts the contacts of each node that only began to fail: in a mass event they come soon.
+    """
+
+    turn: Turn
     now: int
-    paused: bool
     feeds: dict[str, Feed]
     candidates: dict[str, list[Candidate]]
+    beginning: Mapping[str, int]
     states: dict[str, push.State]
     contacts: dict[str, int]
     troubles: dict[str, str] = field(default_factory=dict)
@@ -46,6 +53,7 @@ class Sweeper:
         self._breaker = Breaker(store, config.remediation)
         self._clock = ClockWatch()
         self._mi: dict[str, Mi] = {}
+        self._failures: Counter[str] = Counter()
 
     async def run(self) -> None:
         """One sweep; nothing when it is another's turn."""
@@ -58,50 +66,63 @@ class Sweeper:
             for mi in self._mi.values():
                 await mi.aclose()
             self._mi.clear()
+            self._failures.clear()
             await asyncio.to_thread(turn.end)
 
     async def _sweep(self, turn: Turn) -> None:
         await asyncio.to_thread(self._clear_woken)
-        look = await asyncio.to_thread(self._look)
+        look = await asyncio.to_thread(self._look, turn)
+        await asyncio.to_thread(self._check_breakers, look)
         acted = 0
         for node, candidates in look.candidates.items():
-            if self._may_act_on(node, look):
-                acted += await self._act_on(candidates, look, turn, self._settings.max_per_sweep - acted)
+            if await asyncio.to_thread(self._may_act_on, node, look):
+                acted += await self._act_on(candidates, look, self._settings.max_per_sweep - acted)
         await asyncio.to_thread(self._report, look, acted)
 
     # What there is
 
-    def _look(self) -> Look:
+    def _look(self, turn: Turn) -> Look:
         """Read what is failing: the cost is that of the candidates, never of the fleet."""
-        store, now = self._store, int(time.time() * 1000)
+        store, now, pings = self._store, _now(), self._config.pings
         found: dict[str, list[Candidate]] = defaultdict(list)
+        beginning: Counter[str] = Counter()
         feeds = store.feeds()
         for contact in store.failing():
-            candidate = policy.candidate(contact, self._settings, self._config.pings.lost_after, now)
-            if candidate and self._is_certain(candidate, feeds.get(contact.node)):
+            candidate = policy.candidate(contact, self._settings, pings.lost_after, now)
+            if candidate and self._is_certain(candidate, feeds):
                 found[contact.node].append(candidate)
+            elif policy.begins_to_fail(contact, now - (pings.lost_after + 1) * pings.interval_ms):
+                beginning[contact.node] += 1
         contacts = [candidate.contact for candidates in found.values() for candidate in candidates]
         states = push.read_states(store, contacts, now)
         counts = (summary.load(store) or {}).get("contacts_by_node", {})
-        return Look(now, safety.paused_ms(store) > 0, feeds, dict(found), states, counts)
+        return Look(turn, now, feeds, dict(found), beginning, states, counts)
 
-    def _is_certain(self, found: Candidate, feed: Feed | None) -> bool:
-        """Whether enough of its losses came since events were last missing: an answer may be among those."""
-        if feed is None or found.reason == "disconnected" or found.contact.disconnected_at:
+    def _is_certain(self, found: Candidate, feeds: Mapping[str, Feed]) -> bool:
+        """Whether enough of its losses came since events of its cluster were last missing: one may have been an answer.
+
+        A loss later than what its feed tells of was stored just now, and what was missing before it perhaps not yet.
+        """
+        contact = found.contact
+        if contact.disconnected_at or contact.node not in feeds:
+            return True  # a dead connection is no matter of counting, and without a feed nothing is done
+        if contact.last_lost_at > feeds[contact.node].last_event_at:
+            return False
+        near = [feed.steady_since for feed in feeds.values() if feed.cluster == contact.binding.cluster]
+        steady_since = max(near, default=feeds[contact.node].steady_since)
+        if contact.lost_since >= steady_since:
             return True
-        if found.contact.lost_since >= feed.steady_since:
-            return True
-        key = self._store.keys.lost(found.contact.device)
-        lost = self._store.series.read(self._store.connection, key, feed.steady_since, found.contact.last_lost_at)
-        of_this = sum(number == found.contact.number for _, number in lost)
-        return of_this >= self._config.pings.lost_after
+        key = self._store.keys.lost(contact.device)
+        lost = self._store.series.read(self._store.connection, key, steady_since, contact.last_lost_at)
+        return sum(number == contact.number for _, number in lost) >= self._config.pings.lost_after
 
     def _clear_woken(self) -> None:
-        for woken in push.clear_woken(self._store, int(time.time() * 1000)):
+        for woken in push.clear_woken(self._store, _now()):
             if woken.after_ms is None:
                 continue
             metrics.WOKEN_SECONDS.observe(woken.after_ms / 1000)
-            found = Candidate(woken.contact, "lost-pings", woken.since)
+            since = policy.failing_since(woken.contact) if woken.elsewhere else woken.since
+            found = Candidate(woken.contact, "lost-pings", since)
             outcome = Outcome("woken", attempt=woken.attempts, after_ms=woken.after_ms)
             audit.record(
                 self._store, audit.Entry(found, Decision("push", "it came back"), outcome, self._settings.mode)
@@ -117,103 +138,142 @@ class Sweeper:
         return not trouble
 
     def _trouble(self, node: str, look: Look) -> str:
-        settings, pings = self._settings, self._config.pings
-        if look.paused:
-            return "remediation is paused"
-        if self._clock.distrusts(settings.warm_up or safety.TRUSTED_INTERVALS * pings.interval):
-            return "the clock was set"
-        trouble = safety.trouble(look.feeds.get(node), settings, pings, look.now)
+        trouble = self._present_trouble(look.feeds.get(node), _now())
         if trouble:
             return trouble
         if node not in look.contacts:
             return "the fleet has not been counted yet"
-        undecided = [
-            found
-            for found in look.candidates[node]
-            if not audit.is_decided(look.states[found.contact.id].decided, found, settings.mode)
-        ]
-        if self._breaker.check(node, len(undecided), look.contacts[node], look.now):
-            look.open_breakers.append(node)
-            return "the breaker is open: too many at once"
-        return ""
+        return "the breaker is open: too many at once" if node in look.open_breakers else ""
+
+    def _present_trouble(self, feed: Feed | None, now: int) -> str:
+        settings, pings = self._settings, self._config.pings
+        if safety.paused_ms(self._store):
+            return "remediation is paused"
+        if self._clock.distrusts(settings.warm_up or safety.TRUSTED_INTERVALS * pings.interval):
+            return "the clock was set"
+        return safety.trouble(feed, settings, pings, now)
+
+    def _check_breakers(self, look: Look) -> None:
+        """Of all nodes, also of those where nobody fails any more: a breaker closes by itself."""
+        for node in look.feeds:
+            undecided = self._count_undecided(node, look)
+            failing = undecided + look.beginning.get(node, 0) if undecided else 0
+            if self._breaker.check(node, failing, look.contacts.get(node), look.now):
+                look.open_breakers.append(node)
+
+    def _count_undecided(self, node: str, look: Look) -> int:
+        mode, states = self._settings.mode, look.states
+        return sum(
+            not audit.is_decided(states[found.contact.id].decided, found, mode)
+            for found in look.candidates.get(node, ())
+        )
+
+    def _changed(self, node: str, look: Look) -> str:
+        """What no longer is as when the sweep began, which may be minutes ago; "" when all that counts still is."""
+        if not look.turn.goes_on():
+            return "the turn was lost to another companion"
+        feed, _ = self._store.feed(node)
+        if feed.steady_since != look.feeds[node].steady_since:
+            return "events are missing"
+        return self._present_trouble(feed, _now())
 
     # Acting
 
-    async def _act_on(self, candidates: Sequence[Candidate], look: Look, turn: Turn, room: int) -> int:
-        acted = 0
-        for found in candidates:
-            state = look.states[found.contact.id]
-            decision = policy.decide(found, self._settings, state.push, look.now)
+    async def _act_on(self, candidates: Sequence[Candidate], look: Look, room: int) -> int:
+        acted, states = 0, look.states
+        for found in sorted(candidates, key=lambda found: audit.failed_before(states[found.contact.id].decided)):
+            state, node = states[found.contact.id], found.contact.node
+            known_to_wake = bool(state.push.attempts) or audit.was_to_be_woken(state.decided, found)
+            decision = policy.decide(found, self._settings, state.push, look.now, registrar_wakes=known_to_wake)
             if decision.action == "wait" or audit.stands(state.decided, found, decision, self._settings.mode):
                 continue
             if acted >= room:
                 logger.info("the rest waits for the next sweep", acted=acted)
                 break
-            if decision.action != "keep" and not await self._allowed(turn):
+            if decision.action != "keep" and not await asyncio.to_thread(self._may_go_on, node, look):
                 break
-            await self._handle(found, decision, state, look, turn)
+            await self._handle(found, decision, state, look)
             acted += decision.action != "keep"
         return acted
 
-    async def _allowed(self, turn: Turn) -> bool:
-        if not await asyncio.to_thread(turn.goes_on):
-            logger.warning("the sweep lost its turn")
+    def _may_go_on(self, node: str, look: Look) -> bool:
+        if self._failures[node] >= MI_TRIES:
+            logger.warning("MI fails; the rest waits for the next sweep", node=node)
             return False
-        if not await asyncio.to_thread(safety.may_act, self._store, self._settings, int(time.time() * 1000)):
+        changed = self._changed(node, look)
+        if changed:
+            logger.warning("the sweep ends early", node=node, because=changed)
+            return False
+        if not safety.may_act(self._store, self._settings, _now()):
             logger.warning("enough for this minute", max_per_minute=self._settings.max_per_minute)
             return False
         return True
 
-    async def _handle(self, found: Candidate, decision: Decision, state: push.State, look: Look, turn: Turn) -> None:
+    async def _handle(self, found: Candidate, decision: Decision, state: push.State, look: Look) -> None:
         started = time.monotonic()
-        decision, outcome = await self._do(found, decision, state, look.now)
+        decision, outcome = await self._do(found, decision, state, look)
+        if decision.action == "wait":
+            return
         duration_ms = round((time.monotonic() - started) * 1000)
         outcome = Outcome(outcome.result, outcome.answer, duration_ms, outcome.attempt)
         metrics.REMEDIATIONS.labels(found.contact.node, decision.action, outcome.result).inc()
-        entry = audit.Entry(found, decision, outcome, self._settings.mode, turn.fence)
-        await asyncio.to_thread(audit.record, self._store, entry)
+        entry = audit.Entry(found, decision, outcome, self._settings.mode, look.turn.fence)
+        # the log has it also where Redis goes away before it is written down
+        logger.info("remediation", device=found.contact.device, action=decision.action, result=outcome.result)
+        if not (audit.failed(outcome.result) and audit.note(entry) == state.decided):
+            await asyncio.to_thread(audit.record, self._store, entry)
 
-    async def _do(self, found: Candidate, decision: Decision, state: push.State, now: int) -> tuple[Decision, Outcome]:
+    async def _do(
+        self, found: Candidate, decision: Decision, state: push.State, look: Look
+    ) -> tuple[Decision, Outcome]:
         if decision.action == "keep":
             return decision, Outcome("kept")
         if decision.action == "push":
-            return decision, await self._push(found, state, now)
-        mi = self._open_mi(found.contact.node)
+            return decision, await self._push(found, state)
+        node = found.contact.node
+        mi = self._open_mi(node)
         if mi is None:
             return decision, Outcome("observed" if self._settings.mode == "observe" else "mi-missing")
         try:
-            return await self._remove(mi, found, decision, state, now)
+            done = await self._remove(mi, found, decision, state, look)
         except MiError as error:
+            self._failures[node] += 1
             return decision, _failed(error)
+        del self._failures[node]
+        return done
 
-    async def _push(self, found: Candidate, state: push.State, now: int) -> Outcome:
+    async def _push(self, found: Candidate, state: push.State) -> Outcome:
         if self._settings.mode == "observe":
             return Outcome("observed", attempt=state.push.attempts + 1)
-        attempt = await asyncio.to_thread(push.flag, self._store, found, state.push, now)
+        attempt = await asyncio.to_thread(push.flag, self._store, found, state.push, _now())
         mi = self._open_mi(found.contact.node)
         if mi is None:
             return Outcome("offered", "no mi_url for this node: on the push stream only", attempt=attempt)
         try:
             await mi.raise_event(self._settings.push_event, push.named_params(found, attempt))
         except MiError as error:
+            self._failures[found.contact.node] += not isinstance(error, MiCallError)  # which is quick, others wait long
             return Outcome("offered", str(error)[:200], attempt=attempt)
         return Outcome("pushed", "OK", attempt=attempt)
 
     async def _remove(
-        self, mi: Mi, found: Candidate, decision: Decision, state: push.State, now: int
+        self, mi: Mi, found: Candidate, decision: Decision, state: push.State, look: Look
     ) -> tuple[Decision, Outcome]:
         """Look first; act only if it is what we knew and nothing came back; act once."""
         binding = found.contact.binding
-        seen = _same(await mi.show_contact(binding.domain, binding.aor), binding.uri)
+        seen = [each for each in await mi.show_contact(binding.domain, binding.aor) if each.uri == binding.uri]
         sight = policy.compare(found, seen)
         if sight != "as-known":
             return decision, Outcome(sight)
-        if seen and seen.push:
-            other = policy.decide(found, self._settings, state.push, now, registrar_wakes=True)
+        if any(each.push for each in seen):
+            other = policy.decide(found, self._settings, state.push, look.now, registrar_wakes=True)
             if other.action != "remove":
-                return other, await self._push(found, state, now) if other.action == "push" else Outcome("kept")
+                return other, await self._push(found, state) if other.action == "push" else Outcome("kept")
         if self._settings.mode == "observe":
             return decision, Outcome("observed")
+        changed = await asyncio.to_thread(self._changed, found.contact.node, look)
+        if changed:
+            return Decision("wait", changed), Outcome("held-back")
         return decision, Outcome(await mi.remove_contact(binding.domain, binding.aor, binding.uri), "OK")
 
     def _open_mi(self, node: str) -> Mi | None:
@@ -244,8 +304,8 @@ class Sweeper:
         self._store.connection.pipeline([("HSET", key, *noted), ("PEXPIRE", key, self._store.retention_ms)])
 
 
-def _same(contacts: Sequence[MiContact], uri: str) -> MiContact | None:
-    return next((contact for contact in contacts if contact.uri == uri), None)
+def _now() -> int:
+    return int(time.time() * 1000)
 
 
 def _failed(error: MiError) -> Outcome:
