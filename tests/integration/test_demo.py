@@ -1,0 +1,180 @@
+"""`companion demo` as a newcomer meets it: it starts, its hints work as printed, and nothing of it stays behind."""
+
+import fcntl
+import json
+import os
+import pty
+import re
+import select
+import shlex
+import signal
+import struct
+import subprocess
+import sys
+import termios
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+import redis
+
+from tests.integration.conftest import clean_environment, until
+
+COMPANION = str(Path(sys.executable).with_name("companion"))
+PATIENCE_SECONDS = 30.0
+
+
+class Demo:
+    """A demo in a terminal of its own, 80 by 24."""
+
+    def __init__(self, folder: Path) -> None:
+        self.terminal, inner = pty.openpty()
+        fcntl.ioctl(inner, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 80, 0, 0))
+        self.folder = folder
+        self.screen = ""
+        self.popen = subprocess.Popen(
+            [COMPANION, "demo", "--folder", "data", "--phones", "6"],
+            cwd=folder,
+            stdin=inner,
+            stdout=inner,
+            stderr=inner,
+            start_new_session=True,
+            preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),  # noqa: PLW1509 - Ctrl-C needs a terminal of its own
+            env=clean_environment() | {"TERM": "xterm"},
+        )
+        os.close(inner)
+
+    def read(self) -> str:
+        """All that was on the screen so far, without colours."""
+        while select.select([self.terminal], [], [], 0)[0]:
+            try:
+                told = os.read(self.terminal, 65536).decode(errors="replace")
+            except OSError:  # the demo has ended, and its side of the terminal with it
+                break
+            self.screen += re.sub(r"\x1b\[[0-9;]*m", "", told).replace("\r", "")
+        return self.screen
+
+    def wait_for(self, text: str) -> None:
+        until(lambda: text in self.read(), PATIENCE_SECONDS)
+
+    def hint(self, name: str) -> str:
+        """What the demo printed to look at."""
+        found = re.search(rf"^  {name} +(.+)$", self.screen, re.MULTILINE)
+        assert found, self.screen
+        return found[1]
+
+    def type(self, keys: bytes) -> None:
+        os.write(self.terminal, keys)
+
+    def wait(self) -> int:
+        """Its exit code, once it has ended."""
+        until(lambda: self.read() is not None and self.popen.poll() is not None, PATIENCE_SECONDS)
+        self.read()
+        return self.popen.returncode
+
+    def redis_answers(self) -> bool:
+        client = redis.Redis.from_url(self.hint("plain Redis"))
+        try:
+            return bool(client.ping())
+        except redis.ConnectionError:
+            return False
+        finally:
+            client.close()
+
+
+@contextmanager
+def demo(folder: Path) -> Iterator[Demo]:
+    started = Demo(folder)
+    try:
+        yield started
+    finally:
+        started.popen.terminate()
+        started.wait()
+        os.close(started.terminal)
+
+
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Demo]:
+    with demo(tmp_path_factory.mktemp("demo")) as running:
+        running.wait_for("6 online")
+        yield running
+
+
+def test_hints_work_as_printed(shared: Demo) -> None:
+    """What the demo says to type works as it stands, from another terminal in the same folder."""
+    for name in ("a device", "the fleet"):
+        words = shlex.split(shared.hint(name))
+        shown = subprocess.run(
+            words, cwd=shared.folder, capture_output=True, text=True, check=True, env=clean_environment()
+        )
+        assert "online" in shown.stdout
+    assert shared.redis_answers()
+    assert (shared.folder / shared.hint("the log")).is_file()
+
+
+def test_only_one_in_a_folder(shared: Demo) -> None:
+    """A second demo in the same folder is refused in one line, and the first one goes on."""
+    second = subprocess.run(
+        [COMPANION, "demo", "--folder", "data"],
+        cwd=shared.folder,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=PATIENCE_SECONDS,
+    )
+    assert (second.returncode, second.stderr.count("\n")) == (2, 1)
+    assert "a demo is running in data/" in second.stderr
+    assert shared.redis_answers()
+
+
+@pytest.mark.parametrize("how", ["Ctrl-C", "Ctrl-C twice", "SIGTERM"])
+def test_ends_cleanly(tmp_path: Path, how: str) -> None:
+    """Ctrl-C, an impatient second one, and SIGTERM end it within seconds: no process stays, and the cursor is back."""
+    with demo(tmp_path) as running:
+        running.wait_for("6 online")
+        started = time.monotonic()
+        if how == "SIGTERM":
+            running.popen.send_signal(signal.SIGTERM)
+        else:
+            running.type(b"\x03" * (2 if how == "Ctrl-C twice" else 1))
+        assert running.wait() == 0
+        assert time.monotonic() - started < 10
+        assert "The demo has ended" in running.screen
+        assert "Traceback" not in running.screen
+        assert running.screen.rfind("\x1b[?25h") > running.screen.rfind("\x1b[?25l")
+        assert not running.redis_answers()
+
+
+def test_first_screen_fits(shared: Demo) -> None:
+    """At 80 by 24 the hints and the whole table are on the screen: no line wraps, nothing scrolls away."""
+    first = shared.screen.partition("\x1b[?25l")[0]
+    assert all(
+        len(line) <= 80 for line in first.splitlines() if str(shared.folder) not in line and COMPANION not in line
+    )
+    assert len(first.splitlines()) <= 9
+
+
+def test_starts_again(tmp_path: Path) -> None:
+    """What one demo has seen is there in the next."""
+    with demo(tmp_path) as first:
+        first.wait_for("6 online")
+    between = datetime.now(UTC)
+    with demo(tmp_path) as second:
+        second.wait_for("Ctrl-C ends it")
+        second.wait_for("online")
+        words = [*shlex.split(second.hint("a device")), "--json"]
+        shown = subprocess.run(words, cwd=tmp_path, capture_output=True, check=True, env=clean_environment())
+    oldest = json.loads(shown.stdout)["timeline"][0]
+    assert datetime.fromisoformat(oldest["at"]) < between
+
+
+def test_folder_that_can_not_be_had(tmp_path: Path) -> None:
+    """A folder that can not be made is told in one line."""
+    (tmp_path / "file").touch()
+    refused = subprocess.run(
+        [COMPANION, "demo", "--folder", str(tmp_path / "file")], capture_output=True, text=True, check=False, timeout=30
+    )
+    assert (refused.returncode, refused.stderr.count("\n")) == (2, 1)

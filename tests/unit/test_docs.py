@@ -1,0 +1,142 @@
+"""The documents keep up with the code: keys, options, commands, links."""
+
+import inspect
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import tomli
+import typer
+from pydantic import BaseModel
+
+from companion.cli import app
+from companion.config import Config, OpensipsSection, Rule, Section
+from companion.store.keys import Keys
+
+PROJECT = Path(__file__).parents[2]
+DOCUMENTS = [PROJECT / "README.md", PROJECT / "CONTRIBUTING.md", *sorted((PROJECT / "docs").glob("*.md"))]
+TABLES_OF_MANY = {"opensips": OpensipsSection, "rules": Rule}
+WORDS = {
+    "device": "DEVICE",
+    "contact": "ID",
+    "aor": "AOR",
+    "instance": "INSTANCE",
+    "cluster": "CLUSTER",
+    "address": "IP:PORT",
+    "node": "NODE",
+    "day": "DAY",
+    "minute": "MINUTE",
+    "shard": 0,
+}
+"""What docs/redis.md writes for the arguments of a key."""
+
+
+def _key_methods() -> list[str]:
+    found = inspect.getmembers(Keys, inspect.isfunction)
+    return [
+        name
+        for name, method in found
+        if name != "shard" and not name.startswith("_") and inspect.signature(method).return_annotation in (str, "str")
+    ]
+
+
+@pytest.mark.parametrize("name", _key_methods())
+def test_keys(name: str) -> None:
+    """Every key there may be in Redis is in docs/redis.md, written as it is."""
+    method = getattr(Keys("companion:", 1), name)
+    key = method(*(WORDS[argument] for argument in inspect.signature(method).parameters))
+    assert f"`{key}`" in (PROJECT / "docs/redis.md").read_text(encoding="utf-8")
+
+
+def test_configuration_says_the_defaults() -> None:
+    """config.toml as it is delivered changes nothing: every value in it is the default."""
+    assert Config() == Config.model_validate(tomli.loads(_config_toml()))
+
+
+def test_configuration_is_complete() -> None:
+    """Every option there is stands in config.toml with its default, those of [[tables]] as comments."""
+    told = tomli.loads(_uncommented(_config_toml()))
+    assert set() == set(_options(Config)) - set(_told(told))
+
+
+def test_example_tables_are_valid() -> None:
+    """What config.toml shows as a comment can be taken as it stands."""
+    Config.model_validate(tomli.loads(_uncommented(_config_toml())))
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
+def test_commands_exist(document: Path) -> None:
+    """Each `companion …` that a document tells to type is a command, with options it has."""
+    for name, options in _commands(document.read_text(encoding="utf-8")):
+        known = _parameters(name)
+        assert known is not None, name
+        assert set(options) <= known, name
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
+def test_links(document: Path) -> None:
+    """Each link to a file leads to one."""
+    links = re.findall(r"\]\(([^)#:]+)\)", document.read_text(encoding="utf-8"))
+    assert all((document.parent / link).exists() for link in links), links
+
+
+def test_make_targets() -> None:
+    """Each `make …` that a document tells to type is a target."""
+    targets = set(re.findall(r"^([a-z-]+):", (PROJECT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE))
+    for document in DOCUMENTS:
+        lines = _code(document.read_text(encoding="utf-8"))
+        assert {found[1] for line in lines if (found := re.match(r" *make ([a-z-]+)", line))} <= targets
+
+
+def _config_toml() -> str:
+    return (PROJECT / "config.toml").read_text(encoding="utf-8")
+
+
+def _uncommented(text: str) -> str:
+    """With the example tables in it: lines such as `# key = value` and `# [[table]]`."""
+    return re.sub(r"^# (\[\[[a-z.]+\]\]|[a-z_]+ = )", r"\1", text, flags=re.MULTILINE)
+
+
+def _options(model: type[BaseModel], path: str = "") -> Iterator[str]:
+    for name, field in model.model_fields.items():
+        inner = TABLES_OF_MANY.get(name, field.annotation)
+        if inspect.isclass(inner) and issubclass(inner, Section):
+            yield from _options(inner, f"{path}{name}.")
+        else:
+            yield f"{path}{name}"
+
+
+def _told(value: Any, path: str = "") -> Iterator[str]:
+    if isinstance(value, list) and value and isinstance(value[0], dict):
+        value = value[0]
+    if isinstance(value, dict):
+        for name, inner in value.items():
+            yield from _told(inner, f"{path}.{name}".lstrip("."))
+    else:
+        yield path
+
+
+def _code(text: str) -> Iterator[str]:
+    """Each line of a block of code, and what is between backticks."""
+    for n, part in enumerate(re.split(r"^```.*$", text, flags=re.MULTILINE)):
+        if n % 2:
+            yield from part.splitlines()
+        else:
+            yield from re.findall(r"^    .*$", part, re.MULTILINE)
+            yield from re.findall(r"`([^`\n]+)`", part)
+
+
+def _commands(text: str) -> Iterator[tuple[str, list[str]]]:
+    """(name, options) of each `companion …` in code."""
+    for line in _code(text):
+        if found := re.match(r" *(?:\S*/)?companion ([a-z][a-z-]*)([^#]*)", line):
+            yield found[1], re.findall(r"(?<!\S)--?[a-z][a-z-]*", found[2])
+
+
+def _parameters(name: str) -> set[str] | None:
+    command = getattr(typer.main.get_command(app), "commands", {}).get(name)
+    if command is None:
+        return None
+    return {option for parameter in command.params for option in parameter.opts}
