@@ -168,19 +168,20 @@ def burst(count: int) -> list[Figure]:
         ),
         Figure(
             f"the same flat out, in {flat_out.sent_in:.2f} s",
-            f"{count - flat_out.received:,} lost (counted by the kernel and the bridge)",
+            f"{count - flat_out.received:,} lost, {flat_out.drops:,} reported by the bridge",
         ),
         Figure("bridge, UDP to bus", f"{flat_out.rate:,.0f} events/s", flat_out.rate),
     ]
 
 
 class Burst(NamedTuple):
-    """How long sending took, what came out at the bus, at what rate, and the receive buffer the kernel granted."""
+    """How long sending took, what came out at the bus, at what rate; the granted receive buffer and its counted drops."""
 
     sent_in: float
     received: int
     rate: float
     granted: int
+    drops: int
 
 
 def _burst(count: int, seconds: float) -> Burst:
@@ -196,15 +197,19 @@ def _burst(count: int, seconds: float) -> Burst:
             granted = _granted(bridge)
             subscriber.recv_multipart()  # a heartbeat: we are subscribed
             sent_in = _send_burst(port, count, seconds)
-            stamps = []
+            stamps: list[int] = []
+            drops = 0
             while len(stamps) < count and subscriber.poll(5000):
                 event, body = subscriber.recv_multipart()
+                message = msgpack.unpackb(body)
                 if event == b"E_UL_LATENCY_UPDATE":
-                    stamps.append(msgpack.unpackb(body)["ts"])
-                elif stamps and subscriber.poll(100) == 0:
-                    break  # a heartbeat, and nothing behind it
+                    stamps.append(message["ts"])
+                else:
+                    drops = message["params"]["kernel_drops"]
+                    if stamps and subscriber.poll(100) == 0:
+                        break  # a heartbeat, and nothing behind it
     subscriber.close(0)
-    return Burst(sent_in, len(stamps), 1000 * len(stamps) / (stamps[-1] - stamps[0]), granted)
+    return Burst(sent_in, len(stamps), 1000 * len(stamps) / (stamps[-1] - stamps[0]), granted, drops)
 
 
 def bytes_per_sample() -> list[Figure]:
