@@ -175,7 +175,7 @@ def burst(count: int) -> list[Figure]:
 
 
 class Burst(NamedTuple):
-    """How long sending took, what came out at the bus, at what rate; the granted receive buffer and its counted drops."""
+    """How long sending took, what came out at what rate, the receive buffer granted and the drops it counted."""
 
     sent_in: float
     received: int
