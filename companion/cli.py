@@ -232,6 +232,7 @@ def reconcile(
     A running companion does it by itself. Exit code 1 when a dump was not believed.
     """
     settings = config.load(config_file)
+    log.configure(settings.log.format, settings.log.level)
     with opened(settings) as store:
         reports = asyncio.run(compare_nodes([node] if node else [], store, settings, dry_run=dry_run))
     show([asdict(report) for report in reports], Text("\n".join(map(str, reports))), as_json=as_json)

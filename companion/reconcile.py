@@ -12,7 +12,7 @@ from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Any, Final, NamedTuple
 
-from companion import log, metrics, sip
+from companion import metrics, sip
 from companion.config import Config
 from companion.contact import Binding, Contact, contact_id
 from companion.errors import MiError
@@ -35,8 +35,6 @@ DOUBTED: Final = 50
 SETTLED_SECONDS: Final = 60
 """An OpenSIPS that runs so long has read its database and its cluster's contacts: what it lost, a restart lost."""
 CHUNK: Final = 500
-
-logger = log.get(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,18 +88,8 @@ async def reconcile(node: str, mi: Mi, store: Store, config: Config, *, dry_run:
         counts = comparison.counts() | {"unparsable": len(unparsable), "up_since": up_since}
         if not refused and not dry_run:
             counts["dropped"] = await asyncio.to_thread(comparison.hand_over)
-    report = Report(node, **counts, seconds=round(time.monotonic() - started, 2), refused=refused)
-    _tell(report, dry_run=dry_run)
-    return report
-
-
-def _tell(report: Report, *, dry_run: bool) -> None:
-    metrics.RECONCILED.labels(report.node, "refused" if report.refused else "done").inc()
-    fields = {name: getattr(report, name) for name in ("known", "in_dump", "gone", "found", "refreshed", "enriched")}
-    if report.refused:
-        logger.warning("OpenSIPS' contacts were not taken over", node=report.node, because=report.refused, **fields)
-    else:
-        logger.info("compared with OpenSIPS' contacts", node=report.node, **fields, dry_run=dry_run)
+    metrics.RECONCILED.labels(node, "refused" if refused else "done").inc()
+    return Report(node, **counts, seconds=round(time.monotonic() - started, 2), refused=refused)
 
 
 async def _take_dump(mi: Mi, comparison: "_Comparison") -> list[Any]:

@@ -99,8 +99,9 @@ class Reconciler:
         logger.info("comparing with OpenSIPS' contacts", node=node, because=reason)
         if cluster in compared:  # its nodes hold the same contacts
             await asyncio.to_thread(_save, self._store, Report(node, up_since=up_since), feed, Last())
-        elif (report := await compare_node(node, mi, self._store, self._config, asked_at)) and report.complete:
-            compared.add(cluster)
+        elif report := await compare_node(node, mi, self._store, self._config, asked_at):
+            _tell(report)
+            compared |= {cluster} if report.complete else set()
         self._started.add(node)
 
     def _due(self, node: str, feed: Feed, up_since: int) -> str:
@@ -109,6 +110,14 @@ class Reconciler:
         if not reason and node not in self._started and _now() - last.at >= last.pause_ms(every_ms):
             return "the companion was started"
         return reason
+
+
+def _tell(report: Report) -> None:
+    fields = {name: value for name, value in asdict(report).items() if name not in ("refused", "up_since")}
+    if report.refused:
+        logger.warning("OpenSIPS' contacts were not taken over", because=report.refused, **fields)
+    else:
+        logger.info("compared with OpenSIPS' contacts", **fields)
 
 
 async def compare_node(node: str, mi: Mi, store: Store, config: Config, asked_at: int) -> Report | None:
