@@ -1,0 +1,134 @@
+"""The Dockerfile's build, step by step and without a container engine. Needs a package index."""
+
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from fnmatch import fnmatch
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+import tomli
+
+PROJECT = Path(__file__).parents[2]
+BUILD_FOLDERS = ("/src", "/dist", "/opt/companion")
+
+pytestmark = pytest.mark.timeout(300)  # two dozen packages from an index that may be far
+
+
+class Step(NamedTuple):
+    """One instruction of a Dockerfile, continued lines joined."""
+
+    name: str
+    text: str
+
+
+def steps(file: Path) -> Iterator[Step]:
+    joined = file.read_text(encoding="utf-8").replace("\\\n", " ")
+    for line in joined.splitlines():
+        name, _, text = line.strip().partition(" ")
+        if name and not name.startswith("#"):
+            yield Step(name, " ".join(text.split()))
+
+
+def build_stage() -> list[Step]:
+    """The instructions of the first stage."""
+    found = list(steps(PROJECT / "Dockerfile"))
+    froms = [index for index, step in enumerate(found) if step.name == "FROM"]
+    return found[froms[0] + 1 : froms[1]]
+
+
+def into_context(source: str) -> Path:
+    """A file of the build context; fails when .dockerignore keeps it out."""
+    allowed = [line[1:] for line in (PROJECT / ".dockerignore").read_text().splitlines() if line.startswith("!")]
+    assert any(fnmatch(source, pattern) for pattern in allowed), f".dockerignore keeps {source} from the build"
+    return PROJECT / source
+
+
+def copy(text: str, folder: Path) -> None:
+    *sources, target = text.split()
+    for source in map(into_context, sources):
+        if source.is_dir():
+            shutil.copytree(source, folder / target, ignore=shutil.ignore_patterns("__pycache__"))
+        else:
+            shutil.copy(source, folder / target)
+
+
+def run(command: str, root: Path, environment: dict[str, str]) -> None:
+    for folder in BUILD_FOLDERS:
+        command = command.replace(f"{folder}/", f"{root}{folder}/").replace(f"{folder} ", f"{root}{folder} ")
+    done = subprocess.run(
+        ["sh", "-ec", command], cwd=root / "src", env=environment, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, f"{command}\n{done.stdout}\n{done.stderr}"
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The root of a file tree in which the Dockerfile's first stage was carried out."""
+    root = tmp_path_factory.mktemp("image")
+    (root / "src").mkdir()
+    subprocess.run([sys.executable, "-m", "venv", root / "usr"], check=True)
+    environment = {**outside(), "PATH": f"{root / 'usr' / 'bin'}:{os.environ['PATH']}"}
+    for step in build_stage():
+        if step.name == "COPY":
+            copy(step.text, root / "src")
+        elif step.name == "RUN":
+            run(step.text, root, environment)
+    return root
+
+
+def outside() -> dict[str, str]:
+    """The environment here without what would configure a companion or lead Python to this tree."""
+    return {
+        name: text for name, text in os.environ.items() if not name.startswith(("COMPANION_", "PYTHON", "VIRTUAL_ENV"))
+    }
+
+
+def companion(built: Path, folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [built / "opt" / "companion" / "bin" / "companion", *arguments],
+        cwd=folder,
+        env=outside(),
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+
+def test_the_image_holds_the_version_of_the_project(built: Path, tmp_path: Path) -> None:
+    """What the Dockerfile builds from hash-checked packages runs outside the source tree and tells its version."""
+    project = tomli.loads((PROJECT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    done = companion(built, tmp_path, "version")
+    assert (project["version"], 0) == (done.stdout.strip(), done.returncode), done.stderr
+
+
+def test_the_image_has_every_command(built: Path, tmp_path: Path) -> None:
+    """The image's help offers what the Dockerfile starts."""
+    done = companion(built, tmp_path, "--help")
+    assert done.returncode == 0
+    assert "run" in done.stdout
+
+
+def test_the_image_starts_without_a_configuration(built: Path, tmp_path: Path) -> None:
+    """Nothing has to be mounted: the defaults are a fine configuration."""
+    done = companion(built, tmp_path, "check-config")
+    assert done.returncode == 0, done.stderr
+
+
+def test_the_image_reads_a_mounted_configuration(built: Path, tmp_path: Path) -> None:
+    """A config.toml in the working directory is read: the one we ship is fine, a broken one is refused."""
+    mounted = shutil.copy(PROJECT / "config.toml", tmp_path)
+    assert companion(built, tmp_path, "check-config").returncode == 0
+    Path(mounted).write_text("[nothing]\n", encoding="utf-8")
+    done = companion(built, tmp_path, "check-config")
+    assert done.returncode == 2
+    assert "unknown section" in done.stderr
+
+
+def test_the_image_has_no_installer(built: Path) -> None:
+    """Nothing is installed into a running container: its environment has no pip."""
+    assert not (built / "opt" / "companion" / "bin" / "pip").exists()
