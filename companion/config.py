@@ -143,6 +143,7 @@ class OpensipsSection(Section):
     """One OpenSIPS: `node` as its bridge calls it, `cluster` when several share usrloc, `mi_url` of its mi_http.
 
     `mi_user` and `mi_password` for Basic auth, `mi_ca_file` (PEM) for a private CA, `mi_timeout` in seconds for a call.
+    `subscribe` to its events through MI; `events_to` is where it sends them, when not to [bridge]'s own address.
     """
 
     node: str = Field("opensips", pattern=r"^[A-Za-z0-9._-]{1,64}$")
@@ -152,6 +153,8 @@ class OpensipsSection(Section):
     mi_password: str = Field("", repr=False)
     mi_ca_file: Path | None = None
     mi_timeout: float = Field(5.0, gt=0, le=60)
+    subscribe: bool = False
+    events_to: str = ""
 
     @model_validator(mode="after")
     def _check(self) -> Self:

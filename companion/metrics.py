@@ -40,6 +40,8 @@ REDIS_ERRORS = _counter("redis_errors_total", "Batches that failed at Redis and 
 RECONCILED = _counter("reconciles_total", "Times a node's dump was compared with the store.", "node", "result")
 CORRECTIONS = _counter("corrections_total", "What reconciling found wrong, and what became of it.", "kind", "outcome")
 
+SUBSCRIBED = _counter("subscriptions_total", "Subscriptions to OpenSIPS' events made through MI.", "node", "result")
+
 JOB_FAILURES = _counter("job_failures_total", "Scheduled jobs that failed.", "job")
 JOB_SECONDS = Histogram(PREFIX + "job_seconds", "Time a scheduled job took.", ["job"], registry=REGISTRY)
 

@@ -14,6 +14,8 @@ from companion.reconciler import EVERY_SECONDS, Reconciler
 from companion.remediation.sweep import Sweeper
 from companion.store import summary
 from companion.store.store import Store
+from companion.subscriptions import EVERY_SECONDS as SUBSCRIBE_SECONDS
+from companion.subscriptions import Renewer
 from companion.view import view
 
 logger = log.get(__name__)
@@ -53,6 +55,7 @@ JOBS: Final = (
     Job("sweep", lambda config: config.remediation.sweep_interval, 0, lambda config, store: Sweeper(config, store).run),
     Job("summary", lambda _: 15, 2, _summary),
     Job("reconcile", lambda _: EVERY_SECONDS, 2, lambda config, store: Reconciler(config, store).run),
+    Job("subscriptions", lambda _: SUBSCRIBE_SECONDS, 2, lambda config, store: Renewer(config, store).run),
     Job("retention", lambda _: 3600, 300, _retention),
 )
 
