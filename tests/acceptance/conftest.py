@@ -12,7 +12,7 @@ import subprocess
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
 import pytest
 
@@ -148,44 +148,71 @@ class Ear:
         self._socket.close()
 
 
-class OpenSIPS:
-    """One that runs with CONFIG, and what it said."""
+class Ports(NamedTuple):
+    """Where an OpenSIPS listens on loopback."""
 
-    def __init__(self, build: Build, folder: Path) -> None:
+    udp: int
+    ws: int
+    wss: int
+    mi: int
+
+    @classmethod
+    def free(cls) -> Self:
+        return cls(*(free_port() for _ in cls._fields))
+
+
+class Server:
+    """An OpenSIPS with some configuration, and what it said. `domain` tells whether its AORs carry one."""
+
+    def __init__(self, build: Build, folder: Path, config: str, ports: Ports, *, domain: bool) -> None:
         self.version = build.version
-        self.ear = Ear()
-        self._ws, self._mi = free_port(), free_port()
+        self._domain = domain
+        self._ports = ports
         self._log = folder / "opensips.log"
-        config = folder / "opensips.cfg"
-        config.write_text(self._config(build))
-        with self._log.open("wb") as log:
-            self._process = subprocess.Popen(
-                [build.binary, "-F", "-f", str(config)], stdout=log, stderr=log, cwd=folder, start_new_session=True
-            )
+        file = folder / "opensips.cfg"
+        file.write_text(config)
+        self._command = [build.binary, "-F", "-f", str(file)]
+        self.start()
 
     @property
     def ws_url(self) -> str:
-        return f"ws://127.0.0.1:{self._ws}"
+        return f"ws://127.0.0.1:{self._ports.ws}"
+
+    @property
+    def wss_url(self) -> str:
+        return f"wss://127.0.0.1:{self._ports.wss}"
 
     @property
     def mi_url(self) -> str:
-        return f"http://127.0.0.1:{self._mi}/mi"
+        return f"http://127.0.0.1:{self._ports.mi}/mi"
 
     @property
     def log(self) -> str:
         return self._log.read_text(errors="replace")
 
     def aor(self, user: str) -> str:
-        """How usrloc names a user: with the domain from 4.0 on."""
-        return user if self.version < (4,) else f"{user}@127.0.0.1"
+        """How usrloc names a user."""
+        return f"{user}@127.0.0.1" if self._domain else user
+
+    def start(self) -> None:
+        with self._log.open("ab") as log:
+            self._process = subprocess.Popen(
+                self._command, stdout=log, stderr=log, cwd=self._log.parent, start_new_session=True
+            )
 
     def wait(self) -> None:
         """Until it answers on MI and listens for phones."""
         deadline = time.monotonic() + DEADLINE
-        while not (_accepts(self._ws) and _accepts(self._mi)):
+        while not (_accepts(self._ports.ws) and _accepts(self._ports.mi)):
             assert self._process.poll() is None, f"opensips did not start:\n{self.log}"
             assert time.monotonic() < deadline, f"opensips does not listen:\n{self.log}"
             time.sleep(0.05)
+
+    def kill(self) -> None:
+        """End it as a crash would: all its processes at once."""
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self._process.pid, signal.SIGKILL)
+        self._process.wait()
 
     def stop(self) -> None:
         """End it, and whatever it left behind in its process group."""
@@ -193,22 +220,35 @@ class OpenSIPS:
         try:
             self._process.wait(10)
         finally:
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(self._process.pid, signal.SIGKILL)
-            self._process.wait()
+            self.kill()
+
+
+class OpenSIPS(Server):
+    """One that runs with CONFIG and tells its events to `ear`."""
+
+    def __init__(self, build: Build, folder: Path) -> None:
+        self.ear = Ear()
+        ports = Ports.free()
+        super().__init__(build, folder, _fill_in(build, ports, self.ear.port), ports, domain=build.version >= (4,))
+
+    def stop(self) -> None:
+        try:
+            super().stop()
+        finally:
             self.ear.close()
 
-    def _config(self, build: Build) -> str:
-        return CONFIG.format(
-            udp=free_port(),
-            ws=self._ws,
-            mi=self._mi,
-            events=self.ear.port,
-            modules=build.modules,
-            by_version=OLD if build.version < (3, 5) else NEW,
-            password=PASSWORD,
-            interval=PING_INTERVAL,
-        )
+
+def _fill_in(build: Build, ports: Ports, events: int) -> str:
+    return CONFIG.format(
+        udp=ports.udp,
+        ws=ports.ws,
+        mi=ports.mi,
+        events=events,
+        modules=build.modules,
+        by_version=OLD if build.version < (3, 5) else NEW,
+        password=PASSWORD,
+        interval=PING_INTERVAL,
+    )
 
 
 def _accepts(port: int) -> bool:
@@ -235,16 +275,21 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Mark what needs an OpenSIPS, and skip it where there is none."""
     missing = _find() is None
     for item in items:
-        if "opensips" in getattr(item, "fixturenames", ()) and item.path.is_relative_to(HERE):
+        if "build" in getattr(item, "fixturenames", ()) and item.path.is_relative_to(HERE):
             item.add_marker("opensips")
             if missing:
                 item.add_marker(pytest.mark.skip(reason=HOW_TO_GET_ONE))
 
 
+@pytest.fixture(scope="session")
+def build() -> Build:
+    found = _find()
+    assert found
+    return found
+
+
 @pytest.fixture(scope="module")
-def opensips(tmp_path_factory: pytest.TempPathFactory) -> Iterator[OpenSIPS]:
-    build = _find()
-    assert build
+def opensips(build: Build, tmp_path_factory: pytest.TempPathFactory) -> Iterator[OpenSIPS]:
     running = OpenSIPS(build, tmp_path_factory.mktemp("opensips"))
     try:
         running.wait()
