@@ -17,6 +17,7 @@ help:
 	@echo "make clean        remove all that was made here, the demo's data too"
 
 setup: $(VENV)/ready .redis/ready
+	@:
 
 $(VENV)/ready: pyproject.toml requirements-dev.lock
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python 3.11 or newer is needed: make PYTHON=python3.12 …"; exit 1; }
