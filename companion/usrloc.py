@@ -148,6 +148,8 @@ class Usrloc:
         if contact is None or contact.ended_at:
             contact = self._discover(event, stamp, binding)
         elif contact.registration != event.registration:
+            if contact.failing and not same_registration(contact.registration, event.registration):
+                self._recover(contact, stamp.ts, "register")  # nobody told of it, yet it was there
             self._take_registration(contact, event.registration)
             self.changes.contacts[contact] = None
         contact.node = stamp.node
