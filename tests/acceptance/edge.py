@@ -1,0 +1,173 @@
+"""The shipped opensips.cfg on a real OpenSIPS, and `companion run` beside it, in a process of its own."""
+
+import asyncio
+import json
+import os
+import re
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Self
+
+import httpx2
+
+from companion.config import Config
+from companion.remediation import audit
+from companion.simulator.phone import Phone
+from companion.simulator.redis import EmbeddedRedis, free_port
+from companion.store import devices
+from companion.store.store import Store, open_store
+from companion.view import view
+from tests.acceptance.conftest import Build, Ports, Server
+
+CONFIGS = Path(__file__).parents[2] / "opensips"
+# a contact that is pinged again within ping_threshold and a second or so can crash nathelper
+INTERVAL = 5
+LOST_AFTER = 3
+DAY_MS = 24 * 3_600_000
+
+
+def shipped(build: Build, ports: Ports, datagram: int, *marks: str, changes: Mapping[str, str] | None = None) -> str:
+    """opensips.cfg with these marks switched on; only ports, the interval, mpath and `changes` are others."""
+    said = (CONFIGS / "opensips.cfg").read_text()
+    everywhere = {
+        "socket=udp:127.0.0.1:5060": f"socket=udp:127.0.0.1:{ports.udp}",
+        "socket=ws:127.0.0.1:8080": f"socket=ws:127.0.0.1:{ports.ws}",
+        "socket=wss:127.0.0.1:7443": f"socket=wss:127.0.0.1:{ports.wss}",
+        '"port", 8888': f'"port", {ports.mi}',
+        "udp:127.0.0.1:5066": f"udp:127.0.0.1:{datagram}",
+        '"natping_interval", 120': f'"natping_interval", {INTERVAL}',
+        "stderror_enabled=no": "stderror_enabled=yes",
+        "syslog_enabled=yes": "syslog_enabled=no",
+    }
+    for old, new in (everywhere | dict(changes or {})).items():
+        assert old in said, f"opensips.cfg has no {old}"
+        said = said.replace(old, new)
+    return for_build(build, said, *marks)
+
+
+def for_build(build: Build, said: str, *marks: str) -> str:
+    """What README.md says is to be done: other modules, switched-on marks, the two changes for 3.4."""
+    said = re.sub("^mpath=.*$", f'mpath="{build.modules}/"', said, flags=re.MULTILINE)
+    if build.version < (3, 5):
+        said = re.sub("^.*receive_buf_size.*$", "", said.replace("#3.4 ", ""), flags=re.MULTILINE)
+    for mark in marks:
+        assert f"#{mark} " in said
+        said = said.replace(f"#{mark} ", "")
+    return said
+
+
+@contextmanager
+def running(server: Server) -> Iterator[Server]:
+    """A server that was started, until the end of the block."""
+    try:
+        server.wait()
+        yield server
+    finally:
+        server.stop()
+
+
+class Companion:
+    """`companion run` with a Redis of its own, which hears what comes to `datagram`."""
+
+    def __init__(self, folder: Path, datagram: int, mi_url: str, **sections: Mapping[str, Any]) -> None:
+        self._folder = folder
+        self._redis = EmbeddedRedis(folder / "redis", persistent=False)
+        self._redis.start()
+        bus = f"tcp://127.0.0.1:{free_port()}"
+        self._tables: dict[str, Any] = {
+            "redis": {"url": self._redis.url},
+            "bridge": {"datagram": f"udp:127.0.0.1:{datagram}", "publish": bus},
+            "consumer": {"subscribe": [bus]},
+            "pings": {"interval": INTERVAL, "lost_after": LOST_AFTER},
+            "opensips": [{"node": "opensips", "mi_url": mi_url}],
+            "remediation": {"mode": "enforce", "sweep_interval": 1, "ghost_grace": 1},
+            "api": {"listen": f"127.0.0.1:{free_port()}"},
+        }
+        for name, table in sections.items():
+            self._tables[name] = {**self._tables.get(name, {}), **table}
+        self.config = Config.model_validate(self._tables)
+        self.store: Store = open_store(self.config.redis)
+        with (folder / "companion.log").open("wb") as log:
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", "companion", "run"],
+                stdout=log,
+                stderr=log,
+                cwd=folder,
+                env={**os.environ, **{f"COMPANION_{k.upper()}": json.dumps(v) for k, v in self._tables.items()}},
+            )
+
+    def __enter__(self) -> Self:
+        deadline = time.monotonic() + 30
+        while not any(feed.heartbeat_at for feed in self.store.feeds().values()):
+            assert self._process.poll() is None, self.log
+            assert time.monotonic() < deadline, self.log
+            time.sleep(0.05)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        try:
+            self._process.terminate()
+            assert self._process.wait(30) == 0, self.log
+        finally:
+            self._process.kill()
+            self._process.wait()
+            self.store.close()
+            self._redis.stop()
+
+    @property
+    def log(self) -> str:
+        return (self._folder / "companion.log").read_text(errors="replace")
+
+    def cpu_seconds(self) -> float:
+        """What its process used so far."""
+        fields = Path(f"/proc/{self._process.pid}/stat").read_text().rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+    def memory_bytes(self) -> int:
+        resident = int(Path(f"/proc/{self._process.pid}/statm").read_text().split()[1])
+        return resident * os.sysconf("SC_PAGE_SIZE")
+
+    def page(self, device: str) -> dict[str, Any]:
+        """All that an operator is told of a device."""
+        return devices.page(self.store, device, view(self.config, self.store), DAY_MS)
+
+    def statuses(self, ids: list[str]) -> list[str]:
+        now = view(self.config, self.store)
+        found = [self.store.device(each) for each in ids]
+        return [devices.row(device, now)["status"] if device else "" for device in found]
+
+    def counts(self, device: str) -> tuple[int, int]:
+        """How many pings were answered and how many lost, as stored."""
+        keys, connection, series = self.store.keys, self.store.connection, self.store.series
+        both = (keys.latency(device), keys.lost(device))
+        answered, lost = (len(series.read(connection, key, 0, 1 << 52)) for key in both)
+        return answered, lost
+
+    def decisions(self, device: str) -> list[tuple[str, str]]:
+        """(action, result) of all decisions about a device."""
+        return [(said["action"], said["result"]) for _, said in audit.read(self.store) if said["device"] == device]
+
+    def events(self, device: str) -> set[str]:
+        return {entry["event"] for entry in self.store.timeline(device, 0, 1 << 52)}
+
+
+def device_of(server: Server, phone: Phone) -> str:
+    return f"{server.aor(phone.aor.partition('@')[0])}/{phone.instance}"
+
+
+async def stop_pings(server: Server) -> None:
+    method = "nathelper:enable_ping" if server.version >= (4,) else "nh_enable_ping"
+    async with httpx2.AsyncClient() as client:
+        body = {"jsonrpc": "2.0", "id": 1, "method": method, "params": {"status": 0}}
+        assert (await client.post(server.mi_url, json=body)).json()["result"] == "OK"
+
+
+async def settled(condition: Callable[[], object], seconds: float = 100) -> None:
+    """Wait for what takes several ping intervals."""
+    async with asyncio.timeout(seconds):
+        while not await asyncio.to_thread(condition):  # noqa: ASYNC110 - the condition is anything, not an event
+            await asyncio.sleep(0.1)

@@ -1,0 +1,382 @@
+"""The shipped opensips.cfg with the companion beside it: real phones, what they did and what is told of them."""
+
+import asyncio
+import os
+import ssl
+import statistics
+import subprocess
+import time
+import uuid
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from hashlib import md5
+from pathlib import Path
+from typing import Any, NamedTuple
+from urllib.parse import parse_qs
+
+import pytest
+
+from companion.errors import UnavailableError
+from companion.mi import Mi
+from companion.remediation import audit
+from companion.simulator import sip_message
+from companion.simulator.fleet import Push
+from companion.simulator.phone import Phone
+from companion.simulator.redis import free_port
+from companion.simulator.sip_message import SipMessage
+from tests.acceptance.conftest import PASSWORD, Build, Ports, Server, eventually
+from tests.acceptance.edge import INTERVAL, Companion, device_of, running, settled, shipped, stop_pings
+
+pytestmark = pytest.mark.timeout(300)
+DOMAIN = "127.0.0.1"
+BRANCH = "z9hG4bK"
+
+
+class Edge(NamedTuple):
+    """An OpenSIPS with the shipped configuration, and the port its events go to."""
+
+    server: Server
+    datagram: int
+
+
+@contextmanager
+def edge_with(build: Build, folder: Path, *marks: str, **changes: str) -> Iterator[Edge]:
+    """OpenSIPS with the shipped configuration and these marks on; `changes` are texts of it, old=new in a dict."""
+    datagram, ports = free_port(), Ports.free()
+    config = shipped(build, ports, datagram, *marks, changes=changes)
+    with running(Server(build, folder, config, ports, domain=True)) as server:
+        yield Edge(server, datagram)
+
+
+@pytest.fixture
+def edge(build: Build, tmp_path: Path) -> Iterator[Edge]:
+    with edge_with(build, tmp_path) as edge:
+        yield edge
+
+
+@pytest.fixture
+def companion(edge: Edge, tmp_path: Path) -> Iterator[Companion]:
+    with Companion(tmp_path, edge.datagram, edge.server.mi_url) as companion:
+        yield companion
+
+
+def phone_of(edge: Edge, user: str = "", **settings: Any) -> Phone:
+    """A phone with an AOR of its own."""
+    return Phone(edge.server.ws_url, f"{user or uuid.uuid4().hex[:12]}@{DOMAIN}", **settings)
+
+
+@asynccontextmanager
+async def started(phones: Sequence[Phone], at_once: int = 50) -> AsyncIterator[None]:
+    """All of them registered, until the end of the block."""
+    turns = asyncio.Semaphore(at_once)
+
+    async def start(phone: Phone) -> None:
+        async with turns:
+            await phone.start()
+
+    try:
+        await asyncio.gather(*(start(phone) for phone in phones))
+        yield
+    finally:
+        await asyncio.gather(*(phone.close() for phone in phones))
+
+
+# Pings
+
+
+async def test_ten_phones(edge: Edge, companion: Companion) -> None:
+    """For each phone as many answered and lost pings are told as it answered and ignored, and its own latency."""
+    phones = [phone_of(edge, answer_delay=0.03 * number) for number in range(10)]
+    ids = {device_of(edge.server, phone): phone for phone in phones}
+    async with started(phones):
+        await eventually(lambda: all(phone.answered for phone in phones))
+        for phone in phones[:4]:
+            phone.mute()
+        await eventually(lambda: all(len(phone.ignored) >= 2 for phone in phones[:4]))
+        for phone in phones[:4]:
+            phone.unmute()
+        await eventually(lambda: all(len(phone.answered) >= 4 for phone in phones))
+        await stop_pings(edge.server)
+        await settled(lambda: all(_told_counts(companion, each) == _own_counts(ids[each]) for each in ids))
+
+        for device, phone in ids.items():
+            told = await asyncio.to_thread(companion.page, device)
+            assert told["status"] == "online"
+            median = statistics.median(ping.latency_ms for ping in told["samples"] if ping.latency_ms is not None)
+            assert 0 <= median - 1000 * phone.answer_delay <= 20
+
+
+def _told_counts(companion: Companion, device: str) -> tuple[int, int]:
+    latency = companion.page(device)["latency"]
+    return latency["answered"], latency["lost"]
+
+
+def _own_counts(phone: Phone) -> tuple[int, int]:
+    return len(phone.answered), len(phone.ignored)
+
+
+async def test_a_reloaded_page(edge: Edge, companion: Companion) -> None:
+    """A reload is a switch-over with its outage; the ghost it leaves is removed, and nothing else."""
+    async with phone_of(edge) as phone, phone_of(edge) as other, Mi(edge.server.mi_url) as mi:
+        device, aor = device_of(edge.server, phone), phone.aor
+        await settled(lambda: companion.counts(device)[0])
+        died_at = time.time()
+        await phone.die()
+        await settled(lambda: "disconnected" in companion.events(device))
+        await phone.reload()
+        away_ms = 1000 * (time.time() - died_at)
+        assert len(await mi.show_contact("location", aor)) == 2
+        await settled(lambda: companion.decisions(device))
+
+        assert companion.decisions(device) == [("remove", "removed")]
+        assert [contact.uri for contact in await mi.show_contact("location", aor)] == [phone.uri]
+        (switched,) = [e for e in companion.store.timeline(device, 0, 1 << 52) if e["event"] == "switched-over"]
+        assert 0 < int(switched["outage_ms"]) <= away_ms
+        assert switched["to"] == phone.address
+        assert companion.statuses([device]) == ["online"]
+        assert companion.decisions(device_of(edge.server, other)) == []
+
+
+async def test_opensips_removes(build: Build, tmp_path: Path) -> None:
+    """With remove_on_timeout=1 OpenSIPS removes a mute phone, which is told as its doing; one with push stays."""
+    changes = {"remove_on_timeout=i:0": "remove_on_timeout=i:1", '"max_pings_lost", 5': '"max_pings_lost", 2'}
+    observing = {"mode": "observe"}
+    with (
+        edge_with(build, tmp_path, **changes) as edge,
+        Companion(tmp_path, edge.datagram, edge.server.mi_url, remediation=observing) as companion,
+    ):
+        mute, sleeping = phone_of(edge), phone_of(edge, push=Push("fcm", "token", "proj-1"))
+        async with started([mute, sleeping]), Mi(edge.server.mi_url) as mi:
+            mute.mute()
+            sleeping.mute()
+            device = device_of(edge.server, mute)
+            await settled(lambda: "removed-after-lost-pings" in companion.events(device))
+            await settled(lambda: companion.counts(device_of(edge.server, sleeping))[1] > 2)
+
+            assert await mi.show_contact("location", mute.aor) == []
+            assert len(await mi.show_contact("location", sleeping.aor)) == 1
+
+
+# Push
+
+
+async def test_a_push_that_wakes(build: Build, tmp_path: Path) -> None:
+    """With the push lines on, the gateway is posted who sleeps and where; the phone wakes, and that is told."""
+    woken: list[dict[str, list[str]]] = []
+    port = free_port()
+    changes = {"http://127.0.0.1:8090/push": f"http://127.0.0.1:{port}/push"}
+    with (
+        edge_with(build, tmp_path, "push", **changes) as edge,
+        Companion(tmp_path, edge.datagram, edge.server.mi_url) as companion,
+    ):
+        phone = phone_of(edge, push=Push("fcm", "token", "proj-1"))
+
+        async def wake(said: dict[str, list[str]]) -> None:
+            woken.append(said)
+            phone.unmute()
+            await phone.register()
+
+        device = device_of(edge.server, phone)
+        async with phone, gateway(port, wake):
+            await settled(lambda: companion.counts(device)[0])
+            phone.mute()
+            await settled(lambda: ("push", "woken") in companion.decisions(device))
+
+            assert woken == [{"aor": [phone.aor], "uri": [phone.uri], "reason": ["keepalive"]}]
+            assert "remove" not in {action for action, _ in companion.decisions(device)}
+            assert companion.statuses([device]) == ["online"]
+
+
+@asynccontextmanager
+async def gateway(port: int, receive: Any) -> AsyncIterator[None]:
+    """A push gateway: hands on each form that is posted to it."""
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        head = (await reader.readuntil(b"\r\n\r\n")).decode().lower()
+        length = int(head.partition("content-length:")[2].split()[0])
+        form = parse_qs((await reader.readexactly(length)).decode())
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
+        await writer.drain()
+        writer.close()
+        await receive(form)
+
+    server = await asyncio.start_server(serve, "127.0.0.1", port)
+    async with server:
+        yield
+
+
+# Who may register
+
+
+async def test_passwords(build: Build, tmp_path: Path) -> None:
+    """With the authentication lines on, only who knows the password of an address registers it."""
+    tables = tmp_path / "tables"
+    tables.mkdir()
+    ha1 = md5(f"alice:{DOMAIN}:{PASSWORD}".encode(), usedforsecurity=False).hexdigest()
+    (tables / "version").write_text("table_name(string) table_version(int)\nsubscriber:8\n")
+    (tables / "subscriber").write_text(
+        f"id(int,auto) username(string) domain(string) ha1(string)\n1:alice:{DOMAIN}:{ha1}\n"
+    )
+    changes = {"db_mysql.so": "db_text.so", "mysql://opensips:password@127.0.0.1/opensips": f"text://{tables}"}
+    with edge_with(build, tmp_path, "auth", **changes) as edge:
+        async with phone_of(edge, "alice", password=PASSWORD) as alice, Mi(edge.server.mi_url) as mi:
+            assert len(await mi.show_contact("location", alice.aor)) == 1
+        for user, password in (("alice", "no"), ("bob", PASSWORD), ("alice", "")):
+            phone = phone_of(edge, user, password=password)
+            with pytest.raises(UnavailableError, match="401"):
+                await phone.start()
+            await phone.close()
+
+
+async def test_tls(build: Build, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With the wss lines on and a certificate, a phone registers over TLS and is pinged."""
+    certificate, key = tmp_path / "cert.pem", tmp_path / "key.pem"
+    await asyncio.to_thread(_make_certificate, certificate, key)
+    monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
+    assert ssl.create_default_context().cert_store_stats()["x509"] == 1
+    with edge_with(build, tmp_path, "wss", **{"/etc/opensips/tls": str(tmp_path)}) as edge:
+        async with Phone(edge.server.wss_url, f"alice@{DOMAIN}") as phone, Mi(edge.server.mi_url) as mi:
+            await eventually(lambda: phone.answered)
+            (contact,) = await mi.show_contact("location", phone.aor)
+            assert contact.received == f"sip:{phone.address};transport=wss"
+
+
+def _make_certificate(certificate: Path, key: Path) -> None:
+    asked = ["req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "1", "-subj", "/CN=edge"]
+    files = ["-keyout", str(key), "-out", str(certificate)]
+    name = ["-addext", f"subjectAltName=IP:{DOMAIN}"]
+    subprocess.run(["openssl", *asked, *name, *files], check=True, capture_output=True)
+
+
+# Calls
+
+
+class Caller(Phone):
+    """A phone that takes every call, and can make one."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.heard: list[SipMessage] = []
+
+    async def call(self, aor: str, body: str) -> SipMessage:
+        """The final answer to an INVITE."""
+        more = (("Contact", f"<{self.uri}>"), ("Content-Type", "application/sdp"))
+        invite = self._request_of("INVITE 1", f"sip:{aor}", f"<sip:{aor}>", more)
+        return await self._ask(SipMessage(invite.start_line, invite.headers, body))
+
+    async def acknowledge(self, answer: SipMessage) -> None:
+        assert self._socket
+        await self._socket.send(str(self._within(answer, "ACK 1")))
+
+    async def hang_up(self, answer: SipMessage) -> SipMessage:
+        return await self._ask(self._within(answer, "BYE 2"))
+
+    def _within(self, answer: SipMessage, what: str) -> SipMessage:
+        target = answer.first("contact").partition("<")[2].partition(">")[0]
+        routes = tuple(("Route", route) for route in reversed(answer.all("record-route")))
+        return self._request_of(what, target, answer.first("to"), routes)
+
+    def _request_of(self, what: str, target: str, to: str, more: sip_message.Headers) -> SipMessage:
+        method, cseq = what.split()
+        headers = (
+            ("Via", f"SIP/2.0/WS {self._host};branch={BRANCH}{uuid.uuid4().hex}"),
+            ("Max-Forwards", "70"),
+            ("From", f"<sip:{self.aor}>;tag=caller"),
+            ("To", to),
+            ("Call-ID", f"call-of-{self._host}"),
+            ("CSeq", f"{cseq} {method}"),
+        )
+        return SipMessage(f"{method} {target} SIP/2.0", (*headers, *more))
+
+    def _receive(self, socket: Any, frame: str) -> None:
+        message = sip_message.parse(frame)
+        if message.method not in ("INVITE", "ACK", "BYE"):
+            super()._receive(socket, frame)
+            return
+        self.heard.append(message)
+        if message.method != "ACK":
+            self._spawn(self._accept(socket, message))
+
+    async def _accept(self, socket: Any, request: SipMessage) -> None:
+        echoed = sip_message.response(request, "200 OK", "callee")
+        routes = tuple(("Record-Route", route) for route in request.all("record-route"))
+        more = (*routes, ("Contact", f"<{self.uri}>"), ("Content-Type", "application/sdp"))
+        await socket.send(str(SipMessage(echoed.start_line, (*echoed.headers, *more), request.body)))
+
+
+async def test_a_call(edge: Edge) -> None:
+    """Two browsers call each other: INVITE, ACK and BYE arrive, media descriptions untouched; nobody is a 404."""
+    sdp = "v=0\r\no=- 1 1 IN IP4 192.0.2.7\r\ns=-\r\nc=IN IP4 192.0.2.7\r\nt=0 0\r\nm=audio 9 UDP/TLS/RTP/SAVPF 111\r\n"
+    alice = Caller(edge.server.ws_url, f"alice@{DOMAIN}")
+    bob = Caller(edge.server.ws_url, f"bob@{DOMAIN}")
+    async with alice, bob:
+        answer = await alice.call(bob.aor, sdp)
+        assert (answer.status, answer.body) == (200, sdp)
+        await alice.acknowledge(answer)
+        assert (await alice.hang_up(answer)).status == 200
+        await eventually(lambda: len(bob.heard) == 3)
+        assert [message.method for message in bob.heard] == ["INVITE", "ACK", "BYE"]
+        assert bob.heard[0].body == sdp
+        assert bob.uri in bob.heard[0].start_line
+
+        assert (await alice.call(f"carol@{DOMAIN}", sdp)).status == 404
+        await bob.die()
+        assert (await alice.call(bob.aor, sdp)).status >= 400
+
+
+# Load
+
+
+@pytest.mark.skipif(not os.environ.get("ACCEPTANCE_LARGE"), reason="takes two minutes: set ACCEPTANCE_LARGE=1")
+async def test_two_thousand_phones(build: Build, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Nothing is lost between OpenSIPS and Redis: of 2,000 phones each ping is stored as answered or lost."""
+    interval = 10
+    with (
+        edge_with(build, tmp_path, **{f'"natping_interval", {INTERVAL}': f'"natping_interval", {interval}'}) as edge,
+        Companion(tmp_path, edge.datagram, edge.server.mi_url, pings={"interval": interval}) as companion,
+    ):
+        phones = [phone_of(edge, expires=3600, timeout=30) for _ in range(2000)]
+        ids = {device_of(edge.server, phone): phone for phone in phones}
+        async with started(phones):
+            for phone in phones[::20]:
+                phone.mute()
+            started_at, cpu = time.monotonic(), companion.cpu_seconds()
+            await settled(lambda: time.monotonic() - started_at >= 60)
+            used, took = companion.cpu_seconds() - cpu, time.monotonic() - started_at
+            await stop_pings(edge.server)
+            await settled(lambda: all(companion.counts(each) == _own_counts(ids[each]) for each in ids))
+        answered, lost = (sum(counts) for counts in zip(*map(_own_counts, phones), strict=True))
+        feed = companion.store.feeds()["opensips"]
+        assert (feed.invalid, feed.kernel_drops, feed.gaps, feed.missed) == (0, 0, 0, 0)
+        with capsys.disabled():
+            print(
+                f"\n{len(phones)} phones, {answered} + {lost} lost pings, {feed.received} events, all stored; "
+                f"companion {100 * used / took:.1f} % of one core, {companion.memory_bytes() >> 20} MB"
+            )
+
+
+async def test_opensips_crashes(edge: Edge, companion: Companion) -> None:
+    """OpenSIPS killed under load: that is noticed, nobody is removed wrongly, and who registers again is back."""
+    phones = [phone_of(edge) for _ in range(200)]
+    back, away = phones[:160], phones[160:]
+    ids = [device_of(edge.server, phone) for phone in phones]
+    async with AsyncExitStack() as stack:
+        await stack.enter_async_context(started(phones))
+        await settled(lambda: all(companion.counts(each)[0] for each in ids))
+        edge.server.kill()
+        await settled(lambda: set(companion.statuses(ids)) <= {"unknown", "stale"})
+        assert "unknown" in companion.statuses(ids)
+
+        edge.server.start()
+        await asyncio.to_thread(edge.server.wait)
+        await asyncio.gather(*(phone.close() for phone in phones))
+        await stack.enter_async_context(started(back))
+        await settled(lambda: set(companion.statuses(ids[: len(back)])) == {"online"})
+        await settled(lambda: set(companion.statuses(ids[len(back) :])) == {"offline"}, 200)
+
+        async with Mi(edge.server.mi_url) as mi:
+            held = {contact.aor async for contact in mi.dump()}
+        assert held == {phone.aor for phone in back}
+        assert set(companion.statuses(ids[: len(back)])) == {"online"}
+        assert not [said for _, said in audit.read(companion.store) if said["result"] == "removed"]
+        assert away
