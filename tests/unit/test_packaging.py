@@ -1,0 +1,130 @@
+"""Dockerfile, compose.yaml, .env.example and the systemd unit agree with the code and with each other."""
+
+import configparser
+import re
+from pathlib import Path
+
+import pytest
+import tomli
+
+from companion.config import ApiSection, Config, load
+from companion.errors import ConfigError
+from companion.scheduler import END_SECONDS
+
+PROJECT = Path(__file__).parents[2]
+VARIABLE = re.compile(r"\$\{(\w+):-([^}]*)\}")
+
+
+def read(name: str) -> str:
+    return (PROJECT / name).read_text(encoding="utf-8")
+
+
+def service(name: str) -> str:
+    """The lines of one service of compose.yaml."""
+    found = re.search(rf"^  {name}:\n((?:    .*\n|\n)+)", read("compose.yaml"), re.MULTILINE)
+    assert found, f"compose.yaml has no service {name}"
+    return found[1]
+
+
+@pytest.fixture
+def unit() -> configparser.SectionProxy:
+    """The [Service] section of the systemd unit; of keys that are there twice, the last."""
+    parser = configparser.ConfigParser(strict=False, interpolation=None)
+    parser.optionxform = str  # type: ignore[assignment,method-assign]
+    parser.read(PROJECT / "packaging/companion.service")
+    return parser["Service"]
+
+
+def test_one_version() -> None:
+    """Dockerfile, compose.yaml and pyproject.toml name the same version of the companion."""
+    project = tomli.loads(read("pyproject.toml"))["project"]
+    assert [project["version"]] == re.findall(r"^ARG VERSION=(.+)$", read("Dockerfile"), re.MULTILINE)
+    assert [project["version"]] == re.findall(r"image: opensips-companion:(.+)", read("compose.yaml"))
+
+
+def test_the_image_has_a_python_that_will_do() -> None:
+    """The Dockerfile's Python is one that pyproject.toml allows."""
+    wanted = tomli.loads(read("pyproject.toml"))["project"]["requires-python"].removeprefix(">=")
+    found = re.search(r"^ARG PYTHON_TAG=(\d+)\.(\d+)-slim", read("Dockerfile"), re.MULTILINE)
+    assert found
+    assert tuple(map(int, found.groups())) >= tuple(map(int, wanted.split(".")))
+
+
+def test_the_image_does_not_run_as_root() -> None:
+    """The last user of the Dockerfile is a number other than 0: an engine may insist on one it can see."""
+    user, group = re.findall(r"^USER (\d+):(\d+)$", read("Dockerfile"), re.MULTILINE)[-1]
+    assert 0 not in (int(user), int(group))
+
+
+def test_the_image_is_checked_where_it_answers() -> None:
+    """The Dockerfile's health check asks the API's default address."""
+    api = ApiSection()
+    assert f"HTTPConnection('{api.host}', {api.port}," in read("Dockerfile")
+
+
+def test_compose_takes_what_the_example_tells() -> None:
+    """Every variable of compose.yaml is in .env.example with the default it has, and none beside."""
+    taken = set(VARIABLE.findall(read("compose.yaml")))
+    told = set(re.findall(r"^(\w+)=(.*)$", read(".env.example"), re.MULTILINE))
+    assert told == taken
+
+
+def test_compose_configures_a_companion() -> None:
+    """The environment compose.yaml gives is a configuration: its node is the one MI is asked of."""
+    lines = re.findall(r"^      (COMPANION_\w+): (.+)$", VARIABLE.sub(r"\2", service("companion")), re.MULTILINE)
+    settings = load(PROJECT / "config.toml", {name: text.strip("'\"") for name, text in lines})
+    assert [settings.bridge.node] == [table.node for table in settings.opensips]
+    assert Config().pings == settings.pings
+
+
+def test_compose_publishes_no_port_of_the_companion() -> None:
+    """API, bus, MI and Redis have no access control: none of their ports is published."""
+    published = re.findall(r'^      - ".*:(\d+)(?:/\w+)?"$', read("compose.yaml"), re.MULTILINE)
+    assert {"5060", "8080", "3000"} == set(published)
+
+
+@pytest.mark.parametrize("name", ["opensips", "companion", "prometheus"])
+def test_compose_shares_one_network_namespace(name: str) -> None:
+    """What meets on loopback is in the network namespace of the service that never restarts."""
+    assert "network_mode: service:pod\n" in service(name)
+
+
+@pytest.mark.parametrize("name", ["pod", "opensips", "redis", "companion", "prometheus", "grafana"])
+def test_compose_hardens_every_service(name: str) -> None:
+    """Each container has a read-only file system and no capability."""
+    assert "<<: *hardened\n" in service(name)
+
+
+def test_compose_mounts_what_is_there() -> None:
+    """Every file and folder that compose.yaml mounts or builds from is in the project."""
+    mounted = re.findall(r"- \./([^:]+):", read("compose.yaml"))
+    assert [name for name in [*mounted, "packaging/opensips.Dockerfile"] if not (PROJECT / name).exists()] == []
+
+
+def test_the_container_changes_opensips_cfg() -> None:
+    """Each substitution of packaging/opensips.sed finds a line in opensips.cfg: its log and its sockets."""
+    patterns = re.findall(r"^s/(\^.+?)/", read("packaging/opensips.sed"), re.MULTILINE)
+    assert len(patterns) == 3
+    for pattern in patterns:
+        plain = pattern.replace(r"\(", "(").replace(r"\)", ")")
+        assert re.search(plain, read("opensips/opensips.cfg"), re.MULTILINE), pattern
+
+
+def test_the_unit_stops_trying_on_a_wrong_configuration(unit: configparser.SectionProxy) -> None:
+    """A restart mends no configuration; all else is tried again."""
+    assert str(ConfigError.exit_code) in unit["RestartPreventExitStatus"].split()
+    assert unit["Restart"] == "on-failure"
+
+
+def test_the_unit_lets_the_companion_finish(unit: configparser.SectionProxy) -> None:
+    """Nobody kills the companion while it still stores what it received: neither systemd nor the container engine."""
+    grace = re.search(r"stop_grace_period: (\d+)s", service("companion"))
+    assert grace
+    assert min(int(unit["TimeoutStopSec"]), int(grace[1])) > END_SECONDS + 10
+
+
+def test_the_unit_leaves_what_the_companion_needs(unit: configparser.SectionProxy) -> None:
+    """ZeroMQ may set its thread's scheduling (it aborts otherwise), and /proc/net/udp tells of dropped datagrams."""
+    filters = re.findall("^SystemCallFilter=(.+)$", read("packaging/companion.service"), re.MULTILINE)
+    assert ["@system-service", "~@privileged"] == filters
+    assert "ProcSubset" not in unit
