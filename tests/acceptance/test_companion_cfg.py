@@ -1,0 +1,106 @@
+"""companion.cfg included in a configuration that knew nothing of the companion."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from companion.mi import Mi
+from companion.simulator.phone import Phone
+from companion.simulator.redis import free_port
+from tests.acceptance.conftest import Build, Ports, Server
+from tests.acceptance.edge import CONFIGS, INTERVAL, Companion, device_of, for_build, running, settled
+
+pytestmark = pytest.mark.timeout(240)
+
+FOREIGN = """
+log_level=2
+stderror_enabled=yes
+syslog_enabled=no
+udp_workers=1
+tcp_workers=1
+socket=udp:127.0.0.1:{udp}
+socket=ws:127.0.0.1:{ws}
+mpath="here"
+loadmodule "proto_udp.so"
+loadmodule "proto_ws.so"
+loadmodule "signaling.so"
+loadmodule "sl.so"
+loadmodule "tm.so"
+loadmodule "sipmsgops.so"
+loadmodule "usrloc.so"
+loadmodule "registrar.so"
+loadmodule "nathelper.so"
+loadmodule "httpd.so"
+modparam("usrloc", "working_mode_preset", "single-instance-no-db")
+modparam("nathelper", "natping_interval", 3600)
+modparam("nathelper", "sipping_bflag", "OURS")
+modparam("httpd", "port", 1)
+
+include_file "companion.cfg"
+
+startup_route {{
+    xlog("L_NOTICE", "we do this and that\\n");
+    route(COMPANION_START);
+}}
+
+route {{
+    if (is_method("REGISTER")) {{
+        fix_nated_register();
+        route(COMPANION_CONTACT);
+        save("location");
+        exit;
+    }}
+    send_reply(405, "Method Not Allowed");
+}}
+"""
+
+
+class Foreign(Server):
+    """An OpenSIPS with FOREIGN, whose events go to `datagram`."""
+
+    def __init__(self, build: Build, folder: Path) -> None:
+        self.datagram, ports = free_port(), Ports.free()
+        included = (CONFIGS / "companion.cfg").read_text()
+        for old, new in {
+            "udp:127.0.0.1:5066": f"udp:127.0.0.1:{self.datagram}",
+            '"port", 8888': f'"port", {ports.mi}',
+            '"natping_interval", 120': f'"natping_interval", {INTERVAL}',
+        }.items():
+            assert old in included
+            included = included.replace(old, new)
+        for module in ("nathelper", "httpd"):
+            included = included.replace(f'loadmodule "{module}.so"', "")
+        (folder / "companion.cfg").write_text(for_build(build, included))
+        own = for_build(build, FOREIGN.format(udp=ports.udp, ws=ports.ws))
+        super().__init__(build, folder, own, ports, domain=build.version >= (4,))
+
+
+@pytest.fixture
+def foreign(build: Build, tmp_path: Path) -> Iterator[Foreign]:
+    server = Foreign(build, tmp_path)
+    with running(server):
+        yield server
+
+
+async def test_the_included_piece(foreign: Foreign, tmp_path: Path) -> None:
+    """Its phones are devices with latencies; one that goes mute is removed, one that lives is not."""
+    with Companion(tmp_path, foreign.datagram, foreign.mi_url) as companion:
+        async with (
+            Phone(foreign.ws_url, "alice@127.0.0.1") as alice,
+            Phone(foreign.ws_url, "bob@127.0.0.1") as bob,
+            Mi(foreign.mi_url) as mi,
+        ):
+            ids = [device_of(foreign, phone) for phone in (alice, bob)]
+            await settled(lambda: all(companion.counts(each)[0] for each in ids))
+            bob.mute()
+            await settled(lambda: companion.decisions(ids[1]))
+
+            assert companion.decisions(ids[1]) == [("remove", "removed")]
+            assert await mi.show_contact("location", foreign.aor("bob")) == []
+            assert len(await mi.show_contact("location", foreign.aor("alice"))) == 1
+            await settled(lambda: companion.statuses(ids) == ["online", "offline"])
+            await bob.die()
+            await alice.die()
+            await settled(lambda: "disconnected" in companion.events(ids[0]))
+        assert "we do this and that" in foreign.log
