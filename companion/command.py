@@ -17,7 +17,11 @@ from companion.store.store import Store, open_store
 ConfigFile = Annotated[
     Path | None,
     typer.Option(
-        "-c", "--config", help="The configuration. Without it ./config.toml, if there is one.", dir_okay=False
+        "-c",
+        "--config",
+        metavar="FILE",
+        help="The configuration. Without it ./config.toml, if there is one.",
+        dir_okay=False,
     ),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for machines.")]

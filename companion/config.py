@@ -8,6 +8,7 @@ import contextlib
 import json
 import os
 import re
+import warnings
 from collections.abc import Mapping
 from ipaddress import ip_address
 from pathlib import Path
@@ -204,8 +205,9 @@ class RemediationSection(Section):
     @model_validator(mode="after")
     def _check(self) -> Self:
         try:
-            re.compile(self.push_attr)
-        except re.error as error:
+            with warnings.catch_warnings(action="error"):
+                re.compile(self.push_attr)
+        except (re.error, Warning) as error:
             raise ValueError(f"push_attr is no regular expression: {error}") from None
         return self
 

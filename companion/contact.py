@@ -16,6 +16,14 @@ SILENT_INTERVALS: Final = 2
 """Ping intervals without a word after which a contact's state is no longer known."""
 
 
+GHOST_SPANS: Final = 10
+"""So many times a contact may come back from being a ghost until the first is forgotten."""
+FOR_EVER: Final = 1 << 53
+
+Span = tuple[int, int]
+"""From and until, epoch ms, both included."""
+
+
 class Binding(NamedTuple):
     """What makes a contact that contact: one binding in the usrloc of a cluster."""
 
@@ -31,7 +39,7 @@ class Contact:
 
     `registered_at` is the first REGISTER seen of it; `superseded_at` when a newer contact of the same device first
     answered since this one last showed life; `changed_at` and `run` tell the event that spoke last.
-    `re_register_noted_at` is of the timeline, and not stored.
+    `re_register_noted_at` is of the timeline, and not stored. `was_ghost` are the times it was one and came back.
     """
 
     binding: Binding
@@ -53,6 +61,7 @@ class Contact:
     changed_at: int = 0
     run: int = 0
     re_register_noted_at: int = 0
+    was_ghost: tuple[Span, ...] = ()
 
     @property
     def alive_at(self) -> int:
@@ -139,3 +148,10 @@ def is_dead(contact: Contact, lost_after: int) -> bool:
 def is_ghost(contact: Contact, lost_after: int) -> bool:
     """Whether it is dead while a newer contact of its device has answered since it last showed life."""
     return bool(contact.superseded_at) and is_dead(contact, lost_after)
+
+
+def ghost_spans(contact: Contact, lost_after: int, until: int = FOR_EVER) -> tuple[Span, ...]:
+    """When it was a ghost, and is: its losses in those times are not its device's."""
+    if not is_ghost(contact, lost_after):
+        return contact.was_ghost
+    return (*contact.was_ghost, (contact.superseded_at, until))[-GHOST_SPANS:]

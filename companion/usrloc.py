@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Final, NamedTuple
 
 from companion import sip
-from companion.contact import Binding, Contact, Device, contact_id, is_dead
+from companion.contact import Binding, Contact, Device, contact_id, ghost_spans, is_dead
 from companion.events import (
     DELETE,
     LATENCY,
@@ -167,12 +167,12 @@ class Usrloc:
         changes.seen[device] = ts
         if contact.disconnected_at and ts - latency_ms <= contact.disconnected_at:
             return  # the answer was under way when the connection died
+        self._lives(contact, ts)
         contact.last_latency_ms = latency_ms
         contact.last_latency_at = ts
         changes.answers[contact] = None
         if contact.consecutive_lost or contact.disconnected_at:
             self._recover(contact, ts, "ping")
-        contact.superseded_at = 0
         if len(device.contacts) > 1:
             self._supersede(device, contact, ts)
 
@@ -189,6 +189,12 @@ class Usrloc:
             if not contact.disconnected_at:
                 self._departed(contact, ts)
         self.changes.contacts[contact] = None
+
+    def _lives(self, contact: Contact, ts: int) -> None:
+        """It showed life: no newer contact has answered since. What it lost as a ghost stays a ghost's."""
+        if contact.superseded_at:
+            contact.was_ghost = ghost_spans(contact, self._lost_after, ts)
+            contact.superseded_at = 0
 
     def _recover(self, contact: Contact, ts: int, by: str) -> None:
         """End a run of losses, or a death that was none."""
@@ -220,11 +226,11 @@ class Usrloc:
         elif _same_register(contact.registration, event.registration) or _overtaken(contact, event.registration, stamp):
             return  # usrloc replication tells every node of the cluster
         else:
+            self._lives(contact, stamp.ts)
             self._note_re_register(contact, event, stamp.ts)
             self._re_register(contact, event.registration, stamp.ts, contact.disconnected_at)
         contact.last_register_at = contact.changed_at = stamp.ts
         contact.run = stamp.run
-        contact.superseded_at = 0
         self.changes.contacts[contact] = None
         self.changes.seen[self.devices[contact.device]] = stamp.ts
 
@@ -259,6 +265,7 @@ class Usrloc:
             device_id = previous.device
         contact = Contact(binding, contact_id(binding), device_id, stamp.node, said)
         if previous:
+            contact.was_ghost = ghost_spans(previous, self._lost_after, stamp.ts)
             self._remove_from_device(previous)
         self.contacts[binding] = contact
         self._add_to_device(contact, instance, stamp.ts)
@@ -363,8 +370,8 @@ class Usrloc:
     def _missed_register(self, contact: Contact, said: Registration, ts: int) -> None:
         """A REGISTER nobody told of: behind all we know of the contact, for pings would have brought its news too."""
         self._note(contact, ts, "re-registered", address=sip.network_address(said.received, contact.binding.uri))
+        self._lives(contact, ts)
         self._re_register(contact, said._replace(bflags=contact.registration.bflags), ts, 0)
-        contact.superseded_at = 0
 
     def _behind(self, contact: Contact, ts: int) -> int:
         """`ts`, or just behind all that is on the device's timeline: that takes no entry older than its last."""

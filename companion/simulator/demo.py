@@ -56,6 +56,8 @@ interval = {interval}
 [[opensips]]
 node = "demo"
 mi_url = "{mi}"
+[remediation]
+mode = "enforce"
 [api]
 listen = "127.0.0.1:{api}"
 """

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 
-from companion.contact import Binding, Contact, Device
+from companion.contact import Binding, Contact, Device, Span
 from companion.events import Registration
 from companion.store.connection import Command, Connection
 from companion.store.keys import Keys
@@ -35,6 +35,7 @@ def encode_contact(contact: Contact) -> dict[str, str | int]:
         "last_latency_ms": "" if contact.last_latency_ms is None else contact.last_latency_ms,
         **{name: getattr(contact, name) for name in _NUMBERS},
         "ended_by": contact.ended_by,
+        "was_ghost": " ".join(f"{since}-{until}" for since, until in contact.was_ghost),
     }
 
 
@@ -49,6 +50,7 @@ def decode_contact(fields: Mapping[str, str], answer: str | None = None) -> Cont
         _decode_registration(fields),
         last_latency_ms=int(latency) if latency else None,
         ended_by=fields["ended_by"],
+        was_ghost=_decode_spans(fields.get("was_ghost", "")),
         **{name: int(fields[name]) for name in _NUMBERS},
     )
     if answer:
@@ -68,6 +70,11 @@ def _decode_registration(fields: Mapping[str, str]) -> Registration:
         cseq=int(fields["cseq"]),
         attr=fields["attr"],
     )
+
+
+def _decode_spans(text: str) -> tuple[Span, ...]:
+    pairs = (span.partition("-") for span in text.split())
+    return tuple((int(since), int(until)) for since, _, until in pairs)
 
 
 def encode_answer(contact: Contact) -> str:

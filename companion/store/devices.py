@@ -1,11 +1,11 @@
 """Devices as people and machines read them: a row in a list, a page of one. Times in them are ISO 8601."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, Final, NamedTuple
 
 from companion import quality, sip
-from companion.contact import STATUSES, Contact, Device, best
+from companion.contact import STATUSES, Contact, Device, Span, best, ghost_spans
 from companion.errors import UsageError
 from companion.store.contacts import load_devices
 from companion.store.series import Point
@@ -31,20 +31,23 @@ def iso(at: int) -> str | None:
 
 
 def find(store: Store, name: str) -> str:
-    """The id of the device that a person means: by its id, its SIP instance (or the end of it), or its AOR.
+    """The id of the device that a person means: by its id, its SIP instance, its AOR, or `AOR/…end` as tables show it.
 
     Raises UsageError when there is none, or several.
     """
     bare = name.strip("<>")
+    aor, _, end = name.rpartition("/")
     keys = store.keys
     commands = [
         ("SMEMBERS", keys.instance(bare.lower())),
         ("SMEMBERS", keys.instance(f"urn:uuid:{bare.lower()}")),
         ("SMEMBERS", keys.aor(name)),
+        ("SMEMBERS", keys.aor(aor)),
     ]
-    by_name = [{name}, *(set(members) for members in store.connection.pipeline(commands))]
-    for candidates in by_name:
-        found = sorted(_existing(store, sorted(candidates)))
+    *by_name, of_aor = map(set, store.connection.pipeline(commands))
+    ending = {device for device in of_aor if device.endswith(end.lstrip("…."))}
+    for candidates in ({name}, *by_name, ending):
+        found = _existing(store, sorted(candidates))
         if len(found) == 1:
             return found[0]
         if found:
@@ -115,13 +118,17 @@ def read_pings(store: Store, device: Device, view: View, since: int) -> list[Pin
     connection, keys, until = store.connection, store.keys, view.clock.now + 60_000
     answered = store.series.read(connection, keys.latency(device.id), since, until)
     lost = store.series.read(connection, keys.lost(device.id), since, until)
-    ghosts = {contact.number: contact.superseded_at for contact in device.contacts if view.is_ghost(contact)}
+    ghosts = {contact.number: ghost_spans(contact, view.clock.lost_after) for contact in device.contacts}
     return own_pings(answered, lost, ghosts)
 
 
-def own_pings(answered: Sequence[Point], lost: Sequence[Point], ghosts: dict[int, int]) -> list[Ping]:
-    """Merge both series; `ghosts` tells from when on the losses of a contact's number are left out."""
-    own = [Ping(ts, None) for ts, number in lost if ts < ghosts.get(number, ts + 1)]
+def own_pings(answered: Sequence[Point], lost: Sequence[Point], ghosts: Mapping[int, Sequence[Span]]) -> list[Ping]:
+    """Merge both series; `ghosts` tells of a contact's number when its losses are left out."""
+    own = [
+        Ping(ts, None)
+        for ts, number in lost
+        if not any(since <= ts <= until for since, until in ghosts.get(number, ()))
+    ]
     return sorted([*(Ping(ts, latency_ms) for ts, latency_ms in answered), *own], key=lambda ping: ping.ts)
 
 

@@ -118,7 +118,8 @@ def open_store(config: RedisSection) -> Store:
     try:
         able = detect(connection)
     except Unreachable as error:
-        raise UnavailableError(f"Redis does not answer at {_place(connection)}: {error}; see [redis] url") from None
+        remedy = "start it, or see [redis] url and -c FILE"
+        raise UnavailableError(f"no Redis answers at {_place(connection)} ({type(error).__name__}): {remedy}") from None
     except ResponseError as error:
         raise UnavailableError(f"Redis at {_place(connection)} refuses us: {error}; see [redis] url") from None
     engine = able if config.series == "auto" else ENGINES[config.series]

@@ -131,8 +131,8 @@ def test_redis_is_down(tmp_path: Path, command: tuple[str, ...]) -> None:
     shown = cli(*command, "-c", str(file))
     assert (shown.returncode, shown.stdout) == (1, "")
     (line,) = lines(shown.stderr)
-    assert line.startswith(f"error: Redis does not answer at 127.0.0.1:{port}: ")
-    assert line.endswith("; see [redis] url")
+    assert line.startswith(f"error: no Redis answers at 127.0.0.1:{port} (")
+    assert line.endswith("): start it, or see [redis] url and -c FILE")
     assert "secret" not in line
 
 

@@ -130,13 +130,14 @@ points = st.lists(st.tuples(st.integers(0, 100), st.integers(0, 400)), max_size=
 
 @given(points, st.lists(st.tuples(st.integers(0, 100), st.sampled_from([1, 2, 3]))).map(sorted), st.integers(0, 101))
 def test_own_pings(answered: list[tuple[int, int]], lost: list[tuple[int, int]], since: int) -> None:
-    """Both series in order; of a ghost only the losses before it was superseded."""
-    pings = own_pings(answered, lost, {2: since})
+    """Both series in order; of a contact only the losses outside the times it was a ghost."""
+    pings = own_pings(answered, lost, {2: [(since, 60), (80, 1 << 53)]})
     assert sorted(ping.ts for ping in pings) == [ping.ts for ping in pings]
     assert [ping for ping in pings if ping.latency_ms is not None] == [
         Ping(ts, ms) for ts, ms in sorted(answered, key=lambda p: p[0])
     ]
-    assert sum(number != 2 or ts < since for ts, number in lost) == sum(ping.latency_ms is None for ping in pings)
+    own = sum(number != 2 or not (since <= ts <= 60 or ts >= 80) for ts, number in lost)
+    assert own == sum(ping.latency_ms is None for ping in pings)
 
 
 @given(points, points)

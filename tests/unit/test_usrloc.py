@@ -671,7 +671,7 @@ class Replay:
 
     def statistics(self, device: Device) -> dict[str, Any]:
         changes = self.usrloc.changes
-        ghosts = {c.number: c.superseded_at for c in device.contacts if contacts.is_ghost(c, LOST_AFTER)}
+        ghosts = {c.number: contacts.ghost_spans(c, LOST_AFTER) for c in device.contacts}
         answers = [(sample.ts, sample.value) for sample in changes.answered if sample.device == device.id]
         losses = [(sample.ts, sample.value) for sample in changes.lost if sample.device == device.id]
         return statistics(own_pings(answers, losses, ghosts))
