@@ -79,7 +79,7 @@ def _page(seen: dict[str, Any]) -> Group:
         ("mode", seen["mode"]),
         ("paused", f"for {seen['paused_seconds']} s more" if seen["paused_seconds"] else "no"),
         ("last sweep", ago(seen["last_sweep_at"], datetime.now(UTC)) or "none yet: is `companion run scheduler` up?"),
-        ("candidates", f"{seen['candidates']}, of which {seen["acted"]} were decided on"),
+        ("candidates", f"{seen['candidates']}, of which {seen['acted']} were decided on"),
         ("held back by", seen["troubles"]),
         ("open breakers", ", ".join(f"{node} since {since}" for node, since in seen["open_breakers"].items())),
     ):
