@@ -15,6 +15,7 @@ from rich.text import Text
 from companion import __version__, config, log, terminal
 from companion.app import SERVICES, App
 from companion.command import AsJson, ConfigFile, opened, show
+from companion.doctor.commands import doctor
 from companion.errors import UsageError
 from companion.keys import make_pair
 from companion.reconciler import compare_nodes
@@ -271,6 +272,7 @@ def demo(
     asyncio.run(run_demo(phones, folder, seconds))
 
 
+app.command(epilog=examples(("Why is nothing there?", "companion doctor")))(doctor)
 app.add_typer(remediation.app, name="remediation")
 app.command("remediations")(remediation.remediations)
 

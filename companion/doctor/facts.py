@@ -1,0 +1,85 @@
+"""What is known of the surroundings of a companion, as far as it could be learnt. No I/O. Times are epoch ms."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from companion.config import Config
+from companion.contact import Contact, Device
+from companion.mi_contact import MiContact
+from companion.store.devices import Ping
+from companion.store.nodes import Feed
+from companion.subscriptions import Subscription
+
+
+@dataclass(frozen=True, kw_only=True)
+class OpensipsFacts:
+    """One `[[opensips]]` table and what its MI said; with an `error` it said no more than what is there.
+
+    `sockets` are where its events should go, `registered` is how many contacts it has (None: it does not tell),
+    `contacts` a sample of them, `size_error` why a request of more than 1 kB failed.
+    """
+
+    node: str
+    cluster: str
+    mi_url: str
+    sockets: tuple[str, ...]
+    renewed: bool = False
+    error: str = ""
+    refused: bool = False
+    version: str = ""
+    events: frozenset[str] = frozenset()
+    subscriptions: tuple[Subscription, ...] = ()
+    registered: int | None = None
+    contacts: tuple[MiContact, ...] = ()
+    size_error: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class BusFacts:
+    """Who was heard at one endpoint of the bus, nobody when `node` is ""; `ahead_ms` is how far its clock is ahead."""
+
+    endpoint: str
+    node: str = ""
+    ahead_ms: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class RedisFacts:
+    """What Redis says of itself; with an `error` nothing. `settings` is None where CONFIG is not allowed.
+
+    `ahead_ms` is how far its clock is ahead of ours.
+    """
+
+    place: str
+    error: str = ""
+    product: str = "Redis"
+    version: str = ""
+    timeseries: bool = False
+    settings: Mapping[str, str] | None = None
+    used_bytes: int = 0
+    ahead_ms: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Facts:
+    """All of it. `devices` is a sample of those stored, `pings` are the last ones of some of these."""
+
+    now: int
+    config: Config
+    opensips: Sequence[OpensipsFacts] = ()
+    bus: Sequence[BusFacts] = ()
+    redis: RedisFacts
+    feeds: Mapping[str, Feed] = field(default_factory=dict)
+    devices: Sequence[Device] = ()
+    pings: Mapping[str, Sequence[Ping]] = field(default_factory=dict)
+
+    def live(self, cluster: str) -> list[Contact]:
+        """The stored contacts of a cluster that should be registered now."""
+        return [
+            contact
+            for device in self.devices
+            for contact in device.contacts
+            if contact.binding.cluster == cluster
+            and not contact.ended_at
+            and not 0 < contact.registration.expires_at <= self.now
+        ]

@@ -1,0 +1,92 @@
+"""Does anything arrive, from whom, and does it all arrive? No I/O."""
+
+from collections.abc import Iterator
+
+from companion.doctor.facts import BusFacts, Facts
+from companion.doctor.finding import Finding, Section, failure, note, ok, times, warning
+from companion.doctor.redis import clock
+from companion.store.nodes import Feed
+
+MISSED_SHARE = 0.01
+"""Of all events: what a consumer misses while it is restarted stays below that."""
+
+
+def check(facts: Facts) -> Section:
+    findings = [finding for heard in facts.bus for finding in _bus(heard)]
+    if not facts.redis.error:
+        heard = {one.node for one in facts.bus if one.node}
+        for node in sorted(heard | {one.node for one in facts.opensips} | set(facts.feeds)):
+            findings += _feed(facts, node, heard=node in heard)
+    return Section("Feeds", findings)
+
+
+def _bus(heard: BusFacts) -> Iterator[Finding]:
+    if not heard.node:
+        remedy = (
+            "run `companion run bridge` there; [bridge] publish and [consumer] subscribe must name the same port, "
+            "and with CURVE the keys must match"
+        )
+        yield failure("bus", f"no bridge was heard at {heard.endpoint}", remedy)
+        return
+    yield ok("bus", f"the bridge of {heard.node} was heard at {heard.endpoint}")
+    if (told := clock("clock", heard.ahead_ms, f"the bridge of {heard.node}")).level != "ok":
+        yield told
+
+
+def _feed(facts: Facts, node: str, *, heard: bool) -> Iterator[Finding]:
+    feed = facts.feeds.get(node, Feed(node))
+    if not feed.alive(facts.now):
+        yield _silent(facts, feed, heard=heard)
+        return
+    yield _events(facts, feed)
+    yield from _losses(feed)
+
+
+def _silent(facts: Facts, feed: Feed, *, heard: bool) -> Finding:
+    seen = f"silent for {_span(facts.now - feed.heartbeat_at)}" if feed.heartbeat_at else "nothing was ever stored"
+    if heard:
+        remedy = "its bridge is up, so run `companion run consumer`; [redis] url and prefix must be the same there"
+        return failure(feed.node, f"{seen}: nobody stores what its bridge says", remedy)
+    if feed.node not in {one.node for one in facts.opensips}:
+        return note(feed.node, seen, "nothing has to be done if this node is gone for good")
+    remedy = f"run its bridge with [bridge] node = {feed.node!r}, and name its bus in [consumer] subscribe"
+    return failure(feed.node, seen, remedy.replace("'", '"'))
+
+
+def _events(facts: Facts, feed: Feed) -> Finding:
+    """An OpenSIPS with contacts has something to say in each ping interval."""
+    told = f"{times(feed.received, 'event')} since its bridge was started"
+    contacts = next((one.registered for one in facts.opensips if one.node == feed.node), None)
+    contacts = len(facts.live(facts.config.cluster(feed.node))) if contacts is None else contacts
+    silence = facts.now - max(feed.last_event_at, feed.run // 1000)
+    if contacts and silence > 2 * facts.config.pings.interval_ms:
+        seen = f"alive, but no event for {_span(silence)} with {times(contacts, 'contact')} registered"
+        remedy = "see what is said of its subscriptions and pings; a firewall may drop what it sends to the bridge"
+        return failure(feed.node, seen, remedy)
+    if not feed.last_event_at:
+        return note(feed.node, "alive; no event yet, and no contact that one could be about")
+    return ok(feed.node, f"alive; last event {_span(facts.now - feed.last_event_at)} ago, {told}")
+
+
+def _losses(feed: Feed) -> Iterator[Finding]:
+    if feed.kernel_drops:
+        remedy = "sysctl -w net.core.rmem_max=8388608 on the bridge's machine, then restart the bridge"
+        yield warning(feed.node, f"the kernel dropped {times(feed.kernel_drops, 'datagram')} at the bridge", remedy)
+    if feed.missed:
+        seen = f"{times(feed.missed, 'event')} missed on the bus, in {times(feed.gaps, 'gap')}"
+        if feed.missed > MISSED_SHARE * feed.received:
+            remedy = "is Redis or the consumer too slow? see docs/doctor.md; [bridge] high_water_mark gives more room"
+            yield warning(feed.node, seen, remedy)
+        else:
+            yield note(feed.node, seen, "what a restart costs; nothing has to be done if the number stays as it is")
+    if feed.invalid:
+        remedy = "the bridge's log says why; does anything else send to its port?"
+        yield note(feed.node, f"{times(feed.invalid, 'message')} refused by the bridge", remedy)
+
+
+def _span(ms: int) -> str:
+    seconds = max(0, ms) // 1000
+    for size, unit in ((86400, "d"), (3600, "h"), (60, "min")):
+        if seconds >= 2 * size:
+            return f"{seconds // size} {unit}"
+    return f"{seconds} s"

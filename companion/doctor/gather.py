@@ -1,0 +1,204 @@
+"""Asks MI of each OpenSIPS, the bus and Redis for all that is to be checked, and changes nothing."""
+
+import asyncio
+import time
+from collections.abc import Sequence
+from contextlib import aclosing, suppress
+from dataclasses import replace
+from itertools import islice
+from typing import Any, Final
+
+import zmq
+
+from companion.bus import HEARTBEAT, decode
+from companion.config import Config, ConsumerSection, OpensipsSection
+from companion.contact import Device
+from companion.doctor.facts import BusFacts, Facts, OpensipsFacts, RedisFacts
+from companion.errors import ConfigError, InvalidEnvelopeError, MiCallError, MiError, MiRefusedError, UnavailableError
+from companion.mi import Mi, open_mi
+from companion.mi_contact import MiContact
+from companion.store.connection import Connection, ResponseError, Unreachable
+from companion.store.devices import Ping, read_pings, walk
+from companion.store.series import TimeSeries, detect
+from companion.store.store import Store, open_store
+from companion.subscriptions import destinations, parse, parse_events
+from companion.view import view
+
+DEVICES: Final = 500
+"""So many of the devices seen last are looked at."""
+AORS: Final = 20
+MI_CONTACTS: Final = 50
+SMALL_DUMP: Final = 500
+"""A dump of so many contacts costs OpenSIPS nothing worth speaking of."""
+PINGED_DEVICES: Final = 20
+PING_INTERVALS: Final = 100
+HEAR_SECONDS: Final = 5.0
+"""Two heartbeats and some time to connect."""
+BIG_REQUEST_BYTES: Final = 1100
+SETTINGS: Final = (
+    *("maxmemory", "maxmemory-policy", "appendonly", "save"),
+    *("hash-max-listpack-value", "hash-max-ziplist-value"),
+)
+
+
+async def gather(config: Config) -> Facts:
+    """All facts there are to be had; whoever can not be asked is an error in his facts. Takes a few seconds."""
+    hearing = asyncio.gather(
+        *(asyncio.to_thread(_hear, endpoint, config.consumer) for endpoint in config.consumer.subscribe)
+    )
+    facts = await asyncio.to_thread(_stored, config)
+    opensips = await asyncio.gather(*(_opensips(table, facts) for table in config.opensips))
+    return replace(facts, opensips=opensips, bus=await hearing, now=_now())
+
+
+# Redis
+
+
+def _stored(config: Config) -> Facts:
+    connection = Connection(config.redis.url)
+    place = _place(connection)
+    try:
+        store = open_store(config.redis)
+    except (UnavailableError, ConfigError) as error:
+        return Facts(now=_now(), config=config, redis=RedisFacts(place=place, error=str(error)))
+    finally:
+        connection.close()
+    try:
+        return _read(config, store, place)
+    except (*Unreachable, ResponseError) as error:
+        return Facts(now=_now(), config=config, redis=RedisFacts(place=place, error=f"{place}: {error}"))
+    finally:
+        store.close()
+
+
+def _read(config: Config, store: Store, place: str) -> Facts:
+    devices = list(islice(walk(store), DEVICES))
+    return Facts(
+        now=_now(),
+        config=config,
+        redis=_redis(store.connection, place),
+        feeds=store.feeds(),
+        devices=devices,
+        pings=_pings(config, store, devices),
+    )
+
+
+def _pings(config: Config, store: Store, devices: Sequence[Device]) -> dict[str, Sequence[Ping]]:
+    """The last pings of some devices that have one contact: of several they come interleaved."""
+    seen = view(config, store)
+    since = seen.clock.now - PING_INTERVALS * config.pings.interval_ms
+    single = (device for device in devices if len(device.contacts) == 1)
+    return {device.id: read_pings(store, device, seen, since) for device in islice(single, PINGED_DEVICES)}
+
+
+def _redis(connection: Connection, place: str) -> RedisFacts:
+    info, before = connection.call("INFO"), time.time()
+    seconds, microseconds = connection.call("TIME")
+    middle = (before + time.time()) / 2
+    return RedisFacts(
+        place=place,
+        product="Valkey" if "valkey_version" in info else "Redis",
+        version=str(info.get("valkey_version") or info.get("redis_version", "")),
+        timeseries=detect(connection) is TimeSeries,
+        settings=_settings(connection),
+        used_bytes=int(info.get("used_memory", 0)),
+        ahead_ms=round((seconds + microseconds / 1e6 - middle) * 1000),
+    )
+
+
+def _settings(connection: Connection) -> dict[str, str] | None:
+    try:
+        answers: list[dict[str, str]] = connection.pipeline(("CONFIG GET", name) for name in SETTINGS)
+    except ResponseError:
+        return None
+    return {name: value for answer in answers for name, value in answer.items()}
+
+
+def _place(connection: Connection) -> str:
+    options = connection.redis.get_connection_kwargs()
+    return str(options.get("path") or f"{options.get('host')}:{options.get('port')}")
+
+
+# The bus
+
+
+def _hear(endpoint: str, config: ConsumerSection) -> BusFacts:
+    """Wait for a heartbeat. Only for that: the bridge sends us nothing else."""
+    with zmq.Context() as context, context.socket(zmq.SUB) as socket:
+        socket.setsockopt(zmq.LINGER, 0)
+        if config.curve_server_key:
+            socket.curve_secretkey = config.curve_secret_key.encode()
+            socket.curve_publickey = zmq.curve_public(config.curve_secret_key.encode())
+            socket.curve_serverkey = config.curve_server_key.encode()
+        socket.subscribe(HEARTBEAT)
+        socket.connect(endpoint)
+        if socket.poll(round(HEAR_SECONDS * 1000)):
+            with suppress(InvalidEnvelopeError, ValueError):
+                topic, body = socket.recv_multipart()
+                message = decode(topic, body)
+                return BusFacts(endpoint=endpoint, node=message.node, ahead_ms=message.ts - _now())
+    return BusFacts(endpoint=endpoint)
+
+
+# OpenSIPS
+
+
+async def _opensips(table: OpensipsSection, stored: Facts) -> OpensipsFacts:
+    config = stored.config
+    facts = OpensipsFacts(
+        node=table.node,
+        cluster=config.cluster(table.node),
+        mi_url=table.mi_url,
+        sockets=destinations(table, config.bridge),
+        renewed=table.subscribe,
+    )
+    try:
+        async with open_mi(table) as mi:
+            return await _ask(mi, facts, stored)
+    except MiError as error:
+        return replace(facts, error=str(error), refused=isinstance(error, MiRefusedError))
+
+
+async def _ask(mi: Mi, facts: OpensipsFacts, stored: Facts) -> OpensipsFacts:
+    registered = _registered(await mi.call("get_statistics", statistics=["usrloc:"]))
+    return replace(
+        facts,
+        version=await mi.version(),
+        events=parse_events(await mi.call("events_list")),
+        subscriptions=tuple(parse(await mi.call("subscribers_list"))),
+        registered=registered,
+        contacts=tuple(await _contacts(mi, facts.cluster, registered, stored)),
+        size_error=await _size_error(mi),
+    )
+
+
+def _registered(statistics: Any) -> int | None:
+    """How many contacts all tables of usrloc hold together."""
+    if not isinstance(statistics, dict):
+        return None
+    counts = [count for name, count in statistics.items() if name.endswith("-contacts") and isinstance(count, int)]
+    return sum(counts) if counts else None
+
+
+async def _contacts(mi: Mi, cluster: str, registered: int | None, stored: Facts) -> list[MiContact]:
+    """A sample: of the AORs we know, or of a dump where that is a small one."""
+    if registered is not None and registered <= SMALL_DUMP:
+        async with aclosing(mi.dump()) as dump:
+            return [contact async for contact in dump][:MI_CONTACTS]
+    aors = dict.fromkeys((contact.binding.domain, contact.binding.aor) for contact in stored.live(cluster))
+    return [contact for each in islice(aors, AORS) for contact in await mi.show_contact(*each)]
+
+
+async def _size_error(mi: Mi) -> str:
+    """Why a request of more than 1 kB fails, "" when it does not: it asks for an event that no OpenSIPS has."""
+    try:
+        await mi.raise_event("E_COMPANION_DOCTOR", {"padding": "x" * BIG_REQUEST_BYTES})
+    except MiCallError:
+        return ""
+    except MiError as error:
+        return str(error)
+    return ""
+
+
+def _now() -> int:
+    return int(time.time() * 1000)

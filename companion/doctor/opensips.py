@@ -1,0 +1,117 @@
+"""Does OpenSIPS answer, can we use it, and does it send us its events? No I/O."""
+
+import re
+from collections.abc import Collection, Iterator
+from urllib.parse import urlsplit
+
+from companion.doctor.facts import Facts, OpensipsFacts
+from companion.doctor.finding import Finding, Section, failure, note, ok, some, times, warning
+from companion.subscriptions import NEEDED, WANTED, Subscription, reaches
+
+TESTED = ("3.4", "3.6", "4.0")
+ENDED = ("3.4",)
+"""No longer maintained by the OpenSIPS project."""
+
+
+def check(facts: Facts) -> list[Section]:
+    """A section for each `[[opensips]]` table."""
+    if not facts.opensips:
+        remedy = "add an [[opensips]] table with node and mi_url: without it nothing is reconciled or remedied"
+        return [Section("OpenSIPS", [warning("MI", "no [[opensips]] table in the configuration", remedy)])]
+    return [Section(f"OpenSIPS {one.node}", list(_findings(one))) for one in facts.opensips]
+
+
+def _findings(opensips: OpensipsFacts) -> Iterator[Finding]:
+    if opensips.error:
+        yield _unreachable(opensips)
+        return
+    yield ok("MI", f"answers at {opensips.mi_url}")
+    yield _version(opensips.version)
+    missing = [event for event in WANTED if event not in opensips.events]
+    if missing:
+        yield _no_events(missing)
+    yield from _subscriptions(opensips, [event for event in WANTED if event in opensips.events])
+    yield _request_size(opensips)
+
+
+def _unreachable(opensips: OpensipsFacts) -> Finding:
+    if opensips.refused:
+        remedy = "set mi_user and mi_password_file in [[opensips]] as httpd's auth_username and auth_password are"
+        return failure("MI", opensips.error, remedy)
+    address = urlsplit(opensips.mi_url)
+    remedy = (
+        "correct mi_url in [[opensips]], or load httpd.so and mi_http.so with:\n"
+        f'modparam("httpd", "ip", "{address.hostname}")\nmodparam("httpd", "port", {address.port or 80})'
+    )
+    return failure("MI", opensips.error, remedy)
+
+
+def _version(version: str) -> Finding:
+    branch = ".".join(re.findall(r"\d+", version)[:2])
+    if branch in ENDED:
+        return note("version", f"{version}, tested, but OpenSIPS no longer maintains it", "plan the way to 3.6 LTS")
+    if branch in TESTED:
+        return ok("version", version)
+    return warning(
+        "version", f"{version}, not tested", f"tested are {', '.join(TESTED)}: compare figures before you trust"
+    )
+
+
+def _no_events(missing: list[str]) -> Finding:
+    needed = [event for event in missing if event in NEEDED]
+    seen = f"OpenSIPS knows no {some(missing)}"
+    if needed:
+        return failure("events", seen, "load usrloc.so, registrar.so and nathelper.so in the script")
+    return warning("events", seen, "OpenSIPS 3.2 and newer tell when a WebSocket or TCP connection dies")
+
+
+def _subscriptions(opensips: OpensipsFacts, wanted: Collection[str]) -> Iterator[Finding]:
+    mine = [one for one in opensips.subscriptions if reaches(one.socket, opensips.sockets)]
+    missing = [event for event in wanted if event not in {one.event for one in mine}]
+    if missing:
+        yield _missing(opensips, missing, [one for one in opensips.subscriptions if one.event in missing])
+    elif mine:
+        yield ok("subscriptions", f"{times(len(wanted), 'event')} to {some(sorted({one.socket for one in mine}))}")
+    yield from _twice(mine)
+    yield from _ending(opensips, mine)
+
+
+def _missing(opensips: OpensipsFacts, missing: list[str], others: list[Subscription]) -> Finding:
+    socket = opensips.sockets[0]
+    elsewhere = sorted({one.socket for one in others if not one.socket.startswith("route:")})
+    lines = "\n".join(f'subscribe_event("{event}", "{socket}");' for event in missing)
+    remedy = f"at once: `companion doctor --fix-subscriptions`; for good, in startup_route:\n{lines}"
+    if elsewhere:
+        seen = f"{some(missing)} go to {some(elsewhere)}, not to {socket}"
+        remedy = (
+            f"if a bridge listens at {elsewhere[0]}, set events_to in [[opensips]] or [bridge] datagram to it; "
+            f"else, in startup_route:\n{lines}"
+        )
+    else:
+        seen = f"{some(missing)} {'is' if len(missing) == 1 else 'are'} sent to nobody"
+    return (failure if set(missing) & set(NEEDED) else warning)("subscriptions", seen, remedy)
+
+
+def _twice(mine: list[Subscription]) -> Iterator[Finding]:
+    events = [one.event for one in mine if one.event in WANTED]
+    twice = sorted({event for event in events if events.count(event) > 1})
+    if twice:
+        seen = f"{some(twice)} come twice: {some(sorted({one.socket for one in mine if one.event in twice}))}"
+        yield failure("subscriptions", seen, "keep one of these: every ping would count twice")
+
+
+def _ending(opensips: OpensipsFacts, mine: list[Subscription]) -> Iterator[Finding]:
+    left = [one.seconds_left for one in mine if one.seconds_left is not None and one.event in WANTED]
+    if left and opensips.renewed:
+        yield note("subscriptions", "made through MI; `companion run scheduler` renews them")
+    elif left:
+        seen = f"{times(len(left), 'subscription')} made through MI, the first ends in {min(left) // 60} min"
+        remedy = "set subscribe = true in [[opensips]] and have it renewed, or use subscribe_event() in startup_route"
+        yield warning("subscriptions", seen, remedy)
+
+
+def _request_size(opensips: OpensipsFacts) -> Finding:
+    if opensips.size_error:
+        remedy = 'else long contacts can not be removed or woken:\nmodparam("httpd", "receive_buf_size", 65536)'
+        return warning("request size", opensips.size_error, remedy)
+    return ok("request size", "a request of more than 1 kB is taken")
