@@ -307,7 +307,7 @@ class Caller(Phone):
 async def test_a_call(edge: Edge) -> None:
     """Two browsers call each other: INVITE, ACK and BYE arrive, media descriptions untouched; nobody is a 404."""
     sdp = "v=0\r\no=- 1 1 IN IP4 192.0.2.7\r\ns=-\r\nc=IN IP4 192.0.2.7\r\nt=0 0\r\nm=audio 9 UDP/TLS/RTP/SAVPF 111\r\n"
-    alice = Caller(edge.server.ws_url, f"alice@{DOMAIN}")
+    alice = Caller(edge.server.ws_url, f"alice@{DOMAIN}", timeout=15)
     bob = Caller(edge.server.ws_url, f"bob@{DOMAIN}")
     async with alice, bob:
         answer = await alice.call(bob.aor, sdp)
