@@ -38,7 +38,7 @@ class Look:
     candidates: dict[str, list[Candidate]]
     beginning: Mapping[str, int]
     states: dict[str, push.State]
-    contacts: dict[str, int]
+    contacts: dict[str, int] | None
     troubles: dict[str, str] = field(default_factory=dict)
     open_breakers: list[str] = field(default_factory=list)
 
@@ -72,10 +72,10 @@ class Sweeper:
     async def _sweep(self, turn: Turn) -> None:
         await asyncio.to_thread(self._clear_woken)
         look = await asyncio.to_thread(self._look, turn)
-        await asyncio.to_thread(self._check_breakers, look)
+        await asyncio.to_thread(self._find_troubles, look)
         acted = 0
         for node, candidates in look.candidates.items():
-            if await asyncio.to_thread(self._may_act_on, node, look):
+            if node not in look.troubles:
                 acted += await self._act_on(candidates, look, self._settings.max_per_sweep - acted)
         await asyncio.to_thread(self._report, look, acted)
 
@@ -95,7 +95,8 @@ class Sweeper:
                 beginning[contact.node] += 1
         contacts = [candidate.contact for candidates in found.values() for candidate in candidates]
         states = push.read_states(store, contacts, now)
-        counts = (summary.load(store) or {}).get("contacts_by_node", {})
+        counted = summary.load(store)
+        counts = counted["contacts_by_node"] if counted else None
         return Look(turn, now, feeds, dict(found), beginning, states, counts)
 
     def _is_certain(self, found: Candidate, feeds: Mapping[str, Feed]) -> bool:
@@ -130,20 +131,20 @@ class Sweeper:
 
     # Whether to act
 
-    def _may_act_on(self, node: str, look: Look) -> bool:
-        trouble = self._trouble(node, look)
-        if trouble:
-            look.troubles[node] = trouble
-            logger.info("nothing is done", node=node, because=trouble, candidates=len(look.candidates[node]))
-        return not trouble
-
-    def _trouble(self, node: str, look: Look) -> str:
-        trouble = self._present_trouble(look.feeds.get(node), _now())
-        if trouble:
-            return trouble
-        if node not in look.contacts:
-            return "the fleet has not been counted yet"
-        return "the breaker is open: too many at once" if node in look.open_breakers else ""
+    def _find_troubles(self, look: Look) -> None:
+        """Of all nodes, also of those where nobody fails: who looks wants to know, and a breaker closes by itself."""
+        for node in look.feeds.keys() | look.candidates.keys():
+            is_open = self._is_breaker_open(node, look)
+            trouble = self._present_trouble(look.feeds.get(node), _now())
+            if look.contacts is None:
+                trouble = trouble or "the fleet has not been counted yet"
+            if is_open:
+                look.open_breakers.append(node)
+                trouble = trouble or "the breaker is open: too many at once"
+            if trouble:
+                look.troubles[node] = trouble
+            if trouble and node in look.candidates:
+                logger.info("nothing is done", node=node, because=trouble, candidates=len(look.candidates[node]))
 
     def _present_trouble(self, feed: Feed | None, now: int) -> str:
         settings, pings = self._settings, self._config.pings
@@ -153,20 +154,15 @@ class Sweeper:
             return "the clock was set"
         return safety.trouble(feed, settings, pings, now)
 
-    def _check_breakers(self, look: Look) -> None:
-        """Of all nodes, also of those where nobody fails any more: a breaker closes by itself."""
-        for node in look.feeds:
-            undecided = self._count_undecided(node, look)
-            failing = undecided + look.beginning.get(node, 0) if undecided else 0
-            if self._breaker.check(node, failing, look.contacts.get(node), look.now):
-                look.open_breakers.append(node)
-
-    def _count_undecided(self, node: str, look: Look) -> int:
+    def _is_breaker_open(self, node: str, look: Look) -> bool:
         mode, states = self._settings.mode, look.states
-        return sum(
+        undecided = sum(
             not audit.is_decided(states[found.contact.id].decided, found, mode)
             for found in look.candidates.get(node, ())
         )
+        failing = undecided + look.beginning.get(node, 0) if undecided else 0
+        contacts = None if look.contacts is None else look.contacts.get(node, 0)
+        return self._breaker.check(node, failing, contacts, look.now)
 
     def _changed(self, node: str, look: Look) -> str:
         """What no longer is as when the sweep began, which may be minutes ago; "" when all that counts still is."""
