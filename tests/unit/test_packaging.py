@@ -126,5 +126,5 @@ def test_the_unit_lets_the_companion_finish(unit: configparser.SectionProxy) -> 
 def test_the_unit_leaves_what_the_companion_needs(unit: configparser.SectionProxy) -> None:
     """ZeroMQ may set its thread's scheduling (it aborts otherwise), and /proc/net/udp tells of dropped datagrams."""
     filters = re.findall("^SystemCallFilter=(.+)$", read("packaging/companion.service"), re.MULTILINE)
-    assert ["@system-service", "~@privileged"] == filters
+    assert filters == ["@system-service", "~@privileged"]
     assert "ProcSubset" not in unit
