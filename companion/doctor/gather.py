@@ -48,7 +48,7 @@ async def gather(config: Config) -> Facts:
     )
     facts = await asyncio.to_thread(_stored, config)
     opensips = await asyncio.gather(*(_opensips(table, facts) for table in config.opensips))
-    return replace(facts, opensips=opensips, bus=await hearing, now=_now())
+    return replace(facts, opensips=opensips, bus=await hearing)
 
 
 # Redis

@@ -1,0 +1,306 @@
+"""`companion doctor` and subscribing through MI, with a running companion and a simulated OpenSIPS."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from companion import events, metrics, scheduler, subscriptions
+from companion.app import ServiceName
+from companion.doctor import gather as gathering
+from companion.doctor.commands import check
+from companion.doctor.finding import Finding
+from companion.doctor.gather import gather
+from companion.mi import Mi
+from companion.simulator.fleet import Behaviour, SimulatedPhone
+from companion.simulator.opensips import SimulatedOpenSIPS
+from companion.simulator.redis import EmbeddedRedis, free_port
+from companion.store import devices
+from companion.subscriptions import Subscription, parse, subscribe
+from tests.integration.conftest import MakeSetup, Setup, cli, eventually
+
+INTERVAL = 0.3
+Said = dict[str, Finding]
+
+
+def fleet(behaviour: Behaviour = Behaviour.STEADY) -> list[SimulatedPhone]:
+    return [
+        SimulatedPhone(f"phone{n}", f"c386bbc4-8e65-4b8e-a2a5-5d6b6f8e0b0{n}", latency_ms=5, behaviour=behaviour)
+        for n in range(3)
+    ]
+
+
+@asynccontextmanager
+async def pair(
+    setup: Setup, phones: list[SimulatedPhone] | None = None, *services: ServiceName, **settings: Any
+) -> AsyncIterator[SimulatedOpenSIPS]:
+    """A simulated OpenSIPS whose events go to the bridge of a running companion, which knows its MI."""
+    table = {"node": "opensips", **settings.pop("table", {})}
+    options: dict[str, Any] = {"events_to": setup.udp, "ping_interval": INTERVAL, "ping_threshold": 0.1} | settings
+    async with SimulatedOpenSIPS("opensips", phones or fleet(), **options) as opensips:
+        tables = {"pings": {"interval": INTERVAL}, "opensips": [{"mi_url": opensips.mi_url, **table}]}
+        setup.config = setup.config.model_validate(setup.tables | tables)
+        async with setup.running(*(services or ("bridge", "consumer"))):
+            opensips.core.restart()  # what was said before the bridge listened is lost
+            await eventually(lambda: len(opensips.contacts) == len(opensips.fleet))
+            yield opensips
+
+
+async def examine(setup: Setup) -> Said:
+    """The worst finding of each name."""
+    worst: Said = {}
+    order = ("ok", "note", "warning", "failure")
+    for section in check(await gather(setup.config)):
+        for finding in section.findings:
+            known = worst.get(finding.name)
+            if known is None or order.index(known.level) < order.index(finding.level):
+                worst[finding.name] = finding
+    return worst
+
+
+def troubles(said: Said) -> dict[str, str]:
+    return {name: finding.level for name, finding in said.items() if finding.level in ("warning", "failure")}
+
+
+def measured(setup: Setup) -> bool:
+    contacts = [contact for device in devices.walk(setup.store) for contact in device.contacts]
+    return len(contacts) == 3 and all(contact.last_latency_at for contact in contacts)
+
+
+async def test_all_is_well(make_setup: MakeSetup) -> None:
+    """Where nothing is wrong, nothing is found, and each check says what it saw."""
+    setup = make_setup()
+    async with pair(setup):
+        await eventually(lambda: measured(setup))
+        said = await examine(setup)
+    assert troubles(said) == {}
+    assert said["version"].seen == "3.6.8"
+    assert said["subscriptions"].seen == f"5 events to {setup.udp}"
+    assert said["attr"].seen == "filled on 3 of 3 contacts with a SIP instance"
+    assert said["bus"].seen == f"the bridge of opensips was heard at tcp://127.0.0.1:{setup.publish}"
+    assert said["opensips"].seen.startswith("alive; last event 0 s ago")
+    assert said["flags"].seen == "SIPPING_CALC_LATENCY on 3, SIP_PING_FLAG on 3 of 3 contacts"
+
+
+async def test_mi_does_not_answer(make_setup: MakeSetup) -> None:
+    """An MI that is not where mi_url says is a failure, with the lines that would put it there."""
+    setup, port = make_setup(), free_port()
+    async with pair(setup, table={"mi_url": f"http://127.0.0.1:{port}/mi"}):
+        said = await examine(setup)
+    assert troubles(said) == {"MI": "failure"}
+    assert f"http://127.0.0.1:{port}/mi" in said["MI"].seen
+    assert f'modparam("httpd", "port", {port})' in said["MI"].remedy
+
+
+async def test_mi_refuses_us(make_setup: MakeSetup) -> None:
+    """A wrong password for MI is told apart from an MI that is not there, and never shown."""
+    setup = make_setup()
+    async with pair(setup, mi_login="admin:right", table={"mi_user": "admin", "mi_password": "wrong-one"}):
+        said = await examine(setup)
+    assert troubles(said) == {"MI": "failure"}
+    assert "mi_user and mi_password_file" in said["MI"].remedy
+    assert "wrong-one" not in str(said)
+
+
+async def test_nobody_is_subscribed(make_setup: MakeSetup) -> None:
+    """Without subscriptions the remedy is each line that the script lacks; --fix-subscriptions makes them."""
+    setup = make_setup()
+    async with pair(setup, events_to="") as opensips:
+        said = await examine(setup)
+        assert said["subscriptions"].level == "failure"
+        assert f'subscribe_event("E_UL_LATENCY_UPDATE", "{setup.udp}");' in said["subscriptions"].remedy
+        async with Mi(opensips.mi_url) as mi:
+            made = await subscribe(mi, [setup.udp], 3600)
+            assert [one.event for one in made] == list(subscriptions.WANTED)
+            assert await subscribe(mi, [setup.udp], 3600) == []
+        opensips.core.restart()
+        await eventually(lambda: measured(setup))
+        after = await examine(setup)
+    assert troubles(after) == {"subscriptions": "warning"}
+    assert "subscribe = true" in after["subscriptions"].remedy
+
+
+async def test_events_go_elsewhere(make_setup: MakeSetup) -> None:
+    """Events that go to another port than our bridge's are a failure that names both."""
+    setup, port = make_setup(), free_port()
+    async with pair(setup, events_to=f"udp:127.0.0.1:{port}"):
+        said = await examine(setup)
+    finding = said["subscriptions"]
+    assert finding.level == "failure"
+    assert finding.seen.endswith(f"go to udp:127.0.0.1:{port}, not to {setup.udp}")
+    assert "set events_to" in finding.remedy
+
+
+async def test_contacts_without_flags(make_setup: MakeSetup) -> None:
+    """Contacts that carry no branch flag are pinged by nobody: a failure that tells which flags to set."""
+    setup = make_setup()
+    async with pair(setup, fleet(Behaviour.SILENT)):
+        await eventually(lambda: len(list(devices.walk(setup.store))) == 3)
+        said = await examine(setup)
+    assert said["flags"].level == "failure"
+    assert 'setbflag("SIP_PING"); setbflag("LATENCY");' in said["flags"].remedy
+
+
+async def test_no_attr(make_setup: MakeSetup) -> None:
+    """Contacts with a SIP instance that events do not tell of are a failure with the two lines that are missing."""
+    setup = make_setup()
+    async with pair(setup) as opensips:
+        await eventually(lambda: measured(setup))
+        for binding in opensips.core.usrloc:
+            binding.contact.attr = ""
+        said = await examine(setup)
+    assert troubles(said) == {"attr": "failure"}
+    assert 'modparam("registrar", "attr_avp", "$avp(attr)")' in said["attr"].remedy
+
+
+async def test_a_silent_feed(make_setup: MakeSetup) -> None:
+    """An OpenSIPS with contacts that says nothing for two ping intervals is a failure of its feed."""
+    setup = make_setup()
+    async with pair(setup) as opensips:
+        await eventually(lambda: measured(setup))
+        opensips.pause_events()
+        quiet_since = setup.feed().last_event_at
+        await eventually(lambda: setup.feed().heartbeat_at > max(quiet_since, setup.feed().last_event_at) + 1500)
+        said = await examine(setup)
+    assert troubles(said)["opensips"] == "failure"
+    assert said["opensips"].seen.startswith("alive, but no event for")
+
+
+async def test_no_bridge(make_setup: MakeSetup, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A bus on which nobody is heard is a failure, and so is its feed."""
+    monkeypatch.setattr(gathering, "HEAR_SECONDS", 0.2)
+    setup = make_setup()
+    said = await examine(setup)
+    assert troubles(said) == {"bus": "failure", "MI": "warning"}
+
+
+async def test_no_consumer(make_setup: MakeSetup) -> None:
+    """A bridge that is heard while nothing of it is stored lacks a consumer."""
+    setup = make_setup()
+    async with SimulatedOpenSIPS("opensips", fleet(), events_to=setup.udp) as opensips:
+        setup.config = setup.config.model_validate(setup.tables | {"opensips": [{"mi_url": opensips.mi_url}]})
+        with setup.process("bridge") as bridge:
+            await eventually(lambda: any(line["event"] == "bridging" for line in bridge.log()))
+            said = await examine(setup)
+    assert said["opensips"].level == "failure"
+    assert "companion run consumer" in said["opensips"].remedy
+
+
+async def test_redis_without_timeseries(make_setup: MakeSetup) -> None:
+    """A Redis without TimeSeries is a note, not a fault."""
+    said = await examine(make_setup("plain"))
+    assert (said["engine"].level, said["server"].level) == ("note", "ok")
+
+
+async def test_redis_that_forgets(make_setup: MakeSetup, tmp_path: Path) -> None:
+    """A Redis that evicts whatever it likes is a warning; one that keeps nothing on disk a note."""
+    with EmbeddedRedis(tmp_path / "redis", persistent=False) as redis:
+        setup = make_setup(server=redis)
+        setup.store.connection.call("CONFIG SET", "maxmemory-policy", "allkeys-lru")
+        said = await examine(setup)
+    assert (said["memory"].level, said["persistence"].level) == ("warning", "note")
+    assert "maxmemory-policy noeviction" in said["memory"].remedy
+
+
+def test_everything_is_away(tmp_path: Path) -> None:
+    """With nothing there at all each part says so: in lines with code 1, and as JSON."""
+    file = tmp_path / "config.toml"
+    redis, bus, mi = free_port(), free_port(), free_port()
+    file.write_text(
+        f'[redis]\nurl = "redis://:secret@127.0.0.1:{redis}/0"\n'
+        f'[consumer]\nsubscribe = ["tcp://127.0.0.1:{bus}"]\n'
+        f'[[opensips]]\nmi_url = "http://127.0.0.1:{mi}/mi"\n'
+    )
+    shown, as_json = cli("doctor", "-c", str(file)), cli("doctor", "--json", "-c", str(file))
+    assert (shown.returncode, as_json.returncode, shown.stderr) == (1, 1, "")
+    assert shown.stdout.rstrip().endswith("3 failures, 0 warnings")
+    assert "secret" not in shown.stdout
+    assert "\x1b" not in shown.stdout
+    found = json.loads(as_json.stdout)
+    assert [one["section"] for one in found] == ["OpenSIPS opensips", "Feeds", "Redis"]
+    assert [one["findings"][0]["level"] for one in found] == ["failure"] * 3
+
+
+async def test_the_command_fixes(make_setup: MakeSetup) -> None:
+    """`doctor --fix-subscriptions` says what it subscribed, and the events come."""
+    setup = make_setup(pings={"interval": INTERVAL})
+    async with pair(setup, events_to="") as opensips:
+        file = setup.file()
+        with file.open("a") as config:
+            config.write(f'[[opensips]]\nmi_url = "{opensips.mi_url}"\n')
+        shown = await asyncio.to_thread(cli, "doctor", "--fix-subscriptions", "-c", str(file))
+        assert f"to {setup.udp}" in shown.stdout
+        opensips.core.restart()
+        await eventually(lambda: measured(setup))
+
+
+# Renewing
+
+
+@pytest.fixture
+def often(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(scheduler, "SUBSCRIBE_SECONDS", 0.2)
+
+
+async def listed(opensips: SimulatedOpenSIPS) -> list[Subscription]:
+    async with Mi(opensips.mi_url) as mi:
+        found = parse(await mi.call("subscribers_list"))
+    return [one for one in found if not one.socket.startswith("route:")]
+
+
+def subscribed(opensips: SimulatedOpenSIPS) -> int:
+    return sum(call.method == "event_subscribe" for call in opensips.mi_calls)
+
+
+@pytest.mark.usefixtures("often")
+async def test_subscriptions_outlive_a_restart(make_setup: MakeSetup) -> None:
+    """With `subscribe = true` events come without a word in the script, and again after OpenSIPS was restarted."""
+    setup, wanted = make_setup(), len(subscriptions.WANTED)
+    services: tuple[ServiceName, ...] = ("bridge", "consumer", "scheduler")
+    async with pair(setup, fleet(), *services, events_to="", table={"subscribe": True}) as opensips:
+        made = metrics.total(metrics.SUBSCRIBED, node="opensips", result="made")
+        await eventually(lambda: subscribed(opensips) >= wanted)
+        await eventually(
+            lambda: any(contact.last_latency_at for d in devices.walk(setup.store) for contact in d.contacts)
+        )
+        assert {(one.event, one.socket) for one in await listed(opensips)} == {
+            (event, setup.udp) for event in subscriptions.WANTED
+        }
+        before = subscribed(opensips)
+        assert before == wanted
+        opensips.restart()
+        await eventually(lambda: subscribed(opensips) == 2 * wanted)
+        heard = setup.feed().received
+        await eventually(lambda: setup.feed().received > heard)
+        assert metrics.total(metrics.SUBSCRIBED, node="opensips", result="made") >= made + wanted
+        said = await examine(setup)
+    assert said["subscriptions"].level == "note"
+
+
+@pytest.mark.usefixtures("often")
+async def test_subscriptions_are_renewed_in_time(make_setup: MakeSetup, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What will end is renewed while half of its time is left."""
+    monkeypatch.setattr(subscriptions, "EXPIRE_SECONDS", 4)
+    setup, wanted = make_setup(), len(subscriptions.WANTED)
+    renewed = metrics.total(metrics.SUBSCRIBED, node="opensips", result="renewed")
+    services: tuple[ServiceName, ...] = ("bridge", "consumer", "scheduler")
+    async with pair(setup, fleet(), *services, events_to="", table={"subscribe": True}) as opensips:
+        await eventually(lambda: subscribed(opensips) >= 2 * wanted)
+        assert len(await listed(opensips)) == wanted
+    assert metrics.total(metrics.SUBSCRIBED, node="opensips", result="renewed") >= renewed + wanted
+
+
+@pytest.mark.usefixtures("often")
+async def test_the_script_goes_before(make_setup: MakeSetup) -> None:
+    """A subscription of the script never ends, and is never touched: MI would give it an end."""
+    setup = make_setup()
+    services: tuple[ServiceName, ...] = ("bridge", "consumer", "scheduler")
+    async with pair(setup, fleet(), *services, table={"subscribe": True}) as opensips:
+        looks = len(opensips.mi_calls)
+        await eventually(lambda: sum(call.method == "subscribers_list" for call in opensips.mi_calls[looks:]) >= 2)
+        assert subscribed(opensips) == 0
+        assert all(one.seconds_left is None for one in await listed(opensips) if one.event in events.KNOWN)
