@@ -180,13 +180,14 @@ class _Comparison:
 
     def _vanished(self) -> Iterator[_Vanished]:
         """The cluster's live contacts that are not in the dump."""
-        seen: set[int] = set()
+        looked_at = set(self._dumped)
         for refs in self._live():
-            missing = {one: aor for one, _, aor in (ref.partition(" ") for ref in refs)}
-            missing = {one: aor for one, aor in missing.items() if int(one, 16) not in self._dumped | seen}
-            seen.update(int(one, 16) for one in missing)
-            pairs = [(aor, one) for one, aor in missing.items()]
-            for contact in load_contacts(self._store.connection, self._store.keys, pairs).values():
+            missing: list[tuple[str, str]] = []
+            for one, _, aor in (ref.partition(" ") for ref in refs):
+                if (number := int(one, 16)) not in looked_at:
+                    looked_at.add(number)
+                    missing.append((aor, one))
+            for contact in load_contacts(self._store.connection, self._store.keys, missing).values():
                 if contact.binding.cluster == self._cluster and not contact.ended_at:
                     yield _Vanished(contact.binding, contact.node, contact.changed_at)
 

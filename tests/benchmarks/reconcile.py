@@ -1,0 +1,179 @@
+"""What it costs to compare a large OpenSIPS with the store: a process of its own, whose memory is measured.
+
+`python -m tests.benchmarks.reconcile` prints the figures; with arguments it is that process.
+"""
+
+import asyncio
+import json
+import re
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+from companion.config import Config
+from companion.contact import Binding
+from companion.mi import Mi
+from companion.mi_contact import parse
+from companion.reconcile import compare, reconcile
+from companion.store.connection import Connection
+from companion.store.corrections import Found
+from companion.store.store import Store, open_store
+from companion.usrloc import Stamp, Usrloc
+from tests.benchmarks.load import ping_params
+from tests.benchmarks.measure import NODE, Figure, bench_redis
+
+BATCH = 2000
+
+
+def figures(contacts: int) -> list[Figure]:
+    """Of a fleet that nobody knows yet, of the same one known, and of one of which a third vanished."""
+    with bench_redis() as (_, redis, connection):
+        rows = []
+        with _opensips(contacts) as url:
+            rows.append(_figure(f"compare {contacts:,} contacts, all new", url, redis.url))
+            connection.call("FLUSHALL")
+            _fill(redis.url, contacts)
+            rows.append(_figure(f"compare {contacts:,} contacts, all known", url, redis.url))
+        with _opensips(contacts * 2 // 3) as url:
+            rows.append(_figure(f"compare {contacts * 2 // 3:,} contacts, {contacts:,} known", url, redis.url))
+            rows.append(_waiting(connection))
+    return rows
+
+
+def _figure(name: str, url: str, redis_url: str) -> Figure:
+    command = [sys.executable, "-m", "tests.benchmarks.reconcile", url, redis_url]
+    done = subprocess.run(command, check=True, capture_output=True, text=True)
+    said = json.loads(done.stdout)
+    if said["refused"]:
+        raise AssertionError(said["refused"])
+    corrected = said["found"] + said["gone"]
+    megabytes = said["max_rss_kb"] / 1024
+    return Figure(
+        name,
+        f"{said['seconds']:.1f} s, {megabytes:.0f} MB ({said['idle_rss_kb'] / 1024:.0f} MB idle), "
+        f"{corrected:,} corrections",
+        megabytes,
+    )
+
+
+def _waiting(connection: Connection) -> Figure:
+    key = next(key for key in connection.call("KEYS", "*corrections:*"))
+    size = connection.call("MEMORY", "USAGE", key, "SAMPLES", 0)
+    return Figure("  what waits of that in Redis", f"{size / 1e6:.1f} MB", float(size))
+
+
+@contextmanager
+def _opensips(contacts: int) -> Iterator[str]:
+    """MI that answers `uptime` and `ul_dump`."""
+    server = ThreadingHTTPServer(("127.0.0.1", 0), _handler(contacts))
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{server.server_port}/mi"
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
+
+
+def _handler(contacts: int) -> type[BaseHTTPRequestHandler]:
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            asked = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+            self.send_response(200)
+            self.end_headers()
+            if asked["method"] == "uptime":
+                self._say({"jsonrpc": "2.0", "id": asked["id"], "result": {"Up time": "86400 [sec]"}})
+                return
+            self.wfile.write(b'{"jsonrpc":"2.0","id":%d,"result":{"Domains":[{"name":"location","AORs":[' % asked["id"])
+            for number in range(contacts):
+                self.wfile.write(b"," if number else b"")
+                self._say(described(number))
+            self.wfile.write(b"]}]}}")
+
+        def _say(self, said: Any) -> None:
+            self.wfile.write(json.dumps(said).encode())
+
+        def log_message(self, *_: Any) -> None:
+            """Say nothing."""
+
+    return Handler
+
+
+def described(number: int) -> dict[str, Any]:
+    """One AOR as ul_dump tells of it."""
+    said = ping_params(number, 40_000, 0)
+    contact = {
+        "Contact": said["uri"],
+        "ContactID": str(number),
+        "Expires": 3000,
+        "Q": "",
+        "Callid": said["callid"],
+        "Cseq": said["cseq"],
+        "User-agent": said["user_agent"],
+        "Received": said["received"],
+        "State": "CS_SYNC",
+        "Flags": 0,
+        "Cflags": "NAT SIP_PING LATENCY",
+        "Socket": said["socket"],
+        "Methods": 5951,
+        "Attr": said["attr"],
+        "SIP_instance": said["attr"],
+        "Ping-Latency": 40_000,
+    }
+    return {"AOR": said["aor"], "Contacts": [contact]}
+
+
+def _fill(url: str, contacts: int) -> None:
+    """Store the contacts as a recorder does, last heard of a minute ago."""
+    store = open_store(Config.model_validate({"redis": {"url": url}}).redis)
+    now = int(time.time() * 1000)
+    for start in range(0, contacts, BATCH):
+        _store(store, range(start, min(start + BATCH, contacts)), now)
+    store.close()
+
+
+def _store(store: Store, numbers: range, now: int) -> None:
+    usrloc = Usrloc(3)
+    for number in numbers:
+        record = described(number)
+        said = parse("location", record["AOR"], record["Contacts"][0])
+        binding = Binding(NODE, said.domain, said.aor, said.uri)
+        _, found = compare(binding, said, None, now - 60_000, now)
+        assert isinstance(found, Found)
+        usrloc.found(binding, found.registration, Stamp(NODE, NODE, found.as_of, 1), instance=found.instance)
+    store.write(store.prepare(usrloc.take_changes()))
+
+
+async def _compare(url: str, redis_url: str) -> None:
+    config = Config.model_validate({"redis": {"url": redis_url}})
+    store = open_store(config.redis)
+    idle = _peak_kb()
+    async with Mi(url) as mi:
+        report = await reconcile(NODE, mi, store, config)
+    store.close()
+    said = {name: getattr(report, name) for name in ("seconds", "found", "gone", "refused")}
+    print(json.dumps({**said, "idle_rss_kb": idle, "max_rss_kb": _peak_kb()}))
+
+
+def _peak_kb() -> int:
+    """The most memory this process ever had; ru_maxrss would start with that of the one that started it."""
+    return int(re.findall(r"VmHWM:\s+(\d+) kB", Path("/proc/self/status").read_text())[0])
+
+
+def main() -> None:
+    if len(sys.argv) == 3:
+        asyncio.run(_compare(*sys.argv[1:]))
+        return
+    for figure in figures(100_000):
+        print(f"{figure.name}: {figure.value}", flush=True)
+
+
+if __name__ == "__main__":
+    main()
