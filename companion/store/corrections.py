@@ -17,7 +17,7 @@ from companion.store.connection import Command, Connection
 from companion.store.keys import Keys
 
 MAX_WAITING: Final = 250_000
-"""What may wait for one node; 100,000 of them take about 60 MB in Redis."""
+"""What may wait for one node; 100,000 of the largest kind take about 45 MB in Redis."""
 TTL_MS: Final = 3_600_000
 """Nobody took them for so long: the next comparison knows better."""
 CHUNK: Final = 500

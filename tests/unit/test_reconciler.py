@@ -35,7 +35,7 @@ LAST = Last(at=NOW - HOUR, run=7, steady_since=5, up_since=NOW - 24 * HOUR, seco
     ],
 )
 def test_due(last: Last, feed: Feed, up_since: int, reason: str) -> None:
-    """Each reason is told; none counts right behind the last comparison, behind a long one or one that keeps failing."""
+    """Each reason is told; none counts right behind the last one, a long one or one that keeps failing."""
     assert due(last, feed, up_since, EVERY, NOW) == reason
 
 
