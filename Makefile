@@ -65,6 +65,8 @@ lock:
 	@$(PYTHON) -m pip install --quiet --disable-pip-version-check uv
 	@uv pip compile --quiet --universal --generate-hashes --no-header --python-version 3.11 pyproject.toml -o requirements.lock
 	@uv pip compile --quiet --universal --generate-hashes --no-header --python-version 3.11 --extra dev pyproject.toml -o requirements-dev.lock
+	@echo 'hatchling>=1.27' | uv pip compile --quiet --universal --generate-hashes --no-header --python-version 3.11 - -o packaging/build.lock.new
+	@{ sed -n '/^#/p;/^[^#]/q' packaging/build.lock; cat packaging/build.lock.new; } > packaging/build.lock.made && mv packaging/build.lock.made packaging/build.lock && rm packaging/build.lock.new
 
 clean:
 	rm -rf $(VENV) .redis demo-data .pytest_cache .mypy_cache .ruff_cache .hypothesis
