@@ -34,15 +34,27 @@ class Subscription(NamedTuple):
 
 def parse(answer: Any) -> list[Subscription]:
     """Read the answer to subscribers_list; what is not as it should be is left out, and what has expired."""
-    described = answer.get("Events") if isinstance(answer, dict) else None
     listed = [
         Subscription(event["name"], one["socket"], _seconds_left(one))
-        for event in described or ()
-        if isinstance(event, dict) and isinstance(event.get("name"), str)
-        for one in event.get("Subscribers", ())
-        if isinstance(one, dict) and isinstance(one.get("socket"), str)
+        for event in _described(answer, "Events", "name")
+        for one in _described(event, "Subscribers", "socket")
     ]
     return [one for one in listed if one.seconds_left is None or one.seconds_left > 0]
+
+
+def parse_events(answer: Any) -> frozenset[str]:
+    """Read the answer to events_list: the names of the events there are."""
+    return frozenset(one["name"] for one in _described(answer, "Events", "name"))
+
+
+def _described(answer: Any, key: str, name: str) -> list[dict[str, Any]]:
+    """The items of a list in an answer that have this name."""
+    items = answer.get(key) if isinstance(answer, dict) else None
+    return [one for one in items if _has(one, name)] if isinstance(items, list) else []
+
+
+def _has(item: Any, name: str) -> bool:
+    return isinstance(item, dict) and isinstance(item.get(name), str)
 
 
 def _seconds_left(described: dict[str, Any]) -> int | None:
@@ -50,12 +62,6 @@ def _seconds_left(described: dict[str, Any]) -> int | None:
         return None
     left = described.get("ttl")
     return left if isinstance(left, int) else 0
-
-
-def parse_events(answer: Any) -> frozenset[str]:
-    """Read the answer to events_list: the names of the events there are."""
-    described = answer.get("Events") if isinstance(answer, dict) else None
-    return frozenset(one["name"] for one in described or () if isinstance(one, dict) and isinstance(one["name"], str))
 
 
 def destinations(table: OpensipsSection, bridge: BridgeSection) -> tuple[str, ...]:

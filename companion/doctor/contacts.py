@@ -21,17 +21,17 @@ REMOVAL: Final = re.compile("RTN|REMOVE|TIMEOUT", re.IGNORECASE)
 """What flags are often called; their names are the operator's own."""
 
 SET_FLAGS: Final = """mark who is to be pinged, and before save() in each route:
-modparam("nathelper", "sipping_bflag", "SIP_PING")
-modparam("nathelper", "sipping_latency_flag", "LATENCY")
-setbflag("SIP_PING"); setbflag("LATENCY");"""
+modparam("nathelper", "sipping_bflag", "SIP_PING_FLAG")
+modparam("nathelper", "sipping_latency_flag", "SIPPING_CALC_LATENCY")
+setbflag("SIP_PING_FLAG"); setbflag("SIPPING_CALC_LATENCY");"""
 PING_AT_ALL: Final = """these must be set:
 modparam("nathelper", "natping_interval", 120)
 modparam("nathelper", "sipping_from", "sip:ping@YOUR.DOMAIN")"""
 PING_TCP: Final = """with natping_tcp 0, the default, nathelper leaves TCP, TLS and WebSocket out:
 modparam("nathelper", "natping_tcp", 1)"""
-NO_FILTER: Final = """nathelper must hold no latency back:
-modparam("nathelper", "latency_event_min_us", 0)
-modparam("nathelper", "latency_event_min_us_delta", 0)"""
+NO_FILTER: Final = """usrloc must hold no latency back:
+modparam("usrloc", "latency_event_min_us", 0)
+modparam("usrloc", "latency_event_min_us_delta", 0)"""
 FILL_ATTR: Final = """hand the SIP instance over, and before save() in each route:
 modparam("registrar", "attr_avp", "$avp(attr)")
 $avp(attr) = $(hdr(Contact){nameaddr.param,+sip.instance});"""

@@ -142,7 +142,7 @@ async def test_contacts_without_flags(make_setup: MakeSetup) -> None:
         await eventually(lambda: len(list(devices.walk(setup.store))) == 3)
         said = await examine(setup)
     assert said["flags"].level == "failure"
-    assert 'setbflag("SIP_PING"); setbflag("LATENCY");' in said["flags"].remedy
+    assert 'setbflag("SIP_PING_FLAG"); setbflag("SIPPING_CALC_LATENCY");' in said["flags"].remedy
 
 
 async def test_no_attr(make_setup: MakeSetup) -> None:
