@@ -1,0 +1,209 @@
+"""`companion doctor` against a real OpenSIPS with the shipped configuration, and broken one way at a time."""
+
+import asyncio
+import re
+import time
+import uuid
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+
+from companion.doctor.commands import check
+from companion.doctor.finding import Finding
+from companion.doctor.gather import gather
+from companion.mi import Mi
+from companion.simulator.phone import Phone
+from companion.simulator.redis import free_port
+from companion.store.devices import walk
+from companion.subscriptions import NEEDED, WANTED, Renewer, parse, subscribe
+from tests.acceptance.conftest import Build, Ports, Server
+from tests.acceptance.edge import INTERVAL, Companion, running, settled, shipped
+
+ORDER = ("ok", "note", "warning", "failure")
+SET_FLAGS = 'setbflag("SIP_PING_FLAG"); setbflag("SIPPING_CALC_LATENCY");'
+Said = dict[str, Finding]
+pytestmark = pytest.mark.timeout(180)
+
+
+# a startup_route must not be empty
+NO_SUBSCRIPTIONS = {"subscribe_event(.*);": 'xlog("nobody\\n");'}
+
+
+class Edge:
+    """An OpenSIPS, a companion beside it, and one phone."""
+
+    def __init__(self, server: Server, companion: Companion, events_to: str, phone: Phone) -> None:
+        self.server = server
+        self.companion = companion
+        self.events_to = events_to
+        self.phone = phone
+
+    async def examine(self) -> Said:
+        """The worst finding of each name."""
+        found = [one for section in check(await gather(self.companion.config)) for one in section.findings]
+        return {one.name: one for one in sorted(found, key=lambda one: ORDER.index(one.level))}
+
+    async def known_for_long(self) -> None:
+        """Wait until the phone should have been pinged, as the doctor sees it."""
+        await settled(lambda: any(at < time.time() * 1000 - 2 * INTERVAL * 1000 - 500 for at in self._since()))
+
+    def _since(self) -> list[int]:
+        return [contact.registered_at for device in walk(self.companion.store) for contact in device.contacts]
+
+
+@asynccontextmanager
+async def edge(
+    build: Build, folder: Path, changes: Mapping[str, str] | None = None, mi_url: str = ""
+) -> AsyncIterator[Edge]:
+    """All of them; `changes` are regular expressions in opensips.cfg, and what is there instead."""
+    datagram, ports = free_port(), Ports.free()
+    config = shipped(build, ports, datagram)
+    for pattern, new in (changes or {}).items():
+        config, found = re.subn(pattern, new.replace("\\", r"\\"), config)
+        assert found or build.version < (3, 5), f"opensips.cfg has no {pattern}"
+    with (
+        running(Server(build, folder, config, ports, domain=True)) as server,
+        Companion(folder, datagram, mi_url or server.mi_url) as companion,
+    ):
+        async with Phone(server.ws_url, f"{uuid.uuid4().hex[:12]}@127.0.0.1") as phone:
+            yield Edge(server, companion, f"udp:127.0.0.1:{datagram}", phone)
+
+
+def troubles(said: Said) -> dict[str, str]:
+    return {name: one.level for name, one in said.items() if one.level in ("warning", "failure")}
+
+
+async def test_all_is_well(build: Build, tmp_path: Path) -> None:
+    """With the shipped configuration nothing is found wrong."""
+    async with edge(build, tmp_path) as here:
+        await here.known_for_long()
+        said = await here.examine()
+    assert troubles(said) == {}
+    assert said["version"].seen.startswith(".".join(map(str, build.version)))
+    assert said["subscriptions"].seen == f"{len(WANTED)} events to {here.events_to}"
+    assert {"SIPPING_CALC_LATENCY", "SIP_PING_FLAG"} <= set(said["flags"].seen.split())
+    assert said["latency"].seen == "1 contact measured"
+    assert said["attr"].seen == "filled on 1 of 1 contact with a SIP instance"
+    assert said["request size"].level == "ok"
+
+
+async def test_mi_on_another_port(build: Build, tmp_path: Path) -> None:
+    """MI that is not where mi_url says: the lines that would put it there."""
+    port = free_port()
+    async with edge(build, tmp_path, mi_url=f"http://127.0.0.1:{port}/mi") as here:
+        said = await here.examine()
+    assert troubles(said) == {"MI": "failure"}
+    assert f'modparam("httpd", "port", {port})' in said["MI"].remedy
+
+
+async def test_nobody_is_subscribed(build: Build, tmp_path: Path) -> None:
+    """A script without subscribe_event(): each line it lacks; subscribing through MI mends it for a while."""
+    async with edge(build, tmp_path, NO_SUBSCRIPTIONS) as here:
+        said = await here.examine()
+        assert troubles(said)["subscriptions"] == "failure"
+        lacking = [f'subscribe_event("{event}", "{here.events_to}");' for event in WANTED]
+        assert all(line in said["subscriptions"].remedy for line in lacking)
+        async with Mi(here.server.mi_url) as mi:
+            assert [one.event for one in await subscribe(mi, [here.events_to], 600)] == list(WANTED)
+            assert await subscribe(mi, [here.events_to], 600) == []
+            await here.phone.register()
+            await here.known_for_long()
+            after = await here.examine()
+            assert [one.ending for one in await subscribe(mi, [here.events_to], 3600)] == [True] * len(WANTED)
+            left = [one.seconds_left for one in parse(await mi.call("subscribers_list")) if one.seconds_left]
+    assert troubles(after) == {"subscriptions": "warning"}
+    assert "subscribe = true" in after["subscriptions"].remedy
+    assert len(left) == len(WANTED)
+    assert min(left) > 3500
+
+
+async def test_renewed_after_a_restart(build: Build, tmp_path: Path) -> None:
+    """With `subscribe = true` a script without a word of us is enough, also after OpenSIPS was restarted."""
+    async with edge(build, tmp_path, NO_SUBSCRIPTIONS) as here:
+        config = here.companion.config
+        table = config.opensips[0].model_copy(update={"subscribe": True})
+        here.companion.config = config.model_copy(update={"opensips": (table,)})
+        renewer = Renewer(here.companion.config, here.companion.store)
+        for _ in range(2):
+            assert (await here.examine())["subscriptions"].level == "failure"
+            await renewer.run()
+            assert (await here.examine())["subscriptions"].level == "note"
+            await asyncio.to_thread(here.server.kill)
+            here.server.start()
+            await asyncio.to_thread(here.server.wait)
+
+
+async def test_the_script_goes_before(build: Build, tmp_path: Path) -> None:
+    """What the script subscribed never ends, and still does not after we looked at it."""
+    async with edge(build, tmp_path) as here, Mi(here.server.mi_url) as mi:
+        assert await subscribe(mi, [here.events_to], 600) == []
+        listed = parse(await mi.call("subscribers_list"))
+    assert {one.event for one in listed if one.seconds_left is None} >= set(WANTED)
+
+
+async def test_events_to_another_port(build: Build, tmp_path: Path) -> None:
+    """Events that go to another port: both are named."""
+    port = free_port()
+    moved = {f'"{event}", "udp:.*"': f'"{event}", "udp:127.0.0.1:{port}"' for event in NEEDED}
+    async with edge(build, tmp_path, moved) as here:
+        said = await here.examine()
+    assert troubles(said)["subscriptions"] == "failure"
+    assert said["subscriptions"].seen.endswith(f"go to udp:127.0.0.1:{port}, not to {here.events_to}")
+
+
+async def test_natping_tcp_is_off(build: Build, tmp_path: Path) -> None:
+    """WebSocket contacts with flags that are never pinged: natping_tcp comes first."""
+    async with edge(build, tmp_path, {'"natping_tcp", 1': '"natping_tcp", 0'}) as here:
+        await here.known_for_long()
+        said = await here.examine()
+    assert said["latency"].level == "failure"
+    assert said["flags"].level == "ok"
+    assert said["latency"].remedy.splitlines()[1] == 'modparam("nathelper", "natping_tcp", 1)'
+
+
+async def test_no_ping_flags(build: Build, tmp_path: Path) -> None:
+    """Contacts that carry flags, but none for pings: which are there, and which lines are missing."""
+    async with edge(build, tmp_path, {r'setbflag\("SIP(_PING_FLAG|PING).*;': ""}) as here:
+        await here.known_for_long()
+        said = await here.examine()
+    assert said["latency"].level == "failure"
+    assert "NAT" in said["latency"].seen
+    assert SET_FLAGS in said["latency"].remedy
+
+
+async def test_no_flags_at_all(build: Build, tmp_path: Path) -> None:
+    """Contacts without any flag are known at once to be pinged by nobody."""
+    async with edge(build, tmp_path, {r"setbflag\(.*;": 'xlog("none\\n");'}) as here:
+        said = await here.examine()
+    assert said["flags"].level == "failure"
+    assert SET_FLAGS in said["flags"].remedy
+
+
+async def test_no_attr(build: Build, tmp_path: Path) -> None:
+    """Without attr_avp no event tells of the SIP instance: the two lines that are missing."""
+    async with edge(build, tmp_path, {r'modparam\("registrar", "attr_avp".*': ""}) as here:
+        await here.known_for_long()
+        said = await here.examine()
+    assert troubles(said) == {"attr": "failure"}
+    assert 'modparam("registrar", "attr_avp", "$avp(attr)")' in said["attr"].remedy
+
+
+async def test_latency_events_held_back(build: Build, tmp_path: Path) -> None:
+    """Latencies that OpenSIPS has and does not tell of: the thresholds come first."""
+    high = {'"latency_event_min_us", 0': '"latency_event_min_us", 60000000'}
+    async with edge(build, tmp_path, high) as here:
+        await here.known_for_long()
+        said = await here.examine()
+    assert said["latency"].level == "failure"
+    assert 'modparam("usrloc", "latency_event_min_us", 0)' in said["latency"].remedy
+
+
+async def test_small_requests_only(build: Build, tmp_path: Path) -> None:
+    """An httpd with its default buffer takes no request of more than 1 kB from 3.5 on: a warning, and the line."""
+    async with edge(build, tmp_path, {r"modparam.*receive_buf_size.*": ""}) as here:
+        said = await here.examine()
+    old = build.version < (3, 5)
+    assert said["request size"].level == ("ok" if old else "warning")
+    assert old or 'modparam("httpd", "receive_buf_size", 65536)' in said["request size"].remedy
