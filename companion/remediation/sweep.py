@@ -113,6 +113,8 @@ class Sweeper:
         steady_since = max(near, default=feeds[contact.node].steady_since)
         if contact.lost_since >= steady_since:
             return True
+        if contact.last_lost_at < steady_since:
+            return False
         key = self._store.keys.lost(contact.device)
         lost = self._store.series.read(self._store.connection, key, steady_since, contact.last_lost_at)
         return sum(number == contact.number for _, number in lost) >= self._config.pings.lost_after
