@@ -99,8 +99,16 @@ def _table(findings: list[Finding], name_width: int) -> Table:
         mark, colour = MARKS[finding.level]
         bright = "" if finding.level in ("ok", "note") else "bold"
         table.add_row(Text(mark, style=colour), _words(finding.name, bright), _words(finding.seen, bright))
-        for number, line in enumerate(finding.remedy.splitlines()):
-            table.add_row("", "", _words(f"  {line}" if number else f"→ {line}", REMEDY))
+        if finding.remedy:
+            table.add_row("", "", _remedy(finding.remedy))
+    return table
+
+
+def _remedy(said: str) -> Table:
+    """Behind one arrow: first words, then lines to copy."""
+    table = Table.grid(padding=(0, 1))
+    for number, line in enumerate(said.splitlines()):
+        table.add_row("" if number else Text("→", style=REMEDY), _words(line, REMEDY))
     return table
 
 
