@@ -7,13 +7,15 @@ from collections.abc import Iterator
 
 from rich.console import Console
 
-from tests.benchmarks import measure
+from tests.benchmarks import measure, reconcile
 from tests.benchmarks.large import large
 from tests.benchmarks.measure import Figure
+from tests.benchmarks.sweep import sweep
 
 EVENTS = 300_000
 NAIVE_EVENTS = 20_000
 BURST = 20_000
+RECONCILED = 100_000
 ROUNDS = 3
 
 
@@ -33,6 +35,8 @@ def _usual() -> Iterator[Figure]:
     yield from measure.burst(BURST)
     yield from measure.bytes_per_sample()
     yield from measure.readable(100, 1000)
+    yield from reconcile.figures(RECONCILED)
+    yield from sweep()
 
 
 def _compared() -> tuple[Figure, Figure, Figure]:
