@@ -33,7 +33,7 @@ from companion.simulator.redis import EmbeddedRedis
 from companion.store import summary
 from companion.store.connection import Unreachable
 from companion.view import view
-from tests.integration.conftest import Json, MakeSetup, Process, Setup, eventually, record_batch
+from tests.integration.conftest import Json, Kind, MakeSetup, Process, Setup, eventually, record_batch
 
 PING = 30.0
 LOST_AFTER = 3
@@ -238,8 +238,10 @@ MakeWorld = Callable[..., World]
 def make_world(make_setup: MakeSetup, monkeypatch: pytest.MonkeyPatch) -> MakeWorld:
     """Makes a World, by whose clock all of the companion goes from then on."""
 
-    def make(*phones: SimulatedPhone, server: EmbeddedRedis | None = None, **remediation: Any) -> World:
-        world = World(make_setup(server=server), phones, **remediation)
+    def make(
+        *phones: SimulatedPhone, kind: Kind = "module", server: EmbeddedRedis | None = None, **remediation: Any
+    ) -> World:
+        world = World(make_setup(kind, server), phones, **remediation)
         monkeypatch.setattr(time, "time", world.clock)
         monkeypatch.setattr(mi, "PAUSES", (0.01, 0.01))
         return world
@@ -385,13 +387,14 @@ async def test_the_bridge_is_down(make_world: MakeWorld) -> None:
         world.no_wrong_removals(len(dead) + len(new))
 
 
-async def test_answers_lost_on_the_way(make_world: MakeWorld) -> None:
+@pytest.mark.parametrize("kind", ["module", "plain"])
+async def test_answers_lost_on_the_way(make_world: MakeWorld, kind: Kind) -> None:
     """A phone whose answers are lost on the bus is not removed, though its record says lost, lost, lost.
 
     OpenSIPS says that the last ping was lost, too, and the warm-up is over: only the gap tells. Who is dead goes.
     """
     (flaky,), dead = crowd(1, "flaky"), crowd(3, "dead")
-    async with make_world(flaky, *dead, *crowd(3, "live"), warm_up=PING).living() as world:
+    async with make_world(flaky, *dead, *crowd(3, "live"), kind=kind, warm_up=PING).living() as world:
         mute(dead)
         lost_in_a_row = []
         for turn in range(25):
