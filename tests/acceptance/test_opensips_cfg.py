@@ -131,7 +131,7 @@ async def test_a_reloaded_page(edge: Edge, companion: Companion) -> None:
         assert companion.decisions(device) == [("remove", "removed")]
         assert [contact.uri for contact in await mi.show_contact("location", aor)] == [phone.uri]
         (switched,) = [e for e in companion.store.timeline(device, 0, 1 << 52) if e["event"] == "switched-over"]
-        assert 0 < int(switched["outage_ms"]) <= away_ms
+        assert 0 < int(switched["outage_ms"]) <= away_ms + 500  # the bridge may hear of it after the phone
         assert switched["to"] == phone.address
         assert companion.statuses([device]) == ["online"]
         assert companion.decisions(device_of(edge.server, other)) == []
