@@ -44,7 +44,7 @@ demo: setup
 	@$(BIN)/companion demo
 
 test: setup
-	@$(BIN)/pytest
+	@$(BIN)/pytest -n 2 --dist loadfile
 
 lint: setup
 	@$(BIN)/ruff check .
