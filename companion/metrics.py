@@ -27,6 +27,7 @@ RUNS = _counter("publisher_runs_total", "Publisher starts seen on the bus.", "no
 SILENCES = _counter("silences_total", "Times a node's heartbeat stopped.", "node")
 DUPLICATES = _counter("duplicates_total", "Events that were stored already.", "node")
 STORED = _counter("samples_stored_total", "Samples written to Redis.", "series")
+IGNORED = _counter("ignored_total", "Events that say too little to change anything, by why.", "why")
 REFUSED = _counter("samples_refused_total", "Samples Redis or the companion refused.", "reason")
 BATCH_SIZE = Histogram(
     PREFIX + "batch_events",

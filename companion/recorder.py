@@ -116,6 +116,7 @@ class Recorder:
         nodes_of_ours = list(self._feeds)
         prepared, progress = self._store.prepare(self._usrloc.take_changes()), self._progress()
         metrics.BATCH_SIZE.observe(len(self._writing))
+        self._count_ignored()
         try:
             await self._insist(lambda: self._write_held(nodes_of_ours, prepared, progress))
             async with self._taking:
@@ -396,6 +397,12 @@ class Recorder:
             raise _LeaseLostError
         with metrics.WRITE_SECONDS.time():
             self._store.write(prepared, progress)
+
+    def _count_ignored(self) -> None:
+        ignored = self._usrloc.ignored
+        while ignored:
+            why, count = ignored.popitem()
+            metrics.IGNORED.labels(why).inc(count)
 
     def _progress(self) -> list[Command]:
         """Each touched node's feed, and up to where its events are stored once this stands."""

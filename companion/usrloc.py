@@ -84,8 +84,7 @@ class Usrloc:
         self.devices: dict[str, Device] = {}
         self._connections: dict[tuple[str, str], dict[Contact, None]] = {}
         self.changes = Changes()
-        self.after_end = 0
-        self.shared_connections = 0
+        self.ignored: Counter[str] = Counter()
         self.removals: Counter[str] = Counter()
 
     def take_changes(self) -> Changes:
@@ -131,7 +130,7 @@ class Usrloc:
         if contact is not None and (contact.run == stamp.run and stamp.ts <= contact.changed_at):
             return  # said before: a batch that was sent again
         if contact is not None and contact.ended_at and _came_late(contact, event, stamp):
-            self.after_end += 1
+            self.ignored["after_end"] += 1
             return
         if event.name == LATENCY:
             self._ping(event, stamp, binding, contact)
@@ -405,7 +404,7 @@ class Usrloc:
     def _apply_disconnect(self, event: DisconnectEvent, stamp: Stamp) -> None:
         contacts = self._connections.get((stamp.cluster, event.address), {})
         if len(contacts) > 1:
-            self.shared_connections += 1
+            self.ignored["shared_connection"] += 1
             return  # one connection for several lines, or a proxy: it says too little of any of them
         for contact in contacts:
             if contact.disconnected_at or (contact.run == stamp.run and stamp.ts < contact.changed_at):

@@ -23,7 +23,7 @@ logger = log.get(__name__)
 
 
 class Store:
-    """Blocking, and to be used from one thread at a time. `open_store` makes one."""
+    """Blocking; any thread may call it, as each call takes a connection of a pool. `open_store` makes one."""
 
     def __init__(self, connection: Connection, keys: Keys, engine: type[Series], retention_ms: int) -> None:
         self.connection = connection

@@ -10,8 +10,9 @@ from pathlib import Path
 
 import pytest
 
+from companion import metrics
 from companion.bus import Message
-from companion.events import LATENCY, parse
+from companion.events import DELETE, LATENCY, parse
 from companion.recorder import Received, Recorder
 from companion.simulator.redis import EmbeddedRedis, free_port
 from companion.store import devices
@@ -234,3 +235,19 @@ def test_one_lease_of_two_is_lost(make_setup: MakeSetup, monkeypatch: pytest.Mon
     assert {node: setup.events_done(node) for node in nodes} == dict.fromkeys(nodes, 3)
     assert len(stored(setup)) == 12
     assert sum(setup.feed(node).missed for node in nodes) == 0
+
+
+def test_what_is_ignored_is_counted(make_setup: MakeSetup) -> None:
+    """A ping that comes late, behind its contact's end, changes nothing and is counted."""
+    setup = make_setup()
+    recorder = Recorder(setup.config, setup.store)
+    now, params = int(time.time() * 1000), phone_event("late", latency=20_000)
+    before = metrics.total(metrics.IGNORED, why="after_end")
+    told = [(LATENCY, 0), (DELETE, 0), (LATENCY, 1)]
+    batch = [
+        Received(Message(event, "opensips", 1, seq, now + number, b""), parse(event, params), 0.0)
+        for number, (event, seq) in enumerate(told)
+    ]
+    asyncio.run(record_batch(recorder, batch))
+    assert metrics.total(metrics.IGNORED, why="after_end") == before + 1
+    assert len(stored(setup)) == 1

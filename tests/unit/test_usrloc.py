@@ -289,7 +289,7 @@ def test_late_word(world: World, late: ContactEvent, node: str) -> None:
     world.tell(said(INSERT), answered(), said(DELETE))
     world.usrloc.take_changes()
     world.tell(late, node=node, after_ms=9999)
-    assert ("offline", 1, Changes()) == (world.status(), world.usrloc.after_end, world.usrloc.changes)
+    assert ("offline", 1, Changes()) == (world.status(), world.usrloc.ignored["after_end"], world.usrloc.changes)
 
 
 def test_ping_long_after_the_end(world: World) -> None:
