@@ -58,6 +58,12 @@ WOKEN_SECONDS = Histogram(
     registry=REGISTRY,
 )
 
+API_DENIED = _counter("api_denied_total", "Requests that were not let through, by why.", "why")
+API_LOGINS = _counter("api_logins_total", "Logins on the login page, by what came of them.", "result")
+API_ERRORS = _counter("api_errors_total", "Requests that failed by a mistake of ours.")
+API_STREAMS = _gauge("api_streams", "Open streams of server-sent events.")
+API_STREAMS_REFUSED = _counter("api_streams_refused_total", "Streams refused because too many were open.")
+
 
 def total(counter: Counter, **labels: str) -> float:
     """The sum of a counter's values over the children whose labels include `labels`."""
