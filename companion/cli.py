@@ -13,6 +13,7 @@ from rich.progress import Progress
 from rich.text import Text
 
 from companion import __version__, config, log, terminal
+from companion.api import commands as api
 from companion.app import SERVICES, App
 from companion.command import AsJson, ConfigFile, opened, show
 from companion.doctor.commands import doctor
@@ -274,6 +275,7 @@ def demo(
 
 app.command(epilog=examples(("Why is nothing there?", "companion doctor")))(doctor)
 app.add_typer(remediation.app, name="remediation")
+app.add_typer(api.app, name="token")
 app.command("remediations")(remediation.remediations)
 
 

@@ -10,19 +10,21 @@ import os
 import re
 import warnings
 from collections.abc import Mapping
-from ipaddress import ip_address
+from ipaddress import ip_address, ip_network
 from pathlib import Path
 from typing import Any, Literal, Self
 from urllib.parse import urlsplit
 
 import tomli
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from companion import quality
+from companion.api.tokens import Token
 from companion.errors import ConfigError
 
 ENV_PREFIX = "COMPANION_"
 DEFAULT_FILE = Path("config.toml")
+SESSION_KEY_CHARACTERS = 32
 
 
 def _check_zeromq(endpoint: str, name: str) -> None:
@@ -213,15 +215,67 @@ class RemediationSection(Section):
 
 
 class ApiSection(Section):
+    """`tokens`: lines NAME:SCOPE:SHA256HEX. `hosts`: by which names one gets here, `*` and `?` as in a shell."""
+
     listen: str = "127.0.0.1:8780"
+    dashboard: bool = True
+    tokens: tuple[str, ...] = Field((), repr=False)
+    open_reads: bool = True
+    hosts: tuple[str, ...] = ()
+    proxies: tuple[str, ...] = ("127.0.0.1", "::1")
+    session_key: str = Field("", repr=False)
+    secure_cookie: Literal["auto", "always", "never"] = "auto"
+
+    @field_validator("tokens", mode="before")
+    @classmethod
+    def _split_lines(cls, tokens: Any) -> Any:
+        """What tokens_file holds: a token a line; empty lines and those with a # say nothing."""
+        if not isinstance(tokens, str):
+            return tokens
+        lines = (line.strip() for line in tokens.splitlines())
+        return [line for line in lines if line and not line.startswith("#")]
+
+    @field_validator("tokens")
+    @classmethod
+    def _check_tokens(cls, lines: tuple[str, ...]) -> tuple[str, ...]:
+        names = set()
+        for number, line in enumerate(lines, 1):
+            try:
+                name = Token.parse(line).name
+            except ValueError as error:
+                raise ValueError(f"number {number} {error}") from None
+            if name in names:
+                raise ValueError(f"{name} is there twice")
+            names.add(name)
+        return lines
+
+    @field_validator("proxies")
+    @classmethod
+    def _check_proxies(cls, proxies: tuple[str, ...]) -> tuple[str, ...]:
+        for proxy in proxies:
+            try:
+                ip_network(proxy)
+            except ValueError as error:
+                raise ValueError(f"{error}: name the proxies by address, such as 10.0.0.2 or 10.0.0.0/24") from None
+        return proxies
+
+    @field_validator("session_key")
+    @classmethod
+    def _check_session_key(cls, key: str) -> str:
+        if key and len(key) < SESSION_KEY_CHARACTERS:
+            raise ValueError(f"is shorter than {SESSION_KEY_CHARACTERS} characters: `openssl rand -hex 32` makes one")
+        return key
 
     @model_validator(mode="after")
     def _check(self) -> Self:
         host, _, port = self.listen.rpartition(":")
         if not host or not port.isdigit() or int(port) > 65535:
             raise ValueError(f"listen = {self.listen!r} is not HOST:PORT")
-        if not _loopback(f"tcp://{self.listen}"):
-            raise ValueError(f"listen = {self.listen!r} is not on loopback, and the API has no access control yet")
+        if not self.tokens and not _loopback(f"tcp://{self.listen}"):
+            raise ValueError(
+                f"listen = {self.listen!r} is not on loopback, and there are no tokens to keep strangers out: "
+                "`companion token new NAME` makes one for `tokens`"
+            )
         return self
 
     @property

@@ -1,0 +1,211 @@
+"""What goes wrong, as RFC 9457 problems: `{type, title, status, detail, remedy, …}`."""
+
+from collections.abc import Sequence
+from http import HTTPStatus
+from typing import Any, Final, cast
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from pydantic import BaseModel, Field
+from starlette.exceptions import HTTPException
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from companion import log, metrics
+from companion.errors import UsageError
+from companion.store.connection import NotNowError, ResponseError, Unreachable
+
+MEDIA_TYPE: Final = "application/problem+json"
+RETRY_SECONDS: Final = 5
+_TYPE: Final = "urn:opensips-companion:problem:"
+
+logger = log.get(__name__)
+
+
+class Mistake(BaseModel):
+    """One thing wrong with a request."""
+
+    where: str = Field(description="Which part of it.", examples=["query.limit"])
+    message: str = Field(examples=["Input should be less than or equal to 500"])
+
+
+class Problem(BaseModel):
+    """RFC 9457: what is wrong, and what to do about it."""
+
+    type: str = Field(
+        description="Which problem, for programs; it stays the same.", examples=[f"{_TYPE}no-such-device"]
+    )
+    title: str = Field(description="Which problem, for people.", examples=["No such device"])
+    status: int = Field(description="The HTTP status, again.", examples=[404])
+    detail: str = Field(description="What is wrong this time.", examples=["no device is called 'alcie'"])
+    remedy: str = Field(description="What to do about it.", examples=["GET /api/v1/devices?search=…"])
+
+
+class SeveralDevices(Problem):
+    devices: list[str] = Field(description="The devices that the name can mean.")
+
+
+class WrongRequest(Problem):
+    mistakes: list[Mistake] = Field(default=[], description="All that is wrong with the request.")
+
+
+class ProblemError(Exception):
+    """Raised in a route to answer with a problem; `more` are members of its own."""
+
+    def __init__(self, status: int, name: str, title: str, detail: str, remedy: str, **more: Any) -> None:
+        super().__init__(detail)
+        self.name = name
+        self.status = status
+        self.headers: dict[str, str] = {}
+        self.body = {
+            "type": _TYPE + name,
+            "title": title,
+            "status": status,
+            "detail": detail,
+            "remedy": remedy,
+            **more,
+        }
+
+    def with_headers(self, **headers: str) -> "ProblemError":
+        """Say more in headers, such as `retry_after`."""
+        self.headers |= {name.replace("_", "-"): value for name, value in headers.items()}
+        return self
+
+    def response(self) -> JSONResponse:
+        return JSONResponse(self.body, self.status, self.headers, MEDIA_TYPE)
+
+
+def no_such_device(detail: str) -> ProblemError:
+    remedy = "GET /api/v1/devices?search=… finds devices by a part of their id, AOR or user agent"
+    return ProblemError(404, "no-such-device", "No such device", detail, remedy)
+
+
+def several_devices(name: str, devices: Sequence[str]) -> ProblemError:
+    return ProblemError(
+        409,
+        "several-devices",
+        "Several devices",
+        f"{name!r} is {len(devices)} devices",
+        "ask again with one of `devices` as it stands there",
+        devices=list(devices),
+    )
+
+
+def login_needed(*, wrong: bool) -> ProblemError:
+    """Nobody is known to ask; `wrong` when they tried to be."""
+    detail = "this token is not known here" if wrong else "this needs a token"
+    remedy = "send `Authorization: Bearer TOKEN`; `companion token new NAME` makes one for [api] tokens"
+    challenge = 'Bearer realm="companion"' + (', error="invalid_token"' if wrong else "")
+    problem = ProblemError(401, "login-needed", "Who asks is not known", detail, remedy)
+    return problem.with_headers(www_authenticate=challenge)
+
+
+def not_allowed() -> ProblemError:
+    detail, remedy = "this token may read, and no more", "use a token of scope operate"
+    problem = ProblemError(403, "not-allowed", "Not allowed", detail, remedy)
+    return problem.with_headers(www_authenticate='Bearer error="insufficient_scope", scope="operate"')
+
+
+def foreign_page() -> ProblemError:
+    detail = "the request was made by a page of another site, or by one that does not say of which"
+    return ProblemError(403, "foreign-page", "From another site", detail, "programs send a token, not a cookie")
+
+
+def wrong_host(name: str) -> ProblemError:
+    detail = f"this server does not go by the name {name!r}" if name else "the request names no host"
+    remedy = "add the name to [api] hosts, or ask by a name that is there; behind a proxy let that pass on Host"
+    return ProblemError(421, "wrong-host", "Not by this name", detail, remedy)
+
+
+def too_large(limit: int) -> ProblemError:
+    return ProblemError(413, "too-large", "Too large", f"a body may have {limit} bytes here", "send less")
+
+
+def too_many_logins(seconds: int) -> ProblemError:
+    detail, remedy = "too many failed logins", f"wait {seconds} s"
+    return ProblemError(429, "too-many-logins", detail.capitalize(), detail, remedy).with_headers(
+        retry_after=str(seconds)
+    )
+
+
+def too_many_streams(limit: int) -> ProblemError:
+    remedy = "close some, or ask GET /api/v1/devices/{id} now and then"
+    problem = ProblemError(503, "too-many-streams", "Too many streams", f"{limit} streams are open", remedy)
+    return problem.with_headers(retry_after=str(RETRY_SECONDS))
+
+
+def redis_away(error: Exception) -> ProblemError:
+    detail = f"Redis does not answer as it should: {type(error).__name__}"
+    problem = ProblemError(503, "redis-away", "Redis is away", detail, "try again; `companion doctor` tells more")
+    return problem.with_headers(retry_after=str(RETRY_SECONDS))
+
+
+def wrong_usage(detail: str) -> ProblemError:
+    remedy = "see /api/v1/openapi.json"
+    return ProblemError(422, "wrong-request", "The request can not be meant so", detail, remedy)
+
+
+def broken() -> ProblemError:
+    detail, remedy = "something went wrong that should not", "the companion's log has the reason"
+    return ProblemError(500, "broken", "Our mistake", detail, remedy)
+
+
+def add_handlers(app: FastAPI) -> None:
+    """Let every error that a route ends with become a problem."""
+    app.add_exception_handler(ProblemError, _own)
+    app.add_exception_handler(RequestValidationError, _invalid)
+    app.add_exception_handler(HTTPException, _http)
+    app.add_exception_handler(UsageError, lambda _, error: wrong_usage(str(error)).response())
+    for away in (*Unreachable, NotNowError, ResponseError):
+        app.add_exception_handler(away, lambda _, error: redis_away(error).response())
+
+
+def _own(_: Request, error: Exception) -> JSONResponse:
+    return cast("ProblemError", error).response()
+
+
+def _invalid(_: Request, error: Exception) -> JSONResponse:
+    invalid = cast("RequestValidationError", error).errors()
+    mistakes = [{"where": _where(mistake["loc"]), "message": mistake["msg"]} for mistake in invalid]
+    detail = "; ".join(f"{mistake['where']}: {mistake['message']}" for mistake in mistakes)
+    problem = wrong_usage(detail)
+    problem.body["mistakes"] = mistakes
+    return problem.response()
+
+
+def _where(location: Sequence[int | str]) -> str:
+    return ".".join(map(str, location))
+
+
+def _http(_: Request, error: Exception) -> JSONResponse:
+    said = cast("HTTPException", error)
+    title = HTTPStatus(said.status_code).phrase
+    remedy = {404: "see /api/v1/openapi.json", 405: "see the header Allow"}.get(said.status_code, "mend the request")
+    problem = ProblemError(said.status_code, title.lower().replace(" ", "-"), title, said.detail, remedy)
+    problem.headers |= said.headers or {}
+    return problem.response()
+
+
+class Catch:
+    """ASGI: what nobody else has caught is logged, counted, and answered with a problem like all the rest."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+        self._episodes = log.Episodes(logger)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        started = False
+
+        async def sending(message: Message) -> None:
+            nonlocal started
+            started = True
+            await send(message)
+
+        try:
+            await self._app(scope, receive, sending)
+        except Exception as error:
+            if scope["type"] != "http" or started:
+                raise
+            metrics.API_ERRORS.inc()
+            self._episodes.warn("a request failed", error=repr(error), exc_info=error)
+            await broken().response()(scope, receive, send)
