@@ -96,6 +96,8 @@ class Bridge:
         self.stream = StreamInput(parse_address(config.stream), self.receive) if config.stream else None
         self._sources: list[DatagramInput | StreamInput] = [source for source in (self.datagram, self.stream) if source]
         self._published = {event: metrics.PUBLISHED.labels(event) for event in events.KNOWN}
+        self._soon: Callable[[Callable[[], None]], object] = lambda flush: flush()
+        self._gathering = False
         self._kernel_drops = 0
         self._invalid = 0
         self._received = 0
@@ -103,6 +105,7 @@ class Bridge:
 
     async def run(self) -> None:
         """Serve until stopped. Inputs open last, when somebody listens to what they bring."""
+        self._soon = asyncio.get_running_loop().call_soon
         try:
             if self._wait_for_subscriber and not await self.publisher.subscribed(SUBSCRIBER_WAIT_SECONDS):
                 logger.warning("nobody subscribed to the bus yet; what OpenSIPS says now is lost")
@@ -164,9 +167,17 @@ class Bridge:
             raise InvalidEventError("unknown_event", repr(event[:64]))
         aor = params.get("aor")
         ts = self._stamps.next(aor if isinstance(aor, str) else None)
-        self.publisher.publish(event, params, ts)
+        self.publisher.gather(event, params, ts)
         self._last_event_at = ts
         published.inc()
+        if not self._gathering:
+            self._gathering = True
+            self._soon(self._flush)
+
+    def _flush(self) -> None:
+        """Send what was read in one turn of the event loop."""
+        self._gathering = False
+        self.publisher.flush()
 
     def _beat(self) -> None:
         step_ms = self._clock.follow()

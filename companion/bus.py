@@ -2,7 +2,9 @@
 
 Two frames: the event's name, then a msgpack map `{"v": 1, "node", "run", "seq", "ts", "params"}`. `run` is new at each
 publisher start and grows; `seq` counts by one for each event name, so that a subscriber to some names sees each gap in
-them. A HEARTBEAT every two seconds carries the last seq of each name: it shows a gap at the tail, and that we live.
+them. Events of one name that came in together share a message: `more` is a list of `[ts, params]`, which have the seqs
+that follow: a message costs more than what is in it. A HEARTBEAT every two seconds carries the last seq of each name:
+it shows a gap at the tail, and that we live.
 """
 
 import asyncio
@@ -10,7 +12,7 @@ import contextlib
 import re
 import time
 from collections.abc import Mapping
-from typing import Any, Final, NamedTuple
+from typing import Annotated, Any, Final, NamedTuple
 
 import msgpack
 import msgspec
@@ -23,8 +25,14 @@ VERSION: Final = 1
 HEARTBEAT: Final = "HEARTBEAT"
 NODE: Final = re.compile(r"[A-Za-z0-9._-]{1,64}")
 HEARTBEAT_SECONDS: Final = 2.0
-DRAIN: Final = 256
+TOGETHER: Final = 16
+"""Events in one message, at most: what waits for a slow subscriber is counted in messages."""
+DRAIN: Final = 128
 """Messages taken from a socket before the event loop gets its turn again."""
+
+Count = Annotated[int, msgspec.Meta(ge=0)]
+Said = tuple[Count, msgspec.Raw]
+"""One event: when the bridge received it, in epoch ms, and its parameters, a msgpack map that is not decoded yet."""
 
 
 class Curve(NamedTuple):
@@ -36,15 +44,13 @@ class Curve(NamedTuple):
 
 
 class Message(NamedTuple):
-    """One event as it came over the bus; `ts` is when the bridge received it, in epoch ms."""
+    """Events of one name as they came over the bus; `seq` is that of the first, the others have those that follow."""
 
     event: str
     node: str
     run: int
     seq: int
-    ts: int
-    params: bytes | memoryview
-    """A msgpack map, not decoded yet."""
+    said: list[Said]
 
 
 class Heartbeat(msgspec.Struct, gc=False):
@@ -57,15 +63,17 @@ class Heartbeat(msgspec.Struct, gc=False):
     kernel_drops: int = 0
 
 
-class _Envelope(msgspec.Struct, gc=False):
+class _Envelope(msgspec.Struct, gc=False, omit_defaults=True):
     v: int
     node: str
-    run: int
-    seq: int
-    ts: int
+    run: Count
+    seq: Count
+    ts: Count
     params: msgspec.Raw
+    more: list[Said] = []
 
 
+_encode_envelope = msgspec.msgpack.Encoder().encode
 _decode_envelope = msgspec.msgpack.Decoder(_Envelope).decode
 _decode_heartbeat = msgspec.msgpack.Decoder(Heartbeat).decode
 
@@ -88,13 +96,13 @@ def decode(topic: bytes, body: bytes | memoryview) -> Message:
         raise InvalidEnvelopeError("msgpack", str(error)) from None
     if envelope.v != VERSION:
         raise InvalidEnvelopeError("version", str(envelope.v))
-    node, run, seq, ts = envelope.node, envelope.run, envelope.seq, envelope.ts
-    if min(run, seq, ts) < 0 or not NODE.fullmatch(node):
-        raise InvalidEnvelopeError("shape", repr(node)[:80])
-    return Message(event, node, run, seq, ts, envelope.params)
+    if not NODE.fullmatch(envelope.node):
+        raise InvalidEnvelopeError("shape", repr(envelope.node)[:80])
+    said = [(envelope.ts, envelope.params), *envelope.more]
+    return Message(event, envelope.node, envelope.run, envelope.seq, said)
 
 
-def decode_heartbeat(params: bytes | memoryview) -> Heartbeat:
+def decode_heartbeat(params: bytes | memoryview | msgspec.Raw) -> Heartbeat:
     """Read a heartbeat's parameters. Raises InvalidEnvelopeError (reason heartbeat)."""
     try:
         return _decode_heartbeat(params)
@@ -103,12 +111,17 @@ def decode_heartbeat(params: bytes | memoryview) -> Heartbeat:
 
 
 class Publisher:
-    """Publishes one node's events. Never waits for a subscriber: a slow one loses messages, and sees that it does."""
+    """Publishes one node's events. Never waits for a subscriber: a slow one loses messages, and sees that it does.
+
+    What is to be sent together is `gather`ed and then `flush`ed; `publish` sends at once.
+    """
 
     def __init__(self, endpoint: str, node: str, *, high_water_mark: int, curve: Curve | None = None) -> None:
         self.node = node
         self.run = 0
         self.last_seqs: dict[str, int] = {}
+        self._event = ""
+        self._gathered: list[tuple[int, bytes]] = []
         self._packer = msgpack.Packer(unicode_errors="replace")
         self._context = zmq.Context()
         self._authenticator = _require_keys(self._context, curve.clients) if curve else None
@@ -129,25 +142,47 @@ class Publisher:
 
     def new_run(self) -> None:
         """Begin again at seq 0: at the start, and when times may go back."""
+        self.flush()
         self.run = max(time.time_ns() // 1000, self.run + 1)
         self.last_seqs = {}
 
     def publish(self, event: str, params: Mapping[str, Any], ts: int) -> None:
-        """Send one event. Raises InvalidEventError for parameters that msgpack can not carry."""
-        seq = self.last_seqs.get(event, -1) + 1
+        """Send one event, behind those gathered. Raises InvalidEventError for what msgpack can not carry."""
+        self.gather(event, params, ts)
+        self.flush()
+
+    def gather(self, event: str, params: Mapping[str, Any], ts: int) -> None:
+        """Send one event with its like at the next `flush`, or before that.
+
+        Raises InvalidEventError for parameters that msgpack can not carry.
+        """
         try:
-            body = self._packer.pack(
-                {"v": VERSION, "node": self.node, "run": self.run, "seq": seq, "ts": ts, "params": params}
-            )
+            packed = self._packer.pack(params)
         except (ValueError, OverflowError, TypeError) as error:
             self._packer.reset()
             raise InvalidEventError("unpackable", str(error)) from None
-        self.last_seqs[event] = seq
+        if event != self._event or len(self._gathered) >= TOGETHER:
+            self.flush()
+            self._event = event
+        self._gathered.append((ts, packed))
+
+    def flush(self) -> None:
+        """Send what was gathered. Its parameters are packed already: they are put in between as they are."""
+        if not self._gathered:
+            return
+        event, (first, *more) = self._event, self._gathered
+        self._gathered = []
+        seq = self.last_seqs.get(event, -1) + 1
+        self.last_seqs[event] = seq + len(more)
+        ts, params = first
+        envelope = _Envelope(VERSION, self.node, self.run, seq, ts, msgspec.Raw(params))
+        envelope.more = [(at, msgspec.Raw(packed)) for at, packed in more]
         self._socket.send(event.encode("ascii"), zmq.SNDMORE | zmq.NOBLOCK)
-        self._socket.send(body, zmq.NOBLOCK)
+        self._socket.send(_encode_envelope(envelope), zmq.NOBLOCK)
 
     def heartbeat(self, ts: int, **params: Any) -> None:
         """Tell subscribers that we live, and how far each event's seq has come (`seqs`)."""
+        self.flush()
         seqs = {event: seq for event, seq in self.last_seqs.items() if event != HEARTBEAT}
         self.publish(HEARTBEAT, {"seqs": seqs, **params}, ts)
 
@@ -156,6 +191,7 @@ class Publisher:
         return await asyncio.to_thread(self._socket.poll, round(timeout * 1000)) > 0
 
     def close(self) -> None:
+        self.flush()
         self._socket.close()
         if self._authenticator:
             self._authenticator.stop()
@@ -178,13 +214,13 @@ def _require_keys(context: zmq.Context[zmq.Socket[bytes]], clients: tuple[str, .
 
 
 class Subscriber:
-    """Reads the bus from any number of publishers. What is not read in time waits in ZeroMQ, up to `max_pending`."""
+    """Reads the bus from any number of publishers. `high_water_mark` messages wait in ZeroMQ; then they are lost."""
 
-    def __init__(self, endpoints: tuple[str, ...], *, max_pending: int, curve: Curve | None = None) -> None:
+    def __init__(self, endpoints: tuple[str, ...], *, high_water_mark: int, curve: Curve | None = None) -> None:
         self._context = zmq.Context()
         self._socket = self._context.socket(zmq.SUB)
         self._socket.setsockopt(zmq.LINGER, 0)
-        self._socket.setsockopt(zmq.RCVHWM, max_pending)
+        self._socket.setsockopt(zmq.RCVHWM, high_water_mark)
         self._socket.setsockopt(zmq.RECONNECT_IVL_MAX, 2000)
         self._socket.setsockopt(zmq.TCP_KEEPALIVE, 1)
         self._socket.setsockopt(zmq.TCP_KEEPALIVE_IDLE, 30)
@@ -244,11 +280,11 @@ class Subscriber:
 
 
 class Sight(NamedTuple):
-    """What a message's run and seq say: how many events before it never came, and whether it is one we had."""
+    """What a message's run and seq say: how many events before it never came, and how many of its first ones we had."""
 
     missed: int = 0
     new_run: bool = False
-    repeated: bool = False
+    repeated: int = 0
 
 
 EXPECTED: Final = Sight()
@@ -274,23 +310,23 @@ class Sequences:
 
     def see(self, message: Message) -> Sight:
         """Note a message, and tell what is to be thought of it. One of an earlier run is a repeat."""
-        node, run = message.node, message.run
+        node, run, count = message.node, message.run, len(message.said)
         known = self.runs.get(node)
         if known is not None and run < known and node not in self._silent:
-            return Sight(repeated=True)
+            return Sight(repeated=count)
         self._silent.discard(node)
         new_run = run != known
         if new_run:
             self.runs[node] = run
             self.seqs[node] = {}
         seqs = self.seqs[node]
-        expected = seqs.get(message.event, -1) + 1
-        if message.seq < expected:
-            return Sight(repeated=True)
-        seqs[message.event] = message.seq
-        if message.seq == expected and not new_run:
+        missed = message.seq - (seqs.get(message.event, -1) + 1)
+        if missed + count <= 0:
+            return Sight(repeated=count)
+        seqs[message.event] = message.seq + count - 1
+        if missed == 0 and not new_run:
             return EXPECTED
-        return Sight(message.seq - expected, new_run)
+        return Sight(max(missed, 0), new_run, max(-missed, 0))
 
     def tail(self, node: str, said: Mapping[str, int]) -> dict[str, int]:
         """How many of each event a heartbeat's `seqs` show to be missing at the end."""

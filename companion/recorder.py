@@ -12,14 +12,17 @@ import time
 from collections import Counter, deque
 from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
-from typing import Final, NamedTuple, TypeVar
+from typing import Final, TypeVar, cast
 
-from companion import log, metrics, sip
-from companion.bus import HEARTBEAT, Heartbeat, Message, Sequences
+import msgspec
+
+from companion import events, log, metrics, sip
+from companion.bus import HEARTBEAT, Heartbeat, Message, Sequences, decode_heartbeat
 from companion.config import Config
 from companion.contact import Binding
-from companion.errors import InvalidInputError
-from companion.events import KNOWN, ContactEvent, DisconnectEvent, Event
+from companion.errors import InvalidEnvelopeError, InvalidEventError, InvalidInputError
+from companion.events import KNOWN, LATENCY, ContactEvent, DisconnectEvent, Event
+from companion.pings import Known, Pings
 from companion.store import corrections, nodes
 from companion.store.batch import Prepared
 from companion.store.connection import Command, NotNowError, ResponseError, Unreachable
@@ -47,12 +50,8 @@ logger = log.get(__name__)
 T = TypeVar("T")
 
 
-class Received(NamedTuple):
-    """A message and what is in it, None when that was refused; `at` is monotonic seconds."""
-
-    message: Message
-    event: Event | Heartbeat | None
-    at: float
+Read = list[tuple[Known, int] | Event | Heartbeat | None]
+"""What is in a message, one by one: a ping known by its bytes, an event, a heartbeat, or None for what was refused."""
 
 
 class _GaveUpError(Exception):
@@ -73,7 +72,8 @@ class Recorder:
         self._sequences = Sequences()
         self._feeds: dict[str, Feed] = {}
         self._held_since: dict[str, int] = {}
-        self._standby: dict[str, deque[Received]] = {}
+        self._pings: dict[str, Pings] = {}
+        self._standby: dict[str, deque[tuple[float, Message]]] = {}
         self._touched: set[str] = set()
         self._new_runs: set[str] = set()
         self._silent: set[str] = set()
@@ -82,24 +82,21 @@ class Recorder:
         self._corrections_at = 0.0
         self._corrected_to: dict[str, str] = {}
         self._corrected: dict[str, list[str]] = {}
-        self._taken: list[Received] = []
-        self._writing: list[Received] = []
+        self._taken: list[Message] = []
+        self._writing: list[Message] = []
+        self.pending = 0
+        """How many events were taken and are not being written yet."""
         self._taking = asyncio.Lock()
         self._episodes = log.Episodes(logger)
         self.give_up_at = float("inf")
 
-    @property
-    def pending(self) -> int:
-        """How many messages were taken and are not being written yet."""
-        return len(self._taken)
-
-    async def take(self, received: Sequence[Received]) -> None:
+    async def take(self, messages: Sequence[Message]) -> None:
         """Apply messages, after reading from the store what they need."""
         async with self._taking:
             try:
-                await self._take(received)
+                await self._take(messages)
             except (_GaveUpError, ResponseError) as error:
-                self._lose(len(received), error)
+                self._lose(_count(messages), error)
 
     async def tick(self, now: int) -> None:
         """Do what only time tells; `now` (epoch ms) is when no message waited any more."""
@@ -113,9 +110,10 @@ class Recorder:
     async def write(self) -> None:
         """Store what was taken. What can not be stored before `give_up_at` is counted and lost."""
         self._writing, self._taken = self._taken, []
+        count, self.pending = self.pending, 0
         nodes_of_ours = list(self._feeds)
         prepared, progress = self._store.prepare(self._usrloc.take_changes()), self._progress()
-        metrics.BATCH_SIZE.observe(len(self._writing))
+        metrics.BATCH_SIZE.observe(count)
         self._count_ignored()
         try:
             await self._insist(lambda: self._write_held(nodes_of_ours, prepared, progress))
@@ -125,7 +123,7 @@ class Recorder:
             await self._start_over()
         except (_GaveUpError, ResponseError) as error:
             async with self._taking:
-                self._lose(len(self._writing), error)
+                self._lose(count, error)
         self._writing = []
 
     async def close(self) -> None:
@@ -142,29 +140,35 @@ class Recorder:
             except (_GaveUpError, ResponseError) as error:
                 self._lose(0, error)
 
-    async def _take(self, received: Sequence[Received]) -> None:
-        ours = await self._ours(received)
-        await self._load(ours)
-        self._apply_all(ours)
+    async def _take(self, messages: Sequence[Message]) -> None:
+        ours = await self._ours(messages)
+        read = [(message, self._read(message)) for message in ours]
+        await self._load(read)
+        self._apply_all(read)
         self._taken += ours
+        self.pending += _count(ours)
 
     async def _start_over(self) -> None:
         """A lease was lost before we could write: take again what was not written, as far as it is still ours."""
         async with self._taking:
-            unwritten, self._taken = [*self._writing, *self._taken], []
+            unwritten = [*self._writing, *self._taken]
+            self._forget_taken()
             self._forget_all()
             try:
                 await self._take(unwritten)
             except (_GaveUpError, ResponseError) as error:
-                self._lose(len(unwritten), error)
+                self._lose(_count(unwritten), error)
 
     def _lose(self, count: int, error: Exception) -> None:
-        metrics.DROPPED.labels("consumer").inc(count + len(self._taken))
-        logger.warning(
-            "events could not be stored and are lost", count=count + len(self._taken), error=str(error)[:200]
-        )
-        self._taken = []
+        count += self.pending
+        metrics.DROPPED.labels("consumer").inc(count)
+        logger.warning("events could not be stored and are lost", count=count, error=str(error)[:200])
+        self._forget_taken()
         self._forget_all()
+
+    def _forget_taken(self) -> None:
+        self._taken = []
+        self.pending = 0
 
     async def _insist(self, action: Callable[[], T]) -> T:
         """Do what waits for Redis in a thread, until Redis lets us."""
@@ -181,19 +185,19 @@ class Recorder:
 
     # Leases: whose events are ours to write
 
-    async def _ours(self, batch: Sequence[Received]) -> list[Received]:
+    async def _ours(self, messages: Sequence[Message]) -> list[Message]:
         """The messages of nodes whose lease we hold, those of others put by in case it becomes ours."""
-        others = {received.message.node for received in batch} - self._feeds.keys()
+        others = {message.node for message in messages} - self._feeds.keys()
         if others:
             await self._insist(lambda: self._try_to_hold(others))
-        ours: list[Received] = []
+        ours: list[Message] = []
         for node in self._standby.keys() & self._feeds.keys():
-            ours += self._standby.pop(node)
-        for received in batch:
-            if received.message.node in self._feeds:
-                ours.append(received)
+            ours += [message for _, message in self._standby.pop(node)]
+        for message in messages:
+            if message.node in self._feeds:
+                ours.append(message)
             else:
-                self._put_by(received)
+                self._put_by(message)
         return ours
 
     def _try_to_hold(self, others: set[str]) -> None:
@@ -206,6 +210,7 @@ class Recorder:
         feed, seqs = self._store.feed(node)
         feed.cluster = self._config.cluster(node)
         self._feeds[node] = feed
+        self._pings[node] = Pings()
         self._held_since[node] = int(time.time() * 1000)
         if feed.run:
             self._sequences.resume(node, feed.run, seqs)
@@ -213,61 +218,75 @@ class Recorder:
             self._unsettle(node)
         logger.info("recording", node=node, cluster=feed.cluster)
 
-    def _put_by(self, received: Received) -> None:
-        waiting = self._standby.setdefault(received.message.node, deque())
-        waiting.append(received)
-        while waiting[0].at < received.at - STANDBY_SECONDS or len(waiting) > STANDBY_MESSAGES:
+    def _put_by(self, message: Message) -> None:
+        now = time.monotonic()
+        waiting = self._standby.setdefault(message.node, deque())
+        waiting.append((now, message))
+        while waiting[0][0] < now - STANDBY_SECONDS or len(waiting) > STANDBY_MESSAGES:
             waiting.popleft()
 
-    # Reading what a batch needs
+    # Reading: what messages say, and from the store what they need
 
-    async def _load(self, batch: Sequence[Received]) -> None:
+    def _read(self, message: Message) -> Read:
+        name = message.event
+        if name == LATENCY:
+            find = self._pings[message.node].find
+            return [find(bytes(params)) or self._decode(name, params) for _, params in message.said]
+        return [self._decode(name, params) for _, params in message.said]
+
+    def _decode(self, name: str, params: msgspec.Raw) -> Event | Heartbeat | None:
+        try:
+            return decode_heartbeat(params) if name == HEARTBEAT else events.decode(name, params)
+        except InvalidEnvelopeError as error:
+            metrics.INVALID.labels("bus", error.reason).inc()
+            self._episodes.warn("a heartbeat was refused", detail=error.detail[:200])
+        except InvalidEventError as error:
+            metrics.INVALID.labels("consumer", error.reason).inc()
+            self._episodes.warn(f"an event was refused: {error.reason}", name=name[:64], detail=error.detail)
+        return None
+
+    async def _load(self, read: Sequence[tuple[Message, Read]]) -> None:
         wanted: dict[Binding, str] = {}
         connections: dict[tuple[str, str], None] = {}
-        known = self._usrloc.contacts
-        for received in batch:
-            event = received.event
-            cluster = self._feeds[received.message.node].cluster
-            if isinstance(event, ContactEvent):
-                binding = Binding(cluster, event.domain, event.aor, event.uri)
-                contact = known.get(binding)
-                # a contact that is known may be moved by another attr, to a device that is not
-                if (contact is None or contact.registration.attr != event.registration.attr) and binding not in wanted:
-                    instance = sip.instance(event.registration.attr)
-                    wanted[binding] = sip.device_id(event.aor, event.uri, instance)
-            elif isinstance(event, DisconnectEvent):
-                connections[cluster, event.address] = None
+        for message, said in read:
+            cluster = self._feeds[message.node].cluster
+            for event in said:
+                if isinstance(event, ContactEvent):
+                    self._want(event, cluster, wanted)
+                elif isinstance(event, DisconnectEvent):
+                    connections[cluster, event.address] = None
         if wanted:
             self._usrloc.put(await self._insist(lambda: self._store.load(wanted)))
         if connections:
             self._usrloc.put(await self._insist(lambda: self._store.load_connected(connections)))
 
+    def _want(self, event: ContactEvent, cluster: str, wanted: dict[Binding, str]) -> None:
+        """Note the device of a contact that is not in memory, or may move to another one by another `attr`."""
+        binding = Binding(cluster, event.domain, event.aor, event.uri)
+        contact = self._usrloc.contacts.get(binding)
+        if (contact is None or contact.registration.attr != event.registration.attr) and binding not in wanted:
+            wanted[binding] = sip.device_id(event.aor, event.uri, sip.instance(event.registration.attr))
+
     # Applying
 
-    def _apply_all(self, batch: Sequence[Received]) -> None:
+    def _apply_all(self, read: Sequence[tuple[Message, Read]]) -> None:
         counts: Counter[tuple[str, str]] = Counter()
-        latest = time.time() * 1000 + AHEAD_MS
-        for message, event, _ in batch:
-            if self._is_news(message):
-                counts[message.node, message.event] += 1
-                if isinstance(event, Heartbeat):
-                    self._beat(message.node, event, message.ts)
-                elif message.ts > latest:
-                    metrics.REFUSED.labels("ahead").inc()
-                    self._unsettle(message.node)
-                    self._episodes.warn("events from the future are refused: check the clocks", node=message.node)
-                elif event:
-                    self._apply(message, event)
+        for message, said in read:
+            if message.event in KNOWN or message.event == HEARTBEAT:
+                repeated = self._see(message)
+                counts[message.node, message.event] += len(said) - repeated
+                self._apply(message, said, repeated)
         for (node, name), count in counts.items():
             metrics.EVENTS.labels(node, name).inc(count)
 
-    def _is_news(self, message: Message) -> bool:
-        sight = self._sequences.see(message)
+    def _see(self, message: Message) -> int:
+        """Note what is missing before a message; how many of its first events are not new."""
+        sight, node = self._sequences.see(message), message.node
         if sight.repeated:
-            metrics.DUPLICATES.labels(message.node).inc()
-            self._episodes.warn("events were there already: do two bridges share a node's name?", node=message.node)
-            return False
-        node = message.node
+            metrics.DUPLICATES.labels(node).inc(sight.repeated)
+            self._episodes.warn("events were there already: do two bridges share a node's name?", node=node)
+        if sight.repeated == len(message.said):
+            return sight.repeated
         self._touched.add(node)
         if sight.new_run:
             self._new_runs.add(node)
@@ -276,16 +295,47 @@ class Recorder:
             metrics.RUNS.labels(node).inc()
         if sight.missed and message.event != HEARTBEAT:
             self._count_missed(node, message.event, sight.missed)
-        return True
+        return sight.repeated
 
-    def _apply(self, message: Message, event: Event) -> None:
+    def _apply(self, message: Message, said: Read, first: int) -> None:
+        latest = time.time() * 1000 + AHEAD_MS
+        for (ts, params), event in itertools.islice(zip(message.said, said, strict=True), first, None):
+            if isinstance(event, Heartbeat):
+                self._beat(message.node, event, ts)
+            elif ts > latest:
+                self._refuse(message.node)
+            elif event:
+                try:
+                    self._apply_event(message, ts, params, event)
+                except Exception:
+                    metrics.INVALID.labels("recorder", "error").inc()
+                    logger.exception("an event could not be applied", event_name=message.event)
+
+    def _apply_event(self, message: Message, ts: int, params: msgspec.Raw, event: tuple[Known, int] | Event) -> None:
         feed = self._feeds[message.node]
-        feed.last_event_at = message.ts  # not the greatest: a clock may have been set back
-        try:
-            self._usrloc.apply(event, Stamp(message.node, feed.cluster, message.ts, message.run))
-        except Exception:
-            metrics.INVALID.labels("recorder", "error").inc()
-            logger.exception("an event could not be applied", event_name=message.event)
+        feed.last_event_at = ts  # not the greatest: a clock may have been set back
+        if event.__class__ is tuple:
+            known, latency_us = cast("tuple[Known, int]", event)
+            contact = known.contact
+            if contact.registration is known.registration and not contact.ended_at:
+                self._usrloc.ping(contact, latency_us, ts, message.node, message.run)
+                return
+            event = events.decode(message.event, params)  # an event of this turn changed it
+        event = cast("Event", event)
+        self._usrloc.apply(event, Stamp(message.node, feed.cluster, ts, message.run))
+        if len(message.said) > 1 and message.event == LATENCY:  # they come thick and fast: speed is worth its memory
+            self._learn(params, cast("ContactEvent", event), message.node)
+
+    def _learn(self, params: msgspec.Raw, event: ContactEvent, node: str) -> None:
+        binding = Binding(self._feeds[node].cluster, event.domain, event.aor, event.uri)
+        contact = self._usrloc.contacts.get(binding)
+        if contact:
+            self._pings[node].learn(bytes(params), event, contact)
+
+    def _refuse(self, node: str) -> None:
+        metrics.REFUSED.labels("ahead").inc()
+        self._unsettle(node)
+        self._episodes.warn("events from the future are refused: check the clocks", node=node)
 
     def _beat(self, node: str, said: Heartbeat, ts: int) -> None:
         """The bridge lives, says how it is, and how far its events have come."""
@@ -429,17 +479,24 @@ class Recorder:
             for device in list(known.values())[: len(known) // EVICTED_SHARE + 1]:
                 if device.id not in unwritten:
                     self._usrloc.drop(device)
+            for pings in self._pings.values():
+                pings.forget()
 
     def _forget_all(self) -> None:
         """What we have in memory may not be what is stored: read it again."""
         self._usrloc = Usrloc(self._config.pings.lost_after)
         self._sequences = Sequences()
         self._feeds.clear()
+        self._pings.clear()
         self._corrected_to.clear()
         self._corrected.clear()
         self._silent.clear()
         self._touched.clear()
         self._new_runs.clear()
+
+
+def _count(messages: Sequence[Message]) -> int:
+    return sum(len(message.said) for message in messages)
 
 
 def _decode(kind: str, text: str) -> Correction | None:

@@ -151,13 +151,21 @@ class Usrloc:
                 self._recover(contact, stamp.ts, "register")  # nobody told of it, yet it was there
             self._take_registration(contact, event.registration)
             self.changes.contacts[contact] = None
-        contact.node = stamp.node
-        contact.changed_at = stamp.ts
-        contact.run = stamp.run
-        if event.latency_us == LOST_PING_US:
-            self._lost(contact, stamp.ts)
+        self._pinged(contact, event.latency_us, stamp.ts, stamp.node, stamp.run)
+
+    def ping(self, contact: Contact, latency_us: int, ts: int, node: str, run: int) -> None:
+        """Apply a ping of a contact that has not ended and whose registration is as it was."""
+        if contact.run != run or ts > contact.changed_at:
+            self._pinged(contact, latency_us, ts, node, run)
+
+    def _pinged(self, contact: Contact, latency_us: int, ts: int, node: str, run: int) -> None:
+        contact.node = node
+        contact.changed_at = ts
+        contact.run = run
+        if latency_us == LOST_PING_US:
+            self._lost(contact, ts)
         else:
-            self._answered(contact, stamp.ts, round(event.latency_us / 1000))
+            self._answered(contact, ts, round(latency_us / 1000))
 
     def _answered(self, contact: Contact, ts: int, latency_ms: int) -> None:
         changes = self.changes

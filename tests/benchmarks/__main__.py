@@ -12,7 +12,7 @@ from tests.benchmarks.large import large
 from tests.benchmarks.measure import Figure
 from tests.benchmarks.sweep import sweep
 
-EVENTS = 300_000
+EVENTS = 1_000_000
 NAIVE_EVENTS = 20_000
 BURST = 20_000
 RECONCILED = 100_000

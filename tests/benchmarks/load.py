@@ -37,14 +37,14 @@ def main() -> None:
     expires = int(time.time()) + 3600
     everyone = [ping_params(number, 0, expires) for number in range(phones)]
     for params in everyone:
-        publisher.publish("E_UL_CONTACT_INSERT", params, ts)
+        publisher.gather("E_UL_CONTACT_INSERT", params, ts)
     publisher.heartbeat(ts)
     print("registered", flush=True)
     sys.stdin.readline()
     for number in range(events):
         params = everyone[number % phones]
         params["latency"] = 40_000 + number * 7919 % 60_000
-        publisher.publish("E_UL_LATENCY_UPDATE", params, ts + 1 + number // phones)
+        publisher.gather("E_UL_LATENCY_UPDATE", params, ts + 1 + number // phones)
     publisher.heartbeat(ts)
     print("published", flush=True)
     sys.stdin.readline()

@@ -13,12 +13,13 @@ from itertools import count
 from pathlib import Path
 from typing import Any, Literal, Self
 
+import msgspec
 import pytest
 
 from companion.app import App, ServiceName
-from companion.bus import HEARTBEAT, Publisher
+from companion.bus import HEARTBEAT, Message, Publisher
 from companion.config import Config
-from companion.recorder import Received, Recorder
+from companion.recorder import Recorder
 from companion.simulator.redis import EmbeddedRedis, free_port
 from companion.store import devices
 from companion.store.nodes import Feed
@@ -47,7 +48,12 @@ async def eventually(condition: Callable[[], Any], seconds: float = 15) -> None:
             await asyncio.sleep(0.01)
 
 
-async def record_batch(recorder: Recorder, batch: Sequence[Received]) -> None:
+def message(event: str, params: Json, ts: int, seq: int, node: str = "opensips") -> Message:
+    """One event as it comes over the bus."""
+    return Message(event, node, 1, seq, [(ts, msgspec.Raw(msgspec.msgpack.encode(params)))])
+
+
+async def record_batch(recorder: Recorder, batch: Sequence[Message]) -> None:
     """Take messages and store what they change."""
     await recorder.take(batch)
     await recorder.tick(int(time.time() * 1000))

@@ -6,12 +6,13 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+import msgpack
 import pytest
 import zmq
 from structlog.testing import capture_logs
 
 from companion import recorder
-from companion.bus import Curve, Publisher, Sequences, Subscriber, decode, decode_heartbeat
+from companion.bus import Curve, Message, Publisher, Sequences, Subscriber, decode, decode_heartbeat
 from companion.errors import UnavailableError
 from companion.store import nodes
 from tests.integration.conftest import Feeder, MakeSetup, Setup, Udp, cli, eventually, notification, phone_event
@@ -129,7 +130,7 @@ async def test_silence(make_setup: MakeSetup, monkeypatch: pytest.MonkeyPatch) -
 async def test_a_slow_subscriber() -> None:
     """What the publisher drops at a subscriber that does not read is counted to the last message."""
     publisher = Publisher(ANYWHERE, "n", high_water_mark=100)
-    subscriber = Subscriber((publisher.endpoint,), max_pending=100)
+    subscriber = Subscriber((publisher.endpoint,), high_water_mark=100)
     assert await publisher.subscribed(10)
     params = {"fill": "x" * 1000}
     for n in range(50_000):
@@ -143,11 +144,38 @@ async def test_a_slow_subscriber() -> None:
     publisher.heartbeat(50_000, last_event_at=0, received=0, invalid=0, kernel_drops=0)
     (frames,) = await subscriber.receive(10)
     beat = decode(*frames)
-    missed += sum(sequences.tail(beat.node, decode_heartbeat(beat.params).seqs).values())
+    missed += sum(sequences.tail(beat.node, decode_heartbeat(beat.said[0][1]).seqs).values())
     subscriber.close()
     publisher.close()
     assert received + missed == 50_000
     assert 0 < received < 50_000
+
+
+async def test_events_share_messages() -> None:
+    """Events that are gathered go together, in their order, each with its own time, and seq counts each of them."""
+    publisher = Publisher(ANYWHERE, "n", high_water_mark=100)
+    subscriber = Subscriber((publisher.endpoint,), high_water_mark=100)
+    assert await publisher.subscribed(10)
+    for ts in range(20):
+        publisher.gather(LATENCY, {"n": ts}, ts)
+    publisher.gather(INSERT, {"n": 20}, 20)
+    publisher.publish(LATENCY, {"n": 21}, 21)
+    publisher.heartbeat(22)
+    messages: list[Message] = []
+    while len(messages) < 5:
+        messages += [decode(*frames) for frames in await subscriber.receive(5)]
+    subscriber.close()
+    publisher.close()
+    assert [(m.event, m.seq, len(m.said)) for m in messages[:4]] == [
+        (LATENCY, 0, 16),
+        (LATENCY, 16, 4),
+        (INSERT, 0, 1),
+        (LATENCY, 20, 1),
+    ]
+    assert [(ts, msgpack.unpackb(params)["n"]) for m in messages[:4] for ts, params in m.said] == [
+        (n, n) for n in range(22)
+    ]
+    assert decode_heartbeat(messages[4].said[0][1]).seqs == {LATENCY: 20, INSERT: 0}
 
 
 async def heard(subscriber: Subscriber, seconds: float) -> int:
@@ -161,9 +189,9 @@ async def test_keys() -> None:
     )
     publisher = Publisher(ANYWHERE, "n", high_water_mark=1000, curve=Curve(server_secret, (client,)))
     wrong_server = zmq.curve_keypair()[0].decode()
-    right = Subscriber((publisher.endpoint,), max_pending=1000, curve=Curve(client_secret, server=server))
+    right = Subscriber((publisher.endpoint,), high_water_mark=1000, curve=Curve(client_secret, server=server))
     strangers = [
-        Subscriber((publisher.endpoint,), max_pending=1000, curve=curve)
+        Subscriber((publisher.endpoint,), high_water_mark=1000, curve=curve)
         for curve in (None, Curve(foreign_secret, server=server), Curve(client_secret, server=wrong_server))
     ]
     try:

@@ -9,11 +9,20 @@ from pathlib import Path
 
 import pytest
 
-from companion.bus import Message
-from companion.events import INSERT, LATENCY, LOST_PING_US, parse
-from companion.recorder import Received, Recorder
+from companion.events import INSERT, LATENCY, LOST_PING_US
+from companion.recorder import Recorder
 from companion.simulator.redis import EmbeddedRedis, free_port
-from tests.integration.conftest import CAPTURE, Json, MakeSetup, Setup, cli, eventually, phone_event, record_batch
+from tests.integration.conftest import (
+    CAPTURE,
+    Json,
+    MakeSetup,
+    Setup,
+    cli,
+    eventually,
+    message,
+    phone_event,
+    record_batch,
+)
 
 COMMANDS = ("run", "devices", "device", "summary", "replay", "check-config", "curve-keys", "demo", "version")
 PLAIN = re.compile(r"[^\x00-\x09\x0b-\x1f\x7f-\x9f]*")
@@ -36,7 +45,7 @@ def setup(make_setup: MakeSetup) -> Setup:
     for n, (event, aor, params) in enumerate(FLEET):
         seqs[event] += 1
         told = phone_event(aor, **params)
-        batch.append(Received(Message(event, "opensips", 1, seqs[event], now + n, b""), parse(event, told), 0))
+        batch.append(message(event, told, now + n, seqs[event]))
     asyncio.run(record_batch(Recorder(made.config, made.store), batch))
     made.store.connection.call("HSET", made.store.keys.node("opensips"), "heartbeat_at", now)
     return made

@@ -12,11 +12,11 @@ import pytest
 
 from companion import metrics
 from companion.bus import Message
-from companion.events import DELETE, LATENCY, parse
-from companion.recorder import Received, Recorder
+from companion.events import DELETE, LATENCY
+from companion.recorder import Recorder
 from companion.simulator.redis import EmbeddedRedis, free_port
 from companion.store import devices
-from tests.integration.conftest import Feeder, MakeSetup, Setup, eventually, phone_event, record_batch
+from tests.integration.conftest import Feeder, MakeSetup, Setup, eventually, message, phone_event, record_batch
 
 OUTAGE_SECONDS = float(os.environ.get("OUTAGE_SECONDS", "8"))
 LEASE_SECONDS = 10
@@ -202,10 +202,9 @@ async def test_a_standby_takes_over(make_setup: MakeSetup) -> None:
 # Leases of two nodes, of which one goes to another consumer
 
 
-def said(node: str, seq: int) -> Received:
+def said(node: str, seq: int) -> Message:
     params = phone_event(f"phone-of-{node}", latency=20_000)
-    message = Message(LATENCY, node, 1, seq, int(time.time() * 1000) - 10_000 + seq, b"")
-    return Received(message, parse(LATENCY, params), time.monotonic())
+    return message(LATENCY, params, int(time.time() * 1000) - 10_000 + seq, seq, node)
 
 
 def steal(setup: Setup, node: str) -> None:
@@ -244,10 +243,7 @@ def test_what_is_ignored_is_counted(make_setup: MakeSetup) -> None:
     now, params = int(time.time() * 1000), phone_event("late", latency=20_000)
     before = metrics.total(metrics.IGNORED, why="after_end")
     told = [(LATENCY, 0), (DELETE, 0), (LATENCY, 1)]
-    batch = [
-        Received(Message(event, "opensips", 1, seq, now + number, b""), parse(event, params), 0.0)
-        for number, (event, seq) in enumerate(told)
-    ]
+    batch = [message(event, params, now + number, seq) for number, (event, seq) in enumerate(told)]
     asyncio.run(record_batch(recorder, batch))
     assert metrics.total(metrics.IGNORED, why="after_end") == before + 1
     assert len(stored(setup)) == 1

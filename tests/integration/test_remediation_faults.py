@@ -16,11 +16,10 @@ from typing import Any
 
 import pytest
 
-from companion import bus, events, mi
+from companion import bus, mi
 from companion.bridge import Bridge, Stamps, SteadyClock
-from companion.bus import HEARTBEAT
 from companion.config import Config
-from companion.recorder import Received, Recorder
+from companion.recorder import Recorder
 from companion.remediation import audit, safety
 from companion.remediation.safety import ClockWatch
 from companion.remediation.sweep import Sweeper
@@ -76,7 +75,7 @@ class World:
         self.removals: list[tuple[str, bool]] = []
         self.waits: list[float] = []
         self._looked_at = 0.0
-        self._waiting: list[Received] = []
+        self._waiting: list[bus.Message] = []
         self._start = float(round(time.time()))
         self.node = Node(Settings(ping_interval=PING, timer_interval=PING), self._raise, lambda now: self._start + now)
         self.phones = list(phones)
@@ -96,7 +95,7 @@ class World:
         self.node.advance(self.steady() + seconds)
         if self.bridge_is_up:
             self.bridge._beat()
-        self._waiting += [self._received(*frames) for frames in self.wire.take()]
+        self._waiting += [bus.decode(*frames) for frames in self.wire.take()]
         if self.bridge_is_up:
             await self.deliver(deliver_until)
 
@@ -135,15 +134,6 @@ class World:
         self.bridge.receive(text)
         if self.lost_on_the_way(json.loads(text)["params"]):
             del self.wire.frames[before:]
-
-    def _received(self, topic: bytes, body: bytes) -> Received:
-        message = bus.decode(topic, body)
-        said = (
-            bus.decode_heartbeat(message.params)
-            if message.event == HEARTBEAT
-            else events.decode(message.event, message.params)
-        )
-        return Received(message, said, time.monotonic())
 
     # MI
 

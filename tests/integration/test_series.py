@@ -9,13 +9,13 @@ import pytest
 from redis.exceptions import ConnectionError as RedisConnectionError
 
 from companion import events, metrics
-from companion.bus import Message
+from companion.bus import TOGETHER, Message
 from companion.errors import ConfigError
-from companion.recorder import Received, Recorder
+from companion.recorder import Recorder
 from companion.store.connection import Command, Connection
 from companion.store.series import Row
 from companion.store.store import open_store
-from tests.integration.conftest import Json, Kind, MakeSetup, Setup, phone_event, record_batch
+from tests.integration.conftest import Json, Kind, MakeSetup, Setup, message, phone_event, record_batch
 
 DAY_MS = 86_400_000
 HOUR_MS = 3_600_000
@@ -172,18 +172,17 @@ def test_auto_takes_what_the_server_can(make_setup: MakeSetup, kind: Kind, engin
 class Bridge:
     """Makes the messages that a bridge would publish, each a second after the one before."""
 
-    def __init__(self) -> None:
-        self._ts = int(time.time() * 1000) - 60_000
+    def __init__(self, seconds_ago: int = 60) -> None:
+        self._ts = int(time.time() * 1000) - seconds_ago * 1000
         self._seqs: dict[str, int] = {}
 
-    def say(self, event: str, params: Json) -> Received:
+    def say(self, event: str, params: Json) -> Message:
         self._ts += 1000
         seq = self._seqs[event] = self._seqs.get(event, -1) + 1
-        message = Message(event, "opensips", 1, seq, self._ts, b"")
-        return Received(message, events.parse(event, params), time.monotonic())
+        return message(event, params, self._ts, seq)
 
 
-def story() -> list[Received]:
+def story() -> list[Message]:
     """A phone with a WebSocket that reloads its page, and one without: registered, answering, losing, gone."""
     bridge = Bridge()
     instance = "<urn:uuid:6513270e-269e-0d37-f2a7-4de452e6b438>"
@@ -213,7 +212,47 @@ def story() -> list[Received]:
     return [bridge.say(event, params) for event, params in said]
 
 
-def record(setup: Setup, batches: Sequence[Sequence[Received]]) -> None:
+def long_story() -> list[Message]:
+    """Three phones, pinged forty times: some lose, one registers anew, one leaves and comes back."""
+    bridge, said = Bridge(seconds_ago=200), []
+    for turn in range(40):
+        for number, aor in enumerate(("ann", "bob", "eve")):
+            params = {"callid": "again", "cseq": 1 + turn // 10} if aor == "bob" else {}
+            if turn % 10 == 0:
+                said.append(bridge.say(events.UPDATE if turn else events.INSERT, phone_event(aor, **params)))
+            if (aor, turn) == ("eve", 25):
+                said.append(bridge.say(events.DELETE, phone_event(aor, latency=1000)))
+            lost = turn % 7 in range(number)
+            latency = events.LOST_PING_US if lost else 20_000 + turn * 1000
+            said.append(bridge.say(events.LATENCY, phone_event(aor, **params, latency=latency)))
+    return said
+
+
+def together(messages: Sequence[Message]) -> list[Message]:
+    """The same events in fewer messages, as a bridge sends them that has many at once."""
+    joined: list[Message] = []
+    for one in messages:
+        if joined and joined[-1].event == one.event and len(joined[-1].said) < TOGETHER:
+            joined[-1] = joined[-1]._replace(said=[*joined[-1].said, *one.said])
+        else:
+            joined.append(one)
+    return joined
+
+
+def test_events_that_share_messages(make_setup: MakeSetup, kind: Kind, engine: str) -> None:
+    """A flood, most of whose pings are known by their bytes, leaves what the same events leave one by one."""
+    alone, shared = (make_setup(kind, redis={"series": engine}) for _ in range(2))
+    told = long_story()
+    record(alone, [[one] for one in told])
+    flood = together(told)
+    record(shared, [flood[:15], flood[15:]])
+    assert len(flood) < len(told) / 3
+    for phone in ("ann", "bob", "eve"):
+        assert shared.page(phone) == alone.page(phone)
+    assert shared.samples() == alone.samples() > 90
+
+
+def record(setup: Setup, batches: Sequence[Sequence[Message]]) -> None:
     """What a consumer does with them, from its start to its end."""
     recorder = Recorder(setup.config, setup.store)
     for batch in batches:

@@ -3,6 +3,7 @@
 from typing import Any
 
 import msgpack
+import msgspec
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
@@ -11,6 +12,7 @@ from companion.bus import Message, Publisher, Sequences, Sight, decode, decode_h
 from companion.errors import InvalidEnvelopeError
 
 ENVELOPE: dict[str, Any] = {"v": 1, "node": "n", "run": 5, "seq": 0, "ts": 1, "params": {"aor": "alice"}}
+NOTHING = msgspec.Raw(b"\x80")
 EVENTS = ("E_UL_LATENCY_UPDATE", "E_UL_CONTACT_INSERT")
 
 json_values = st.recursive(
@@ -25,8 +27,8 @@ near_envelopes = st.fixed_dictionaries({}, optional=dict.fromkeys(ENVELOPE, json
 )
 
 
-def said(seq: int, event: str = EVENTS[0], run: int = 5, node: str = "n") -> Message:
-    return Message(event, node, run, seq, 1, b"")
+def said(seq: int, event: str = EVENTS[0], run: int = 5, node: str = "n", count: int = 1) -> Message:
+    return Message(event, node, run, seq, [(1, NOTHING)] * count)
 
 
 def refusal(body: bytes, topic: bytes = b"E_X") -> str:
@@ -38,8 +40,18 @@ def refusal(body: bytes, topic: bytes = b"E_X") -> str:
 def test_decode() -> None:
     """The two frames become one message."""
     message = decode(b"E_X", msgpack.packb(ENVELOPE))
-    assert message[:5] == ("E_X", "n", 5, 0, 1)
-    assert msgpack.unpackb(message.params) == {"aor": "alice"}
+    assert message[:4] == ("E_X", "n", 5, 0)
+    assert [(ts, msgpack.unpackb(params)) for ts, params in message.said] == [(1, {"aor": "alice"})]
+
+
+def test_decode_several() -> None:
+    """Events that share a message have their own times and parameters."""
+    message = decode(b"E_X", msgpack.packb({**ENVELOPE, "more": [[2, {"aor": "bob"}], [3, {}]]}))
+    assert [(ts, msgpack.unpackb(params)) for ts, params in message.said] == [
+        (1, {"aor": "alice"}),
+        (2, {"aor": "bob"}),
+        (3, {}),
+    ]
 
 
 @given(st.binary(max_size=20), st.binary() | json_values.map(msgpack.packb) | near_envelopes.map(msgpack.packb))
@@ -55,8 +67,8 @@ def test_any_bytes(topic: bytes, body: bytes) -> None:
     except InvalidEnvelopeError as refused:
         assert refused.reason in {"msgpack", "version", "shape"}  # noqa: PT017 - not raising is fine too
         return
-    assert [str, str, int, int, int] == [type(part) for part in message[:5]]
-    assert min(message.run, message.seq, message.ts) >= 0
+    assert [str, str, int, int] == [type(part) for part in message[:4]]
+    assert min(message.run, message.seq, *(ts for ts, _ in message.said)) >= 0
 
 
 @pytest.mark.parametrize(
@@ -73,6 +85,10 @@ def test_any_bytes(topic: bytes, body: bytes) -> None:
         ({"seq": 1.0}, "shape"),
         ({"seq": True}, "shape"),
         ({"ts": None}, "shape"),
+        ({"ts": -1}, "shape"),
+        ({"more": [[-1, {}]]}, "shape"),
+        ({"more": [[1]]}, "shape"),
+        ({"more": {}}, "shape"),
     ],
 )
 def test_refusals(changes: dict[str, Any], reason: str) -> None:
@@ -138,6 +154,29 @@ def test_repeats() -> None:
     sequences.see(said(3))
     assert [Sight(repeated=True)] * 2 == [sequences.see(said(seq)) for seq in (3, 1)]
     assert Sight() == sequences.see(said(4))
+
+
+def test_repeats_in_part() -> None:
+    """Of a message whose first events were seen the rest is new."""
+    sequences = Sequences()
+    sequences.see(said(3, count=2))
+    assert Sight(repeated=2) == sequences.see(said(3, count=2))
+    assert Sight(repeated=1) == sequences.see(said(4, count=3))
+    assert Sight(missed=3) == sequences.see(said(10, count=16))
+    assert Sight() == sequences.see(said(26))
+
+
+@given(st.lists(st.integers(1, 20), min_size=1, max_size=20), st.sets(st.integers(0, 19)))
+def test_seen_and_missed_make_all_of_several(sizes: list[int], lost: set[int]) -> None:
+    """However many events share a message: with the tail, seen + missed = published."""
+    sequences, seq, seen, missed = Sequences(), 0, 0, 0
+    for number, size in enumerate(sizes):
+        if number not in lost:
+            missed += sequences.see(said(seq, count=size)).missed
+            seen += size
+        seq += size
+    tail = sequences.tail("n", {EVENTS[0]: seq - 1})
+    assert seen + missed + sum(tail.values()) == seq
 
 
 def test_new_run() -> None:
