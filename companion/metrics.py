@@ -1,9 +1,35 @@
-"""Every counter and gauge of the companion. Labels are bounded: never an AOR, a URI or a User-Agent."""
+"""Every counter and gauge of this process; docs/metrics.md tells of each, and of those that come from the store.
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+Labels are bounded: never an AOR, a URI or a User-Agent.
+"""
 
-PREFIX = "opensips_companion_"
-REGISTRY = CollectorRegistry()
+import platform
+import threading
+from bisect import bisect_right
+from collections.abc import Iterable, Iterator
+from typing import Final
+
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    Info,
+    ProcessCollector,
+    disable_created_metrics,
+)
+from prometheus_client.metrics_core import HistogramMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from companion import __version__
+
+PREFIX: Final = "opensips_companion_"
+REGISTRY: Final = CollectorRegistry()
+RTT_BOUNDS_MS: Final = (10, 20, 30, 50, 75, 100, 150, 200, 300, 400, 600, 800, 1000, 1500, 2000, 3000, 5000, 10_000)
+"""Those of the quality labels' defaults are among them."""
+
+disable_created_metrics()  # type: ignore[no-untyped-call]  # when each counter began: as many series again, of use to nobody
+ProcessCollector(registry=REGISTRY)
 
 
 def _counter(name: str, text: str, *labels: str) -> Counter:
@@ -14,9 +40,15 @@ def _gauge(name: str, text: str, *labels: str) -> Gauge:
     return Gauge(PREFIX + name, text, labels, registry=REGISTRY)
 
 
+Info(PREFIX + "build", "What runs here.", registry=REGISTRY).info(
+    {"version": __version__, "python": platform.python_version()}
+)
+
 RECEIVED = _counter("received_total", "JSON objects received from OpenSIPS.", "transport")
 INVALID = _counter("invalid_total", "Input refused, by where and why.", "where", "reason")
 DROPPED = _counter("dropped_total", "What was lost at a bounded queue.", "queue")
+for _queue in ("consumer", "kernel_udp", "stream_connections"):
+    DROPPED.labels(_queue)  # there from the start: of a counter that begins at 1 nobody sees that it rose
 PUBLISHED = _counter("published_total", "Events published on the bus.", "event")
 CONNECTIONS = _gauge("stream_connections", "Open event_stream connections.")
 
@@ -36,6 +68,12 @@ BATCH_SIZE = Histogram(
     registry=REGISTRY,
 )
 WRITE_SECONDS = Histogram(PREFIX + "redis_write_seconds", "Time to write one batch to Redis.", registry=REGISTRY)
+READ_SECONDS = Histogram(
+    PREFIX + "redis_read_seconds",
+    "Time to read from Redis what somebody asked for, by what it was.",
+    ["question"],
+    registry=REGISTRY,
+)
 REDIS_ERRORS = _counter("redis_errors_total", "Batches that failed at Redis and were tried again.")
 
 RECONCILED = _counter("reconciles_total", "Times a node's dump was compared with the store.", "node", "result")
@@ -43,11 +81,29 @@ CORRECTIONS = _counter("corrections_total", "What reconciling found wrong, and w
 
 SUBSCRIBED = _counter("subscriptions_total", "Subscriptions to OpenSIPS' events made through MI.", "node", "result")
 
-JOB_FAILURES = _counter("job_failures_total", "Scheduled jobs that failed.", "job")
-JOB_SECONDS = Histogram(PREFIX + "job_seconds", "Time a scheduled job took.", ["job"], registry=REGISTRY)
+MI_RESULTS: Final = ("ok", "error", "refused", "unreachable")
+MI_REQUESTS = _counter(
+    "mi_requests_total", "Requests to OpenSIPS' MI; error: it answered with one.", "node", "method", "result"
+)
+MI_SECONDS = Histogram(
+    PREFIX + "mi_request_seconds",
+    "Time of one request to OpenSIPS' MI; of a dump also that of taking it.",
+    ["node", "method"],
+    buckets=(0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60),
+    registry=REGISTRY,
+)
+
+# not "job": Prometheus has a label of that name for what it scrapes
+JOB_FAILURES = _counter("job_failures_total", "Scheduled jobs that failed.", "job_name")
+JOB_SECONDS = Histogram(
+    PREFIX + "job_seconds",
+    "Time a scheduled job took.",
+    ["job_name"],
+    buckets=(0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300),
+    registry=REGISTRY,
+)
 
 CANDIDATES = _gauge("candidates", "Contacts that stopped answering and may be acted on.", "node")
-BREAKER = _gauge("breaker_open", "1 while a mass event keeps a node's contacts from being acted on.", "node")
 REMEDIATIONS = _counter(
     "remediations_total", "Decisions, by what was done and what came of it.", "node", "action", "result"
 )
@@ -63,6 +119,51 @@ API_LOGINS = _counter("api_logins_total", "Logins on the login page, by what cam
 API_ERRORS = _counter("api_errors_total", "Requests that failed by a mistake of ours.")
 API_STREAMS = _gauge("api_streams", "Open streams of server-sent events.")
 API_STREAMS_REFUSED = _counter("api_streams_refused_total", "Streams refused because too many were open.")
+
+
+class RoundTrips(Collector):
+    """A histogram that takes a batch of round trips at once: they come 50,000 a second, one by one they cost 1 µs each.
+
+    Any thread may ask while another feeds it.
+    """
+
+    def __init__(self, name: str, text: str) -> None:
+        self._name = name
+        self._text = text
+        self._lock = threading.Lock()
+        self._nodes: dict[str, list[int]] = {}
+        """Of each node: how many took no longer than each bound, how many there were, their sum in ms."""
+        REGISTRY.register(self)
+
+    def observe(self, node: str, latencies_ms: Iterable[int]) -> None:
+        """Count answered pings of a node: 0.1 µs a ping where there are many."""
+        ordered = sorted(latencies_ms)
+        counts = [bisect_right(ordered, bound) for bound in RTT_BOUNDS_MS]
+        with self._lock:
+            counted = self._nodes.get(node, [0] * (len(RTT_BOUNDS_MS) + 2))
+            self._nodes[node] = [a + b for a, b in zip(counted, (*counts, len(ordered), sum(ordered)), strict=True)]
+
+    def collect(self) -> Iterator[Metric]:
+        family = HistogramMetricFamily(self._name, self._text, labels=["node"])
+        bounds = [*(str(bound / 1000) for bound in RTT_BOUNDS_MS), "+Inf"]
+        with self._lock:
+            nodes = dict(self._nodes)
+        for node, (*counts, sum_ms) in nodes.items():
+            family.add_metric([node], list(zip(bounds, counts, strict=True)), sum_ms / 1000)
+        yield family
+
+
+PING_RTT: Final = RoundTrips(PREFIX + "ping_rtt_seconds", "Round trips of answered pings.")
+PINGS_LOST = _counter("pings_lost_total", "Pings that nobody answered.", "node")
+
+
+def count_pings(node: str, answered_ms: Iterable[int], lost: int) -> None:
+    """Count a batch of a node's pings: the round trips of those that were answered, and how many were not.
+
+    Both metrics are there from a node's first ping on: a rate of losses needs to see them begin at 0.
+    """
+    PING_RTT.observe(node, answered_ms)
+    PINGS_LOST.labels(node).inc(lost)
 
 
 def total(counter: Counter, **labels: str) -> float:

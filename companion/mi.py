@@ -8,6 +8,7 @@ import itertools
 import json
 import re
 import ssl
+import time
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping
 from contextlib import aclosing, contextmanager
 from pathlib import Path
@@ -15,12 +16,11 @@ from typing import Any, Final, Literal, Self
 
 import httpx2
 
-from companion import log, mi_contact
+from companion import log, metrics, mi_contact
 from companion.config import OpensipsSection
-from companion.errors import ConfigError, InvalidInputError, MiCallError, MiRefusedError, MiUnreachableError
+from companion.errors import ConfigError, InvalidInputError, MiCallError, MiError, MiRefusedError, MiUnreachableError
 from companion.events import printable
 from companion.json_stream import JsonStream
-from companion.metrics import INVALID
 from companion.mi_contact import MiContact
 
 DUMP: Final = "ul_dump"
@@ -47,7 +47,8 @@ class Mi:
 
     `timeout` is for a whole request, in seconds; waiting for one's turn does not count. Basic auth by `user` and
     `password`, or by those in the URL. TLS is verified: against `ca_file` (PEM), else against the system's authorities.
-    Neither proxies nor .netrc are taken from the environment.
+    Neither proxies nor .netrc are taken from the environment. `node` is its
+    name in metrics.
 
     Raises ConfigError for a URL or a `ca_file` that can not be used.
     """
@@ -62,6 +63,7 @@ class Mi:
         ca_file: Path | None = None,
     ) -> None:
         address = _address(url)
+        self.node = ""
         self.url = str(address.copy_with(userinfo=b""))
         self._timeout = timeout
         self._ids = itertools.count(1)
@@ -142,11 +144,12 @@ class Mi:
         reply: dict[str, Any] = {}
         answer = self._answer(_request(DUMP, {}, number), seconds, MAX_DUMP_BYTES)
         async with self._one_at_a_time, aclosing(answer) as chunks, aclosing(_dumped(chunks, reply)) as records:
-            with self._no_garbage():
-                async for domain, record in records:
-                    for contact in self._contacts(domain, record, refused):
-                        yield contact
-        self._result(reply, number)
+            with self._counted(DUMP):
+                with self._no_garbage():
+                    async for domain, record in records:
+                        for contact in self._contacts(domain, record, refused):
+                            yield contact
+                self._result(reply, number)
 
     async def _member(self, method: str, key: str) -> str:
         result = await self.call(method)
@@ -163,7 +166,7 @@ class Mi:
             try:
                 yield mi_contact.parse(domain, record.get("AOR"), one)
             except InvalidInputError as error:
-                INVALID.labels("mi", error.reason).inc()
+                metrics.INVALID.labels("mi", error.reason).inc()
                 if refused is not None:
                     refused.append(record.get("AOR"))
                 self._refused_contacts.warn("a contact in MI's answer was refused", url=self.url, reason=error.reason)
@@ -173,10 +176,11 @@ class Mi:
         request = _request(method, params, number)
         limit = MAX_DUMP_BYTES if method == DUMP else MAX_ANSWER_BYTES
         async with self._one_at_a_time, aclosing(self._answer(request, self._timeout, limit)) as chunks:
-            text = b"".join([chunk async for chunk in chunks])
-        with self._no_garbage():
-            reply = json.loads(text.decode("utf-8", "surrogateescape"))
-        return self._result(reply, number)
+            with self._counted(method):
+                text = b"".join([chunk async for chunk in chunks])
+                with self._no_garbage():
+                    reply = json.loads(text.decode("utf-8", "surrogateescape"))
+                return self._result(reply, number)
 
     async def _answer(self, body: bytes, seconds: float, limit: int) -> AsyncGenerator[bytes, None]:
         """The answer to one HTTP request, piece by piece, `limit` bytes at most."""
@@ -221,6 +225,22 @@ class Mi:
         return reply["result"]
 
     @contextmanager
+    def _counted(self, method: str) -> Iterator[None]:
+        """Count a request and the time it took, unless whoever wanted it gave it up."""
+        started = time.monotonic()
+        try:
+            yield
+        except MiError as error:
+            self._count(method, _result_of(error), time.monotonic() - started)
+            raise
+        self._count(method, "ok", time.monotonic() - started)
+
+    def _count(self, method: str, result: str, seconds: float) -> None:
+        counters = {each: metrics.MI_REQUESTS.labels(self.node, method, each) for each in metrics.MI_RESULTS}
+        counters[result].inc()
+        metrics.MI_SECONDS.labels(self.node, method).observe(seconds)
+
+    @contextmanager
     def _no_garbage(self) -> Iterator[None]:
         try:
             yield
@@ -233,13 +253,15 @@ class Mi:
 
 def open_mi(table: OpensipsSection) -> Mi:
     """MI of one `[[opensips]]` table."""
-    return Mi(
+    mi = Mi(
         table.mi_url,
         timeout=table.mi_timeout,
         user=table.mi_user,
         password=table.mi_password,
         ca_file=table.mi_ca_file,
     )
+    mi.node = table.node
+    return mi
 
 
 def _address(url: str) -> httpx2.URL:
@@ -283,6 +305,12 @@ def _check(method: str, params: Mapping[str, Any]) -> None:
 def _request(method: str, params: Mapping[str, Any], number: int) -> bytes:
     request = {"jsonrpc": "2.0", "id": number, "method": method} | ({"params": dict(params)} if params else {})
     return json.dumps(request, separators=(",", ":")).encode()
+
+
+def _result_of(error: MiError) -> str:
+    if isinstance(error, MiCallError):
+        return "error"
+    return "refused" if isinstance(error, MiRefusedError) else "unreachable"
 
 
 def _call_error(error: dict[str, Any]) -> MiCallError:

@@ -289,7 +289,6 @@ class Sweeper:
         """Leave behind how it went, for who looks."""
         for node in look.feeds:
             metrics.CANDIDATES.labels(node).set(len(look.candidates.get(node, ())))
-            metrics.BREAKER.labels(node).set(node in look.open_breakers)
         fields = {
             "at": look.now,
             "mode": self._settings.mode,
