@@ -203,7 +203,7 @@ def _burst(count: int, seconds: float) -> Burst:
                 event, body = subscriber.recv_multipart()
                 message = msgpack.unpackb(body)
                 if event == b"E_UL_LATENCY_UPDATE":
-                    stamps.append(message["ts"])
+                    stamps += [message["ts"], *(ts for ts, _ in message.get("more", []))]
                 else:
                     drops = message["params"]["kernel_drops"]
                     if stamps and subscriber.poll(100) == 0:
