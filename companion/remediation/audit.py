@@ -7,6 +7,7 @@ from typing import Any, Final, NamedTuple
 from companion import sip
 from companion.remediation.policy import Candidate, Decision
 from companion.store.connection import Command
+from companion.store.devices import iso
 from companion.store.store import Store
 
 MAX_ENTRIES: Final = 200_000
@@ -128,6 +129,18 @@ def read(store: Store, since: str = "-", count: int = 1000) -> list[tuple[str, d
     start = since if since == "-" else f"({since}"
     rows = store.connection.call("XREVRANGE", store.keys.remediations(), "+", start, "COUNT", count)
     return [(entry_id, _decode(entry_id, fields)) for entry_id, fields in reversed(rows)]
+
+
+def page(store: Store, before: str, count: int) -> list[tuple[str, dict[str, Any]]]:
+    """(id, entry) of the newest `count` decisions older than the id `before` ("" = of all), newest first."""
+    end = f"({before}" if before else "+"
+    rows = store.connection.call("XREVRANGE", store.keys.remediations(), end, "-", "COUNT", count)
+    return [(entry_id, _decode(entry_id, fields)) for entry_id, fields in rows]
+
+
+def told(entry: Mapping[str, Any]) -> dict[str, Any]:
+    """An entry as people and machines read it: its times as ISO 8601."""
+    return {**entry, "at": iso(entry["at"]), "since": iso(entry["since"])}
 
 
 def _decode(entry_id: str, fields: Mapping[str, str]) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from companion import config
 from companion.command import AsJson, ConfigFile, opened, show
 from companion.errors import UsageError
 from companion.remediation import audit, safety
+from companion.remediation.status import remediation_status
 from companion.store.devices import iso
 from companion.store.store import Store
 from companion.terminal import ago, text
@@ -52,25 +53,8 @@ def status(config_file: ConfigFile = None, as_json: AsJson = False) -> None:
     """Show the mode, the last sweep, what keeps it from acting, open breakers, and who else removes contacts."""
     settings = config.load(config_file)
     with opened(settings) as store:
-        seen = _status(settings, store)
+        seen = remediation_status(settings, store)
     show(seen, _page(seen), as_json=as_json)
-
-
-def _status(settings: config.Config, store: Store) -> dict[str, Any]:
-    call, keys = store.connection.call, store.keys
-    sweep = call("HGETALL", keys.sweep())
-    feeds = store.feeds()
-    breakers = {node: call("HGETALL", keys.breaker(node)) for node in feeds}
-    return {
-        "mode": settings.remediation.mode,
-        "paused_seconds": safety.paused_ms(store) // 1000,
-        "last_sweep_at": iso(int(sweep.get("at", 0))),
-        "candidates": int(sweep.get("candidates", 0)),
-        "acted": int(sweep.get("acted", 0)),
-        "troubles": sweep.get("troubles", ""),
-        "open_breakers": {node: iso(int(found["opened_at"])) for node, found in breakers.items() if found},
-        "removed_by_opensips": {node: feed.removals for node, feed in feeds.items() if feed.removals},
-    }
 
 
 def _page(seen: dict[str, Any]) -> Group:
@@ -107,7 +91,7 @@ def remediations(
     with opened(config.load(config_file)) as store:
         entries = audit.read(store, count=count)
         if not follow:
-            show([_edge(entry) for _, entry in entries], _table([entry for _, entry in entries]), as_json=as_json)
+            show([audit.told(entry) for _, entry in entries], _table([entry for _, entry in entries]), as_json=as_json)
             return
         while True:
             for _, entry in entries:
@@ -125,7 +109,7 @@ def last_seen(store: Store) -> str:
 
 def _line(entry: dict[str, Any], *, as_json: bool) -> None:
     if as_json:
-        typer.echo(json.dumps(_edge(entry)))
+        typer.echo(json.dumps(audit.told(entry)))
     else:
         Console().print(_words(entry), soft_wrap=True)
 
@@ -144,11 +128,6 @@ def _table(entries: list[dict[str, Any]]) -> Table:
         names = ("device", "reason", "lost", "action", "result", "why", "mode")
         table.add_row(text(ago(iso(entry["at"]), datetime.now(UTC))), *(text(entry[name]) for name in names))
     return table
-
-
-def _edge(entry: dict[str, Any]) -> dict[str, Any]:
-    """An entry with its times as ISO 8601."""
-    return {**entry, "at": iso(entry["at"]), "since": iso(entry["since"])}
 
 
 def _seconds(duration: str) -> float:

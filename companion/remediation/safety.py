@@ -1,7 +1,7 @@
 """What keeps remediation from doing harm: is the feed to be trusted, is this a mass event, how much may be done."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Final, NamedTuple
 
 from redis.exceptions import LockError
@@ -60,6 +60,12 @@ class Breaker:
             return True
         call("DEL", key)
         return False
+
+
+def open_breakers(store: Store, nodes: Sequence[str]) -> dict[str, int]:
+    """Since when (epoch ms) the breakers of those of these nodes are open whose breaker is."""
+    opened = store.connection.pipeline(("HGET", store.keys.breaker(node), "opened_at") for node in nodes)
+    return {node: int(at) for node, at in zip(nodes, opened, strict=True) if at}
 
 
 class Turn(NamedTuple):

@@ -23,6 +23,17 @@ class Ping(NamedTuple):
     latency_ms: int | None
 
 
+class Bucket(NamedTuple):
+    """The pings of a while from `start` (epoch ms) on: of the answered ones in ms (None of none), and how many."""
+
+    start: int
+    min_ms: int | None
+    average_ms: float | None
+    max_ms: int | None
+    answered: int
+    lost: int
+
+
 def iso(at: int) -> str | None:
     """Epoch ms as ISO 8601 in UTC; None for never."""
     if not at:
@@ -107,10 +118,13 @@ def page(store: Store, device_id: str, view: View, window_ms: int) -> Json:
         "latency": {"window_seconds": window_ms // 1000, **statistics(pings)},
         "contacts": [_contact(contact, view) for contact in known],
         "samples": pings,
-        "timeline": [
-            {**entry, "at": iso(entry["at"])} for entry in store.timeline(device_id, now - window_ms, now + 60_000)
-        ],
+        "timeline": timeline(store, device_id, now - window_ms, now + 60_000),
     }
+
+
+def timeline(store: Store, device_id: str, since: int, until: int) -> list[Json]:
+    """What happened to a device, oldest first; `at` is ISO 8601."""
+    return [{**entry, "at": iso(entry["at"])} for entry in store.timeline(device_id, since, until)]
 
 
 def read_pings(store: Store, device: Device, view: View, since: int) -> list[Ping]:
@@ -120,6 +134,20 @@ def read_pings(store: Store, device: Device, view: View, since: int) -> list[Pin
     lost = store.series.read(connection, keys.lost(device.id), since, until)
     ghosts = {contact.number: ghost_spans(contact, view.clock.lost_after) for contact in device.contacts}
     return own_pings(answered, lost, ghosts)
+
+
+def read_buckets(store: Store, device: Device, view: View, since: int, bucket_ms: int) -> list[Bucket]:
+    """The device's own pings since then in buckets of one width, oldest first; empty ones are left out."""
+    buckets: dict[int, list[int | None]] = {}
+    for ts, latency_ms in read_pings(store, device, view, since):
+        buckets.setdefault(ts // bucket_ms * bucket_ms, []).append(latency_ms)
+    return [_bucket(start, values) for start, values in buckets.items()]
+
+
+def _bucket(start: int, values: Sequence[int | None]) -> Bucket:
+    ms = [value for value in values if value is not None]
+    average = round(sum(ms) / len(ms), 1) if ms else None
+    return Bucket(start, min(ms, default=None), average, max(ms, default=None), len(ms), len(values) - len(ms))
 
 
 def own_pings(answered: Sequence[Point], lost: Sequence[Point], ghosts: Mapping[int, Sequence[Span]]) -> list[Ping]:

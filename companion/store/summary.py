@@ -45,7 +45,7 @@ def compute(store: Store, view: View) -> Json:
         "contacts_by_node": dict(by_node),
         "latency": percentiles(latencies),
         "loss_ratio": round(losing / pinged, 4) if pinged else None,
-        "nodes": [_node(feed, view) for feed in view.feeds.values()],
+        "nodes": [node(feed, view) for feed in view.feeds.values()],
     }
 
 
@@ -74,7 +74,8 @@ def _by_status(counts: Counter[str]) -> Json:
     return {status: counts[status] for status in STATUSES} | {"total": counts.total()}
 
 
-def _node(feed: Feed, view: View) -> Json:
+def node(feed: Feed, view: View) -> Json:
+    """How a node's feed is, as people and machines read it."""
     return {
         **asdict(feed),
         "alive": feed.alive(view.clock.now),

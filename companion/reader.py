@@ -1,0 +1,153 @@
+"""Everything that people and machines read, one method a question: the API, the dashboard and its live pages."""
+
+from companion.config import Config
+from companion.contact import Device
+from companion.errors import UsageError
+from companion.remediation import audit, safety
+from companion.remediation.status import remediation_status
+from companion.store import devices, fleet, summary
+from companion.store.contacts import load_devices
+from companion.store.devices import Json, iso
+from companion.store.store import Store
+from companion.view import View, view
+
+MIN_POINTS = 10
+MAX_POINTS = 2000
+
+
+class Reader:
+    """Reads only the store. Blocking: call it from a thread; any number of threads may share one.
+
+    Answers are ready for JSON: times are ISO 8601 in UTC (null for never), but for samples and buckets, which are epoch
+    ms. Raises UsageError for what can not be answered, and what the store raises when Redis does not answer.
+    """
+
+    def __init__(self, config: Config, store: Store) -> None:
+        self._config = config
+        self._store = store
+        self._fleet = fleet.Fleet(store)
+
+    # Devices
+
+    def devices(self, query: fleet.Query) -> Json:
+        """`{"devices": [row…], "total", "next", "as_of"}`: one page, and how many devices there are on all pages.
+
+        Rows are as of now; which they are and in which order, as of `as_of`, seconds ago. `next` is null on the last.
+        """
+        seen = self._view()
+        page = self._fleet.page(query, seen)
+        return {
+            "devices": self._rows(page.devices, seen),
+            "total": page.total,
+            "next": page.next,
+            "as_of": iso(page.as_of),
+        }
+
+    def worst(self, count: int) -> list[Json]:
+        """The rows of the worst devices: stale, losing, then those with the highest latency."""
+        bad = fleet.Query(status=("stale", "losing"), limit=count)
+        slow = fleet.Query(status=("online",), sort="latency", descending=True, limit=count)
+        rows: list[Json] = self.devices(bad)["devices"] + self.devices(slow)["devices"]
+        return rows[:count]
+
+    def device(self, name: str, window_ms: int) -> Json:
+        """All about the device a person means, as `companion device --json` prints it."""
+        return devices.page(self._store, devices.find(self._store, name), self._view(), window_ms)
+
+    def latency(self, name: str, window_ms: int, points: int) -> Json:
+        """A device's pings in at most about `points` (10 to 2000) buckets of one width, those with pings in them.
+
+        `buckets` are `[start, min, average, max, answered, lost]`: epoch ms, ms (null where none was answered), counts.
+        A ghost's losses are left out.
+        """
+        if not MIN_POINTS <= points <= MAX_POINTS:
+            raise UsageError(f"points = {points} is not between {MIN_POINTS} and {MAX_POINTS}")
+        found, seen = devices.find(self._store, name), self._view()
+        bucket_ms = -(-window_ms // (points - 1))
+        since = (seen.clock.now - window_ms) // bucket_ms * bucket_ms
+        return {
+            "device": found,
+            "window_seconds": window_ms // 1000,
+            "bucket_ms": bucket_ms,
+            "buckets": devices.read_buckets(self._store, self._device(found), seen, since, bucket_ms),
+        }
+
+    def timeline(self, name: str, window_ms: int) -> Json:
+        """What happened to a device and what was done about it, oldest first."""
+        found, now = devices.find(self._store, name), self._view().clock.now
+        return {
+            "device": found,
+            "window_seconds": window_ms // 1000,
+            "timeline": devices.timeline(self._store, found, now - window_ms, now + 60_000),
+        }
+
+    def news(self, name: str, since_ms: int) -> Json:
+        """A device's row, and what of its samples and timeline is later than `since_ms` (epoch ms): for live pages."""
+        found, seen = devices.find(self._store, name), self._view()
+        device = self._device(found)
+        return {
+            **devices.row(device, seen),
+            "samples": devices.read_pings(self._store, device, seen, since_ms + 1),
+            "timeline": devices.timeline(self._store, found, since_ms + 1, seen.clock.now + 60_000),
+        }
+
+    # The fleet
+
+    def summary(self) -> Json:
+        """The fleet in one look, as `companion summary --json` prints it; at most some seconds old."""
+        return summary.load(self._store) or summary.compute(self._store, self._view())
+
+    def history(self, window_ms: int) -> Json:
+        """The fleet's past: `points`, at most about 500, of counts by status, percentiles and loss, oldest first."""
+        return {"window_seconds": window_ms // 1000, "points": []}
+
+    def nodes(self) -> Json:
+        """How each node's feed is, how many contacts it has (null when not counted yet), and `breaker`: open since."""
+        seen, store = self._view(), self._store
+        saved = summary.load(store)
+        counts = saved["contacts_by_node"] if saved else None
+        breakers = safety.open_breakers(store, list(seen.feeds))
+        return {
+            "nodes": [
+                {
+                    **summary.node(feed, seen),
+                    "contacts": None if counts is None else counts.get(name, 0),
+                    "breaker": iso(breakers.get(name, 0)),
+                }
+                for name, feed in seen.feeds.items()
+            ]
+        }
+
+    # Remediation
+
+    def remediation(self) -> Json:
+        """How remediation is, as `companion remediation status --json` prints it."""
+        return remediation_status(self._config, self._store)
+
+    def remediations(self, since: str = "", count: int = 50) -> Json:
+        """What was decided and done, newest first; `since` is the `next` of the page before, null on the last."""
+        found = audit.page(self._store, since, count)
+        return {
+            "remediations": [audit.told(entry) for _, entry in found],
+            "next": found[-1][0] if len(found) == count else None,
+        }
+
+    def pause(self, seconds: float) -> None:
+        """Let remediation do nothing for so long, on all companions of this Redis."""
+        safety.pause(self._store, seconds)
+
+    def resume(self) -> None:
+        safety.resume(self._store)
+
+    def _view(self) -> View:
+        return view(self._config, self._store)
+
+    def _rows(self, ids: list[str], seen: View) -> list[Json]:
+        found = load_devices(self._store.connection, self._store.keys, ids)
+        return [devices.row(device, seen) for device in found]
+
+    def _device(self, device_id: str) -> Device:
+        found = self._store.device(device_id)
+        if found is None:
+            raise UsageError(f"there is no device {device_id!r}")
+        return found

@@ -1,0 +1,25 @@
+"""How remediation is: its mode, its last sweep, what holds it back."""
+
+from typing import Any
+
+from companion.config import Config
+from companion.remediation import safety
+from companion.store.devices import iso
+from companion.store.store import Store
+
+
+def remediation_status(config: Config, store: Store) -> dict[str, Any]:
+    """What `companion remediation status --json` prints; times are ISO 8601."""
+    call, keys = store.connection.call, store.keys
+    sweep = call("HGETALL", keys.sweep())
+    feeds = store.feeds()
+    return {
+        "mode": config.remediation.mode,
+        "paused_seconds": safety.paused_ms(store) // 1000,
+        "last_sweep_at": iso(int(sweep.get("at", 0))),
+        "candidates": int(sweep.get("candidates", 0)),
+        "acted": int(sweep.get("acted", 0)),
+        "troubles": sweep.get("troubles", ""),
+        "open_breakers": {node: iso(at) for node, at in safety.open_breakers(store, list(feeds)).items()},
+        "removed_by_opensips": {node: feed.removals for node, feed in feeds.items() if feed.removals},
+    }
