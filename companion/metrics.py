@@ -47,7 +47,7 @@ Info(PREFIX + "build", "What runs here.", registry=REGISTRY).info(
 RECEIVED = _counter("received_total", "JSON objects received from OpenSIPS.", "transport")
 INVALID = _counter("invalid_total", "Input refused, by where and why.", "where", "reason")
 DROPPED = _counter("dropped_total", "What was lost at a bounded queue.", "queue")
-for _queue in ("consumer", "kernel_udp", "stream_connections"):
+for _queue in ("consumer", "kernel_udp", "stream", "stream_connections"):
     DROPPED.labels(_queue)  # there from the start: of a counter that begins at 1 nobody sees that it rose
 PUBLISHED = _counter("published_total", "Events published on the bus.", "event")
 CONNECTIONS = _gauge("stream_connections", "Open event_stream connections.")
