@@ -1,0 +1,106 @@
+"""What all graphs share: how ECharts draws axes, lines and tooltips.
+
+Colours are the style sheet's variables, so that graphs follow light and dark by themselves; points are tuples, which
+NiceGUI passes on without watching each of them.
+"""
+
+from collections.abc import Sequence
+from typing import Any, Final
+
+Options = dict[str, Any]
+Point = tuple[Any, ...]
+"""(epoch ms, value or None, what a tooltip says)"""
+Window = tuple[int, int]
+"""From and until, epoch ms."""
+
+HEADROOM: Final = 1.12
+_STEPS: Final = {1: 5, 1.25: 5, 1.5: 3, 2: 4, 2.5: 5, 3: 3, 4: 4, 5: 5, 6: 3, 8: 4, 10: 5}
+"""Where an axis may end, and into how many parts it is divided then."""
+
+BASE: Final[Options] = {
+    "animation": False,
+    "textStyle": {"fontFamily": "Roboto, system-ui, sans-serif"},
+    "axisPointer": {
+        "link": ({"xAxisIndex": "all"},),
+        "lineStyle": {"color": "var(--line-strong)", "type": "solid", "width": 1},
+        "label": {"show": False},
+    },
+    "tooltip": {
+        "trigger": "axis",
+        ":formatter": "companionTooltip",
+        "backgroundColor": "transparent",
+        "borderWidth": 0,
+        "padding": 0,
+        "extraCssText": "box-shadow: none",
+        "confine": True,
+        "transitionDuration": 0,
+    },
+}
+
+
+def line(name: str, points: tuple[Point, ...], *, symbol: bool = False) -> Options:
+    return {
+        "name": name,
+        "type": "line",
+        "showSymbol": symbol,
+        "symbol": "circle",
+        "symbolSize": 5,
+        "color": "var(--graph)",
+        "lineStyle": {"width": 1.5},
+        "emphasis": {"disabled": True},
+        "data": points,
+    }
+
+
+def broken(points: Sequence[Point], gap_ms: int) -> tuple[Point, ...]:
+    """The points of a line that ends and begins again at each silence longer than `gap_ms`."""
+    drawn: list[Point] = []
+    for point in points:
+        if drawn and point[0] - drawn[-1][0] > gap_ms:
+            drawn.append((drawn[-1][0] + 1, None, ""))
+        drawn.append(point)
+    return tuple(drawn)
+
+
+def ceiling(highest: float, at_least: float = 0) -> float:
+    """A round number with some room above the highest value.
+
+    >>> ceiling(97), ceiling(510), ceiling(20, at_least=100)
+    (125.0, 600, 125.0)
+    """
+    wanted = max(highest, at_least) * HEADROOM
+    if wanted <= 0:
+        return 1
+    size: float = 10 ** (len(str(int(wanted))) - 1) if wanted >= 1 else 0.1
+    return next(step * size for step in (*_STEPS, 12.5) if step * size >= wanted)
+
+
+def time_axis(grid: int, window: Window, *, label: bool = True) -> Options:
+    return {
+        "type": "time",
+        "gridIndex": grid,
+        "min": window[0],
+        "max": window[1],
+        "axisLine": {"show": label, "lineStyle": {"color": "var(--line)"}},
+        "axisTick": {"show": False},
+        "splitLine": {"show": grid == 0, "lineStyle": {"color": "var(--line)", "opacity": 0.6}},
+        "axisLabel": {"show": label, "color": "var(--muted)", "fontSize": 12, "hideOverlap": True},
+    }
+
+
+def value_axis(grid: int, label: str, top: float, parts: int = 0) -> Options:
+    """From 0 to `top`, a result of `ceiling`; each line of the grid is at a round number."""
+    return {
+        "type": "value",
+        "gridIndex": grid,
+        "min": 0,
+        "max": top,
+        "interval": top / (parts or _parts(top)),
+        "axisLabel": {"color": "var(--muted)", "fontSize": 12, "formatter": label},
+        "splitLine": {"lineStyle": {"color": "var(--line)"}},
+    }
+
+
+def _parts(top: float) -> int:
+    digits = f"{top:e}".partition("e")[0]
+    return _STEPS.get(float(digits), 4)

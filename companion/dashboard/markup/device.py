@@ -1,0 +1,248 @@
+"""One device: its last latency, platform and registration, the latencies of a window, contacts, and what happened."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+from companion import platform, sip
+from companion.dashboard import query
+from companion.dashboard.bands import Band, share_online
+from companion.dashboard.markup import Markup, card, facts, heard, note, nothing, tag
+from companion.dashboard.markup import words as happened
+from companion.dashboard.markup.devices import address
+from companion.dashboard.markup.icons import icon
+from companion.dashboard.markup.marks import ms, number, plural, quality_of, share, status, tally
+from companion.dashboard.markup.tables import Column, cell, fault, table
+from companion.dashboard.markup.times import span, time
+
+Json = Mapping[str, Any]
+
+TIMELINE_LINES: Final = 20
+ENDED_CONTACTS: Final = 3
+_CONTACTS: Final[Sequence[Column]] = (
+    ("Contact", "p100"),
+    ("Status", "fit"),
+    ("Latency", "fit num"),
+    ("Lost", "fit num"),
+    ("Seen", "fit"),
+    ("Address", "fit"),
+    ("Node", "fit"),
+)
+NO_WORD: Final = "Nothing was heard of its pings in this window."
+
+
+def title(page: Json) -> Markup:
+    aor, _, instance = page["device"].rpartition("/")
+    path = tag("nav", tag("a", "Devices", href="/devices"), " › Network", cls="crumbs", aria_label="You are here")
+    name = tag("h1", heard(aor), status(page["status"]))
+    live = tag("p", icon("feed"), "live", cls="live push-right", title="New pings appear by themselves")
+    return tag("div", tag("div", path, name, heard(instance, "mono"), cls="device-title"), live, cls="title")
+
+
+def overview(page: Json) -> Markup:
+    """The three cards that support looks at first."""
+    return tag("div", _last(page), _platform(page), _registration(page), cls="columns even")
+
+
+def _last(page: Json) -> Markup:
+    lost = page["consecutive_lost"]
+    if page["last_latency_ms"] is None:
+        figure = tag("p", "No answer yet", cls="big")
+    else:
+        figure = tag("p", ms(page["last_latency_ms"]), quality_of(page["quality"]), cls="big")
+    below = tag("p", time(page["last_latency_at"], "moment", "it never answered a ping"), cls="below")
+    missing = tag("p", plural(lost, "ping"), " lost in a row since", cls="alarm") if lost else None
+    return card("Last latency", figure, below, missing, cls="w3")
+
+
+def _platform(page: Json) -> Markup:
+    said = platform.parse(page["registration"]["user_agent"] or page["user_agent"])
+    kind = {"browser": "Browser", "app": "App", "desk phone": "Desk phone"}.get(said.kind, "")
+    particulars = [part for part in (kind, said.system) if part]
+    name = tag("strong", heard(said.name)) if said.name else tag("strong", "Unknown")
+    below = tag("p", " · ".join(particulars) or "its User-Agent does not tell", cls="muted")
+    head = tag("div", icon(said.kind or "device"), tag("div", name, below), cls="platform")
+    more = [("App", said.app), ("Hardware", said.model), ("Library", said.library)]
+    rows = [(label, heard(value)) for label, value in more if value and value != said.name]
+    return card("Platform", head, facts(*rows) if rows else None, cls="w3")
+
+
+def _registration(page: Json) -> Markup:
+    said = page["registration"]
+    address = sip.network_address(said["received"], _uri(page))
+    rows = facts(
+        ("User agent", heard(said["user_agent"])),
+        ("Registered", _yes(said["registered"], "online", "offline")),
+        ("Push", _yes(said["push"], "push", "close", yes="enabled", no="not enabled")),
+        ("Last register", time(said["last_register_at"], "moment", "none heard")),
+        ("Address", heard(address)),
+        ("Expires", time(said["expires_at"], "moment", "never")),
+        cls="facts two",
+    )
+    return card("Registration", rows, cls="w6")
+
+
+def _uri(page: Json) -> str:
+    return page["contacts"][0]["uri"] if page["contacts"] else ""
+
+
+def _yes(is_so: bool, yes_icon: str, no_icon: str, yes: str = "yes", no: str = "no") -> Markup:  # noqa: FBT001 - a value
+    word, mark = (yes, yes_icon) if is_so else (no, no_icon)
+    return tag("span", icon(mark), f" {word}", cls="yes" if is_so else "zero")
+
+
+def windows(device: str, chosen: str) -> Markup:
+    """The choice of a window; each is an address to share."""
+    links = (
+        tag(
+            "a", name, href=f"{address(device)}?window={name}", go=True, aria_current="true" if name == chosen else None
+        )
+        for name in query.WINDOWS
+    )
+    return tag("nav", *links, cls="choice", aria_label="Window")
+
+
+def analysis_head(device: str, chosen: str) -> Markup:
+    csv = f"/api/v1/devices/{query.quoted(device)}/latency.csv?window={chosen}"
+    export = tag("a", icon("download"), "CSV", href=csv, download=True, cls="button", title="All pings of this window")
+    right = tag("div", windows(device, chosen), export, cls="line")
+    return tag("header", tag("h2", "Latency analysis", id="latency-title"), right)
+
+
+def statistics(latency: Json) -> Markup:
+    """The figures of the window."""
+    lost = latency["lost"]
+    missing = [number(lost), tag("small", f" {share(latency['loss_ratio'])}") if latency["total"] else None]
+    return tag(
+        "dl",
+        tally("Average", ms(latency["average_ms"])),
+        tally("Maximum", ms(latency["max_ms"]), hint="of those that were answered"),
+        tally("Minimum", ms(latency["min_ms"])),
+        tally("Pings", number(latency["total"])),
+        tally("Lost", tag("span", *missing), "alarm" if lost else ""),
+        cls="tallies",
+    )
+
+
+def graph_keys(found: Sequence[Band]) -> Markup:
+    online = share_online(found)
+    return tag(
+        "p",
+        tag("span", tag("i", "×", cls="k-lost"), "lost ping"),
+        tag("span", tag("i", cls="k-online"), "online", f" {share(online)}" if online is not None else None),
+        tag("span", tag("i", cls="k-offline"), "offline"),
+        tag("span", tag("i", cls="k-unknown"), "nothing heard"),
+        cls="keys",
+    )
+
+
+def graph_words(latency: Json, found: Sequence[Band], window: str) -> str:
+    """The graph for who does not see it."""
+    if not latency["total"]:
+        return f"Latency over {window}. {NO_WORD}"
+    online = share_online(found)
+    away = [band for band in found if band.state == "offline"]
+    said = (
+        f"Latency over {window}: {plural(latency['total'], 'ping')}, {latency['lost']} lost; average "
+        f"{latency['average_ms']} ms, maximum {latency['max_ms']} ms, minimum {latency['min_ms']} ms."
+    )
+    if online is not None:
+        gone = f", offline {plural(len(away), 'time')}" if away else ""
+        said += f" Online {share(online)} of the time{gone}."
+    return said
+
+
+def contacts(page: Json) -> Markup:
+    """Those there are, and of those that ended the last few."""
+    known = page["contacts"]
+    live = sum(not contact["ended_at"] for contact in known)
+    shown = _shown(known)
+    hint = tag("span", f"{live} now", f", {len(known) - live} ended" if len(known) > live else None, cls="hint")
+    rows = (_contact(number, contact) for number, contact in enumerate(shown, 1))
+    content = table(_CONTACTS, rows) if shown else note("None is known any more")
+    return card("Contacts", content, aside=hint)
+
+
+def _shown(contacts: Sequence[Json]) -> Sequence[Json]:
+    live = sum(not contact["ended_at"] for contact in contacts)
+    return contacts[: live + ENDED_CONTACTS]
+
+
+def _contact(number: int, contact: Json) -> Markup:
+    alive = filter(None, (contact["last_latency_at"], contact["last_register_at"]))
+    return tag(
+        "tr",
+        cell(tag("span", _number(number), heard(contact["uri"], "heard mono")), "span", title=contact["uri"]),
+        cell(_contact_status(contact), "fit"),
+        cell(ms(contact["last_latency_ms"]), "fit num", "Latency"),
+        cell(fault(contact["consecutive_lost"]), "fit num", "Lost"),
+        cell(time(contact["ended_at"] or max(alive, default=None), "brief"), "fit", "Seen"),
+        cell(heard(sip.network_address(contact["received"], contact["uri"])), "fit", "Address"),
+        cell(heard(contact["node"]), "fit", "Node"),
+        key=contact["contact"],
+    )
+
+
+def _contact_status(contact: Json) -> Markup:
+    mark = (
+        tag("span", icon("offline"), contact["ended_by"], cls="mark offline")
+        if contact["ended_by"]
+        else status(contact["status"])
+    )
+    if not contact["ghost"]:
+        return mark
+    meaning = "dead, while a newer contact of the same device answers; calls still fork to it"
+    return tag("span", mark, " ", tag("span", icon("ghost"), "ghost", cls="mark unknown", title=meaning))
+
+
+def timeline(page: Json, *, everything: bool = False) -> Markup:
+    """What happened, the newest first; contacts go by their numbers in the list of them."""
+    entries: Sequence[Json] = page["timeline"]
+    numbers = {contact["contact"]: n for n, contact in enumerate(_shown(page["contacts"]), 1)}
+    if not entries:
+        return card(
+            "Timeline",
+            note("Nothing happened in this window", tag("p", "Pings that are answered are no event.")),
+            cls="w8",
+        )
+    newest = entries[::-1] if everything else entries[: -TIMELINE_LINES - 1 : -1]
+    hidden = len(entries) - len(newest)
+    more = (
+        tag("button", f"Show {hidden} earlier", type="button", act="everything", cls="button more") if hidden else None
+    )
+    lines = tag("ol", *(_line(entry, numbers.get(entry.get("contact", ""), 0)) for entry in newest), cls="happened")
+    return card("Timeline", lines, more, aside=tag("span", plural(len(entries), "event"), cls="hint"), cls="w8")
+
+
+def _line(entry: Json, number: int) -> Markup:
+    line = happened.line(entry)
+    more = tag("small", line.more) if line.more else None
+    mark = tag("span", icon(line.icon), cls=f"ev-{line.tone}")
+    key = f"{entry['at']} {entry['event']} {entry.get('contact', '')}"
+    return tag("li", time(entry["at"], "date"), mark, tag("div", tag("p", line.words), more), _number(number), key=key)
+
+
+def _number(number: int) -> Markup:
+    return tag("span", f"#{number}" if number else "", cls="number")
+
+
+def switch_overs(entries: Sequence[Json]) -> Markup:
+    """The changes of network, with how long each took."""
+    found = [entry for entry in reversed(entries) if entry["event"] == "switched-over"]
+    if not found:
+        return card(
+            "Switch-overs",
+            note("None in this window", tag("p", "It stayed at one address, or has no SIP instance.")),
+            cls="w4",
+        )
+    known = [entry["outage_ms"] for entry in found if "outage_ms" in entry]
+    hint = tag("span", f"longest {span(max(known))}", cls="hint") if known else None
+    return card(
+        "Switch-overs", tag("ol", *map(_switch_over, found[:TIMELINE_LINES]), cls="moves"), aside=hint, cls="w4"
+    )
+
+
+def _switch_over(entry: Json) -> Markup:
+    away = happened.outage(entry)
+    outage = tag("strong", away) if away != "unknown" else nothing()
+    head = tag("p", time(entry["at"], "date"), tag("span", "away ", outage, cls="push-right"), cls="move")
+    return tag("li", head, tag("p", happened.way(entry), cls="muted"), key=entry["at"])

@@ -1,0 +1,201 @@
+"""The list of devices: search, filters, a table that is cards on a phone, and the way to the next page."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+from companion import quality
+from companion.contact import STATUSES
+from companion.dashboard import query
+from companion.dashboard.markup import Markup, heard, note, nothing, tag
+from companion.dashboard.markup.icons import icon
+from companion.dashboard.markup.marks import MEANINGS, ms, number, plural, quality_of, status
+from companion.dashboard.markup.tables import cell, fault, heading
+from companion.dashboard.markup.tables import table as table_of
+from companion.dashboard.markup.times import time
+from companion.dashboard.query import Query
+from companion.terminal import INSTANCE_END
+
+Row = Mapping[str, Any]
+
+COLUMNS: Final = (
+    ("Device", "device", "p40"),
+    ("Status", "status", "fit"),
+    ("Latency", "latency", "fit num"),
+    ("Quality", "", "fit"),
+    ("Last ping", "last_latency_at", "fit"),
+    ("Lost", "lost", "fit num"),
+    ("Registered", "last_register_at", "fit"),
+    ("Push", "", "fit"),
+    ("Node", "", "fit"),
+    ("User agent", "", "p60"),
+)
+"""What a column is called, what it is sorted by, and its classes."""
+_DESCENDING_FIRST: Final = frozenset({"latency", "lost", "last_latency_at", "last_register_at"})
+
+
+def address(device: str) -> str:
+    """Where a device's page is."""
+    return f"/devices/{query.quoted(device)}"
+
+
+def who(device: str, *, row: bool = False) -> Markup:
+    """A device's name as a link: its AOR, and the end of what tells it from others of it."""
+    aor, _, instance = device.rpartition("/")
+    end = instance if len(instance) <= 2 * INSTANCE_END else f"…{instance[-INSTANCE_END:]}"
+    name = heard(aor or device)
+    return tag(
+        "a", name, tag("small", heard(end)), href=address(device), title=device, cls="who", data_row="" if row else None
+    )
+
+
+def filters(wanted: Query, nodes: Sequence[str], counts: Mapping[str, int]) -> Markup:
+    """Everything one may look for; each is in the address."""
+    return tag(
+        "form",
+        tag("div", *_fields(wanted, nodes), cls="line"),
+        _chips("Status", wanted, "status", [(word, status_chip(word, counts)) for word in STATUSES]),
+        _chips("Quality", wanted, "quality", [(word, [quality_of(word)]) for word in quality.LABELS]),
+        role="search",
+        aria_label="Devices",
+        act="search-now",
+        cls="filters",
+    )
+
+
+def status_chip(word: str, counts: Mapping[str, int]) -> list[Markup]:
+    count = tag("span", number(counts[word]), cls="n") if word in counts else None
+    return [icon(word), word, count]
+
+
+def _fields(wanted: Query, nodes: Sequence[str]) -> Sequence[Markup]:
+    search = tag(
+        "div",
+        icon("search"),
+        _input("search", wanted.search, "AOR, device id or user agent", "Search", data_hotkey="/"),
+        tag("kbd", "/", aria_hidden="true", title="Press / to search"),
+        cls="field wide",
+    )
+    agent = tag("div", _input("user_agent", wanted.user_agent, "User agent has …", "User agent"), cls="field")
+    push = [("", "Push or not"), ("yes", "Push"), ("no", "No push")]
+    chosen = {None: "", True: "yes", False: "no"}[wanted.push]
+    return (
+        search,
+        agent,
+        _select("node", wanted.node, [("", "All nodes"), *((node, node) for node in nodes)], "Node"),
+        _select("push", chosen, push, "Push"),
+        tag("a", "Clear", href="/devices", go=True, cls="muted") if query.is_filtered(wanted) else None,
+    )
+
+
+def _input(name: str, value: str, hint: str, label: str, **more: Any) -> Markup:
+    return tag(
+        "input",
+        type="search",
+        key=name,
+        name=name,
+        act=name,
+        value=value,
+        placeholder=hint,
+        aria_label=label,
+        autocomplete="off",
+        spellcheck="false",
+        enterkeyhint="search",
+        **more,
+    )
+
+
+def _select(name: str, value: str, options: Sequence[tuple[str, str]], label: str) -> Markup:
+    choices = (tag("option", shown, value=each, selected=each == value) for each, shown in options)
+    return tag(
+        "div", tag("select", *choices, key=name, name=name, act=name, value=value, aria_label=label), cls="field"
+    )
+
+
+def _chips(legend: str, wanted: Query, name: str, words: Sequence[tuple[str, Sequence[Markup]]]) -> Markup:
+    chosen = getattr(wanted, name)
+    links = (
+        tag(
+            "a",
+            *shown,
+            href=query.address(query.toggled(wanted, name, word)),
+            go=True,
+            role="button",
+            aria_pressed="true" if word in chosen else "false",
+            title=MEANINGS.get(word),
+            cls="chip",
+        )
+        for word, shown in words
+    )
+    return tag("div", tag("span", legend, cls="legend"), *links, role="group", aria_label=legend, cls="chips")
+
+
+def table(rows: Sequence[Row], wanted: Query) -> Markup:
+    if not rows:
+        return _none(wanted)
+    columns = [(_column(wanted, *column), "") for column in COLUMNS]
+    return tag("div", table_of(columns, map(_row, rows), "edge"), cls="card table-card")
+
+
+def _column(wanted: Query, name: str, by: str, cls: str) -> Markup:
+    if not by:
+        return heading(name, cls)
+    current = wanted.sort == by
+    down = not wanted.descending if current else by in _DESCENDING_FIRST
+    arrow = icon("down" if wanted.descending else "up") if current else None
+    link = tag("a", name, arrow, href=query.address(query.sorted_by(wanted, by, descending=down)), go=True)
+    return heading(link, cls, aria_sort=("descending" if wanted.descending else "ascending") if current else None)
+
+
+def _row(row: Row) -> Markup:
+    lost = row["consecutive_lost"]
+    return tag(
+        "tr",
+        cell(who(row["device"], row=True)),
+        cell(status(row["status"]), "fit"),
+        cell(ms(row["last_latency_ms"]), "fit num"),
+        cell(quality_of(row["quality"]) or nothing(), "fit right"),
+        cell(time(row["last_latency_at"], "brief", "never"), "fit", "Last ping"),
+        cell(fault(lost), "fit num right" if lost else "fit num away", "Lost"),
+        cell(time(row["last_register_at"], "brief"), "fit away"),
+        cell(_push(row["push"]), "fit away"),
+        cell(heard(row["node"]), "fit away"),
+        cell(heard(row["user_agent"]), "span muted", title=row["user_agent"] or None),
+        key=row["device"],
+    )
+
+
+def _push(can: bool) -> Markup:  # noqa: FBT001 - a value to show
+    return tag("span", "yes") if can else tag("span", "no", cls="zero")
+
+
+def _none(wanted: Query) -> Markup:
+    if query.is_filtered(wanted):
+        more = tag("p", "Nothing fits all of these filters. ", tag("a", "Show all devices", href="/devices", go=True))
+        return tag("div", note("No such device", more), cls="card")
+    return tag("div", no_devices(), cls="card")
+
+
+def no_devices() -> Markup:
+    """How to get some."""
+    return note(
+        "No device yet",
+        tag("p", "A device appears with its next REGISTER or ping, once OpenSIPS sends its events here."),
+        tag(
+            "p", "In doubt, ", tag("code", "companion doctor"), " says what is missing between OpenSIPS and this page."
+        ),
+        tag("p", "Just looking? ", tag("code", "companion demo"), " runs everything with simulated phones."),
+    )
+
+
+def pager(answer: Mapping[str, Any], wanted: Query) -> Markup:
+    """How many there are, as of when, and where the others are."""
+    total = answer["total"]
+    first = tag("a", icon("back"), "First", href=query.address(query.first_page(wanted)), go=True, cls="button")
+    onward = query.address(query.page_at(wanted, answer["next"])) if answer["next"] else ""
+    following = tag("a", "Next", icon("next"), href=onward, go=True, cls="button")
+    return tag(
+        "div",
+        tag("p", plural(total, "device"), ", as of ", time(answer["as_of"], "ago", "now"), role="status"),
+        tag("nav", first if wanted.cursor else None, following if onward else None, aria_label="Pages of the list"),
+        cls="pager",
+    )

@@ -1,0 +1,155 @@
+"""The fleet in one look: statuses, the worst devices, nodes and their feeds, remediation."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+from companion.contact import STATUSES
+from companion.dashboard import query
+from companion.dashboard.markup import Markup, card, heard, note, tag
+from companion.dashboard.markup.devices import no_devices, who
+from companion.dashboard.markup.icons import icon
+from companion.dashboard.markup.marks import MEANINGS, ms, number, plural, quality_of, share, status
+from companion.dashboard.markup.remediations import brief, state_words
+from companion.dashboard.markup.tables import Column, cell, fault, table
+from companion.dashboard.markup.times import time
+from companion.dashboard.query import Query
+
+Json = Mapping[str, Any]
+
+_WORST: Final[Sequence[Column]] = (
+    ("Device", "p100"),
+    ("Status", "fit"),
+    ("Latency", "fit num"),
+    ("Quality", "fit"),
+    ("Lost", "fit num"),
+    ("Seen", "fit"),
+)
+_NODES: Final[Sequence[Column]] = (
+    ("Node", "p100"),
+    ("Feed", "fit"),
+    ("Last event", "fit"),
+    ("Contacts", "fit num"),
+    ("Events", "fit num"),
+    ("Gaps", "fit num"),
+    ("Missed", "fit num"),
+    ("Kernel drops", "fit num"),
+    ("Breaker", "fit"),
+)
+
+
+def title(summary: Json) -> Markup:
+    total = summary["devices"]["total"]
+    contacts = sum(summary["contacts"][word] for word in STATUSES if word != "offline")
+    seen = tag("p", plural(total, "device"), ", ", plural(contacts, "contact"), ", as of ", time(summary["at"], "ago"))
+    return tag("div", tag("h1", "Fleet"), tag("div", seen, cls="as-of push-right"), cls="title")
+
+
+def statuses(summary: Json) -> Markup:
+    """Counts by status; each leads to those devices."""
+    counts = summary["devices"]
+    if not counts["total"]:
+        return tag("section", no_devices(), cls="card")
+    return tag("nav", *(_status(word, counts) for word in STATUSES), cls="statuses", aria_label="Devices by status")
+
+
+def _status(word: str, counts: Json) -> Markup:
+    ratio = counts[word] / counts["total"]
+    count = tag("span", number(counts[word]), tag("small", share(round(ratio, 3))), cls="count")
+    bar = tag("span", tag("i", share=f"{ratio:.1%}"), cls="bar-of")
+    where = query.address(Query(status=(word,)))
+    return tag("a", status(word), count, bar, href=where, title=MEANINGS[word], cls=f"of-{word}")
+
+
+def windows(chosen: str) -> Markup:
+    links = (
+        tag("a", name, href=f"/?window={name}", go=True, aria_current="true" if name == chosen else None)
+        for name in query.WINDOWS
+    )
+    return tag("nav", *links, cls="choice", aria_label="Window")
+
+
+def history_head(summary: Json, chosen: str) -> Markup:
+    latency = summary["latency"]
+    now = tag(
+        "p",
+        *(tag("span", f"{name} ", ms(latency[f"{name}_ms"])) for name in ("p50", "p95", "p99")),
+        tag("span", "lost ", share(summary["loss_ratio"])),
+        cls="keys now",
+    )
+    return tag("header", tag("h2", "Latency and loss", id="history-title"), now, windows(chosen))
+
+
+def history_words(points: Sequence[Json], window: str) -> str:
+    """The graph for who does not see it."""
+    known = [point for point in points if point["p50_ms"] is not None]
+    if not known:
+        return f"Latency of the fleet over {window}: no data yet."
+    last = known[-1]
+    worst = max(known, key=lambda point: point["p95_ms"])
+    loss = max((point["loss_ratio"] or 0 for point in known), default=0)
+    return (
+        f"Latency of the fleet over {window}. Now p50 {last['p50_ms']} ms, p95 {last['p95_ms']} ms, "
+        f"p99 {last['p99_ms']} ms, {share(last['loss_ratio'])} lost. Highest p95 {worst['p95_ms']} ms, highest loss {share(loss)}."
+    )
+
+
+def worst(rows: Sequence[Json]) -> Markup:
+    if not rows:
+        return card("Worst devices", note("None yet"), cls="w7")
+    every = tag("a", "All devices", href="/devices", cls="hint")
+    return card("Worst devices", table(_WORST, map(_worst, rows)), aside=every, cls="w7")
+
+
+def _worst(row: Json) -> Markup:
+    return tag(
+        "tr",
+        cell(who(row["device"], row=True)),
+        cell(status(row["status"]), "fit"),
+        cell(ms(row["last_latency_ms"]), "fit num"),
+        cell(quality_of(row["quality"]), "fit right"),
+        cell(fault(row["consecutive_lost"]), "fit num", "Lost"),
+        cell(time(row["last_latency_at"], "brief", "never"), "fit right", "Seen"),
+        key=row["device"],
+    )
+
+
+def nodes(found: Sequence[Json]) -> Markup:
+    if not found:
+        more = tag(
+            "p", "Is a bridge running, and does OpenSIPS send to it? ", tag("code", "companion doctor"), " tells."
+        )
+        return card("Nodes", note("No node has been heard of", more))
+    return card("Nodes", table(_NODES, map(_node, found)))
+
+
+def _node(node: Json) -> Markup:
+    alive = tag("span", icon("online"), "alive", cls="mark online")
+    silent = tag("span", icon("stale"), "silent", cls="mark stale")
+    cluster = tag("small", heard(node["cluster"])) if node["cluster"] not in ("", node["node"]) else None
+    contacts = "–" if node["contacts"] is None else number(node["contacts"])
+    return tag(
+        "tr",
+        cell(tag("span", heard(node["node"]), cluster, cls="who")),
+        cell(alive if node["alive"] else silent, "fit"),
+        cell(time(node["last_event_at"], "ago", "none"), "fit", "Last event"),
+        cell(contacts, "fit num", "Contacts"),
+        cell(number(node["received"]), "fit num", "Events"),
+        cell(fault(node["gaps"]), "fit num", "Gaps"),
+        cell(fault(node["missed"]), "fit num", "Missed"),
+        cell(fault(node["kernel_drops"]), "fit num", "Kernel drops"),
+        cell(_breaker(node["breaker"]), "fit", "Breaker"),
+        key=node["node"],
+    )
+
+
+def _breaker(opened: str | None) -> Markup:
+    if not opened:
+        return tag("span", "closed", cls="zero")
+    return tag("span", icon("losing"), "open ", time(opened, "brief"), cls="mark losing")
+
+
+def remediation(state: Json, entries: Sequence[Json]) -> Markup:
+    """Its state, and the last decisions."""
+    every = tag("a", "All decisions", href="/remediations", cls="hint")
+    lines = tag("ol", *map(brief, entries), cls="decisions") if entries else note("Nothing was decided yet")
+    return card("Remediation", state_words(state), lines, aside=every, cls="w5")

@@ -1,0 +1,66 @@
+"""Statuses, qualities and figures: a colour never says anything alone."""
+
+from typing import Any, Final
+
+from companion import quality
+from companion.dashboard.markup import Markup, nothing, tag
+from companion.dashboard.markup.icons import icon, signal
+
+MEANINGS: Final = {
+    "online": "answered a ping or registered within two ping intervals, and has lost none since",
+    "losing": "lost its last pings, but not yet enough in a row to be given up",
+    "unknown": "registered, but silent for two ping intervals, or its node's feed is down",
+    "stale": "lost too many pings in a row, or its connection died",
+    "offline": "unregistered, expired or removed",
+}
+
+
+def status(word: str) -> Markup:
+    return tag("span", icon(word), word, cls=f"mark {word}", title=MEANINGS.get(word))
+
+
+def quality_of(word: str | None) -> Markup:
+    """A latency's quality as a word with its signal."""
+    if not word:
+        return None
+    return tag("span", signal(len(quality.LABELS) - quality.LABELS.index(word)), word, cls=f"quality {word}")
+
+
+def ms(value: float | None) -> Markup:
+    """A latency with its unit."""
+    if value is None:
+        return nothing()
+    return tag("span", number(value), tag("small", " ms"), cls="figure")
+
+
+def number(value: float) -> str:
+    """As people write it.
+
+    >>> number(12345), number(65.3), number(65.0)
+    ('12,345', '65.3', '65')
+    """
+    return f"{value:,.1f}".removesuffix(".0") if isinstance(value, float) else f"{value:,}"
+
+
+def share(ratio: float | None) -> str:
+    """A ratio in percent.
+
+    >>> share(0.0123), share(0), share(None)
+    ('1.2%', '0%', '–')
+    """
+    return "–" if ratio is None else f"{ratio:.1%}".replace(".0%", "%")
+
+
+def plural(count: int, one: str, several: str = "") -> str:
+    """How many of what.
+
+    >>> plural(1, "ping"), plural(3, "ping")
+    ('1 ping', '3 pings')
+    """
+    return f"{number(count)} {one if count == 1 else several or one + 's'}"
+
+
+def tally(name: str, value: Any, cls: str = "", hint: str = "") -> Markup:
+    """One figure of several in a row, with its name above."""
+    shown = tag("dd", value if isinstance(value, list) else str(value), cls=cls)
+    return tag("div", tag("dt", name, title=hint or None), shown)

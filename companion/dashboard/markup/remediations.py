@@ -1,0 +1,233 @@
+"""What remediation is at, what it decided, and why."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+from companion.dashboard.decisions import CHOICES, Filters
+from companion.dashboard.markup import Markup, card, facts, heard, note, tag
+from companion.dashboard.markup import words as happened
+from companion.dashboard.markup.devices import who
+from companion.dashboard.markup.icons import icon
+from companion.dashboard.markup.marks import plural
+from companion.dashboard.markup.tables import Column, cell, table
+from companion.dashboard.markup.times import span, time
+
+Json = Mapping[str, Any]
+
+MODES: Final = {
+    "observe": "It only writes down what it would do.",
+    "enforce": "It acts: wakes by push who can be woken, removes the others.",
+}
+PAUSES: Final = ((900, "15 min"), (1800, "30 min"), (3600, "1 hour"), (14_400, "4 hours"), (86_400, "1 day"))
+_DECISIONS: Final[Sequence[Column]] = (
+    ("When", "fit"),
+    ("Device", "p20"),
+    ("Decision", "fit"),
+    ("Why", "p30"),
+    ("Evidence", "p40"),
+    ("Mode", "fit"),
+)
+_TONES: Final = {
+    "removed": "accent",
+    "pushed": "accent",
+    "woken": "online",
+    "came-back": "online",
+    "observed": "plain",
+    "kept": "plain",
+    "already-gone": "plain",
+}
+
+
+def state_words(state: Json) -> Markup:
+    """Mode, pause and breakers in a line of marks."""
+    marks = [mode_mark(state["mode"])]
+    if state["paused_seconds"]:
+        marks.append(
+            tag("span", icon("pause"), f"paused, {span(1000 * state['paused_seconds'])} left", cls="mark losing")
+        )
+    for node, since in state["open_breakers"].items():
+        marks.append(
+            tag("span", icon("losing"), "breaker open at ", heard(node), " ", time(since, "brief"), cls="mark losing")
+        )
+    if not state["open_breakers"]:
+        marks.append(tag("span", icon("online"), "breakers closed", cls="mark online"))
+    return tag("p", *marks, cls="marks")
+
+
+def mode_mark(mode: str) -> Markup:
+    return tag(
+        "span", icon("resume" if mode == "enforce" else "search"), mode, cls="mark accent", title=MODES.get(mode)
+    )
+
+
+def state(now: Json, *, may_operate: bool) -> Markup:
+    """All there is to say of it, with the switch that holds it."""
+    rows = facts(
+        ("Mode", tag("span", mode_mark(now["mode"]), " ", MODES.get(now["mode"], ""))),
+        ("Last sweep", time(now["last_sweep_at"], "moment", "none yet: is the scheduler running?")),
+        ("Candidates", f"{plural(now['candidates'], 'contact')}, {now['acted']} decided on"),
+        ("Held back by", heard(now["troubles"]) if now["troubles"] else "nothing"),
+        ("Breakers", _breakers(now["open_breakers"])),
+    )
+    return card("State", rows, aside=_switch(now, may_operate=may_operate))
+
+
+def _breakers(found: Mapping[str, str]) -> Markup:
+    if not found:
+        return tag("span", icon("online"), "closed", cls="mark online")
+    marks = (
+        tag("span", icon("losing"), heard(node), " open since ", time(at, "clock"), cls="mark losing")
+        for node, at in found.items()
+    )
+    return tag("span", *marks)
+
+
+def _switch(now: Json, *, may_operate: bool) -> Markup:
+    left = now["paused_seconds"]
+    said = tag("span", icon("pause"), f"paused, {span(1000 * left)} left", cls="mark losing") if left else None
+    if not may_operate:
+        why = tag("span", "Pausing needs to be logged in with an operate token.", cls="hint")
+        return tag("div", said, why, cls="line")
+    more = tag(
+        "button", icon("pause"), "Pause longer…" if left else "Pause…", type="button", act="ask-pause", cls="button"
+    )
+    resume = (
+        tag("button", icon("resume"), "Resume", type="button", act="ask-resume", cls="button main") if left else None
+    )
+    return tag("div", said, more, resume, cls="line")
+
+
+def pause_dialog() -> Markup:
+    options = (
+        tag(
+            "label",
+            tag("input", type="radio", name="seconds", value=str(seconds), checked=seconds == PAUSES[1][0]),
+            name,
+        )
+        for seconds, name in PAUSES
+    )
+    return _dialog(
+        "Pause remediation",
+        "Nothing is woken or removed meanwhile, by no companion of this Redis. It goes on by itself afterwards.",
+        "pause",
+        "Pause it",
+        tag("fieldset", tag("legend", "For how long?"), *options, cls="options"),
+    )
+
+
+def resume_dialog() -> Markup:
+    said = "From the next sweep on it does again what its mode says."
+    return _dialog("Resume remediation", said, "resume", "Resume it")
+
+
+def _dialog(title: str, said: str, act: str, yes: str, *fields: Markup) -> Markup:
+    cancel = tag("button", "Cancel", type="button", act="cancel", cls="button")
+    foot = tag("div", cancel, tag("button", yes, type="submit", cls="button main"), cls="foot")
+    form = tag("form", tag("h2", title, id="dialog-title"), tag("p", said), *fields, foot, act=act)
+    return tag("dialog", form, modal=True, act="cancel", aria_labelledby="dialog-title", key=act)
+
+
+def filters(wanted: Filters) -> Markup:
+    """What one may look for; each is in the address."""
+    search = tag(
+        "input",
+        type="search",
+        key="text",
+        name="text",
+        act="text",
+        value=wanted.text,
+        placeholder="Device, node, result or answer",
+        aria_label="Search",
+        autocomplete="off",
+        spellcheck="false",
+        data_hotkey="/",
+    )
+    hint = tag("kbd", "/", aria_hidden="true", title="Press / to search")
+    clear = tag("a", "Clear", href="/remediations", go=True, cls="muted") if wanted.any else None
+    fields = (_select(name, getattr(wanted, name), words) for name, words in CHOICES.items())
+    line = tag("div", tag("div", icon("search"), search, hint, cls="field wide"), *fields, clear, cls="line")
+    return tag("form", line, role="search", aria_label="Decisions", act="search-now", cls="filters")
+
+
+def _select(name: str, value: str, words: Sequence[str]) -> Markup:
+    options = [("", f"Any {name}"), *((word, word) for word in words)]
+    choices = (tag("option", shown, value=each, selected=each == value) for each, shown in options)
+    field = tag("select", *choices, key=name, name=name, act=name, value=value, aria_label=_capital(name))
+    return tag("div", field, cls="field")
+
+
+def pager(following: str | None, wanted: Filters) -> Markup:
+    first = tag("a", icon("back"), "Newest", href=wanted.at("").address(), go=True, cls="button")
+    older = tag("a", "Older", icon("next"), href=wanted.at(following or "").address(), go=True, cls="button")
+    links = (first if wanted.since else None, older if following else None)
+    return tag("div", tag("span"), tag("nav", *links, aria_label="Pages of the list"), cls="pager")
+
+
+def decisions(entries: Sequence[Json], *, filtered: bool) -> Markup:
+    if not entries:
+        return tag("div", _none(filtered=filtered), cls="card")
+    return tag("div", table(_DECISIONS, map(_decision, entries), "edge"), cls="card table-card")
+
+
+def _none(*, filtered: bool) -> Markup:
+    if filtered:
+        more = tag("p", tag("a", "Show all decisions", href="/remediations", go=True))
+        return note("No decision fits these filters", more)
+    first = tag("p", "A contact that loses its pings, or whose connection dies, is decided on in the next sweep.")
+    return note("Nothing was decided yet", first, tag("p", "Without trouble in the fleet that is as it should be."))
+
+
+def _decision(entry: Json) -> Markup:
+    return tag(
+        "tr",
+        cell(time(entry["at"], "date"), "fit"),
+        cell(who(entry["device"], row=True), "span"),
+        cell(outcome(entry), "fit"),
+        cell(_why(entry), "wrap span"),
+        cell(_evidence(entry), "wrap span"),
+        cell(tag("span", entry["mode"], cls="zero"), "fit", "Mode"),
+        key=f"{entry['at']} {entry.get('contact', '')} {entry['result']}",
+    )
+
+
+def outcome(entry: Json) -> Markup:
+    """What was decided and what came of it."""
+    tone = _TONES.get(entry["result"], "losing")
+    return tag(
+        "span", f"{entry['action']}: {entry['result']}", title=happened.result(entry["result"]), cls=f"mark {tone}"
+    )
+
+
+def _why(entry: Json) -> Markup:
+    return tag("span", _capital(happened.reason(entry["reason"])), "; ", heard(entry["why"]))
+
+
+def _capital(text: str) -> str:
+    return text[:1].upper() + text[1:]
+
+
+def _evidence(entry: Json) -> Markup:
+    parts: list[Markup] = [tag("span", "since ", time(entry["since"], "clock"))]
+    if entry["lost"]:
+        parts.append(tag("span", plural(entry["lost"], "ping"), " lost"))
+    if entry.get("attempt"):
+        parts.append(f"attempt {entry['attempt']}")
+    if entry.get("after_ms"):
+        parts.append(f"came back after {span(entry['after_ms'])}")
+    if entry.get("answer"):
+        parts.append(tag("span", "OpenSIPS: ", heard(entry["answer"])))
+    if entry.get("duration_ms"):
+        parts.append(f"in {span(entry['duration_ms'])}")
+    listed = [piece for part in parts for piece in (", ", part)][1:]
+    return tag("span", *listed, " · ", heard(entry["node"]), cls="muted")
+
+
+def brief(entry: Json) -> Markup:
+    """One decision in a line or two."""
+    head = tag("p", who(entry["device"]), tag("span", time(entry["at"], "ago"), cls="push-right muted"), cls="move")
+    return tag(
+        "li",
+        head,
+        tag("p", outcome(entry), " ", tag("span", happened.reason(entry["reason"]), cls="muted")),
+        key=entry["at"],
+    )

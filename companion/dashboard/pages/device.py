@@ -1,0 +1,149 @@
+"""One device, as support looks at it while its owner is on the phone: a new ping shows within two seconds."""
+
+import json
+import time
+from typing import Any, Final
+
+from fastapi import Request
+from nicegui import ui
+
+from companion.config import Config
+from companion.contact import SILENT_INTERVALS
+from companion.dashboard import graph, query
+from companion.dashboard.axes import Options, Window
+from companion.dashboard.bands import bands
+from companion.dashboard.layout import Frame, source_of
+from companion.dashboard.live import Live
+from companion.dashboard.markup import device as shown_as
+from companion.dashboard.markup import tag
+from companion.dashboard.markup.frame import no_device, waiting
+from companion.dashboard.part import Part
+from companion.dashboard.source import Source
+from companion.errors import UsageError
+from companion.reader import Reader
+
+LOOK_SECONDS: Final = 1.0
+ANEW_SECONDS: Final = 30.0
+"""After so long all is read again though nothing is new: the window moves on."""
+OVERLAP_MS: Final = 60_000
+"""What happened becomes visible in another order than it happened: by so much at most."""
+POINTS: Final = 720
+"""A window with more pings than this is drawn in as many slices."""
+
+Json = dict[str, Any]
+Gist = str
+Buckets = list[Any] | None
+"""Of a window with many pings."""
+
+
+@ui.page("/devices/{name:path}")
+async def page(request: Request, name: str) -> None:
+    frame = Frame(request, name.rpartition("/")[0] or name)
+    with frame:
+        shown = Device(source_of(request), frame, name, query.window(request.url.query))
+    live = Live(frame, shown.look, LOOK_SECONDS)
+    shown.on_change = live.look
+    await live.begin()
+
+
+class Device:
+    """What one viewer sees of a device; `name` is its id, its AOR or its SIP instance."""
+
+    def __init__(self, source: Source, frame: Frame, name: str, window: str) -> None:
+        self._source = source
+        self._frame = frame
+        self._name = name
+        self._window = window
+        self._told: Gist | None = None
+        self._told_since = 0
+        self._read_at = 0.0
+        self._everything = False
+        self.on_change = self.look
+        self._top = Part(tag("h1", "Device"), waiting(), follows=True)
+        self._top.on_go(self._go)
+        self._section = ui.element("section").classes("card").props("aria-labelledby=latency-title")
+        self._section.set_visibility(False)
+        with self._section:
+            self._figures = Part()
+            self._figures.on_go(self._go)
+            self._graph = ui.echart({}, renderer="svg").classes("graph").props("role=img")
+            self._keys = Part()
+        self._rest = Part()
+        self._rest.on_act(self._act)
+
+    async def look(self) -> None:
+        """See whether there is news, and if so read all of it again: a loss may turn out to be a ghost's."""
+        try:
+            if await self._is_news() or time.monotonic() - self._read_at > ANEW_SECONDS:
+                await self._look_anew()
+        except UsageError as error:
+            self._lose(str(error))
+
+    async def _is_news(self) -> bool:
+        if not self._told:
+            return True
+        return self._told != _gist(await self._source.ask(self._source.reader.news, self._name, self._told_since))
+
+    async def _look_anew(self) -> None:
+        read = await self._source.ask(_read, self._source.reader, self._name, query.WINDOWS[self._window])
+        page = read["page"]
+        self._name = page["device"]
+        self._read_at = time.monotonic()
+        self._told, self._told_since = read["told"], read["told_since"]
+        self._show(page, read["buckets"], (read["now"] - query.WINDOWS[self._window], read["now"]))
+
+    def _show(self, page: Json, buckets: Buckets, window: Window) -> None:
+        config = self._source.config
+        found = bands(page, *window, config.pings)
+        plot = graph.Plot(window, config.quality.bounds, _gap_ms(config, window[1] - window[0]), found)
+        self._top.show(shown_as.title(page), shown_as.overview(page))
+        self._section.set_visibility(True)
+        self._figures.show(shown_as.analysis_head(page["device"], self._window), shown_as.statistics(page["latency"]))
+        self._graph.props["options"] = _graph(page, buckets, plot)
+        self._graph.props["aria-label"] = shown_as.graph_words(page["latency"], found, self._window)
+        self._keys.show(shown_as.graph_keys(found))
+        happened = shown_as.timeline(page, everything=self._everything)
+        columns = tag("div", happened, shown_as.switch_overs(page["timeline"]), cls="columns")
+        self._rest.show(shown_as.contacts(page), columns)
+
+    def _lose(self, why: str) -> None:
+        self._frame.not_found()
+        self._section.set_visibility(False)
+        self._top.show(no_device(self._name, why))
+        self._rest.show()
+
+    async def _go(self, text: str) -> None:
+        self._window = query.window(text)
+        await self._anew()
+
+    async def _act(self, name: str, _: Any) -> None:
+        if name == "everything":
+            self._everything = True
+            await self._anew()
+
+    async def _anew(self) -> None:
+        self._read_at = 0.0
+        await self.on_change()
+
+
+def _read(reader: Reader, name: str, window_ms: int) -> Json:
+    now = int(time.time() * 1000)
+    told = _gist(reader.news(name, now - OVERLAP_MS))  # first, so that what comes meanwhile is news the next time
+    page = reader.device(name, window_ms)
+    many = len(page["samples"]) > POINTS
+    buckets = reader.latency(page["device"], window_ms, POINTS)["buckets"] if many else None
+    return {"now": now, "told": told, "told_since": now - OVERLAP_MS, "page": page, "buckets": buckets}
+
+
+def _gist(news: Json) -> Gist:
+    """What of it makes the page another one."""
+    return json.dumps(news, sort_keys=True)
+
+
+def _graph(page: Json, buckets: Buckets, plot: graph.Plot) -> Options:
+    return graph.of_pings(page["samples"], plot) if buckets is None else graph.of_buckets(buckets, plot)
+
+
+def _gap_ms(config: Config, window_ms: int) -> int:
+    """Longer than a ping interval by more than chance, and than a slice."""
+    return round((SILENT_INTERVALS + 0.5) * config.pings.interval_ms) + window_ms // POINTS

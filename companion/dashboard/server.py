@@ -1,0 +1,71 @@
+"""NiceGUI on the application of the API."""
+
+from typing import Final
+
+import nicegui
+from fastapi import FastAPI, Request
+from nicegui import ui
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from companion.config import Config
+from companion.dashboard import assets
+from companion.dashboard.layout import CONTEXT, Frame
+from companion.dashboard.markup.frame import no_page
+from companion.dashboard.pages import device, devices, fleet, remediations
+from companion.dashboard.part import Part
+from companion.dashboard.source import Source
+from companion.reader import Reader
+from companion.store.store import Store
+
+__all__ = ["device", "devices", "fleet", "mount", "remediations"]
+
+RECONNECT_SECONDS: Final = 10.0
+"""A page whose connection broke for shorter than this goes on where it was; later it loads anew."""
+KEPT_MESSAGES: Final = 100
+
+nicegui.app.add_static_files(assets.ADDRESS, assets.FOLDER, max_cache_age=assets.CACHE_SECONDS)
+
+
+class _Here:
+    """ASGI: tells the pages which application they were asked through: there may be several in a process."""
+
+    def __init__(self, app: ASGIApp, source: Source) -> None:
+        self._app = app
+        self._source = source
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        scope[CONTEXT] = self._source
+        await self._app(scope, receive, send)
+
+
+def mount(app: FastAPI, config: Config, store: Store) -> None:
+    """See companion.dashboard.mount."""
+    reader = getattr(app.state, "reader", None) or Reader(config, store)
+    app.add_middleware(_Here, source=Source(config, reader))
+    _forget_last_run()
+    ui.run_with(
+        app,
+        root=_nowhere,
+        title="OpenSIPS Companion",
+        favicon=assets.FOLDER / "favicon.svg",
+        dark=None,
+        language="en-US",
+        binding_refresh_interval=None,
+        reconnect_timeout=RECONNECT_SECONDS,
+        message_history_length=KEPT_MESSAGES,
+        tailwind=False,
+        show_welcome_message=False,
+    )
+
+
+def _forget_last_run() -> None:
+    """NiceGUI is one for the whole process, and takes no middleware once it ran: let it begin anew."""
+    nicegui.app.middleware_stack = None
+    nicegui.app.user_middleware.clear()
+
+
+def _nowhere(request: Request) -> None:
+    frame = Frame(request, "No such page")
+    frame.not_found()
+    with frame:
+        Part(no_page())
