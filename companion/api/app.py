@@ -1,52 +1,79 @@
-"""What machines ask over HTTP: alive, ready, metrics."""
+"""The HTTP application, put together, and the server it runs in."""
 
 from collections.abc import Generator
 from contextlib import contextmanager
-from typing import Any
+from importlib.util import find_spec
 
 import uvicorn
-from fastapi import FastAPI, Response
-from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+from fastapi import FastAPI
+from fastapi.responses import HTMLResponse
 
-from companion import __version__, metrics
+from companion import __version__, dashboard
+from companion.api import devices, fleet, live, pages, problems
+from companion.api.access import Access, Guard
+from companion.api.asked import PREFIX, RawDevicePaths
+from companion.api.headers import Headers
+from companion.api.health import Health
+from companion.api.login import Login
+from companion.api.methods import Methods
+from companion.api.openapi import make_api
+from companion.api.streams import Hub
 from companion.config import Config
 from companion.errors import UnavailableError
-from companion.store.connection import NotNowError, ResponseError, Unreachable
+from companion.reader import Reader
 from companion.store.store import Store
-from companion.view import view
+
+EXTRA = "nicegui"
+"""The package that the dashboard needs and that an installation may be without."""
 
 
 def make_app(config: Config, store: Store) -> FastAPI:
-    """The HTTP application; it reads only the store."""
-    app = FastAPI(title="OpenSIPS Companion", version=__version__, docs_url=None, redoc_url=None)
-
-    @app.get("/healthz")
-    def healthz() -> dict[str, str]:
-        """Tells that the process answers."""
-        return {"status": "alive"}
-
-    @app.get("/readyz")
-    def readyz(response: Response) -> dict[str, Any]:
-        """Redis answers and every node's feed lives; 503 with the reasons otherwise."""
-        reasons = _unready(config, store)
-        response.status_code = 503 if reasons else 200
-        return {"status": "not ready" if reasons else "ready", "reasons": reasons}
-
-    @app.get("/metrics")
-    def prometheus() -> Response:
-        return Response(generate_latest(metrics.REGISTRY), media_type=CONTENT_TYPE_LATEST)
-
+    """The HTTP application; it reads only the store. `state.reader` and `state.hub` are what its parts share."""
+    app = FastAPI(title="OpenSIPS Companion", openapi_url=None, redirect_slashes=False)
+    access = Access(config.api)
+    app.state.reader = Reader(config, store)
+    app.state.hub = Hub(app.state.reader)
+    problems.add_handlers(app)
+    app.include_router(Health(config, store).router)
+    app.include_router(Login(config.api, access).router)
+    v1 = make_v1()
+    v1.state = app.state
+    app.mount(PREFIX, v1)
+    _add_dashboard(app, config, store)
+    app.add_middleware(RawDevicePaths)
+    app.add_middleware(Guard, access=access)
+    app.add_middleware(Methods)
+    app.add_middleware(problems.Catch)
+    app.add_middleware(Headers)  # added last, so outermost: nothing is answered without them
     return app
 
 
-def _unready(config: Config, store: Store) -> list[str]:
-    try:
-        seen = view(config, store)
-    except (*Unreachable, NotNowError, ResponseError) as error:
-        return [f"Redis does not answer: {type(error).__name__}"]
-    if not seen.feeds:
-        return ["no bridge has been heard of"]
-    return [f"the feed of node {feed.node} is silent" for feed in seen.feeds.values() if not feed.alive(seen.clock.now)]
+def make_v1() -> FastAPI:
+    """The API, an application of its own: what is not in it is not looked for among the dashboard's pages."""
+    api = make_api("OpenSIPS Companion", __version__, PREFIX)
+    problems.add_handlers(api)
+    for part in (devices, fleet, live):
+        api.include_router(part.router)
+    return api
+
+
+def _add_dashboard(app: FastAPI, config: Config, store: Store) -> None:
+    """The dashboard at /, or why there is none."""
+    if not config.api.dashboard:
+        _explain(app, "The dashboard is switched off.", "<code>[api] dashboard = true</code> switches it on.")
+    elif not find_spec(EXTRA):
+        install = "<code>pip install 'opensips-companion[dashboard]'</code>, then a restart."
+        _explain(app, "The dashboard is not installed.", f"It comes with {install}")
+    else:
+        dashboard.mount(app, config, store)
+
+
+def _explain(app: FastAPI, why: str, remedy: str) -> None:
+    page = pages.no_dashboard(why, remedy)
+
+    @app.get("/", include_in_schema=False)
+    async def home() -> HTMLResponse:
+        return HTMLResponse(page, 404)
 
 
 class _Server(uvicorn.Server):
@@ -62,13 +89,18 @@ class Api:
 
     def __init__(self, config: Config, store: Store) -> None:
         self._listen = config.api.listen
+        app = make_app(config, store)
+        self._hub: Hub = app.state.hub
         self._server = _Server(
             uvicorn.Config(
-                make_app(config, store),
+                app,
                 host=config.api.host,
                 port=config.api.port,
+                http="h11",  # the same one with and without the dashboard, whose packages bring another
                 log_config=None,
                 access_log=False,
+                server_header=False,
+                forwarded_allow_ips=list(config.api.proxies),
                 timeout_graceful_shutdown=3,
             )
         )
@@ -80,4 +112,5 @@ class Api:
             raise UnavailableError(f"can not listen on {self._listen}; see [api] listen") from None
 
     def stop(self) -> None:
+        self._hub.close()
         self._server.should_exit = True

@@ -54,11 +54,12 @@ def is_local(scope: Scope) -> bool:
     unless told otherwise, speak HTTP/1.0.
     """
     peer = (scope.get("client") or ("",))[0]
-    return is_loopback(peer) and is_loopback(host(scope)) and not is_proxied(scope) and scope["http_version"] != "1.0"
+    return is_loopback(peer) and is_loopback(host(scope)) and not _is_proxied(scope)
 
 
-def is_proxied(scope: Scope) -> bool:
-    return any(name in _PROXIES_SAY or name.startswith(b"x-forwarded") for name, _ in scope["headers"])
+def _is_proxied(scope: Scope) -> bool:
+    said = any(name in _PROXIES_SAY or name.startswith(b"x-forwarded") for name, _ in scope["headers"])
+    return said or scope.get("http_version") == "1.0"
 
 
 def is_same_origin(scope: Scope) -> bool | None:

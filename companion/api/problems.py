@@ -80,15 +80,9 @@ def no_such_device(detail: str) -> ProblemError:
     return ProblemError(404, "no-such-device", "No such device", detail, remedy)
 
 
-def several_devices(name: str, devices: Sequence[str]) -> ProblemError:
-    return ProblemError(
-        409,
-        "several-devices",
-        "Several devices",
-        f"{name!r} is {len(devices)} devices",
-        "ask again with one of `devices` as it stands there",
-        devices=list(devices),
-    )
+def several_devices(detail: str, devices: Sequence[str]) -> ProblemError:
+    remedy = "ask again with one of `devices`, as it stands there"
+    return ProblemError(409, "several-devices", "Several devices", detail, remedy, devices=list(devices))
 
 
 def login_needed(*, wrong: bool) -> ProblemError:
@@ -150,12 +144,32 @@ def broken() -> ProblemError:
     return ProblemError(500, "broken", "Our mistake", detail, remedy)
 
 
+def documented(*more: int) -> dict[int | str, dict[str, Any]]:
+    """What a route of the API may answer instead, for its OpenAPI document; `more` beside what all of them may."""
+    told = {
+        401: "Nobody known asks: see `WWW-Authenticate`.",
+        403: "The token may read, and no more.",
+        404: "There is no such device.",
+        409: "Several devices are called so.",
+        421: "Asked by a name that is not in [api] hosts.",
+        422: "The request can not be meant so.",
+        500: "Our mistake.",
+        503: "Redis is away, or too many streams are open: see `Retry-After`.",
+    }
+    models: dict[int, type[Problem]] = {409: SeveralDevices, 422: WrongRequest}
+    return {
+        status: {"model": models.get(status, Problem), "description": told[status]}
+        for status in sorted({401, 421, 422, 500, 503, *more})
+    }
+
+
 def add_handlers(app: FastAPI) -> None:
     """Let every error that a route ends with become a problem."""
     app.add_exception_handler(ProblemError, _own)
     app.add_exception_handler(RequestValidationError, _invalid)
     app.add_exception_handler(HTTPException, _http)
     app.add_exception_handler(UsageError, lambda _, error: wrong_usage(str(error)).response())
+    app.add_exception_handler(Exception, lambda *_: broken().response())
     for away in (*Unreachable, NotNowError, ResponseError):
         app.add_exception_handler(away, lambda _, error: redis_away(error).response())
 
@@ -179,9 +193,14 @@ def _where(location: Sequence[int | str]) -> str:
 
 def _http(_: Request, error: Exception) -> JSONResponse:
     said = cast("HTTPException", error)
+    if said.status_code == 400:  # as FastAPI calls a body that is no text
+        return wrong_usage(said.detail).response()
     title = HTTPStatus(said.status_code).phrase
-    remedy = {404: "see /api/v1/openapi.json", 405: "see the header Allow"}.get(said.status_code, "mend the request")
-    problem = ProblemError(said.status_code, title.lower().replace(" ", "-"), title, said.detail, remedy)
+    detail, remedy = {
+        404: ("there is nothing at this path", "see /api/v1/openapi.json"),
+        405: ("this method is not for this path", "see the header Allow"),
+    }.get(said.status_code, (said.detail, "mend the request"))
+    problem = ProblemError(said.status_code, title.lower().replace(" ", "-"), title, detail, remedy)
     problem.headers |= said.headers or {}
     return problem.response()
 
@@ -204,8 +223,9 @@ class Catch:
         try:
             await self._app(scope, receive, sending)
         except Exception as error:
-            if scope["type"] != "http" or started:
+            if scope["type"] != "http":
                 raise
             metrics.API_ERRORS.inc()
-            self._episodes.warn("a request failed", error=repr(error), exc_info=error)
-            await broken().response()(scope, receive, send)
+            self._episodes.warn("a request failed", exc_info=error)
+            if not started:
+                await broken().response()(scope, receive, send)

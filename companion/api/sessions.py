@@ -56,12 +56,14 @@ class Sessions:
     def end(self, cookie: str) -> None:
         """Let a cookie be good for nothing from now on, whoever has a copy of it."""
         session = self.read(cookie)
-        if session:
+        if not session:
+            return
+        if len(self._ended) >= MAX_ENDED:
             now = self._clock()
-            over = [key for key, until in self._ended.items() if until <= now]
-            for key in over or list(self._ended)[: len(self._ended) - MAX_ENDED + 1]:
-                del self._ended[key]
-            self._ended[session.id] = session.until
+            self._ended = {key: until for key, until in self._ended.items() if until > now}
+        while len(self._ended) >= MAX_ENDED:
+            del self._ended[next(iter(self._ended))]
+        self._ended[session.id] = session.until
 
     def _sign(self, session: Session) -> str:
         said = f"{session.id}~{session.until}~{session.token.name}"

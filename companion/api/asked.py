@@ -1,0 +1,100 @@
+"""What a request asks for: which device, which window, and whom we ask in turn."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Annotated, Any, Final, Literal
+from urllib.parse import unquote
+
+from fastapi import Depends, Path, Query, Request
+from pydantic import BaseModel, ConfigDict, Field
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from companion.api import problems
+from companion.api.streams import Hub
+from companion.errors import UsageError
+from companion.reader import Reader
+
+HOUR_MS: Final = 3_600_000
+WINDOWS: Final = {"3h": 3 * HOUR_MS, "6h": 6 * HOUR_MS, "12h": 12 * HOUR_MS, "24h": 24 * HOUR_MS, "7d": 168 * HOUR_MS}
+PREFIX: Final = "/api/v1"
+
+_DEVICES: Final = f"{PREFIX}/devices/"
+
+Json = dict[str, Any]
+
+
+def _reader(request: Request) -> Reader:
+    reader: Reader = request.app.state.reader
+    return reader
+
+
+def _hub(request: Request) -> Hub:
+    hub: Hub = request.app.state.hub
+    return hub
+
+
+AReader = Annotated[Reader, Depends(_reader)]
+AHub = Annotated[Hub, Depends(_hub)]
+
+
+class WindowQuery(BaseModel):
+    """How far to look back."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    window: Literal["3h", "6h", "12h", "24h", "7d"] = Field("24h", description="How far to look back.")
+
+    @property
+    def ms(self) -> int:
+        return WINDOWS[self.window]
+
+
+AWindow = Annotated[WindowQuery, Query()]
+
+
+def _device(
+    device_id: Annotated[
+        str,
+        Path(
+            alias="id",
+            min_length=1,
+            max_length=4096,
+            description="What a person calls it: its id, its SIP instance or its AOR when that is one device alone. "
+            "Percent-encode it as one segment: `/` as %2F, `%` as %25.",
+            examples=["alice/urn:uuid:c386bbc4-0b7e-4d8f-8c6a", "alice"],
+        ),
+    ],
+) -> str:
+    return unquote(device_id)
+
+
+ADevice = Annotated[str, Depends(_device)]
+
+
+class RawDevicePaths:
+    """ASGI: routes what is asked of devices by the path as it was sent, with %2F in it.
+
+    So a slash of an id is told from one of the path, where somebody minds: `bob%2Flatency` is a device,
+    `bob/latency` the latency of one. An id whose slashes are sent as they are is found as well if it does not end so.
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http" and scope["path"].startswith(_DEVICES):
+            raw = scope.get("raw_path", b"").partition(b"?")[0].decode("ascii", "replace")
+            if raw.startswith(_DEVICES):
+                scope = {**scope, "path": raw}
+        await self._app(scope, receive, send)
+
+
+@contextmanager
+def found() -> Iterator[None]:
+    """Answer 404 when a device that was asked for is none, 409 when it is several."""
+    try:
+        yield
+    except UsageError as error:
+        said, *several = str(error).split("\n  ")  # as find() tells a person, who types a command
+        detail = said.rpartition("; ")[0] or said
+        raise (problems.several_devices(detail, several) if several else problems.no_such_device(detail)) from None

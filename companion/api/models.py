@@ -1,0 +1,314 @@
+"""What the API answers, for its OpenAPI document. The answers themselves are made by companion.reader.
+
+A member more than is described here is passed on: who reads them must not mind what they do not know.
+"""
+
+from typing import Annotated, Any, Final, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from companion.contact import Status
+from companion.quality import Label
+
+Time = Annotated[str, Field(description="ISO 8601, UTC, to the millisecond.", examples=["2026-11-24T09:30:00.125Z"])]
+Milliseconds = Annotated[int, Field(ge=0, description="Milliseconds.", examples=[48])]
+DeviceId = Annotated[
+    str, Field(description="`aor/instance`, else `aor/uri-user`.", examples=["alice/urn:uuid:c386bbc4-0b7e-4d8f-8c6a"])
+]
+Node = Annotated[str, Field(description="One OpenSIPS.", examples=["edge-1"])]
+Count = Annotated[int, Field(ge=0)]
+Share = Annotated[float | None, Field(ge=0, le=1, description="0 to 1; null of nothing.", examples=[0.0125])]
+Cursor = Annotated[str | None, Field(description="Ask again with `cursor` set to it; null: there are no more.")]
+# not tuples: `prefixItems` is what programs that read OpenAPI documents understand least
+Sample = Annotated[
+    list[int | None],
+    Field(
+        min_length=2,
+        max_length=2,
+        description="Epoch ms of a ping, and its latency in ms or null when it was lost.",
+        examples=[[1795512600123, 48]],
+    ),
+]
+Bucket = Annotated[
+    list[int | float | None],
+    Field(
+        min_length=6,
+        max_length=6,
+        description="Its start (epoch ms); minimum, average and maximum in ms, null when none was answered; how many "
+        "pings were answered and lost.",
+        examples=[[1795512600000, 41, 48.5, 61, 12, 0]],
+    ),
+]
+
+
+class Answer(BaseModel):
+    model_config = ConfigDict(extra="allow")
+
+
+class Look(Answer):
+    """A device at a glance."""
+
+    device: DeviceId
+    aor: str = Field(examples=["alice"])
+    node: Node
+    status: Status = Field(description="The best of its contacts': online, losing, unknown, stale, offline.")
+    user_agent: str = Field(examples=["Yealink SIP-T54W 96.86.0.70"])
+    push: bool = Field(description="Whether it can be woken by push (RFC 8599).")
+    last_latency_ms: Milliseconds | None = Field(description="Of its last answered ping.")
+    quality: Label | None = Field(description="That latency in a word; null when it was never pinged.")
+    last_latency_at: Time | None
+    last_register_at: Time | None
+    consecutive_lost: Count = Field(description="Pings lost in a row, up to now.")
+
+
+class Row(Look):
+    """One device in a list."""
+
+    contacts: Count = Field(description="How many contacts it has that did not end.")
+
+
+class Devices(Answer):
+    """A page of a list."""
+
+    devices: list[Row]
+    total: Count = Field(description="How many fit, on all pages.")
+    next: Cursor
+    as_of: Time | None = Field(description="When the fleet was last gone over: by then order and `total` are right.")
+
+
+class Registration(Answer):
+    """Of the contact that speaks for the device."""
+
+    registered: bool
+    expires_at: Time | None
+    user_agent: str
+    received: str = Field(description="Where its REGISTER came from, when not from where it says.")
+    push: bool
+    last_register_at: Time | None
+
+
+class Statistics(Answer):
+    """Of a window: average, maximum and minimum of the answered pings."""
+
+    window_seconds: int = Field(examples=[86400])
+    average_ms: float | None = Field(examples=[52.4])
+    max_ms: Milliseconds | None
+    min_ms: Milliseconds | None
+    total: Count = Field(description="Answered and lost.")
+    answered: Count
+    lost: Count
+    loss_ratio: Share
+
+
+class Contact(Answer):
+    """One binding in OpenSIPS' usrloc."""
+
+    contact: str = Field(description="Its id, as timeline entries name it.")
+    uri: str = Field(description="Without what could push to it.", examples=["sip:alice@198.51.100.7:5060"])
+    cluster: str
+    node: Node
+    status: Status
+    ghost: bool = Field(description="Dead, while a newer one of the same device answers.")
+    user_agent: str
+    received: str
+    path: str
+    push: bool
+    registered_at: Time | None
+    last_register_at: Time | None
+    expires_at: Time | None
+    last_latency_ms: Milliseconds | None
+    last_latency_at: Time | None
+    consecutive_lost: Count
+    lost_since: Time | None
+    disconnected_at: Time | None
+    ended_at: Time | None
+    ended_by: str = Field(description="Empty while it has not ended.", examples=["deleted"])
+
+
+class Entry(Answer):
+    """What happened to a device, or was done about it. Which members there are beside these depends on `event`."""
+
+    at: Time
+    event: str = Field(examples=["switched-over"])
+
+
+class Device(Look):
+    """All about one device."""
+
+    registration: Registration
+    latency: Statistics
+    contacts: list[Contact] = Field(description="Those that live first, then those that ended.")
+    samples: list[Sample] = Field(description="Its pings in the window, oldest first.")
+    timeline: list[Entry] = Field(description="What happened in the window, oldest first.")
+
+
+class Latency(Answer):
+    """The latency of one device over a window, made coarser where there would be too many points."""
+
+    device: DeviceId
+    window_seconds: int
+    bucket_ms: int = Field(description="How long each bucket is.", examples=[302000])
+    buckets: list[Bucket] = Field(description="Oldest first; those without a ping are left out.")
+
+
+class Timeline(Answer):
+    """What happened to one device, oldest first."""
+
+    device: DeviceId
+    window_seconds: int
+    timeline: list[Entry]
+
+
+class ByStatus(Answer):
+    """How many are in which status."""
+
+    online: Count
+    losing: Count
+    unknown: Count
+    stale: Count
+    offline: Count
+    total: Count
+
+
+class Percentiles(Answer):
+    """Over the last answered ping of each contact; null of nothing."""
+
+    p50_ms: Milliseconds | None
+    p95_ms: Milliseconds | None
+    p99_ms: Milliseconds | None
+
+
+class Feed(Answer):
+    """How well the events of one OpenSIPS come in."""
+
+    node: Node
+    cluster: str = Field(description="Nodes of one cluster share usrloc.")
+    alive: bool = Field(description="Whether its bridge was heard of within ten seconds.")
+    run: int = Field(description="Another one, and larger, at each start of its bridge.")
+    heartbeat_at: Time | None = Field(description="When its bridge was last heard of, by our clock.")
+    said_at: Time | None = Field(description="The same by the bridge's clock.")
+    last_event_at: Time | None
+    received: Count = Field(description="JSON objects its bridge received since it started.")
+    invalid: Count = Field(description="Refused of them.")
+    kernel_drops: Count = Field(description="Datagrams the kernel dropped there.")
+    gaps: Count = Field(description="Places where events are missing on the bus.")
+    missed: Count = Field(description="Events that never reached the store.")
+    silences: Count = Field(description="Times its heartbeat stopped.")
+    steady_since: int = Field(description="Epoch ms; since then no event is known to be missing.")
+    removals: Count = Field(description="Contacts that OpenSIPS itself removed behind lost pings.")
+
+
+class Summary(Answer):
+    """The fleet in one look."""
+
+    at: Time
+    devices: ByStatus
+    contacts: ByStatus
+    contacts_by_node: dict[str, int]
+    latency: Percentiles
+    loss_ratio: Share
+    nodes: list[Feed]
+
+
+class Point(Answer):
+    """The fleet at one time."""
+
+    at: Time
+    online: Count
+    losing: Count
+    unknown: Count
+    stale: Count
+    offline: Count
+    p50_ms: Milliseconds | None
+    p95_ms: Milliseconds | None
+    p99_ms: Milliseconds | None
+    loss_ratio: Share
+
+
+class History(Answer):
+    """How the fleet was, oldest first."""
+
+    window_seconds: int
+    points: list[Point]
+
+
+class NodeFeed(Feed):
+    """The same, and what there is at that OpenSIPS."""
+
+    contacts: Count | None = Field(description="Contacts that have not ended; null: not counted yet.")
+    breaker: Time | None = Field(description="Since when a mass event keeps remediation from acting there.")
+
+
+class Nodes(Answer):
+    """All OpenSIPS that were ever heard of."""
+
+    nodes: list[NodeFeed]
+
+
+class Remediated(Answer):
+    """One decision, with the evidence for it and what came of it."""
+
+    at: Time
+    device: DeviceId
+    aor: str
+    uri: str
+    contact: str
+    node: Node
+    reason: str = Field(description="lost-pings, disconnected or ghost.", examples=["lost-pings"])
+    since: Time | None = Field(description="Since when the contact fails.")
+    lost: Count
+    action: str = Field(description="push, remove, keep or wait.", examples=["remove"])
+    why: str
+    mode: str = Field(description="In `observe` nothing was done.", examples=["enforce"])
+    fence: int = Field(description="Whose turn it was: larger with each sweeper.")
+    result: str = Field(examples=["removed"])
+    answer: str = Field(description="What MI said.")
+    duration_ms: Count = Field(description="How long MI took.")
+    attempt: Count = Field(description="Which push it was.")
+    after_ms: Count = Field(description="From the first push to the device's answer.")
+
+
+class Remediations(Answer):
+    """A page of decisions, newest first."""
+
+    remediations: list[Remediated]
+    next: Cursor
+
+
+class Remediation(Answer):
+    """How remediation is."""
+
+    mode: Literal["observe", "enforce"]
+    paused_seconds: Count = Field(description="How much longer nothing is done; 0: not paused.")
+    last_sweep_at: Time | None
+    candidates: Count = Field(description="Contacts that may be acted on, at the last sweep.")
+    acted: Count
+    troubles: str = Field(description="What keeps it from acting; empty: nothing.")
+    open_breakers: dict[str, Time | None] = Field(description="Nodes with a mass event, and since when.")
+    removed_by_opensips: dict[str, int] = Field(description="Contacts that OpenSIPS itself removed, by node.")
+
+
+class Pause(BaseModel):
+    """How long to do nothing."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    seconds: int = Field(ge=1, le=30 * 86_400, description="A month at most.", examples=[1800])
+
+
+class Alive(BaseModel):
+    status: Literal["alive"]
+
+
+class Ready(BaseModel):
+    status: Literal["ready", "not ready"]
+    reasons: list[str] = Field(default=[], description="Why not; told only to who may read.")
+
+
+EVENT_STREAM_TYPE: Final = "text/event-stream"
+EVENT_STREAM: Final[dict[str, Any]] = {
+    EVENT_STREAM_TYPE: {
+        "schema": {"type": "string"},
+        "example": "retry: 3000\n\nevent: sample\nid: 1795512600123\ndata: [1795512600123, 48]\n\n: alive\n\n",
+    }
+}

@@ -1,0 +1,65 @@
+"""A companion's HTTP side with phones to tell of, asked in this process."""
+
+import asyncio
+import time
+from collections.abc import Sequence
+from typing import Final
+
+from starlette.testclient import TestClient
+
+from companion.api import tokens
+from companion.api.app import make_app
+from companion.events import INSERT, LATENCY, LOST_PING_US
+from companion.recorder import Recorder
+from tests.integration.conftest import Json, MakeSetup, Setup, message, phone_event, record_batch
+
+HOST: Final = "127.0.0.1:8780"
+READ_SECRET, READ = tokens.make("reader", "read")
+OPERATE_SECRET, OPERATE = tokens.make("operator", "operate")
+WRONG_SECRET: Final = "companion_" + "x" * 43
+
+PUSHED: Final = "sip:bob@192.0.2.2;pn-provider=fcm;pn-prid=SECRET;pn-param=ALSO"
+Event = tuple[str, str, Json]
+FLEET: Final[Sequence[Event]] = [
+    (INSERT, "ann", {"attr": "<urn:uuid:c386bbc4-0b7e-4d8f-8c6a-000000000001>"}),
+    (LATENCY, "ann", {"latency": 20_000, "attr": "<urn:uuid:c386bbc4-0b7e-4d8f-8c6a-000000000001>"}),
+    (INSERT, "bob", {"uri": PUSHED}),
+    (
+        LATENCY,
+        "bob",
+        {"uri": "sip:bob@192.0.2.2;pn-provider=fcm;pn-prid=SECRET;pn-param=ALSO", "latency": LOST_PING_US},
+    ),
+    (INSERT, "bob", {"uri": "sip:latency@192.0.2.3"}),
+    (LATENCY, "bob", {"uri": "sip:latency@192.0.2.3", "latency": 217_000}),
+    (INSERT, "eve%2F", {"uri": "sip:e%2Fve@192.0.2.4", "user_agent": '=HYPERLINK("http://evil.example")<script>'}),
+]
+
+
+def fill(setup: Setup, events: Sequence[Event] = FLEET) -> None:
+    """Store what these events say, as of a second ago, of a bridge that has just been heard."""
+    now, seqs, batch = int(time.time() * 1000) - 1000, dict.fromkeys((INSERT, LATENCY), -1), []
+    for n, (event, aor, params) in enumerate(events):
+        seqs[event] += 1
+        told = phone_event(aor, **params)
+        batch.append(message(event, told, now + n, seqs[event]))
+    asyncio.run(record_batch(Recorder(setup.config, setup.store), batch))
+    setup.store.connection.call("HSET", setup.store.keys.node("opensips"), "heartbeat_at", now)
+
+
+def make_web(make_setup: MakeSetup, **api: object) -> Setup:
+    """A setup whose API knows two tokens and has no dashboard, unless told otherwise."""
+    return make_setup(api={"tokens": [READ.line, OPERATE.line], "dashboard": False, **api})
+
+
+def client(setup: Setup, *, peer: str = "127.0.0.1", secret: str = "", **headers: str) -> TestClient:
+    """Somebody who asks the API of a setup, from this address and with this token."""
+    said = {name.replace("_", "-"): value for name, value in headers.items()}
+    if secret:
+        said["authorization"] = f"Bearer {secret}"
+    return TestClient(
+        make_app(setup.config, setup.store),
+        base_url=f"http://{HOST}",
+        headers=said,
+        client=(peer, 50_000),
+        follow_redirects=False,
+    )
