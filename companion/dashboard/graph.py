@@ -12,7 +12,9 @@ from companion.dashboard.bands import Band
 from companion.dashboard.markup.marks import number
 from companion.store.devices import Ping
 
-_LEFT, _RIGHT = 52, 76
+_SIDES: Final = {"left": 62, "right": 76, "outerBoundsMode": "none"}
+_LOWEST_STRIPE: Final = 0.055
+"""A stripe lower than this part of the graph has no room for its word."""
 _CROSS: Final = "path://M1 0L0 1L4 5L0 9L1 10L5 6L9 10L10 9L6 5L10 1L9 0L5 4Z"
 _HEIGHTS: Final[dict[str, tuple[float, float]]] = {"online": (0, 1), "offline": (0, 0.4), "unknown": (0.4, 0.6)}
 """From and to which share of the lane a state is drawn: the eye tells them apart without their colours."""
@@ -60,7 +62,7 @@ def _graph(lines: list[Options], lost: Sequence[Point], highest: float, plot: Pl
     lanes = [_lane("lost", 1, bottom=52), _lane("", 2, bottom=34)]
     return {
         **BASE,
-        "grid": ({"left": _LEFT, "right": _RIGHT, "top": 12, "bottom": 74}, *(grid for grid, _ in lanes)),
+        "grid": ({**_SIDES, "top": 12, "bottom": 74}, *(grid for grid, _ in lanes)),
         "xAxis": tuple(time_axis(grid, plot.window, label=grid == 2) for grid in range(3)),
         "yAxis": (value_axis(0, "{value} ms", top), *(axis for _, axis in lanes)),
         "series": (*lines, _crosses(lost), _presence(plot.bands)),
@@ -72,7 +74,8 @@ def _qualities(bounds: quality.Bounds, top: float) -> Iterator[tuple[Options, Op
     for name, low, high in zip(quality.LABELS, (0, *bounds), (*bounds, top), strict=True):
         if low < top:
             colour = f"var(--{name})"
-            label = {"show": True, "position": "right", "distance": 8, "formatter": name, "color": colour}
+            room = (min(high, top) - low) / top >= _LOWEST_STRIPE
+            label = {"show": room, "position": "right", "distance": 8, "formatter": name, "color": colour}
             style = {"itemStyle": {"color": colour, "opacity": 0.055}, "label": label | {"fontSize": 12}}
             yield {"yAxis": low, **style}, {"yAxis": min(high, top)}
 
@@ -116,4 +119,4 @@ def _lane(name: str, grid: int, bottom: int) -> tuple[Options, Options]:
         "nameTextStyle": {"color": "var(--muted)", "fontSize": 12, "align": "right", "verticalAlign": "middle"},
         **{part: {"show": False} for part in _HIDDEN},
     }
-    return {"left": _LEFT, "right": _RIGHT, "height": 12, "bottom": bottom}, axis
+    return {**_SIDES, "height": 12, "bottom": bottom}, axis

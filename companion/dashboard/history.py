@@ -21,7 +21,7 @@ def graph(points: Points, window: Window) -> Options:
     top = ceiling(max((point["p99_ms"] or 0 for point in points), default=0))
     below = _loss(points, times, gap_ms)
     lost_top = max(1.0, ceiling(max((row[1] or 0 for row in below["data"]), default=0)))
-    sides = {"left": 56, "right": 52}
+    sides = {"left": 62, "right": 52, "outerBoundsMode": "none"}
     return {
         **BASE,
         "grid": ({**sides, "top": 12, "bottom": 118}, {**sides, "height": 58, "bottom": 28}),

@@ -5,7 +5,7 @@ import { say, utc } from "companion/times.js";
 
 const TAGS = new Set(
   `a abbr b bdi br button caption code dd details dialog div dl dt em fieldset figure footer form h1 h2 h3 header i
-   input label legend li nav ol option p path section select small span strong summary svg table tbody td th thead
+   input kbd label legend li nav ol option p path section select small span strong summary svg table tbody td th thead
    tr ul`.split(/\s+/),
 );
 const ATTRIBUTES =

@@ -19,13 +19,13 @@ Json = Mapping[str, Any]
 TIMELINE_LINES: Final = 20
 ENDED_CONTACTS: Final = 3
 _CONTACTS: Final[Sequence[Column]] = (
-    ("Contact", "p100"),
-    ("Status", "fit"),
-    ("Latency", "fit num"),
-    ("Lost", "fit num"),
-    ("Seen", "fit"),
-    ("Address", "fit"),
-    ("Node", "fit"),
+    ("Contact", ""),
+    ("Status", "w-xl"),
+    ("Latency", "w-s num"),
+    ("Lost", "w-xs num"),
+    ("Seen", "w-s"),
+    ("Address", "w-xl"),
+    ("Node", "w-m"),
 )
 NO_WORD: Final = "Nothing was heard of its pings in this window."
 
@@ -33,9 +33,9 @@ NO_WORD: Final = "Nothing was heard of its pings in this window."
 def title(page: Json) -> Markup:
     aor, _, instance = page["device"].rpartition("/")
     path = tag("nav", tag("a", "Devices", href="/devices"), " › Network", cls="crumbs", aria_label="You are here")
-    name = tag("h1", heard(aor), status(page["status"]))
-    live = tag("p", icon("feed"), "live", cls="live push-right", title="New pings appear by themselves")
-    return tag("div", tag("div", path, name, heard(instance, "mono"), cls="device-title"), live, cls="title")
+    live = tag("span", icon("feed"), "live", cls="live", title="New pings appear by themselves")
+    name = tag("h1", heard(aor), status(page["status"]), live)
+    return tag("div", path, name, heard(instance, "mono"), cls="device-title")
 
 
 def overview(page: Json) -> Markup:
@@ -172,12 +172,12 @@ def _contact(number: int, contact: Json) -> Markup:
     return tag(
         "tr",
         cell(tag("span", _number(number), heard(contact["uri"], "heard mono")), "span", title=contact["uri"]),
-        cell(_contact_status(contact), "fit"),
-        cell(ms(contact["last_latency_ms"]), "fit num", "Latency"),
-        cell(fault(contact["consecutive_lost"]), "fit num", "Lost"),
-        cell(time(contact["ended_at"] or max(alive, default=None), "brief"), "fit", "Seen"),
-        cell(heard(sip.network_address(contact["received"], contact["uri"])), "fit", "Address"),
-        cell(heard(contact["node"]), "fit", "Node"),
+        cell(_contact_status(contact)),
+        cell(ms(contact["last_latency_ms"]), "num", "Latency"),
+        cell(fault(contact["consecutive_lost"]), "num", "Lost"),
+        cell(time(contact["ended_at"] or max(alive, default=None), "brief"), label="Seen"),
+        cell(heard(sip.network_address(contact["received"], contact["uri"])), label="Address"),
+        cell(heard(contact["node"]), label="Node"),
         key=contact["contact"],
     )
 

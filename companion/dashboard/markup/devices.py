@@ -6,7 +6,7 @@ from typing import Any, Final
 from companion import quality
 from companion.contact import STATUSES
 from companion.dashboard import query
-from companion.dashboard.markup import Markup, heard, note, nothing, tag
+from companion.dashboard.markup import Markup, fields, heard, note, nothing, tag
 from companion.dashboard.markup.icons import icon
 from companion.dashboard.markup.marks import MEANINGS, ms, number, plural, quality_of, status
 from companion.dashboard.markup.tables import cell, fault, heading
@@ -18,18 +18,19 @@ from companion.terminal import INSTANCE_END
 Row = Mapping[str, Any]
 
 COLUMNS: Final = (
-    ("Device", "device", "p40"),
-    ("Status", "status", "fit"),
-    ("Latency", "latency", "fit num"),
-    ("Quality", "", "fit"),
-    ("Last ping", "last_latency_at", "fit"),
-    ("Lost", "lost", "fit num"),
-    ("Registered", "last_register_at", "fit"),
-    ("Push", "", "fit"),
-    ("Node", "", "fit"),
-    ("User agent", "", "p60"),
+    ("Device", "device", "w-third"),
+    ("Status", "status", "w-m"),
+    ("Latency", "latency", "w-s num"),
+    ("Quality", "", "w-m"),
+    ("Last ping", "last_latency_at", "w-s"),
+    ("Lost", "lost", "w-xs num"),
+    ("Registered", "last_register_at", "w-m spare"),
+    ("Push", "", "w-xs spare"),
+    ("Node", "", "w-m spare"),
+    ("User agent", "", ""),
 )
 """What a column is called, what it is sorted by, and its classes."""
+_PUSH: Final = (("", "Push or not"), ("yes", "Push"), ("no", "No push"))
 _DESCENDING_FIRST: Final = frozenset({"latency", "lost", "last_latency_at", "last_register_at"})
 
 
@@ -68,46 +69,13 @@ def status_chip(word: str, counts: Mapping[str, int]) -> list[Markup]:
 
 
 def _fields(wanted: Query, nodes: Sequence[str]) -> Sequence[Markup]:
-    search = tag(
-        "div",
-        icon("search"),
-        _input("search", wanted.search, "AOR, device id or user agent", "Search", data_hotkey="/"),
-        tag("kbd", "/", aria_hidden="true", title="Press / to search"),
-        cls="field wide",
-    )
-    agent = tag("div", _input("user_agent", wanted.user_agent, "User agent has …", "User agent"), cls="field")
-    push = [("", "Push or not"), ("yes", "Push"), ("no", "No push")]
     chosen = {None: "", True: "yes", False: "no"}[wanted.push]
     return (
-        search,
-        agent,
-        _select("node", wanted.node, [("", "All nodes"), *((node, node) for node in nodes)], "Node"),
-        _select("push", chosen, push, "Push"),
+        fields.search("search", wanted.search, "AOR, device id or user agent"),
+        fields.text("user_agent", wanted.user_agent, "User agent has …", "User agent"),
+        fields.select("node", wanted.node, [("", "All nodes"), *((node, node) for node in nodes)], "Node"),
+        fields.select("push", chosen, _PUSH, "Push"),
         tag("a", "Clear", href="/devices", go=True, cls="muted") if query.is_filtered(wanted) else None,
-    )
-
-
-def _input(name: str, value: str, hint: str, label: str, **more: Any) -> Markup:
-    return tag(
-        "input",
-        type="search",
-        key=name,
-        name=name,
-        act=name,
-        value=value,
-        placeholder=hint,
-        aria_label=label,
-        autocomplete="off",
-        spellcheck="false",
-        enterkeyhint="search",
-        **more,
-    )
-
-
-def _select(name: str, value: str, options: Sequence[tuple[str, str]], label: str) -> Markup:
-    choices = (tag("option", shown, value=each, selected=each == value) for each, shown in options)
-    return tag(
-        "div", tag("select", *choices, key=name, name=name, act=name, value=value, aria_label=label), cls="field"
     )
 
 
@@ -151,14 +119,14 @@ def _row(row: Row) -> Markup:
     return tag(
         "tr",
         cell(who(row["device"], row=True)),
-        cell(status(row["status"]), "fit"),
-        cell(ms(row["last_latency_ms"]), "fit num"),
-        cell(quality_of(row["quality"]) or nothing(), "fit right"),
-        cell(time(row["last_latency_at"], "brief", "never"), "fit", "Last ping"),
-        cell(fault(lost), "fit num right" if lost else "fit num away", "Lost"),
-        cell(time(row["last_register_at"], "brief"), "fit away"),
-        cell(_push(row["push"]), "fit away"),
-        cell(heard(row["node"]), "fit away"),
+        cell(status(row["status"]), "right"),
+        cell(ms(row["last_latency_ms"]), "num"),
+        cell(quality_of(row["quality"]) or nothing(), "right"),
+        cell(time(row["last_latency_at"], "brief", "never"), label="Last ping"),
+        cell(fault(lost), "num right" if lost else "num away", "Lost"),
+        cell(time(row["last_register_at"], "brief"), "away spare"),
+        cell(_push(row["push"]), "away spare"),
+        cell(heard(row["node"]), "away spare"),
         cell(heard(row["user_agent"]), "span muted", title=row["user_agent"] or None),
         key=row["device"],
     )

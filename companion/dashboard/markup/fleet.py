@@ -17,23 +17,23 @@ from companion.dashboard.query import Query
 Json = Mapping[str, Any]
 
 _WORST: Final[Sequence[Column]] = (
-    ("Device", "p100"),
-    ("Status", "fit"),
-    ("Latency", "fit num"),
-    ("Quality", "fit"),
-    ("Lost", "fit num"),
-    ("Seen", "fit"),
+    ("Device", ""),
+    ("Status", "w-m"),
+    ("Latency", "w-s num"),
+    ("Quality", "w-m"),
+    ("Lost", "w-xs num"),
+    ("Seen", "w-s"),
 )
 _NODES: Final[Sequence[Column]] = (
-    ("Node", "p100"),
-    ("Feed", "fit"),
-    ("Last event", "fit"),
-    ("Contacts", "fit num"),
-    ("Events", "fit num"),
-    ("Gaps", "fit num"),
-    ("Missed", "fit num"),
-    ("Kernel drops", "fit num"),
-    ("Breaker", "fit"),
+    ("Node", ""),
+    ("Feed", "w-m"),
+    ("Last event", "w-l"),
+    ("Contacts", "w-s num"),
+    ("Events", "w-m num"),
+    ("Gaps", "w-s num"),
+    ("Missed", "w-s num"),
+    ("Kernel drops", "w-m num"),
+    ("Breaker", "w-m"),
 )
 
 
@@ -89,7 +89,8 @@ def history_words(points: Sequence[Json], window: str) -> str:
     loss = max((point["loss_ratio"] or 0 for point in known), default=0)
     return (
         f"Latency of the fleet over {window}. Now p50 {last['p50_ms']} ms, p95 {last['p95_ms']} ms, "
-        f"p99 {last['p99_ms']} ms, {share(last['loss_ratio'])} lost. Highest p95 {worst['p95_ms']} ms, highest loss {share(loss)}."
+        f"p99 {last['p99_ms']} ms, {share(last['loss_ratio'])} lost. "
+        f"Highest p95 {worst['p95_ms']} ms, highest loss {share(loss)}."
     )
 
 
@@ -104,11 +105,11 @@ def _worst(row: Json) -> Markup:
     return tag(
         "tr",
         cell(who(row["device"], row=True)),
-        cell(status(row["status"]), "fit"),
-        cell(ms(row["last_latency_ms"]), "fit num"),
-        cell(quality_of(row["quality"]), "fit right"),
-        cell(fault(row["consecutive_lost"]), "fit num", "Lost"),
-        cell(time(row["last_latency_at"], "brief", "never"), "fit right", "Seen"),
+        cell(status(row["status"]), "right"),
+        cell(ms(row["last_latency_ms"]), "num"),
+        cell(quality_of(row["quality"]), "right"),
+        cell(fault(row["consecutive_lost"]), "num", "Lost"),
+        cell(time(row["last_latency_at"], "brief", "never"), "right", "Seen"),
         key=row["device"],
     )
 
@@ -130,14 +131,14 @@ def _node(node: Json) -> Markup:
     return tag(
         "tr",
         cell(tag("span", heard(node["node"]), cluster, cls="who")),
-        cell(alive if node["alive"] else silent, "fit"),
-        cell(time(node["last_event_at"], "ago", "none"), "fit", "Last event"),
-        cell(contacts, "fit num", "Contacts"),
-        cell(number(node["received"]), "fit num", "Events"),
-        cell(fault(node["gaps"]), "fit num", "Gaps"),
-        cell(fault(node["missed"]), "fit num", "Missed"),
-        cell(fault(node["kernel_drops"]), "fit num", "Kernel drops"),
-        cell(_breaker(node["breaker"]), "fit", "Breaker"),
+        cell(alive if node["alive"] else silent, "right"),
+        cell(time(node["last_event_at"], "ago", "none"), label="Last event"),
+        cell(contacts, "num", "Contacts"),
+        cell(number(node["received"]), "num", "Events"),
+        cell(fault(node["gaps"]), "num", "Gaps"),
+        cell(fault(node["missed"]), "num", "Missed"),
+        cell(fault(node["kernel_drops"]), "num", "Kernel drops"),
+        cell(_breaker(node["breaker"]), label="Breaker"),
         key=node["node"],
     )
 

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from companion.dashboard.decisions import CHOICES, Filters
-from companion.dashboard.markup import Markup, card, facts, heard, note, tag
+from companion.dashboard.markup import Markup, card, facts, fields, heard, note, tag
 from companion.dashboard.markup import words as happened
 from companion.dashboard.markup.devices import who
 from companion.dashboard.markup.icons import icon
@@ -20,12 +20,12 @@ MODES: Final = {
 }
 PAUSES: Final = ((900, "15 min"), (1800, "30 min"), (3600, "1 hour"), (14_400, "4 hours"), (86_400, "1 day"))
 _DECISIONS: Final[Sequence[Column]] = (
-    ("When", "fit"),
-    ("Device", "p20"),
-    ("Decision", "fit"),
-    ("Why", "p30"),
-    ("Evidence", "p40"),
-    ("Mode", "fit"),
+    ("When", "w-l"),
+    ("Device", "w-xl"),
+    ("Decision", "w-xl"),
+    ("Why", ""),
+    ("Evidence", ""),
+    ("Mode", "w-s"),
 )
 _TONES: Final = {
     "removed": "accent",
@@ -68,6 +68,7 @@ def state(now: Json, *, may_operate: bool) -> Markup:
         ("Candidates", f"{plural(now['candidates'], 'contact')}, {now['acted']} decided on"),
         ("Held back by", heard(now["troubles"]) if now["troubles"] else "nothing"),
         ("Breakers", _breakers(now["open_breakers"])),
+        cls="facts two",
     )
     return card("State", rows, aside=_switch(now, may_operate=may_operate))
 
@@ -129,31 +130,14 @@ def _dialog(title: str, said: str, act: str, yes: str, *fields: Markup) -> Marku
 
 def filters(wanted: Filters) -> Markup:
     """What one may look for; each is in the address."""
-    search = tag(
-        "input",
-        type="search",
-        key="text",
-        name="text",
-        act="text",
-        value=wanted.text,
-        placeholder="Device, node, result or answer",
-        aria_label="Search",
-        autocomplete="off",
-        spellcheck="false",
-        data_hotkey="/",
+    search = fields.search("text", wanted.text, "Device, node, result or answer")
+    choices = (
+        fields.select(name, getattr(wanted, name), [("", f"Any {name}"), *((word, word) for word in words)], name)
+        for name, words in CHOICES.items()
     )
-    hint = tag("kbd", "/", aria_hidden="true", title="Press / to search")
     clear = tag("a", "Clear", href="/remediations", go=True, cls="muted") if wanted.any else None
-    fields = (_select(name, getattr(wanted, name), words) for name, words in CHOICES.items())
-    line = tag("div", tag("div", icon("search"), search, hint, cls="field wide"), *fields, clear, cls="line")
+    line = tag("div", search, *choices, clear, cls="line")
     return tag("form", line, role="search", aria_label="Decisions", act="search-now", cls="filters")
-
-
-def _select(name: str, value: str, words: Sequence[str]) -> Markup:
-    options = [("", f"Any {name}"), *((word, word) for word in words)]
-    choices = (tag("option", shown, value=each, selected=each == value) for each, shown in options)
-    field = tag("select", *choices, key=name, name=name, act=name, value=value, aria_label=_capital(name))
-    return tag("div", field, cls="field")
 
 
 def pager(following: str | None, wanted: Filters) -> Markup:
@@ -180,12 +164,12 @@ def _none(*, filtered: bool) -> Markup:
 def _decision(entry: Json) -> Markup:
     return tag(
         "tr",
-        cell(time(entry["at"], "date"), "fit"),
-        cell(who(entry["device"], row=True), "span"),
-        cell(outcome(entry), "fit"),
+        cell(time(entry["at"], "date"), "span"),
+        cell(who(entry["device"], row=True)),
+        cell(outcome(entry), "right"),
         cell(_why(entry), "wrap span"),
         cell(_evidence(entry), "wrap span"),
-        cell(tag("span", entry["mode"], cls="zero"), "fit", "Mode"),
+        cell(tag("span", entry["mode"], cls="zero"), "away"),
         key=f"{entry['at']} {entry.get('contact', '')} {entry['result']}",
     )
 
