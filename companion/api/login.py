@@ -8,7 +8,7 @@ from fastapi.responses import HTMLResponse, RedirectResponse
 from starlette.types import Scope as AsgiScope
 
 from companion import log, metrics
-from companion.api import pages, problems
+from companion.api import origin, pages, problems
 from companion.api.access import HOME, Access, cookie, local_path
 from companion.api.sessions import COOKIE, SECONDS
 from companion.api.throttle import Throttle
@@ -41,7 +41,7 @@ class Login:
         """Take a token from the form; 303 to where the person wanted to go, the form again with 401 or 429."""
         sent = await _fields(request)
         path = local_path(sent.get("next", HOME))
-        address = request.client.host if request.client else ""
+        address = origin.peer(request.scope)
         wait = self._throttle.wait(address)
         if wait:
             return self._refused(problems.too_many_logins(wait), path)

@@ -42,6 +42,14 @@ def is_loopback(name: str) -> bool:
     return address.is_loopback
 
 
+def peer(scope: Scope) -> str:
+    """The address that asks, behind a proxy we believe that of its client; "" for what is none, and may be any text."""
+    try:
+        return str(ip_address((scope.get("client") or ("",))[0]))
+    except ValueError:
+        return ""
+
+
 def is_served(name: str, patterns: Iterable[str]) -> bool:
     """Whether we go by that name. Otherwise a page whose name was made to lead here could read us (DNS rebinding)."""
     return is_loopback(name) or any(fnmatchcase(name, pattern.lower().strip("[]")) for pattern in patterns if name)
@@ -53,8 +61,7 @@ def is_local(scope: Scope) -> bool:
     Not through a proxy: those name themselves or the client in a header, or call us by a public name, or, as nginx does
     unless told otherwise, speak HTTP/1.0.
     """
-    peer = (scope.get("client") or ("",))[0]
-    return is_loopback(peer) and is_loopback(host(scope)) and not _is_proxied(scope)
+    return is_loopback(peer(scope)) and is_loopback(host(scope)) and not _is_proxied(scope)
 
 
 def _is_proxied(scope: Scope) -> bool:

@@ -1,5 +1,6 @@
 """Who may do what over HTTP: every route there is, asked by everybody there may be."""
 
+import json
 from collections.abc import Iterator
 from typing import NamedTuple
 
@@ -10,9 +11,11 @@ from starlette.routing import Mount
 from starlette.testclient import TestClient
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
+from companion.api import app, tokens
 from companion.api.sessions import COOKIE, SECONDS
 from companion.api.throttle import EACH_AT_ONCE
-from tests.integration.conftest import MakeSetup, Setup
+from companion.api.tokens import Token
+from tests.integration.conftest import MakeSetup, Setup, cli
 from tests.integration.web import (
     HOST,
     OPERATE,
@@ -222,8 +225,8 @@ def test_a_session_dies_with_its_token(make_setup: MakeSetup) -> None:
     key = "k" * 32
     before = client(make_web(make_setup, open_reads=False, session_key=key))
     log_in(before, READ_SECRET)
-    for tokens, expected in (([READ.line], 200), ([OPERATE.line], 401)):
-        after = client(make_web(make_setup, open_reads=False, session_key=key, tokens=tokens))
+    for known, expected in (([READ.line], 200), ([OPERATE.line], 401)):
+        after = client(make_web(make_setup, open_reads=False, session_key=key, tokens=known))
         after.cookies.set(COOKIE, before.cookies[COOKIE])
         assert after.get("/api/v1/summary").status_code == expected
 
@@ -337,6 +340,51 @@ def test_guessing(web: Setup) -> None:
         app_of(guesser), base_url=f"http://{HOST}", client=("127.0.0.2", 1), follow_redirects=False
     ) as other:
         assert other.post("/login", data={"token": READ_SECRET}).status_code == 303
+
+
+# Tokens
+
+
+def test_a_new_token(make_setup: MakeSetup) -> None:
+    """What `companion token new` prints is all it takes: one line to configure, one secret to show."""
+    made = cli("token", "new", "grafana", "--scope", "read", "--json")
+    assert (made.returncode, made.stderr) == (0, "")
+    told = json.loads(made.stdout)
+    setup = make_web(make_setup, open_reads=False, tokens=[told["line"]])
+    assert client(setup, secret=told["token"]).get("/api/v1/summary").status_code == 200
+    assert client(setup, secret=told["token"]).post("/api/v1/remediation/resume").status_code == 403
+
+
+def test_a_new_token_for_people() -> None:
+    """A person sees the token, the line, and where that goes; without a scope it is for reading."""
+    made = cli("token", "new", "ann")
+    assert "[api] tokens" in made.stdout
+    secret, line = (found.strip() for found in made.stdout.splitlines() if found.startswith("  "))
+    assert secret.startswith("companion_")
+    assert Token.parse(line) == tokens.find([Token.parse(line)], secret)
+    assert line.startswith("ann:read:")
+
+
+@pytest.mark.parametrize("arguments", [("a b",), ("",), ("ann", "--scope", "all"), ()])
+def test_tokens_that_can_not_be(arguments: tuple[str, ...]) -> None:
+    """A name or scope that can not be is a mistake in usage."""
+    made = cli("token", "new", *arguments)
+    assert (made.returncode, made.stdout) == (2, "")
+    assert "companion_" not in made.stderr
+
+
+# Without a dashboard
+
+
+@pytest.mark.parametrize(("switched", "said"), [(False, "switched off"), (True, "not installed")])
+def test_no_dashboard(make_setup: MakeSetup, monkeypatch: pytest.MonkeyPatch, *, switched: bool, said: str) -> None:
+    """Where there is no dashboard, a page tells why and what to do about it; who may not read is led to the login."""
+    monkeypatch.setattr(app, "EXTRA", "no_such_package")
+    page = client(make_web(make_setup, dashboard=switched)).get("/")
+    assert (page.status_code, page.headers["content-type"]) == (404, "text/html; charset=utf-8")
+    assert f"The dashboard is {said}" in page.text
+    closed = client(make_web(make_setup, dashboard=switched, open_reads=False), accept="text/html")
+    assert closed.get("/").headers["location"] == "/login?next=/"
 
 
 # WebSockets

@@ -16,6 +16,7 @@ from companion.errors import ConfigError
 
 KEY = "rq:rM>}U?@Lns47E1%kR.o@n%FcmmsL/@{H8]yf7"
 BRACKET_KEY = "[" + KEY[1:]
+TOKEN = "ann:operate:" + "0f" * 32
 Load = Callable[..., Config]
 
 
@@ -131,6 +132,13 @@ def test_nodes_from_the_environment(load: Load) -> None:
         ('[api]\nlisten = "8780"\n', "is not HOST:PORT"),
         ('[api]\nlisten = "127.0.0.1:65536"\n', "is not HOST:PORT"),
         ('[api]\nlisten = "127.0.0.1:x"\n', "is not HOST:PORT"),
+        ('[api]\nlisten = "0.0.0.0:8780"\n', "is not on loopback, and there are no tokens"),
+        ('[api]\nlisten = "companion.example.com:8780"\n', "is not on loopback, and there are no tokens"),
+        ('[api]\ntokens = ["hush"]\n', "[api] tokens: number 1 is not NAME:SCOPE:SHA256HEX"),
+        (f'[api]\ntokens = ["{TOKEN}", "{TOKEN}"]\n', "[api] tokens: ann is there twice"),
+        ('[api]\nproxies = ["proxy"]\n', "[api] proxies: 'proxy' does not appear to be an IPv4 or IPv6 network"),
+        ('[api]\nsession_key = "short"\n', "[api] session_key: is shorter than 32 characters"),
+        ('[api]\nsecure_cookie = "perhaps"\n', "[api] secure_cookie: "),
         ("redis = 5\n", "[redis]: "),
         ("[pings\n", "config.toml: "),
     ],
@@ -158,6 +166,26 @@ def test_beyond_loopback(load: Load) -> None:
     load('[bridge]\npublish = "tcp://*:5555"\nallow_plaintext = true\n')
     load('[consumer]\nsubscribe = ["tcp://10.0.0.1:1"]\ncurve_secret_key = "x"\ncurve_server_key = "y"\n')
     load('[consumer]\nsubscribe = ["tcp://10.0.0.1:1"]\nallow_plaintext = true\n')
+
+
+def test_api_beyond_loopback(load: Load) -> None:
+    """With a token the API may be asked from elsewhere."""
+    assert load(f'[api]\nlisten = "0.0.0.0:8780"\ntokens = ["{TOKEN}"]\n').api.host == "0.0.0.0"
+    assert load(COMPANION_API__LISTEN="[::]:8780", COMPANION_API__TOKENS=TOKEN).api.tokens == (TOKEN,)
+
+
+def test_tokens_in_a_file(load: Load, tmp_path: Path) -> None:
+    """Tokens may be in a file of their own, a line each, with remarks; in no error or repr is one of them told."""
+    file = tmp_path / "tokens"
+    file.write_text(f"# ours\n\n{TOKEN}\n  bob:read:{'1' * 64}  \n", encoding="utf-8")
+    read = load(f'[api]\ntokens_file = "{file}"\n')
+    assert read.api.tokens == (TOKEN, f"bob:read:{'1' * 64}")
+    assert TOKEN not in repr(read)
+    file.write_text(f"{TOKEN}\nhush\n", encoding="utf-8")
+    message = refusal(load, f'[api]\ntokens_file = "{file}"\n')
+    assert "[api] tokens: number 2 is not" in message
+    assert "hush" not in message
+    assert TOKEN not in message
 
 
 def test_all_mistakes_at_once(load: Load) -> None:

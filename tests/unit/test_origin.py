@@ -145,3 +145,18 @@ def test_any_headers(headers: list[tuple[str, str]]) -> None:
     asked = scope(*headers)
     assert origin.is_local(asked) in (True, False)
     assert origin.is_same_origin(asked) in (True, False, None)
+
+
+@pytest.mark.parametrize(
+    ("client", "expected"),
+    [
+        (("192.0.2.1", 1), "192.0.2.1"),
+        (("2001:DB8:0::1", 1), "2001:db8::1"),
+        (("x" * 5000, 0), ""),
+        (("", 0), ""),
+        (None, ""),
+    ],
+)
+def test_peer(client: tuple[str, int] | None, expected: str) -> None:
+    """Who asks is an address or nothing: what a proxy says of its client may be any text."""
+    assert expected == origin.peer(scope(client=client))
