@@ -10,7 +10,7 @@ from companion.contact import SILENT_INTERVALS
 State = Literal["online", "offline", "unknown"]
 Json = Mapping[str, Any]
 
-_LIVES: Final = frozenset({"registered", "re-registered", "recovered"})
+_LIVES: Final = frozenset({"registered", "re-registered", "recovered", "discovered"})
 _NO_LIFE_BEFORE: Final = frozenset({"registered", "discovered", "expired", "removed-after-lost-pings", "gone"})
 """As the first word of a contact: it is new, or it died before."""
 _DIES: Final = frozenset({"disconnected", "stale", "unregistered", "expired", "removed-after-lost-pings", "gone"})
@@ -30,7 +30,7 @@ class Word(NamedTuple):
     """Something heard of the device: a contact that lives or dies, or a ping (contact "")."""
 
     at: int
-    what: Literal["lives", "found", "dies", "lost"]
+    what: Literal["lives", "dies", "lost"]
     contact: str
 
 
@@ -61,7 +61,6 @@ class _Presence:
 
     def start(self, since: int) -> Iterator[tuple[int, State]]:
         if self._heard_at:
-            self._heard_at = max(self._heard_at, since - self._patience_ms)
             yield since, self._state
 
     @property
@@ -81,8 +80,7 @@ class _Presence:
             self._living.add(word.contact)
         elif word.what == "lives" and not self._living:
             self._living.add(_SOMEWHERE)
-        if word.what != "found" or not self._heard_at:
-            self._heard_at = word.at
+        self._heard_at = word.at
         yield word.at, self._state
 
 
@@ -96,8 +94,6 @@ def _words(page: Json, since: int) -> Iterator[Word]:
             began_to_lose[contact] = at
         elif event in _LIVES:
             yield Word(at, "lives", contact)
-        elif event == "discovered":
-            yield Word(at, "found", contact)
         elif event in _DIES:
             yield Word(began_to_lose.get(contact, since) if event == "stale" else at, "dies", contact)
 
@@ -131,8 +127,15 @@ def _was_alive(contact: Json, since: int, lost_after: int) -> bool:
 
 
 def _heard_before(page: Json, since: int) -> int:
-    """When something was last known to be heard of the device before the window; 0 = never."""
-    return max((at for at in map(_begun_at, page["contacts"]) if 0 < at <= since), default=0)
+    """When something was last heard of the device before the window, as far as that is known; 0 = never."""
+    begun = [contact for contact in page["contacts"] if 0 < _begun_at(contact) <= since]
+    return max((min(_alive_at(contact), since) for contact in begun), default=0)
+
+
+def _alive_at(contact: Json) -> int:
+    return max(
+        (_epoch_ms(contact[name]) for name in ("last_latency_at", "last_register_at") if contact[name]), default=0
+    )
 
 
 def _begun_at(contact: Json) -> int:
@@ -141,8 +144,8 @@ def _begun_at(contact: Json) -> int:
 
 def _merge(changes: Sequence[tuple[int, State]], since: int, until: int) -> list[Band]:
     merged: list[Band] = []
-    ends = [at for at, _ in changes[1:]] + [until]
-    for (at, state), end in zip(changes, ends, strict=True):
+    ends = [*(at for at, _ in changes[1:]), until]
+    for (at, state), end in zip(changes, ends, strict=False):
         start = max(at, since)
         if end <= start:
             continue

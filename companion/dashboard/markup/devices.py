@@ -13,6 +13,7 @@ from companion.dashboard.markup.tables import cell, fault, heading
 from companion.dashboard.markup.tables import table as table_of
 from companion.dashboard.markup.times import time
 from companion.dashboard.query import Query
+from companion.events import printable
 from companion.terminal import INSTANCE_END
 
 Row = Mapping[str, Any]
@@ -73,7 +74,7 @@ def _fields(wanted: Query, nodes: Sequence[str]) -> Sequence[Markup]:
     return (
         fields.search("search", wanted.search, "AOR, device id or user agent"),
         fields.text("user_agent", wanted.user_agent, "User agent has …", "User agent"),
-        fields.select("node", wanted.node, [("", "All nodes"), *((node, node) for node in nodes)], "Node"),
+        fields.select("node", wanted.node, [("", "All nodes"), *((node, printable(node)) for node in nodes)], "Node"),
         fields.select("push", chosen, _PUSH, "Push"),
         tag("a", "Clear", href="/devices", go=True, cls="muted") if query.is_filtered(wanted) else None,
     )

@@ -7,7 +7,8 @@ from companion.dashboard.markup.icons import icon
 
 
 def text(name: str, value: str, hint: str, label: str) -> Markup:
-    return tag("div", _input(name, value, hint, label), cls="field")
+    """A field that a phone has no room for."""
+    return tag("div", _input(name, value, hint, label), cls="field spare")
 
 
 def search(name: str, value: str, hint: str) -> Markup:

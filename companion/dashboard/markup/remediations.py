@@ -11,6 +11,7 @@ from companion.dashboard.markup.icons import icon
 from companion.dashboard.markup.marks import plural
 from companion.dashboard.markup.tables import Column, cell, table
 from companion.dashboard.markup.times import span, time
+from companion.events import printable
 
 Json = Mapping[str, Any]
 
@@ -178,7 +179,11 @@ def outcome(entry: Json) -> Markup:
     """What was decided and what came of it."""
     tone = _TONES.get(entry["result"], "losing")
     return tag(
-        "span", f"{entry['action']}: {entry['result']}", title=happened.result(entry["result"]), cls=f"mark {tone}"
+        "span",
+        f"{entry['action']}: ",
+        printable(entry["result"]),
+        title=happened.result(entry["result"]),
+        cls=f"mark {tone}",
     )
 
 

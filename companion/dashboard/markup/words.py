@@ -6,6 +6,7 @@ from typing import Any, Final, NamedTuple
 from companion.dashboard.markup import Markup, heard, tag
 from companion.dashboard.markup.marks import plural
 from companion.dashboard.markup.times import span
+from companion.events import printable
 
 Entry = Mapping[str, Any]
 
@@ -48,11 +49,11 @@ _ENDS: Final = {
 
 
 def result(word: str) -> str:
-    return _RESULTS.get(word, word)
+    return _RESULTS.get(word, printable(word))
 
 
 def reason(word: str) -> str:
-    return _REASONS.get(word, word)
+    return _REASONS.get(word, printable(word))
 
 
 def line(entry: Entry) -> Line:
@@ -63,7 +64,7 @@ def line(entry: Entry) -> Line:
     if event.startswith("companion-"):
         return _remediation(event.removeprefix("companion-"), entry)
     known = _LINES.get(event)
-    return known(entry) if known else Line("device", "plain", event)
+    return known(entry) if known else Line("device", "plain", printable(event))
 
 
 def _address(entry: Entry) -> Markup:
