@@ -4,9 +4,9 @@ ARG PYTHON_TAG=3.12-slim-bookworm
 FROM python:${PYTHON_TAG} AS build
 ENV PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_CACHE_DIR=1 PIP_ROOT_USER_ACTION=ignore
 WORKDIR /src
-COPY requirements.lock packaging/build.lock ./
+COPY requirements-dashboard.lock packaging/build.lock ./
 RUN python -m venv --without-pip /opt/companion \
-    && pip --python /opt/companion/bin/python install --require-hashes -r requirements.lock \
+    && pip --python /opt/companion/bin/python install --require-hashes -r requirements-dashboard.lock \
     && pip install --require-hashes -r build.lock
 COPY pyproject.toml README.md LICENSE ./
 COPY companion companion
@@ -26,7 +26,7 @@ ENV PATH=/opt/companion/bin:$PATH PYTHONDONTWRITEBYTECODE=1 PYTHONUNBUFFERED=1
 WORKDIR /etc/opensips-companion
 USER 10001:10001
 STOPSIGNAL SIGTERM
-# The API answers on loopback only, so nothing is exposed and the check runs in here. http.client minds no proxy settings.
+# The API answers on loopback unless told otherwise, so the check runs in here. http.client minds no proxy settings.
 HEALTHCHECK --interval=15s --timeout=5s --start-period=20s --retries=3 \
     CMD ["python", "-c", "from http.client import HTTPConnection; api = HTTPConnection('127.0.0.1', 8780, timeout=3); api.request('GET', '/healthz'); raise SystemExit(api.getresponse().status != 200)"]
 ENTRYPOINT ["companion"]

@@ -64,6 +64,7 @@ bench-large: setup
 lock:
 	@$(PYTHON) -m pip install --quiet --disable-pip-version-check uv
 	@uv pip compile --quiet --universal --generate-hashes --no-header --python-version 3.11 pyproject.toml -o requirements.lock
+	@uv pip compile --quiet --universal --generate-hashes --no-header --python-version 3.11 --extra dashboard pyproject.toml -o requirements-dashboard.lock
 	@uv pip compile --quiet --universal --generate-hashes --no-header --python-version 3.11 --extra dev pyproject.toml -o requirements-dev.lock
 	@echo 'hatchling>=1.27' | uv pip compile --quiet --universal --generate-hashes --no-header --python-version 3.11 - -o packaging/build.lock.new
 	@{ sed -n '/^#/p;/^[^#]/q' packaging/build.lock; cat packaging/build.lock.new; } > packaging/build.lock.made && mv packaging/build.lock.made packaging/build.lock && rm packaging/build.lock.new

@@ -69,10 +69,10 @@ def test_example_tables_are_valid() -> None:
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
 def test_commands_exist(document: Path) -> None:
     """Each `companion …` that a document tells to type is a command, with options it has."""
-    for name, options in _commands(document.read_text(encoding="utf-8")):
-        known = _parameters(name)
-        assert known is not None, name
-        assert set(options) <= known, name
+    for words, options in _commands(document.read_text(encoding="utf-8")):
+        known = _parameters(words)
+        assert known is not None, words
+        assert set(options) <= known, words
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
@@ -128,15 +128,18 @@ def _code(text: str) -> Iterator[str]:
             yield from re.findall(r"`([^`\n]+)`", part)
 
 
-def _commands(text: str) -> Iterator[tuple[str, list[str]]]:
-    """(name, options) of each `companion …` in code."""
+def _commands(text: str) -> Iterator[tuple[list[str], list[str]]]:
+    """(words, options) of each `companion …` in code: its name, that of a command within it, arguments."""
     for line in _code(text):
-        if found := re.match(r" *(?:\S*/)?companion ([a-z][a-z-]*)([^#]*)", line):
-            yield found[1], re.findall(r"(?<!\S)--?[a-z][a-z-]*", found[2])
+        if found := re.match(r" *(?:\S*/)?companion ([a-z][a-z-]*[^#]*)", line):
+            yield found[1].split(), re.findall(r"(?<!\S)--?[a-z][a-z-]*", found[1])
 
 
-def _parameters(name: str) -> set[str] | None:
-    command = getattr(typer.main.get_command(app), "commands", {}).get(name)
-    if command is None:
-        return None
-    return {option for parameter in command.params for option in parameter.opts}
+def _parameters(words: list[str]) -> set[str] | None:
+    """The options of the command that these words begin with; None when there is none."""
+    command: Any = typer.main.get_command(app)
+    for word in words:
+        if not hasattr(command, "commands"):
+            break
+        command = command.commands.get(word)
+    return command and {option for parameter in command.params for option in parameter.opts}

@@ -77,10 +77,11 @@ def test_compose_configures_a_companion() -> None:
     assert Config().pings == settings.pings
 
 
-def test_compose_publishes_no_port_of_the_companion() -> None:
-    """API, bus, MI and Redis have no access control: none of their ports is published."""
+def test_compose_publishes_what_has_access_control() -> None:
+    """Bus, MI and Redis have none and are not published; the API's port is, but it listens there only with tokens."""
     published = re.findall(r'^      - ".*:(\d+)(?:/\w+)?"$', read("compose.yaml"), re.MULTILINE)
-    assert {"5060", "8080", "3000"} == set(published)
+    assert {"5060", "8080", "8780", "3000"} == set(published)
+    assert "COMPANION_API__LISTEN: ${API_LISTEN:-127.0.0.1:8780}" in service("companion")
 
 
 @pytest.mark.parametrize("name", ["opensips", "companion", "prometheus"])
