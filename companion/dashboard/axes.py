@@ -14,6 +14,7 @@ Window = tuple[int, int]
 """From and until, epoch ms."""
 
 HEADROOM: Final = 1.12
+SHORTEST_MS: Final = 60_000
 _STEPS: Final = {1: 5, 1.25: 5, 1.5: 3, 2: 4, 2.5: 5, 3: 3, 4: 4, 5: 5, 6: 3, 8: 4, 10: 5}
 """Where an axis may end, and into how many parts it is divided then."""
 
@@ -73,6 +74,14 @@ def ceiling(highest: float, at_least: float = 0) -> float:
         return 1
     size: float = 10 ** (len(str(int(wanted))) - 1) if wanted >= 1 else 0.1
     return next(step * size for step in (*_STEPS, 12.5) if step * size >= wanted)
+
+
+def known_part(window: Window, first: int | None) -> Window:
+    """The window from the first that is known in it on: what began a minute ago would be a line at its end."""
+    since, until = window
+    if first is None or first <= since:
+        return window
+    return min(first, until - SHORTEST_MS), until
 
 
 def time_axis(grid: int, window: Window, *, label: bool = True) -> Options:

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any, Final
 
-from companion.dashboard.axes import BASE, Options, Window, broken, ceiling, line, time_axis, value_axis
+from companion.dashboard.axes import BASE, Options, Window, broken, ceiling, known_part, line, time_axis, value_axis
 from companion.dashboard.markup.marks import share
 
 GAPS: Final = 40
@@ -18,6 +18,7 @@ def graph(points: Points, window: Window) -> Options:
     """The options of a graph of what Reader.history tells."""
     times = [round(datetime.fromisoformat(point["at"]).timestamp() * 1000) for point in points]
     gap_ms = (window[1] - window[0]) // GAPS
+    window = known_part(window, min(times, default=None))
     top = ceiling(max((point["p99_ms"] or 0 for point in points), default=0))
     below = _loss(points, times, gap_ms)
     lost_top = max(1.0, ceiling(max((row[1] or 0 for row in below["data"]), default=0)))

@@ -107,6 +107,14 @@ def test_axis_ends_at_a_round_number(highest: float) -> None:
     assert len(f"{step:g}".replace("0.", "").strip("0").replace(".", "")) <= 2
 
 
+def test_graph_begins_with_what_is_known() -> None:
+    """A device that is known for a shorter time than the window is drawn from then on, a minute at least."""
+    assert axes.known_part((START - 100, START), None) == (START - 100, START)
+    assert axes.known_part((START - 900_000, START), START - 950_000) == (START - 900_000, START)
+    assert axes.known_part((START - 900_000, START), START - 300_000) == (START - 300_000, START)
+    assert axes.known_part((START - 900_000, START), START - 1000) == (START - axes.SHORTEST_MS, START)
+
+
 def test_graph_in_words() -> None:
     """Who does not see a graph is told its figures."""
     said = device.graph_words(statistics(PINGS), BANDS, "24h")

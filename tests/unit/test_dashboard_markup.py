@@ -175,7 +175,7 @@ EVERYTHING: Final[dict[str, Markup]] = {
     "device": tag("div", device.title(page()), device.overview(page())),
     "never answered": device.overview(page(last_latency_ms=None, quality=None, last_latency_at=None, contacts=[])),
     "figures": tag("div", device.analysis_head(EVIL_DEVICE, "7d"), device.statistics(page()["latency"])),
-    "graph keys": device.graph_keys(BANDS),
+    "graph keys": device.graph_keys(BANDS, START - 9000),
     "contacts": device.contacts(page()),
     "no contacts": device.contacts(page(contacts=[])),
     "timeline": device.timeline(page()),

@@ -13,6 +13,7 @@ from companion.dashboard.markup.icons import icon
 from companion.dashboard.markup.marks import ms, number, plural, quality_of, share, status, tally
 from companion.dashboard.markup.tables import Column, cell, fault, table
 from companion.dashboard.markup.times import span, time
+from companion.store.devices import iso
 
 Json = Mapping[str, Any]
 
@@ -123,7 +124,8 @@ def statistics(latency: Json) -> Markup:
     )
 
 
-def graph_keys(found: Sequence[Band]) -> Markup:
+def graph_keys(found: Sequence[Band], known_since: int = 0) -> Markup:
+    """What the graph's marks mean; `known_since` (epoch ms) where it begins behind the window's beginning."""
     online = share_online(found)
     return tag(
         "p",
@@ -131,6 +133,7 @@ def graph_keys(found: Sequence[Band]) -> Markup:
         tag("span", tag("i", cls="k-online"), "online", f" {share(online)}" if online is not None else None),
         tag("span", tag("i", cls="k-offline"), "offline"),
         tag("span", tag("i", cls="k-unknown"), "nothing heard"),
+        tag("span", "known since ", time(iso(known_since), "date")) if known_since else None,
         cls="keys",
     )
 

@@ -10,7 +10,7 @@ from nicegui import ui
 from companion.config import Config
 from companion.contact import SILENT_INTERVALS
 from companion.dashboard import graph, query
-from companion.dashboard.axes import Options, Window
+from companion.dashboard.axes import Options, Window, known_part
 from companion.dashboard.bands import bands
 from companion.dashboard.layout import Frame, source_of
 from companion.dashboard.live import Live
@@ -59,6 +59,9 @@ class Device:
         self._read_at = 0.0
         self._everything = False
         self.on_change = self.look
+        self._make()
+
+    def _make(self) -> None:
         self._top = Part(tag("h1", "Device"), waiting(), follows=True)
         self._top.on_go(self._go)
         self._section = ui.element("section").classes("card").props("aria-labelledby=latency-title")
@@ -93,18 +96,22 @@ class Device:
         self._show(page, read["buckets"], (read["now"] - query.WINDOWS[self._window], read["now"]))
 
     def _show(self, page: Json, buckets: Buckets, window: Window) -> None:
-        config = self._source.config
-        found = bands(page, *window, config.pings)
-        plot = graph.Plot(window, config.quality.bounds, _gap_ms(config, window[1] - window[0]), found)
         self._top.show(shown_as.title(page), shown_as.overview(page))
         self._section.set_visibility(True)
-        self._figures.show(shown_as.analysis_head(page["device"], self._window), shown_as.statistics(page["latency"]))
-        self._graph.props["options"] = _graph(page, buckets, plot)
-        self._graph.props["aria-label"] = shown_as.graph_words(page["latency"], found, self._window)
-        self._keys.show(shown_as.graph_keys(found))
+        self._show_latency(page, buckets, window)
         happened = shown_as.timeline(page, everything=self._everything)
         columns = tag("div", happened, shown_as.switch_overs(page["timeline"]), cls="columns")
         self._rest.show(shown_as.contacts(page), columns)
+
+    def _show_latency(self, page: Json, buckets: Buckets, window: Window) -> None:
+        config, latency = self._source.config, page["latency"]
+        found = bands(page, *window, config.pings)
+        known = known_part(window, min((band.since for band in found), default=None))
+        plot = graph.Plot(known, config.quality.bounds, _gap_ms(config, window[1] - window[0]), found)
+        self._figures.show(shown_as.analysis_head(page["device"], self._window), shown_as.statistics(latency))
+        self._graph.props["options"] = _graph(page, buckets, plot)
+        self._graph.props["aria-label"] = shown_as.graph_words(latency, found, self._window)
+        self._keys.show(shown_as.graph_keys(found, known[0] if known != window else 0))
 
     def _lose(self, why: str) -> None:
         self._frame.not_found()
