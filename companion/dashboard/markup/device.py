@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
+from urllib.parse import urlencode
 
 from companion import platform, sip
 from companion.dashboard import query
@@ -213,7 +214,7 @@ def timeline(page: Json, *, everything: bool = False) -> Markup:
         tag("button", f"Show {hidden} earlier", type="button", act="everything", cls="button more") if hidden else None
     )
     lines = tag("ol", *(_line(entry, numbers.get(entry.get("contact", ""), 0)) for entry in newest), cls="happened")
-    return card("Timeline", lines, more, aside=tag("span", plural(len(entries), "event"), cls="hint"), cls="w8")
+    return card("Timeline", lines, more, aside=_events(page, len(entries)), cls="w8")
 
 
 def _line(entry: Json, number: int) -> Markup:
@@ -222,6 +223,11 @@ def _line(entry: Json, number: int) -> Markup:
     mark = tag("span", icon(line.icon), cls=f"ev-{line.tone}")
     key = f"{entry['at']} {entry['event']} {entry.get('contact', '')}"
     return tag("li", time(entry["at"], "date"), mark, tag("div", tag("p", line.words), more), _number(number), key=key)
+
+
+def _events(page: Json, count: int) -> Markup:
+    decisions = f"/remediations?{urlencode({'text': page['device']})}"
+    return tag("span", plural(count, "event"), " · ", tag("a", "decisions about it", href=decisions), cls="hint")
 
 
 def _number(number: int) -> Markup:

@@ -164,7 +164,7 @@ def pager(answer: Mapping[str, Any], wanted: Query) -> Markup:
     following = tag("a", "Next", icon("next"), href=onward, go=True, cls="button")
     return tag(
         "div",
-        tag("p", plural(total, "device"), ", as of ", time(answer["as_of"], "ago", "now"), role="status"),
+        tag("p", plural(total, "device"), ", as of ", time(answer["as_of"], "ago", "now")),
         tag("nav", first if wanted.cursor else None, following if onward else None, aria_label="Pages of the list"),
         cls="pager",
     )

@@ -60,6 +60,7 @@ class Devices:
 
     async def _go(self, text: str) -> None:
         self._wanted = query.read(text)
+        self._filters.move_to(query.address(self._wanted))
         await self.on_change()
 
     async def _change(self, name: str, value: Any) -> None:

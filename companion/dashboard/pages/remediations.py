@@ -62,6 +62,7 @@ class Remediations:
 
     async def _go(self, text: str) -> None:
         self._wanted = Filters.read(text)
+        self._filters.move_to(self._wanted.address())
         await self.on_change()
 
     async def _change(self, name: str, value: Any) -> None:
