@@ -3,20 +3,22 @@
 import asyncio
 import time
 from collections.abc import Sequence
+from hashlib import sha256
 from typing import Final
 
 from starlette.testclient import TestClient
 
-from companion.api import tokens
 from companion.api.app import make_app
+from companion.api.tokens import Token
 from companion.events import INSERT, LATENCY, LOST_PING_US
 from companion.recorder import Recorder
 from tests.integration.conftest import Json, MakeSetup, Setup, message, phone_event, record_batch
 
 HOST: Final = "127.0.0.1:8780"
-READ_SECRET, READ = tokens.make("reader", "read")
-OPERATE_SECRET, OPERATE = tokens.make("operator", "operate")
-WRONG_SECRET: Final = "companion_" + "x" * 43
+# the same in each process of tests: they are part of the tests' names
+READ_SECRET, OPERATE_SECRET, WRONG_SECRET = (f"companion_{letter * 43}" for letter in "rox")
+READ = Token("reader", "read", sha256(READ_SECRET.encode()).hexdigest())
+OPERATE = Token("operator", "operate", sha256(OPERATE_SECRET.encode()).hexdigest())
 
 PUSHED: Final = "sip:bob@192.0.2.2;pn-provider=fcm;pn-prid=SECRET;pn-param=ALSO"
 Event = tuple[str, str, Json]
