@@ -1,14 +1,14 @@
 """What is around every page: the head with its ways, the word when Redis is away, and where the page itself goes."""
 
 import time
-from typing import Final
+from typing import Final, Self
 
 from fastapi import Request
 from nicegui import ui
 
 from companion.api import access
 from companion.dashboard import assets
-from companion.dashboard.markup.frame import away, head
+from companion.dashboard.markup.frame import away, broken, head
 from companion.dashboard.part import Part
 from companion.dashboard.source import Source
 
@@ -36,8 +36,9 @@ class Frame:
         with self._main:
             self._banner = Part()
 
-    def __enter__(self) -> None:
+    def __enter__(self) -> Self:
         self._main.__enter__()
+        return self
 
     def __exit__(self, *what: object) -> None:
         self._main.__exit__(*what)
@@ -59,6 +60,10 @@ class Frame:
 
     def say_away(self, why: str) -> None:
         self._banner.show(away(why))
+
+    def say_broken(self) -> None:
+        self._client.status_code = 500
+        self._banner.show(broken())
 
     def say_here(self) -> None:
         self._banner.show()

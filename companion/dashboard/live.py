@@ -6,11 +6,14 @@ from typing import Final
 
 from nicegui import ui
 
+from companion import log
 from companion.dashboard.layout import Frame
 from companion.errors import UnavailableError
 
 FIRST_LOOK_SECONDS: Final = 1.5
 """After so long a page is shown without its data, which follow when they come."""
+
+episodes = log.Episodes(log.get(__name__))
 
 Look = Callable[[], Awaitable[None]]
 
@@ -41,5 +44,8 @@ class Live:
                 await self._look()
             except UnavailableError as error:
                 self._frame.say_away(f"Redis does not answer ({error})")
+            except Exception:  # noqa: BLE001 - whatever it is, who looks must know that the page stands still
+                episodes.warn("a page could not be brought up to date", exc_info=True)
+                self._frame.say_broken()
             else:
                 self._frame.say_here()

@@ -10,7 +10,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from companion.config import Config
 from companion.dashboard import assets
 from companion.dashboard.layout import CONTEXT, Frame
-from companion.dashboard.markup.frame import no_page
+from companion.dashboard.markup.frame import broken, no_page
 from companion.dashboard.pages import device, devices, fleet, remediations
 from companion.dashboard.part import Part
 from companion.dashboard.source import Source
@@ -64,8 +64,15 @@ def _forget_last_run() -> None:
     nicegui.app.user_middleware.clear()
 
 
+def _broken() -> None:
+    with Frame(ui.context.client.request, "Error"):
+        Part(broken())
+
+
+nicegui.app.on_page_exception(_broken)
+
+
 def _nowhere(request: Request) -> None:
-    frame = Frame(request, "No such page")
-    frame.not_found()
-    with frame:
+    with Frame(request, "No such page") as frame:
+        frame.not_found()
         Part(no_page())

@@ -143,11 +143,14 @@ class Browser:
 
     def complaints(self) -> list[str]:
         """What the browser minded since it was asked the last time."""
-        return [line["message"] for line in self.driver.get_log("browser") if line["level"] in ("SEVERE", "WARNING")]
+        return [line["message"] for line in self._log("browser") if line["level"] in ("SEVERE", "WARNING")]
+
+    def _log(self, kind: str) -> list[dict[str, Any]]:
+        return list(self.driver.get_log(kind))  # type: ignore[no-untyped-call]
 
     def requests(self) -> list[str]:
         """The addresses of all requests since it was asked the last time, websockets too."""
-        messages = [json.loads(line["message"])["message"] for line in self.driver.get_log("performance")]
+        messages = [json.loads(line["message"])["message"] for line in self._log("performance")]
         sent = [message["params"]["request"]["url"] for message in messages if message["method"] == _REQUEST]
         return sent + [message["params"]["url"] for message in messages if message["method"] == _WEBSOCKET]
 

@@ -84,3 +84,18 @@ def test_own_files_are_here(setup: Setup) -> None:
     assert "https://" not in html
     assert answer.status_code == 200
     assert "max-age=31536000" in answer.headers["cache-control"]
+
+
+@pytest.mark.parametrize("broken", ["companion.reader.Reader.summary", "companion.dashboard.pages.fleet.Fleet._go"])
+def test_a_fault_of_ours_tells_nobody_its_insides(setup: Setup, monkeypatch: pytest.MonkeyPatch, broken: str) -> None:
+    """When something breaks the page says that it stands still, and only the log says why."""
+
+    def fail(_: object) -> None:
+        raise RuntimeError("insides")
+
+    monkeypatch.setattr(broken, property(fail))
+    with visitor(setup) as client:
+        answer = client.get("/")
+    assert answer.status_code == 500
+    assert "could not be brought up to date" in answer.text
+    assert "insides" not in answer.text

@@ -163,6 +163,7 @@ BANDS: Final = [Band(START - 9000, START - 2000, "online"), Band(START - 2000, S
 EVERYTHING: Final[dict[str, Markup]] = {
     "head": tag("div", *frame.head("/devices/x", by="session"), *frame.head("/", by="loopback")),
     "away": frame.away("Redis does not answer"),
+    "broken": frame.broken(),
     "waiting": frame.waiting(),
     "no device": frame.no_device(EVIL, "no device is called so"),
     "several devices": frame.no_device(EVIL, f"{EVIL!r} is 2 devices; say which:\n  {EVIL_DEVICE}\n  b/c"),

@@ -44,8 +44,15 @@ def _leave(path: str, by: str) -> Markup:
 
 
 def away(why: str) -> Markup:
-    said = tag("span", f"{why}. What is shown may be old; it goes on by itself as soon as Redis is back.")
-    return tag("div", icon("losing"), said, cls="banner", role="alert")
+    return _banner(f"{why}. What is shown may be old; it goes on by itself as soon as Redis is back.")
+
+
+def broken() -> Markup:
+    return _banner("This page could not be brought up to date. The companion's log has the reason.")
+
+
+def _banner(said: str) -> Markup:
+    return tag("div", icon("losing"), tag("span", said), cls="banner", role="alert")
 
 
 def waiting(lines: int = 5) -> Markup:
