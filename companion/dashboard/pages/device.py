@@ -106,12 +106,14 @@ class Device:
     def _show_latency(self, page: Json, buckets: Buckets, window: Window) -> None:
         config, latency = self._source.config, page["latency"]
         found = bands(page, *window, config.pings)
-        known = known_part(window, min((band.since for band in found), default=None))
-        plot = graph.Plot(known, config.quality.bounds, _gap_ms(config, window[1] - window[0]), found)
+        first = found[0].since if found else window[0]
+        plot = graph.Plot(
+            known_part(window, first), config.quality.bounds, _gap_ms(config, window[1] - window[0]), found
+        )
         self._figures.show(shown_as.analysis_head(page["device"], self._window), shown_as.statistics(latency))
         self._graph.props["options"] = _graph(page, buckets, plot)
         self._graph.props["aria-label"] = shown_as.graph_words(latency, found, self._window)
-        self._keys.show(shown_as.graph_keys(found, known[0] if known != window else 0))
+        self._keys.show(shown_as.graph_keys(found, first if first > window[0] else 0))
 
     def _lose(self, why: str) -> None:
         self._frame.not_found()
