@@ -85,7 +85,7 @@ class BridgeSection(Section):
     stream: str = ""
     publish: str = "tcp://127.0.0.1:5555"
     receive_buffer_bytes: int = Field(8 << 20, ge=65536, le=1 << 30)
-    high_water_mark: int = Field(200_000, ge=1)
+    high_water_mark: int = Field(50_000, ge=1)
     curve_secret_key: str = Field("", repr=False)
     curve_clients: tuple[str, ...] = ()
     allow_plaintext: bool = False

@@ -9,7 +9,7 @@ threads would spend their time handing it over.
 import asyncio
 import itertools
 import time
-from collections import Counter, deque
+from collections import Counter, defaultdict, deque
 from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from typing import Final, TypeVar, cast
@@ -21,7 +21,7 @@ from companion.bus import HEARTBEAT, Heartbeat, Message, Sequences, decode_heart
 from companion.config import Config
 from companion.contact import Binding
 from companion.errors import InvalidEnvelopeError, InvalidEventError, InvalidInputError
-from companion.events import KNOWN, LATENCY, ContactEvent, DisconnectEvent, Event
+from companion.events import KNOWN, LATENCY, LOST_PING_US, ContactEvent, DisconnectEvent, Event
 from companion.pings import Known, Pings
 from companion.store import corrections, nodes
 from companion.store.batch import Prepared
@@ -271,13 +271,17 @@ class Recorder:
 
     def _apply_all(self, read: Sequence[tuple[Message, Read]]) -> None:
         counts: Counter[tuple[str, str]] = Counter()
+        latencies_us: defaultdict[str, list[int]] = defaultdict(list)
         for message, said in read:
             if message.event in KNOWN or message.event == HEARTBEAT:
                 repeated = self._see(message)
                 counts[message.node, message.event] += len(said) - repeated
                 self._apply(message, said, repeated)
+                latencies_us[message.node] += _latencies_us(message, said[repeated:])
         for (node, name), count in counts.items():
             metrics.EVENTS.labels(node, name).inc(count)
+        for node, pings in latencies_us.items():
+            metrics.count_pings(node, [us // 1000 for us in pings if us != LOST_PING_US], pings.count(LOST_PING_US))
 
     def _see(self, message: Message) -> int:
         """Note what is missing before a message; how many of its first events are not new."""
@@ -493,6 +497,13 @@ class Recorder:
         self._silent.clear()
         self._touched.clear()
         self._new_runs.clear()
+
+
+def _latencies_us(message: Message, said: Read) -> list[int]:
+    if message.event != LATENCY:
+        return []
+    pings = cast("list[tuple[Known, int] | ContactEvent | None]", said)
+    return [ping.latency_us if isinstance(ping, ContactEvent) else ping[1] for ping in pings if ping]
 
 
 def _count(messages: Sequence[Message]) -> int:

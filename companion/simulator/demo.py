@@ -187,6 +187,7 @@ async def _show(
 
 def _where_to_look(settings: config.Config, file: Path, aor: str) -> RenderableType:
     lines = (
+        ("in a browser", f"http://{settings.api.listen}/"),
         ("a device", f"{program()} device {shlex.quote(aor)} -c {shlex.quote(str(file))}"),
         ("the fleet", f"{program()} summary -c {shlex.quote(str(file))}"),
         ("metrics", f"http://{settings.api.listen}/metrics"),
@@ -195,7 +196,7 @@ def _where_to_look(settings: config.Config, file: Path, aor: str) -> RenderableT
     )
     rows = [Text.assemble((f"  {name:<13}", "bright_black"), told) for name, told in lines]
     title = f"Simulated phones, {SPEED:.0f} times as fast as real ones. Ctrl-C ends it."
-    return Group(Text(title, style="bold"), "Look around from another terminal, in this folder:", *rows, "")
+    return Group(Text(title, style="bold"), "Look around, here or from another terminal in this folder:", *rows, "")
 
 
 def program() -> str:

@@ -105,7 +105,7 @@ class Fleet:
     def page(self, query: Query, view: View) -> Page:
         """The page of devices that a query means."""
         rows = [found for found in (row(device, view) for device in walk(self._store)) if _meets(found, query)]
-        places = sorted((_place(found, query) for found in rows), key=lambda place: place[1:])
+        places = sorted(_place(found, query) for found in rows)
         valued = [place for place in places if not place.missing]
         ordered = (valued[::-1] if query.descending else valued) + [place for place in places if place.missing]
         start = 0

@@ -30,7 +30,7 @@ texts = st.sampled_from(["", "x", "§latency", "latency", "\u00a7latency*", "§l
 
 
 def packed(**params: Any) -> bytes:
-    return msgpack.packb(PARAMS | params)
+    return bytes(msgpack.packb(PARAMS | params))
 
 
 def event_of(params: bytes) -> ContactEvent:
