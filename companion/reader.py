@@ -5,7 +5,7 @@ from companion.contact import Device
 from companion.errors import UsageError
 from companion.remediation import audit, safety
 from companion.remediation.status import remediation_status
-from companion.store import devices, fleet, summary
+from companion.store import devices, fleet, history, summary
 from companion.store.contacts import load_devices
 from companion.store.devices import Json, iso
 from companion.store.store import Store
@@ -99,7 +99,8 @@ class Reader:
 
     def history(self, window_ms: int) -> Json:
         """The fleet's past: `points`, at most about 500, of counts by status, percentiles and loss, oldest first."""
-        return {"window_seconds": window_ms // 1000, "points": []}
+        now = self._view().clock.now
+        return {"window_seconds": window_ms // 1000, "points": history.read(self._store, now - window_ms, now)}
 
     def nodes(self) -> Json:
         """How each node's feed is, how many contacts it has (null when not counted yet), and `breaker`: open since."""

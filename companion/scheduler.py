@@ -12,7 +12,7 @@ from companion import log, metrics
 from companion.config import Config
 from companion.reconciler import EVERY_SECONDS, Reconciler
 from companion.remediation.sweep import Sweeper
-from companion.store import summary
+from companion.store import history, summary
 from companion.store.store import Store
 from companion.subscriptions import EVERY_SECONDS as SUBSCRIBE_SECONDS
 from companion.subscriptions import Renewer
@@ -37,7 +37,9 @@ class Job(NamedTuple):
 
 def _summary(config: Config, store: Store) -> Run:
     def compute() -> None:
-        summary.save(store, summary.compute(store, view(config, store)))
+        computed = summary.compute(store, view(config, store))
+        summary.save(store, computed)
+        history.note(store, computed)
 
     return lambda: asyncio.to_thread(compute)
 

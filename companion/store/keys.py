@@ -83,6 +83,9 @@ class Keys:
     def summary(self) -> str:
         return f"{self.prefix}summary"
 
+    def history(self) -> str:
+        return f"{self.prefix}history"
+
     # Reconciling
 
     def corrections(self, node: str) -> str:
