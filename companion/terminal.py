@@ -11,7 +11,8 @@ from rich.text import Text
 
 from companion import sip
 from companion.events import printable
-from companion.store.devices import Json, Ping
+from companion.store.devices import Ping
+from companion.store.glance import Json
 
 COLOURS: Final = {
     "online": "green",

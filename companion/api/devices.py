@@ -15,9 +15,9 @@ from companion.api.asked import ADevice, AReader, AWindow, Json, WindowQuery, fo
 from companion.contact import Status
 from companion.quality import Label
 from companion.reader import MAX_POINTS, MIN_POINTS
-from companion.store.devices import iso
 from companion.store.fleet import MAX_LIMIT, Sort
 from companion.store.fleet import Query as FleetQuery
+from companion.store.glance import iso
 
 router = APIRouter(tags=["devices"])
 

@@ -26,6 +26,7 @@ from companion.simulator.fleet import SimulatedPhone, build_fleet
 from companion.simulator.opensips import SimulatedOpenSIPS
 from companion.simulator.redis import EmbeddedRedis, free_port
 from companion.store import devices, summary
+from companion.store.glance import Json, of_statuses, row
 from companion.store.store import Store, open_store
 from companion.view import view
 
@@ -211,7 +212,7 @@ def program() -> str:
 class Fleet:
     """The fleet's counts, and as many devices as the terminal has room for, those with trouble first."""
 
-    def __init__(self, counts: devices.Json, rows: list[devices.Json]) -> None:
+    def __init__(self, counts: Json, rows: list[Json]) -> None:
         self._counts = counts
         self._rows = sorted(rows, key=lambda row: (TROUBLE_FIRST.index(row["status"]), row["device"]))
         self._now = datetime.now(UTC)
@@ -227,4 +228,4 @@ class Fleet:
 def _fleet(settings: config.Config, store: Store) -> Fleet:
     seen = view(settings, store)
     counts = summary.compute(store, seen)["devices"]
-    return Fleet(counts, [devices.row(device, seen) for device in devices.walk(store)])
+    return Fleet(counts, [row(of_statuses(*each, seen.bounds)) for each in devices.survey(store, seen)])

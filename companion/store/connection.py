@@ -69,6 +69,12 @@ class Connection:
             reply: Any = self.redis.execute_command(*command)  # type: ignore[no-untyped-call]
         return reply
 
+    def call_for_bytes(self, *command: Any) -> bytes | None:
+        """As `call`, where the reply is no text."""
+        with telling_not_now():
+            reply: bytes | None = self.redis.execute_command(*command, NEVER_DECODE=True)  # type: ignore[no-untyped-call]
+        return reply
+
     def pipeline(self, commands: Iterable[Command], *, raise_on_error: bool = True) -> list[Any]:
         """Send all at once and give the replies in order; with `raise_on_error` False errors are replies too."""
         pipeline = self.redis.pipeline(transaction=False)

@@ -111,7 +111,7 @@ def _scrape(url: str) -> Scrape:
 def _is_all_there(scrape: Scrape) -> bool:
     return all(
         [
-            scrape.value("node_contacts", node="opensips") == len(PHONES),
+            scrape.value("contacts", node="opensips") == len(PHONES),
             scrape.value("samples_stored_total", series="latency"),
             scrape.value("samples_stored_total", series="lost"),
             scrape.value("mi_requests_total", result="ok"),
@@ -153,8 +153,7 @@ def test_the_fleet(seen: Seen) -> None:
     """Devices and contacts are those there are, counted just now."""
     scrape = seen.scrape
     assert len(PHONES) == scrape.sure("devices")
-    assert len(PHONES) == scrape.sure("contacts")
-    assert len(PHONES) == scrape.sure("node_contacts", node="opensips")
+    assert len(PHONES) == scrape.sure("contacts", node="opensips")
     for when in ("fleet_counted", "swept"):
         assert abs(time.time() - scrape.sure(f"{when}_timestamp_seconds")) < 60
     assert scrape.sure("ping_interval_seconds") == PING / SPEED
@@ -229,7 +228,7 @@ def test_what_is_not_known_is_absent(make_setup: MakeSetup) -> None:
     """Before the fleet was counted and swept for the first time nothing is told of it, least of all a 0."""
     scrape = _ask(make_setup(api={"dashboard": False}))
     assert scrape.sure("redis_up") == 1
-    for name in ("devices", "contacts", "node_contacts", "fleet_counted_timestamp_seconds", "swept_timestamp_seconds"):
+    for name in ("devices", "contacts", "fleet_counted_timestamp_seconds", "swept_timestamp_seconds"):
         assert scrape.value(name) is None
 
 

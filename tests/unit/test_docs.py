@@ -28,6 +28,8 @@ WORDS = {
     "node": "NODE",
     "day": "DAY",
     "minute": "MINUTE",
+    "at": "AT",
+    "part": "PART",
     "shard": 0,
 }
 """What docs/redis.md writes for the arguments of a key."""
