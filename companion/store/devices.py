@@ -1,14 +1,17 @@
 """Devices as people and machines read them: a row in a list, a page of one. Times in them are ISO 8601."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from operator import itemgetter
 from typing import Final, NamedTuple
 
 from companion import sip
 from companion.contact import Contact, Device, Span, Status, ghost_spans
 from companion.errors import UsageError
+from companion.store import series
 from companion.store.contacts import load_devices, load_glanced
 from companion.store.glance import Json, glance, iso, row, speaker
-from companion.store.series import Point
+from companion.store.series import Aggregate, Point
 from companion.store.store import Store
 from companion.view import View
 
@@ -38,6 +41,8 @@ def find(store: Store, name: str) -> str:
 
     Raises UsageError when there is none, or several.
     """
+    if _existing(store, [name]):
+        return name
     bare = name.strip("<>")
     aor, _, end = name.rpartition("/")
     keys = store.keys
@@ -49,7 +54,7 @@ def find(store: Store, name: str) -> str:
     ]
     *by_name, of_aor = map(set, store.connection.pipeline(commands))
     ending = {device for device in of_aor if device.endswith(end.lstrip("…."))}
-    for candidates in ({name}, *by_name, ending):
+    for candidates in (*by_name, ending):
         found = _existing(store, sorted(candidates))
         if len(found) == 1:
             return found[0]
@@ -116,37 +121,59 @@ def read_pings(store: Store, device: Device, view: View, since: int) -> list[Pin
     connection, keys, until = store.connection, store.keys, view.clock.now + 60_000
     answered = store.series.read(connection, keys.latency(device.id), since, until)
     lost = store.series.read(connection, keys.lost(device.id), since, until)
-    ghosts = {contact.number: ghost_spans(contact, view.clock.lost_after) for contact in device.contacts}
-    return own_pings(answered, lost, ghosts)
+    return own_pings(answered, lost, _ghosts(device, view))
 
 
 def read_buckets(store: Store, device: Device, view: View, since: int, bucket_ms: int) -> list[Bucket]:
-    """The device's own pings since then in buckets of one width, oldest first; empty ones are left out."""
-    buckets: dict[int, list[int | None]] = {}
-    for ts, latency_ms in read_pings(store, device, view, since):
-        buckets.setdefault(ts // bucket_ms * bucket_ms, []).append(latency_ms)
-    return [_bucket(start, values) for start, values in buckets.items()]
+    """The device's own pings since then in buckets of one width, oldest first; empty ones are left out.
+
+    Of the answered ones only what is in a bucket is read; the lost ones, which are few, each, for whose they are.
+    """
+    connection, keys, until = store.connection, store.keys, view.clock.now + 60_000
+    answered = store.series.aggregates(connection, keys.latency(device.id), since, until, bucket_ms)
+    lost = store.series.read(connection, keys.lost(device.id), since, until)
+    return _buckets(answered, _own_losses(lost, _ghosts(device, view)), bucket_ms)
 
 
-def _bucket(start: int, values: Sequence[int | None]) -> Bucket:
-    ms = [value for value in values if value is not None]
-    average = round(sum(ms) / len(ms), 1) if ms else None
-    return Bucket(start, min(ms, default=None), average, max(ms, default=None), len(ms), len(values) - len(ms))
+def in_buckets(pings: Sequence[Ping], bucket_ms: int) -> list[Bucket]:
+    """The same of pings that were read already."""
+    answered = ((ts, latency_ms) for ts, latency_ms in pings if latency_ms is not None)
+    lost = [ts for ts, latency_ms in pings if latency_ms is None]
+    return _buckets(series.in_buckets(answered, bucket_ms), lost, bucket_ms)
+
+
+def _buckets(answered: Sequence[Aggregate], lost: Iterable[int], bucket_ms: int) -> list[Bucket]:
+    buckets = {
+        start: Bucket(start, least, round(total / points, 1), most, points, 0)
+        for start, least, total, most, points in answered
+    }
+    for start, count in Counter(ts // bucket_ms * bucket_ms for ts in lost).items():
+        empty = Bucket(start, None, None, None, 0, 0)
+        buckets[start] = buckets.get(start, empty)._replace(lost=count)
+    return sorted(buckets.values())
+
+
+def _ghosts(device: Device, view: View) -> dict[int, Sequence[Span]]:
+    """When which contact, by its number, was a ghost."""
+    return {contact.number: ghost_spans(contact, view.clock.lost_after) for contact in device.contacts}
 
 
 def own_pings(answered: Sequence[Point], lost: Sequence[Point], ghosts: Mapping[int, Sequence[Span]]) -> list[Ping]:
     """Merge both series; `ghosts` tells of a contact's number when its losses are left out."""
-    own = [
-        Ping(ts, None)
-        for ts, number in lost
-        if not any(since <= ts <= until for since, until in ghosts.get(number, ()))
-    ]
-    return sorted([*(Ping(ts, latency_ms) for ts, latency_ms in answered), *own], key=lambda ping: ping.ts)
+    own = (Ping(ts, None) for ts in _own_losses(lost, ghosts))
+    return sorted([*map(Ping._make, answered), *own], key=itemgetter(0))
+
+
+def _own_losses(lost: Sequence[Point], ghosts: Mapping[int, Sequence[Span]]) -> Iterator[int]:
+    """The times of those that are no ghost's."""
+    for ts, number in lost:
+        if not any(since <= ts <= until for since, until in ghosts.get(number, ())):
+            yield ts
 
 
 def statistics(pings: Sequence[Ping]) -> Json:
     """Average, maximum and minimum over answered pings only; total = answered + lost; null where there is none."""
-    answered = [ping.latency_ms for ping in pings if ping.latency_ms is not None]
+    answered = [latency_ms for _, latency_ms in pings if latency_ms is not None]
     lost = len(pings) - len(answered)
     return {
         "average_ms": round(sum(answered) / len(answered), 1) if answered else None,

@@ -6,7 +6,8 @@ from collections.abc import Callable, Iterator
 from companion import config, sip
 from companion.contact import Binding, Contact, Device, contact_id
 from companion.events import Registration
-from companion.store import census, devices, summary
+from companion.reader import Reader
+from companion.store import census, summary
 from companion.store.nodes import Feed
 from companion.store.nodes import write as write_feed
 from companion.store.store import Store, open_store
@@ -36,7 +37,10 @@ def large() -> Iterator[Figure]:
         yield _timed("summary of the fleet", lambda: summary.compute(store, view(settings, store)))
         seen, week = view(settings, store), 7 * 86_400_000
         yield _timed("census of all devices", lambda: census.take(store, seen))
-        yield _timed("page of one device, 7 days", lambda: devices.page(store, _id(5), view(settings, store), week))
+        reader = Reader(settings, store)
+        yield _timed("page of one device, 7 days", lambda: reader.device(_id(5), week))
+        yield _timed("its latency in 288 buckets", lambda: reader.latency(_id(5), week, 288))
+        yield _timed("what is new of it", lambda: reader.news(_id(5), _now() - 60_000))
         store.close()
 
 
@@ -85,7 +89,7 @@ def _timed(name: str, work: Callable[[], object]) -> Figure:
         started = time.monotonic()
         work()
         times.append(time.monotonic() - started)
-    return Figure(name, f"{sorted(times)[1] * 1000:,.0f} ms")
+    return Figure(name, f"{sorted(times)[1] * 1000:,.1f} ms")
 
 
 def _used(store: Store) -> int:

@@ -13,7 +13,7 @@ from companion.contact import Binding, Clock, Contact, Device, contact_id
 from companion.events import MAX_EXPIRES, Registration
 from companion.quality import Bounds
 from companion.store.contacts import decode_contact, encode_answer, encode_contact, encode_device
-from companion.store.devices import Ping, own_pings, statistics
+from companion.store.devices import Ping, in_buckets, own_pings, statistics
 from companion.store.glance import glance, iso, row
 from companion.store.keys import Keys
 from companion.store.nodes import Feed
@@ -150,6 +150,21 @@ def test_statistics(answered: list[tuple[int, int]], lost: list[tuple[int, int]]
     assert (max(ms, default=None), min(ms, default=None)) == (told["max_ms"], told["min_ms"])
     assert told["average_ms"] == (pytest.approx(sum(ms) / len(ms), abs=0.051) if ms else None)
     assert told["loss_ratio"] == (pytest.approx(len(lost) / told["total"], abs=0.000051) if told["total"] else None)
+
+
+@given(points, points, st.integers(1, 150))
+def test_buckets_of_pings(answered: list[tuple[int, int]], lost: list[tuple[int, int]], width: int) -> None:
+    """Each ping is counted in the bucket it is of; lost ones are no latencies, and empty buckets are left out."""
+    pings = own_pings(answered, lost, {})
+    told = in_buckets(pings, width)
+    starts = sorted({ping.ts // width * width for ping in pings})
+    assert [bucket.start for bucket in told] == starts
+    for bucket in told:
+        values = [ping.latency_ms for ping in pings if bucket.start <= ping.ts < bucket.start + width]
+        ms = [value for value in values if value is not None]
+        average = round(sum(ms) / len(ms), 1) if ms else None
+        expected = (min(ms, default=None), average, max(ms, default=None), len(ms), len(values) - len(ms))
+        assert bucket[1:] == expected
 
 
 @given(st.lists(st.integers(0, 1000), min_size=1))

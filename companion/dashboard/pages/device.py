@@ -2,6 +2,7 @@
 
 import json
 import time
+from collections.abc import Sequence
 from typing import Any, Final
 
 from fastapi import Request
@@ -21,6 +22,7 @@ from companion.dashboard.part import Part
 from companion.dashboard.source import Source
 from companion.errors import UsageError
 from companion.reader import Reader
+from companion.store.devices import Bucket, in_buckets
 
 LOOK_SECONDS: Final = 1.0
 ANEW_SECONDS: Final = 30.0
@@ -32,7 +34,7 @@ POINTS: Final = 720
 
 Json = dict[str, Any]
 Gist = str
-Buckets = list[Any] | None
+Buckets = Sequence[Bucket] | None
 """Of a window with many pings."""
 
 
@@ -139,8 +141,8 @@ def _read(reader: Reader, name: str, window_ms: int) -> Json:
     now = int(time.time() * 1000)
     told = _gist(reader.news(name, now - OVERLAP_MS))  # first, so that what comes meanwhile is news the next time
     page = reader.device(name, window_ms)
-    many = len(page["samples"]) > POINTS
-    buckets = reader.latency(page["device"], window_ms, POINTS)["buckets"] if many else None
+    samples = page["samples"]
+    buckets = in_buckets(samples, window_ms // POINTS) if len(samples) > POINTS else None
     return {"now": now, "told": told, "told_since": now - OVERLAP_MS, "page": page, "buckets": buckets}
 
 
