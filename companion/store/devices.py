@@ -6,7 +6,7 @@ from typing import Any, Final, NamedTuple
 
 from companion import quality, sip
 from companion.contact import STATUSES, Contact, Device, Span, best, ghost_spans
-from companion.errors import UsageError
+from companion.errors import NoSuchDeviceError, SeveralDevicesError
 from companion.store.contacts import load_devices
 from companion.store.series import Point
 from companion.store.store import Store
@@ -44,7 +44,7 @@ def iso(at: int) -> str | None:
 def find(store: Store, name: str) -> str:
     """The id of the device that a person means: by its id, its SIP instance, its AOR, or `AOR/…end` as tables show it.
 
-    Raises UsageError when there is none, or several.
+    Raises NoSuchDeviceError, or SeveralDevicesError with all that it may be.
     """
     bare = name.strip("<>")
     aor, _, end = name.rpartition("/")
@@ -62,9 +62,8 @@ def find(store: Store, name: str) -> str:
         if len(found) == 1:
             return found[0]
         if found:
-            listed = "\n  ".join(found)
-            raise UsageError(f"{name!r} is {len(found)} devices; say which:\n  {listed}")
-    raise UsageError(f"no device is called {name!r}; `companion devices` lists them all")
+            raise SeveralDevicesError(name, found)
+    raise NoSuchDeviceError(name)
 
 
 def _existing(store: Store, ids: Sequence[str]) -> list[str]:
@@ -104,11 +103,11 @@ def row(device: Device, view: View) -> Json:
 def page(store: Store, device_id: str, view: View, window_ms: int) -> Json:
     """All about one device: its row, registration, latency, contacts, samples and timeline within the window.
 
-    Raises UsageError when there is no such device.
+    Raises NoSuchDeviceError.
     """
     device = store.device(device_id)
     if device is None:
-        raise UsageError(f"there is no device {device_id!r}")
+        raise NoSuchDeviceError(device_id)
     now = view.clock.now
     pings = read_pings(store, device, view, now - window_ms)
     known = sorted(device.contacts, key=lambda contact: (bool(contact.ended_at), -contact.alive_at))

@@ -47,6 +47,14 @@ def test_pages_answer(setup: Setup, path: str, status: int) -> None:
         assert client.get(path).status_code == status
 
 
+def test_several_devices_of_a_name(setup: Setup) -> None:
+    """A name that is several devices leads to each of them."""
+    with visitor(setup) as client:
+        html = client.get("/devices/bob").text
+    assert "2 devices have that name" in html
+    assert all(f"/devices/{quote(device, safe='')}" in html for device in ("bob/bob", "bob/latency"))
+
+
 def test_strangers_are_led_to_the_login(setup: Setup) -> None:
     """No page tells anything to who is not let in."""
     with visitor(setup, secret="") as client:
