@@ -28,18 +28,18 @@ EXTRA = "nicegui"
 
 
 def make_app(config: Config, store: Store) -> FastAPI:
-    """The HTTP application; it reads only the store. `state.reader` and `state.hub` are what its parts share."""
+    """The HTTP application; it reads only the store. API, streams and dashboard share one Reader, `state.reader`."""
     app = FastAPI(title="OpenSIPS Companion", openapi_url=None, redirect_slashes=False)
-    access = Access(config.api)
-    app.state.reader = Reader(config, store)
-    app.state.hub = Hub(app.state.reader)
+    access, reader = Access(config.api), Reader(config, store)
+    app.state.reader = reader
+    app.state.hub = Hub(reader)
     problems.add_handlers(app)
     app.include_router(Health(config, store).router)
     app.include_router(Login(config.api, access).router)
     v1 = make_v1()
     v1.state = app.state
     app.mount(PREFIX, v1)
-    _add_dashboard(app, config, store)
+    _add_dashboard(app, config, reader)
     app.add_middleware(RawDevicePaths)
     app.add_middleware(Guard, access=access)
     app.add_middleware(Methods)
@@ -57,7 +57,7 @@ def make_v1() -> FastAPI:
     return api
 
 
-def _add_dashboard(app: FastAPI, config: Config, store: Store) -> None:
+def _add_dashboard(app: FastAPI, config: Config, reader: Reader) -> None:
     """The dashboard at /, or why there is none."""
     if not config.api.dashboard:
         _explain(app, "The dashboard is switched off.", "<code>[api] dashboard = true</code> switches it on.")
@@ -65,7 +65,7 @@ def _add_dashboard(app: FastAPI, config: Config, store: Store) -> None:
         install = "<code>pip install 'opensips-companion[dashboard]'</code>, then a restart."
         _explain(app, "The dashboard is not installed.", f"It comes with {install}")
     else:
-        dashboard.mount(app, config, store)
+        dashboard.mount(app, config, reader)
 
 
 def _explain(app: FastAPI, why: str, remedy: str) -> None:

@@ -7,6 +7,7 @@ from starlette.testclient import TestClient
 
 from companion.api import tokens
 from companion.api.app import make_app
+from companion.dashboard.source import Source
 from companion.events import INSERT
 from tests.integration.conftest import MakeSetup, Setup
 from tests.integration.web import HOST, fill, make_web
@@ -81,6 +82,14 @@ def test_one_process_may_serve_it_again(setup: Setup) -> None:
     for _ in range(2):
         with visitor(setup) as client:
             assert "ann" in client.get("/devices/ann").text
+
+
+def test_it_reads_with_the_reader_of_the_api(setup: Setup) -> None:
+    """Pages and API share one Reader, and with it what that keeps of the fleet: it is read once for both."""
+    app = make_app(setup.config, setup.store)
+    (source,) = (layer.kwargs["source"] for layer in app.user_middleware if "source" in layer.kwargs)
+    assert isinstance(source, Source)
+    assert source.reader is app.state.reader
 
 
 def test_own_files_are_here(setup: Setup) -> None:
