@@ -5,6 +5,7 @@ No I/O: the recorder reads a feed when it takes a node over, and writes what is 
 
 import time
 from collections.abc import Mapping, MutableMapping
+from collections.abc import Set as AbstractSet
 
 from companion import log, metrics
 from companion.bus import HEARTBEAT, Heartbeat, Message, Sequences
@@ -46,6 +47,16 @@ class Feeds:
         self._silent.clear()
         self._touched.clear()
         self._new_runs.clear()
+
+    def let_go(self, known: AbstractSet[str]) -> AbstractSet[str]:
+        """Hold no longer those silent ones that are not known any more: somebody had them forgotten. Tells which."""
+        forgotten = self._silent - self._touched - known
+        for node in forgotten:
+            del self.held[node], self._held_since[node]
+            self._silent.discard(node)
+            self._sequences.forget(node)
+            logger.info("a node was forgotten", node=node)
+        return forgotten
 
     # What messages say
 

@@ -25,6 +25,7 @@ from companion.errors import InvalidEnvelopeError, InvalidEventError
 from companion.events import KNOWN, LATENCY, LOST_PING_US, ContactEvent, DisconnectEvent, Event
 from companion.feeds import Feeds
 from companion.pings import Known, Pings
+from companion.store import nodes
 from companion.store.batch import Prepared
 from companion.store.connection import Command, NotNowError, ResponseError, Unreachable
 from companion.store.store import Store
@@ -91,9 +92,10 @@ class Recorder:
 
     async def tick(self, now: int) -> None:
         """Do what only time tells; `now` (epoch ms) is when no message waited any more."""
-        if self._feeds.watch(now) and time.monotonic() >= self._expiry_at:
+        all_live = self._feeds.watch(now)
+        if time.monotonic() >= self._expiry_at:
             self._expiry_at = time.monotonic() + EXPIRY_SECONDS
-            await self._do(self._expire)
+            await self._do(self._expire if all_live else self._let_go)
         if time.monotonic() >= self._corrections_at:
             self._corrections_at = time.monotonic() + CORRECTIONS_SECONDS
             await self._do(self._correct)
@@ -322,6 +324,13 @@ class Recorder:
         ]
         ended = sum(self._usrloc.expire(contact, before, now) for contact in ours)
         self._expiry_skip = skip + EXPIRY_LIMIT if devices and not ended else 0
+
+    async def _let_go(self) -> None:
+        """Hold silent nodes no longer that somebody had forgotten: else no contact would expire because of them."""
+        if self._feeds.held:
+            known = await self._insist(partial(nodes.names, self._store.connection, self._store.keys))
+            for node in self._feeds.let_go(known):
+                del self._pings[node]
 
     async def _correct(self) -> None:
         """Apply what reconciling found wrong about contacts of our nodes; the next write deletes what was applied."""
