@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.progress import Progress
 from rich.text import Text
 
-from companion import __version__, config, log, terminal
+from companion import __version__, config, log, nodes, terminal
 from companion.api import commands as api
 from companion.app import SERVICES, App
 from companion.command import AsJson, ConfigFile, opened, show
@@ -277,6 +277,8 @@ def demo(
 app.command(epilog=examples(("Why is nothing there?", "companion doctor")))(doctor)
 app.add_typer(remediation.app, name="remediation")
 app.add_typer(api.app, name="token")
+app.add_typer(nodes.app, name="node")
+app.command("nodes")(nodes.nodes)
 app.command("remediations")(remediation.remediations)
 
 

@@ -2,7 +2,7 @@
 
 from companion.config import Config
 from companion.contact import Device
-from companion.errors import UsageError
+from companion.errors import NoSuchDeviceError, UsageError
 from companion.remediation import audit, safety
 from companion.remediation.status import remediation_status
 from companion.store import devices, fleet, history, summary
@@ -19,7 +19,8 @@ class Reader:
     """Reads only the store. Blocking: call it from a thread; any number of threads may share one.
 
     Answers are ready for JSON: times are ISO 8601 in UTC (null for never), but for samples and buckets, which are epoch
-    ms. Raises UsageError for what can not be answered, and what the store raises when Redis does not answer.
+    ms. Raises UsageError for what can not be answered (NoSuchDeviceError and SeveralDevicesError among them), and what
+    the store raises when Redis does not answer.
     """
 
     def __init__(self, config: Config, store: Store) -> None:
@@ -150,5 +151,5 @@ class Reader:
     def _device(self, device_id: str) -> Device:
         found = self._store.device(device_id)
         if found is None:
-            raise UsageError(f"there is no device {device_id!r}")
+            raise NoSuchDeviceError(device_id)
         return found

@@ -64,6 +64,13 @@ listen = "127.0.0.1:{api}"
 """
 
 
+class _Console(Console):
+    """Raises BrokenPipeError where nobody reads any more; rich would exit then, whatever else still runs."""
+
+    def on_broken_pipe(self) -> None:
+        raise  # noqa: PLE0704 - rich calls this while it handles one
+
+
 async def run_demo(phones: int, folder: Path, seconds: float) -> None:
     """Run until Ctrl-C, SIGTERM, or for `seconds` when that is not 0; then end all that was started.
 
@@ -91,7 +98,7 @@ async def run_demo(phones: int, folder: Path, seconds: float) -> None:
             ramp=RAMP_SECONDS,
         )
         await _live(settings, file, opensips, stopped)
-    Console().print(f"The demo has ended. Its data stays in {folder}/ for the next one.", soft_wrap=True)
+    _Console().print(f"The demo has ended. Its data stays in {folder}/ for the next one.", soft_wrap=True)
 
 
 def _fleet_of(phones: int) -> list[SimulatedPhone]:
@@ -169,7 +176,7 @@ async def _listening(store: Store, app: asyncio.Task[None]) -> None:
 async def _show(
     settings: config.Config, opensips: SimulatedOpenSIPS, file: Path, store: Store, stopped: asyncio.Event
 ) -> None:
-    console = Console()
+    console = _Console()
     phone = opensips.fleet[min(RELOADING_PHONE, len(opensips.fleet) - 1)]
     console.print(_where_to_look(settings, file, phone.aor), soft_wrap=True)
     if not console.is_terminal:

@@ -7,7 +7,7 @@ from typing import Final, NamedTuple
 
 from companion import sip
 from companion.contact import Contact, Device, Span, Status, ghost_spans
-from companion.errors import UsageError
+from companion.errors import NoSuchDeviceError, SeveralDevicesError
 from companion.store import series
 from companion.store.contacts import load_devices, load_glanced
 from companion.store.glance import Json, glance, iso, row, speaker
@@ -39,7 +39,7 @@ class Bucket(NamedTuple):
 def find(store: Store, name: str) -> str:
     """The id of the device that a person means: by its id, its SIP instance, its AOR, or `AOR/…end` as tables show it.
 
-    Raises UsageError when there is none, or several.
+    Raises NoSuchDeviceError, or SeveralDevicesError with all that it may be.
     """
     if _existing(store, [name]):
         return name
@@ -59,9 +59,8 @@ def find(store: Store, name: str) -> str:
         if len(found) == 1:
             return found[0]
         if found:
-            listed = "\n  ".join(found)
-            raise UsageError(f"{name!r} is {len(found)} devices; say which:\n  {listed}")
-    raise UsageError(f"no device is called {name!r}; `companion devices` lists them all")
+            raise SeveralDevicesError(name, found)
+    raise NoSuchDeviceError(name)
 
 
 def _existing(store: Store, ids: Sequence[str]) -> list[str]:
@@ -93,11 +92,11 @@ def _listed(store: Store) -> Iterator[list[str]]:
 def page(store: Store, device_id: str, view: View, window_ms: int) -> Json:
     """All about one device: its row, registration, latency, contacts, samples and timeline within the window.
 
-    Raises UsageError when there is no such device.
+    Raises NoSuchDeviceError.
     """
     device = store.device(device_id)
     if device is None:
-        raise UsageError(f"there is no device {device_id!r}")
+        raise NoSuchDeviceError(device_id)
     now = view.clock.now
     pings = read_pings(store, device, view, now - window_ms)
     known = sorted(device.contacts, key=lambda contact: (bool(contact.ended_at), -contact.alive_at))

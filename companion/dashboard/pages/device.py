@@ -20,7 +20,7 @@ from companion.dashboard.markup import tag
 from companion.dashboard.markup.frame import no_device, waiting
 from companion.dashboard.part import Part
 from companion.dashboard.source import Source
-from companion.errors import UsageError
+from companion.errors import NoSuchDeviceError, SeveralDevicesError
 from companion.reader import Reader
 from companion.store.devices import Bucket, in_buckets
 
@@ -81,8 +81,10 @@ class Device:
         try:
             if await self._is_news() or time.monotonic() - self._read_at > ANEW_SECONDS:
                 await self._look_anew()
-        except UsageError as error:
-            self._lose(str(error))
+        except NoSuchDeviceError:
+            self._lose()
+        except SeveralDevicesError as error:
+            self._lose(error.devices)
 
     async def _is_news(self) -> bool:
         if not self._told:
@@ -117,10 +119,10 @@ class Device:
         self._graph.props["aria-label"] = shown_as.graph_words(latency, found, self._window)
         self._keys.show(shown_as.graph_keys(found, first if first > window[0] else 0))
 
-    def _lose(self, why: str) -> None:
+    def _lose(self, several: Sequence[str] = ()) -> None:
         self._frame.not_found()
         self._section.set_visibility(False)
-        self._top.show(no_device(self._name, why))
+        self._top.show(no_device(self._name, several))
         self._rest.show()
 
     async def _go(self, text: str) -> None:
