@@ -20,7 +20,7 @@ from companion.events import LATENCY
 from companion.store.store import Store, open_store
 from tests.benchmarks.asking import (
     API,
-    TIMEOUT_SECONDS,
+    PATIENT_SECONDS,
     Answers,
     Asker,
     Question,
@@ -132,10 +132,11 @@ class Bench:
 
     def _alone(self) -> Iterator[Figure]:
         yield Figure("one reader, while each device is pinged as ever", f"{self._own_pace:,.0f} events/s")
-        asker = Asker(self._companion.port)
-        first_ms = asker.time(FIRST_PAGE.path(ANYBODY))
-        yield Figure("  first page of devices, for the first time", f"{first_ms:,.0f} ms")
-        for question in self._questions(asker):
+        asker = Asker(self._companion.port, PATIENT_SECONDS)
+        started = time.monotonic()
+        page = json.loads(asker.ask(FIRST_PAGE.path(ANYBODY)))
+        yield Figure("  first page of devices, for the first time", f"{(time.monotonic() - started) * 1000:,.0f} ms")
+        for question in self._questions(page["next"] or ""):
             answers = alone(asker, question)
             found = figure(f"  {question.name}", answers.times[question.name])
             self._alone_p95[question.name] = found.number
@@ -144,9 +145,9 @@ class Bench:
         yield Figure("  the fleet, as the summary has it", ", ".join(f"{devices[name]:,} {name}" for name in STATUSES))
         asker.close()
 
-    def _questions(self, asker: Asker) -> Iterator[Question]:
+    def _questions(self, cursor: str) -> Iterator[Question]:
+        """What people look at; `cursor` leads to the second page."""
         devices, weeklong = self._fleet.devices, self._fleet.weeklong
-        cursor = json.loads(asker.ask(FIRST_PAGE.path(ANYBODY)))["next"] or ""
         yield Question("no question at all (/healthz)", lambda _: "/healthz")
         yield FIRST_PAGE
         yield fixed("  its second page", f"/devices?cursor={quote(cursor)}")
@@ -247,7 +248,7 @@ def _shared(shares: Mapping[str, float]) -> Figure:
 
 
 def _failed(answers: Answers) -> str:
-    return f", {answers.failed} failed or not answered in {TIMEOUT_SECONDS:.0f} s" if answers.failed else ""
+    return f", {answers.failed:,} failed or came too late" if answers.failed else ""
 
 
 def _used(store: Store) -> int:
