@@ -13,7 +13,7 @@ help:
 	@echo "make lint         ruff and mypy"
 	@echo "make format       mend what ruff can mend"
 	@echo "make bench        measure what it does in a second, on this machine (10 minutes at most)"
-	@echo "make bench-large  measure what a fleet of 100,000 costs (half an hour, 2 GB of memory)"
+	@echo "make bench-large  measure what a fleet of 100,000 costs and how it is read (half an hour, 3 GB of memory)"
 	@echo "make lock         renew the lock files from pyproject.toml"
 	@echo "make clean        remove all that was made here, the demo's data too"
 
@@ -59,7 +59,7 @@ bench: setup
 	@$(BIN)/python -m tests.benchmarks
 
 bench-large: setup
-	@$(BIN)/python -m tests.benchmarks --large
+	@$(BIN)/python -m tests.benchmarks --large $(if $(DEVICES),--devices $(DEVICES))
 
 lock:
 	@$(PYTHON) -m pip install --quiet --disable-pip-version-check uv

@@ -1,14 +1,15 @@
 """`make bench`: what the companion does in a second, as ratios inside one run: these machines are noisy."""
 
+import argparse
 import os
 import platform
-import sys
 from collections.abc import Iterator
+from dataclasses import fields
 
 from rich.console import Console
 
 from tests.benchmarks import measure, reconcile
-from tests.benchmarks.large import large
+from tests.benchmarks.large import Plan, large
 from tests.benchmarks.measure import Figure
 from tests.benchmarks.sweep import sweep
 
@@ -17,14 +18,36 @@ NAIVE_EVENTS = 20_000
 BURST = 20_000
 RECONCILED = 100_000
 ROUNDS = 3
+WIDTH = 130
+PLANNED = {
+    "devices": "how many there are",
+    "rate": "events a second while many read",
+    "readers": "how many read at once",
+    "think": "seconds a reader thinks between two pages, on average",
+    "seconds": "for how long they read",
+}
 
 
 def main() -> None:
     """Show each figure as it is known."""
-    console = Console(width=110)
+    asked = _asked()
+    console = Console(width=WIDTH)
     console.print(f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}")
-    for figure in large() if "--large" in sys.argv else _usual():
-        console.print(f"{figure.name:<52} {figure.value}")
+    for figure in large(_plan(asked), console) if asked.large else _usual():
+        console.print(f"{figure.name:<52} {figure.value}", highlight=False, soft_wrap=True)
+
+
+def _asked() -> argparse.Namespace:
+    parser = argparse.ArgumentParser("python -m tests.benchmarks", description=__doc__)
+    parser.add_argument("--large", action="store_true", help="what a large fleet costs, and how it is read")
+    for field in fields(Plan):
+        text = f"with --large: {PLANNED[field.name]} (%(default)s)"
+        parser.add_argument(f"--{field.name}", type=type(field.default), default=field.default, help=text)
+    return parser.parse_args()
+
+
+def _plan(asked: argparse.Namespace) -> Plan:
+    return Plan(**{field.name: getattr(asked, field.name) for field in fields(Plan)})
 
 
 def _usual() -> Iterator[Figure]:

@@ -1,100 +1,255 @@
-"""`make bench-large`: what a large fleet costs to keep and to look at."""
+"""`make bench-large`: what a large fleet costs to keep, and what readers wait for while its events come in."""
 
+import json
+import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from itertools import islice
+from random import Random
+from typing import Final, NamedTuple
+from urllib.parse import quote
 
-from companion import config, sip
-from companion.contact import Binding, Contact, Device, contact_id
-from companion.events import Registration
-from companion.reader import Reader
-from companion.store import census, summary
-from companion.store.nodes import Feed
-from companion.store.nodes import write as write_feed
+from rich.console import Console
+from rich.progress import track
+
+from companion import config
+from companion.contact import STATUSES
+from companion.events import LATENCY
 from companion.store.store import Store, open_store
-from companion.usrloc import Changes, Entry, Sample
-from companion.view import view
-from tests.benchmarks.measure import NODE, WEEK_SAMPLES, Figure, bench_redis
+from tests.benchmarks.asking import (
+    API,
+    PATIENT_SECONDS,
+    Answers,
+    Asker,
+    Question,
+    Readers,
+    alone,
+    figure,
+    fixed,
+    is_answered,
+    of_a_device,
+)
+from tests.benchmarks.filling import CHUNK, fill
+from tests.benchmarks.measure import NODE, Figure, bench_redis
+from tests.benchmarks.phones import INTERVAL_MS, Fleet
+from tests.benchmarks.pinger import Pinger, pinger
+from tests.benchmarks.running import Processor, Running, peak_mb, running
 
-FLEET = 100_000
-CHUNK = 1000
-DAY_SAMPLES = 720
-WEEKLONG = 1000
+WEEKLONG: Final = 1000
+REGISTERED_SECONDS: Final = 86_400
+COUNTED_AT_ONCE: Final = 2000
+BUSY_CORES: Final = 0.7
+"""From here on the readers, threads of one process, may wait for themselves and not for the API."""
+
+FIRST_PAGE: Final = fixed("first page of devices", "/devices")
+SUMMARY: Final = fixed("summary", "/summary")
+DEVICE: Final = "device, 24 hours"
+ANYBODY: Final = Random(0)
 
 
-def large() -> Iterator[Figure]:
-    """Fill a Redis with a fleet, 1,000 of it with a week of pings and the rest with a day's; then look at it."""
-    with bench_redis() as (_, redis, connection):
+@dataclass(frozen=True)
+class Plan:
+    """How large: devices, events a second and readers while they are read, their think time and for how long, in s."""
+
+    devices: int = 100_000
+    rate: float = 5000
+    readers: int = 50
+    think: float = 2.0
+    seconds: float = 60.0
+
+
+class Quiet(NamedTuple):
+    """A moment when nothing was under way: pings published and missed so far, and when it was (epoch ms)."""
+
+    published: int
+    missed: int
+    at: int
+
+
+def large(plan: Plan, console: Console) -> Iterator[Figure]:
+    """Fill a Redis with a fleet, start a companion on it, and read, alone and together, while the fleet is pinged."""
+    fleet = Fleet(plan.devices, min(WEEKLONG, plan.devices), int(time.time()) + REGISTERED_SECONDS)
+    with bench_redis() as (folder, redis, _), ExitStack() as stack:
         store = open_store(config.RedisSection(url=redis.url))
-        settings = config.Config()
-        empty = _used(store)
-        started = time.monotonic()
-        for first in range(0, FLEET, CHUNK):
-            _fill(store, range(first, first + CHUNK), WEEK_SAMPLES if first < WEEKLONG else DAY_SAMPLES)
-        connection.pipeline(write_feed(store.keys, Feed(NODE, heartbeat_at=_now(), last_event_at=_now()), {}))
-        samples = WEEKLONG * WEEK_SAMPLES + (FLEET - WEEKLONG) * DAY_SAMPLES
-        yield Figure(f"{FLEET:,} devices, {samples:,} samples, written in", f"{time.monotonic() - started:,.0f} s")
-        yield Figure("memory of Redis a device, all told", f"{(_used(store) - empty) / FLEET:,.0f} bytes")
-        yield _timed("summary of the fleet", lambda: summary.compute(store, view(settings, store)))
-        seen, week = view(settings, store), 7 * 86_400_000
-        yield _timed("census of all devices", lambda: census.take(store, seen))
-        reader = Reader(settings, store)
-        yield _timed("page of one device, 7 days", lambda: reader.device(_id(5), week))
-        yield _timed("its latency in 288 buckets", lambda: reader.latency(_id(5), week, 288))
-        yield _timed("what is new of it", lambda: reader.news(_id(5), _now() - 60_000))
-        store.close()
+        stack.callback(store.close)
+        yield from _filled(store, fleet, console)
+        companion = stack.enter_context(running(folder, redis.url))
+        companion.start("consumer")
+        publisher = stack.enter_context(pinger(companion.endpoint, fleet))
+        yield from Bench(plan, fleet, store, companion, publisher).figures()
 
 
-def _fill(store: Store, numbers: range, samples: int) -> None:
-    changes = Changes()
-    for number in numbers:
-        device = _device(number)
-        (contact,) = device.contacts
-        changes.devices[device] = changes.contacts[contact] = changes.answers[contact] = None
-        changes.seen[device] = contact.last_latency_at
-        changes.entries.append(Entry(device.id, contact.registered_at, "registered", {"contact": contact.id}))
-        first = contact.last_latency_at - samples * 120_000
-        changes.answered += [Sample(device.id, first + n * 120_000, 40 + n * 7919 % 90) for n in range(samples)]
-    store.write(store.prepare(changes))
-
-
-def _device(number: int) -> Device:
-    instance = f"urn:uuid:6513270e-269e-0d37-f2a7-{number:012x}"
-    binding = Binding(NODE, "location", f"user{number}", f"sip:user{number}@95e693bd04cf.invalid;transport=ws")
-    registration = Registration(
-        received=f"sip:10.0.{number >> 8 & 255}.{number & 255}:38566;transport=ws",
-        path="",
-        user_agent="Browser Phone 0.3.29 (SIPJS - 0.20.0)",
-        socket="ws:127.0.0.1:20101",
-        bflags=14,
-        expires_at=_now() + 3_600_000,
-        callid=f"3898d190f9ebdacc0cb1e29c658cda{number:06x}",
-        cseq=1,
-        attr=f"<{instance}>",
+def _filled(store: Store, fleet: Fleet, console: Console) -> Iterator[Figure]:
+    empty, started, steps = _used(store), time.monotonic(), -(-fleet.devices // CHUNK)
+    shown = console.is_terminal
+    for _ in track(fill(store, fleet), "writing the fleet", steps, console=console, transient=True, disable=not shown):
+        pass
+    seconds = time.monotonic() - started
+    yield Figure(f"{fleet.devices:,} devices, {fleet.all_samples:,} samples, written in", f"{seconds:,.0f} s")
+    used = _used(store) - empty
+    yield Figure(
+        "memory of Redis a device, all told", f"{used / fleet.devices:,.0f} bytes, {used / 1e6:,.0f} MB in all"
     )
-    device_id = sip.device_id(binding.aor, binding.uri, instance)
-    contact = Contact(
-        binding, contact_id(binding), device_id, NODE, registration, _now(), _now(), 40 + number % 90, _now()
-    )
-    return Device(device_id, binding.aor, instance, _now(), [contact])
 
 
-def _id(number: int) -> str:
-    return _device(number).id
+class Bench:
+    """A fleet that is stored, a consumer that runs, and a publisher that waits for the word."""
 
+    def __init__(self, plan: Plan, fleet: Fleet, store: Store, companion: Running, publisher: Pinger) -> None:
+        self._plan = plan
+        self._fleet = fleet
+        self._store = store
+        self._companion = companion
+        self._publisher = publisher
+        self._phones = list(fleet.pinged())
+        self._own_pace = len(self._phones) * 1000 / INTERVAL_MS
+        self._alone_p95: dict[str, float] = {}
 
-def _timed(name: str, work: Callable[[], object]) -> Figure:
-    """The median of three."""
-    times = []
-    for _ in range(3):
+    def figures(self) -> Iterator[Figure]:
+        yield self._first_round()
+        self._publisher.pace(self._own_pace)
+        self._companion.start("scheduler", "api")
+        self._companion.wait_until(lambda: is_answered(self._companion.port, "/readyz"), "the API to be ready")
+        yield from self._alone()
+        name = f"{self._plan.readers} readers"
+        yield from self._together(f"{name}, {self._plan.think:g} s of thought each", self._plan.think)
+        yield from self._together(f"{name}, flat out", 0)
+        yield self._memory()
+
+    def _first_round(self) -> Figure:
+        """The consumer was started anew, and has to read each contact from Redis first."""
+        self._publisher.pace(self._plan.rate)
+        time.sleep(len(self._phones) / self._plan.rate)
+        stopped = time.monotonic()
+        published = self._quiet().published
+        behind = time.monotonic() - stopped
+        name = f"first {published:,} pings of a consumer started anew"
+        return Figure(name, f"stored {behind:.1f} s behind the last, {self._plan.rate:,.0f} came a second")
+
+    # One reader
+
+    def _alone(self) -> Iterator[Figure]:
+        yield Figure("one reader, while each device is pinged as ever", f"{self._own_pace:,.0f} events/s")
+        asker = Asker(self._companion.port, PATIENT_SECONDS)
         started = time.monotonic()
-        work()
-        times.append(time.monotonic() - started)
-    return Figure(name, f"{sorted(times)[1] * 1000:,.1f} ms")
+        page = json.loads(asker.ask(FIRST_PAGE.path(ANYBODY)))
+        yield Figure("  first page of devices, for the first time", f"{(time.monotonic() - started) * 1000:,.0f} ms")
+        for question in self._questions(page["next"] or ""):
+            answers = alone(asker, question)
+            found = figure(f"  {question.name}", answers.times[question.name])
+            self._alone_p95[question.name] = found.number
+            yield replace(found, value=f"{found.value}{_failed(answers)}")
+        devices = json.loads(asker.ask(SUMMARY.path(ANYBODY)))["devices"]
+        yield Figure("  the fleet, as the summary has it", ", ".join(f"{devices[name]:,} {name}" for name in STATUSES))
+        asker.close()
+
+    def _questions(self, cursor: str) -> Iterator[Question]:
+        """What people look at; `cursor` leads to the second page."""
+        devices, weeklong = self._fleet.devices, self._fleet.weeklong
+        yield Question("no question at all (/healthz)", lambda _: "/healthz")
+        yield FIRST_PAGE
+        yield fixed("  its second page", f"/devices?cursor={quote(cursor)}")
+        yield fixed("  status=stale", "/devices?status=stale")
+        yield Question("  search=user…", lambda random: f"{API}/devices?search=user{random.randrange(devices)}")
+        yield fixed("  user_agent=yealink", "/devices?user_agent=yealink")
+        yield fixed("  the slowest first", "/devices?sort=latency&descending=true")
+        yield of_a_device(DEVICE, devices)
+        yield of_a_device("device, 7 days", weeklong, "?window=7d")
+        yield of_a_device("its latency, 7 days", weeklong, "/latency?window=7d")
+        yield of_a_device("its timeline, 7 days", weeklong, "/timeline?window=7d")
+        yield SUMMARY
+
+    # Many readers
+
+    def _together(self, name: str, think: float) -> Iterator[Figure]:
+        readers = Readers(self._plan.readers, self._mix(), think)
+        before = self._quiet()
+        processor = Processor(self._processes())
+        self._publisher.pace(self._plan.rate)
+        behind = Behind(self._store)
+        answers = readers.read(self._companion.port, self._plan.seconds, behind.look)
+        shares = processor.shares(answers.seconds)
+        after = self._quiet()
+        yield Figure(name, f"{answers.rate:,.1f} requests/s{_failed(answers)}", answers.rate)
+        yield from self._compared(answers)
+        yield self._ingested(before, after, answers.seconds)
+        yield Figure("  and at the worst stored", f"{behind.most_ms:,} ms after they were said")
+        yield _shared(shares)
+
+    def _mix(self) -> list[tuple[Question, float]]:
+        return [(of_a_device(DEVICE, self._fleet.devices), 0.6), (FIRST_PAGE, 0.2), (SUMMARY, 0.2)]
+
+    def _compared(self, answers: Answers) -> Iterator[Figure]:
+        """Against one reader alone, where no more than its own pings came in."""
+        for kind in (FIRST_PAGE.name, DEVICE, SUMMARY.name):
+            found, alone_p95 = figure(f"  {kind}", answers.times[kind]), self._alone_p95[kind]
+            slower = f"; p95 {found.number / alone_p95:.1f} × alone" if alone_p95 else ""
+            yield replace(found, value=found.value + slower)
+
+    def _ingested(self, before: Quiet, after: Quiet, seconds: float) -> Figure:
+        published, missed = after.published - before.published, after.missed - before.missed
+        stored = self._stored_since(before.at)
+        told = f"{published:,} published, {stored:,} stored, {missed:,} missed"
+        lost = published - stored - missed
+        return Figure(f"  events meanwhile, {published / seconds:,.0f} a second", f"{told}, {lost:,} refused or lost")
+
+    def _quiet(self) -> Quiet:
+        """Let no more pings come, and wait till all are stored; from `at` on there are none."""
+        published = self._publisher.pace(0)
+        self._companion.wait_until(lambda: self._applied() == published, "all pings to be stored")
+        time.sleep(0.002)  # the last one's millisecond is over
+        at = int(time.time() * 1000)
+        return Quiet(published, self._store.feed(NODE)[0].missed, at)
+
+    def _applied(self) -> int:
+        """How many pings were stored or found missing: seq counts from 0."""
+        return self._store.feed(NODE)[1].get(LATENCY, -1) + 1
+
+    def _stored_since(self, at: int) -> int:
+        """How many samples there are since then in all series."""
+        keys, devices = self._store.keys, (one.device for one in self._phones)
+        found = 0
+        while some := list(islice(devices, COUNTED_AT_ONCE)):
+            asked = [("TS.RANGE", key(device), at, "+") for device in some for key in (keys.latency, keys.lost)]
+            replies = self._store.connection.pipeline(asked, raise_on_error=False)
+            found += sum(len(points) for points in replies if isinstance(points, list))
+        return found
+
+    # What it costs
+
+    def _processes(self) -> dict[str, int]:
+        services = {name: child.pid for name, child in self._companion.services.items()}
+        redis = int(self._store.connection.call("INFO", "server")["process_id"])
+        return {**services, "redis": redis, "publisher": self._publisher.pid, "readers": os.getpid()}
+
+    def _memory(self) -> Figure:
+        services = ((name, peak_mb(child.pid)) for name, child in self._companion.services.items())
+        told = [f"{name} {used:,.0f}" for name, used in (*services, ("redis", _used(self._store) / 1e6))]
+        return Figure("memory in the end, of services at the most", f"{', '.join(told)} MB")
+
+
+class Behind:
+    """How far what is stored was behind what was said, at the most."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self.most_ms = 0
+
+    def look(self) -> None:
+        self.most_ms = max(self.most_ms, int(time.time() * 1000) - self._store.feed(NODE)[0].last_event_at)
+
+
+def _shared(shares: Mapping[str, float]) -> Figure:
+    told = ", ".join(f"{name} {share:.2f}" for name, share in shares.items())
+    name = f"  cores: {sum(shares.values()):.1f} of {os.cpu_count()} busy"
+    return Figure(name, told + ("; the readers wait for themselves" if shares["readers"] > BUSY_CORES else ""))
+
+
+def _failed(answers: Answers) -> str:
+    return f", {answers.failed:,} failed or came too late" if answers.failed else ""
 
 
 def _used(store: Store) -> int:
     return int(store.connection.call("INFO", "memory")["used_memory"])
-
-
-def _now() -> int:
-    return int(time.time() * 1000)

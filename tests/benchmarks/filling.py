@@ -1,0 +1,85 @@
+"""A fleet's past into Redis through the store: what a consumer would have written in a week, in minutes."""
+
+import time
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from itertools import chain, islice, repeat
+from typing import Final
+
+from companion.events import DELETE, INSERT, LATENCY, LOST_PING_US, UPDATE, parse
+from companion.store.series import Row
+from companion.store.store import Store
+from companion.usrloc import HOUR_MS, Entry, Fields, Stamp, Usrloc
+from tests.benchmarks.measure import NODE
+from tests.benchmarks.phones import INTERVAL_MS, LOSSES, Fleet, Phone, phone
+
+CHUNK: Final = 100
+ROWS: Final = 50_000
+THREADS: Final = 2
+"""One packs while the other waits for Redis."""
+LOST_AFTER: Final = 3
+RUN: Final = 1
+
+
+def fill(store: Store, fleet: Fleet) -> Iterator[int]:
+    """Write it all; tells after each chunk how many devices it wrote. A minute for 25,000."""
+    chunks = [range(first, min(first + CHUNK, fleet.devices)) for first in range(0, fleet.devices, CHUNK)]
+    with ThreadPoolExecutor(THREADS) as pool:
+        yield from pool.map(lambda numbers: write(store, fleet, numbers, int(time.time() * 1000)), chunks)
+
+
+def write(store: Store, fleet: Fleet, numbers: range, now: int) -> int:
+    """Write these phones as they are at `now` (epoch ms): first what is old, as the series want it."""
+    phones = [phone(number) for number in numbers]
+    histories = [_history(store.keys.latency(one.device), one, fleet.samples(one.number), now) for one in phones]
+    _store(store, [history[0] for history in histories])  # makes the series
+    rest = chain.from_iterable(islice(history, 1, None) for history in histories)
+    while rows := list(islice(rest, ROWS)):
+        _store(store, rows)
+    usrloc = Usrloc(LOST_AFTER)
+    for one in phones:
+        _tell(usrloc, fleet, one, now)
+    store.write(store.prepare(usrloc.take_changes()))
+    return len(phones)
+
+
+def _store(store: Store, rows: Sequence[Row]) -> None:
+    replies = store.connection.pipeline(store.series.commands(rows), raise_on_error=False)
+    store.series.settle(store.connection, "latency", rows, replies)
+
+
+def _history(key: str, one: Phone, samples: int, now: int) -> Sequence[Row]:
+    """All its answered pings but the last."""
+    last_at = _last_answer_at(one, now)
+    first_at = last_at - (samples - 1) * INTERVAL_MS
+    latencies = map(one.latency_ms, range(samples - 1))
+    return list(zip(repeat(key), range(first_at, last_at, INTERVAL_MS), latencies, strict=False))
+
+
+def _tell(usrloc: Usrloc, fleet: Fleet, one: Phone, now: int) -> None:
+    """What OpenSIPS said of it: its first REGISTER and its last, one an hour in between, its last pings, its end."""
+    last_at = _last_answer_at(one, now)
+    first_at = last_at - fleet.samples(one.number) * INTERVAL_MS
+    last_register_at = last_at - one.number * 7919 % HOUR_MS
+    _apply(usrloc, INSERT, {**one.params(0, fleet.expires), "cseq": 0}, first_at)
+    device = one.device
+    (contact,) = usrloc.devices[device].contacts
+    fields: Fields = {"contact": contact.id, "address": contact.address}
+    for at in range(first_at + HOUR_MS, last_register_at, HOUR_MS):
+        usrloc.changes.entries.append(Entry(device, at, "re-registered", fields))
+    _apply(usrloc, UPDATE, one.params(0, fleet.expires), last_register_at)
+    _apply(usrloc, LATENCY, one.params(one.latency_ms(0) * 1000, fleet.expires), last_at + 1)
+    for lost in range(LOSSES[one.kind]):
+        _apply(usrloc, LATENCY, one.params(LOST_PING_US, fleet.expires), last_at + (lost + 1) * INTERVAL_MS)
+    if one.kind == "gone":
+        _apply(usrloc, DELETE, one.params(0, fleet.expires), last_at + 1000)
+
+
+def _apply(usrloc: Usrloc, event: str, params: dict[str, object], ts: int) -> None:
+    usrloc.apply(parse(event, params), Stamp(NODE, NODE, ts, RUN))
+
+
+def _last_answer_at(one: Phone, now: int) -> int:
+    """They are pinged one after the other; a silent one has said nothing for an hour."""
+    last_ping_at = now - one.number * 7919 % INTERVAL_MS - 1000
+    return last_ping_at - LOSSES[one.kind] * INTERVAL_MS - (HOUR_MS if one.kind == "silent" else 0)

@@ -1,0 +1,88 @@
+"""The fleet that `make bench-large` measures with is what it says it is."""
+
+import time
+from collections import Counter
+
+import pytest
+
+from companion.events import LATENCY, ContactEvent, parse
+from companion.reader import Reader
+from companion.store import nodes
+from companion.store.fleet import Query
+from companion.store.nodes import Feed
+from tests.benchmarks.filling import fill
+from tests.benchmarks.measure import NODE
+from tests.benchmarks.phones import LOSSES, STATUS, WEEK_SAMPLES, Fleet, phone
+from tests.benchmarks.pinger import pinger
+from tests.integration.conftest import MakeSetup, Setup, until
+
+FLEET = Fleet(devices=100, weeklong=2, expires=int(time.time()) + 3600)
+PHONES = [phone(number) for number in range(FLEET.devices)]
+
+
+@pytest.fixture
+def filled(make_setup: MakeSetup) -> Setup:
+    """A store with the fleet, whose bridge has just been heard."""
+    setup = make_setup()
+    assert FLEET.devices == sum(fill(setup.store, FLEET))
+    feed = Feed(NODE, NODE, heartbeat_at=int(time.time() * 1000))
+    setup.store.connection.pipeline(nodes.write(setup.store.keys, feed, {}))
+    return setup
+
+
+def test_devices_are_found(filled: Setup) -> None:
+    """Every phone is a device under its id and its AOR, with its make, its status and its way to be woken."""
+    reader = Reader(filled.config, filled.store)
+    pages = [reader.device(name, 3_600_000) for one in PHONES for name in (one.device, one.aor)]
+    wanted = [
+        (one.device, STATUS[one.kind], one.model.user_agent, bool(one.model.push)) for one in PHONES for _ in range(2)
+    ]
+    assert wanted == [(page["device"], page["status"], page["user_agent"], page["push"]) for page in pages]
+
+
+def test_every_status_has_devices(filled: Setup) -> None:
+    """A list by status has something to show, of each."""
+    reader = Reader(filled.config, filled.store)
+    counted = Counter(STATUS[one.kind] for one in PHONES)
+    assert set(STATUS.values()) == set(counted)
+    assert counted == {status: reader.devices(Query(status=(status,)))["total"] for status in counted}
+
+
+def test_samples(filled: Setup) -> None:
+    """Each phone has as many answered pings as it is said to have, and those that it lost."""
+    read, connection, keys = filled.store.series.read, filled.store.connection, filled.store.keys
+    until_ms = int(time.time() * 1000)
+    found = [
+        tuple(len(read(connection, key(one.device), 0, until_ms)) for key in (keys.latency, keys.lost))
+        for one in PHONES
+    ]
+    assert [(FLEET.samples(one.number), LOSSES[one.kind]) for one in PHONES] == found
+    assert found[0][0] == WEEK_SAMPLES
+    assert FLEET.all_samples == sum(answered for answered, _ in found)
+
+
+def test_pings_change_no_registration(filled: Setup) -> None:
+    """What a ping says of a registration is what is stored of it: no benchmark measures how it is rewritten."""
+    for one in FLEET.pinged():
+        device = filled.store.device(one.device)
+        assert device is not None
+        said = parse(LATENCY, one.params(one.ping_us(1), FLEET.expires))
+        assert isinstance(said, ContactEvent)
+        assert [said.registration] == [contact.registration for contact in device.contacts]
+
+
+def test_pings_are_counted(filled: Setup) -> None:
+    """The publisher says how many pings it published: so many are stored, and none while its pace is 0."""
+    before = filled.samples() + _lost(filled)
+    with filled.process("consumer"), pinger(f"tcp://127.0.0.1:{filled.publish}", FLEET) as publisher:
+        assert publisher.pace(5000) == 0
+        until(lambda: filled.events_done(NODE) > 500)
+        published = publisher.pace(0)
+        until(lambda: filled.events_done(NODE) == published)
+        assert published == filled.samples() + _lost(filled) - before
+        assert published == publisher.pace(0)
+
+
+def _lost(setup: Setup) -> int:
+    read, keys, until_ms = setup.store.series.read, setup.store.keys, int(time.time() * 1000) + 60_000
+    return sum(len(read(setup.store.connection, keys.lost(one.device), 0, until_ms)) for one in PHONES)
