@@ -5,7 +5,7 @@ import json
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jwt
 import pytest
@@ -168,6 +168,22 @@ def test_counted(setup: Setup) -> None:
 # Refused
 
 
+class Abused(NamedTuple):
+    """A companion that is only sent what it must not take, and a page without a token that sends it."""
+
+    setup: Setup
+    page: TestClient
+
+
+@pytest.fixture(scope="module")
+def abused(servers: dict[Kind, EmbeddedRedis], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Abused]:
+    media = {"secret": SECRET, "origins": [ORIGIN]}
+    setup = Setup(servers["module"], tmp_path_factory.mktemp("abused"), media=media)
+    yield Abused(setup, client(setup, peer="192.0.2.9"))
+    assert dump(setup) == {}
+    setup.store.close()
+
+
 def signed(key: str = SECRET, algorithm: str = "HS256", **claims: Any) -> str:
     """A token with any claims; None takes one away."""
     now = int(time.time())
@@ -203,17 +219,18 @@ TOKENS: dict[str, tuple[Callable[[], str], int, str]] = {
 
 @pytest.mark.parametrize("name", TOKENS)
 @pytest.mark.parametrize("beacon", [False, True])
-def test_tokens(setup: Setup, name: str, *, beacon: bool) -> None:
+def test_tokens(abused: Abused, name: str, *, beacon: bool) -> None:
     """Who has no good token for this very call is refused and told why, wherever the token is; nothing is stored."""
     make, status, problem = TOKENS[name]
     before = refused(problem)
     told = report(sample(0)) | ({"token": make()} if beacon else {})
-    answer = send(page(setup, token="" if beacon else make()), told)
+    headers = {"origin": ORIGIN} | ({} if beacon else {"authorization": f"Bearer {make()}"})
+    answer = send(abused.page, told, **headers)
     assert (answer.status_code, answer.json()["type"].rpartition(":")[2]) == (status, problem)
     assert answer.headers["content-type"] == "application/problem+json"
     assert answer.headers["access-control-allow-origin"] == ORIGIN
     assert refused(problem) == before + 1
-    assert dump(setup) == {}
+    assert dump(abused.setup) == {}
 
 
 def test_another_device(setup: Setup) -> None:
@@ -279,15 +296,15 @@ REPORTS: dict[str, Callable[[], bytes]] = {
 
 
 @pytest.mark.parametrize("name", REPORTS)
-def test_nonsense(setup: Setup, name: str) -> None:
+def test_nonsense(abused: Abused, name: str) -> None:
     """Whatever is no report is refused with where and why, and nothing of it is stored."""
     before = refused("wrong-report")
-    answer = send(page(setup), REPORTS[name]())
+    answer = send(abused.page, REPORTS[name](), authorization=f"Bearer {a_token()}")
     assert answer.status_code == 422, answer.text
     assert answer.json()["type"].endswith(":wrong-report")
     assert 0 < len(answer.json()["detail"]) <= 200
     assert refused("wrong-report") == before + 1
-    assert dump(setup) == {}
+    assert dump(abused.setup) == {}
 
 
 @pytest.mark.parametrize("announced", [True, False])
@@ -379,17 +396,17 @@ def test_a_preflight(setup: Setup) -> None:
         "*",
     ],
 )
-def test_foreign_pages(setup: Setup, origin: str) -> None:
+def test_foreign_pages(abused: Abused, origin: str) -> None:
     """A page of any other origin may neither ask, nor send though it has a token, nor read why."""
     before = refused("foreign-page")
-    asked = preflight(client(setup, peer="192.0.2.9"), path_of(), origin)
-    sent = send(page(setup, origin=origin), report(sample(0)))
-    beacon = send(page(setup, token="", origin=origin), report(sample(0), token=a_token()))
+    asked = preflight(abused.page, path_of(), origin)
+    sent = send(abused.page, report(sample(0)), origin=origin, authorization=f"Bearer {a_token()}")
+    beacon = send(abused.page, report(sample(0), token=a_token()), origin=origin)
     for answer in (asked, sent, beacon):
         assert (answer.status_code, answer.json()["type"].rpartition(":")[2]) == (403, "foreign-page")
         assert not [name for name in answer.headers if name.startswith("access-control-")]
     assert refused("foreign-page") == before + 2
-    assert dump(setup) == {}
+    assert dump(abused.setup) == {}
 
 
 def test_programs_and_own_pages(setup: Setup) -> None:
