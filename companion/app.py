@@ -7,6 +7,7 @@ from typing import Final, Literal, Protocol, get_args
 
 from companion import log
 from companion.api.app import Api
+from companion.api.counters import Counters
 from companion.bridge import Bridge
 from companion.config import Config
 from companion.consumer import Consumer
@@ -51,6 +52,8 @@ class App:
     def _make(self) -> list[Service]:
         """The services in the order of their start: who receives is there before who sends."""
         services: list[Service] = []
+        if self._config.metrics.listen:
+            services.append(Counters(self._config.metrics))
         if "api" in self._names:
             services.append(Api(self._config, self._store()))
         if "scheduler" in self._names:

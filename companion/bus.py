@@ -302,6 +302,12 @@ class Sequences:
         """Take whatever run comes next: a bridge that starts after its clock was set back has a lower one."""
         self._silent.add(node)
 
+    def forget(self, node: str) -> None:
+        """Know nothing of a node any more: when it comes back it is a new one."""
+        self.runs.pop(node, None)
+        self.seqs.pop(node, None)
+        self._silent.discard(node)
+
     def resume(self, node: str, run: int, seqs: Mapping[str, int]) -> None:
         """Go on from what was stored by who read this node before us."""
         if run >= self.runs.get(node, 0):

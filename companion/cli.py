@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.progress import Progress
 from rich.text import Text
 
-from companion import __version__, config, log, terminal
+from companion import __version__, config, log, nodes, terminal
 from companion.api import commands as api
 from companion.app import SERVICES, App
 from companion.command import AsJson, ConfigFile, opened, show
@@ -25,6 +25,7 @@ from companion.simulator.demo import run_demo
 from companion.simulator.replay import replay as play
 from companion.store import devices as store_devices
 from companion.store import summary as store_summary
+from companion.store.glance import of_statuses, row
 from companion.view import view
 
 HOUR_MS = 3_600_000
@@ -132,7 +133,7 @@ def list_devices(
     settings = config.load(config_file)
     with opened(settings) as store:
         seen = view(settings, store)
-        rows = [store_devices.row(device, seen) for device in store_devices.walk(store)]
+        rows = [row(of_statuses(*each, seen.bounds)) for each in store_devices.survey(store, seen)]
     rows = sorted((row for row in rows if status in (None, row["status"])), key=lambda row: str(row["device"]))
     show(rows, terminal.DevicesTable(rows), as_json=as_json)
 
@@ -276,6 +277,8 @@ def demo(
 app.command(epilog=examples(("Why is nothing there?", "companion doctor")))(doctor)
 app.add_typer(remediation.app, name="remediation")
 app.add_typer(api.app, name="token")
+app.add_typer(nodes.app, name="node")
+app.command("nodes")(nodes.nodes)
 app.command("remediations")(remediation.remediations)
 
 

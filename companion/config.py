@@ -214,7 +214,50 @@ class RemediationSection(Section):
         return self
 
 
-class ApiSection(Section):
+class ListenSection(Section):
+    """A table whose `listen` is where a socket is to be: HOST:PORT."""
+
+    listen: str
+
+    @property
+    def host(self) -> str:
+        return self.listen.rpartition(":")[0].strip("[]")
+
+    @property
+    def port(self) -> int:
+        return int(self.listen.rpartition(":")[2])
+
+    def check_listen(self) -> None:
+        """Raises ValueError for what is no HOST:PORT."""
+        host, _, port = self.listen.rpartition(":")
+        if not host or not port.isdigit() or int(port) > 65535:
+            raise ValueError(f"listen = {self.listen!r} is not HOST:PORT")
+
+    @property
+    def on_loopback(self) -> bool:
+        return _loopback(f"tcp://{self.listen}")
+
+
+class MetricsSection(ListenSection):
+    """Where a process tells what it counts itself, to whoever can reach it; `listen` "" = nowhere."""
+
+    listen: str = ""
+    allow_anybody: bool = False
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if not self.listen:
+            return self
+        self.check_listen()
+        if not self.on_loopback and not self.allow_anybody:
+            raise ValueError(
+                f"listen = {self.listen!r} is not on loopback, and whoever gets there may read: "
+                "let [api] serve /metrics with a token, or set allow_anybody = true"
+            )
+        return self
+
+
+class ApiSection(ListenSection):
     """`tokens`: lines NAME:SCOPE:SHA256HEX. `hosts`: by which names one gets here, `*` and `?` as in a shell."""
 
     listen: str = "127.0.0.1:8780"
@@ -268,23 +311,13 @@ class ApiSection(Section):
 
     @model_validator(mode="after")
     def _check(self) -> Self:
-        host, _, port = self.listen.rpartition(":")
-        if not host or not port.isdigit() or int(port) > 65535:
-            raise ValueError(f"listen = {self.listen!r} is not HOST:PORT")
-        if not self.tokens and not _loopback(f"tcp://{self.listen}"):
+        self.check_listen()
+        if not self.tokens and not self.on_loopback:
             raise ValueError(
                 f"listen = {self.listen!r} is not on loopback, and there are no tokens to keep strangers out: "
                 "`companion token new NAME` makes one for `tokens`"
             )
         return self
-
-    @property
-    def host(self) -> str:
-        return self.listen.rpartition(":")[0].strip("[]")
-
-    @property
-    def port(self) -> int:
-        return int(self.listen.rpartition(":")[2])
 
 
 class QualitySection(Section):
@@ -318,6 +351,7 @@ class Config(Section):
     reconcile: ReconcileSection = ReconcileSection()
     remediation: RemediationSection = RemediationSection()
     api: ApiSection = ApiSection()
+    metrics: MetricsSection = MetricsSection()
     quality: QualitySection = QualitySection()
     log: LogSection = LogSection()
 

@@ -3,6 +3,8 @@
 CompanionError
 ├── ConfigError          the configuration can not be used          (exit code 2)
 ├── UsageError           what was asked for can not be answered     (exit code 2)
+│   ├── NoSuchDeviceError    no device is called so
+│   └── SeveralDevicesError  more than one is
 ├── UnavailableError     a server we need can not be reached        (exit code 1)
 ├── MiError              a call of OpenSIPS' Management Interface failed (exit code 1)
 │   ├── MiUnreachableError   it did not answer, or not as MI does: what was asked for may still have been done
@@ -13,6 +15,8 @@ CompanionError
     ├── InvalidEnvelopeError
     └── InvalidUriError
 """
+
+from collections.abc import Sequence
 
 
 class CompanionError(Exception):
@@ -27,6 +31,25 @@ class ConfigError(CompanionError):
 
 class UsageError(CompanionError):
     exit_code = 2
+
+
+class NoSuchDeviceError(UsageError):
+    """No device is called `name`. `detail` says so without what to type next, which is not the same everywhere."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.detail = f"no device is called {name!r}"
+        super().__init__(f"{self.detail}; `companion devices` lists them all")
+
+
+class SeveralDevicesError(UsageError):
+    """`name` may be any of these `devices`, whose ids they are; `detail` says so without naming them."""
+
+    def __init__(self, name: str, devices: Sequence[str]) -> None:
+        self.name = name
+        self.devices = tuple(devices)
+        self.detail = f"{name!r} is {len(devices)} devices"
+        super().__init__("\n  ".join((f"{self.detail}; say which:", *devices)))
 
 
 class UnavailableError(CompanionError):

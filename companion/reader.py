@@ -2,12 +2,12 @@
 
 from companion.config import Config
 from companion.contact import Device
-from companion.errors import UsageError
+from companion.errors import NoSuchDeviceError, UsageError
 from companion.remediation import audit, safety
 from companion.remediation.status import remediation_status
 from companion.store import devices, fleet, history, summary
 from companion.store.contacts import load_devices
-from companion.store.devices import Json, iso
+from companion.store.glance import Json, glance, iso, row
 from companion.store.store import Store
 from companion.view import View, view
 
@@ -19,7 +19,8 @@ class Reader:
     """Reads only the store. Blocking: call it from a thread; any number of threads may share one.
 
     Answers are ready for JSON: times are ISO 8601 in UTC (null for never), but for samples and buckets, which are epoch
-    ms. Raises UsageError for what can not be answered, and what the store raises when Redis does not answer.
+    ms. Raises UsageError for what can not be answered (NoSuchDeviceError and SeveralDevicesError among them), and what
+    the store raises when Redis does not answer.
     """
 
     def __init__(self, config: Config, store: Store) -> None:
@@ -86,7 +87,7 @@ class Reader:
         found, seen = devices.find(self._store, name), self._view()
         device = self._device(found)
         return {
-            **devices.row(device, seen),
+            **row(glance(device, seen)),
             "samples": devices.read_pings(self._store, device, seen, since_ms + 1),
             "timeline": devices.timeline(self._store, found, since_ms + 1, seen.clock.now + 60_000),
         }
@@ -106,7 +107,7 @@ class Reader:
         """How each node's feed is, how many contacts it has (null when not counted yet), and `breaker`: open since."""
         seen, store = self._view(), self._store
         saved = summary.load(store)
-        counts = saved["contacts_by_node"] if saved else None
+        counts = summary.registered(saved) if saved else None
         breakers = safety.open_breakers(store, list(seen.feeds))
         return {
             "nodes": [
@@ -145,10 +146,10 @@ class Reader:
 
     def _rows(self, ids: list[str], seen: View) -> list[Json]:
         found = load_devices(self._store.connection, self._store.keys, ids)
-        return [devices.row(device, seen) for device in found]
+        return [row(glance(device, seen)) for device in found]
 
     def _device(self, device_id: str) -> Device:
         found = self._store.device(device_id)
         if found is None:
-            raise UsageError(f"there is no device {device_id!r}")
+            raise NoSuchDeviceError(device_id)
         return found

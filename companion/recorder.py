@@ -16,18 +16,18 @@ from typing import Final, TypeVar, cast
 
 import msgspec
 
-from companion import events, log, metrics, sip
-from companion.bus import HEARTBEAT, Heartbeat, Message, Sequences, decode_heartbeat
+from companion import corrector, events, log, metrics, sip
+from companion.bus import HEARTBEAT, Heartbeat, Message, decode_heartbeat
 from companion.config import Config
 from companion.contact import Binding
-from companion.errors import InvalidEnvelopeError, InvalidEventError, InvalidInputError
+from companion.corrector import Corrector
+from companion.errors import InvalidEnvelopeError, InvalidEventError
 from companion.events import KNOWN, LATENCY, LOST_PING_US, ContactEvent, DisconnectEvent, Event
+from companion.feeds import Feeds
 from companion.pings import Known, Pings
-from companion.store import corrections, nodes
+from companion.store import nodes
 from companion.store.batch import Prepared
 from companion.store.connection import Command, NotNowError, ResponseError, Unreachable
-from companion.store.corrections import Correction, Found, Gone, Identified
-from companion.store.nodes import DEAD_AFTER_MS, Feed
 from companion.store.store import Store
 from companion.usrloc import Stamp, Usrloc
 
@@ -41,8 +41,6 @@ EXPIRY_GRACE_MS: Final = 90_000
 """OpenSIPS tells of an expired contact at its next timer; only later than this do we say so ourselves."""
 EXPIRY_LIMIT: Final = 1000
 CORRECTIONS_SECONDS: Final = 0.5
-CORRECTIONS_LIMIT: Final = 1000
-"""How many corrections are taken at once: a few tens of milliseconds."""
 RETRY_SECONDS: Final = (0.1, 0.2, 0.5, 1.0, 2.0)
 EVICTED_SHARE: Final = 20
 
@@ -69,19 +67,13 @@ class Recorder:
         self._config = config
         self._store = store
         self._usrloc = Usrloc(config.pings.lost_after)
-        self._sequences = Sequences()
-        self._feeds: dict[str, Feed] = {}
-        self._held_since: dict[str, int] = {}
+        self._feeds = Feeds()
+        self._corrector = Corrector(store)
         self._pings: dict[str, Pings] = {}
         self._standby: dict[str, deque[tuple[float, Message]]] = {}
-        self._touched: set[str] = set()
-        self._new_runs: set[str] = set()
-        self._silent: set[str] = set()
         self._expiry_at = 0.0
         self._expiry_skip = 0
         self._corrections_at = 0.0
-        self._corrected_to: dict[str, str] = {}
-        self._corrected: dict[str, list[str]] = {}
         self._taken: list[Message] = []
         self._writing: list[Message] = []
         self.pending = 0
@@ -100,9 +92,10 @@ class Recorder:
 
     async def tick(self, now: int) -> None:
         """Do what only time tells; `now` (epoch ms) is when no message waited any more."""
-        if self._watch(now) and time.monotonic() >= self._expiry_at:
+        all_live = self._feeds.watch(now)
+        if time.monotonic() >= self._expiry_at:
             self._expiry_at = time.monotonic() + EXPIRY_SECONDS
-            await self._do(self._expire)
+            await self._do(self._expire if all_live else self._let_go)
         if time.monotonic() >= self._corrections_at:
             self._corrections_at = time.monotonic() + CORRECTIONS_SECONDS
             await self._do(self._correct)
@@ -111,7 +104,7 @@ class Recorder:
         """Store what was taken. What can not be stored before `give_up_at` is counted and lost."""
         self._writing, self._taken = self._taken, []
         count, self.pending = self.pending, 0
-        nodes_of_ours = list(self._feeds)
+        nodes_of_ours = list(self._feeds.held)
         prepared, progress = self._store.prepare(self._usrloc.take_changes()), self._progress()
         metrics.BATCH_SIZE.observe(count)
         self._count_ignored()
@@ -187,14 +180,14 @@ class Recorder:
 
     async def _ours(self, messages: Sequence[Message]) -> list[Message]:
         """The messages of nodes whose lease we hold, those of others put by in case it becomes ours."""
-        others = {message.node for message in messages} - self._feeds.keys()
+        others = {message.node for message in messages} - self._feeds.held.keys()
         if others:
             await self._insist(lambda: self._try_to_hold(others))
         ours: list[Message] = []
-        for node in self._standby.keys() & self._feeds.keys():
+        for node in self._standby.keys() & self._feeds.held.keys():
             ours += [message for _, message in self._standby.pop(node)]
         for message in messages:
-            if message.node in self._feeds:
+            if message.node in self._feeds.held:
                 ours.append(message)
             else:
                 self._put_by(message)
@@ -209,14 +202,8 @@ class Recorder:
     def _take_over(self, node: str) -> None:
         feed, seqs = self._store.feed(node)
         feed.cluster = self._config.cluster(node)
-        self._feeds[node] = feed
         self._pings[node] = Pings()
-        self._held_since[node] = int(time.time() * 1000)
-        if feed.run:
-            self._sequences.resume(node, feed.run, seqs)
-        if not feed.alive(self._held_since[node]):
-            self._unsettle(node)
-        logger.info("recording", node=node, cluster=feed.cluster)
+        self._feeds.take_over(feed, seqs)
 
     def _put_by(self, message: Message) -> None:
         now = time.monotonic()
@@ -249,7 +236,7 @@ class Recorder:
         wanted: dict[Binding, str] = {}
         connections: dict[tuple[str, str], None] = {}
         for message, said in read:
-            cluster = self._feeds[message.node].cluster
+            cluster = self._feeds.held[message.node].cluster
             for event in said:
                 if isinstance(event, ContactEvent):
                     self._want(event, cluster, wanted)
@@ -274,7 +261,7 @@ class Recorder:
         latencies_us: defaultdict[str, list[int]] = defaultdict(list)
         for message, said in read:
             if message.event in KNOWN or message.event == HEARTBEAT:
-                repeated = self._see(message)
+                repeated = self._feeds.see(message)
                 counts[message.node, message.event] += len(said) - repeated
                 self._apply(message, said, repeated)
                 latencies_us[message.node] += _latencies_us(message, said[repeated:])
@@ -283,31 +270,13 @@ class Recorder:
         for node, pings in latencies_us.items():
             metrics.count_pings(node, [us // 1000 for us in pings if us != LOST_PING_US], pings.count(LOST_PING_US))
 
-    def _see(self, message: Message) -> int:
-        """Note what is missing before a message; how many of its first events are not new."""
-        sight, node = self._sequences.see(message), message.node
-        if sight.repeated:
-            metrics.DUPLICATES.labels(node).inc(sight.repeated)
-            self._episodes.warn("events were there already: do two bridges share a node's name?", node=node)
-        if sight.repeated == len(message.said):
-            return sight.repeated
-        self._touched.add(node)
-        if sight.new_run:
-            self._new_runs.add(node)
-            self._feeds[node].run = message.run
-            self._unsettle(node)
-            metrics.RUNS.labels(node).inc()
-        if sight.missed and message.event != HEARTBEAT:
-            self._count_missed(node, message.event, sight.missed)
-        return sight.repeated
-
     def _apply(self, message: Message, said: Read, first: int) -> None:
         latest = time.time() * 1000 + AHEAD_MS
         for (ts, params), event in itertools.islice(zip(message.said, said, strict=True), first, None):
             if isinstance(event, Heartbeat):
-                self._beat(message.node, event, ts)
+                self._feeds.beat(message.node, event, ts)
             elif ts > latest:
-                self._refuse(message.node)
+                self._feeds.refuse(message.node)
             elif event:
                 try:
                     self._apply_event(message, ts, params, event)
@@ -316,7 +285,7 @@ class Recorder:
                     logger.exception("an event could not be applied", event_name=message.event)
 
     def _apply_event(self, message: Message, ts: int, params: msgspec.Raw, event: tuple[Known, int] | Event) -> None:
-        feed = self._feeds[message.node]
+        feed = self._feeds.held[message.node]
         feed.last_event_at = ts  # not the greatest: a clock may have been set back
         if event.__class__ is tuple:
             known, latency_us = cast("tuple[Known, int]", event)
@@ -331,39 +300,10 @@ class Recorder:
             self._learn(params, cast("ContactEvent", event), message.node)
 
     def _learn(self, params: msgspec.Raw, event: ContactEvent, node: str) -> None:
-        binding = Binding(self._feeds[node].cluster, event.domain, event.aor, event.uri)
+        binding = Binding(self._feeds.held[node].cluster, event.domain, event.aor, event.uri)
         contact = self._usrloc.contacts.get(binding)
         if contact:
             self._pings[node].learn(bytes(params), event, contact)
-
-    def _refuse(self, node: str) -> None:
-        metrics.REFUSED.labels("ahead").inc()
-        self._unsettle(node)
-        self._episodes.warn("events from the future are refused: check the clocks", node=node)
-
-    def _beat(self, node: str, said: Heartbeat, ts: int) -> None:
-        """The bridge lives, says how it is, and how far its events have come."""
-        feed = self._feeds[node]
-        if node in self._silent or said.kernel_drops > feed.kernel_drops:
-            self._unsettle(node)
-        feed.heartbeat_at, feed.said_at = int(time.time() * 1000), ts
-        feed.received, feed.invalid, feed.kernel_drops = said.received, said.invalid, said.kernel_drops
-        known = {event: seq for event, seq in said.seqs.items() if event in KNOWN}
-        for event, missed in self._sequences.tail(node, known).items():
-            self._count_missed(node, event, missed)
-        self._silent.discard(node)
-
-    def _count_missed(self, node: str, event: str, missed: int) -> None:
-        metrics.MISSED.labels(node, event).inc(missed)
-        metrics.GAPS.labels(node).inc()
-        self._feeds[node].missed += missed
-        self._feeds[node].gaps += 1
-        self._unsettle(node)
-        self._episodes.warn("events are missing on the bus", node=node, event_name=event, missed=missed)
-
-    def _unsettle(self, node: str) -> None:
-        """Events may be missing: what is known of the node's contacts may be wrong until they are pinged again."""
-        self._feeds[node].steady_since = int(time.time() * 1000)
 
     # What only time tells
 
@@ -380,67 +320,28 @@ class Recorder:
             contact
             for device in devices
             for contact in self._usrloc.devices[device.id].contacts
-            if contact.node in self._feeds
+            if contact.node in self._feeds.held
         ]
         ended = sum(self._usrloc.expire(contact, before, now) for contact in ours)
         self._expiry_skip = skip + EXPIRY_LIMIT if devices and not ended else 0
 
+    async def _let_go(self) -> None:
+        """Hold silent nodes no longer that somebody had forgotten: else no contact would expire because of them."""
+        if self._feeds.held:
+            known = await self._insist(partial(nodes.names, self._store.connection, self._store.keys))
+            for node in self._feeds.let_go(known):
+                del self._pings[node]
+
     async def _correct(self) -> None:
         """Apply what reconciling found wrong about contacts of our nodes; the next write deletes what was applied."""
-        for node in list(self._feeds):
-            after = self._corrected_to.get(node, "")
-            read = partial(corrections.read, self._store.connection, self._store.keys, node, after, CORRECTIONS_LIMIT)
-            entries = await self._insist(read)
-            if not entries:
-                continue
-            said = [found for _, kind, text in entries if (found := _decode(kind, text))]
-            await self._load_corrected(said)
-            for correction in said:
-                outcome = self._apply_correction(correction, node)
-                metrics.CORRECTIONS.labels(corrections.kind_of(correction), outcome).inc()
-            self._corrected_to[node] = entries[-1][0]
-            self._corrected.setdefault(node, []).extend(entry for entry, _, _ in entries)
-
-    async def _load_corrected(self, said: Sequence[Correction]) -> None:
-        """Their contacts, and the devices that those may move to."""
-        contacts, devices = self._usrloc.contacts, self._usrloc.devices
-        wanted: dict[Binding, str] = {}
-        for correction in said:
-            binding = correction.binding
-            instance = "" if isinstance(correction, Gone) else correction.instance
-            device = sip.device_id(binding.aor, binding.uri, instance)
-            if binding not in contacts or (instance and device not in devices):
-                wanted[binding] = device
-        if wanted:
-            self._usrloc.put(await self._insist(lambda: self._store.load(wanted)))
-
-    def _apply_correction(self, correction: Correction, node: str) -> str:
-        usrloc, feed, binding = self._usrloc, self._feeds[node], correction.binding
-        try:
-            if isinstance(correction, Identified):
-                changed = usrloc.identify(binding, correction.instance)
-            else:
-                stamp = Stamp(node, feed.cluster, correction.as_of, feed.run)
-                changed = (
-                    usrloc.gone(binding, stamp) if isinstance(correction, Gone) else _found(usrloc, correction, stamp)
-                )
-        except Exception:
-            logger.exception("a correction could not be applied", kind=corrections.kind_of(correction))
-            return "error"
-        return "applied" if changed else "overtaken"
-
-    def _watch(self, now: int) -> bool:
-        """Whether all our feeds live; each that fell silent is counted once."""
-        for node, feed in self._feeds.items():
-            silent_ms = now - max(feed.heartbeat_at, self._held_since[node])
-            if feed.heartbeat_at and silent_ms > DEAD_AFTER_MS and node not in self._silent:
-                self._silent.add(node)
-                self._sequences.fell_silent(node)
-                self._touched.add(node)
-                feed.silences += 1
-                metrics.SILENCES.labels(node).inc()
-                logger.warning("the bridge is silent", node=node, for_ms=silent_ms, limit_ms=DEAD_AFTER_MS)
-        return bool(self._feeds) and not self._silent
+        for node, feed in list(self._feeds.held.items()):
+            entries = await self._insist(partial(self._corrector.read, node))
+            if entries:
+                said = corrector.decode(entries)
+                wanted = corrector.wanted(said, self._usrloc)
+                if wanted:
+                    self._usrloc.put(await self._insist(partial(self._store.load, wanted)))
+                self._corrector.apply(entries, said, self._usrloc, feed)
 
     # Writing
 
@@ -459,19 +360,8 @@ class Recorder:
             metrics.IGNORED.labels(why).inc(count)
 
     def _progress(self) -> list[Command]:
-        """Each touched node's feed, and up to where its events are stored once this stands."""
-        commands: list[Command] = []
-        for node in self._touched:
-            self._feeds[node].removals += self._usrloc.removals.pop(node, 0)
-            if node in self._new_runs:
-                commands.append(nodes.forget_seqs(self._store.keys, node))
-            commands += nodes.write(self._store.keys, self._feeds[node], self._sequences.seqs.get(node, {}))
-        self._touched.clear()
-        self._new_runs.clear()
-        for node, entries in self._corrected.items():
-            commands += corrections.forget(self._store.keys, node, entries)
-        self._corrected.clear()
-        return commands
+        """How far all is once this batch stands."""
+        return self._feeds.progress(self._store.keys, self._usrloc.removals) + self._corrector.deletions()
 
     # Memory
 
@@ -489,14 +379,9 @@ class Recorder:
     def _forget_all(self) -> None:
         """What we have in memory may not be what is stored: read it again."""
         self._usrloc = Usrloc(self._config.pings.lost_after)
-        self._sequences = Sequences()
         self._feeds.clear()
+        self._corrector.clear()
         self._pings.clear()
-        self._corrected_to.clear()
-        self._corrected.clear()
-        self._silent.clear()
-        self._touched.clear()
-        self._new_runs.clear()
 
 
 def _latencies_us(message: Message, said: Read) -> list[int]:
@@ -508,16 +393,3 @@ def _latencies_us(message: Message, said: Read) -> list[int]:
 
 def _count(messages: Sequence[Message]) -> int:
     return sum(len(message.said) for message in messages)
-
-
-def _decode(kind: str, text: str) -> Correction | None:
-    try:
-        return corrections.decode(kind, text)
-    except InvalidInputError as error:
-        metrics.INVALID.labels("corrections", error.reason).inc()
-        logger.warning("a correction that is none was left out", detail=error.detail[:200])
-        return None
-
-
-def _found(usrloc: Usrloc, said: Found, stamp: Stamp) -> bool:
-    return usrloc.found(said.binding, said.registration, stamp, instance=said.instance, latency_ms=said.latency_ms)

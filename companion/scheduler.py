@@ -12,7 +12,7 @@ from companion import log, metrics
 from companion.config import Config
 from companion.reconciler import EVERY_SECONDS, Reconciler
 from companion.remediation.sweep import Sweeper
-from companion.store import history, summary
+from companion.store import census, history, summary
 from companion.store.store import Store
 from companion.subscriptions import EVERY_SECONDS as SUBSCRIBE_SECONDS
 from companion.subscriptions import Renewer
@@ -22,6 +22,9 @@ logger = log.get(__name__)
 
 END_SECONDS: Final = 10.0
 """What a job that is running has to finish; a dump of a big OpenSIPS would take minutes."""
+
+RESTS: Final = 4
+"""Going over a large fleet is followed by a rest so many times as long: it must not take a core for itself."""
 
 Run = Callable[[], Awaitable[None]]
 
@@ -35,13 +38,23 @@ class Job(NamedTuple):
     make: Callable[[Config, Store], Run]
 
 
-def _summary(config: Config, store: Store) -> Run:
-    def compute() -> None:
-        computed = summary.compute(store, view(config, store))
-        summary.save(store, computed)
-        history.note(store, computed)
+def _census(config: Config, store: Store) -> Run:
+    resting_until = 0.0
 
-    return lambda: asyncio.to_thread(compute)
+    def take() -> None:
+        nonlocal resting_until
+        started = time.monotonic()
+        if started < resting_until:
+            return
+        taken = census.take(store, view(config, store))
+        rest = RESTS * (time.monotonic() - started)
+        fresh_ms = summary.FRESH_MS + round(3 * rest * 1000)
+        summary.save(store, taken.summary, fresh_ms)
+        history.note(store, taken.summary)
+        census.share(store, taken, fresh_ms)
+        resting_until = started + rest
+
+    return lambda: asyncio.to_thread(take)
 
 
 def _retention(_: Config, store: Store) -> Run:
@@ -55,7 +68,7 @@ def _retention(_: Config, store: Store) -> Run:
 
 JOBS: Final = (
     Job("sweep", lambda config: config.remediation.sweep_interval, 0, lambda config, store: Sweeper(config, store).run),
-    Job("summary", lambda _: 15, 2, _summary),
+    Job("census", lambda _: 15, 2, _census),
     Job("reconcile", lambda _: EVERY_SECONDS, 2, lambda config, store: Reconciler(config, store).run),
     Job("subscriptions", lambda _: SUBSCRIBE_SECONDS, 2, lambda config, store: Renewer(config, store).run),
     Job("retention", lambda _: 3600, 300, _retention),

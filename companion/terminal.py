@@ -4,14 +4,15 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, Final
 
-from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
+from rich.console import Console, ConsoleOptions, Group, JustifyMethod, RenderableType, RenderResult
 from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
 from companion import sip
 from companion.events import printable
-from companion.store.devices import Json, Ping
+from companion.store.devices import Ping
+from companion.store.glance import Json
 
 COLOURS: Final = {
     "online": "green",
@@ -323,9 +324,40 @@ def summary_page(summary: Json, now: datetime | None = None) -> Group:
     return Group(counts, "", percentiles, "", _nodes(summary["nodes"], now))
 
 
+def nodes_table(nodes: Sequence[Json], now: datetime | None = None) -> RenderableType:
+    """A line for each node: since when it is silent, and what hangs on it."""
+    now = now or datetime.now(UTC)
+    if not nodes:
+        return _no_node()
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for name in ("NODE", "CLUSTER", "FEED", "HEARD OF", "LAST EVENT", "CONTACTS", "MISSED", "BREAKER"):
+        justify: JustifyMethod = "right" if name in ("CONTACTS", "MISSED") else "left"
+        table.add_column(name, no_wrap=name not in ("NODE", "CLUSTER"), justify=justify)
+    for node in nodes:
+        table.add_row(
+            text(node["node"]),
+            text(node["cluster"]),
+            _feed(node),
+            text(ago(node["heartbeat_at"], now)),
+            text(ago(node["last_event_at"], now)),
+            text(node["contacts"]),
+            text(node["missed"]),
+            text(f"open, {ago(node['breaker'], now)}" if node["breaker"] else "", "red"),
+        )
+    return table
+
+
+def _feed(node: Json) -> Text:
+    return Text("alive", style="green") if node["alive"] else Text("silent", style="red")
+
+
+def _no_node() -> Text:
+    return Text("no node has been heard of: is a bridge running, and does OpenSIPS send to it?", style="yellow")
+
+
 def _nodes(nodes: Sequence[Json], now: datetime) -> RenderableType:
     if not nodes:
-        return Text("no node has been heard of: is a bridge running, and does OpenSIPS send to it?", style="yellow")
+        return _no_node()
     table = Table(box=None, pad_edge=False, header_style="bold")
     for name in ("NODE", "CLUSTER", "FEED", "LAST EVENT", "EVENTS", "INVALID", "GAPS", "MISSED", "KERNEL DROPS"):
         words = name in ("NODE", "CLUSTER", "FEED")
@@ -334,7 +366,7 @@ def _nodes(nodes: Sequence[Json], now: datetime) -> RenderableType:
         table.add_row(
             text(node["node"]),
             text(node["cluster"]),
-            Text("alive", style="green") if node["alive"] else Text("silent", style="red"),
+            _feed(node),
             text(ago(node["last_event_at"], now)),
             *(text(node[name]) for name in ("received", "invalid", "gaps", "missed", "kernel_drops")),
         )

@@ -1,10 +1,7 @@
-"""The HTTP application, put together, and the server it runs in."""
+"""The HTTP application, put together, and the service it runs as."""
 
-from collections.abc import Generator
-from contextlib import contextmanager
 from importlib.util import find_spec
 
-import uvicorn
 from fastapi import FastAPI
 from fastapi.responses import HTMLResponse
 
@@ -17,9 +14,9 @@ from companion.api.health import Health
 from companion.api.login import Login
 from companion.api.methods import Methods
 from companion.api.openapi import make_api
+from companion.api.server import Server
 from companion.api.streams import Hub
 from companion.config import Config
-from companion.errors import UnavailableError
 from companion.reader import Reader
 from companion.store.store import Store
 
@@ -28,18 +25,18 @@ EXTRA = "nicegui"
 
 
 def make_app(config: Config, store: Store) -> FastAPI:
-    """The HTTP application; it reads only the store. `state.reader` and `state.hub` are what its parts share."""
+    """The HTTP application; it reads only the store. API, streams and dashboard share one Reader, `state.reader`."""
     app = FastAPI(title="OpenSIPS Companion", openapi_url=None, redirect_slashes=False)
-    access = Access(config.api)
-    app.state.reader = Reader(config, store)
-    app.state.hub = Hub(app.state.reader)
+    access, reader = Access(config.api), Reader(config, store)
+    app.state.reader = reader
+    app.state.hub = Hub(reader)
     problems.add_handlers(app)
     app.include_router(Health(config, store).router)
     app.include_router(Login(config.api, access).router)
     v1 = make_v1()
     v1.state = app.state
     app.mount(PREFIX, v1)
-    _add_dashboard(app, config, store)
+    _add_dashboard(app, config, reader)
     app.add_middleware(RawDevicePaths)
     app.add_middleware(Guard, access=access)
     app.add_middleware(Methods)
@@ -57,7 +54,7 @@ def make_v1() -> FastAPI:
     return api
 
 
-def _add_dashboard(app: FastAPI, config: Config, store: Store) -> None:
+def _add_dashboard(app: FastAPI, config: Config, reader: Reader) -> None:
     """The dashboard at /, or why there is none."""
     if not config.api.dashboard:
         _explain(app, "The dashboard is switched off.", "<code>[api] dashboard = true</code> switches it on.")
@@ -65,7 +62,7 @@ def _add_dashboard(app: FastAPI, config: Config, store: Store) -> None:
         install = "<code>pip install 'opensips-companion[dashboard]'</code>, then a restart."
         _explain(app, "The dashboard is not installed.", f"It comes with {install}")
     else:
-        dashboard.mount(app, config, store)
+        dashboard.mount(app, config, reader)
 
 
 def _explain(app: FastAPI, why: str, remedy: str) -> None:
@@ -76,41 +73,17 @@ def _explain(app: FastAPI, why: str, remedy: str) -> None:
         return HTMLResponse(page, 404)
 
 
-class _Server(uvicorn.Server):
-    """Leaves signals to who runs the event loop."""
-
-    @contextmanager
-    def capture_signals(self) -> Generator[None]:
-        yield
-
-
 class Api:
     """The HTTP application on its socket, until stopped."""
 
     def __init__(self, config: Config, store: Store) -> None:
-        self._listen = config.api.listen
         app = make_app(config, store)
         self._hub: Hub = app.state.hub
-        self._server = _Server(
-            uvicorn.Config(
-                app,
-                host=config.api.host,
-                port=config.api.port,
-                http="h11",  # the same one with and without the dashboard, whose packages bring another
-                log_config=None,
-                access_log=False,
-                server_header=False,
-                forwarded_allow_ips=list(config.api.proxies),
-                timeout_graceful_shutdown=3,
-            )
-        )
+        self._server = Server(app, config.api, "api", config.api.proxies)
 
     async def run(self) -> None:
-        try:
-            await self._server.serve()
-        except SystemExit:  # uvicorn's way to say that the address is taken
-            raise UnavailableError(f"can not listen on {self._listen}; see [api] listen") from None
+        await self._server.run()
 
     def stop(self) -> None:
         self._hub.close()
-        self._server.should_exit = True
+        self._server.stop()

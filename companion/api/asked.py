@@ -1,7 +1,5 @@
 """What a request asks for: which device, which window, and whom we ask in turn."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Annotated, Any, Final, Literal
 from urllib.parse import unquote
 
@@ -9,9 +7,7 @@ from fastapi import Depends, Path, Query, Request
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from companion.api import problems
 from companion.api.streams import Hub
-from companion.errors import UsageError
 from companion.reader import Reader
 
 HOUR_MS: Final = 3_600_000
@@ -87,14 +83,3 @@ class RawDevicePaths:
             if raw.startswith(_DEVICES):
                 scope = {**scope, "path": raw}
         await self._app(scope, receive, send)
-
-
-@contextmanager
-def found() -> Iterator[None]:
-    """Answer 404 when a device that was asked for is none, 409 when it is several."""
-    try:
-        yield
-    except UsageError as error:
-        said, *several = str(error).split("\n  ")  # as find() tells a person, who types a command
-        detail = said.rpartition("; ")[0] or said
-        raise (problems.several_devices(detail, several) if several else problems.no_such_device(detail)) from None

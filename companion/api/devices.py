@@ -11,13 +11,13 @@ from fastapi.responses import StreamingResponse
 from pydantic import BaseModel, ConfigDict, Field
 
 from companion.api import models, problems
-from companion.api.asked import ADevice, AReader, AWindow, Json, WindowQuery, found
+from companion.api.asked import ADevice, AReader, AWindow, Json, WindowQuery
 from companion.contact import Status
 from companion.quality import Label
 from companion.reader import MAX_POINTS, MIN_POINTS
-from companion.store.devices import iso
 from companion.store.fleet import MAX_LIMIT, Sort
 from companion.store.fleet import Query as FleetQuery
+from companion.store.glance import iso
 
 router = APIRouter(tags=["devices"])
 
@@ -55,15 +55,13 @@ def list_devices(reader: AReader, query: Annotated[DevicesQuery, Query()]) -> Js
 @router.get("/devices/{id:path}/latency", response_model=models.Latency, responses=problems.documented(404, 409))
 def latency(reader: AReader, device: ADevice, query: Annotated[PointsQuery, Query()]) -> Json:
     """The latency of one device over a window, for a graph."""
-    with found():
-        return reader.latency(device, query.ms, query.points)
+    return reader.latency(device, query.ms, query.points)
 
 
 @router.get("/devices/{id:path}/timeline", response_model=models.Timeline, responses=problems.documented(404, 409))
 def timeline(reader: AReader, device: ADevice, window: AWindow) -> Json:
     """What happened to one device in a window."""
-    with found():
-        return reader.timeline(device, window.ms)
+    return reader.timeline(device, window.ms)
 
 
 @router.get(
@@ -84,8 +82,7 @@ def timeline(reader: AReader, device: ADevice, window: AWindow) -> Json:
 )
 def latency_csv(reader: AReader, device: ADevice, window: AWindow) -> StreamingResponse:
     """Every ping of one device in a window as CSV; the latency of a lost one is empty."""
-    with found():
-        page = reader.device(device, window.ms)
+    page = reader.device(device, window.ms)
     name = quote(f"{page['device']} {window.window}.csv", safe="")
     return StreamingResponse(
         _csv(page["samples"]),
@@ -97,8 +94,7 @@ def latency_csv(reader: AReader, device: ADevice, window: AWindow) -> StreamingR
 @router.get("/devices/{id:path}", response_model=models.Device, responses=problems.documented(404, 409))
 def one_device(reader: AReader, device: ADevice, window: AWindow) -> Json:
     """All about one device: registration, latency over a window, contacts, pings, timeline."""
-    with found():
-        return reader.device(device, window.ms)
+    return reader.device(device, window.ms)
 
 
 def _csv(samples: Iterable[tuple[int, int | None]]) -> Iterator[str]:

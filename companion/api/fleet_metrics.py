@@ -28,21 +28,24 @@ PATIENCE_SECONDS: Final = 3.0
 """A Redis that has not answered by then is away: Prometheus waits ten seconds for all of /metrics."""
 
 
+Values = Mapping[str, float] | Mapping[tuple[str, ...], float] | float | None
+
+
 class Family(NamedTuple):
-    """What a metric is called (without the prefix), what it tells, and what it is told of."""
+    """What a metric is called (without the prefix), what it tells, and of what: labels, spaces between."""
 
     name: str
     text: str
-    label: str = ""
+    labels: str = ""
     kind: Literal["gauge", "counter"] = "gauge"
 
-    def of(self, values: Mapping[str, float] | float | None) -> Metric:
-        """The metric with these values by label, with one value, or without any."""
+    def of(self, values: Values) -> Metric:
+        """The metric with these values by label or labels, with one value, or without any."""
         family = CounterMetricFamily if self.kind == "counter" else GaugeMetricFamily
-        metric = family(metrics.PREFIX + self.name, self.text, labels=[self.label] if self.label else [])
-        by_label = values if isinstance(values, Mapping) else {} if values is None else {"": values}
-        for label, value in by_label.items():
-            metric.add_metric([label] if self.label else [], value)
+        metric = family(metrics.PREFIX + self.name, self.text, labels=self.labels.split())
+        by_labels = values if isinstance(values, Mapping) else {} if values is None else {(): values}
+        for labels, value in by_labels.items():
+            metric.add_metric((labels,) if isinstance(labels, str) else labels, value)
         return metric
 
 
@@ -51,8 +54,11 @@ PING_INTERVAL: Final = Family("ping_interval_seconds", "How often OpenSIPS pings
 MEMORY_USED: Final = Family("redis_memory_used_bytes", "Memory that Redis uses.")
 MEMORY_MAX: Final = Family("redis_memory_max_bytes", "Memory that Redis may use; 0 when nothing limits it.")
 DEVICES: Final = Family("devices", "Devices by status, when the fleet was last counted.", "status")
-CONTACTS: Final = Family("contacts", "Contacts by status, when the fleet was last counted.", "status")
-NODE_CONTACTS: Final = Family("node_contacts", "Contacts of a node that have not ended.", "node")
+CONTACTS: Final = Family(
+    "contacts",
+    "Contacts by the node that pinged them last and by status, when the fleet was last counted.",
+    "node status",
+)
 COUNTED: Final = Family("fleet_counted_timestamp_seconds", "When the fleet was last counted.")
 SWEPT: Final = Family("swept_timestamp_seconds", "When it was last seen to who stopped answering.")
 BREAKER: Final = Family(
@@ -75,7 +81,7 @@ COUNTS: Final = {
 }
 """What a feed counts."""
 FAMILIES: Final = (
-    *(UP, PING_INTERVAL, MEMORY_USED, MEMORY_MAX, DEVICES, CONTACTS, NODE_CONTACTS, COUNTED, SWEPT, BREAKER),
+    *(UP, PING_INTERVAL, MEMORY_USED, MEMORY_MAX, DEVICES, CONTACTS, COUNTED, SWEPT, BREAKER),
     *(LAST_EVENT, LAST_HEARTBEAT, *COUNTS.values()),
 )
 
@@ -129,8 +135,7 @@ class FleetCollector(Collector):
         if counted:
             yield COUNTED.of(datetime.fromisoformat(counted["at"]).timestamp())
             yield DEVICES.of(_by_status(counted["devices"]))
-            yield CONTACTS.of(_by_status(counted["contacts"]))
-            yield NODE_CONTACTS.of(counted["contacts_by_node"])
+            yield CONTACTS.of(_by_node_and_status(counted["contacts_by_node"]))
         swept_at = self._store.connection.call("HGET", self._store.keys.sweep(), "at")
         if swept_at:
             yield SWEPT.of(int(swept_at) / 1000)
@@ -158,6 +163,10 @@ class FleetCollector(Collector):
 
 def _by_status(counts: Mapping[str, Any]) -> dict[str, float]:
     return {status: counts[status] for status in STATUSES}
+
+
+def _by_node_and_status(counts: Mapping[str, Mapping[str, Any]]) -> dict[tuple[str, ...], float]:
+    return {(node, status): by_status[status] for node, by_status in counts.items() for status in STATUSES}
 
 
 def _times(times: Iterable[tuple[str, int]]) -> dict[str, float]:

@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from companion.api import models, problems
 from companion.api.access import scope_of
-from companion.api.asked import AHub, found
+from companion.api.asked import AHub
 from companion.api.methods import ASKED_HEAD
 
 router = APIRouter(tags=["live"])
@@ -47,5 +47,4 @@ async def events(
     if not query.device:
         return await hub.fleet(lambda: scope_of(request) != "none")
     since = int(last_event_id) if last_event_id.isdecimal() and len(last_event_id) <= 13 else 0
-    with found():
-        return await hub.device(query.device, since, lambda: scope_of(request) != "none")
+    return await hub.device(query.device, since, lambda: scope_of(request) != "none")

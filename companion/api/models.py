@@ -204,7 +204,7 @@ class Summary(Answer):
     at: Time
     devices: ByStatus
     contacts: ByStatus
-    contacts_by_node: dict[str, int]
+    contacts_by_node: dict[str, ByStatus]
     latency: Percentiles
     loss_ratio: Share
     nodes: list[Feed]

@@ -12,7 +12,7 @@ from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from companion import log, metrics
-from companion.errors import UsageError
+from companion.errors import NoSuchDeviceError, SeveralDevicesError, UsageError
 from companion.store.connection import NotNowError, ResponseError, Unreachable
 
 MEDIA_TYPE: Final = "application/problem+json"
@@ -75,14 +75,14 @@ class ProblemError(Exception):
         return JSONResponse(self.body, self.status, self.headers, MEDIA_TYPE)
 
 
-def no_such_device(detail: str) -> ProblemError:
+def no_such_device(error: NoSuchDeviceError) -> ProblemError:
     remedy = "GET /api/v1/devices?search=… finds devices by a part of their id, AOR or user agent"
-    return ProblemError(404, "no-such-device", "No such device", detail, remedy)
+    return ProblemError(404, "no-such-device", "No such device", error.detail, remedy)
 
 
-def several_devices(detail: str, devices: Sequence[str]) -> ProblemError:
-    remedy = "ask again with one of `devices`, as it stands there"
-    return ProblemError(409, "several-devices", "Several devices", detail, remedy, devices=list(devices))
+def several_devices(error: SeveralDevicesError) -> ProblemError:
+    remedy, devices = "ask again with one of `devices`, as it stands there", list(error.devices)
+    return ProblemError(409, "several-devices", "Several devices", error.detail, remedy, devices=devices)
 
 
 def login_needed(*, wrong: bool) -> ProblemError:
@@ -168,6 +168,8 @@ def add_handlers(app: FastAPI) -> None:
     app.add_exception_handler(ProblemError, _own)
     app.add_exception_handler(RequestValidationError, _invalid)
     app.add_exception_handler(HTTPException, _http)
+    app.add_exception_handler(NoSuchDeviceError, _no_such_device)
+    app.add_exception_handler(SeveralDevicesError, _several_devices)
     app.add_exception_handler(UsageError, lambda _, error: wrong_usage(str(error)).response())
     app.add_exception_handler(Exception, lambda *_: broken().response())
     for away in (*Unreachable, NotNowError, ResponseError):
@@ -176,6 +178,14 @@ def add_handlers(app: FastAPI) -> None:
 
 def _own(_: Request, error: Exception) -> JSONResponse:
     return cast("ProblemError", error).response()
+
+
+def _no_such_device(_: Request, error: Exception) -> JSONResponse:
+    return no_such_device(cast("NoSuchDeviceError", error)).response()
+
+
+def _several_devices(_: Request, error: Exception) -> JSONResponse:
+    return several_devices(cast("SeveralDevicesError", error)).response()
 
 
 def _invalid(_: Request, error: Exception) -> JSONResponse:

@@ -14,7 +14,7 @@ from companion import log, metrics
 from companion.api import problems
 from companion.api.models import EVENT_STREAM_TYPE
 from companion.api.watching import DeviceSource, Event, FleetSource, Source
-from companion.errors import UsageError
+from companion.errors import NoSuchDeviceError, SeveralDevicesError
 from companion.reader import Reader
 from companion.store.connection import NotNowError, ResponseError, Unreachable
 
@@ -141,7 +141,7 @@ class _Watch:
                     for subscription in self.subscriptions:
                         subscription.offer(frame)
                 await asyncio.sleep(max(POLL_SECONDS, REST * (time.monotonic() - started)))
-        except UsageError:  # the device is no more
+        except (NoSuchDeviceError, SeveralDevicesError):  # the device is no more
             self.stop()
         except Exception:
             metrics.API_ERRORS.inc()
@@ -175,7 +175,7 @@ class Hub:
     async def device(self, name: str, since: int, may_go_on: Callable[[], bool]) -> EventStream:
         """The stream of the device that a person means, with what happened to it after `since` (epoch ms, 0 = now).
 
-        Raises UsageError as Reader does, ProblemError when there are too many streams.
+        Raises NoSuchDeviceError and SeveralDevicesError as Reader does, ProblemError when there are too many streams.
         """
         self._check()
         now = int(time.time() * 1000)

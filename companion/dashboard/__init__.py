@@ -7,14 +7,14 @@
 from fastapi import FastAPI
 
 from companion.config import Config
-from companion.store.store import Store
+from companion.reader import Reader
 
 
-def mount(app: FastAPI, config: Config, store: Store) -> None:
-    """Put the pages on an application, behind all routes it has already. They share its `state.reader`, if it has one.
+def mount(app: FastAPI, config: Config, reader: Reader) -> None:
+    """Put the pages on an application, behind all routes it has already. They read from the reader that is given.
 
     Raises ImportError where NiceGUI is not installed. It takes half a second to import: call this late.
     """
     from companion.dashboard.server import mount as mount_pages  # noqa: PLC0415 - NiceGUI costs start time
 
-    mount_pages(app, config, store)
+    mount_pages(app, config, reader)

@@ -5,10 +5,12 @@ from datetime import datetime
 from typing import Any, Final, Literal, NamedTuple
 
 from companion.config import PingsSection
-from companion.contact import SILENT_INTERVALS
+from companion.contact import FOR_EVER, SILENT_INTERVALS
 
 State = Literal["online", "offline", "unknown"]
 Json = Mapping[str, Any]
+Sample = tuple[int, int | None]
+"""A ping: epoch ms, and ms or None when it was lost."""
 
 _LIVES: Final = frozenset({"registered", "re-registered", "recovered", "discovered"})
 _NO_LIFE_BEFORE: Final = frozenset({"registered", "discovered", "expired", "removed-after-lost-pings", "gone"})
@@ -27,9 +29,10 @@ class Band(NamedTuple):
 
 
 class Word(NamedTuple):
-    """Something heard of the device: a contact that lives or dies, or a ping (contact "")."""
+    """Something heard of the device: a contact that lives or dies, or pings alike from `at` to `until` (contact "")."""
 
     at: int
+    until: int
     what: Literal["lives", "dies", "lost"]
     contact: str
 
@@ -40,9 +43,12 @@ def bands(page: Json, since: int, until: int, pings: PingsSection) -> list[Band]
     Offline counts from the first ping lost of those that made it stale. Silence of more than two ping intervals is
     unknown. Before anything was heard of it there is no band at all.
     """
-    words = sorted(_words(page, since), key=lambda word: word.at)
+    patience_ms = SILENT_INTERVALS * pings.interval_ms
+    told = list(_told(page, since))
+    runs = _runs(page["samples"], sorted(word.at for word in told), patience_ms)
+    words = sorted([*runs, *told], key=lambda word: word.at)
     living = _alive_at_start(page, since, pings.lost_after)
-    presence = _Presence(living, _heard_before(page, since), SILENT_INTERVALS * pings.interval_ms)
+    presence = _Presence(living, _heard_before(page, since), patience_ms)
     changes = [
         *presence.start(since),
         *(change for word in words if word.at <= until for change in presence.take(word)),
@@ -80,22 +86,42 @@ class _Presence:
             self._living.add(word.contact)
         elif word.what == "lives" and not self._living:
             self._living.add(_SOMEWHERE)
-        self._heard_at = word.at
+        self._heard_at = word.until
         yield word.at, self._state
 
 
-def _words(page: Json, since: int) -> Iterator[Word]:
-    for ts, latency_ms in page["samples"]:
-        yield Word(ts, "lost" if latency_ms is None else "lives", "")
+def _runs(samples: Iterable[Sample], told_at: Iterable[int], patience_ms: int) -> Iterator[Word]:
+    """Pings alike with neither a silence nor another word between them as one: a week has thousands."""
+    breaks = iter((*told_at, FOR_EVER))
+    first, last, next_break, lost = 0, 0, 0, False
+    for ts, latency_ms in samples:
+        if ts > next_break or ts - last > patience_ms or lost is not (latency_ms is None):
+            if first:
+                yield _run(first, last, lost=lost)
+            first, lost = ts, latency_ms is None
+            while next_break < ts:
+                next_break = next(breaks)
+        last = ts
+    if first:
+        yield _run(first, last, lost=lost)
+
+
+def _run(first: int, last: int, *, lost: bool) -> Word:
+    return Word(first, last, "lost" if lost else "lives", "")
+
+
+def _told(page: Json, since: int) -> Iterator[Word]:
+    """What the timeline tells of its contacts."""
     began_to_lose: dict[str, int] = {}
     for entry in page["timeline"]:
         at, event, contact = _epoch_ms(entry["at"]), entry["event"], str(entry.get("contact", ""))
         if event == "lost":
             began_to_lose[contact] = at
         elif event in _LIVES:
-            yield Word(at, "lives", contact)
+            yield Word(at, at, "lives", contact)
         elif event in _DIES:
-            yield Word(began_to_lose.get(contact, since) if event == "stale" else at, "dies", contact)
+            died_at = began_to_lose.get(contact, since) if event == "stale" else at
+            yield Word(died_at, died_at, "dies", contact)
 
 
 def _alive_at_start(page: Json, since: int, lost_after: int) -> Iterator[str]:

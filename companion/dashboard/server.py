@@ -15,7 +15,6 @@ from companion.dashboard.pages import device, devices, fleet, remediations
 from companion.dashboard.part import Part
 from companion.dashboard.source import Source
 from companion.reader import Reader
-from companion.store.store import Store
 
 __all__ = ["device", "devices", "fleet", "mount", "remediations"]
 
@@ -38,9 +37,8 @@ class _Here:
         await self._app(scope, receive, send)
 
 
-def mount(app: FastAPI, config: Config, store: Store) -> None:
+def mount(app: FastAPI, config: Config, reader: Reader) -> None:
     """See companion.dashboard.mount."""
-    reader = getattr(app.state, "reader", None) or Reader(config, store)
     app.add_middleware(_Here, source=Source(config, reader))
     _forget_last_run()
     ui.run_with(

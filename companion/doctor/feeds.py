@@ -48,7 +48,7 @@ def _silent(facts: Facts, feed: Feed, *, heard: bool) -> Finding:
         remedy = "its bridge is up, so run `companion run consumer`; [redis] url and prefix must be the same there"
         return failure(feed.node, f"{seen}: nobody stores what its bridge says", remedy)
     if feed.node not in {one.node for one in facts.opensips}:
-        return note(feed.node, seen, "nothing has to be done if this node is gone for good")
+        return note(feed.node, seen, f"`companion node forget {feed.node}`, if it is gone for good")
     remedy = f"run its bridge with [bridge] node = {feed.node!r}, and name its bus in [consumer] subscribe"
     return failure(feed.node, seen, remedy.replace("'", '"'))
 

@@ -7,7 +7,7 @@ from typing import Any, Final, NamedTuple
 from companion import sip
 from companion.remediation.policy import Candidate, Decision
 from companion.store.connection import Command
-from companion.store.devices import iso
+from companion.store.glance import iso
 from companion.store.store import Store
 
 MAX_ENTRIES: Final = 200_000

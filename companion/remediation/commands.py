@@ -16,7 +16,7 @@ from companion.command import AsJson, ConfigFile, opened, show
 from companion.errors import UsageError
 from companion.remediation import audit, safety
 from companion.remediation.status import remediation_status
-from companion.store.devices import iso
+from companion.store.glance import iso
 from companion.store.store import Store
 from companion.terminal import ago, text
 

@@ -4,7 +4,7 @@ from typing import Any
 
 from companion.config import Config
 from companion.remediation import safety
-from companion.store.devices import iso
+from companion.store.glance import iso
 from companion.store.store import Store
 
 

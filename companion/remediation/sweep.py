@@ -96,7 +96,7 @@ class Sweeper:
         contacts = [candidate.contact for candidates in found.values() for candidate in candidates]
         states = push.read_states(store, contacts, now)
         counted = summary.load(store)
-        counts = counted["contacts_by_node"] if counted else None
+        counts = summary.registered(counted) if counted else None
         return Look(turn, now, feeds, dict(found), beginning, states, counts)
 
     def _is_certain(self, found: Candidate, feeds: Mapping[str, Feed]) -> bool:

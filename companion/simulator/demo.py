@@ -26,6 +26,7 @@ from companion.simulator.fleet import SimulatedPhone, build_fleet
 from companion.simulator.opensips import SimulatedOpenSIPS
 from companion.simulator.redis import EmbeddedRedis, free_port
 from companion.store import devices, summary
+from companion.store.glance import Json, of_statuses, row
 from companion.store.store import Store, open_store
 from companion.view import view
 
@@ -63,6 +64,13 @@ listen = "127.0.0.1:{api}"
 """
 
 
+class _Console(Console):
+    """Raises BrokenPipeError where nobody reads any more; rich would exit then, whatever else still runs."""
+
+    def on_broken_pipe(self) -> None:
+        raise  # noqa: PLE0704 - rich calls this while it handles one
+
+
 async def run_demo(phones: int, folder: Path, seconds: float) -> None:
     """Run until Ctrl-C, SIGTERM, or for `seconds` when that is not 0; then end all that was started.
 
@@ -90,7 +98,7 @@ async def run_demo(phones: int, folder: Path, seconds: float) -> None:
             ramp=RAMP_SECONDS,
         )
         await _live(settings, file, opensips, stopped)
-    Console().print(f"The demo has ended. Its data stays in {folder}/ for the next one.", soft_wrap=True)
+    _Console().print(f"The demo has ended. Its data stays in {folder}/ for the next one.", soft_wrap=True)
 
 
 def _fleet_of(phones: int) -> list[SimulatedPhone]:
@@ -168,7 +176,7 @@ async def _listening(store: Store, app: asyncio.Task[None]) -> None:
 async def _show(
     settings: config.Config, opensips: SimulatedOpenSIPS, file: Path, store: Store, stopped: asyncio.Event
 ) -> None:
-    console = Console()
+    console = _Console()
     phone = opensips.fleet[min(RELOADING_PHONE, len(opensips.fleet) - 1)]
     console.print(_where_to_look(settings, file, phone.aor), soft_wrap=True)
     if not console.is_terminal:
@@ -211,7 +219,7 @@ def program() -> str:
 class Fleet:
     """The fleet's counts, and as many devices as the terminal has room for, those with trouble first."""
 
-    def __init__(self, counts: devices.Json, rows: list[devices.Json]) -> None:
+    def __init__(self, counts: Json, rows: list[Json]) -> None:
         self._counts = counts
         self._rows = sorted(rows, key=lambda row: (TROUBLE_FIRST.index(row["status"]), row["device"]))
         self._now = datetime.now(UTC)
@@ -227,4 +235,4 @@ class Fleet:
 def _fleet(settings: config.Config, store: Store) -> Fleet:
     seen = view(settings, store)
     counts = summary.compute(store, seen)["devices"]
-    return Fleet(counts, [devices.row(device, seen) for device in devices.walk(store)])
+    return Fleet(counts, [row(of_statuses(*each, seen.bounds)) for each in devices.survey(store, seen)])

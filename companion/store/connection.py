@@ -63,15 +63,30 @@ class Connection:
             )
         except ValueError as error:
             raise ConfigError(f"[redis] url: {error}") from None
+        self._plain = Redis(connection_pool=self.redis.connection_pool)
+        self._plain.response_callbacks.clear()
 
     def call(self, *command: Any) -> Any:
+        return _answer(self.redis, command)
+
+    def call_for_bytes(self, *command: Any) -> bytes | None:
+        """As `call`, where the reply is no text."""
         with telling_not_now():
-            reply: Any = self.redis.execute_command(*command)  # type: ignore[no-untyped-call]
+            reply: bytes | None = self.redis.execute_command(*command, NEVER_DECODE=True)  # type: ignore[no-untyped-call]
         return reply
 
-    def pipeline(self, commands: Iterable[Command], *, raise_on_error: bool = True) -> list[Any]:
-        """Send all at once and give the replies in order; with `raise_on_error` False errors are replies too."""
-        pipeline = self.redis.pipeline(transaction=False)
+    def raw(self, *command: Any) -> Any:
+        """The reply as the server sent it: a dict for each of thousands of entries takes longer than reading them."""
+        return _answer(self._plain, command)
+
+    def pipeline(
+        self, commands: Iterable[Command], *, raise_on_error: bool = True, one_moment: bool = False
+    ) -> list[Any]:
+        """Send all at once and give the replies in order; with `raise_on_error` False errors are replies too.
+
+        With `one_moment` nobody else's command comes between them.
+        """
+        pipeline = self.redis.pipeline(transaction=one_moment)
         for command in commands:
             pipeline.execute_command(*command)  # type: ignore[no-untyped-call]
         with telling_not_now():
@@ -83,6 +98,12 @@ class Connection:
 
     def close(self) -> None:
         self.redis.close()
+
+
+def _answer(client: Redis, command: Command) -> Any:
+    with telling_not_now():
+        reply: Any = client.execute_command(*command)  # type: ignore[no-untyped-call]
+    return reply
 
 
 def _is_not_now(reply: Any) -> bool:

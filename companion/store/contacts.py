@@ -1,5 +1,6 @@
 """Contacts and devices as Redis hashes: there and back. Values are plain text that an operator can read."""
 
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 
 from companion.contact import Binding, Contact, Device, Span
@@ -126,3 +127,72 @@ def load_contacts(connection: Connection, keys: Keys, refs: Sequence[Ref]) -> di
     replies = connection.pipeline(commands)
     pairs = zip(replies[::2], replies[1::2], strict=True)
     return {fields["id"]: decode_contact(fields, answer) for fields, answer in pairs if "id" in fields}
+
+
+_GLANCED = (
+    "node",
+    "uri",
+    "user_agent",
+    "expires_at",
+    "last_register_at",
+    "last_latency_ms",
+    "last_latency_at",
+    "consecutive_lost",
+    "last_lost_at",
+    "disconnected_at",
+    "ended_at",
+)
+
+
+def load_glanced(connection: Connection, keys: Keys, ids: Sequence[str]) -> list[Device]:
+    """As `load_devices`, but of each contact only what its status and a glance depend on: twice as fast."""
+    replies = connection.pipeline(("HMGET", keys.device(device), "id", "aor", "contacts") for device in ids)
+    found = [(device, aor, refs.split()) for device, aor, refs in replies if device]
+    refs = [(aor, contact) for _, aor, contacts in found for contact in contacts]
+    contacts = zip(refs, _load_glanced_contacts(connection, keys, refs), strict=True)
+    by_id = {contact: known for (_, contact), known in contacts if known}
+    return [Device(device, aor, "", 0, [by_id[ref] for ref in refs if ref in by_id]) for device, aor, refs in found]
+
+
+def _load_glanced_contacts(connection: Connection, keys: Keys, refs: Sequence[Ref]) -> list[Contact | None]:
+    replies = connection.pipeline(("HMGET", keys.contact(aor, contact), *_GLANCED) for aor, contact in refs)
+    answers = _load_answers(connection, keys, refs)
+    return [
+        _decode_glanced(ref, values, answers.get(ref[1])) if values[0] is not None else None
+        for ref, values in zip(refs, replies, strict=True)
+    ]
+
+
+def _load_answers(connection: Connection, keys: Keys, refs: Sequence[Ref]) -> dict[str, str | None]:
+    """The last answers of these contacts, a command a shard."""
+    by_shard: dict[int, list[str]] = defaultdict(list)
+    for aor, contact in refs:
+        by_shard[keys.shard(aor)].append(contact)
+    replies = connection.pipeline(("HMGET", keys.answers(shard), *ids) for shard, ids in by_shard.items())
+    return {
+        contact: answer
+        for ids, found in zip(by_shard.values(), replies, strict=True)
+        for contact, answer in zip(ids, found, strict=True)
+    }
+
+
+def _decode_glanced(ref: Ref, values: Sequence[str], answer: str | None) -> Contact:
+    node, uri, user_agent, expires_at, register_at, latency_ms, latency_at, lost, lost_at, gone_at, ended_at = values
+    aor, contact_id = ref
+    contact = Contact(
+        Binding("", "", aor, uri),
+        contact_id,
+        "",
+        node,
+        Registration("", "", user_agent, "", 0, int(expires_at), "", 0, ""),
+        last_register_at=int(register_at),
+        last_latency_ms=int(latency_ms) if latency_ms else None,
+        last_latency_at=int(latency_at),
+        consecutive_lost=int(lost),
+        last_lost_at=int(lost_at),
+        disconnected_at=int(gone_at),
+        ended_at=int(ended_at),
+    )
+    if answer:
+        _add_answer(contact, answer)
+    return contact

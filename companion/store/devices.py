@@ -1,19 +1,21 @@
 """Devices as people and machines read them: a row in a list, a page of one. Times in them are ISO 8601."""
 
-from collections.abc import Iterator, Mapping, Sequence
-from datetime import UTC, datetime
-from typing import Any, Final, NamedTuple
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from operator import itemgetter
+from typing import Final, NamedTuple
 
-from companion import quality, sip
-from companion.contact import STATUSES, Contact, Device, Span, best, ghost_spans
-from companion.errors import UsageError
-from companion.store.contacts import load_devices
-from companion.store.series import Point
+from companion import sip
+from companion.contact import Contact, Device, Span, Status, ghost_spans
+from companion.errors import NoSuchDeviceError, SeveralDevicesError
+from companion.store import series
+from companion.store.contacts import load_devices, load_glanced
+from companion.store.glance import Json, glance, iso, row, speaker
+from companion.store.series import Aggregate, Point
 from companion.store.store import Store
 from companion.view import View
 
 PAGE: Final = 500
-Json = dict[str, Any]
 
 
 class Ping(NamedTuple):
@@ -34,18 +36,13 @@ class Bucket(NamedTuple):
     lost: int
 
 
-def iso(at: int) -> str | None:
-    """Epoch ms as ISO 8601 in UTC; None for never."""
-    if not at:
-        return None
-    return datetime.fromtimestamp(at / 1000, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
-
-
 def find(store: Store, name: str) -> str:
     """The id of the device that a person means: by its id, its SIP instance, its AOR, or `AOR/…end` as tables show it.
 
-    Raises UsageError when there is none, or several.
+    Raises NoSuchDeviceError, or SeveralDevicesError with all that it may be.
     """
+    if _existing(store, [name]):
+        return name
     bare = name.strip("<>")
     aor, _, end = name.rpartition("/")
     keys = store.keys
@@ -57,14 +54,13 @@ def find(store: Store, name: str) -> str:
     ]
     *by_name, of_aor = map(set, store.connection.pipeline(commands))
     ending = {device for device in of_aor if device.endswith(end.lstrip("…."))}
-    for candidates in ({name}, *by_name, ending):
+    for candidates in (*by_name, ending):
         found = _existing(store, sorted(candidates))
         if len(found) == 1:
             return found[0]
         if found:
-            listed = "\n  ".join(found)
-            raise UsageError(f"{name!r} is {len(found)} devices; say which:\n  {listed}")
-    raise UsageError(f"no device is called {name!r}; `companion devices` lists them all")
+            raise SeveralDevicesError(name, found)
+    raise NoSuchDeviceError(name)
 
 
 def _existing(store: Store, ids: Sequence[str]) -> list[str]:
@@ -74,46 +70,38 @@ def _existing(store: Store, ids: Sequence[str]) -> list[str]:
 
 def walk(store: Store) -> Iterator[Device]:
     """All devices, those last heard of first within each shard."""
+    for ids in _listed(store):
+        yield from load_devices(store.connection, store.keys, ids)
+
+
+def survey(store: Store, view: View) -> Iterator[tuple[Device, list[Status]]]:
+    """All devices with the statuses of their contacts, of which only what a glance tells is there: 40 µs a device."""
+    for ids in _listed(store):
+        for device in load_glanced(store.connection, store.keys, ids):
+            yield device, [view.status(contact) for contact in device.contacts]
+
+
+def _listed(store: Store) -> Iterator[list[str]]:
+    """The ids of all devices, PAGE by PAGE."""
     for shard in range(store.keys.shards):
         ids = store.connection.call("ZRANGE", store.keys.devices(shard), 0, -1, "REV")
         for start in range(0, len(ids), PAGE):
-            yield from load_devices(store.connection, store.keys, ids[start : start + PAGE])
-
-
-def row(device: Device, view: View) -> Json:
-    """One device in a list."""
-    current = _current(device, view)
-    pinged = max(device.contacts, key=lambda contact: contact.last_latency_at, default=None)
-    latency_ms = pinged.last_latency_ms if pinged else None
-    return {
-        "device": device.id,
-        "aor": device.aor,
-        "node": current.node if current else "",
-        "status": best(view.status(contact) for contact in device.contacts),
-        "user_agent": current.registration.user_agent if current else "",
-        "push": bool(current and current.push_provider),
-        "last_latency_ms": latency_ms,
-        "quality": None if latency_ms is None else quality.label(latency_ms, view.bounds),
-        "last_latency_at": iso(pinged.last_latency_at) if pinged else None,
-        "last_register_at": iso(max((contact.last_register_at for contact in device.contacts), default=0)),
-        "consecutive_lost": current.consecutive_lost if current else 0,
-        "contacts": sum(not contact.ended_at for contact in device.contacts),
-    }
+            yield ids[start : start + PAGE]
 
 
 def page(store: Store, device_id: str, view: View, window_ms: int) -> Json:
     """All about one device: its row, registration, latency, contacts, samples and timeline within the window.
 
-    Raises UsageError when there is no such device.
+    Raises NoSuchDeviceError.
     """
     device = store.device(device_id)
     if device is None:
-        raise UsageError(f"there is no device {device_id!r}")
+        raise NoSuchDeviceError(device_id)
     now = view.clock.now
     pings = read_pings(store, device, view, now - window_ms)
     known = sorted(device.contacts, key=lambda contact: (bool(contact.ended_at), -contact.alive_at))
     return {
-        **row(device, view),
+        **row(glance(device, view)),
         "registration": _registration(device, view),
         "latency": {"window_seconds": window_ms // 1000, **statistics(pings)},
         "contacts": [_contact(contact, view) for contact in known],
@@ -132,37 +120,59 @@ def read_pings(store: Store, device: Device, view: View, since: int) -> list[Pin
     connection, keys, until = store.connection, store.keys, view.clock.now + 60_000
     answered = store.series.read(connection, keys.latency(device.id), since, until)
     lost = store.series.read(connection, keys.lost(device.id), since, until)
-    ghosts = {contact.number: ghost_spans(contact, view.clock.lost_after) for contact in device.contacts}
-    return own_pings(answered, lost, ghosts)
+    return own_pings(answered, lost, _ghosts(device, view))
 
 
 def read_buckets(store: Store, device: Device, view: View, since: int, bucket_ms: int) -> list[Bucket]:
-    """The device's own pings since then in buckets of one width, oldest first; empty ones are left out."""
-    buckets: dict[int, list[int | None]] = {}
-    for ts, latency_ms in read_pings(store, device, view, since):
-        buckets.setdefault(ts // bucket_ms * bucket_ms, []).append(latency_ms)
-    return [_bucket(start, values) for start, values in buckets.items()]
+    """The device's own pings since then in buckets of one width, oldest first; empty ones are left out.
+
+    Of the answered ones only what is in a bucket is read; the lost ones, which are few, each, for whose they are.
+    """
+    connection, keys, until = store.connection, store.keys, view.clock.now + 60_000
+    answered = store.series.aggregates(connection, keys.latency(device.id), since, until, bucket_ms)
+    lost = store.series.read(connection, keys.lost(device.id), since, until)
+    return _buckets(answered, _own_losses(lost, _ghosts(device, view)), bucket_ms)
 
 
-def _bucket(start: int, values: Sequence[int | None]) -> Bucket:
-    ms = [value for value in values if value is not None]
-    average = round(sum(ms) / len(ms), 1) if ms else None
-    return Bucket(start, min(ms, default=None), average, max(ms, default=None), len(ms), len(values) - len(ms))
+def in_buckets(pings: Sequence[Ping], bucket_ms: int) -> list[Bucket]:
+    """The same of pings that were read already."""
+    answered = ((ts, latency_ms) for ts, latency_ms in pings if latency_ms is not None)
+    lost = [ts for ts, latency_ms in pings if latency_ms is None]
+    return _buckets(series.in_buckets(answered, bucket_ms), lost, bucket_ms)
+
+
+def _buckets(answered: Sequence[Aggregate], lost: Iterable[int], bucket_ms: int) -> list[Bucket]:
+    buckets = {
+        start: Bucket(start, least, round(total / points, 1), most, points, 0)
+        for start, least, total, most, points in answered
+    }
+    for start, count in Counter(ts // bucket_ms * bucket_ms for ts in lost).items():
+        empty = Bucket(start, None, None, None, 0, 0)
+        buckets[start] = buckets.get(start, empty)._replace(lost=count)
+    return sorted(buckets.values())
+
+
+def _ghosts(device: Device, view: View) -> dict[int, Sequence[Span]]:
+    """When which contact, by its number, was a ghost."""
+    return {contact.number: ghost_spans(contact, view.clock.lost_after) for contact in device.contacts}
 
 
 def own_pings(answered: Sequence[Point], lost: Sequence[Point], ghosts: Mapping[int, Sequence[Span]]) -> list[Ping]:
     """Merge both series; `ghosts` tells of a contact's number when its losses are left out."""
-    own = [
-        Ping(ts, None)
-        for ts, number in lost
-        if not any(since <= ts <= until for since, until in ghosts.get(number, ()))
-    ]
-    return sorted([*(Ping(ts, latency_ms) for ts, latency_ms in answered), *own], key=lambda ping: ping.ts)
+    own = (Ping(ts, None) for ts in _own_losses(lost, ghosts))
+    return sorted([*map(Ping._make, answered), *own], key=itemgetter(0))
+
+
+def _own_losses(lost: Sequence[Point], ghosts: Mapping[int, Sequence[Span]]) -> Iterator[int]:
+    """The times of those that are no ghost's."""
+    for ts, number in lost:
+        if not any(since <= ts <= until for since, until in ghosts.get(number, ())):
+            yield ts
 
 
 def statistics(pings: Sequence[Ping]) -> Json:
     """Average, maximum and minimum over answered pings only; total = answered + lost; null where there is none."""
-    answered = [ping.latency_ms for ping in pings if ping.latency_ms is not None]
+    answered = [latency_ms for _, latency_ms in pings if latency_ms is not None]
     lost = len(pings) - len(answered)
     return {
         "average_ms": round(sum(answered) / len(answered), 1) if answered else None,
@@ -175,17 +185,8 @@ def statistics(pings: Sequence[Ping]) -> Json:
     }
 
 
-def _current(device: Device, view: View) -> Contact | None:
-    """The contact that speaks for the device: of the best status, the last one alive."""
-    return min(
-        device.contacts,
-        key=lambda contact: (STATUSES.index(view.status(contact)), -contact.alive_at),
-        default=None,
-    )
-
-
 def _registration(device: Device, view: View) -> Json:
-    current = _current(device, view)
+    current = speaker(device.contacts, [view.status(contact) for contact in device.contacts])
     if current is None:
         return {"registered": False, "expires_at": None, "user_agent": "", "received": "", "push": False} | {
             "last_register_at": None

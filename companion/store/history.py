@@ -6,7 +6,7 @@ from typing import Final, TypeVar
 
 from companion.contact import STATUSES
 from companion.store.connection import ResponseError
-from companion.store.devices import Json, iso
+from companion.store.glance import Json, iso
 from companion.store.store import Store
 from companion.store.summary import PERCENTILES
 

@@ -83,6 +83,13 @@ class Keys:
     def summary(self) -> str:
         return f"{self.prefix}summary"
 
+    def census(self) -> str:
+        """String: JSON that names the present census, `at` and `parts`."""
+        return f"{self.prefix}census"
+
+    def census_part(self, at: int, part: int) -> str:
+        return f"{self.prefix}census:{at}:{part}"
+
     def history(self) -> str:
         return f"{self.prefix}history"
 

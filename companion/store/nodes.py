@@ -9,6 +9,8 @@ from companion.store.keys import Keys
 
 DEAD_AFTER_MS: Final = 10_000
 """Without a heartbeat for this long (five of them) a feed is down."""
+GONE_AFTER_MS: Final = 30_000
+"""Without one for this long a node may be forgotten; for less, its bridge may only be restarting."""
 
 
 @dataclass(slots=True)
@@ -63,4 +65,20 @@ def read(connection: Connection, keys: Keys, node: str) -> tuple[Feed, dict[str,
 
 
 def read_all(connection: Connection, keys: Keys) -> dict[str, Feed]:
-    return {node: read(connection, keys, node)[0] for node in sorted(connection.call("SMEMBERS", keys.nodes()))}
+    return {node: read(connection, keys, node)[0] for node in sorted(names(connection, keys))}
+
+
+def names(connection: Connection, keys: Keys) -> set[str]:
+    """All nodes ever heard of, and not forgotten since."""
+    return set(connection.call("SMEMBERS", keys.nodes()))
+
+
+def forget(connection: Connection, keys: Keys, node: str) -> list[str]:
+    """Delete all that is kept of a node itself, and tell which keys there were; its contacts stay.
+
+    Its name goes last: whoever is cut off before finds the node still there, and forgets it again. Its lease is left to
+    who holds it.
+    """
+    own = [of(node) for of in (keys.node, keys.seqs, keys.reconcile, keys.corrections, keys.breaker)]
+    *there, _ = connection.pipeline([*(("DEL", key) for key in own), ("SREM", keys.nodes(), node)])
+    return [key for key, deleted in zip(own, there, strict=True) if deleted]

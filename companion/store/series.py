@@ -5,9 +5,9 @@ has two series: latencies in ms, and lost pings, whose value is the number of th
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
-from itertools import chain
-from typing import Any, Final, Literal
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import chain, groupby
+from typing import Any, Final, Literal, NamedTuple
 
 from companion import metrics
 from companion.store.connection import Command, Connection, ResponseError
@@ -17,6 +17,17 @@ Point = tuple[int, int]
 """(epoch ms, value)"""
 Row = tuple[str, int, int]
 """(key, epoch ms, value)"""
+
+
+class Aggregate(NamedTuple):
+    """The values of a while from `start` (epoch ms) on: the least, their sum, the most, and how many."""
+
+    start: int
+    least: int
+    total: int
+    most: int
+    points: int
+
 
 MADD_ROWS: Final = 256
 CHUNK_BYTES: Final[dict[Kind, int]] = {"latency": 4096, "lost": 128}
@@ -44,6 +55,20 @@ class Series(ABC):
     @abstractmethod
     def read(self, connection: Connection, key: str, since: int, until: int) -> list[Point]:
         """All points from `since` to `until`, both included, oldest first."""
+
+    @abstractmethod
+    def aggregates(self, connection: Connection, key: str, since: int, until: int, bucket_ms: int) -> list[Aggregate]:
+        """What `in_buckets` makes of these points, without all of them being fetched where the server can do it."""
+
+
+def in_buckets(points: Iterable[Point], bucket_ms: int) -> list[Aggregate]:
+    """Points, oldest first, in buckets of one width that begin at its multiples; those with no point are left out."""
+    buckets = groupby(points, lambda point: point[0] // bucket_ms * bucket_ms)
+    return [_aggregate(start, [value for _, value in group]) for start, group in buckets]
+
+
+def _aggregate(start: int, values: Sequence[int]) -> Aggregate:
+    return Aggregate(start, min(values), sum(values), max(values), len(values))
 
 
 class TimeSeries(Series):
@@ -74,13 +99,28 @@ class TimeSeries(Series):
         connection.pipeline(commands, raise_on_error=False)
 
     def read(self, connection: Connection, key: str, since: int, until: int) -> list[Point]:
+        (rows,) = self._ranges(connection, key, since, until, [()])
+        return [(ts, int(float(value))) for ts, value in rows]
+
+    def aggregates(self, connection: Connection, key: str, since: int, until: int, bucket_ms: int) -> list[Aggregate]:
+        """One TS.RANGE takes one aggregator: four, all of the same moment, lest an average be below its minimum."""
+        wanted = [("ALIGN", 0, "AGGREGATION", name, bucket_ms) for name in ("min", "sum", "max", "count")]
+        replies = self._ranges(connection, key, since, until, wanted)
+        starts = [start for start, _ in replies[0]]
+        columns = [[int(float(value)) for _, value in rows] for rows in replies]
+        return list(map(Aggregate._make, zip(starts, *columns, strict=True)))
+
+    def _ranges(
+        self, connection: Connection, key: str, since: int, until: int, wanted: Sequence[Command]
+    ) -> list[list[Any]]:
+        """What TS.RANGE answers with each of these options; nothing where there is no such series."""
+        commands = [("TS.RANGE", key, max(0, since), max(0, until), *options) for options in wanted]
         try:
-            rows = connection.call("TS.RANGE", key, max(0, since), max(0, until))
+            return connection.pipeline(commands, one_moment=len(commands) > 1)
         except ResponseError as error:
             if _is_keyless(error):
-                return []
+                return [[] for _ in wanted]
             raise
-        return [(int(ts), int(float(value))) for ts, value in rows]
 
 
 class Streams(Series):
@@ -95,8 +135,12 @@ class Streams(Series):
         ]
 
     def read(self, connection: Connection, key: str, since: int, until: int) -> list[Point]:
-        rows = connection.call("XRANGE", key, max(0, since), max(0, until))
-        return [(int(entry.partition("-")[0]), int(fields["v"])) for entry, fields in rows]
+        rows = connection.raw("XRANGE", key, max(0, since), max(0, until))
+        return [(int(entry.partition("-")[0]), int(value)) for entry, (_, value) in rows]
+
+    def aggregates(self, connection: Connection, key: str, since: int, until: int, bucket_ms: int) -> list[Aggregate]:
+        """Plain Redis can not aggregate: all points come, and become few here."""
+        return in_buckets(self.read(connection, key, since, until), bucket_ms)
 
 
 def detect(connection: Connection) -> type[Series]:

@@ -1,13 +1,14 @@
 """The fleet in one look: how many of what status, how fast, how much lost, and how each node's feed is."""
 
 import json
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Final
 
-from companion.contact import STATUSES, best
-from companion.store.devices import Json, iso, walk
+from companion.contact import STATUSES, Contact, Device, Status, best
+from companion.store.devices import survey
+from companion.store.glance import Json, iso
 from companion.store.nodes import Feed
 from companion.store.store import Store
 from companion.view import View
@@ -17,36 +18,51 @@ FRESH_MS: Final = 60_000
 
 
 def compute(store: Store, view: View) -> Json:
-    """Go over the whole fleet: about 50 µs a device.
+    """Go over the whole fleet, about 40 µs a device."""
+    tally = Tally()
+    for device, statuses in survey(store, view):
+        tally.add(device, statuses)
+    return tally.told(view)
+
+
+class Tally:
+    """Adds up devices.
 
     Latency percentiles are over each contact's last answered ping; `loss_ratio` is the share of the pinged contacts
     whose last ping was lost. Contacts that ended count in neither, and of the statuses only `offline` holds them.
     """
-    devices: Counter[str] = Counter()
-    contacts: Counter[str] = Counter()
-    by_node: Counter[str] = Counter()
-    latencies: list[int] = []
-    pinged = losing = 0
-    for device in walk(store):
-        statuses = [view.status(contact) for contact in device.contacts]
-        devices[best(statuses)] += 1
+
+    def __init__(self) -> None:
+        self._devices: Counter[str] = Counter()
+        self._contacts: dict[str, Counter[str]] = defaultdict(Counter)
+        self._latencies: list[int] = []
+        self._pinged = self._losing = 0
+
+    def add(self, device: Device, statuses: Sequence[Status]) -> None:
+        self._devices[best(statuses)] += 1
         for contact, status in zip(device.contacts, statuses, strict=True):
-            contacts[status] += 1
-            by_node[contact.node] += status != "offline"
-            if status != "offline" and (contact.last_latency_at or contact.consecutive_lost):
-                pinged += 1
-                losing += contact.consecutive_lost > 0
-                if contact.last_latency_ms is not None:
-                    latencies.append(contact.last_latency_ms)
-    return {
-        "at": iso(view.clock.now),
-        "devices": _by_status(devices),
-        "contacts": _by_status(contacts),
-        "contacts_by_node": dict(by_node),
-        "latency": percentiles(latencies),
-        "loss_ratio": round(losing / pinged, 4) if pinged else None,
-        "nodes": [node(feed, view) for feed in view.feeds.values()],
-    }
+            self._contacts[contact.node][status] += 1
+            if status != "offline":
+                self._add_ping(contact)
+
+    def _add_ping(self, contact: Contact) -> None:
+        if contact.last_latency_at or contact.consecutive_lost:
+            self._pinged += 1
+            self._losing += contact.consecutive_lost > 0
+        if contact.last_latency_ms is not None:
+            self._latencies.append(contact.last_latency_ms)
+
+    def told(self, view: View) -> Json:
+        """What it all adds up to, as people and machines read it."""
+        return {
+            "at": iso(view.clock.now),
+            "devices": _by_status(self._devices),
+            "contacts": _by_status(sum(self._contacts.values(), Counter())),
+            "contacts_by_node": {node: _by_status(counts) for node, counts in self._contacts.items()},
+            "latency": percentiles(self._latencies),
+            "loss_ratio": round(self._losing / self._pinged, 4) if self._pinged else None,
+            "nodes": [node(feed, view) for feed in view.feeds.values()],
+        }
 
 
 def percentiles(latencies: Sequence[int]) -> Json:
@@ -59,12 +75,18 @@ def percentiles(latencies: Sequence[int]) -> Json:
     return {f"p{p}_ms": ordered[-(-p * len(ordered) // 100) - 1] if ordered else None for p in PERCENTILES}
 
 
-def save(store: Store, summary: Json) -> None:
-    store.connection.call("SET", store.keys.summary(), json.dumps(summary), "PX", FRESH_MS)
+def registered(summary: Json) -> dict[str, int]:
+    """How many contacts of each node have not ended."""
+    return {node: counts["total"] - counts["offline"] for node, counts in summary["contacts_by_node"].items()}
+
+
+def save(store: Store, summary: Json, fresh_ms: int = FRESH_MS) -> None:
+    """Let it be read for so long; then nobody counts any more."""
+    store.connection.call("SET", store.keys.summary(), json.dumps(summary), "PX", fresh_ms)
 
 
 def load(store: Store) -> Json | None:
-    """The summary the scheduler computed within the last minute."""
+    """The summary a scheduler computed lately, None where none is at work."""
     saved = store.connection.call("GET", store.keys.summary())
     summary: Json | None = json.loads(saved) if saved else None
     return summary

@@ -19,6 +19,7 @@ from companion.remediation import audit
 from companion.simulator.phone import Phone
 from companion.simulator.redis import EmbeddedRedis, free_port
 from companion.store import devices
+from companion.store.glance import glance
 from companion.store.store import Store, open_store
 from companion.view import view
 from tests.acceptance.conftest import Build, Ports, Server
@@ -140,7 +141,7 @@ class Companion:
     def statuses(self, ids: list[str]) -> list[str]:
         now = view(self.config, self.store)
         found = [self.store.device(each) for each in ids]
-        return [devices.row(device, now)["status"] if device else "" for device in found]
+        return [glance(device, now).status if device else "" for device in found]
 
     def counts(self, device: str) -> tuple[int, int]:
         """How many pings were answered and how many lost, as stored."""

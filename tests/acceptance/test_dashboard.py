@@ -19,7 +19,7 @@ from companion.api import tokens
 from companion.events import INSERT, LATENCY, LOST_PING_US
 from companion.simulator.redis import EmbeddedRedis, free_port
 from companion.simulator.replay import replay
-from companion.store.devices import iso
+from companion.store.glance import iso
 from tests.acceptance import browser as chromium
 from tests.acceptance.browser import Browser, Scheme
 from tests.integration.conftest import CAPTURE, Setup, Udp, notification, phone_event, until

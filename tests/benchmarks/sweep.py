@@ -126,7 +126,7 @@ def main() -> None:
     config = Config.model_validate({"redis": {"url": url}, "remediation": limits})
     log.configure(level="warning")
     store = open_store(config.redis)
-    summary.save(store, {"contacts_by_node": {NODE: contacts}})
+    summary.save(store, {"contacts_by_node": {NODE: {"total": contacts, "offline": 0}}})
     with _steady_feed(config, url):
         sweeper = Sweeper(config, store)
         seconds = _look(sweeper, store) if what == "look" else _run(sweeper, store)

@@ -171,6 +171,16 @@ def test_no_device_and_several(api: TestClient, part: str) -> None:
     assert (told["detail"], told["devices"]) == ("'bob' is 2 devices", ["bob/bob", "bob/latency"])
 
 
+def test_several_whose_names_look_like_our_words(make_setup: MakeSetup) -> None:
+    """Which devices a name can mean is known by them, not read from a sentence that their names could be part of."""
+    setup = make_web(make_setup)
+    aor = "two; say which:  ann/ann"
+    fill(setup, [(INSERT, aor, {"uri": f"sip:{user}@192.0.2.5"}) for user in ("one", "other")])
+    with client(setup) as asked:
+        told = problem(asked, "GET", f"/api/v1/devices/{quote(aor, safe='')}", 409)
+    assert (told["detail"], told["devices"]) == (f"{aor!r} is 2 devices", [f"{aor}/one", f"{aor}/other"])
+
+
 @pytest.mark.parametrize(
     "name", ["%00", "%FF%FE", "%0D%0AX-Header:%20x", "%E2%80%AE", "x" * 4000, "../../summary", "%2e%2e"]
 )

@@ -11,7 +11,7 @@ import pytest
 import zmq
 from structlog.testing import capture_logs
 
-from companion import recorder
+from companion import feeds, recorder
 from companion.bus import Curve, Message, Publisher, Sequences, Subscriber, decode, decode_heartbeat
 from companion.errors import UnavailableError
 from companion.store import nodes
@@ -112,7 +112,7 @@ async def test_a_clock_set_back(make_setup: MakeSetup) -> None:
 
 async def test_silence(make_setup: MakeSetup, monkeypatch: pytest.MonkeyPatch) -> None:
     """A bridge that stops its heartbeat is silent: told and counted once each time, and its contacts are unknown."""
-    monkeypatch.setattr(recorder, "DEAD_AFTER_MS", 300)
+    monkeypatch.setattr(feeds, "DEAD_AFTER_MS", 300)
     monkeypatch.setattr(nodes, "DEAD_AFTER_MS", 300)
     monkeypatch.setattr(recorder, "EXPIRY_SECONDS", 0.1)
     setup = make_setup()

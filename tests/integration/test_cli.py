@@ -24,7 +24,19 @@ from tests.integration.conftest import (
     record_batch,
 )
 
-COMMANDS = ("run", "devices", "device", "summary", "replay", "check-config", "curve-keys", "demo", "version")
+COMMANDS = (
+    "run",
+    "devices",
+    "device",
+    "summary",
+    "nodes",
+    "node",
+    "replay",
+    "check-config",
+    "curve-keys",
+    "demo",
+    "version",
+)
 PLAIN = re.compile(r"[^\x00-\x09\x0b-\x1f\x7f-\x9f]*")
 """Text with no control character but newlines: no colours, no cursor."""
 FLEET: list[tuple[str, str, Json]] = [

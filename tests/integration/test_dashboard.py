@@ -7,6 +7,7 @@ from starlette.testclient import TestClient
 
 from companion.api import tokens
 from companion.api.app import make_app
+from companion.dashboard.source import Source
 from companion.events import INSERT
 from tests.integration.conftest import MakeSetup, Setup
 from tests.integration.web import HOST, fill, make_web
@@ -47,6 +48,14 @@ def test_pages_answer(setup: Setup, path: str, status: int) -> None:
         assert client.get(path).status_code == status
 
 
+def test_several_devices_of_a_name(setup: Setup) -> None:
+    """A name that is several devices leads to each of them."""
+    with visitor(setup) as client:
+        html = client.get("/devices/bob").text
+    assert "2 devices have that name" in html
+    assert all(f"/devices/{quote(device, safe='')}" in html for device in ("bob/bob", "bob/latency"))
+
+
 def test_strangers_are_led_to_the_login(setup: Setup) -> None:
     """No page tells anything to who is not let in."""
     with visitor(setup, secret="") as client:
@@ -73,6 +82,14 @@ def test_one_process_may_serve_it_again(setup: Setup) -> None:
     for _ in range(2):
         with visitor(setup) as client:
             assert "ann" in client.get("/devices/ann").text
+
+
+def test_it_reads_with_the_reader_of_the_api(setup: Setup) -> None:
+    """Pages and API share one Reader, and with it what that keeps of the fleet: it is read once for both."""
+    app = make_app(setup.config, setup.store)
+    (source,) = (layer.kwargs["source"] for layer in app.user_middleware if "source" in layer.kwargs)
+    assert isinstance(source, Source)
+    assert source.reader is app.state.reader
 
 
 def test_own_files_are_here(setup: Setup) -> None:

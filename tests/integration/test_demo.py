@@ -20,6 +20,7 @@ from pathlib import Path
 
 import pytest
 import redis
+import tomli
 
 from tests.integration.conftest import clean_environment, until
 
@@ -146,6 +147,31 @@ def test_ends_cleanly(tmp_path: Path, how: str) -> None:
         assert "Traceback" not in running.screen
         assert running.screen.rfind("\x1b[?25h") > running.screen.rfind("\x1b[?25l")
         assert not running.redis_answers()
+
+
+def test_nobody_reads_any_more(tmp_path: Path) -> None:
+    """`demo | head -1`, ended: there is no word, as with every command whose pipe is closed, and nothing stays."""
+    piped = subprocess.Popen(
+        [COMPANION, "demo", "--folder", "data", "--phones", "6"],
+        cwd=tmp_path,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        env=clean_environment(),
+    )
+    assert piped.stdout
+    assert piped.stderr
+    with piped, piped.stdout, piped.stderr:
+        assert b"Ctrl-C ends it" in piped.stdout.readline()
+        piped.stdout.close()
+        piped.send_signal(signal.SIGINT)
+        assert piped.stderr.read() == b""
+    assert piped.returncode == 1
+    log = (tmp_path / "data/companion.log").read_text()
+    assert "recording" in log
+    assert not re.search(r"Traceback|warning|error", log)
+    url = tomli.loads((tmp_path / "data/config.toml").read_text())["redis"]["url"]
+    with redis.Redis.from_url(url) as client, pytest.raises(redis.ConnectionError):
+        client.ping()
 
 
 def test_first_screen_fits(shared: Demo) -> None:

@@ -5,8 +5,10 @@ import contextlib
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import time
+import urllib.error
 import urllib.request
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -25,7 +27,7 @@ from companion.simulator.opensips import SimulatedOpenSIPS
 from companion.simulator.redis import EmbeddedRedis, free_port
 from companion.store import nodes
 from companion.store.nodes import Feed
-from tests.integration.conftest import Kind, MakeSetup, Process, Setup, eventually, until
+from tests.integration.conftest import Feeder, Json, Kind, MakeSetup, Process, Setup, eventually, until
 from tests.integration.web import client, fill
 
 SPEED = 10.0
@@ -111,7 +113,7 @@ def _scrape(url: str) -> Scrape:
 def _is_all_there(scrape: Scrape) -> bool:
     return all(
         [
-            scrape.value("node_contacts", node="opensips") == len(PHONES),
+            scrape.value("contacts", node="opensips") == len(PHONES),
             scrape.value("samples_stored_total", series="latency"),
             scrape.value("samples_stored_total", series="lost"),
             scrape.value("mi_requests_total", result="ok"),
@@ -153,8 +155,7 @@ def test_the_fleet(seen: Seen) -> None:
     """Devices and contacts are those there are, counted just now."""
     scrape = seen.scrape
     assert len(PHONES) == scrape.sure("devices")
-    assert len(PHONES) == scrape.sure("contacts")
-    assert len(PHONES) == scrape.sure("node_contacts", node="opensips")
+    assert len(PHONES) == scrape.sure("contacts", node="opensips")
     for when in ("fleet_counted", "swept"):
         assert abs(time.time() - scrape.sure(f"{when}_timestamp_seconds")) < 60
     assert scrape.sure("ping_interval_seconds") == PING / SPEED
@@ -229,7 +230,7 @@ def test_what_is_not_known_is_absent(make_setup: MakeSetup) -> None:
     """Before the fleet was counted and swept for the first time nothing is told of it, least of all a 0."""
     scrape = _ask(make_setup(api={"dashboard": False}))
     assert scrape.sure("redis_up") == 1
-    for name in ("devices", "contacts", "node_contacts", "fleet_counted_timestamp_seconds", "swept_timestamp_seconds"):
+    for name in ("devices", "contacts", "fleet_counted_timestamp_seconds", "swept_timestamp_seconds"):
         assert scrape.value(name) is None
 
 
@@ -273,6 +274,73 @@ def test_redis_that_keeps_its_memory_to_itself(make_setup: MakeSetup) -> None:
     scrape = _ask(setup)
     assert scrape.sure("redis_up") == 1
     assert scrape.value("redis_memory_used_bytes") is None
+
+
+def _counters(make_setup: MakeSetup, **sections: Json) -> tuple[Setup, str]:
+    """A setup that tells what it counts on a port of its own, and where that is."""
+    at = f"127.0.0.1:{free_port()}"
+    return make_setup(metrics={"listen": at}, **sections), f"http://{at}/metrics"
+
+
+async def test_a_process_without_api(make_setup: MakeSetup) -> None:
+    """A consumer alone tells what it counts, and nothing that the store knows; it ends as cleanly as without."""
+    setup, url = _counters(make_setup)
+    with setup.process("consumer") as consumer:
+        async with Feeder(setup, phones=2, per_second=50):
+            await eventually(lambda: setup.events_done() > 10)
+            scrape = await asyncio.to_thread(_scrape, url)
+        assert scrape.sure("events_total", node="opensips", event="E_UL_LATENCY_UPDATE") > 0
+        assert scrape.sure("build_info", version=__version__) == 1
+        assert "process_cpu_seconds_total" in {sample.name for sample in scrape.samples}
+        told = {sample.name.removeprefix(metrics.PREFIX) for sample in scrape.samples}
+        assert not told & {family.name for family in fleet_metrics.FAMILIES}
+        assert consumer.terminate() == 0
+
+
+def test_only_metrics_and_only_for_neighbours(make_setup: MakeSetup) -> None:
+    """There is nothing but /metrics, and not for a page that made its own name lead here."""
+    setup, url = _counters(make_setup)
+    with setup.process("consumer"):
+        until(lambda: _status(url) == 200)
+        assert _status(url.removesuffix("/metrics") + "/api/v1/summary") == 404
+        assert _status(url, method="POST") == 405
+        assert _status(url, host="evil.example") == 421
+
+
+def _status(url: str, method: str = "GET", host: str = "127.0.0.1") -> int | None:
+    """What is answered; None when nobody listens yet."""
+    try:
+        with urllib.request.urlopen(
+            urllib.request.Request(url, headers={"Host": host}, method=method), timeout=10
+        ) as answer:
+            return int(answer.status)
+    except urllib.error.HTTPError as error:
+        with error:
+            return error.code
+    except urllib.error.URLError:
+        return None
+
+
+def test_beside_the_api(make_setup: MakeSetup) -> None:
+    """With an API in the process that tells all, as ever, and the port of its own what the process counts."""
+    api = f"127.0.0.1:{free_port()}"
+    setup, url = _counters(make_setup, api={"listen": api, "dashboard": False})
+    with setup.process("consumer", "api"):
+        until(lambda: _status(url) == 200 == _status(f"http://{api}/metrics"))
+        own, full = _scrape(url), _scrape(f"http://{api}/metrics")
+    assert (own.value("redis_up"), full.value("redis_up")) == (None, 1)
+    assert full.sure("build_info") == own.sure("build_info") == 1
+
+
+def test_a_port_for_metrics_that_is_taken(make_setup: MakeSetup) -> None:
+    """A port that another has is one line that names the setting, and code 1."""
+    setup, url = _counters(make_setup)
+    at = url.removeprefix("http://").removesuffix("/metrics")
+    with socket.create_server(("127.0.0.1", int(at.rpartition(":")[2]))):
+        shown = setup.cli("run", "consumer")
+    assert shown.returncode == 1
+    assert shown.stderr.splitlines()[-1] == f"error: can not listen on {at}; see [metrics] listen"
+    assert "Traceback" not in shown.stderr
 
 
 @pytest.mark.parametrize(

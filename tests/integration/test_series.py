@@ -1,19 +1,26 @@
 """Both engines of the series against real servers: one contract, and what the store promises whichever is in use."""
 
 import asyncio
+import random
 import time
 from collections.abc import Callable, Iterable, Sequence
+from itertools import count
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from redis.exceptions import ConnectionError as RedisConnectionError
 
 from companion import events, metrics
 from companion.bus import TOGETHER, Message
 from companion.errors import ConfigError
+from companion.reader import Reader
 from companion.recorder import Recorder
-from companion.store.connection import Command, Connection
-from companion.store.series import Row
+from companion.store import devices
+from companion.store.connection import Command, Connection, ResponseError
+from companion.store.glance import iso
+from companion.store.series import Aggregate, Row
 from companion.store.store import open_store
 from tests.integration.conftest import Json, Kind, MakeSetup, Setup, message, phone_event, record_batch
 
@@ -41,6 +48,18 @@ def put(setup: Setup, rows: Sequence[Row]) -> None:
 
 def read(setup: Setup, key: str, since: int = 0, until: int = 1 << 52) -> list[tuple[int, int]]:
     return setup.store.series.read(setup.store.connection, key, since, until)
+
+
+def aggregates(setup: Setup, key: str, since: int, until: int, bucket_ms: int) -> list[Aggregate]:
+    return setup.store.series.aggregates(setup.store.connection, key, since, until, bucket_ms)
+
+
+def by_hand(points: Sequence[tuple[int, int]], bucket_ms: int) -> list[Aggregate]:
+    """What should be in which bucket."""
+    buckets: dict[int, list[int]] = {}
+    for ts, value in points:
+        buckets.setdefault(ts // bucket_ms * bucket_ms, []).append(value)
+    return [Aggregate(start, min(each), sum(each), max(each), len(each)) for start, each in sorted(buckets.items())]
 
 
 def key_of(setup: Setup, name: str = "x/y") -> str:
@@ -93,6 +112,59 @@ def test_reads_are_bounded_on_both_sides(setup: Setup) -> None:
     assert read(setup, key_of(setup), 20, 30) == [(20, 20), (30, 30)]
     assert read(setup, key_of(setup), -5, 10) == [(10, 10)]
     assert read(setup, key_of(setup, "nobody")) == []
+
+
+times = st.integers(1, 4000)
+samples = st.dictionaries(st.integers(1, 3000), st.integers(0, 600_000), max_size=60)
+
+
+def test_buckets(setup: Setup) -> None:
+    """Least, sum, most and count of each bucket are those of the points in it, wherever it and the range begin."""
+    names = count()
+
+    @settings(deadline=None, max_examples=80)
+    @given(samples, st.sampled_from([0, 1_795_452_109_605]), st.integers(-5, 3005), st.integers(0, 3005), times)
+    def check(pings: dict[int, int], start: int, since: int, until: int, bucket_ms: int) -> None:
+        key, points = key_of(setup, f"phone{next(names)}"), [(start + ts, pings[ts]) for ts in sorted(pings)]
+        put(setup, [(key, ts, value) for ts, value in points])
+        inside = [(ts, value) for ts, value in points if start + since <= ts <= start + until]
+        assert aggregates(setup, key, start + since, start + until, bucket_ms) == by_hand(inside, bucket_ms)
+
+    check()
+
+
+@pytest.mark.parametrize("points", [10, 288, 720, 2000])
+def test_buckets_of_a_week(setup: Setup, points: int) -> None:
+    """A week of pings, more than one chunk of either engine holds, is the same in buckets and one by one."""
+    chance = random.Random(points)
+    start = int(time.time() * 1000) - RETENTION_MS
+    week = [(start + n * 120_000 + chance.randrange(9000), round(chance.expovariate(1 / 60))) for n in range(1, 5040)]
+    put(setup, [(key_of(setup), ts, value) for ts, value in week])
+
+    bucket_ms = RETENTION_MS // (points - 1)
+    assert aggregates(setup, key_of(setup), 0, 1 << 52, bucket_ms) == by_hand(week, bucket_ms)
+
+
+def test_buckets_of_what_is_not_there(setup: Setup) -> None:
+    """A series that is not there has no buckets; a foreign value under its name is an error as for any read."""
+    assert aggregates(setup, key_of(setup), 0, 1000, 100) == []
+    setup.store.connection.call("SET", key_of(setup), "mine")
+    with pytest.raises(ResponseError, match="WRONGTYPE"):
+        aggregates(setup, key_of(setup), 0, 1000, 100)
+
+
+def test_either_protocol(make_setup: MakeSetup, kind: Kind, engine: str) -> None:
+    """Whichever protocol the Redis library speaks by itself, numbers come out the same."""
+    key, told = "p:k", []
+    url = make_setup(kind).config.redis.url
+    for protocol in (2, 3):
+        setup = make_setup(kind, redis={"series": engine, "url": f"{url}?protocol={protocol}"})
+        put(setup, [(key, 10, 0xFFFFFFFFFFFFF), (key, 20, 40), (key, 130, 41)])
+        told.append((read(setup, key), aggregates(setup, key, 0, 1000, 100)))
+        setup.store.connection.call("DEL", key)
+
+    assert told[0] == told[1]
+    assert told[0][1] == by_hand(told[0][0], 100)
 
 
 def test_the_number_of_a_contact_is_exact(setup: Setup) -> None:
@@ -277,6 +349,33 @@ def test_every_key_has_its_end(setup: Setup, together: bool) -> None:  # noqa: F
     assert mortal <= seen <= mortal | WITHOUT_TTL
 
 
+@pytest.mark.parametrize("points", [10, 50, 2000])
+def test_latency_leaves_out_what_a_page_leaves_out(setup: Setup, points: int) -> None:
+    """The buckets of a device are those of the pings on its page: no ghost's losses among them, every other one is."""
+    record(setup, [story()])
+    reader = Reader(setup.config, setup.store)
+    left_out = 0
+    for device in devices.walk(setup.store):
+        pings = reader.device(device.id, HOUR_MS)["samples"]
+        told = reader.latency(device.id, HOUR_MS, points)
+        assert told["buckets"] == devices.in_buckets(pings, told["bucket_ms"])
+        left_out += len(read(setup, setup.store.keys.lost(device.id))) - sum(bucket.lost for bucket in told["buckets"])
+    assert left_out > 0
+
+
+def test_news_are_what_is_later(setup: Setup) -> None:
+    """Of a device's pings and timeline only what is later than the given time is told."""
+    record(setup, [story()])
+    reader = Reader(setup.config, setup.store)
+    page = reader.device("bob", HOUR_MS)
+    *before, last = page["samples"]
+    assert len(before) == 3
+    for since, later in ((before[-1].ts, [last]), (last.ts, [])):
+        told = reader.news("bob", since)
+        assert told["samples"] == later
+        assert told["timeline"] == [entry for entry in page["timeline"] if entry["at"] > str(iso(since))]
+
+
 def test_a_batch_written_twice(setup: Setup, monkeypatch: pytest.MonkeyPatch) -> None:
     """Writing the same changes again changes no key."""
     recorder = Recorder(setup.config, setup.store)
@@ -327,10 +426,10 @@ class Cut:
     def __exit__(self, *_: object) -> None:
         self._connection.pipeline = self._pipeline  # type: ignore[method-assign]
 
-    def _cut(self, commands: Iterable[Command], *, raise_on_error: bool = True) -> list[Any]:
+    def _cut(self, commands: Iterable[Command], *, raise_on_error: bool = True, one_moment: bool = False) -> list[Any]:
         wanted = list(commands)
         if all(command[0] in self.READS for command in wanted):
-            return self._pipeline(wanted, raise_on_error=raise_on_error)
+            return self._pipeline(wanted, raise_on_error=raise_on_error, one_moment=one_moment)
         taken = wanted[: self._left]
         self._left -= len(taken)
         replies = self._pipeline(taken, raise_on_error=raise_on_error)

@@ -1,13 +1,15 @@
 """When a device was online: from its pings, and from what happened to its contacts."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, datetime
 from typing import Any
+from unittest.mock import patch
 
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from companion.config import PingsSection
+from companion.dashboard import bands as module
 from companion.dashboard.bands import Band, bands, share_online
 
 MINUTE = 60_000
@@ -143,7 +145,30 @@ def test_share_online() -> None:
     assert share_online([]) is None
 
 
+def sorted_by_time(found: list[tuple[Any, ...]]) -> list[tuple[Any, ...]]:
+    return sorted(found, key=lambda each: each[0])
+
+
 EVENTS = ("registered", "re-registered", "discovered", "lost", "stale", "recovered", "disconnected", "expired", "gone")
+
+
+minutes = st.integers(0, 65 * 4).map(lambda quarter: quarter / 4)
+many_pings = st.lists(st.tuples(minutes, st.sampled_from([None, 50])), max_size=80, unique_by=lambda ping: ping[0])
+some_events = st.lists(st.tuples(minutes, st.sampled_from(EVENTS), st.sampled_from("abc")), max_size=8)
+
+
+@given(many_pings.map(sorted_by_time), some_events.map(sorted_by_time))
+@example([(12, None), (14, 50), (16, 50)], [(10, "expired", "a")])
+def test_runs_of_pings(pings: list[tuple[float, int | None]], said: list[tuple[float, str, str]]) -> None:
+    """Pings that are taken together, as of a week there are thousands, tell what they tell one by one."""
+    shown = page(pings, [entry(minute, event, name, lost=3) for minute, event, name in said], [contact()])
+    together = seen(shown)
+    with patch.object(module, "_runs", one_by_one):
+        assert together == seen(shown)
+
+
+def one_by_one(samples: Iterable[module.Sample], *_: object) -> Iterator[module.Word]:
+    return (module.Word(ts, ts, "lives" if ms else "lost", "") for ts, ms in samples)
 
 
 @given(

@@ -139,6 +139,9 @@ def test_nodes_from_the_environment(load: Load) -> None:
         ('[api]\nproxies = ["proxy"]\n', "[api] proxies: 'proxy' does not appear to be an IPv4 or IPv6 network"),
         ('[api]\nsession_key = "short"\n', "[api] session_key: is shorter than 32 characters"),
         ('[api]\nsecure_cookie = "perhaps"\n', "[api] secure_cookie: "),
+        ('[metrics]\nlisten = "8781"\n', "[metrics]: listen = '8781' is not HOST:PORT"),
+        ('[metrics]\nlisten = "0.0.0.0:8781"\n', "[metrics]: listen = '0.0.0.0:8781' is not on loopback"),
+        ('[metrics]\nlisten = "sip1:8781"\n', "or set allow_anybody = true"),
         ("redis = 5\n", "[redis]: "),
         ("[pings\n", "config.toml: "),
     ],
@@ -172,6 +175,12 @@ def test_api_beyond_loopback(load: Load) -> None:
     """With a token the API may be asked from elsewhere."""
     assert load(f'[api]\nlisten = "0.0.0.0:8780"\ntokens = ["{TOKEN}"]\n').api.host == "0.0.0.0"
     assert load(COMPANION_API__LISTEN="[::]:8780", COMPANION_API__TOKENS=TOKEN).api.tokens == (TOKEN,)
+
+
+def test_metrics_beyond_loopback(load: Load) -> None:
+    """Metrics without a token leave the machine only when somebody said in so many words that they may."""
+    assert load('[metrics]\nlisten = "[::1]:8781"\n').metrics.host == "::1"
+    assert load('[metrics]\nlisten = "10.0.0.1:8781"\nallow_anybody = true\n').metrics.port == 8781
 
 
 def test_tokens_in_a_file(load: Load, tmp_path: Path) -> None:

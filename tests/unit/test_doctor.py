@@ -260,7 +260,7 @@ TABLE: dict[str, tuple[Facts, str, str, str]] = {
         replace(WELL, feeds={"opensips": FEED, "old": Feed("old", heartbeat_at=NOW - 86_400_000 * 3)}),
         "note",
         "old",
-        "silent for 3 d.*gone for good",
+        "silent for 3 d.*`companion node forget old`, if it is gone for good",
     ),
     "no event for long": (feed(last_event_at=NOW - 3_000_000), "failure", "opensips", "no event for 50 min with 1 con"),
     "no event yet": (

@@ -5,7 +5,7 @@ import json
 import re
 import shutil
 import subprocess
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -55,7 +55,7 @@ def _families() -> Iterator[tuple[Metric, set[str]]]:
         for family in collector.collect():
             yield family, {*getattr(collector, "_labelnames", ()), *getattr(family, "_labelnames", ())}
     for described in fleet_metrics.FAMILIES:
-        yield described.of(None), {described.label} - {""}
+        yield described.of(None), set(described.labels.split())
 
 
 def _exposed() -> Iterator[Exposed]:
@@ -234,11 +234,15 @@ def test_exposition_is_as_prometheus_wants_it() -> None:
     assert not promtool("check", "metrics", told=generate_latest(registry))
 
 
+def _one(labels: Sequence[str]) -> dict[tuple[str, ...], float] | float:
+    return {tuple(labels): 1.0} if labels else 1.0
+
+
 class _Described(Collector):
     """What the store tells, with a value each."""
 
     def collect(self) -> Iterator[Metric]:
-        return (family.of({"one": 1.0} if family.label else 1.0) for family in fleet_metrics.FAMILIES)
+        return (family.of(_one(family.labels.split())) for family in fleet_metrics.FAMILIES)
 
 
 @needs_promtool

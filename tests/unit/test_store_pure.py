@@ -13,7 +13,8 @@ from companion.contact import Binding, Clock, Contact, Device, contact_id
 from companion.events import MAX_EXPIRES, Registration
 from companion.quality import Bounds
 from companion.store.contacts import decode_contact, encode_answer, encode_contact, encode_device
-from companion.store.devices import Ping, iso, own_pings, row, statistics
+from companion.store.devices import Ping, in_buckets, own_pings, statistics
+from companion.store.glance import glance, iso, row
 from companion.store.keys import Keys
 from companion.store.nodes import Feed
 from companion.store.summary import percentiles
@@ -151,6 +152,21 @@ def test_statistics(answered: list[tuple[int, int]], lost: list[tuple[int, int]]
     assert told["loss_ratio"] == (pytest.approx(len(lost) / told["total"], abs=0.000051) if told["total"] else None)
 
 
+@given(points, points, st.integers(1, 150))
+def test_buckets_of_pings(answered: list[tuple[int, int]], lost: list[tuple[int, int]], width: int) -> None:
+    """Each ping is counted in the bucket it is of; lost ones are no latencies, and empty buckets are left out."""
+    pings = own_pings(answered, lost, {})
+    told = in_buckets(pings, width)
+    starts = sorted({ping.ts // width * width for ping in pings})
+    assert [bucket.start for bucket in told] == starts
+    for bucket in told:
+        values = [ping.latency_ms for ping in pings if bucket.start <= ping.ts < bucket.start + width]
+        ms = [value for value in values if value is not None]
+        average = round(sum(ms) / len(ms), 1) if ms else None
+        expected = (min(ms, default=None), average, max(ms, default=None), len(ms), len(values) - len(ms))
+        assert bucket[1:] == expected
+
+
 @given(st.lists(st.integers(0, 1000), min_size=1))
 def test_percentiles(latencies: list[int]) -> None:
     """At least p percent are not above the p-th percentile, and it is the lowest of them for which that is so."""
@@ -201,7 +217,7 @@ def test_row() -> None:
     ended = some_contact("sip:a@1", ended_at=NOW, last_latency_at=NOW - 3000, last_latency_ms=900)
     stale = some_contact("sip:a@2", disconnected_at=NOW, last_latency_at=NOW - 10, last_latency_ms=217)
     current = some_contact("sip:a@3;pn-provider=fcm;pn-prid=x", last_register_at=NOW - 1000)
-    told = row(Device("alice/x", "alice", "x", NOW, [ended, stale, current]), view())
+    told = row(glance(Device("alice/x", "alice", "x", NOW, [ended, stale, current]), view()))
     expected = {
         "device": "alice/x",
         "aor": "alice",
@@ -223,18 +239,18 @@ def test_row_of_a_dead_feed() -> None:
     """A silent bridge makes a device unknown, not lost."""
     device = Device("alice/x", "alice", "x", NOW, [some_contact(last_latency_at=NOW, last_latency_ms=40)])
     assert [
-        row(device, each)["status"]
+        row(glance(device, each))["status"]
         for each in (view(), view(heartbeat_at=NOW - 10_001), View(view().clock, {}, Bounds()))
     ] == ["online", "unknown", "unknown"]
 
 
 def test_row_of_nothing() -> None:
     """A device without contacts is offline, and of a latency nobody knows there is no quality."""
-    told = row(Device("alice/x", "alice", "x", NOW), view())
+    told = row(glance(Device("alice/x", "alice", "x", NOW), view()))
     assert (told["status"], told["last_latency_ms"], told["quality"], told["contacts"]) == ("offline", None, None, 0)
 
 
 @given(st.lists(contacts, max_size=3))
 def test_row_of_anything(some: list[Contact]) -> None:
     """Whatever is stored can be shown."""
-    json.dumps(row(Device("alice/x", "alice", "x", NOW, some), view()))
+    json.dumps(row(glance(Device("alice/x", "alice", "x", NOW, some), view())))

@@ -12,7 +12,7 @@ from companion import metrics
 from companion.api import streams
 from companion.api.problems import ProblemError
 from companion.api.streams import EventStream, Hub
-from companion.errors import UsageError
+from companion.errors import NoSuchDeviceError
 from companion.store.connection import NotNowError
 
 Json = dict[str, Any]
@@ -196,9 +196,9 @@ async def test_no_such_device(fleet: Fleet) -> None:
     """A device that is none has no stream, and nothing is left of the try; one that vanishes ends its streams."""
     hub = make_hub(fleet)
     client = Client(await hub.device("ann", 0, always))
-    fleet.error = UsageError("no device is called so")
+    fleet.error = NoSuchDeviceError("ann")
     await client.ended()
-    with pytest.raises(UsageError):
+    with pytest.raises(NoSuchDeviceError):
         await hub.device("ann", 0, always)
     assert (hub._open, hub._watches) == (0, {})
 

@@ -14,7 +14,7 @@ from companion.dashboard.markup.icons import icon
 from companion.dashboard.markup.marks import ms, number, plural, quality_of, share, status, tally
 from companion.dashboard.markup.tables import Column, cell, fault, table
 from companion.dashboard.markup.times import span, time
-from companion.store.devices import iso
+from companion.store.glance import iso
 
 Json = Mapping[str, Any]
 

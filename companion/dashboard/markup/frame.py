@@ -1,5 +1,6 @@
 """The head of every page, and what is said when something is missing."""
 
+from collections.abc import Sequence
 from typing import Final
 from urllib.parse import urlencode
 
@@ -61,10 +62,9 @@ def waiting(lines: int = 5) -> Markup:
     return tag("div", tag("p", "Loading", cls="unseen"), *bars, cls="waiting")
 
 
-def no_device(name: str, why: str) -> Markup:
-    """Where a device's page would be: there is none of that name, or several."""
-    listed = [line.strip() for line in why.split("\n")[1:]]
-    links = [tag("li", tag("a", heard(each), href=f"/devices/{quoted(each)}")) for each in listed]
+def no_device(name: str, several: Sequence[str] = ()) -> Markup:
+    """Where a device's page would be: there is none of that name, or there are these."""
+    links = [tag("li", tag("a", heard(each), href=f"/devices/{quoted(each)}")) for each in several]
     search = tag("a", "Search the devices", href=f"/devices?{urlencode({'search': name})}")
     title = f"{len(links)} devices have that name" if links else "No such device"
     said = tag("p", heard(name), " is none that is known here: it may be gone for longer than its history is kept.")

@@ -2,6 +2,7 @@
 
 import json
 import time
+from collections.abc import Sequence
 from typing import Any, Final
 
 from fastapi import Request
@@ -19,8 +20,9 @@ from companion.dashboard.markup import tag
 from companion.dashboard.markup.frame import no_device, waiting
 from companion.dashboard.part import Part
 from companion.dashboard.source import Source
-from companion.errors import UsageError
+from companion.errors import NoSuchDeviceError, SeveralDevicesError
 from companion.reader import Reader
+from companion.store.devices import Bucket, in_buckets
 
 LOOK_SECONDS: Final = 1.0
 ANEW_SECONDS: Final = 30.0
@@ -32,7 +34,7 @@ POINTS: Final = 720
 
 Json = dict[str, Any]
 Gist = str
-Buckets = list[Any] | None
+Buckets = Sequence[Bucket] | None
 """Of a window with many pings."""
 
 
@@ -79,8 +81,10 @@ class Device:
         try:
             if await self._is_news() or time.monotonic() - self._read_at > ANEW_SECONDS:
                 await self._look_anew()
-        except UsageError as error:
-            self._lose(str(error))
+        except NoSuchDeviceError:
+            self._lose()
+        except SeveralDevicesError as error:
+            self._lose(error.devices)
 
     async def _is_news(self) -> bool:
         if not self._told:
@@ -115,10 +119,10 @@ class Device:
         self._graph.props["aria-label"] = shown_as.graph_words(latency, found, self._window)
         self._keys.show(shown_as.graph_keys(found, first if first > window[0] else 0))
 
-    def _lose(self, why: str) -> None:
+    def _lose(self, several: Sequence[str] = ()) -> None:
         self._frame.not_found()
         self._section.set_visibility(False)
-        self._top.show(no_device(self._name, why))
+        self._top.show(no_device(self._name, several))
         self._rest.show()
 
     async def _go(self, text: str) -> None:
@@ -139,8 +143,8 @@ def _read(reader: Reader, name: str, window_ms: int) -> Json:
     now = int(time.time() * 1000)
     told = _gist(reader.news(name, now - OVERLAP_MS))  # first, so that what comes meanwhile is news the next time
     page = reader.device(name, window_ms)
-    many = len(page["samples"]) > POINTS
-    buckets = reader.latency(page["device"], window_ms, POINTS)["buckets"] if many else None
+    samples = page["samples"]
+    buckets = in_buckets(samples, window_ms // POINTS) if len(samples) > POINTS else None
     return {"now": now, "told": told, "told_since": now - OVERLAP_MS, "page": page, "buckets": buckets}
 
 

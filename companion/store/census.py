@@ -1,0 +1,72 @@
+"""The fleet at one moment: a glance at each device and what they add up to, from one walk, shared through Redis.
+
+Who shares it writes it in parts under a number of its own, and then says which number is the present one: who reads
+gets a whole census, or the one before.
+"""
+
+import json
+import zlib
+from collections.abc import Iterator, Sequence
+from typing import Final, NamedTuple
+
+import msgspec
+
+from companion.store import summary
+from companion.store.devices import survey
+from companion.store.glance import Glance, Json, of_statuses
+from companion.store.store import Store
+from companion.view import View
+
+PART: Final = 2000
+"""Devices in a part: a part is decoded at once, and nothing else in the process goes on meanwhile."""
+KEPT_MS: Final = 600_000
+"""Parts outlive the census they are of, for who has just begun to read them."""
+_LEVEL: Final = 1
+_decoder: Final = msgspec.msgpack.Decoder(list[Glance])
+
+
+class Census(NamedTuple):
+    """All devices, sorted by their ids, as they were `at` (epoch ms), and the summary of them."""
+
+    at: int
+    glances: Sequence[Glance]
+    summary: Json
+
+
+def take(store: Store, view: View) -> Census:
+    """Go over the whole fleet."""
+    tally, glances = summary.Tally(), []
+    for device, statuses in survey(store, view):
+        tally.add(device, statuses)
+        glances.append(of_statuses(device, statuses, view.bounds))
+    glances.sort(key=lambda glance: glance.device)
+    return Census(view.clock.now, glances, tally.told(view))
+
+
+def share(store: Store, census: Census, fresh_ms: int) -> None:
+    """Let every companion of this Redis read it; for so long it is the present one unless there is a newer one."""
+    call, keys = store.connection.call, store.keys
+    parts = 0
+    for start in range(0, len(census.glances), PART):
+        packed = zlib.compress(msgspec.msgpack.encode(census.glances[start : start + PART]), _LEVEL)
+        call("SET", keys.census_part(census.at, parts), packed, "PX", fresh_ms + KEPT_MS)
+        parts += 1
+    call("SET", keys.census(), json.dumps({"at": census.at, "parts": parts}), "PX", fresh_ms)
+
+
+def shared_at(store: Store) -> tuple[int, int] | None:
+    """When the present census was taken (epoch ms) and in how many parts it is; None when nobody takes one."""
+    said = store.connection.call("GET", store.keys.census())
+    if not said:
+        return None
+    told = json.loads(said)
+    return told["at"], told["parts"]
+
+
+def load(store: Store, at: int, parts: int) -> Iterator[list[Glance]]:
+    """The glances of a shared census, part by part. Raises LookupError when it is no longer there."""
+    for part in range(parts):
+        packed = store.connection.call_for_bytes("GET", store.keys.census_part(at, part))
+        if packed is None:
+            raise LookupError(f"the census of {at} is gone")
+        yield _decoder.decode(zlib.decompress(packed))

@@ -1,0 +1,126 @@
+"""Lists of a large fleet: read from the census that a scheduler takes, never from the devices themselves."""
+
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from companion.events import INSERT
+from companion.simulator.redis import EmbeddedRedis
+from companion.store import census, fleet
+from companion.store.devices import survey, walk
+from companion.store.fleet import Fleet, Query
+from companion.store.glance import glance, of_statuses
+from companion.view import View, view
+from tests.integration.conftest import MakeSetup, Setup
+from tests.integration.web import FLEET, client, fill
+
+
+@pytest.fixture
+def large(make_setup: MakeSetup, monkeypatch: pytest.MonkeyPatch) -> Iterator[Setup]:
+    """A setup for which a handful of devices is a large fleet, and that looks for a newer census with each question."""
+    monkeypatch.setattr(fleet, "SMALL", 0)
+    monkeypatch.setattr(fleet, "LOOK_SECONDS", 0.0)
+    monkeypatch.setattr(census, "PART", 2)
+    setup = make_setup(api={"dashboard": False})
+    fill(setup)
+    yield setup
+    setup.store.close()
+
+
+def now(setup: Setup, later_ms: int = 0) -> View:
+    seen = view(setup.config, setup.store)
+    clock = seen.clock._replace(now=seen.clock.now + later_ms)
+    return View(clock, seen.feeds, seen.bounds)
+
+
+def share(setup: Setup) -> census.Census:
+    taken = census.take(setup.store, now(setup))
+    census.share(setup.store, taken, 60_000)
+    return taken
+
+
+def total(asked: Fleet, seen: View) -> tuple[int, int]:
+    """How many devices there are, and when they were counted, once no newer census is being read any more."""
+    page = asked.page(Query(), seen)
+    while asked._taking and not asked._taking.done():
+        time.sleep(0.001)
+    return page.total, page.as_of
+
+
+def test_there_and_back(large: Setup) -> None:
+    """A census in parts is read as it was shared."""
+    taken = share(large)
+    said = census.shared_at(large.store)
+    assert said == (taken.at, 2)
+    assert list(taken.glances) == [glance for part in census.load(large.store, *said) for glance in part]
+    assert taken.summary["devices"]["total"] == len(taken.glances) == 4
+
+
+def test_the_shared_census_is_listed(large: Setup) -> None:
+    """A large fleet is listed as it was when a scheduler counted it, and anew once that has counted again."""
+    first = share(large)
+    asked = Fleet(large.store)
+    assert total(asked, now(large)) == (4, first.at)
+    fill(large, [*FLEET, (INSERT, "zoe", {})])
+    assert total(asked, now(large)) == (4, first.at)
+    second = share(large)
+    total(asked, now(large))  # begins to read it
+    assert total(asked, now(large)) == (5, second.at)
+
+
+def test_without_a_scheduler(large: Setup) -> None:
+    """Where nobody counts, who is asked does, once a minute."""
+    asked, seen = Fleet(large.store), now(large)
+    assert total(asked, seen) == (4, seen.clock.now)
+    fill(large, [*FLEET, (INSERT, "zoe", {})])
+    soon, later = now(large, 1000), now(large, 61_000)
+    total(asked, soon)
+    assert total(asked, soon) == (4, seen.clock.now)
+    total(asked, later)
+    assert total(asked, later) == (5, later.clock.now)
+
+
+def test_a_census_that_is_gone(large: Setup) -> None:
+    """Parts that vanished while they were read lose nobody: the devices are counted."""
+    taken = share(large)
+    large.store.connection.call("DEL", large.store.keys.census_part(taken.at, 1))
+    seen = now(large, 5)
+    assert total(Fleet(large.store), seen) == (4, seen.clock.now)
+
+
+def test_rows_are_as_of_now(large: Setup) -> None:
+    """The list is the census', but what it says of each device is true now."""
+    share(large)
+    api = client(large)
+    before = api.get("/api/v1/devices?aor=ann").json()["devices"][0]
+    large.store.connection.call("HSET", large.store.keys.contact("ann", _contact_of(large)), "ended_at", 1)
+    after = api.get("/api/v1/devices?aor=ann").json()["devices"][0]
+    assert (before["status"], after["status"]) == ("online", "offline")
+
+
+def _contact_of(setup: Setup) -> str:
+    device = setup.store.device("ann/urn:uuid:c386bbc4-0b7e-4d8f-8c6a-000000000001")
+    assert device is not None
+    return device.contacts[0].id
+
+
+def test_a_glance_is_the_same_either_way(large: Setup) -> None:
+    """What is read for a census says of a device what all that is known of it says."""
+    seen = now(large)
+    assert {glance(device, seen) for device in walk(large.store)} == {
+        of_statuses(device, statuses, seen.bounds) for device, statuses in survey(large.store, seen)
+    }
+
+
+def test_redis_is_away(make_setup: MakeSetup, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without Redis a list is a problem that says so, and no old list."""
+    monkeypatch.setattr(fleet, "SMALL", 0)
+    server = EmbeddedRedis(tmp_path / "redis")
+    with server:
+        setup = make_setup(server=server, api={"dashboard": False})
+        fill(setup)
+        api = client(setup)
+        assert api.get("/api/v1/devices").status_code == 200
+    assert api.get("/api/v1/devices").status_code == 503

@@ -1,0 +1,152 @@
+"""`companion nodes` and `companion node forget`: what hangs on a node, and what is left of one that is gone."""
+
+import inspect
+import json
+import time
+
+import pytest
+
+from companion import feeds, recorder
+from companion.config import Config
+from companion.events import INSERT, LATENCY
+from companion.store import nodes
+from companion.store.nodes import Feed
+from tests.integration.conftest import Feeder, MakeSetup, Setup, cli, eventually, phone_event
+from tests.integration.web import client, fill, make_web
+
+LEFT = {"lease"}
+"""Keys of a node that run out by themselves, once nobody holds them."""
+
+
+def say(setup: Setup, node: str, silent_seconds: float, **fields: int) -> None:
+    """Store how a node's feed is."""
+    at = int((time.time() - silent_seconds) * 1000)
+    feed = Feed(node, node, 1, at, at, at, **fields)
+    setup.store.connection.pipeline(nodes.write(setup.store.keys, feed, {INSERT: 7}))
+
+
+def keys_of(setup: Setup, node: str) -> dict[str, str]:
+    """Every key there may be of a node alone, by what it is."""
+    made = {
+        name: method
+        for name, method in inspect.getmembers(setup.store.keys, inspect.ismethod)
+        if list(inspect.signature(method).parameters) == ["node"]
+    }
+    return {name: method(node) for name, method in made.items()}
+
+
+def there(setup: Setup, node: str) -> set[str]:
+    return {name for name, key in keys_of(setup, node).items() if setup.store.connection.call("EXISTS", key)}
+
+
+@pytest.fixture
+def setup(make_setup: MakeSetup) -> Setup:
+    """A node that lives, with phones, and one that has been silent for an hour, with all that is ever kept of one."""
+    made = make_web(make_setup)
+    fill(made)
+    say(made, "old", 3600, missed=3)
+    for key in keys_of(made, "old").values():
+        made.store.connection.call("HSET", key, "opened_at", 1_700_000_000_000)
+    return made
+
+
+def test_list(setup: Setup) -> None:
+    """`companion nodes` has a line for each: is it alive, when was it heard of, its breaker; --json all of it."""
+    listed, as_json = setup.cli("nodes"), setup.cli("nodes", "--json")
+    assert (listed.returncode, listed.stderr) == (0, "")
+    head, *lines = listed.stdout.splitlines()
+    assert head.split() == ["NODE", "CLUSTER", "FEED", "HEARD", "OF", "LAST", "EVENT", "CONTACTS", "MISSED", "BREAKER"]
+    assert [line.split()[:3] for line in lines] == [["old", "old", "silent"], ["opensips", "opensips", "alive"]]
+    assert "open, " in lines[0]
+    rows = {row["node"]: row for row in json.loads(as_json.stdout)}
+    assert (rows["old"]["alive"], rows["old"]["missed"], rows["opensips"]["alive"]) == (False, 3, True)
+    assert (rows["old"]["breaker"], rows["opensips"]["breaker"]) == ("2023-11-14T22:13:20.000Z", None)
+
+
+def test_no_nodes(make_setup: MakeSetup) -> None:
+    """Where no node was ever heard of the command says so."""
+    setup = make_setup()
+    assert "no node has been heard of" in setup.cli("nodes").stdout
+    assert json.loads(setup.cli("nodes", "--json").stdout) == []
+
+
+def test_forget(setup: Setup) -> None:
+    """All that is kept of the node itself goes, and what went is told; contacts and other nodes stay as they are."""
+    others, pages = there(setup, "opensips"), setup.pages()
+    done = setup.cli("node", "forget", "old")
+    assert (done.returncode, done.stderr) == (0, "")
+    deleted = {key for name, key in keys_of(setup, "old").items() if name not in LEFT}
+    told, _, keys = done.stdout.strip().partition("; deleted: ")
+    assert (told, set(keys.split(", "))) == ("old is forgotten", deleted)
+    assert there(setup, "old") == LEFT
+    assert list(setup.store.feeds()) == ["opensips"]
+    assert (others, pages.keys()) == (there(setup, "opensips"), setup.pages().keys())
+
+
+def test_what_waited_for_it_waits_no_more(setup: Setup) -> None:
+    """/readyz and the feed's metrics, which the alert goes by, speak of a silent node until it is forgotten."""
+    with client(setup) as asked:
+        assert "the feed of node old is silent" in asked.get("/readyz").json()["reasons"]
+    assert setup.cli("node", "forget", "old").returncode == 0
+    with client(setup) as asked:
+        assert not [reason for reason in asked.get("/readyz").json()["reasons"] if "node" in reason]
+        assert 'node="old"' not in asked.get("/metrics").text
+
+
+@pytest.mark.parametrize(
+    ("node", "silent_seconds", "says"),
+    [
+        ("nobody", None, "error: no node is called 'nobody'; `companion nodes` lists them all"),
+        ("young", 2, "s ago: end its bridge, and take its bus out of [consumer] subscribe; 30 s later it can be"),
+        ("young", 20, "s ago: end its bridge, and take its bus out of [consumer] subscribe; 30 s later it can be"),
+    ],
+)
+def test_refused(setup: Setup, node: str, silent_seconds: float | None, says: str) -> None:
+    """A node that there is not, or whose bridge was heard of just now, is not forgotten: a line says why, code 2."""
+    if silent_seconds is not None:
+        say(setup, node, silent_seconds)
+    before = there(setup, node)
+    refused = setup.cli("node", "forget", node)
+    assert (refused.returncode, refused.stdout) == (2, "")
+    assert says in refused.stderr
+    assert refused.stderr.count("\n") == 1
+    assert there(setup, node) == before
+
+
+def test_a_table_that_is_left(setup: Setup) -> None:
+    """Who forgets a node that the configuration still names is told to take it out there, too."""
+    file = setup.file()
+    file.write_text(file.read_text() + '[[opensips]]\nnode = "old"\n')
+    assert "take it out, too" in cli("node", "forget", "old", "-c", str(file)).stdout
+
+
+async def test_a_consumer_lets_go(make_setup: MakeSetup, monkeypatch: pytest.MonkeyPatch) -> None:
+    """While a feed is silent no contact is taken for expired; forgotten, it holds up nobody; come back, it is new."""
+    for module in (feeds, nodes):
+        monkeypatch.setattr(module, "DEAD_AFTER_MS", 1000)
+    monkeypatch.setattr(recorder, "EXPIRY_SECONDS", 0.1)
+    monkeypatch.setattr(recorder, "EXPIRY_GRACE_MS", 0)
+    setup = make_setup()
+    old_bus = make_setup()
+    setup.tables["consumer"]["subscribe"] += old_bus.tables["consumer"]["subscribe"]
+    setup.config = Config.model_validate(setup.tables)
+    async with setup.running("consumer"), Feeder.silent(setup, "live") as live, Feeder.silent(old_bus, "old") as old:
+        for feeder in (live, old):
+            assert await feeder.publisher.subscribed(10)
+        old.say(LATENCY, phone_event("ann", latency=20_000))
+        old.beat()
+        await eventually(lambda: live.beat() or setup.feed("old").silences)
+        live.say(INSERT, phone_event("bob", expires=int(time.time())))
+        await eventually(lambda: live.beat() or setup.events_done("live"))
+        await eventually(lambda: live.beat() or setup.page("bob")["status"] == "offline")
+        assert setup.page("bob")["contacts"][0]["ended_by"] == ""
+
+        nodes.forget(setup.store.connection, setup.store.keys, "old")
+        await eventually(lambda: live.beat() or setup.page("bob")["contacts"][0]["ended_by"] == "expired")
+        assert list(setup.store.feeds()) == ["live"]
+        assert setup.page("ann")["status"] == "unknown"
+
+        old.say(LATENCY, phone_event("ann", latency=30_000))
+        old.beat()
+        await eventually(lambda: live.beat() or setup.page("ann")["last_latency_ms"] == 30)
+        assert setup.feed("old").run == old.publisher.run
