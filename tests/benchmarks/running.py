@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Final
 
 from companion.app import ServiceName
-from companion.simulator.redis import free_port
+from companion.simulator.redis import _die_with_parent, free_port
 from tests.benchmarks.measure import wait_until
 
 STOP_SECONDS: Final = 20.0
@@ -52,10 +52,17 @@ class Running:
 
     @contextmanager
     def _service(self, name: str) -> Iterator[subprocess.Popen[bytes]]:
-        """Its log goes into a file: a pipe that nobody reads would bring it to a standstill."""
+        """Its log goes into a file: a pipe that nobody reads would bring it to a standstill. It ends when we do."""
         command = (sys.executable, "-m", "companion", "run", name, "-c", str(self._config))
         with self._log(name).open("wb") as log:
-            child = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+            child = subprocess.Popen(
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                # nothing else reaches a child whose parent was killed
+                preexec_fn=_die_with_parent,  # noqa: PLW1509
+            )
         try:
             yield child
         finally:
