@@ -37,7 +37,7 @@ class Moment(NamedTuple):
 def moments(samples: Iterable[MediaSample], happenings: Iterable[Happening]) -> list[Moment]:
     """The samples of a call by number, each with what the happenings before it told of codec and path."""
     made, codec, relay = [], "", None
-    for item in in_order(samples, happenings):
+    for item in in_order((*samples, *happenings)):
         if isinstance(item, MediaSample):
             made.append(Moment(item, _score(item, codec), relay))
         elif item.what == "codec":
