@@ -21,8 +21,10 @@ MAX_ITEMS: Final = 1_000_000
 """Of one call: eleven days of seconds."""
 AHEAD_MS: Final = 60_000
 """An item may be so much later than the report says that it was sent: clocks are read one after the other."""
-NO_CONTROLS: Final = r"^[^\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]*$(?!\n)"
-"""Nor what turns the direction of a text: it is shown to people. (`$` alone lets a line end pass.)"""
+SHOWN: Final = r"^[^\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]*$"
+"""A text without control characters, nor what turns its direction: it is shown to people."""
+_NO_LINE_END: Final = r"(?!\n)"
+"""In Python, unlike elsewhere, `$` lets one pass."""
 
 ADDRESSES: Final = frozenset(("local_address", "remote_address"))
 
@@ -31,8 +33,8 @@ Number = Annotated[int, Meta(ge=0, le=1 << 53)]
 Measure = Annotated[float, Meta(ge=0, le=1e9)]
 Share = Annotated[float, Meta(ge=0, le=1)]
 ItemNumber = Annotated[int, Meta(ge=0, lt=MAX_ITEMS)]
-Word = Annotated[str, Meta(pattern=r"^[A-Za-z][A-Za-z0-9_]{0,23}$(?!\n)")]
-Text = Annotated[str, Meta(max_length=256, pattern=NO_CONTROLS)]
+Word = Annotated[str, Meta(pattern=r"^[A-Za-z][A-Za-z0-9_]{0,23}$" + _NO_LINE_END)]
+Text = Annotated[str, Meta(max_length=256, pattern=SHOWN + _NO_LINE_END)]
 Flag = Literal["muted", "held", "hidden", "gap", "restart", "offline"]
 Direction = Literal["in", "out", ""]
 End = Literal["", "hangup", "failed", "lost", "closed"]
@@ -91,7 +93,7 @@ class MediaSample(_Strict, frozen=True, kw_only=True):
 class Happening(msgspec.Struct, forbid_unknown_fields=True, kw_only=True, frozen=True):
     n: ItemNumber
     at: Time
-    what: Annotated[str, Meta(pattern=r"^[a-z][a-z-]{0,23}$(?!\n)")]
+    what: Annotated[str, Meta(pattern=r"^[a-z][a-z-]{0,23}$" + _NO_LINE_END)]
     fields: Annotated[dict[Word, Text | float | bool | None], Meta(max_length=MAX_FIELDS)] = {}
 
 

@@ -1,11 +1,13 @@
 """By what a page may tell of one call of one device: a JSON Web Token (RFC 7519), good for a day at most. No I/O."""
 
+import re
 from typing import Any, Final, NamedTuple
 
 import jwt
 import jwt.types
 
 from companion.errors import InvalidTokenError
+from companion.media.report import SHOWN
 
 AUDIENCE: Final = "last-mile"
 ALGORITHM: Final = "HS256"
@@ -16,6 +18,7 @@ MAX_DEVICE: Final = 512
 MAX_CALL_ID: Final = 256
 LEEWAY_SECONDS: Final = 30
 """The operator's own backend may make tokens, and its clock is another one."""
+_NAME: Final = re.compile(rf"(?![\s\S]*[\ud800-\udfff]){SHOWN}")
 _OPTIONS: Final[jwt.types.Options] = {
     "require": ["aud", "sub", "call", "iat", "exp"],
     "verify_aud": True,
@@ -71,9 +74,9 @@ def _claims(device: Any, call_id: Any) -> Claims:
 
 
 def is_name(text: str, most: int) -> bool:
-    """Whether a device or a call may be called so: some characters, all of which can be shown.
+    """Whether a device or a call may be called so: some characters, none of which does anything but stand there.
 
     >>> is_name("a84b4c76e66710@192.0.2.1", 256), is_name("", 256), is_name(chr(7), 256)
     (True, False, False)
     """
-    return 0 < len(text) <= most and text.isprintable()
+    return 0 < len(text) <= most and _NAME.fullmatch(text) is not None
