@@ -7,7 +7,18 @@ from collections.abc import Iterator, Sequence
 from typing import Any, Final, NamedTuple
 
 from companion import quality
-from companion.dashboard.axes import BASE, Options, Point, Window, broken, ceiling, line, time_axis, value_axis
+from companion.dashboard.axes import (
+    BASE,
+    Options,
+    Point,
+    Window,
+    broken,
+    ceiling,
+    lane_axis,
+    line,
+    time_axis,
+    value_axis,
+)
 from companion.dashboard.bands import Band
 from companion.dashboard.markup.marks import number
 from companion.store.devices import Ping
@@ -19,7 +30,6 @@ _CROSS: Final = "path://M1 0L0 1L4 5L0 9L1 10L5 6L9 10L10 9L6 5L10 1L9 0L5 4Z"
 _HEIGHTS: Final[dict[str, tuple[float, float]]] = {"online": (0, 1), "offline": (0, 0.4), "unknown": (0.4, 0.6)}
 """From and to which share of the lane a state is drawn: the eye tells them apart without their colours."""
 _COLOURS: Final = {"online": "var(--online)", "offline": "var(--stale)", "unknown": "var(--unknown)"}
-_HIDDEN: Final = ("axisLine", "axisTick", "axisLabel", "splitLine")
 
 
 class Plot(NamedTuple):
@@ -65,7 +75,7 @@ def _graph(lines: list[Options], lost: Sequence[Point], highest: float, plot: Pl
         "grid": ({**_SIDES, "top": 12, "bottom": 74}, *(grid for grid, _ in lanes)),
         "xAxis": tuple(time_axis(grid, plot.window, label=grid == 2) for grid in range(3)),
         "yAxis": (value_axis(0, "{value} ms", top), *(axis for _, axis in lanes)),
-        "series": (*lines, _crosses(lost), _presence(plot.bands)),
+        "series": (*lines, crosses(lost), _presence(plot.bands)),
     }
 
 
@@ -80,7 +90,8 @@ def _qualities(bounds: quality.Bounds, top: float) -> Iterator[tuple[Options, Op
             yield {"yAxis": low, **style}, {"yAxis": min(high, top)}
 
 
-def _crosses(lost: Sequence[Point]) -> Options:
+def crosses(lost: Sequence[Point]) -> Options:
+    """The lost pings, each a cross in the strip below."""
     return {
         "name": "Lost",
         "type": "scatter",
@@ -107,16 +118,4 @@ def _band(band: Band) -> tuple[Options, Options]:
 
 def _lane(name: str, grid: int, bottom: int) -> tuple[Options, Options]:
     """A thin strip below the graph: its grid, and its axis."""
-    axis = {
-        "type": "value",
-        "gridIndex": grid,
-        "min": 0,
-        "max": 1,
-        "name": name,
-        "nameLocation": "middle",
-        "nameRotate": 0,
-        "nameGap": 10,
-        "nameTextStyle": {"color": "var(--muted)", "fontSize": 12, "align": "right", "verticalAlign": "middle"},
-        **{part: {"show": False} for part in _HIDDEN},
-    }
-    return {**_SIDES, "height": 12, "bottom": bottom}, axis
+    return {**_SIDES, "height": 12, "bottom": bottom}, lane_axis(grid, name)

@@ -213,8 +213,13 @@ def timeline(page: Json, *, everything: bool = False) -> Markup:
     more = (
         tag("button", f"Show {hidden} earlier", type="button", act="everything", cls="button more") if hidden else None
     )
-    lines = tag("ol", *(_line(entry, numbers.get(entry.get("contact", ""), 0)) for entry in newest), cls="happened")
-    return card("Timeline", lines, more, aside=_events(page, len(entries)), cls="w8")
+    return card("Timeline", lines(newest, numbers), more, aside=_events(page, len(entries)), cls="w8")
+
+
+def lines(entries: Sequence[Json], numbers: Mapping[str, int] | None = None) -> Markup:
+    """A list of what happened; `numbers` are those of contacts elsewhere on the page."""
+    rows = (_line(entry, (numbers or {}).get(entry.get("contact", ""), 0)) for entry in entries)
+    return tag("ol", *rows, cls="happened")
 
 
 def _line(entry: Json, number: int) -> Markup:
