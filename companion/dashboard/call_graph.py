@@ -30,8 +30,13 @@ Json = Mapping[str, Any]
 GAP_MS: Final = 2500
 """A line breaks where nothing was measured for longer, and is level across a sample that is longer."""
 MINUTE_MS: Final = 60_000
-WORD_ROOM: Final = 0.2
-"""A block of a strip wider than this part of the graph has room for its word, on a phone too."""
+LETTER: Final = 0.027
+"""The part of the graph's width that a letter takes on a phone: words stand where there is room for them there, too."""
+MARK_ROWS: Final = 5
+NEAR: Final = 0.01
+"""A mark is told of when the pointer is within this part of the window from it."""
+LEFT_FROM: Final = 0.6
+"""Behind this part of the window the words of a mark stand before it."""
 LANES: Final = {"muted": "--muted", "held": "--muted", "hidden": "--unknown", "gap": "--losing", "offline": "--stale"}
 """What a media sample may say of its second, and the colour of its strip."""
 CULPRITS: Final = {
@@ -42,15 +47,15 @@ CULPRITS: Final = {
     "unknown": "--offline",
 }
 _SIDES: Final = {"left": 48, "right": 58, "outerBoundsMode": "none"}
-_TITLE: Final = 22
+_TITLE: Final = 26
 _LANE: Final = 12
-_SPACE: Final = 8
+_SPACE: Final = 6
 _LABELS: Final = 30
 """Heights in px: of a panel's title, of a strip, between any two, and of the words of the time axis."""
 _SHAPES: Final = {
     "path": "diamond",
     "restart": "triangle",
-    "network": "roundRect",
+    "network": "emptyCircle",
     "limit": "rect",
     "switch-over": "circle",
 }
@@ -78,8 +83,8 @@ def of_call(page: Json, plot: Plot) -> Drawing:
     """A page of Reader.call's, drawn; the strips of what never happened in the window are left out."""
     sheet = _Sheet(page, plot)
     slices = in_slices(page["samples"], plot.window)
-    if sheet.marked:
-        sheet.strip("", _marked(sheet))
+    for row in _in_rows(sheet.marked, plot.window):
+        sheet.strip("", _marked(row, plot.window))
     _media(sheet, page, slices)
     _signalling(sheet, page["pings"], plot)
     for flag, colour in LANES.items():
@@ -89,14 +94,20 @@ def of_call(page: Json, plot: Plot) -> Drawing:
     return sheet.drawing()
 
 
+class _Marked(NamedTuple):
+    """Something that happened, at epoch ms: its kind, and our words for it."""
+
+    at: int
+    kind: str
+    words: str
+
+
 class _Sheet:
     """Panels and strips from the top down, each with its grid and axes."""
 
     def __init__(self, page: Json, plot: Plot) -> None:
         self.plot = plot
-        self.marked = [
-            (epoch_ms(happening["at"]), mark.kind, mark.words) for happening, mark in marks(page["happenings"])
-        ]
+        self.marked = [_Marked(epoch_ms(happening["at"]), *mark) for happening, mark in marks(page["happenings"])]
         self._top = _SPACE
         self._titles: list[Options] = []
         self._grids: list[Options] = []
@@ -110,9 +121,10 @@ class _Sheet:
         areas = lines[0].get("markArea", {"silent": True, "data": ()})
         lines[0]["markArea"] = areas | {"data": (*areas["data"], *_outside(self.plot))}
         style = {"color": "var(--ink)", "fontSize": 12, "fontWeight": 500, "rich": _KEYS}
-        self._titles.append({"text": title, "left": 0, "top": self._top, "padding": 0, "textStyle": style})
+        self._titles.append({"text": title, "left": 0, "top": self._top + 2, "padding": 0, "textStyle": style})
         self._top += _TITLE
         self._add(height, axis, lines)
+        self._top += _SPACE
 
     def strip(self, name: str, series: Options) -> None:
         """A thin strip with its name beside it."""
@@ -128,7 +140,7 @@ class _Sheet:
 
     def _mark_lines(self) -> Options:
         style = {"color": "var(--line-strong)", "type": "dotted", "width": 1}
-        data = tuple({"xAxis": at} for at, *_ in self.marked)
+        data = tuple({"xAxis": mark.at} for mark in self.marked)
         return {"silent": True, "symbol": "none", "label": {"show": False}, "lineStyle": style, "data": data}
 
     def drawing(self) -> Drawing:
@@ -145,13 +157,14 @@ class _Sheet:
 
 
 def _upright(axis: Options) -> Options:
-    """With the lines of the clock in every panel."""
-    return axis | {"splitLine": {"show": True, "lineStyle": {"color": "var(--line)", "opacity": 0.6}}}
+    """With the lines of the clock in every panel, and a pointer that goes anywhere: pings are far between."""
+    lines = {"show": True, "lineStyle": {"color": "var(--line)", "opacity": 0.6}}
+    return axis | {"splitLine": lines, "axisPointer": {"snap": False}}
 
 
 def _media(sheet: _Sheet, page: Json, slices: Sequence[Slice]) -> None:
     """What the browser measured."""
-    sheet.panel("MOS", 140, _mos_axis, *_mos(slices))
+    sheet.panel("MOS", 168, _mos_axis, *_mos(slices))
     bad = _bad_minutes(page, sheet.plot.call)
     if bad:
         sheet.strip("bad", _blocks(bad, sheet.plot))
@@ -159,15 +172,15 @@ def _media(sheet: _Sheet, page: Json, slices: Sequence[Slice]) -> None:
         _measured(name, slices, key, lambda ms: f"{number(round(ms, 1))} ms")
         for name, key in (("Round trip", "rtt_ms"), ("Jitter", "jitter_ms"))
     )
-    sheet.panel("Round trip {a|━━}  jitter {b|┅┅}  in ms", 92, _axis(100, rtt, jitter), rtt, jitter | _SECOND)
+    sheet.panel("Round trip {a|━━}  jitter {b|┅┅}  in ms", 92, _axis(80, rtt, jitter), rtt, jitter | _SECOND)
     loss = _measured("Lost packets", slices, "loss_percent", lambda percent: f"{number(round(percent, 1))}%")
     red = {"color": "var(--stale)", "areaStyle": {"color": "var(--stale)", "opacity": 0.16}}
-    sheet.panel("Lost packets, %", 64, _axis(2, loss), loss | red)
+    sheet.panel("Lost packets, %", 64, _axis(1.7, loss), loss | red)
     ins, outs = (
         _measured(name, slices, key, lambda kilobits: bitrate(1000 * kilobits), 1000)
         for name, key in (("Bitrate in", "in_bps"), ("Bitrate out", "out_bps"))
     )
-    sheet.panel("Bitrate in {a|━━}  out {b|┅┅}  in kbit/s", 72, _axis(20, ins, outs), ins, outs | _SECOND)
+    sheet.panel("Bitrate in {a|━━}  out {b|┅┅}  in kbit/s", 72, _axis(17, ins, outs), ins, outs | _SECOND)
 
 
 def _signalling(sheet: _Sheet, pings: Sequence[Sequence[Any]], plot: Plot) -> None:
@@ -180,7 +193,7 @@ def _signalling(sheet: _Sheet, pings: Sequence[Sequence[Any]], plot: Plot) -> No
         if ms is not None
     ]
     options = line("OPTIONS", broken(answered, 3 * plot.ping_ms), symbol=len(answered) <= 120)
-    sheet.panel("OPTIONS latency of the device, ms", 72, _axis(plot.bounds.excellent, options), options)
+    sheet.panel("OPTIONS latency of the device, ms", 72, _axis(80, options), options)
     lost = [(ts, 0.5, "ping", plot.ping_ms // 2) for ts, ms in near if ms is None]
     sheet.strip("lost", crosses(lost))
 
@@ -191,7 +204,8 @@ def _mos_axis(grid: int) -> Options:
 
 def _axis(at_least: float, *lines: Options) -> Callable[[int], Options]:
     """From 0 to above the highest of these lines, in two parts."""
-    top = ceiling(max((point[1] for each in lines for point in each["data"] if point[1]), default=0), at_least)
+    highest = max((point[1] for each in lines for point in each["data"] if point[1]), default=0)
+    top = 2 * ceiling(highest / 2, at_least / 2)
     return lambda grid: value_axis(grid, "{value}", top, 2)
 
 
@@ -202,7 +216,7 @@ def _mos(slices: Sequence[Slice]) -> list[Options]:
     known = [each for each in slices if each.mos is not None and each.mos_min is not None]
     if all(each.mos == each.mos_min for each in known):
         return [mean]
-    worst = [(each.at, each.mos_min, f"{each.mos_min:.2f}") for each in known]
+    worst = [(each.at, each.mos_min, f"{each.mos_min:.2f}" if each.mos_min != each.mos else "") for each in known]
     spread = [(each.at, (each.mos or 0) - (each.mos_min or 0), "") for each in known]
     unseen = {"stack": "worst", "lineStyle": {"opacity": 0}}
     shade = line("Spread", broken(spread, _gap_ms(slices))) | unseen
@@ -243,17 +257,35 @@ def _measured(name: str, slices: Sequence[Slice], key: str, words: Callable[[flo
     return line(name, tuple(points))
 
 
-def _marked(sheet: "_Sheet") -> Options:
-    """The marks in a strip, each with its words where there is room for them."""
-    since, until = sheet.plot.window
+def _in_rows(found: Sequence[_Marked], window: Window) -> list[list[_Marked]]:
+    """The marks of a window in as many rows as it takes for their words not to run into each other."""
+    rows: list[list[_Marked]] = []
+    ends: list[float] = []
+    for mark in found:
+        place = (mark.at - window[0]) / (window[1] - window[0])
+        if not 0 <= place <= 1:
+            continue
+        room = LETTER * (len(mark.words) + 3)
+        first = place if place <= LEFT_FROM else place - room
+        row = next((n for n, end in enumerate(ends) if end <= first), len(rows))
+        if row == min(len(rows), MARK_ROWS - 1) == len(rows):
+            rows.append([])
+            ends.append(0.0)
+        row = min(row, len(rows) - 1)
+        rows[row].append(mark)
+        ends[row] = first + room
+    return rows
+
+
+def _marked(row: Sequence[_Marked], window: Window) -> Options:
+    """A row of marks, each with its words beside it."""
     data = tuple(
         {
-            "value": (at, 0.5, words, MINUTE_MS),
-            "symbol": _SHAPES[kind],
-            "label": {"formatter": words, "position": "right" if at - since < 0.7 * (until - since) else "left"},
+            "value": (mark.at, 0.5, mark.words, round(NEAR * (window[1] - window[0]))),
+            "symbol": _SHAPES[mark.kind],
+            "label": {"formatter": mark.words, "position": "left" if _is_late(mark.at, window) else "right"},
         }
-        for at, kind, words in sheet.marked
-        if since <= at <= until
+        for mark in row
     )
     return {
         "name": "Here:",
@@ -265,6 +297,11 @@ def _marked(sheet: "_Sheet") -> Options:
         "emphasis": {"disabled": True},
         "data": data,
     }
+
+
+def _is_late(at: int, window: Window) -> bool:
+    """Whether there is more room before than after it."""
+    return at - window[0] > LEFT_FROM * (window[1] - window[0])
 
 
 class _Block(NamedTuple):
@@ -291,9 +328,9 @@ def _bad_minutes(page: Json, call: Window) -> list[_Block]:
 
 def _blocks(found: Sequence[_Block], plot: Plot) -> Options:
     """A strip of blocks; what the pointer is on is told as well."""
-    room = WORD_ROOM * (plot.window[1] - plot.window[0])
+    letter = LETTER * (plot.window[1] - plot.window[0])
     told = [(at, 0.5, block.word, MINUTE_MS // 2) for block in found for at in _middles(block) if block.word]
-    areas = tuple(_area(block, named=block.until - block.since > room) for block in found)
+    areas = tuple(_area(block, named=block.until - block.since > letter * len(block.word)) for block in found)
     return line("Bad minute:", tuple(told)) | {
         "lineStyle": {"opacity": 0},
         "markArea": {"silent": True, "data": areas},

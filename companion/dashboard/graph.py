@@ -45,7 +45,7 @@ def of_pings(pings: Sequence[Ping], plot: Plot) -> Options:
     """Each ping of the window."""
     answered = [(ping.ts, ping.latency_ms) for ping in pings if ping.latency_ms is not None]
     points = [(ts, ms, f"{ms} ms, {quality.label(ms, plot.bounds)}") for ts, ms in answered]
-    lost = [(ping.ts, 0.5, "ping") for ping in pings if ping.latency_ms is None]
+    lost = [(ping.ts, 0.5, "ping", plot.gap_ms // 2) for ping in pings if ping.latency_ms is None]
     drawn = line("Latency", broken(points, plot.gap_ms), symbol=len(points) < 3)
     return _graph([drawn], lost, max((ms for _, ms in answered), default=0), plot)
 
@@ -56,7 +56,9 @@ def of_buckets(buckets: Sequence[Sequence[Any]], plot: Plot) -> Options:
     average = [(ts, mean, f"{number(mean)} ms, {quality.label(mean, plot.bounds)}") for ts, _, mean, *_ in answered]
     least = [(ts, low, f"{low} ms") for ts, low, *_ in answered]
     spread = [(ts, high - low, f"{high} ms") for ts, low, _, high, *_ in answered]
-    lost = [(bucket[0], 0.5, f"{bucket[5]} of {bucket[4] + bucket[5]}") for bucket in buckets if bucket[5]]
+    lost = [
+        (bucket[0], 0.5, f"{bucket[5]} of {bucket[4] + bucket[5]}", plot.gap_ms // 2) for bucket in buckets if bucket[5]
+    ]
     lines = [
         line("Average", broken(average, plot.gap_ms)),
         line("Minimum", broken(least, plot.gap_ms)) | {"stack": "range", "lineStyle": {"opacity": 0}},

@@ -36,13 +36,17 @@ _MEANS: Final = ("rtt_ms", "jitter_ms", "loss_percent", "in_bps", "out_bps", "mo
 
 
 def in_slices(rows: Iterable[Sequence[Any]], window: tuple[int, int], points: int = POINTS) -> list[Slice]:
-    """The rows of Reader.call's `samples` that touch the window, as they are or taken together where they are many."""
+    """The rows of Reader.call's `samples` that touch the window, as they are or taken together where they are many.
+
+    A sample that is longer than a slice stays alone: what is known of the others is not known of its time.
+    """
     since, until = window
     near = [each for each in map(_of_row, rows) if each.at > since and each.since < until]
     if len(near) <= points:
         return near
     width_ms = -(-(near[-1].at - near[0].since) // (points * _SECOND_MS)) * _SECOND_MS
-    return [_together(list(group)) for _, group in groupby(near, key=lambda each: each.at // width_ms)]
+    groups = groupby(near, key=lambda each: each.at // width_ms if each.ms <= width_ms else each)
+    return [_together(list(group)) for _, group in groups]
 
 
 def usual_ms(slices: Sequence[Slice]) -> int:

@@ -1,4 +1,4 @@
-"""Calls as a browser would report them, made up second by second: a line that turns bad, a change of network, a mute."""
+"""Calls as a browser would report them, made up second by second: a line turns bad, a network changes, one is muted."""
 
 import json
 import random

@@ -18,6 +18,8 @@ from companion.dashboard.markup.times import span, time
 Json = Mapping[str, Any]
 
 LINES: Final = 30
+MOST_POINTS: Final = 50
+"""The end of the scale for points of R that were lost: so many make the best line a bad one."""
 _VERDICTS: Final = {
     "good": ("Good", "online", "online", "Nothing about it was bad."),
     "signalling": ("Signalling path", "losing", "losing", "The way from OpenSIPS to the device was bad, too."),
@@ -30,7 +32,7 @@ _VERDICTS: Final = {
 _POINTS: Final = (("delay", "Delay"), ("loss", "Loss"), ("codec", "Codec"))
 _MINUTES: Final[Sequence[Column]] = (
     ("Minute", "w-l"),
-    ("MOS", "w-l"),
+    ("MOS", "w-mos"),
     ("Lost", "w-s num"),
     ("Round trip", "w-m num"),
     ("Jitter", "w-m num"),
@@ -98,43 +100,40 @@ def no_call(call_id: str) -> Markup:
 
 
 def overview(page: Json) -> Markup:
-    """The three cards one looks at first."""
-    return tag("div", _quality(page), _verdict(page["verdict"]), _lost_points(page), cls="columns even")
+    """The two cards one looks at first."""
+    return tag("div", _quality(page), _verdict(page["verdict"]), cls="columns even")
 
 
 def _quality(page: Json) -> Markup:
-    if page["mos"] is None:
-        figure = tag("p", "Not scored", cls="big")
-        return card("Quality", figure, tag("p", "Too little is known of it yet.", cls="below"), cls="w3")
+    """How it sounded, and what that was lost to."""
+    points = page["breakdown"]
+    if page["mos"] is None or not points:
+        said = tag("p", "Too little is known of it.", cls="below")
+        return card("Quality", tag("p", "Not scored", cls="big"), said, cls="w4")
     figure = tag("p", f"{page['mos']:.2f}", tag("small", "MOS"), band(page["band"]), cls="big")
     worst = tag("p", "worst second ", mos(page["mos_min"]), cls="below")
     bad = page["bad_seconds"]
-    said = tag("p", f"{span(1000 * bad)} of it below “medium”", cls="alarm") if bad else None
-    return card("Quality", figure, worst, said, cls="w3")
+    alarm = tag("p", f"{span(1000 * bad)} of it worse than medium", cls="alarm") if bad else None
+    return card("Quality", figure, worst, alarm, *_lost_points(points), cls="w4")
+
+
+def _lost_points(points: Mapping[str, float]) -> tuple[Markup, ...]:
+    rows = (_point(name, points[key]) for key, name in _POINTS)
+    left = number(round(quality.R_BEST - sum(points.values()), 1))
+    said = tag("p", f"points lost of R, which is {left} of {quality.R_BEST}", cls="hint", title=quality.FORMULA)
+    return tag("ol", *rows, cls="bars points"), said
+
+
+def _point(name: str, lost_points: float) -> Markup:
+    bar = tag("span", tag("i", share=f"{min(1, lost_points / MOST_POINTS):.1%}"), cls="bar-of")
+    return tag("li", tag("span", name), bar, tag("span", number(round(lost_points, 1)), cls="figure"), key=name)
 
 
 def _verdict(verdict: Json) -> Markup:
     name, drawing, tone, meaning = _VERDICTS.get(verdict["what"], _VERDICTS["unknown"])
     head = tag("p", tag("span", icon(drawing), name, cls=f"mark {tone} large"), cls="verdict")
     reasons = (tag("li", heard(each)) for each in verdict["evidence"])
-    return card("Verdict", head, tag("p", meaning, cls="below"), tag("ul", *reasons, cls="evidence"), cls="w5")
-
-
-def _lost_points(page: Json) -> Markup:
-    points = page["breakdown"]
-    if not points:
-        return card("Points lost", note("Nothing to reckon with"), cls="w4")
-    rows = (_point(name, points[key]) for key, name in _POINTS)
-    r = quality.R_BEST - sum(points.values())
-    whole = tag(
-        "p", "R ", tag("strong", number(round(r, 1))), f" of {quality.R_BEST}", cls="hint", title=page["formula"]
-    )
-    return card("Points lost", tag("ol", *rows, cls="bars points"), aside=whole, cls="w4")
-
-
-def _point(name: str, lost_points: float) -> Markup:
-    bar = tag("span", tag("i", share=f"{min(1, lost_points / 50):.1%}"), cls="bar-of")
-    return tag("li", tag("span", name), bar, tag("span", number(round(lost_points, 1)), cls="figure"), key=name)
+    return card("Verdict", head, tag("p", meaning, cls="below"), tag("ul", *reasons, cls="evidence"), cls="w8")
 
 
 # The graph
@@ -145,18 +144,18 @@ def graph_head(page: Json, minute: int) -> Markup:
     whole = tag(
         "a", icon("back"), "The whole call", href=address(page["call_id"], page["device"]), go=True, cls="button"
     )
-    return tag("header", tag("h2", "On one clock", id="clock-title"), whole if minute else None)
+    return tag("header", tag("h2", "The call on one clock", id="clock-title"), whole if minute else None)
 
 
 def statistics(page: Json) -> Markup:
     """The figures of the call."""
     return tag(
         "dl",
-        tally("Lost packets", [lost(page["loss_percent"])]),
-        tally("Round trip", [ms(page["rtt_ms"])], hint="in the mean"),
-        tally("Highest jitter", [ms(page["jitter_max_ms"])]),
-        tally("Path", [way(page)]),
-        tally("Codec", [heard((page["codec"] or "").partition("/")[0])]),
+        tally("Lost packets", lost(page["loss_percent"])),
+        tally("Round trip", ms(page["rtt_ms"]), hint="in the mean"),
+        tally("Highest jitter", ms(page["jitter_max_ms"])),
+        tally("Path", way(page)),
+        tally("Codec", heard((page["codec"] or "").partition("/")[0])),
         tally("Switch-overs", number(page["switch_overs"]), "alarm" if page["switch_overs"] else ""),
         cls="tallies",
     )
@@ -164,7 +163,7 @@ def statistics(page: Json) -> Markup:
 
 def graph_keys(marked: Sequence[str]) -> Markup:
     """What the graph's marks mean, of those that are on it."""
-    shapes = {"path": "◆", "restart": "▲", "network": "■", "limit": "■", "switch-over": "●"}
+    shapes = {"path": "◆", "restart": "▲", "network": "○", "limit": "■", "switch-over": "●"}
     names = {"path": "change of path", "restart": "ICE restart", "network": "change of network"}
     shown = (
         tag("span", tag("i", shape, cls="k-mark"), names.get(kind, kind))
@@ -201,15 +200,22 @@ def _ms(value: float | None) -> str:
 # Below the graph
 
 
+def columns(page: Json, minute: int, *, everything: bool) -> Markup:
+    """What was bad and how it was connected; what happened, in the call and to the device."""
+    left = tag("div", bad_minutes(page, minute), connection(page), cls="stack w5")
+    right = tag("div", happened(page, everything=everything), timeline(page), cls="stack w7")
+    return tag("div", left, right, cls="columns")
+
+
 def bad_minutes(page: Json, chosen: int) -> Markup:
     """Each bad minute, what it is blamed on, and why; a click shows it on the graph."""
     found = page["verdict"]["bad_minutes"]
     if not found:
-        return card("Bad minutes", note("None"), cls="w5")
+        return card("Bad minutes", note("None"))
     rows = (_bad_minute(page, minute, chosen) for minute in found[:LINES])
     more = tag("p", f"and {len(found) - LINES} more", cls="hint") if len(found) > LINES else None
     hint = tag("span", f"{len(found)} of {plural(len(page['minutes']), 'minute')}", cls="hint")
-    return card("Bad minutes", tag("ol", *rows, cls="bad-minutes"), more, aside=hint, cls="w5")
+    return card("Bad minutes", tag("ol", *rows, cls="bad-minutes"), more, aside=hint)
 
 
 def _bad_minute(page: Json, minute: Json, chosen: int) -> Markup:
@@ -232,13 +238,13 @@ def happened(page: Json, *, everything: bool) -> Markup:
     """What happened in the call, oldest first as it was lived through."""
     found = page["happenings"]
     if not found:
-        return card("In the call", note("Nothing was told of"), cls="w7")
+        return card("In the call", note("Nothing was told of"))
     shown = found if everything else found[:LINES]
     hidden = len(found) - len(shown)
     more = tag("button", f"Show {hidden} later", type="button", act="everything", cls="button more") if hidden else None
     rows = (_happening(number, each) for number, each in enumerate(shown))
     hint = tag("span", plural(len(found), "happening"), cls="hint")
-    return card("In the call", tag("ol", *rows, cls="happened brief"), more, aside=hint, cls="w7")
+    return card("In the call", tag("ol", *rows, cls="happened"), more, aside=hint)
 
 
 def _happening(number: int, happening: Json) -> Markup:
@@ -254,8 +260,8 @@ def timeline(page: Json) -> Markup:
     link = tag("a", "the device", href=device_address(page["device"]), cls="hint")
     if not entries:
         more = tag("p", "Pings that are answered are no event.")
-        return card("Signalling meanwhile", note("Nothing happened", more), aside=link, cls="w7")
-    return card("Signalling meanwhile", lines(entries[:LINES]), aside=link, cls="w7")
+        return card("Signalling meanwhile", note("Nothing happened", more), aside=link)
+    return card("Signalling meanwhile", lines(entries[:LINES], style="clock"), aside=link)
 
 
 def connection(page: Json) -> Markup:
@@ -271,7 +277,7 @@ def connection(page: Json) -> Markup:
         ("Dropped", tag("span", fault(page["dropped"]), " items the page had no room for")),
         ("Missing", tag("span", fault(page["missing"]), " items never came")),
     )
-    return card("Connection", rows, cls="w5")
+    return card("Connection", rows)
 
 
 def _end(path: Json, end: str) -> Markup:

@@ -7,7 +7,6 @@ from urllib.parse import urlencode
 from companion.dashboard import query
 from companion.dashboard.calls import WORST, Filters
 from companion.dashboard.markup import Markup, card, fields, heard, note, nothing, tag
-from companion.dashboard.markup.devices import who
 from companion.dashboard.markup.icons import icon
 from companion.dashboard.markup.marks import BANDS, band, mos, ms, number, plural, share, tally
 from companion.dashboard.markup.tables import Column, cell, table
@@ -26,31 +25,27 @@ _ENDS: Final = {
     "lost": ("lost", "stale", "stale"),
 }
 """What an end is called, its icon and its colour."""
+_FIGURES: Final[Sequence[Column]] = (("Lost", "w-s num"), ("Round trip", "w-m num"), ("Path", "w-m"))
 _HISTORY: Final[Sequence[Column]] = (
-    ("Call", "w-third"),
+    ("Call", ""),
     ("Started", "w-l"),
     ("Duration", "w-m"),
     ("Ended", "w-xl"),
-    ("MOS", "w-m"),
-    ("Lost", "w-s num"),
-    ("Round trip", "w-m num"),
-    ("Path", ""),
+    ("MOS", "w-mos"),
+    *_FIGURES,
 )
 _CALLS: Final[Sequence[Column]] = (
     ("Call", ""),
-    ("Device", "w-xl"),
     ("Started", "w-l"),
     ("Duration", "w-m"),
     ("Ended", "w-xl"),
-    ("MOS", "w-m"),
-    ("Worst", "w-m"),
-    ("Lost", "w-s num"),
-    ("Round trip", "w-m num spare"),
-    ("Path", "w-m spare"),
+    ("MOS", "w-mos"),
+    ("Worst", "w-mos"),
+    *_FIGURES,
 )
 _NETWORKS: Final[Sequence[Column]] = (
     ("Network", ""),
-    ("MOS", "w-m"),
+    ("MOS", "w-mos"),
     ("Calls", "w-xs num"),
     ("Devices", "w-s num"),
     ("Lost", "w-s num"),
@@ -112,10 +107,13 @@ def way(row: Row) -> Markup:
     return tag("span", "relay" if row["relay"] else "direct", more)
 
 
-def _call(row: Row) -> Markup:
-    return tag(
-        "a", party(row), href=address(row["call_id"], row["device"]), title=row["call_id"], cls="who", data_row=""
-    )
+def _call(row: Row, *, named: bool = False) -> Markup:
+    """A link to it; `named` says whose call it is."""
+    aor = row["device"].rpartition("/")[0] or row["device"]
+    mine = tag("span", heard(aor), " ", cls="mine") if named else None
+    where = address(row["call_id"], row["device"])
+    title = f"{row['device']}, Call-ID {row['call_id']}"
+    return tag("a", mine, party(row), href=where, title=title, cls="who", data_row="")
 
 
 # A device's Stream history
@@ -198,10 +196,10 @@ def _tallies(quality: Json) -> Markup:
         "dl",
         tally("Live now", number(quality["live"])),
         tally("Calls", number(quality["calls"])),
-        tally("Median MOS", [mos(middle)]),
-        tally("Worst tenth", [mos(low)], hint="nine of ten calls sound better than that"),
-        tally("Lost packets", [lost(quality["loss_percent"])]),
-        tally("Round trip", [ms(quality["rtt_ms"])]),
+        tally("Median MOS", mos(middle)),
+        tally("Worst tenth", mos(low), hint="nine of ten calls sound better than that"),
+        tally("Lost packets", lost(quality["loss_percent"])),
+        tally("Round trip", ms(quality["rtt_ms"])),
         tally("Through a relay", share(quality["relay_share"])),
         cls="tallies",
     )
@@ -299,9 +297,8 @@ def _of_fleet(row: Row) -> Markup:
     average, *figures, path = _figures(row)
     return tag(
         "tr",
-        cell(_call(row)),
-        cell(who(row["device"]), "span"),
-        cell(time(row["started_at"], "date"), "away"),
+        cell(_call(row, named=True), "span"),
+        cell(time(row["started_at"], "date"), label="Started"),
         *_middle(row),
         average,
         cell(mos(row["mos_min"]), label="Worst"),

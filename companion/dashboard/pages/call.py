@@ -102,16 +102,8 @@ class Call:
         self._section.set_visibility(True)
         self._top.show(shown_as.title(told), shown_as.legs(told, self._others), shown_as.overview(told))
         self._draw(told)
-        self._rest.show(
-            tag(
-                "div",
-                shown_as.happened(told, everything=self._everything),
-                shown_as.bad_minutes(told, self._minute),
-                cls="columns",
-            ),
-            tag("div", shown_as.timeline(told), shown_as.connection(told), cls="columns"),
-            shown_as.minutes(told),
-        )
+        rest = shown_as.columns(told, self._minute, everything=self._everything)
+        self._rest.show(rest, shown_as.minutes(told))
 
     def _draw(self, told: Json) -> None:
         config = self._source.config
