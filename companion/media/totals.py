@@ -13,13 +13,12 @@ import msgspec
 
 from companion import quality
 from companion.media import scoring
-from companion.media.report import Happening, MediaSample
+from companion.media.advice import State
+from companion.media.report import Happening, Item, MediaSample
 
 BAD_R: Final = 70
 """Below it many of those who listen are dissatisfied (ITU-T G.109)."""
 PATH: Final = ("local", "remote", "protocol", "relay", "network", "local_address", "remote_address")
-
-Item = MediaSample | Happening
 
 
 class Totals(msgspec.Struct, omit_defaults=True):
@@ -28,6 +27,7 @@ class Totals(msgspec.Struct, omit_defaults=True):
     `mos_sum` and the points of R lost are weighted with seconds: over `scored_seconds` they are means. `silent_seconds`
     had no packet in though there should have been, `bad_seconds` an R below 70. `lost_in` may be negative, as its parts
     may. `path` and codecs are those of the last happening that told; `last_at` is the end of the last item (epoch ms).
+    `advice` is left alone here.
     """
 
     next: int = 0
@@ -58,6 +58,7 @@ class Totals(msgspec.Struct, omit_defaults=True):
     switch_overs: int = 0
     restarts: int = 0
     last_at: int = 0
+    advice: State = State()
 
     @property
     def missing(self) -> int:
@@ -83,20 +84,19 @@ class Totals(msgspec.Struct, omit_defaults=True):
         return None if self.path is None else "relay" in (self.path.get("local"), self.path.get("remote"))
 
 
-def in_order(samples: Iterable[MediaSample], happenings: Iterable[Happening], since: int = 0) -> list[Item]:
+def in_order(items: Iterable[Item], since: int = 0) -> list[Item]:
     """Items from number `since` on by number, each once: of those with one number the first."""
-    items: dict[int, Item] = {}
-    told: tuple[Item, ...] = (*samples, *happenings)
-    for item in told:
+    found: dict[int, Item] = {}
+    for item in items:
         if item.n >= since:
-            items.setdefault(item.n, item)
-    return sorted(items.values(), key=attrgetter("n"))
+            found.setdefault(item.n, item)
+    return sorted(found.values(), key=attrgetter("n"))
 
 
-def add(totals: Totals, samples: Iterable[MediaSample], happenings: Iterable[Happening]) -> Totals:
+def add(totals: Totals, items: Iterable[Item]) -> Totals:
     """New totals with what is new of these items; those from before `next` are counted, or will never be."""
     sums = copy(totals)
-    for item in in_order(samples, happenings, since=totals.next):
+    for item in in_order(items, since=totals.next):
         sums.next = item.n + 1
         sums.items += 1
         sums.last_at = max(sums.last_at, item.at)

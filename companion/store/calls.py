@@ -5,16 +5,19 @@ the number of the item that should come next: Redis refuses what is not newer, s
 nothing. Both change in one step (a script), or neither does.
 """
 
-import zlib
 from collections.abc import Iterable, Iterator, Mapping
 from hashlib import blake2b
 from typing import Final, NamedTuple
 
 import msgspec
 
-from companion.media import totals
-from companion.media.report import Happening, MediaSample, Report
+from companion.errors import NoSuchDeviceError
+from companion.media import advice, totals
+from companion.media.advice import Advice, Policy
+from companion.media.packed import Items, pack, unpack
+from companion.media.report import Happening, Item, MediaSample, Report
 from companion.media.totals import Totals
+from companion.store import devices
 from companion.store.batch import REFRESH_MS
 from companion.store.connection import Command, ResponseError
 from companion.store.store import Store
@@ -41,13 +44,6 @@ return 1
 """Append an entry, if there is one, and write the call's fields; 0 and nothing when there is a later entry already."""
 
 
-class Items(msgspec.Struct, omit_defaults=True, frozen=True):
-    """An entry of a call's stream, times by our clock."""
-
-    s: tuple[MediaSample, ...] = ()
-    h: tuple[Happening, ...] = ()
-
-
 class Call(NamedTuple):
     """A call as one device saw it. Times are epoch ms by our clock; `ended_at` is None while it goes on.
 
@@ -72,21 +68,21 @@ class Call(NamedTuple):
 class Media(NamedTuple):
     """Of one call, by number; each item once."""
 
-    samples: list[MediaSample]
-    happenings: list[Happening]
+    samples: tuple[MediaSample, ...]
+    happenings: tuple[Happening, ...]
 
 
 class Written(NamedTuple):
-    """What became of a report: what of it was new, and the call's totals before and after."""
+    """What became of a report: the items of it that were new, and the call's totals before and after."""
 
-    samples: tuple[MediaSample, ...]
-    happenings: tuple[Happening, ...]
+    items: list[Item]
     before: Totals
     after: Totals
 
     @property
-    def stored(self) -> int:
-        return len(self.samples) + len(self.happenings)
+    def advice(self) -> Advice | None:
+        """What to tell the page; the same again until it has done so."""
+        return self.after.advice.advice
 
 
 def ref_of(device: str, call_id: str) -> str:
@@ -98,39 +94,53 @@ def ref_of(device: str, call_id: str) -> str:
     return blake2b(f"{device}\0{call_id}".encode(errors="replace"), digest_size=8).hexdigest()
 
 
+def whose(store: Store, name: str) -> str:
+    """The id of the device that a person means; one that is no device's yet may be that of a device to come.
+
+    Raises NoSuchDeviceError for what is no id, and SeveralDevicesError.
+    """
+    try:
+        return devices.find(store, name)
+    except NoSuchDeviceError:
+        if "/" not in name:
+            raise
+        return name
+
+
 # Writing
 
 
-def write(store: Store, device: str, call_id: str, said_at: int, report: Report) -> Written:
-    """Store what is new of a report, whose times are by our clock; `said_at` is its `now` as the page's clock had it.
+class Told(NamedTuple):
+    """A report of a device's call, its times by our clock; `said_at` is its `now` as the page's clock had it."""
+
+    device: str
+    call_id: str
+    said_at: int
+    report: Report
+
+    @property
+    def ref(self) -> str:
+        return ref_of(self.device, self.call_id)
+
+
+def write(store: Store, told: Told, policy: Policy | None = None) -> Written:
+    """Store what is new of a report, and find what to advise if there is a policy for that.
 
     Raises what the store raises when Redis does not answer: then nothing, or all of it, is stored.
     """
-    ref = ref_of(device, call_id)
     for _ in range(2):
-        written = _try_to_write(store, _Told(ref, call_id, device, said_at, report))
+        written = _try_to_write(store, told, policy)
         if written:
             return written
     raise ResponseError("others write the same call at the same time")
 
 
-class _Told(NamedTuple):
-    """Who told what of which call."""
-
-    ref: str
-    call_id: str
-    device: str
-    said_at: int
-    report: Report
-
-
-def _try_to_write(store: Store, told: _Told) -> Written | None:
+def _try_to_write(store: Store, told: Told, policy: Policy | None) -> Written | None:
     """None when somebody else has written to the call since we looked."""
     key = store.keys.call(told.device, told.ref)
     known, said_at = store.connection.call("HMGET", key, "totals", "said_at")
-    before = _totals(known)
-    written = _new(told.report, before)
-    if not written.stored and told.said_at <= int(said_at or 0):
+    written = _add(_totals(known), told.report, policy)
+    if not written.items and told.said_at <= int(said_at or 0):
         return written
     replies = store.connection.pipeline(_commands(store, told, written), raise_on_error=False)
     for reply in replies:
@@ -139,18 +149,19 @@ def _try_to_write(store: Store, told: _Told) -> Written | None:
     return written if replies[-1] else None
 
 
-def _new(report: Report, before: Totals) -> Written:
-    items = totals.in_order(report.samples, report.happenings, since=before.next)
-    samples = tuple(item for item in items if isinstance(item, MediaSample))
-    happenings = tuple(item for item in items if isinstance(item, Happening))
-    return Written(samples, happenings, before, totals.add(before, samples, happenings))
+def _add(before: Totals, report: Report, policy: Policy | None) -> Written:
+    items = totals.in_order((*report.samples, *report.happenings), since=before.next)
+    after = totals.add(before, items)
+    if policy:
+        after.advice = advice.watch(before.advice, items, policy, report.now)
+    return Written(items, before, after)
 
 
-def _commands(store: Store, told: _Told, written: Written) -> list[Command]:
+def _commands(store: Store, told: Told, written: Written) -> list[Command]:
     """The last one answers 0 when it was refused; it goes last, so that a call that is there can be found."""
     keys, report, ref = store.keys, told.report, told.ref
     call, media = keys.call(told.device, ref), keys.media(told.device, ref)
-    entry = encode(Items(written.samples, written.happenings)) if written.stored else b""
+    entry = pack(Items(*_apart(written.items))) if written.items else b""
     fields = [part for pair in _fields(told, written.after).items() for part in pair]
     ttl, oldest = store.retention_ms + REFRESH_MS, report.now - store.retention_ms
     member = f"{ref} {told.device}"
@@ -163,7 +174,7 @@ def _commands(store: Store, told: _Told, written: Written) -> list[Command]:
     ]
 
 
-def _fields(told: _Told, sums: Totals) -> dict[str, str | int]:
+def _fields(told: Told, sums: Totals) -> dict[str, str | int]:
     call = told.report.call
     return {
         "id": told.call_id,
@@ -217,14 +228,12 @@ def find(store: Store, device: str, call_id: str) -> Call | None:
 
 def read(store: Store, call: Call) -> Media:
     """All that is kept of a call's media."""
-    entries = [decode(entry) for entry in _entries(store, store.keys.media(call.device, call.ref))]
-    items = totals.in_order(
-        (sample for entry in entries for sample in entry.s), (happening for entry in entries for happening in entry.h)
-    )
-    return Media(
-        [item for item in items if isinstance(item, MediaSample)],
-        [item for item in items if isinstance(item, Happening)],
-    )
+    items: list[Item] = []
+    for packed in _entries(store, store.keys.media(call.device, call.ref)):
+        entry = unpack(packed)
+        items += entry.s
+        items += entry.h
+    return Media(*_apart(totals.in_order(items)))
 
 
 def _entries(store: Store, key: str) -> Iterator[bytes]:
@@ -270,15 +279,7 @@ def _pair(member: str) -> tuple[str, str]:
     return ref, device
 
 
-# Entries
-
-
-def encode(items: Items) -> bytes:
-    return zlib.compress(msgspec.msgpack.encode(items))
-
-
-def decode(entry: bytes) -> Items:
-    return _decoder.decode(zlib.decompress(entry))
-
-
-_decoder: Final = msgspec.msgpack.Decoder(Items)
+def _apart(items: Iterable[Item]) -> tuple[tuple[MediaSample, ...], tuple[Happening, ...]]:
+    told = list(items)
+    samples = tuple(item for item in told if isinstance(item, MediaSample))
+    return samples, tuple(item for item in told if isinstance(item, Happening))

@@ -47,7 +47,7 @@ def report(*items: MediaSample | Happening, now: int = NOW, **call: Any) -> Repo
 
 
 def write(setup: Setup, told: Report, *, device: str = DEVICE, said_at: int = NOW) -> calls.Written:
-    return calls.write(setup.store, device, CALL_ID, said_at, told)
+    return calls.write(setup.store, calls.Told(device, CALL_ID, said_at, told))
 
 
 def dump(setup: Setup) -> dict[str, Any]:
@@ -69,15 +69,16 @@ def dump(setup: Setup) -> dict[str, Any]:
 
 def test_there_and_back(setup: Setup) -> None:
     """A call and its items are read as they were written, in the order of their numbers."""
-    assert write(setup, report(codec(0), sample(1), sample(2))).stored == 3
-    assert write(setup, report(sample(3, flags=("gap",)), end="hangup", ended_at=NOW), said_at=NOW + 1).stored == 1
+    assert write(setup, report(codec(0), sample(1), sample(2))).after.items == 3
+    ended = report(sample(3, flags=("gap",)), end="hangup", ended_at=NOW)
+    assert write(setup, ended, said_at=NOW + 1).items == [sample(3, flags=("gap",))]
     (call,) = calls.recent(setup.store, DEVICE, NOW - 3_600_000)
     assert (call.call_id, call.device, call.direction, call.peer) == (CALL_ID, DEVICE, "in", "sip:bob@example.com")
     assert (call.started_at, call.ended_at, call.end, call.last_at) == (NOW - 60_000, NOW, "hangup", NOW)
     assert (call.totals.next, call.totals.items, call.totals.samples, call.totals.missing) == (4, 4, 3, 0)
     media = calls.read(setup.store, call)
-    assert media.samples == [sample(1), sample(2), sample(3, flags=("gap",))]
-    assert media.happenings == [codec(0)]
+    assert media.samples == (sample(1), sample(2), sample(3, flags=("gap",)))
+    assert media.happenings == (codec(0),)
 
 
 def test_a_report_that_comes_twice(setup: Setup) -> None:
@@ -85,7 +86,7 @@ def test_a_report_that_comes_twice(setup: Setup) -> None:
     told = report(codec(0), sample(1), sample(2))
     write(setup, told)
     before = dump(setup)
-    assert write(setup, told).stored == 0
+    assert write(setup, told).items == []
     assert dump(setup) == before
 
 
