@@ -10,7 +10,7 @@ from typing import Any, Final
 
 Options = dict[str, Any]
 Point = tuple[Any, ...]
-"""(epoch ms, value or None, what a tooltip says, and within how many ms of the pointer; anywhere if that is left out)"""
+"""(epoch ms, value or None, what a tooltip says, and within how many ms of the pointer it does; left out: always)"""
 Window = tuple[int, int]
 """From and until, epoch ms."""
 

@@ -4,6 +4,7 @@ Numbers and our own words only: nothing a browser reported gets in here.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import islice
 from typing import Any, Final, NamedTuple
 
 from companion import quality
@@ -24,19 +25,14 @@ from companion.dashboard.graph import crosses
 from companion.dashboard.markup.happenings import bitrate, marks
 from companion.dashboard.markup.marks import BAND_COLOURS, mos_band, number
 from companion.dashboard.slices import Slice, in_slices, spans, usual_ms
+from companion.dashboard.strips import Block, Marked, blocks, in_rows, marked
 
 Json = Mapping[str, Any]
 
 GAP_MS: Final = 2500
 """A line breaks where nothing was measured for longer, and is level across a sample that is longer."""
 MINUTE_MS: Final = 60_000
-LETTER: Final = 0.027
-"""The part of the graph's width that a letter takes on a phone: words stand where there is room for them there, too."""
-MARK_ROWS: Final = 5
-NEAR: Final = 0.01
-"""A mark is told of when the pointer is within this part of the window from it."""
-LEFT_FROM: Final = 0.6
-"""Behind this part of the window the words of a mark stand before it."""
+MOST_MARKS: Final = 100
 LANES: Final = {"muted": "--muted", "held": "--muted", "hidden": "--unknown", "gap": "--losing", "offline": "--stale"}
 """What a media sample may say of its second, and the colour of its strip."""
 CULPRITS: Final = {
@@ -52,13 +48,6 @@ _LANE: Final = 12
 _SPACE: Final = 6
 _LABELS: Final = 30
 """Heights in px: of a panel's title, of a strip, between any two, and of the words of the time axis."""
-_SHAPES: Final = {
-    "path": "diamond",
-    "restart": "triangle",
-    "network": "emptyCircle",
-    "limit": "rect",
-    "switch-over": "circle",
-}
 _SECOND: Final = {"color": "var(--graph-second)", "lineStyle": {"width": 1.5, "type": "dashed"}}
 _KEYS: Final = {"a": {"color": "var(--graph)"}, "b": {"color": "var(--graph-second)"}}
 
@@ -83,23 +72,15 @@ def of_call(page: Json, plot: Plot) -> Drawing:
     """A page of Reader.call's, drawn; the strips of what never happened in the window are left out."""
     sheet = _Sheet(page, plot)
     slices = in_slices(page["samples"], plot.window)
-    for row in _in_rows(sheet.marked, plot.window):
-        sheet.strip("", _marked(row, plot.window))
+    for row in in_rows(sheet.marked, plot.window):
+        sheet.strip("", marked(row, plot.window))
     _media(sheet, page, slices)
     _signalling(sheet, page["pings"], plot)
     for flag, colour in LANES.items():
-        found = [_Block(since, until, colour) for since, until in spans(slices, flag)]
+        found = [Block(since, until, colour) for since, until in spans(slices, flag)]
         if found:
-            sheet.strip(flag, _blocks(found, plot))
+            sheet.strip(flag, blocks(found, plot.window))
     return sheet.drawing()
-
-
-class _Marked(NamedTuple):
-    """Something that happened, at epoch ms: its kind, and our words for it."""
-
-    at: int
-    kind: str
-    words: str
 
 
 class _Sheet:
@@ -107,7 +88,9 @@ class _Sheet:
 
     def __init__(self, page: Json, plot: Plot) -> None:
         self.plot = plot
-        self.marked = [_Marked(epoch_ms(happening["at"]), *mark) for happening, mark in marks(page["happenings"])]
+        told = ((epoch_ms(happening["at"]), mark) for happening, mark in marks(page["happenings"]))
+        seen = (Marked(at, *mark) for at, mark in told if plot.window[0] <= at <= plot.window[1])
+        self.marked = list(islice(seen, MOST_MARKS))
         self._top = _SPACE
         self._titles: list[Options] = []
         self._grids: list[Options] = []
@@ -121,10 +104,10 @@ class _Sheet:
         areas = lines[0].get("markArea", {"silent": True, "data": ()})
         lines[0]["markArea"] = areas | {"data": (*areas["data"], *_outside(self.plot))}
         style = {"color": "var(--ink)", "fontSize": 12, "fontWeight": 500, "rich": _KEYS}
-        self._titles.append({"text": title, "left": 0, "top": self._top + 2, "padding": 0, "textStyle": style})
+        self._top += _SPACE if self._grids else 0
+        self._titles.append({"text": title, "left": 0, "top": self._top, "padding": 0, "textStyle": style})
         self._top += _TITLE
         self._add(height, axis, lines)
-        self._top += _SPACE
 
     def strip(self, name: str, series: Options) -> None:
         """A thin strip with its name beside it."""
@@ -167,7 +150,7 @@ def _media(sheet: _Sheet, page: Json, slices: Sequence[Slice]) -> None:
     sheet.panel("MOS", 168, _mos_axis, *_mos(slices))
     bad = _bad_minutes(page, sheet.plot.call)
     if bad:
-        sheet.strip("bad", _blocks(bad, sheet.plot))
+        sheet.strip("bad", blocks(bad, sheet.plot.window))
     rtt, jitter = (
         _measured(name, slices, key, lambda ms: f"{number(round(ms, 1))} ms")
         for name, key in (("Round trip", "rtt_ms"), ("Jitter", "jitter_ms"))
@@ -257,99 +240,17 @@ def _measured(name: str, slices: Sequence[Slice], key: str, words: Callable[[flo
     return line(name, tuple(points))
 
 
-def _in_rows(found: Sequence[_Marked], window: Window) -> list[list[_Marked]]:
-    """The marks of a window in as many rows as it takes for their words not to run into each other."""
-    rows: list[list[_Marked]] = []
-    ends: list[float] = []
-    for mark in found:
-        place = (mark.at - window[0]) / (window[1] - window[0])
-        if not 0 <= place <= 1:
-            continue
-        room = LETTER * (len(mark.words) + 3)
-        first = place if place <= LEFT_FROM else place - room
-        row = next((n for n, end in enumerate(ends) if end <= first), len(rows))
-        if row == min(len(rows), MARK_ROWS - 1) == len(rows):
-            rows.append([])
-            ends.append(0.0)
-        row = min(row, len(rows) - 1)
-        rows[row].append(mark)
-        ends[row] = first + room
-    return rows
-
-
-def _marked(row: Sequence[_Marked], window: Window) -> Options:
-    """A row of marks, each with its words beside it."""
-    data = tuple(
-        {
-            "value": (mark.at, 0.5, mark.words, round(NEAR * (window[1] - window[0]))),
-            "symbol": _SHAPES[mark.kind],
-            "label": {"formatter": mark.words, "position": "left" if _is_late(mark.at, window) else "right"},
-        }
-        for mark in row
-    )
-    return {
-        "name": "Here:",
-        "type": "scatter",
-        "symbolSize": 9,
-        "itemStyle": {"color": "var(--accent)"},
-        "label": {"show": True, "color": "var(--ink)", "fontSize": 12},
-        "labelLayout": {"hideOverlap": True},
-        "emphasis": {"disabled": True},
-        "data": data,
-    }
-
-
-def _is_late(at: int, window: Window) -> bool:
-    """Whether there is more room before than after it."""
-    return at - window[0] > LEFT_FROM * (window[1] - window[0])
-
-
-class _Block(NamedTuple):
-    """A part of a strip: from and until when, its colour, and its word where there is room."""
-
-    since: int
-    until: int
-    colour: str
-    word: str = ""
-
-
-def _bad_minutes(page: Json, call: Window) -> list[_Block]:
+def _bad_minutes(page: Json, call: Window) -> list[Block]:
     """Those next to each other with one culprit as one block."""
-    found: list[_Block] = []
+    found: list[Block] = []
     for minute in page["verdict"]["bad_minutes"]:
         at = epoch_ms(minute["at"])
         word = minute["what"] if minute["what"] in CULPRITS else "unknown"
-        block = _Block(max(at, call[0]), min(at + MINUTE_MS, call[1]), CULPRITS[word], word)
+        block = Block(max(at, call[0]), min(at + MINUTE_MS, call[1]), CULPRITS[word], word)
         if found and found[-1].word == word and block.since <= found[-1].until:
             block = block._replace(since=found.pop().since)
         found.append(block)
     return found
-
-
-def _blocks(found: Sequence[_Block], plot: Plot) -> Options:
-    """A strip of blocks; what the pointer is on is told as well."""
-    letter = LETTER * (plot.window[1] - plot.window[0])
-    told = [(at, 0.5, block.word, MINUTE_MS // 2) for block in found for at in _middles(block) if block.word]
-    areas = tuple(_area(block, named=block.until - block.since > letter * len(block.word)) for block in found)
-    return line("Bad minute:", tuple(told)) | {
-        "lineStyle": {"opacity": 0},
-        "markArea": {"silent": True, "data": areas},
-    }
-
-
-def _middles(block: _Block) -> range:
-    """Points so near to each other that the pointer is always near one."""
-    return range(min(block.since + MINUTE_MS // 2, block.until), block.until + 1, MINUTE_MS)
-
-
-def _area(block: _Block, *, named: bool) -> tuple[Options, Options]:
-    colour = f"var({block.colour})"
-    style = {"color": colour, "opacity": 0.25 if block.word else 0.8}
-    label = {"show": named, "position": "inside", "formatter": block.word, "color": colour, "fontSize": 12}
-    return (
-        {"xAxis": block.since, "yAxis": 0, "itemStyle": style, "label": label},
-        {"xAxis": block.until, "yAxis": 1},
-    )
 
 
 def _outside(plot: Plot) -> Iterator[tuple[Options, Options]]:

@@ -18,6 +18,8 @@ from companion.dashboard.markup.times import span, time
 Json = Mapping[str, Any]
 
 LINES: Final = 30
+MOST_LINES: Final = 500
+"""A browser may tell of a great many things."""
 MOST_POINTS: Final = 50
 """The end of the scale for points of R that were lost: so many make the best line a bad one."""
 _VERDICTS: Final = {
@@ -72,9 +74,9 @@ def _when(page: Json) -> Markup:
     return tag("p", *listed, cls="when")
 
 
-def legs(page: Json, devices: Sequence[str]) -> Markup:
+def legs(page: Json) -> Markup:
     """The ways to the same call as the others saw it."""
-    others = [device for device in devices if device != page["device"]]
+    others = [device for device in page["legs"] if device != page["device"]]
     if not others:
         return None
     links = [tag("a", heard(each), href=address(page["call_id"], each)) for each in others]
@@ -163,7 +165,7 @@ def statistics(page: Json) -> Markup:
 
 def graph_keys(marked: Sequence[str]) -> Markup:
     """What the graph's marks mean, of those that are on it."""
-    shapes = {"path": "◆", "restart": "▲", "network": "○", "limit": "■", "switch-over": "●"}
+    shapes = {"path": "◆", "restart": "▲", "network": "✚", "limit": "■", "switch-over": "●"}
     names = {"path": "change of path", "restart": "ICE restart", "network": "change of network"}
     shown = (
         tag("span", tag("i", shape, cls="k-mark"), names.get(kind, kind))
@@ -239,8 +241,8 @@ def happened(page: Json, *, everything: bool) -> Markup:
     found = page["happenings"]
     if not found:
         return card("In the call", note("Nothing was told of"))
-    shown = found if everything else found[:LINES]
-    hidden = len(found) - len(shown)
+    shown = found[: MOST_LINES if everything else LINES]
+    hidden = 0 if everything else len(found) - len(shown)
     more = tag("button", f"Show {hidden} later", type="button", act="everything", cls="button more") if hidden else None
     rows = (_happening(number, each) for number, each in enumerate(shown))
     hint = tag("span", plural(len(found), "happening"), cls="hint")
@@ -304,7 +306,7 @@ def _relay(relayed: bool | None, path: Json) -> Markup:  # noqa: FBT001 - a valu
 
 def minutes(page: Json) -> Markup:
     """The graph as a table, for who would rather read."""
-    rows = page["minutes"]
+    rows = page["minutes"][-MOST_LINES:]
     if not rows:
         return None
     head = tag("summary", tag("h2", "Minute by minute", id="minutes-title"), tag("span", "as a table", cls="hint"))

@@ -137,24 +137,22 @@ def _hint(calls: Sequence[Row]) -> Markup:
 
 
 def _of_device(row: Row) -> Markup:
-    return tag(
-        "tr",
-        cell(_call(row)),
-        cell(time(row["started_at"], "date"), "away"),
-        *_middle(row),
-        *_figures(row),
-        key=row["call_id"],
-    )
+    return tag("tr", cell(_call(row), "span"), *_course(row), *_figures(row), key=row["call_id"])
 
 
-def _middle(row: Row) -> tuple[Markup, ...]:
+def _course(row: Row) -> tuple[Markup, ...]:
+    """When it began, how long it took, and how it ended."""
     why = tag("small", heard(row["why"]), cls="why") if row["why"] and not row["live"] else None
-    return cell(length(row), label="Duration"), cell(tag("span", ended(row), why, cls="end"))
+    return (
+        cell(time(row["started_at"], "date")),
+        cell(length(row), "right"),
+        cell(tag("span", ended(row), why, cls="end")),
+    )
 
 
 def _figures(row: Row) -> tuple[Markup, ...]:
     return (
-        cell(mos(row["mos"], row["band"])),
+        cell(mos(row["mos"], row["band"]), "right"),
         cell(lost(row["loss_percent"]), "num", "Lost"),
         cell(ms(row["rtt_ms"]), "num", "Round trip"),
         cell(way(row), label="Path"),
@@ -298,8 +296,7 @@ def _of_fleet(row: Row) -> Markup:
     return tag(
         "tr",
         cell(_call(row, named=True), "span"),
-        cell(time(row["started_at"], "date"), label="Started"),
-        *_middle(row),
+        *_course(row),
         average,
         cell(mos(row["mos_min"]), label="Worst"),
         *figures,

@@ -1,7 +1,6 @@
 """One call, while it goes on and for a week afterwards: how it sounded, and whose fault it was."""
 
 import time
-from collections.abc import Sequence
 from typing import Any, Final
 
 from fastapi import Request
@@ -18,7 +17,6 @@ from companion.dashboard.markup.happenings import marks
 from companion.dashboard.part import Part
 from companion.dashboard.source import Source
 from companion.errors import NoSuchCallError, SeveralCallsError
-from companion.reader import Reader
 
 LOOK_SECONDS: Final = 1.0
 LIVE_SECONDS: Final = 2.0
@@ -34,7 +32,6 @@ LONGEST_MS: Final = 24 * 3_600_000
 """Of a call whose browser says that it began longer ago than that before its first media sample, so much is drawn."""
 
 Json = dict[str, Any]
-Devices = Sequence[str]
 
 
 @ui.page("/calls/{name:path}")
@@ -56,7 +53,6 @@ class Call:
         self._call_id = call_id
         self._device = query.fields(asked).get("device", [""])[0]
         self._minute = _minute(asked)
-        self._others: Devices = ()
         self._page: Json | None = None
         self._next_at = 0.0
         self._everything = False
@@ -82,13 +78,12 @@ class Call:
             return
         began = time.monotonic()
         try:
-            answer = await self._source.ask(_read, self._source.reader, self._call_id, self._device)
+            self._page = await self._source.ask(self._source.reader.call, self._call_id, self._device)
         except NoSuchCallError:
             self._lose(shown_as.no_call(self._call_id))
         except SeveralCallsError as error:
             self._lose(shown_as.choice(self._call_id, error.devices), status=300)
         else:
-            self._page, self._others = answer["page"], answer["devices"]
             self._show()
         took = time.monotonic() - began
         pause = LIVE_SECONDS if self._page and self._page["live"] else OVER_SECONDS
@@ -100,7 +95,7 @@ class Call:
         told = self._page
         self._device = told["device"]
         self._section.set_visibility(True)
-        self._top.show(shown_as.title(told), shown_as.legs(told, self._others), shown_as.overview(told))
+        self._top.show(shown_as.title(told), shown_as.legs(told), shown_as.overview(told))
         self._draw(told)
         rest = shown_as.columns(told, self._minute, everything=self._everything)
         self._rest.show(rest, shown_as.minutes(told))
@@ -138,10 +133,6 @@ class Call:
         if name == "everything":
             self._everything = True
             self._show()
-
-
-def _read(reader: Reader, call_id: str, device: str) -> Json:
-    return {"page": reader.call(call_id, device), "devices": reader.devices_of_call(call_id)}
 
 
 def _minute(text: str) -> int:
