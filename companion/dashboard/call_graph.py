@@ -43,7 +43,7 @@ CULPRITS: Final = {
     "unknown": "--offline",
 }
 _SIDES: Final = {"left": 48, "right": 58, "outerBoundsMode": "none"}
-_TITLE: Final = 26
+_TITLE: Final = 24
 _LANE: Final = 12
 _SPACE: Final = 6
 _LABELS: Final = 30
@@ -108,6 +108,7 @@ class _Sheet:
         self._titles.append({"text": title, "left": 0, "top": self._top, "padding": 0, "textStyle": style})
         self._top += _TITLE
         self._add(height, axis, lines)
+        self._top += _SPACE
 
     def strip(self, name: str, series: Options) -> None:
         """A thin strip with its name beside it."""

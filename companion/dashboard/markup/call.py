@@ -7,7 +7,7 @@ from companion import quality
 from companion.dashboard.axes import epoch_ms
 from companion.dashboard.markup import Markup, card, facts, heard, note, nothing, tag
 from companion.dashboard.markup import happenings as told
-from companion.dashboard.markup.calls import DIRECTIONS, address, ended, length, lost, way
+from companion.dashboard.markup.calls import DIRECTIONS, address, arrow, ended, length, lost, peer, way
 from companion.dashboard.markup.device import lines
 from companion.dashboard.markup.devices import address as device_address
 from companion.dashboard.markup.icons import icon
@@ -60,8 +60,7 @@ def title(page: Json) -> Markup:
         aria_label="You are here",
     )
     word = DIRECTIONS.get(page["direction"], "with")
-    arrow = icon(page["direction"]) if page["direction"] in DIRECTIONS else None
-    name = tag("h1", arrow, tag("span", f"Call {word} ", heard(page["peer"])), ended(page))
+    name = tag("h1", arrow(page), tag("span", f"Call {word} ", peer(page)), ended(page))
     return tag("div", path, name, _when(page), heard(page["call_id"], "mono"), cls="device-title call-title")
 
 
@@ -161,6 +160,10 @@ def statistics(page: Json) -> Markup:
         tally("Switch-overs", number(page["switch_overs"]), "alarm" if page["switch_overs"] else ""),
         cls="tallies",
     )
+
+
+def nothing_measured() -> Markup:
+    return note("No media was measured", tag("p", "It ended before any came, or its page could not tell."))
 
 
 def graph_keys(marked: Sequence[str]) -> Markup:

@@ -30,7 +30,7 @@ _HISTORY: Final[Sequence[Column]] = (
     ("Call", ""),
     ("Started", "w-l"),
     ("Duration", "w-m"),
-    ("Ended", "w-xl"),
+    ("Ended", "w-l"),
     ("MOS", "w-mos"),
     *_FIGURES,
 )
@@ -38,7 +38,7 @@ _CALLS: Final[Sequence[Column]] = (
     ("Call", ""),
     ("Started", "w-l"),
     ("Duration", "w-m"),
-    ("Ended", "w-xl"),
+    ("Ended", "w-l"),
     ("MOS", "w-mos"),
     ("Worst", "w-mos"),
     *_FIGURES,
@@ -58,7 +58,7 @@ def address(call_id: str, device: str = "", minute: int = 0) -> str:
     """Where a call's page is, as this device saw it; `minute` (epoch ms) is what its graph shows."""
     said = {"device": device, "minute": str(minute) if minute else ""}
     more = urlencode({name: value for name, value in said.items() if value})
-    return f"/calls/{query.quoted(call_id)}{'?' if more else ''}{more}"
+    return f"/calls/{query.quoted(call_id)}{'?' if more else ''}{more}{'#clock' if minute else ''}"
 
 
 # A call in a line
@@ -67,11 +67,16 @@ def address(call_id: str, device: str = "", minute: int = 0) -> str:
 def party(row: Row) -> Markup:
     """Who is at the other end, and who called whom."""
     word = DIRECTIONS.get(row["direction"], "with")
-    return tag("span", _arrow(row["direction"]), tag("span", f" {word} "), heard(row["peer"]), cls="party")
+    return tag("span", arrow(row), tag("span", f" {word} "), peer(row), cls="party")
 
 
-def _arrow(direction: str) -> Markup:
-    return icon(direction) if direction in DIRECTIONS else None
+def arrow(row: Row) -> Markup:
+    return icon(row["direction"]) if row["direction"] in DIRECTIONS else None
+
+
+def peer(row: Row) -> Markup:
+    """The other end, without the scheme that all have."""
+    return heard(row["peer"].removeprefix("sip:"))
 
 
 def ended(row: Row) -> Markup:
@@ -152,7 +157,7 @@ def _course(row: Row) -> tuple[Markup, ...]:
 
 def _figures(row: Row) -> tuple[Markup, ...]:
     return (
-        cell(mos(row["mos"], row["band"]), "right"),
+        cell(mos(row["mos"], row["band"]), "right", "MOS"),
         cell(lost(row["loss_percent"]), "num", "Lost"),
         cell(ms(row["rtt_ms"]), "num", "Round trip"),
         cell(way(row), label="Path"),

@@ -107,7 +107,9 @@ class Call:
             _window(call, self._minute, live=told["live"]), call, config.quality.bounds, config.pings.interval_ms
         )
         drawing = call_graph.of_call(told, plot)
-        self._figures.show(shown_as.graph_head(told, self._minute), shown_as.statistics(told))
+        nothing = shown_as.nothing_measured() if not told["samples"] else None
+        self._figures.show(shown_as.graph_head(told, self._minute), shown_as.statistics(told), nothing)
+        self._graph.set_visibility(bool(told["samples"] or told["pings"]))
         self._graph.props["options"] = drawing.options
         self._graph.props["aria-label"] = shown_as.graph_words(told)
         self._graph.style(f"height: {drawing.height}px")
