@@ -85,7 +85,7 @@ export default {
       event.preventDefault();
       const { hash } = event.currentTarget;
       history.pushState(null, "", event.currentTarget.getAttribute("href"));
-      if (hash) document.getElementById(hash.slice(1))?.scrollIntoView({ block: "nearest" });
+      if (hash) document.getElementById(hash.slice(1))?.scrollIntoView();
       this.$emit("go", location.search);
     },
     dialog(act) {
