@@ -96,7 +96,7 @@ def list_calls(reader: AReader, query: Annotated[CallsQuery, Query()]) -> Json:
     | {409: {"model": problems.SeveralCalls, "description": "Several devices told of this call: say which."}},
 )
 def one_call(reader: AReader, call_id: ACallId, query: Annotated[CallQuery, Query()]) -> Json:
-    """All about one call as one device saw it: how it sounded second by second, and whose fault it was if it was bad."""
+    """All about one call as one device saw it: how it sounded second by second, and whose fault it was when bad."""
     return reader.call(call_id, query.device)
 
 

@@ -5,9 +5,9 @@ the number of the item that should come next: Redis refuses what is not newer, s
 nothing. Both change in one step (a script), or neither does.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from hashlib import blake2b
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import msgspec
 
@@ -242,12 +242,17 @@ def page(store: Store, since: int, limit: int, behind: Place | None = None) -> t
         told = store.connection.call(
             *("ZRANGE", store.keys.calls(), top, max(0, since), "BYSCORE", "REV", "LIMIT", skip, PAGE, "WITHSCORES")
         )
-        places = [(member, Place(int(at), _pair(member)[0])) for member, at in zip(told[::2], told[1::2], strict=True)]
+        places = [(member, Place(round(float(at)), _pair(member)[0])) for member, at in _scored(told)]
         found += [each for each in places if behind is None or each[1] < behind]
         skip, more = skip + PAGE, len(places) == PAGE
     chosen = found[:limit]
     more = len(found) > limit
     return _load(store, (_pair(member) for member, _ in chosen)), chosen[-1][1] if more else None
+
+
+def _scored(told: Sequence[Any]) -> Iterable[tuple[str, Any]]:
+    """Members and scores: in pairs by RESP3, one after the other by RESP2."""
+    return told if told and not isinstance(told[0], str) else zip(told[::2], told[1::2], strict=True)
 
 
 def count(store: Store, since: int) -> int:
