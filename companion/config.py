@@ -21,6 +21,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from companion import quality
 from companion.api.tokens import Token
 from companion.errors import ConfigError
+from companion.media.advice import Policy
+from companion.media.token import MAX_MINUTES, SECRET_CHARACTERS
 
 ENV_PREFIX = "COMPANION_"
 DEFAULT_FILE = Path("config.toml")
@@ -320,6 +322,61 @@ class ApiSection(ListenSection):
         return self
 
 
+_ORIGIN = re.compile(r"https?://(?:[a-z0-9](?:[a-z0-9.-]*[a-z0-9])?|\[[0-9a-f:.]+\])(?::[0-9]{1,5})?")
+
+
+class MediaSection(Section):
+    """`secret` signs tokens; without one no report is taken. `origins`: whose pages may send, as browsers say it."""
+
+    secret: str = Field("", repr=False)
+    token_minutes: int = Field(60, ge=1, le=MAX_MINUTES)
+    origins: tuple[str, ...] = ()
+    full_addresses: bool = False
+    reports_per_minute: int = Field(60, ge=1, le=6000)
+    max_calls: int = Field(20_000, ge=1, le=1_000_000)
+    advice: bool = False
+    advice_min_bps: int = Field(16_000, ge=6000, le=10_000_000)
+    advice_max_bps: int = Field(64_000, ge=6000, le=10_000_000)
+    advice_loss_percent: float = Field(5, gt=0, le=100)
+    advice_rtt_ms: float = Field(400, gt=0, le=60_000)
+    advice_after: float = Field(10, ge=1, le=3600)
+    advice_recover_after: float = Field(30, ge=1, le=3600)
+
+    @field_validator("secret")
+    @classmethod
+    def _check_secret(cls, secret: str) -> str:
+        if secret and len(secret) < SECRET_CHARACTERS:
+            raise ValueError(f"is shorter than {SECRET_CHARACTERS} characters: `openssl rand -hex 32` makes one")
+        return secret
+
+    @field_validator("origins")
+    @classmethod
+    def _check_origins(cls, origins: tuple[str, ...]) -> tuple[str, ...]:
+        for origin in origins:
+            if not _ORIGIN.fullmatch(origin):
+                raise ValueError(f"{origin!r} is no origin as browsers say it, such as https://phone.example.com")
+        return origins
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.advice_min_bps > self.advice_max_bps:
+            raise ValueError("advice_min_bps is more than advice_max_bps")
+        return self
+
+    @property
+    def policy(self) -> Policy | None:
+        """By what pages are advised; None: they are not."""
+        bounds = Policy(
+            self.advice_min_bps,
+            self.advice_max_bps,
+            self.advice_loss_percent,
+            self.advice_rtt_ms,
+            self.advice_after,
+            self.advice_recover_after,
+        )
+        return bounds if self.advice else None
+
+
 class QualitySection(Section):
     excellent: int = Field(100, gt=0)
     good: int = Field(150, gt=0)
@@ -352,6 +409,7 @@ class Config(Section):
     remediation: RemediationSection = RemediationSection()
     api: ApiSection = ApiSection()
     metrics: MetricsSection = MetricsSection()
+    media: MediaSection = MediaSection()
     quality: QualitySection = QualitySection()
     log: LogSection = LogSection()
 

@@ -13,7 +13,9 @@ CompanionError
 └── InvalidInputError    something from the network is not what it should be
     ├── InvalidEventError
     ├── InvalidEnvelopeError
-    └── InvalidUriError
+    ├── InvalidUriError
+    ├── InvalidReportError   what a browser tells of a call
+    └── InvalidTokenError    by which it tells
 """
 
 from collections.abc import Sequence
@@ -101,3 +103,11 @@ class InvalidEnvelopeError(InvalidInputError):
 
 class InvalidUriError(InvalidInputError):
     pass
+
+
+class InvalidReportError(InvalidInputError):
+    pass
+
+
+class InvalidTokenError(InvalidInputError):
+    """`reason` is `expired`, or `wrong` for all else."""

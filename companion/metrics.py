@@ -120,6 +120,31 @@ API_ERRORS = _counter("api_errors_total", "Requests that failed by a mistake of 
 API_STREAMS = _gauge("api_streams", "Open streams of server-sent events.")
 API_STREAMS_REFUSED = _counter("api_streams_refused_total", "Streams refused because too many were open.")
 
+MEDIA_REPORTS = _counter("media_reports_total", "Reports of browsers on their calls, by what came of them.", "result")
+MEDIA_REFUSED = _counter("media_refused_total", "Reports of browsers that were refused, by why.", "why")
+MEDIA_ITEMS = _counter("media_items_stored_total", "Media samples and happenings written to Redis.", "kind")
+MEDIA_DUPLICATES = _counter("media_items_duplicate_total", "Media samples and happenings that were stored already.")
+MEDIA_MISSING = _counter("media_items_missing_total", "Media samples and happenings that never came.")
+MEDIA_ADVICE = _counter("media_advice_total", "Times a page was advised anew how much to send, by why.", "why")
+for _result in ("stored", "nothing_new", "refused"):
+    MEDIA_REPORTS.labels(_result)
+for _kind in ("sample", "happening"):
+    MEDIA_ITEMS.labels(_kind)
+MEDIA_CALLS = _gauge("media_calls", "Calls that go on and had a report within 15 s.")
+MEDIA_MOS = Histogram(
+    PREFIX + "media_mos",
+    "Mean MOS of what each report tells, where it could be told.",
+    buckets=(1.5, 2, 2.58, 3.1, 3.6, 4.03, 4.34, 4.5),
+    registry=REGISTRY,
+)
+"""Bounds are those of the bands: the MOS of R 50, 60, 70, 80 and 90."""
+MEDIA_SECONDS = Histogram(
+    PREFIX + "media_ingest_seconds",
+    "Time from a report's first byte to its answer.",
+    buckets=(0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10),
+    registry=REGISTRY,
+)
+
 
 class RoundTrips(Collector):
     """A histogram that takes a batch of round trips at once: they come 50,000 a second, one by one they cost 1 µs each.
@@ -164,6 +189,12 @@ def count_pings(node: str, answered_ms: Iterable[int], lost: int) -> None:
     """
     PING_RTT.observe(node, answered_ms)
     PINGS_LOST.labels(node).inc(lost)
+
+
+def count_refused_report(why: str) -> None:
+    """Count a browser's report that was refused; `why` is one of a few fixed words."""
+    MEDIA_REPORTS.labels("refused").inc()
+    MEDIA_REFUSED.labels(why).inc()
 
 
 def total(counter: Counter, **labels: str) -> float:

@@ -16,12 +16,13 @@ from starlette.types import Scope as AsgiScope
 
 from companion import metrics
 from companion.api import origin, problems, tokens
+from companion.api.asked import SCRIPT_PATH, is_report
 from companion.api.methods import SOCKET_PATH
 from companion.api.sessions import COOKIE, Session, Sessions
 from companion.api.tokens import Scope, Token
 from companion.config import ApiSection
 
-OPEN: Final = frozenset(("/healthz", "/readyz", "/login", "/logout", "/companion.css"))
+OPEN: Final = frozenset(("/healthz", "/readyz", "/login", "/logout", "/companion.css", SCRIPT_PATH))
 PROBES: Final = frozenset(("/healthz", "/readyz"))
 """Asked by whatever name: an orchestrator knows only an address, and they tell nobody anything."""
 SAFE: Final = frozenset(("GET", "HEAD", "OPTIONS"))
@@ -56,7 +57,7 @@ class Access:
 
     def identify(self, scope: AsgiScope) -> Identity:
         """Who asks now. A wrong token is never made up for by a session or by asking from here: it is a mistake."""
-        secret = _bearer(scope)
+        secret = bearer(scope)
         if secret:
             token = self.token(secret)
             return Identity("token", token.scope, token.name) if token else Identity("wrong token")
@@ -77,6 +78,8 @@ class Access:
         """Why the request must not go on; None when nothing speaks against it."""
         if not self.is_served(scope):
             return problems.wrong_host(origin.host(scope))
+        if is_report(scope):
+            return None  # those come from pages of others, and bring a token of another kind: companion.api.intake
         who, needs = self.identify(scope), needed(scope)
         if _is_forged(scope, who):
             return problems.foreign_page()
@@ -150,7 +153,8 @@ def cookie(scope: AsgiScope) -> str:
     return cookie_parser(origin.header(scope, b"cookie")).get(COOKIE, "")
 
 
-def _bearer(scope: AsgiScope) -> str:
+def bearer(scope: AsgiScope) -> str:
+    """The token of the header Authorization; "" when there is none."""
     scheme, _, secret = origin.header(scope, b"authorization").partition(" ")
     return secret.strip() if scheme.lower() == "bearer" else ""
 

@@ -6,11 +6,13 @@ from fastapi import FastAPI
 from fastapi.responses import HTMLResponse
 
 from companion import __version__, dashboard
-from companion.api import devices, fleet, live, pages, problems
+from companion.api import calls, devices, fleet, live, pages, problems, script
 from companion.api.access import Access, Guard
-from companion.api.asked import PREFIX, RawDevicePaths
+from companion.api.asked import PREFIX, RawPaths
+from companion.api.cors import Cors
 from companion.api.headers import Headers
 from companion.api.health import Health
+from companion.api.intake import Intake
 from companion.api.login import Login
 from companion.api.methods import Methods
 from companion.api.openapi import make_api
@@ -30,17 +32,20 @@ def make_app(config: Config, store: Store) -> FastAPI:
     access, reader = Access(config.api), Reader(config, store)
     app.state.reader = reader
     app.state.hub = Hub(reader)
+    app.state.intake = Intake(config, store)
     problems.add_handlers(app)
     app.include_router(Health(config, store).router)
     app.include_router(Login(config.api, access).router)
+    app.include_router(script.router)
     v1 = make_v1()
     v1.state = app.state
     app.mount(PREFIX, v1)
     _add_dashboard(app, config, reader)
-    app.add_middleware(RawDevicePaths)
     app.add_middleware(Guard, access=access)
     app.add_middleware(Methods)
     app.add_middleware(problems.Catch)
+    app.add_middleware(Cors, origins=config.media.origins)
+    app.add_middleware(RawPaths)
     app.add_middleware(Headers)  # added last, so outermost: nothing is answered without them
     return app
 
@@ -49,7 +54,7 @@ def make_v1() -> FastAPI:
     """The API, an application of its own: what is not in it is not looked for among the dashboard's pages."""
     api = make_api("OpenSIPS Companion", __version__, PREFIX)
     problems.add_handlers(api)
-    for part in (devices, fleet, live):
+    for part in (devices, calls, fleet, live):
         api.include_router(part.router)
     return api
 

@@ -1,5 +1,6 @@
-"""`companion token …`: who may use the HTTP API and the dashboard."""
+"""`companion token …`: who may use the HTTP API and the dashboard, and who may tell of a call."""
 
+import time
 from enum import StrEnum
 from typing import Annotated
 
@@ -7,21 +8,21 @@ import typer
 from rich.console import Group
 from rich.text import Text
 
+from companion import config
 from companion.api import tokens
-from companion.command import AsJson, show
+from companion.command import AsJson, ConfigFile, opened, show
 from companion.errors import UsageError
+from companion.media import token
+from companion.media.token import MAX_CALL_ID, MAX_DEVICE, MAX_MINUTES, Claims
+from companion.store import calls
+from companion.store.glance import iso
 
-app = typer.Typer(help="Make tokens for the HTTP API and the dashboard.", no_args_is_help=True)
+app = typer.Typer(help="Make tokens for the HTTP API and the dashboard, or for one call.", no_args_is_help=True)
 
 
 class Scope(StrEnum):
     read = "read"
     operate = "operate"
-
-
-@app.callback()
-def _several() -> None:
-    """Without this a typer app with a single command is that command."""
 
 
 @app.command()
@@ -46,3 +47,35 @@ def new(
         Text(f"\n  {token.line}\n"),
     )
     show({"token": secret, "line": token.line}, page, as_json=as_json)
+
+
+@app.command()
+def media(
+    device: Annotated[str, typer.Argument(metavar="DEVICE", help="Its id, its SIP instance or its AOR.")],
+    call_id: Annotated[str, typer.Argument(metavar="CALL_ID", help="The Call-ID, as in SIP.")],
+    minutes: Annotated[
+        int, typer.Option(min=0, max=MAX_MINUTES, help="How long it is good; 0: [media] token_minutes.")
+    ] = 0,
+    config_file: ConfigFile = None,
+    as_json: AsJson = False,
+) -> None:
+    """Make a token with which a page may tell of one call of a device, for a while.
+
+    An operator's own backend gets them from the API: POST /api/v1/media-tokens.
+
+    Example: companion token media alice 5f2c1b0e9a@phone.example.com --minutes 30
+    """
+    settings = config.load(config_file)
+    if not settings.media.secret:
+        raise UsageError("[media] has no secret: set secret_file, `openssl rand -hex 32` makes one")
+    if not token.is_name(call_id, MAX_CALL_ID) or not token.is_name(device, MAX_DEVICE):
+        raise UsageError(f"a Call-ID has at most {MAX_CALL_ID} characters and a device {MAX_DEVICE}, that can be shown")
+    with opened(settings) as store:
+        claims = Claims(calls.whose(store, device), call_id)
+    now, seconds = int(time.time()), 60 * (minutes or settings.media.token_minutes)
+    made = token.make(settings.media.secret, claims, now, seconds)
+    until = iso(1000 * (now + seconds))
+    page = Text(f"Until {until}, for {claims.device} in {claims.call_id}:\n\n  {made}\n")
+    show(
+        {"token": made, "expires_at": until, "device": claims.device, "call_id": claims.call_id}, page, as_json=as_json
+    )

@@ -5,13 +5,12 @@ from typing import Final
 from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-OWN_PATHS: Final = ("/api/", "/login", "/logout", "/companion.css", "/metrics", "/healthz", "/readyz")
+OWN_PATHS: Final = ("/api/", "/login", "/logout", "/companion.css", "/static/", "/metrics", "/healthz", "/readyz")
 
 _ALWAYS: Final = {
     "X-Content-Type-Options": "nosniff",
     "X-Frame-Options": "DENY",
     "Cross-Origin-Opener-Policy": "same-origin",
-    "Cross-Origin-Resource-Policy": "same-origin",
     "Permissions-Policy": "camera=(), geolocation=(), microphone=()",
 }
 _NOTHING_BUT_STYLE: Final = (
@@ -43,6 +42,7 @@ class Headers:
 def _add(headers: MutableHeaders, *, own: bool) -> None:
     """`own`: an answer of the API, not of the dashboard."""
     headers.update(_ALWAYS)
+    headers.setdefault("Cross-Origin-Resource-Policy", "same-origin")
     headers.setdefault("Cache-Control", "no-store")
     headers.setdefault("Content-Security-Policy", _NOTHING_BUT_STYLE if own else _DASHBOARD)
     # not no-referrer for pages: with it a browser names no origin for the forms on them, which we want to know

@@ -7,9 +7,12 @@ from starlette.exceptions import HTTPException
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from companion import metrics
 from companion.api import problems
+from companion.api.asked import is_report
 
 MAX_BODY: Final = 64 * 1024
+MAX_REPORT: Final = 256 * 1024
 MAX_SOCKET_BODY: Final = 1024 * 1024
 SOCKET_PATH: Final = "/_nicegui_ws/"
 """Where pages talk to the dashboard, by a WebSocket or, where there can be none, by POST."""
@@ -27,12 +30,21 @@ class Methods:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        limit = MAX_SOCKET_BODY if scope["path"].startswith(SOCKET_PATH) else MAX_BODY
+        limit = _limit(scope)
         if _announced(scope) > limit:
+            if is_report(scope):
+                metrics.count_refused_report("too-large")
             await problems.too_large(limit).response()(scope, receive, send)
             return
         inner = {**scope, "method": "GET", ASKED_HEAD: True} if scope["method"] == "HEAD" else scope
         await self._app(inner, _bounded(receive, limit), _Answer(scope["method"], scope, receive, send))
+
+
+def _limit(scope: Scope) -> int:
+    """Bytes a body may have."""
+    if scope["path"].startswith(SOCKET_PATH):
+        return MAX_SOCKET_BODY
+    return MAX_REPORT if is_report(scope) else MAX_BODY
 
 
 def _announced(scope: Scope) -> int:

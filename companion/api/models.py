@@ -8,6 +8,8 @@ from typing import Annotated, Any, Final, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from companion.contact import Status
+from companion.media.report import SHOWN
+from companion.media.token import MAX_CALL_ID, MAX_DEVICE, MAX_MINUTES
 from companion.quality import Label
 
 Time = Annotated[str, Field(description="ISO 8601, UTC, to the millisecond.", examples=["2026-11-24T09:30:00.125Z"])]
@@ -294,6 +296,50 @@ class Pause(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     seconds: int = Field(ge=1, le=30 * 86_400, description="A month at most.", examples=[1800])
+
+
+class Advice(Answer):
+    """What a page is to limit its sending to."""
+
+    max_bitrate: Count = Field(description="Bits a second.", examples=[32000])
+    why: Literal["loss", "rtt", "recovered"]
+
+
+class Taken(Answer):
+    """What became of a report."""
+
+    stored: Count = Field(description="Items that were new.")
+    next: Count = Field(description="The number of the first item that was not got yet: those before may be forgotten.")
+    advice: Advice | None
+
+
+class WantedCallToken(BaseModel):
+    """Which call of which device a token is to be for."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    device: str = Field(
+        min_length=1,
+        max_length=MAX_DEVICE,
+        pattern=SHOWN,
+        description="What a person calls it. An id of a device that was not seen yet will do as well.",
+        examples=["alice"],
+    )
+    call_id: str = Field(
+        min_length=1,
+        max_length=MAX_CALL_ID,
+        pattern=SHOWN,
+        description="The Call-ID.",
+        examples=["5f2c1b0e9a@phone.example.com"],
+    )
+    minutes: int | None = Field(None, ge=1, le=MAX_MINUTES, description="How long it is good; null: as configured.")
+
+
+class CallToken(Answer):
+    """A token for telling of one call."""
+
+    token: str = Field(description="A JSON Web Token.")
+    expires_at: Time
 
 
 class Alive(BaseModel):

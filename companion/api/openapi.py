@@ -5,6 +5,7 @@ from typing import Any, Final
 from fastapi import FastAPI
 
 from companion.api import problems
+from companion.api.calls import SCHEMAS
 
 _DESCRIPTION: Final = """What OpenSIPS Companion knows of the devices behind OpenSIPS: how well their last mile is, what
 happened to them, what was done about it. Times are ISO 8601 in UTC, but for samples, whose times are epoch
@@ -12,6 +13,7 @@ milliseconds. Read access is open on loopback unless configured otherwise; other
 `Authorization: Bearer TOKEN`."""
 TAGS: Final = [
     {"name": "devices", "description": "What a person holds; it outlives its contacts."},
+    {"name": "calls", "description": "What browsers tell of the media of their calls."},
     {"name": "fleet", "description": "All devices together, and the OpenSIPS they are registered at."},
     {"name": "remediation", "description": "What is done about contacts that stopped answering."},
     {"name": "live", "description": "Server-sent events."},
@@ -47,11 +49,13 @@ def _completed(document: dict[str, Any]) -> dict[str, Any]:
     document["components"]["securitySchemes"] = {
         "token": {"type": "http", "scheme": "bearer", "description": "As `companion token new NAME` prints it."},
         "session": {"type": "apiKey", "in": "cookie", "name": "companion_session", "description": "From /login."},
+        "call": {"type": "http", "scheme": "bearer", "bearerFormat": "JWT", "description": "From /media-tokens."},
     }
+    document["components"]["schemas"] |= SCHEMAS
     known: list[dict[str, list[str]]] = [{"token": []}, {"session": []}]
     for operations in document["paths"].values():
         for method, operation in operations.items():
-            operation["security"] = [*known, {}] if method == "get" else known
+            operation.setdefault("security", [*known, {}] if method == "get" else known)
             for status, response in operation["responses"].items():
                 content = response.get("content", {})
                 if int(status) >= 400 and "application/json" in content:

@@ -12,7 +12,7 @@ from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from companion import log, metrics
-from companion.errors import NoSuchDeviceError, SeveralDevicesError, UsageError
+from companion.errors import InvalidReportError, NoSuchDeviceError, SeveralDevicesError, UsageError
 from companion.store.connection import NotNowError, ResponseError, Unreachable
 
 MEDIA_TYPE: Final = "application/problem+json"
@@ -115,6 +115,60 @@ def too_large(limit: int) -> ProblemError:
     return ProblemError(413, "too-large", "Too large", f"a body may have {limit} bytes here", "send less")
 
 
+def media_off() -> ProblemError:
+    detail, remedy = "this companion takes no reports of calls", "set [media] secret_file"
+    return ProblemError(404, "media-off", "Media is off", detail, remedy)
+
+
+def call_token_needed(*, wrong: bool) -> ProblemError:
+    """Nobody known tells of a call; `wrong` when they tried to be."""
+    detail = "this is no token for telling of a call" if wrong else "this needs a token for the call"
+    remedy = (
+        "POST /api/v1/media-tokens makes one; send it as `Authorization: Bearer TOKEN`, or as `token` in the report"
+    )
+    challenge = 'Bearer realm="last-mile"' + (', error="invalid_token"' if wrong else "")
+    name, title = ("token-wrong", "Wrong token") if wrong else ("token-needed", "Token needed")
+    problem = ProblemError(401, name, title, detail, remedy)
+    return problem.with_headers(www_authenticate=challenge)
+
+
+def token_expired() -> ProblemError:
+    detail, remedy = "the token was good and is no more", "get another one: POST /api/v1/media-tokens"
+    problem = ProblemError(401, "token-expired", "Token expired", detail, remedy)
+    return problem.with_headers(www_authenticate='Bearer realm="last-mile", error="invalid_token"')
+
+
+def foreign_call() -> ProblemError:
+    detail, remedy = "the token is of another device or call", "get one for this device and call"
+    return ProblemError(403, "foreign-call", "Of another call", detail, remedy)
+
+
+def foreign_origin() -> ProblemError:
+    detail = "the request was made by a page of another site"
+    return ProblemError(403, "foreign-page", "From another site", detail, "add its origin to [media] origins")
+
+
+def wrong_report(error: InvalidReportError) -> ProblemError:
+    remedy = "send what docs/media.md describes"
+    return ProblemError(422, "wrong-report", "The report can not be meant so", error.detail, remedy)
+
+
+def too_many_reports(seconds: int) -> ProblemError:
+    detail = "this call is told of more often than [media] reports_per_minute"
+    problem = ProblemError(429, "too-many-reports", "Too many reports", detail, f"wait {seconds} s")
+    return problem.with_headers(retry_after=str(seconds))
+
+
+def too_slow(seconds: float) -> ProblemError:
+    detail = f"the report did not come in within {seconds:g} s"
+    return ProblemError(408, "too-slow", "Too slow", detail, "send it again")
+
+
+def too_busy() -> ProblemError:
+    detail, remedy = "too many reports wait to be stored", f"send it again in {RETRY_SECONDS} s"
+    return ProblemError(503, "too-busy", "Too busy", detail, remedy).with_headers(retry_after=str(RETRY_SECONDS))
+
+
 def too_many_logins(seconds: int) -> ProblemError:
     detail, remedy = "too many failed logins", f"wait {seconds} s"
     return ProblemError(429, "too-many-logins", detail.capitalize(), detail, remedy).with_headers(
@@ -144,18 +198,25 @@ def broken() -> ProblemError:
     return ProblemError(500, "broken", "Our mistake", detail, remedy)
 
 
-def documented(*more: int) -> dict[int | str, dict[str, Any]]:
-    """What a route of the API may answer instead, for its OpenAPI document; `more` beside what all of them may."""
+def documented(*more: int, **otherwise: str) -> dict[int | str, dict[str, Any]]:
+    """What a route of the API may answer instead, for its OpenAPI document; `more` beside what all of them may.
+
+    `otherwise` is what a status means for this route where that is not the usual: `_404="There is no such call."`.
+    """
     told = {
         401: "Nobody known asks: see `WWW-Authenticate`.",
         403: "The token may read, and no more.",
         404: "There is no such device.",
+        408: "The body did not come in time.",
         409: "Several devices are called so.",
+        413: "The body is too large.",
         421: "Asked by a name that is not in [api] hosts.",
         422: "The request can not be meant so.",
+        429: "Too often: see `Retry-After`.",
         500: "Our mistake.",
         503: "Redis is away, or too many streams are open: see `Retry-After`.",
     }
+    told |= {int(status.removeprefix("_")): text for status, text in otherwise.items()}
     models: dict[int, type[Problem]] = {409: SeveralDevices, 422: WrongRequest}
     return {
         status: {"model": models.get(status, Problem), "description": told[status]}

@@ -14,8 +14,8 @@ ALL_SECONDS: Final = 0.6
 MAX_ADDRESSES: Final = 10_000
 
 
-class _Allowance:
-    """Tries that are used up at once and come back one by one."""
+class Allowance:
+    """`most` tries that are used up at once and come back one in so many seconds."""
 
     def __init__(self, most: int, seconds: float, now: float) -> None:
         self._most = most
@@ -23,14 +23,14 @@ class _Allowance:
         self._left = float(most)
         self._at = now
 
-    def wait(self, now: float) -> float:
-        """Seconds until a further try; 0 when there may be one now."""
+    def wait(self, now: float, tries: int = 1) -> float:
+        """Seconds until there may be so many further tries; 0 when there may be now."""
         self._left = min(self._most, self._left + max(0.0, now - self._at) / self._seconds)
         self._at = now
-        return 0.0 if self._left >= 1 else (1 - self._left) * self._seconds
+        return 0.0 if self._left >= tries else (tries - self._left) * self._seconds
 
-    def use(self) -> None:
-        self._left -= 1
+    def use(self, tries: int = 1) -> None:
+        self._left -= tries
 
     @property
     def full(self) -> bool:
@@ -42,8 +42,8 @@ class Throttle:
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
-        self._all = _Allowance(ALL_AT_ONCE, ALL_SECONDS, clock())
-        self._each: dict[str, _Allowance] = {}
+        self._all = Allowance(ALL_AT_ONCE, ALL_SECONDS, clock())
+        self._each: dict[str, Allowance] = {}
 
     def wait(self, address: str) -> int:
         """Whole seconds until this address may try again; 0 = now."""
@@ -56,7 +56,7 @@ class Throttle:
         key = _network(address)
         if key not in self._each:
             self._make_room(now)
-            self._each[key] = _Allowance(EACH_AT_ONCE, EACH_SECONDS, now)
+            self._each[key] = Allowance(EACH_AT_ONCE, EACH_SECONDS, now)
         self._each[key].use()
         self._all.use()
 

@@ -4,26 +4,37 @@ A *media sample* is what getStats told of about a second, a *happening* what hap
 *items*, numbered `n` = 0, 1, 2, … by one counter of the call. docs/media.md describes all of it.
 """
 
-from typing import Annotated, Any, Final, Literal
+from ipaddress import ip_address, ip_network
+from typing import Annotated, Final, Literal
 
 import msgspec
 from msgspec import Meta
+from msgspec.structs import replace
 
-from companion.errors import CompanionError
+from companion.errors import InvalidReportError
 
 VERSION: Final = 1
 MAX_SAMPLES: Final = 1200
 MAX_HAPPENINGS: Final = 400
 MAX_FIELDS: Final = 12
+MAX_ITEMS: Final = 1_000_000
+"""Of one call: eleven days of seconds."""
 AHEAD_MS: Final = 60_000
 """An item may be so much later than the report says that it was sent: clocks are read one after the other."""
+SHOWN: Final = r"^[^\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]*$"
+"""A text without control characters, nor what turns its direction: it is shown to people."""
+_NO_LINE_END: Final = r"(?!\n)"
+"""In Python, unlike elsewhere, `$` lets one pass."""
+
+ADDRESSES: Final = frozenset(("local_address", "remote_address"))
 
 Time = Annotated[int, Meta(ge=1, le=1 << 53)]
 Number = Annotated[int, Meta(ge=0, le=1 << 53)]
 Measure = Annotated[float, Meta(ge=0, le=1e9)]
 Share = Annotated[float, Meta(ge=0, le=1)]
-Word = Annotated[str, Meta(max_length=24)]
-Text = Annotated[str, Meta(max_length=256)]
+ItemNumber = Annotated[int, Meta(ge=0, lt=MAX_ITEMS)]
+Word = Annotated[str, Meta(pattern=r"^[A-Za-z][A-Za-z0-9_]{0,23}$" + _NO_LINE_END)]
+Text = Annotated[str, Meta(max_length=256, pattern=SHOWN + _NO_LINE_END)]
 Flag = Literal["muted", "held", "hidden", "gap", "restart", "offline"]
 Direction = Literal["in", "out", ""]
 End = Literal["", "hangup", "failed", "lost", "closed"]
@@ -69,7 +80,7 @@ class Video(_Strict, frozen=True):
 class MediaSample(_Strict, frozen=True, kw_only=True):
     """The interval of `ms` milliseconds that ended at `at` (epoch ms)."""
 
-    n: Number
+    n: ItemNumber
     at: Time
     ms: Annotated[int, Meta(ge=1, le=3_600_000)]
     rtt_ms: Measure | None = None
@@ -80,10 +91,13 @@ class MediaSample(_Strict, frozen=True, kw_only=True):
 
 
 class Happening(msgspec.Struct, forbid_unknown_fields=True, kw_only=True, frozen=True):
-    n: Number
+    n: ItemNumber
     at: Time
-    what: Annotated[str, Meta(pattern="^[a-z][a-z-]{0,23}$")]
+    what: Annotated[str, Meta(pattern=r"^[a-z][a-z-]{0,23}$" + _NO_LINE_END)]
     fields: Annotated[dict[Word, Text | float | bool | None], Meta(max_length=MAX_FIELDS)] = {}
+
+
+Item = MediaSample | Happening
 
 
 class Call(_Strict, frozen=True, kw_only=True):
@@ -109,30 +123,34 @@ class Report(msgspec.Struct, forbid_unknown_fields=True, kw_only=True, frozen=Tr
     token: str = msgspec.field(default="")
 
 
-class InvalidReportError(CompanionError):
-    """A report that can not be meant so; the text says where and why, and repeats nothing of it."""
-
-
 _decoder: Final = msgspec.json.Decoder(Report)
 
 
 def decode(body: bytes, retention_ms: int) -> Report:
-    """Read and check a report, its times as the sender's clock has them. Raises InvalidReportError."""
+    """Read and check a report, its times as the sender's clock has them.
+
+    Raises InvalidReportError (reason `json`, `shape` or `time`), whose detail says where and why, and repeats of the
+    report at most the name of a member.
+    """
     try:
         report = _decoder.decode(body)
+    except msgspec.ValidationError as error:
+        raise InvalidReportError("shape", str(error)[:200]) from None
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise InvalidReportError(str(error)[:200]) from None
+        raise InvalidReportError("json", str(error)[:200]) from None
     _check_times(report, retention_ms)
     return report
 
 
 def _check_times(report: Report, retention_ms: int) -> None:
-    items: tuple[MediaSample | Happening, ...] = (*report.samples, *report.happenings)
-    for item in items:
-        if item.at > report.now + AHEAD_MS:
-            raise InvalidReportError("an item is later than `now`: both are read off the sender's clock")
-        if item.at < report.now - retention_ms:
-            raise InvalidReportError("an item is older than anything that is kept")
+    latest, earliest = report.now + AHEAD_MS, report.now - retention_ms
+    items: tuple[Item, ...] = (*report.samples, *report.happenings)
+    if max(report.call.started_at, report.call.ended_at or 0) > latest:
+        raise InvalidReportError("time", "the call begins or ends later than `now`")
+    if any(item.at > latest for item in items):
+        raise InvalidReportError("time", "an item is later than `now`: both are read off the sender's clock")
+    if any(item.at < earliest for item in items):
+        raise InvalidReportError("time", "an item is older than anything that is kept")
 
 
 def shift(report: Report, received_at: int) -> Report:
@@ -140,15 +158,43 @@ def shift(report: Report, received_at: int) -> Report:
 
     What it was under way counts as the sender's clock being slow: less than a second where it matters.
     """
-    late = received_at - report.now
-    ended_at = report.call.ended_at
-    call: dict[str, Any] = {"started_at": max(1, report.call.started_at + late)}
-    if ended_at is not None:
-        call["ended_at"] = max(1, ended_at + late)
-    return msgspec.structs.replace(
+    late, call = received_at - report.now, report.call
+    started_at = max(1, call.started_at + late)
+    ended_at = None if call.ended_at is None else max(started_at, call.ended_at + late)
+    return replace(
         report,
         now=received_at,
-        call=msgspec.structs.replace(report.call, **call),
-        samples=tuple(msgspec.structs.replace(item, at=max(1, item.at + late)) for item in report.samples),
-        happenings=tuple(msgspec.structs.replace(item, at=max(1, item.at + late)) for item in report.happenings),
+        call=replace(call, started_at=started_at, ended_at=ended_at),
+        samples=tuple(replace(item, at=max(1, item.at + late)) for item in report.samples),
+        happenings=tuple(replace(item, at=max(1, item.at + late)) for item in report.happenings),
     )
+
+
+def shorten(report: Report) -> Report:
+    """The report with the network in place of each address: /24 of IPv4, /48 of IPv6, as in `192.0.2.0/24`."""
+    if not any(item.fields.keys() & ADDRESSES for item in report.happenings):
+        return report
+    return replace(report, happenings=tuple(_shorten(item) for item in report.happenings))
+
+
+def _shorten(happening: Happening) -> Happening:
+    fields = {name: network(str(value)) if name in ADDRESSES else value for name, value in happening.fields.items()}
+    return replace(happening, fields=fields)
+
+
+def network(address: str) -> str:
+    """The network of an address; "" for what is none, but for a name of mDNS, which tells nothing.
+
+    >>> network("192.0.2.77"), network("192.0.2.0/24"), network("2001:db8:1:2::3"), network("::ffff:192.0.2.77")
+    ('192.0.2.0/24', '192.0.2.0/24', '2001:db8:1::/48', '192.0.2.0/24')
+    >>> network("6c9d8a3e-0d1c.local"), network("alice's laptop")
+    ('6c9d8a3e-0d1c.local', '')
+    """
+    if address.endswith(".local"):
+        return address
+    try:
+        found = ip_address(address.partition("/")[0].strip("[]"))
+    except ValueError:
+        return ""
+    found = getattr(found, "ipv4_mapped", None) or found
+    return str(ip_network((found, 24 if found.version == 4 else 48), strict=False))

@@ -69,10 +69,10 @@ class Connection:
     def call(self, *command: Any) -> Any:
         return _answer(self.redis, command)
 
-    def call_for_bytes(self, *command: Any) -> bytes | None:
-        """As `call`, where the reply is no text."""
+    def call_for_bytes(self, *command: Any) -> Any:
+        """As `call`, with bytes in place of every text: for what is none."""
         with telling_not_now():
-            reply: bytes | None = self.redis.execute_command(*command, NEVER_DECODE=True)  # type: ignore[no-untyped-call]
+            reply: Any = self.redis.execute_command(*command, NEVER_DECODE=True)  # type: ignore[no-untyped-call]
         return reply
 
     def raw(self, *command: Any) -> Any:

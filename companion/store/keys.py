@@ -38,6 +38,20 @@ class Keys:
     def timeline(self, device: str) -> str:
         return f"{self._tag_of(device)}timeline:{device}"
 
+    # One call, as one device saw it
+
+    def call(self, device: str, ref: str) -> str:
+        """Hash: the call and the totals of its media."""
+        return f"{self._tag_of(device)}call:{ref}"
+
+    def media(self, device: str, ref: str) -> str:
+        """Stream: an entry a report of its media."""
+        return f"{self._tag_of(device)}media:{ref}"
+
+    def calls_of(self, device: str) -> str:
+        """Sorted set: the refs of a device's calls, by when they began."""
+        return f"{self._tag_of(device)}calls:{device}"
+
     # One contact, AOR, instance or connection
 
     def contact(self, aor: str, contact: str) -> str:
@@ -92,6 +106,14 @@ class Keys:
 
     def history(self) -> str:
         return f"{self.prefix}history"
+
+    def callid(self, call_id: str) -> str:
+        """Set: `REF DEVICE` of each device that told of this call."""
+        return f"{self.prefix}callid:{call_id}"
+
+    def calls(self) -> str:
+        """Sorted set: `REF DEVICE` of all calls, by their last report."""
+        return f"{self.prefix}calls"
 
     # Reconciling
 

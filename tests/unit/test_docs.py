@@ -31,6 +31,8 @@ WORDS = {
     "at": "AT",
     "part": "PART",
     "shard": 0,
+    "ref": "REF",
+    "call_id": "CALLID",
 }
 """What docs/redis.md writes for the arguments of a key."""
 

@@ -1,0 +1,94 @@
+"""Calls over HTTP: what browsers tell of their media, and the tokens they need for it."""
+
+from typing import Annotated, Any, Final
+from urllib.parse import unquote
+
+import msgspec
+from fastapi import APIRouter, Depends, Path, Query, Request, Response
+from pydantic import BaseModel, ConfigDict, Field
+
+from companion.api import models, problems
+from companion.api.asked import Json
+from companion.api.intake import Intake
+from companion.media.report import Report
+from companion.media.token import MAX_CALL_ID, MAX_DEVICE, is_name
+from companion.store.glance import iso
+
+router = APIRouter(tags=["calls"])
+
+(_REPORT,), _PARTS = msgspec.json.schema_components([Report], ref_template="#/components/schemas/Told{name}")
+SCHEMAS: Final = {f"Told{name}": schema for name, schema in _PARTS.items()}
+"""What a report is made of, for the OpenAPI document: pydantic does not know of it."""
+_SAID: Final[dict[str, Any]] = {
+    "requestBody": {
+        "required": True,
+        "description": "JSON, whatever the Content-Type says: sendBeacon can only say text/plain.",
+        "content": {"application/json": {"schema": _REPORT}},
+    },
+    "security": [{"call": []}, {}],
+}
+
+
+class TakeQuery(BaseModel):
+    """Whose call it is."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    device: str = Field("", description="The device's id, if the token is to be checked for it.", max_length=MAX_DEVICE)
+
+
+def _intake(request: Request) -> Intake:
+    intake: Intake = request.app.state.intake
+    return intake
+
+
+def _call_id(
+    call_id: Annotated[
+        str,
+        Path(
+            min_length=1,
+            max_length=3 * MAX_CALL_ID,
+            description="The Call-ID. Percent-encode it as one segment: `/` as %2F, `%` as %25.",
+            examples=["5f2c1b0e9a@phone.example.com"],
+        ),
+    ],
+) -> str:
+    said = unquote(call_id)
+    if not is_name(said, MAX_CALL_ID):
+        raise problems.wrong_usage(f"path.call_id: is longer than {MAX_CALL_ID} characters, or can not be shown")
+    return said
+
+
+AnIntake = Annotated[Intake, Depends(_intake)]
+ACallId = Annotated[str, Depends(_call_id)]
+
+
+@router.post(
+    "/calls/{call_id}/samples",
+    response_model=models.Taken,
+    responses=problems.documented(
+        *(403, 404, 408, 413, 429),
+        _401="No token, or one that is wrong or expired.",
+        _403="The token is of another device or call, or the page of an origin that is not allowed.",
+        _404="This companion takes no reports: [media] has no secret.",
+        _503="Redis is away, or too much waits for it: see `Retry-After`.",
+    ),
+    openapi_extra=_SAID,
+)
+async def take_samples(
+    intake: AnIntake, request: Request, call_id: ACallId, query: Annotated[TakeQuery, Query()]
+) -> Response:
+    """Take what a browser tells of its call. It needs a token of its own, see `/media-tokens`.
+
+    A report may come twice, and may overlap with others: what is stored already is left out. The page may forget
+    items with a number below `next`.
+    """
+    answer = await intake.take(request, call_id, query.device)
+    return Response(msgspec.json.encode(answer), media_type="application/json")
+
+
+@router.post("/media-tokens", response_model=models.CallToken, responses=problems.documented(403, 404, 409))
+def make_token(intake: AnIntake, wanted: models.WantedCallToken) -> Json:
+    """Make a token with which a page may tell of one call of one device. Needs scope `operate`."""
+    made, until = intake.token(wanted.device, wanted.call_id, wanted.minutes)
+    return {"token": made, "expires_at": iso(1000 * until)}

@@ -1,0 +1,285 @@
+"""Calls and their media in Redis: a report is written, a call and its items are read.
+
+A call has a hash with what is known of it and the totals of its media, and a stream with an entry a report, whose id is
+the number of the item that should come next: Redis refuses what is not newer, so a report that comes twice changes
+nothing. Both change in one step (a script), or neither does.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping
+from hashlib import blake2b
+from typing import Final, NamedTuple
+
+import msgspec
+
+from companion.errors import NoSuchDeviceError
+from companion.media import advice, totals
+from companion.media.advice import Advice, Policy
+from companion.media.packed import Items, pack, unpack
+from companion.media.report import Happening, Item, MediaSample, Report
+from companion.media.totals import Totals
+from companion.store import devices
+from companion.store.batch import REFRESH_MS
+from companion.store.connection import Command, ResponseError
+from companion.store.store import Store
+
+MAX_ENTRIES: Final = 20_000
+"""Reports kept of one call: more than a day of them."""
+PAGE: Final = 500
+"""Entries, and calls, read at once."""
+
+_WRITE: Final = """
+local ttl, most, id, entry = unpack(ARGV, 1, 4)
+if entry ~= '' then
+    local added = redis.pcall('XADD', KEYS[2], 'MAXLEN', '~', most, id, 'items', entry)
+    if type(added) == 'table' then
+        if string.find(added.err, 'equal or smaller', 1, true) then return 0 end
+        return added
+    end
+end
+redis.call('HSET', KEYS[1], unpack(ARGV, 5))
+redis.call('PEXPIRE', KEYS[1], ttl)
+redis.call('PEXPIRE', KEYS[2], ttl)
+return 1
+"""
+"""Append an entry, if there is one, and write the call's fields; 0 and nothing when there is a later entry already."""
+
+
+class Call(NamedTuple):
+    """A call as one device saw it. Times are epoch ms by our clock; `ended_at` is None while it goes on.
+
+    `dropped` is how many items the page had no room for, `said_at` when it last told, by its own clock.
+    """
+
+    ref: str
+    call_id: str
+    device: str
+    direction: str
+    peer: str
+    started_at: int
+    ended_at: int | None
+    end: str
+    why: str
+    last_at: int
+    dropped: int
+    said_at: int
+    totals: Totals
+
+
+class Media(NamedTuple):
+    """Of one call, by number; each item once."""
+
+    samples: tuple[MediaSample, ...]
+    happenings: tuple[Happening, ...]
+
+
+class Written(NamedTuple):
+    """What became of a report: the items of it that were new, and the call's totals before and after."""
+
+    items: list[Item]
+    before: Totals
+    after: Totals
+
+    @property
+    def advice(self) -> Advice | None:
+        """What to tell the page; the same again until it has done so."""
+        return self.after.advice.advice
+
+
+def ref_of(device: str, call_id: str) -> str:
+    """What a call is called in keys: one Call-ID has two devices.
+
+    >>> ref_of("alice/web", "a84b4c76e66710")
+    '0b557e58b1c41da6'
+    """
+    return blake2b(f"{device}\0{call_id}".encode(errors="replace"), digest_size=8).hexdigest()
+
+
+def whose(store: Store, name: str) -> str:
+    """The id of the device that a person means; one that is no device's yet may be that of a device to come.
+
+    Raises NoSuchDeviceError for what is no id, and SeveralDevicesError.
+    """
+    try:
+        return devices.find(store, name)
+    except NoSuchDeviceError:
+        if "/" not in name:
+            raise
+        return name
+
+
+# Writing
+
+
+class Told(NamedTuple):
+    """A report of a device's call, its times by our clock; `said_at` is its `now` as the page's clock had it."""
+
+    device: str
+    call_id: str
+    said_at: int
+    report: Report
+
+    @property
+    def ref(self) -> str:
+        return ref_of(self.device, self.call_id)
+
+
+def write(store: Store, told: Told, policy: Policy | None = None) -> Written:
+    """Store what is new of a report, and find what to advise if there is a policy for that.
+
+    Raises what the store raises when Redis does not answer: then nothing, or all of it, is stored.
+    """
+    for _ in range(2):
+        written = _try_to_write(store, told, policy)
+        if written:
+            return written
+    raise ResponseError("others write the same call at the same time")
+
+
+def _try_to_write(store: Store, told: Told, policy: Policy | None) -> Written | None:
+    """None when somebody else has written to the call since we looked."""
+    key = store.keys.call(told.device, told.ref)
+    known, said_at = store.connection.call("HMGET", key, "totals", "said_at")
+    written = _add(_totals(known), told.report, policy)
+    if not written.items and told.said_at <= int(said_at or 0):
+        return written
+    replies = store.connection.pipeline(_commands(store, told, written), raise_on_error=False)
+    for reply in replies:
+        if isinstance(reply, Exception):
+            raise reply
+    return written if replies[-1] else None
+
+
+def _add(before: Totals, report: Report, policy: Policy | None) -> Written:
+    items = totals.in_order((*report.samples, *report.happenings), since=before.next)
+    after = totals.add(before, items)
+    if policy:
+        after.advice = advice.watch(before.advice, items, policy, report.now)
+    return Written(items, before, after)
+
+
+def _commands(store: Store, told: Told, written: Written) -> list[Command]:
+    """The last one answers 0 when it was refused; it goes last, so that a call that is there can be found."""
+    keys, report, ref = store.keys, told.report, told.ref
+    call, media = keys.call(told.device, ref), keys.media(told.device, ref)
+    entry = pack(Items(*_apart(written.items))) if written.items else b""
+    fields = [part for pair in _fields(told, written.after).items() for part in pair]
+    ttl, oldest = store.retention_ms + REFRESH_MS, report.now - store.retention_ms
+    member = f"{ref} {told.device}"
+    return [
+        *_indexed(keys.calls_of(told.device), report.call.started_at, ref, oldest, ttl),
+        *_indexed(keys.calls(), report.now, member, oldest, ttl),
+        ("SADD", keys.callid(told.call_id), member),
+        ("PEXPIRE", keys.callid(told.call_id), ttl),
+        ("EVAL", _WRITE, 2, call, media, ttl, MAX_ENTRIES, f"{written.after.next}-0", entry, *fields),
+    ]
+
+
+def _fields(told: Told, sums: Totals) -> dict[str, str | int]:
+    call = told.report.call
+    return {
+        "id": told.call_id,
+        "device": told.device,
+        "direction": call.direction,
+        "peer": call.peer,
+        "started_at": call.started_at,
+        "ended_at": call.ended_at or "",
+        "end": call.end,
+        "why": call.why,
+        "last_at": told.report.now,
+        "dropped": told.report.dropped,
+        "said_at": told.said_at,
+        "totals": msgspec.json.encode(sums).decode(),
+    }
+
+
+def _indexed(key: str, score: int, member: str, oldest: int, ttl: int) -> list[Command]:
+    return [("ZADD", key, score, member), ("ZREMRANGEBYSCORE", key, "-inf", f"({oldest}"), ("PEXPIRE", key, ttl)]
+
+
+# Reading
+
+
+def recent(store: Store, device: str, since: int, limit: int = PAGE) -> list[Call]:
+    """The calls of a device that began after `since` (epoch ms), newest first, `limit` at most."""
+    refs = store.connection.call(
+        "ZRANGE", store.keys.calls_of(device), "+inf", max(0, since), "BYSCORE", "REV", "LIMIT", 0, limit
+    )
+    return _load(store, [(ref, device) for ref in refs])
+
+
+def fleet(store: Store, since: int, skip: int = 0, limit: int = PAGE) -> list[Call]:
+    """All calls with a report after `since` (epoch ms), those last told of first."""
+    members = store.connection.call(
+        "ZRANGE", store.keys.calls(), "+inf", max(0, since), "BYSCORE", "REV", "LIMIT", skip, limit
+    )
+    return _load(store, map(_pair, members))
+
+
+def legs(store: Store, call_id: str) -> list[Call]:
+    """The call as each device saw it that told of it, the first to begin first."""
+    found = _load(store, map(_pair, store.connection.call("SMEMBERS", store.keys.callid(call_id))))
+    return sorted(found, key=lambda call: (call.started_at, call.device))
+
+
+def find(store: Store, device: str, call_id: str) -> Call | None:
+    found = _load(store, [(ref_of(device, call_id), device)])
+    return found[0] if found else None
+
+
+def read(store: Store, call: Call) -> Media:
+    """All that is kept of a call's media."""
+    items: list[Item] = []
+    for packed in _entries(store, store.keys.media(call.device, call.ref)):
+        entry = unpack(packed)
+        items += entry.s
+        items += entry.h
+    return Media(*_apart(totals.in_order(items)))
+
+
+def _entries(store: Store, key: str) -> Iterator[bytes]:
+    """Page by page: a call of a day has 17,280."""
+    start = "-"
+    while start:
+        entries = store.connection.call_for_bytes("XRANGE", key, start, "+", "COUNT", PAGE)
+        yield from (fields[b"items"] for _, fields in entries)
+        start = f"({entries[-1][0].decode()}" if len(entries) == PAGE else ""
+
+
+def _load(store: Store, pairs: Iterable[tuple[str, str]]) -> list[Call]:
+    """The stored ones of these calls, given as (ref, device), in one round trip."""
+    refs = list(pairs)
+    replies = store.connection.pipeline(("HGETALL", store.keys.call(device, ref)) for ref, device in refs)
+    return [_call(ref, fields) for (ref, _), fields in zip(refs, replies, strict=True) if fields]
+
+
+def _call(ref: str, fields: Mapping[str, str]) -> Call:
+    return Call(
+        ref=ref,
+        call_id=fields["id"],
+        device=fields["device"],
+        direction=fields["direction"],
+        peer=fields["peer"],
+        started_at=int(fields["started_at"]),
+        ended_at=int(fields["ended_at"]) if fields["ended_at"] else None,
+        end=fields["end"],
+        why=fields["why"],
+        last_at=int(fields["last_at"]),
+        dropped=int(fields["dropped"]),
+        said_at=int(fields["said_at"]),
+        totals=_totals(fields["totals"]),
+    )
+
+
+def _totals(text: str | None) -> Totals:
+    return msgspec.json.decode(text, type=Totals) if text else Totals()
+
+
+def _pair(member: str) -> tuple[str, str]:
+    ref, _, device = member.partition(" ")
+    return ref, device
+
+
+def _apart(items: Iterable[Item]) -> tuple[tuple[MediaSample, ...], tuple[Happening, ...]]:
+    told = list(items)
+    samples = tuple(item for item in told if isinstance(item, MediaSample))
+    return samples, tuple(item for item in told if isinstance(item, Happening))
