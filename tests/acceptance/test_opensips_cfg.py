@@ -8,10 +8,10 @@ import subprocess
 import time
 import uuid
 from collections.abc import AsyncIterator, Iterator, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from hashlib import md5
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 from urllib.parse import parse_qs
 
 import pytest
@@ -23,29 +23,13 @@ from companion.simulator.fleet import Push
 from companion.simulator.phone import Phone
 from companion.simulator.redis import free_port
 from tests.acceptance.caller import Caller, Dialog, contact_of
-from tests.acceptance.conftest import PASSWORD, Build, Ports, Server, eventually
-from tests.acceptance.edge import INTERVAL, Companion, device_of, running, settled, shipped, stop_pings
+from tests.acceptance.conftest import PASSWORD, Build, eventually
+from tests.acceptance.edge import INTERVAL, Companion, Edge, device_of, edge_with, settled, stop_pings
 
 pytestmark = pytest.mark.timeout(300)
 DOMAIN = "127.0.0.1"
 # of a dead connection, of one that hangs; 408 and 481 would end the call (RFC 3261, 12.2.1.2)
 MOMENTARY = (477, 504)
-
-
-class Edge(NamedTuple):
-    """An OpenSIPS with the shipped configuration, and the port its events go to."""
-
-    server: Server
-    datagram: int
-
-
-@contextmanager
-def edge_with(build: Build, folder: Path, *marks: str, **changes: str) -> Iterator[Edge]:
-    """OpenSIPS with the shipped configuration and these marks on; `changes` are texts of it, old=new in a dict."""
-    datagram, ports = free_port(), Ports.free()
-    config = shipped(build, ports, datagram, *marks, changes=changes)
-    with running(Server(build, folder, config, ports, domain=True)) as server:
-        yield Edge(server, datagram)
 
 
 @pytest.fixture
