@@ -18,7 +18,7 @@ from companion.store.calls import Call
 from tests.acceptance import browser as chromium
 from tests.acceptance.conftest import Build
 from tests.acceptance.edge import INTERVAL, Companion, Edge, edge_with
-from tests.acceptance.relay import MediaRelay, Relay
+from tests.acceptance.lines import MediaRelay, Relay
 from tests.acceptance.web_phones import Chromium, Site, WebPhone, libraries
 
 pytestmark = [
