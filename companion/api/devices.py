@@ -65,9 +65,9 @@ def timeline(reader: AReader, device: ADevice, window: AWindow) -> Told:
 
 
 @router.get("/devices/{id:path}/calls", response_model=models.Calls, responses=problems.documented(404, 409))
-def calls(reader: AReader, device: ADevice, window: AWindow) -> Json:
+def calls(reader: AReader, device: ADevice, window: AWindow) -> Told:
     """The calls of one device that began in a window, newest first."""
-    return reader.calls(device, window.ms)
+    return Told(reader.calls(device, window.ms))
 
 
 @router.get(
