@@ -1,95 +1,96 @@
-"""Media samples and happenings as tests need them: sensible ones, and any there may be."""
+"""Calls made up for tests: seconds of media that are as good or as bad as one says."""
 
+from collections.abc import Sequence
 from typing import Any, Final
 
 from hypothesis import strategies as st
 
-from companion.media.report import Call, Happening, Incoming, Item, MediaSample, Outgoing, Report, Video
+from companion.media.minutes import Minute, moments
+from companion.media.report import Happening, Incoming, MediaSample, Outgoing
+from companion.media.verdict import Case, Signalling, Verdict, case_of, judge
+from companion.store.devices import Ping
 
-NOW: Final = 1_795_452_109_605
-OPUS: Final = "opus/48000/2"
+START: Final = 1_795_512_600_000
+OPUS: Final = Happening(n=0, at=START, what="codec", fields={"in": "opus/48000/2", "out": "opus/48000/2"})
+INTERVAL_MS: Final = 30_000
 
 
-def sample(
-    n: int = 0, *, ms: int = 1000, flags: tuple[Any, ...] = (), rtt_ms: float | None = None, **more: Any
-) -> MediaSample:
-    """A good second; what is given of `incoming_…` and `outgoing_…` goes before."""
-    incoming: dict[str, Any] = {"packets": 50, "bytes": 4000, "lost": 0, "jitter_ms": 4, "buffer_ms": 40}
-    outgoing: dict[str, Any] = {"packets": 50, "bytes": 4000, "lost": 0, "rtt_ms": 30}
-    incoming |= {name.removeprefix("incoming_"): more[name] for name in more if name.startswith("incoming_")}
-    outgoing |= {name.removeprefix("outgoing_"): more[name] for name in more if name.startswith("outgoing_")}
+def second(n: int, *, at: int = 0, ms: int = 1000, flags: tuple[Any, ...] = (), **figures: Any) -> MediaSample:
+    """A good second, the `n`th and item 10 n, but for what is said otherwise; a figure of None is not known."""
+    told: dict[str, Any] = {
+        "packets": 50,
+        "bytes": 3000,
+        "lost": 0,
+        "jitter_ms": 4.0,
+        "buffer_ms": 40.0,
+        "rtt_ms": 40.0,
+    }
+    told.update(figures)
+    rtt_ms, sent = told.pop("rtt_ms"), told.pop("sent", 50)
     return MediaSample(
-        n=n,
-        at=NOW + 1000 * n,
+        n=n * 10,
+        at=at or START + n * 1000,
         ms=ms,
-        rtt_ms=rtt_ms,
-        incoming=Incoming(**incoming),
-        outgoing=Outgoing(**outgoing),
         flags=flags,
+        incoming=Incoming(**told),
+        outgoing=Outgoing(packets=sent, rtt_ms=rtt_ms),
     )
 
 
-def happening(n: int, what: str, **fields: Any) -> Happening:
-    return Happening(n=n, at=NOW + 1000 * n, what=what, fields=fields)
+def seconds(first: int, count: int, **figures: Any) -> list[MediaSample]:
+    """So many seconds alike from the `first` on, which is 1 at the start of a call."""
+    return [second(n, **figures) for n in range(first, first + count)]
 
 
-def codec(n: int = 0, name: str = OPUS) -> Happening:
-    return happening(n, "codec") if not name else Happening(n=n, at=NOW, what="codec", fields={"in": name, "out": name})
+def happening(second: float, what: str, n: int | None = None, **fields: Any) -> Happening:
+    return Happening(
+        n=round(second * 10) + 1 if n is None else n, at=START + round(second * 1000), what=what, fields=fields
+    )
 
 
-texts = st.text(st.characters(exclude_categories=["Cs", "Cc", "Cf", "Zl", "Zp"]), max_size=20)
-numbers = st.none() | st.integers(0, 1 << 40)
-measures = st.none() | st.floats(0, 1e6)
-shares = st.none() | st.floats(0, 1)
-flags = st.sampled_from([(), (), ("muted",), ("held", "hidden"), ("gap", "restart", "offline")])
-samples = st.builds(
-    MediaSample,
-    n=st.integers(0, 20),
-    at=st.integers(NOW - 60_000, NOW),
-    ms=st.integers(1, 60_000),
-    rtt_ms=measures,
-    incoming=st.builds(
-        Incoming, numbers, numbers, st.none() | st.integers(-1000, 1000), measures, measures, shares, shares
+def call(samples: Sequence[MediaSample], *happenings: Happening, codec: Happening | None = OPUS) -> list[Minute]:
+    """The minutes of a call of these samples."""
+    return [*case(samples, *happenings, codec=codec).minutes]
+
+
+def case(
+    samples: Sequence[MediaSample],
+    *happenings: Happening,
+    codec: Happening | None = OPUS,
+    pings: Sequence[Ping] = (),
+    **more: Any,
+) -> Case:
+    told = moments(samples, [codec, *happenings] if codec else happenings)
+    return case_of(START, told, happenings, signalling=Signalling(pings, INTERVAL_MS), **more)
+
+
+def verdict(samples: Sequence[MediaSample], *happenings: Happening, **more: Any) -> Verdict:
+    return judge(case(samples, *happenings, **more))
+
+
+def pings(*latencies: int | None, first: float = -INTERVAL_MS / 1000) -> list[Ping]:
+    """One each interval, the first so many seconds after the call's start."""
+    return [Ping(START + round(first * 1000) + n * INTERVAL_MS, latency) for n, latency in enumerate(latencies)]
+
+
+values: Final = st.none() | st.floats(0, 1e9)
+any_samples: Final = st.lists(
+    st.builds(
+        second,
+        st.integers(0, 2000),
+        at=st.integers(START - 200_000, START + 7_200_000),
+        ms=st.integers(1, 3_600_000),
+        flags=st.lists(st.sampled_from(["muted", "held", "hidden", "gap", "restart", "offline"]), unique=True).map(
+            tuple
+        ),
+        packets=st.none() | st.integers(0, 1 << 53),
+        lost=st.none() | st.integers(-(1 << 31), 1 << 31),
+        jitter_ms=values,
+        buffer_ms=values,
+        rtt_ms=values,
+        concealed=st.none() | st.floats(0, 1),
+        sent=st.none() | st.integers(0, 100),
     ),
-    outgoing=st.builds(Outgoing, numbers, numbers, measures, shares, measures, measures, shares),
-    video=st.none() | st.builds(Video, numbers, numbers, measures, measures, numbers, numbers),
-    flags=flags,
+    max_size=30,
 )
-fields = st.dictionaries(
-    st.sampled_from(["state", "max_bps", "A1", "x" * 24]),
-    texts | st.booleans() | st.none() | st.floats(-1e9, 1e9),
-    max_size=2,
-)
-paths = st.fixed_dictionaries({}, optional={"local": st.sampled_from(["host", "relay"]), "remote": st.just("relay")})
-codecs = st.fixed_dictionaries({}, optional={"in": st.sampled_from([OPUS, "PCMA/8000", "G722/8000"])})
-happenings = st.builds(
-    Happening,
-    n=st.integers(0, 20),
-    at=st.integers(NOW - 60_000, NOW),
-    what=st.sampled_from(["ice", "limit", "switch-over", "x" * 24]),
-    fields=fields,
-) | st.one_of(
-    st.builds(Happening, n=st.integers(0, 20), at=st.just(NOW), what=st.just("path"), fields=paths),
-    st.builds(Happening, n=st.integers(0, 20), at=st.just(NOW), what=st.just("codec"), fields=codecs),
-    st.builds(Happening, n=st.integers(0, 20), at=st.just(NOW), what=st.sampled_from(["restart", "switch-over"])),
-)
-items: st.SearchStrategy[list[Item]] = st.lists(samples | happenings, max_size=10)
-calls = st.builds(
-    Call,
-    direction=st.sampled_from(["in", "out", ""]),
-    peer=texts,
-    started_at=st.integers(1, NOW),
-    ended_at=st.none() | st.integers(1, NOW),
-    end=st.sampled_from(["", "hangup", "failed", "lost", "closed"]),
-    why=texts,
-)
-reports = st.builds(
-    Report,
-    v=st.just(1),
-    now=st.just(NOW),
-    call=calls,
-    dropped=st.integers(0, 1000),
-    samples=st.lists(samples, max_size=3).map(tuple),
-    happenings=st.lists(happenings, max_size=3).map(tuple),
-    token=st.just("") | texts,
-)
+"""What a browser may send, or somebody who has got a token: in any order, with anything missing."""

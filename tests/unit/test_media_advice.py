@@ -6,7 +6,7 @@ import pytest
 
 from companion.media.advice import Advice, Policy, State, watch
 from companion.media.report import Item
-from tests.unit.media import NOW, happening, sample
+from tests.unit.reports import NOW, happening, sample
 
 POLICY = Policy(min_bps=16_000, max_bps=64_000, loss_percent=5, rtt_ms=400, after=10, recover_after=30)
 GOOD, LOSSY, FAR, BETWEEN = (0.0, 30), (0.2, 30), (0.0, 500), (0.03, 30)

@@ -13,7 +13,7 @@ from companion.errors import InvalidReportError
 from companion.media import report
 from companion.media.packed import Items, pack, unpack
 from companion.media.report import MAX_ITEMS, Report, decode, network, shift, shorten
-from tests.unit.media import NOW, happening, happenings, reports, sample, samples
+from tests.unit.reports import NOW, happening, happenings, reports, sample, samples
 
 WEEK_MS = 7 * 86_400_000
 GOOD: dict[str, Any] = {

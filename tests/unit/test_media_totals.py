@@ -10,7 +10,7 @@ from companion import quality
 from companion.media import scoring, totals
 from companion.media.report import Item, MediaSample
 from companion.media.totals import Totals
-from tests.unit.media import OPUS, codec, happening, items, sample
+from tests.unit.reports import OPUS, codec, happening, items, sample
 
 # Scoring
 
