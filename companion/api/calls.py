@@ -7,7 +7,7 @@ import msgspec
 from fastapi import APIRouter, Depends, Path, Query, Request, Response
 from pydantic import BaseModel, ConfigDict, Field
 
-from companion.api import models, problems
+from companion.api import models, problems, reports
 from companion.api.asked import AReader, Json, Told, WindowQuery
 from companion.api.intake import Intake
 from companion.media.report import Report
@@ -57,12 +57,12 @@ class TakeQuery(BaseModel):
     device: str = Field("", description="The device's id, if the token is to be checked for it.", max_length=MAX_DEVICE)
 
 
-def _intake(request: Request) -> Intake:
+async def _intake(request: Request) -> Intake:  # async: FastAPI runs all else in a thread of its own
     intake: Intake = request.app.state.intake
     return intake
 
 
-def _call_id(
+async def _call_id(
     call_id: Annotated[
         str,
         Path(
@@ -110,11 +110,11 @@ def media(reader: AReader) -> Told:
     "/calls/{call_id}/samples",
     response_model=models.Taken,
     responses=problems.documented(
-        *(403, 404, 408, 413, 429),
+        *(403, 404, 413, 429),
         _401="No token, or one that is wrong or expired.",
         _403="The token is of another device or call, or the page of an origin that is not allowed.",
         _404="This companion takes no reports: [media] has no secret.",
-        _503="Redis is away, or too much waits for it: see `Retry-After`.",
+        _503="Redis is away, too much waits for it, or the report came in too slowly: see `Retry-After`.",
     ),
     openapi_extra=_SAID,
 )
@@ -126,8 +126,8 @@ async def take_samples(
     A report may come twice, and may overlap with others: what is stored already is left out. The page may forget
     items with a number below `next`.
     """
-    answer = await intake.take(request, call_id, query.device)
-    return Response(msgspec.json.encode(answer), media_type="application/json")
+    del call_id, query  # described above, read from the request as it is
+    return await reports.take(intake, request)
 
 
 @router.post("/media-tokens", response_model=models.CallToken, responses=problems.documented(403, 404, 409))

@@ -182,7 +182,8 @@ def too_many_reports(seconds: int) -> ProblemError:
 
 def too_slow(seconds: float) -> ProblemError:
     detail = f"the report did not come in within {seconds:g} s"
-    return ProblemError(408, "too-slow", "Too slow", detail, "send it again")
+    problem = ProblemError(503, "too-slow", "Too slow", detail, "send it again")
+    return problem.with_headers(retry_after=str(RETRY_SECONDS))
 
 
 def too_busy() -> ProblemError:
@@ -228,7 +229,6 @@ def documented(*more: int, **otherwise: str) -> dict[int | str, dict[str, Any]]:
         401: "Nobody known asks: see `WWW-Authenticate`.",
         403: "The token may read, and no more.",
         404: "There is no such device.",
-        408: "The body did not come in time.",
         409: "Several devices are called so.",
         413: "The body is too large.",
         421: "Asked by a name that is not in [api] hosts.",

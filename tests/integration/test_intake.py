@@ -13,7 +13,7 @@ from starlette.testclient import TestClient
 
 from companion import metrics
 from companion.api import script
-from companion.api.intake import MAX_AT_ONCE, Gate
+from companion.api.intake import Gate
 from companion.api.problems import ProblemError
 from companion.events import INSERT
 from companion.media.report import MAX_ITEMS
@@ -341,16 +341,15 @@ def test_too_many(make_setup: MakeSetup) -> None:
 
 
 def test_too_many_at_once() -> None:
-    """Only so many are let in at once; who leaves makes room, however that ends."""
-    gate = Gate(1)
-    with gate.entered(), pytest.raises(ProblemError) as full, gate.entered():
+    """Only so many bytes are let in at once; who leaves makes room, however that ends."""
+    gate = Gate(100)
+    with gate.entered(60), gate.entered(40), pytest.raises(ProblemError) as full, gate.entered(1):
         pass
     assert (full.value.status, full.value.name, full.value.headers) == (503, "too-busy", {"retry-after": "5"})
-    with pytest.raises(ZeroDivisionError), gate.entered():
+    with pytest.raises(ZeroDivisionError), gate.entered(100):
         raise ZeroDivisionError
-    with gate.entered():
+    with gate.entered(100):
         pass
-    assert MAX_AT_ONCE > 1
 
 
 def test_switched_off(make_setup: MakeSetup) -> None:
