@@ -28,6 +28,8 @@ COMMANDS = (
     "run",
     "devices",
     "device",
+    "calls",
+    "call",
     "summary",
     "nodes",
     "node",
@@ -145,7 +147,9 @@ def test_an_empty_store(make_setup: MakeSetup) -> None:
     assert (shown.returncode, "no node has been heard of" in shown.stdout) == (0, True)
 
 
-@pytest.mark.parametrize("command", [("devices",), ("devices", "--json"), ("device", "x"), ("summary",), ("run",)])
+@pytest.mark.parametrize(
+    "command", [("devices",), ("devices", "--json"), ("device", "x"), ("calls",), ("call", "x"), ("summary",), ("run",)]
+)
 def test_redis_is_down(tmp_path: Path, command: tuple[str, ...]) -> None:
     """Without Redis a command ends with one line that says where it looked, and code 1."""
     port = free_port()
