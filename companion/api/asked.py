@@ -4,7 +4,8 @@ import re
 from typing import Annotated, Any, Final, Literal
 from urllib.parse import unquote
 
-from fastapi import Depends, Path, Query, Request
+import msgspec
+from fastapi import Depends, Path, Query, Request, Response
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.types import ASGIApp, Receive, Scope, Send
 
@@ -69,6 +70,18 @@ def _device(
 
 
 ADevice = Annotated[str, Depends(_device)]
+
+
+class Told(Response):
+    """An answer of the reader's as JSON.
+
+    That it is as its model says is what tests prove: to look at each of a week's pings takes longer than reading them.
+    """
+
+    media_type = "application/json"
+
+    def render(self, content: Json) -> bytes:
+        return msgspec.json.encode(content)
 
 
 class RawPaths:

@@ -8,7 +8,7 @@ from fastapi import APIRouter, Depends, Path, Query, Request, Response
 from pydantic import BaseModel, ConfigDict, Field
 
 from companion.api import models, problems
-from companion.api.asked import AReader, Json, WindowQuery
+from companion.api.asked import AReader, Json, Told, WindowQuery
 from companion.api.intake import Intake
 from companion.media.report import Report
 from companion.media.token import MAX_CALL_ID, MAX_DEVICE, is_name
@@ -84,9 +84,9 @@ ACallId = Annotated[str, Depends(_call_id)]
 
 
 @router.get("/calls", response_model=models.FleetCalls, responses=problems.documented())
-def list_calls(reader: AReader, query: Annotated[CallsQuery, Query()]) -> Json:
+def list_calls(reader: AReader, query: Annotated[CallsQuery, Query()]) -> Told:
     """List the calls of all devices that were told of in a window, those last told of first, a page at a time."""
-    return reader.fleet_calls(query.ms, query.cursor, query.limit)
+    return Told(reader.fleet_calls(query.ms, query.cursor, query.limit))
 
 
 @router.get(
@@ -95,15 +95,15 @@ def list_calls(reader: AReader, query: Annotated[CallsQuery, Query()]) -> Json:
     responses=problems.documented(_404="There is no such call.")
     | {409: {"model": problems.SeveralCalls, "description": "Several devices told of this call: say which."}},
 )
-def one_call(reader: AReader, call_id: ACallId, query: Annotated[CallQuery, Query()]) -> Json:
+def one_call(reader: AReader, call_id: ACallId, query: Annotated[CallQuery, Query()]) -> Told:
     """All about one call as one device saw it: how it sounded second by second, and whose fault it was when bad."""
-    return reader.call(call_id, query.device)
+    return Told(reader.call(call_id, query.device))
 
 
 @router.get("/media", response_model=models.Media, responses=problems.documented())
-def media(reader: AReader) -> Json:
+def media(reader: AReader) -> Told:
     """How the calls of the last hour sound, all together, as of half a minute ago."""
-    return reader.media()
+    return Told(reader.media())
 
 
 @router.post(

@@ -11,7 +11,7 @@ from fastapi.responses import StreamingResponse
 from pydantic import BaseModel, ConfigDict, Field
 
 from companion.api import models, problems
-from companion.api.asked import ADevice, AReader, AWindow, Json, WindowQuery
+from companion.api.asked import ADevice, AReader, AWindow, Told, WindowQuery
 from companion.contact import Status
 from companion.quality import Label
 from companion.reader import MAX_POINTS, MIN_POINTS
@@ -47,27 +47,27 @@ class PointsQuery(WindowQuery):
 
 
 @router.get("/devices", response_model=models.Devices, responses=problems.documented())
-def list_devices(reader: AReader, query: Annotated[DevicesQuery, Query()]) -> Json:
+def list_devices(reader: AReader, query: Annotated[DevicesQuery, Query()]) -> Told:
     """List devices: those that fit, sorted, a page at a time."""
-    return reader.devices(FleetQuery(**query.model_dump()))
+    return Told(reader.devices(FleetQuery(**query.model_dump())))
 
 
 @router.get("/devices/{id:path}/latency", response_model=models.Latency, responses=problems.documented(404, 409))
-def latency(reader: AReader, device: ADevice, query: Annotated[PointsQuery, Query()]) -> Json:
+def latency(reader: AReader, device: ADevice, query: Annotated[PointsQuery, Query()]) -> Told:
     """The latency of one device over a window, for a graph."""
-    return reader.latency(device, query.ms, query.points)
+    return Told(reader.latency(device, query.ms, query.points))
 
 
 @router.get("/devices/{id:path}/timeline", response_model=models.Timeline, responses=problems.documented(404, 409))
-def timeline(reader: AReader, device: ADevice, window: AWindow) -> Json:
+def timeline(reader: AReader, device: ADevice, window: AWindow) -> Told:
     """What happened to one device in a window."""
-    return reader.timeline(device, window.ms)
+    return Told(reader.timeline(device, window.ms))
 
 
 @router.get("/devices/{id:path}/calls", response_model=models.Calls, responses=problems.documented(404, 409))
-def calls(reader: AReader, device: ADevice, window: AWindow) -> Json:
+def calls(reader: AReader, device: ADevice, window: AWindow) -> Told:
     """The calls of one device that began in a window, newest first."""
-    return reader.calls(device, window.ms)
+    return Told(reader.calls(device, window.ms))
 
 
 @router.get(
@@ -98,9 +98,9 @@ def latency_csv(reader: AReader, device: ADevice, window: AWindow) -> StreamingR
 
 
 @router.get("/devices/{id:path}", response_model=models.Device, responses=problems.documented(404, 409))
-def one_device(reader: AReader, device: ADevice, window: AWindow) -> Json:
+def one_device(reader: AReader, device: ADevice, window: AWindow) -> Told:
     """All about one device: registration, latency over a window, contacts, pings, timeline."""
-    return reader.device(device, window.ms)
+    return Told(reader.device(device, window.ms))
 
 
 def _csv(samples: Iterable[tuple[int, int | None]]) -> Iterator[str]:

@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from companion import log
 from companion.api import models, problems
 from companion.api.access import name_of
-from companion.api.asked import AReader, AWindow, Json
+from companion.api.asked import AReader, AWindow, Told
 
 router = APIRouter()
 logger = log.get(__name__)
@@ -24,50 +24,50 @@ class PageQuery(BaseModel):
 
 
 @router.get("/summary", response_model=models.Summary, responses=problems.documented(), tags=["fleet"])
-def summary(reader: AReader) -> Json:
+def summary(reader: AReader) -> Told:
     """The fleet in one look, as of a few seconds ago."""
-    return reader.summary()
+    return Told(reader.summary())
 
 
 @router.get("/history", response_model=models.History, responses=problems.documented(), tags=["fleet"])
-def history(reader: AReader, window: AWindow) -> Json:
+def history(reader: AReader, window: AWindow) -> Told:
     """How the fleet was over a window."""
-    return reader.history(window.ms)
+    return Told(reader.history(window.ms))
 
 
 @router.get("/nodes", response_model=models.Nodes, responses=problems.documented(), tags=["fleet"])
-def nodes(reader: AReader) -> Json:
+def nodes(reader: AReader) -> Told:
     """Each OpenSIPS, and how well its events come in."""
-    return reader.nodes()
+    return Told(reader.nodes())
 
 
 @router.get("/remediations", response_model=models.Remediations, responses=problems.documented(), tags=["remediation"])
-def remediations(reader: AReader, page: Annotated[PageQuery, Query()]) -> Json:
+def remediations(reader: AReader, page: Annotated[PageQuery, Query()]) -> Told:
     """What remediation decided and did, newest first."""
-    return reader.remediations(page.cursor, page.limit)
+    return Told(reader.remediations(page.cursor, page.limit))
 
 
 @router.get("/remediation", response_model=models.Remediation, responses=problems.documented(), tags=["remediation"])
-def remediation(reader: AReader) -> Json:
+def remediation(reader: AReader) -> Told:
     """How remediation is."""
-    return reader.remediation()
+    return Told(reader.remediation())
 
 
 @router.post(
     "/remediation/pause", response_model=models.Remediation, responses=problems.documented(403), tags=["remediation"]
 )
-def pause(reader: AReader, request: Request, length: models.Pause) -> Json:
+def pause(reader: AReader, request: Request, length: models.Pause) -> Told:
     """Let remediation do nothing for a while, on all companions of this Redis. Needs scope `operate`."""
     reader.pause(length.seconds)
     logger.info("remediation paused", by=name_of(request), seconds=length.seconds)
-    return reader.remediation()
+    return Told(reader.remediation())
 
 
 @router.post(
     "/remediation/resume", response_model=models.Remediation, responses=problems.documented(403), tags=["remediation"]
 )
-def resume(reader: AReader, request: Request) -> Json:
+def resume(reader: AReader, request: Request) -> Told:
     """End a pause. Needs scope `operate`."""
     reader.resume()
     logger.info("remediation resumed", by=name_of(request))
-    return reader.remediation()
+    return Told(reader.remediation())

@@ -60,10 +60,10 @@ return [...document.querySelectorAll('#app *')].filter((element) =>
 class Browser:
     """One window at a companion."""
 
-    def __init__(self, folder: Path, site: str) -> None:
+    def __init__(self, folder: Path, site: str, *flags: str) -> None:
         options = ChromeOptions()
         options.binary_location = BROWSER or ""
-        for flag in (*FLAGS, f"--user-data-dir={folder}"):
+        for flag in (*FLAGS, f"--user-data-dir={folder}", *flags):
             options.add_argument(flag)
         options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
         self.driver = Chrome(options, Service(DRIVER))

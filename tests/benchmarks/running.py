@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Final
 
 from companion.app import ServiceName
-from companion.simulator.redis import free_port
+from companion.simulator.redis import _die_with_parent, free_port
 from tests.benchmarks.measure import wait_until
 
 STOP_SECONDS: Final = 20.0
@@ -52,10 +52,17 @@ class Running:
 
     @contextmanager
     def _service(self, name: str) -> Iterator[subprocess.Popen[bytes]]:
-        """Its log goes into a file: a pipe that nobody reads would bring it to a standstill."""
+        """Its log goes into a file: a pipe that nobody reads would bring it to a standstill. It ends when we do."""
         command = (sys.executable, "-m", "companion", "run", name, "-c", str(self._config))
         with self._log(name).open("wb") as log:
-            child = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+            child = subprocess.Popen(
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                # nothing else reaches a child whose parent was killed
+                preexec_fn=_die_with_parent,  # noqa: PLW1509
+            )
         try:
             yield child
         finally:
@@ -81,18 +88,26 @@ def running(folder: Path, redis_url: str) -> Iterator[Running]:
 
 
 class Processor:
-    """How much of a core each of some processes took since this was made; Linux only."""
+    """How much of a core each of some processes took since this was made, and all others together; Linux only."""
 
     def __init__(self, pids: Mapping[str, int]) -> None:
         self._pids = pids
         self._before = self._seconds()
 
     def shares(self, seconds: float) -> dict[str, float]:
-        """By name, in cores; `seconds` is how long it was looked at."""
-        return {name: (now - self._before[name]) / seconds for name, now in self._seconds().items()}
+        """By name, in cores; `seconds` is how long it was looked at. "others" are the processes that were not named."""
+        took = {name: (now - self._before[name]) / seconds for name, now in self._seconds().items()}
+        everyone = took.pop("all")
+        return {**took, "others": max(0.0, everyone - sum(took.values()))}
 
     def _seconds(self) -> dict[str, float]:
-        return {name: _processor_seconds(pid) for name, pid in self._pids.items()}
+        return {**{name: _processor_seconds(pid) for name, pid in self._pids.items()}, "all": _busy_seconds()}
+
+
+def _busy_seconds() -> float:
+    """Of all processors together, from proc(5): user, nice, system, and of interrupts; not idle, not stolen."""
+    user, nice, system, _, _, *interrupts = map(int, Path("/proc/stat").read_text().split(maxsplit=8)[1:8])
+    return (user + nice + system + sum(interrupts)) / _TICKS
 
 
 def _processor_seconds(pid: int) -> float:

@@ -86,6 +86,42 @@ def test_links(document: Path) -> None:
     assert all((document.parent / link).exists() for link in links), links
 
 
+def test_the_readme_leads_to_every_document() -> None:
+    """Whoever begins with the README finds all there is to read."""
+    text = (PROJECT / "README.md").read_text(encoding="utf-8")
+    documents = [
+        *(path.relative_to(PROJECT) for path in (PROJECT / "docs").glob("*.md")),
+        "ops/README.md",
+        "opensips/README.md",
+    ]
+    assert [str(document) for document in documents if f"]({document})" not in text] == []
+
+
+def test_the_source_distribution_has_what_documents_lead_to() -> None:
+    """Each document, and each file that one links to, is in the source distribution; tests stay in the repository."""
+    project = tomli.loads((PROJECT / "pyproject.toml").read_text(encoding="utf-8"))
+    included = [PROJECT / name.lstrip("/") for name in project["tool"]["hatch"]["build"]["targets"]["sdist"]["include"]]
+    linked = [
+        (document.parent / link).resolve()
+        for document in DOCUMENTS
+        for link in re.findall(r"\]\(([^)#:]+)[)#]", document.read_text(encoding="utf-8"))
+    ]
+    assert [path for path in (*DOCUMENTS, *linked) if not any(path.is_relative_to(each) for each in included)] == []
+
+
+def test_every_module_has_its_sentence() -> None:
+    """docs/architecture.md has each file and folder of the companion in its table, and no other."""
+    text = (PROJECT / "docs/architecture.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| ((?:`\w+`(?:, )?)+) \|", text, re.MULTILINE)
+    told = [name for row in rows for name in re.findall(r"`(\w+)`", row)]
+    files = {
+        path.stem
+        for path in (PROJECT / "companion").iterdir()
+        if path.suffix == ".py" or (path / "__init__.py").exists()
+    }
+    assert sorted(files - {"__init__", "__main__"}) == sorted(told)
+
+
 def test_make_targets() -> None:
     """Each `make …` that a document tells to type is a target."""
     targets = set(re.findall(r"^([a-z-]+):", (PROJECT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE))
