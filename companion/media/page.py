@@ -8,11 +8,10 @@ from typing import Final
 
 from companion import quality
 from companion.media import verdict
-from companion.media.minutes import MINUTE_MS, Figure, Minute, Moment, Sound
-from companion.media.report import Happening
+from companion.media.minutes import Figure, Minute, Moment, Sound, moments
 from companion.media.scoring import loss_percent, round_trip
-from companion.media.verdict import Case
-from companion.store.calls import Call
+from companion.media.verdict import Signalling
+from companion.store.calls import Call, Media
 from companion.store.glance import Json, iso
 
 LIVE_MS: Final = 15_000
@@ -73,23 +72,27 @@ def breakdown(call: Call) -> dict[str, float] | None:
     return {name: total / sums.scored_seconds for name, total in points.items()}
 
 
-def page(call: Call, moments: Sequence[Moment], happenings: Sequence[Happening], case: Case, now: int) -> Json:
-    """All about a call but what is known of its device: how it went, second by second and minute by minute."""
-    lost = breakdown(call)
+def page(call: Call, media: Media, signalling: Signalling, now: int) -> Json:
+    """All about a call but what happened to its device: how it went, second by second and minute by minute."""
+    lost, made = breakdown(call), moments(media.samples, media.happenings)
+    case = verdict.case_of(
+        call.started_at, made, media.happenings, signalling=signalling, end=call.end, ended_at=call.ended_at
+    )
     return {
         **row(call, now),
         "formula": quality.FORMULA,
         "breakdown": None if lost is None else {name: round(points, 1) for name, points in lost.items()},
-        "samples": points(moments),
-        "happenings": [{"at": iso(each.at), "what": each.what, "fields": each.fields} for each in happenings],
-        "minutes": [minute(each, case) for each in case.minutes],
+        "samples": points(made),
+        "happenings": [{"at": iso(each.at), "what": each.what, "fields": each.fields} for each in media.happenings],
+        "minutes": [minute(each, signalling) for each in case.minutes],
         "verdict": verdict.told(verdict.judge(case)),
+        "pings": signalling.pings,
     }
 
 
-def minute(told: Minute, case: Case) -> Json:
+def minute(told: Minute, signalling: Signalling) -> Json:
     """A minute of a call, `pings` being those of the device from an interval before it to one after."""
-    sound, pings = told.whole, case.pings_between(told.at, told.at + MINUTE_MS)
+    sound, pings = told.whole, signalling.of(told)
     return {
         "at": iso(told.at),
         "seconds": _seconds(sound.ms),

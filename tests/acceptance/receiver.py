@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any, Final, Self
 from urllib.parse import unquote
 
-from companion.media.report import InvalidReportError, Report, decode
+from companion.errors import InvalidReportError
+from companion.media.report import Report, decode
 
 COLLECTOR: Final = Path(__file__).parents[2] / "companion/media/static/last-mile.js"
 PAGE: Final = Path(__file__).parent / "peers.html"
