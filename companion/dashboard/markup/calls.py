@@ -198,7 +198,7 @@ def _tallies(quality: Json) -> Markup:
     rows = tag(
         "dl",
         tally("Live now", number(quality["live"])),
-        tally("Calls", number(quality["calls"])),
+        tally("Calls", number(quality["total"])),
         tally("Median MOS", mos(middle)),
         tally("Worst tenth", mos(low), hint="nine of ten calls sound better than that"),
         tally("Lost packets", lost(quality["loss_percent"])),
@@ -206,7 +206,12 @@ def _tallies(quality: Json) -> Markup:
         tally("Through a relay", share(quality["relay_share"])),
         cls="tallies",
     )
-    return card("Quality of the last hour", rows, aside=tag("span", "means over calls, each counts once", cls="hint"))
+    return card("Quality of the last hour", rows, aside=_as_of(quality))
+
+
+def _as_of(quality: Json) -> Markup:
+    cut = f"the last {number(quality['calls'])} of {number(quality['total'])} calls, " if quality["cut"] else None
+    return tag("span", cut, "as of ", time(quality["at"], "ago"), cls="hint")
 
 
 def _distribution(quality: Json) -> Markup:

@@ -539,6 +539,7 @@ const link = (calls, agent, hooks) => {
     if (!current || current === socket) return;
     socket = current;
     hear();
+    answers || phone.ping(); // to know early whether silence will mean anything
     on(current, "message", (event) => hear(PONG.test(event.data)));
     on(current, "close", ({ code }) => phone.down || current !== socket || [1000, 1005].includes(code) || fail("socket"));
   };
