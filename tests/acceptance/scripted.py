@@ -3,6 +3,7 @@
 import json
 import random
 from collections.abc import Iterator, Sequence
+from contextlib import closing
 from http.client import HTTPConnection
 from typing import Any, NamedTuple, Self
 from urllib.parse import quote
@@ -107,13 +108,12 @@ class ScriptedCall:
     def post(self, listen: str, token: str, now: int) -> None:
         """Tell a companion, as the page that makes the call would."""
         for report in self.reports(now):
-            connection = HTTPConnection(listen, timeout=10)
             path = f"/api/v1/calls/{quote(self.call_id, safe='')}/samples"
             head = {"Authorization": f"Bearer {token}", "Content-Type": "application/json"}
-            connection.request("POST", path, json.dumps(report), head)
-            answer = connection.getresponse()
-            assert answer.status == 200, answer.read()
-            connection.close()
+            with closing(HTTPConnection(listen, timeout=10)) as connection:
+                connection.request("POST", path, json.dumps(report), head)
+                answer = connection.getresponse()
+                assert answer.status == 200, answer.read()
 
 
 def eventful(device: str, call_id: str, started_at: int, peer: str) -> ScriptedCall:

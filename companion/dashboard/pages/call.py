@@ -149,7 +149,7 @@ def _extent(told: Json, now: int) -> Window:
     samples = told["samples"]
     first, last = (samples[0][0] - samples[0][1], samples[-1][0]) if samples else (began, began)
     if told["live"]:
-        ended = now
+        ended = max(now, last)
     elif not last <= ended <= last + LONGEST_MS:
         ended = last
     return (began if first - LONGEST_MS <= began <= first else first), max(ended, first + 1)
