@@ -21,6 +21,8 @@ from companion.view import View, view
 MIN_POINTS = 10
 MAX_POINTS = 2000
 MAX_CALLS = 500
+LOOKED_AT: Final = 2000
+"""Calls among which one is looked for by the beginning of its Call-ID."""
 _CURSOR: Final = re.compile(r"([0-9]{1,16})-([0-9a-f]{16})")
 
 
@@ -144,6 +146,22 @@ class Reader:
             "timeline": devices.timeline(self._store, leg.device, since, until),
             "legs": [each.device for each in legs],
         }
+
+    def call_id(self, beginning: str) -> str:
+        """The Call-ID that a person means: itself, or the one of the newest LOOKED_AT calls that begins so.
+
+        Raises NoSuchCallError, or UsageError when several begin so.
+        """
+        if calls.legs(self._store, beginning):
+            return beginning
+        start = beginning.rstrip("…")
+        recent = calls.fleet(self._store, 0, limit=LOOKED_AT)
+        found = sorted({call.call_id for call in recent if start and call.call_id.startswith(start)})
+        if not found:
+            raise NoSuchCallError(beginning)
+        if len(found) > 1:
+            raise UsageError("\n  ".join((f"{len(found)} calls begin with {beginning!r}; say more:", *found[:10])))
+        return found[0]
 
     def media(self) -> Json:
         """How the calls of the last hour sound, all together; at most some minutes old."""

@@ -1,6 +1,7 @@
 """What was told of calls, read over HTTP from a real Redis: lists, a call in full, both sides of it, the fleet."""
 
 import asyncio
+import json
 import time
 from collections.abc import Iterator
 from typing import Any
@@ -357,3 +358,55 @@ def test_a_call_of_a_day(setup: Setup, api: TestClient) -> None:
     page = get(api, url())
     assert (len(page["samples"]), page["seconds"], len(page["minutes"])) == (3000, seconds, 200)
     assert sum(point[1] for point in page["samples"]) == seconds * 1000
+
+
+# On the command line
+
+
+def test_calls_on_the_command_line(setup: Setup) -> None:
+    """`calls` lists a line a call, the newest first, of all devices or of one; --json the same for machines."""
+    tell(setup, call_id="older", ago_ms=20 * MINUTE_MS, figures=LOSSY, ended_at=1, end="hangup")
+    tell(setup, call_id="newer")
+    tell(setup, BOB, "other", ago_ms=MINUTE_MS, seconds=30)
+    listed, of_ann = setup.cli("calls"), setup.cli("calls", "ann")
+    assert (listed.returncode, listed.stderr) == (0, "")
+    assert [line.split()[-1] for line in listed.stdout.splitlines()[1:]] == ["other", "newer", "older"]
+    assert [line.split()[-1] for line in of_ann.stdout.splitlines()[1:]] == ["newer", "older"]
+    rows = json.loads(setup.cli("calls", "ann", "--json", "--window", "3h").stdout)
+    assert [(row["call_id"], row["band"]) for row in rows] == [("newer", "best"), ("older", "bad")]
+
+
+def test_no_calls_on_the_command_line(setup: Setup) -> None:
+    """Where nobody called it says so, and what to look at."""
+    shown = setup.cli("calls")
+    assert (shown.returncode, "nobody told of a call" in shown.stdout) == (0, True)
+    assert json.loads(setup.cli("calls", "--json").stdout) == []
+    shown = setup.cli("calls", "nobody")
+    assert (shown.returncode, shown.stderr.startswith("error: no device is called 'nobody'")) == (2, True)
+
+
+def test_a_call_on_the_command_line(setup: Setup) -> None:
+    """`call` shows a call by its Call-ID or how that begins, with its verdict; --json all there is."""
+    tell(setup, figures=LOSSY)
+    for name in (CALL_ID, "5f2c", "5f2c/1b0e…"):
+        shown = setup.cli("call", name)
+        assert (shown.returncode, shown.stderr) == (0, "")
+        assert "Verdict  the media's path" in shown.stdout
+        assert "6.0 % of packets lost, round trip 310 ms" in shown.stdout
+    page = json.loads(setup.cli("call", "5f2c", "--json").stdout)
+    assert (page["call_id"], page["verdict"]["what"], len(page["samples"])) == (CALL_ID, "media", 120)
+
+
+def test_which_call_is_meant(setup: Setup) -> None:
+    """What may be several calls, or two sides of one, is told with what it may be."""
+    tell(setup, call_id="5f2c-one")
+    tell(setup, call_id="5f2c-two")
+    tell(setup, BOB, "5f2c-two")
+    shown = setup.cli("call", "5f")
+    assert shown.returncode == 2
+    assert shown.stderr.splitlines()[1:] == ["  5f2c-one", "  5f2c-two"]
+    shown = setup.cli("call", "5f2c-two")
+    assert (shown.returncode, "say with --device which:" in shown.stderr, BOB in shown.stderr) == (2, True, True)
+    assert setup.cli("call", "5f2c-two", "--device", "bob").returncode == 0
+    shown = setup.cli("call", "nothing")
+    assert (shown.returncode, shown.stderr) == (2, "error: no call is 'nothing'; `companion calls` lists them\n")

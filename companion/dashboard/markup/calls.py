@@ -108,7 +108,7 @@ def way(row: Row) -> Markup:
     if row["relay"] is None:
         return nothing()
     protocol = (row["path"] or {}).get("relay" if row["relay"] else "protocol")
-    more = tag("span", " ", heard(protocol)) if protocol else None
+    more = f" {protocol}" if protocol in ("udp", "tcp", "tls") else None
     return tag("span", "relay" if row["relay"] else "direct", more)
 
 
@@ -124,8 +124,8 @@ def _call(row: Row, *, named: bool = False) -> Markup:
 # A device's Stream history
 
 
-def history(calls: Sequence[Row], *, everything: bool) -> Markup:
-    """The calls of a device, newest first."""
+def history(calls: Sequence[Row], *, cut: bool = False, everything: bool = False) -> Markup:
+    """The calls of a device, newest first; `cut` when there are more than these."""
     if not calls:
         return card("Stream history", _no_calls())
     shown = calls if everything else calls[:SHORT_HISTORY]
@@ -133,12 +133,13 @@ def history(calls: Sequence[Row], *, everything: bool) -> Markup:
     more = (
         tag("button", f"Show {hidden} earlier", type="button", act="every-call", cls="button more") if hidden else None
     )
-    return card("Stream history", table(_HISTORY, map(_of_device, shown)), more, aside=_hint(calls))
+    return card("Stream history", table(_HISTORY, map(_of_device, shown)), more, aside=_hint(calls, cut=cut))
 
 
-def _hint(calls: Sequence[Row]) -> Markup:
+def _hint(calls: Sequence[Row], *, cut: bool) -> Markup:
     live = sum(row["live"] for row in calls)
-    return tag("span", plural(len(calls), "call"), f", {live} live" if live else None, cls="hint")
+    which = "the last " if cut else None
+    return tag("span", which, plural(len(calls), "call"), f", {live} live" if live else None, cls="hint")
 
 
 def _of_device(row: Row) -> Markup:
@@ -198,7 +199,7 @@ def _tallies(quality: Json) -> Markup:
     rows = tag(
         "dl",
         tally("Live now", number(quality["live"])),
-        tally("Calls", number(quality["calls"])),
+        tally("Calls", number(quality["total"])),
         tally("Median MOS", mos(middle)),
         tally("Worst tenth", mos(low), hint="nine of ten calls sound better than that"),
         tally("Lost packets", lost(quality["loss_percent"])),
@@ -206,7 +207,12 @@ def _tallies(quality: Json) -> Markup:
         tally("Through a relay", share(quality["relay_share"])),
         cls="tallies",
     )
-    return card("Quality of the last hour", rows, aside=tag("span", "means over calls, each counts once", cls="hint"))
+    return card("Quality of the last hour", rows, aside=_as_of(quality))
+
+
+def _as_of(quality: Json) -> Markup:
+    cut = f"the last {number(quality['calls'])} of {number(quality['total'])} calls, " if quality["cut"] else None
+    return tag("span", cut, "as of ", time(quality["at"], "ago"), cls="hint")
 
 
 def _distribution(quality: Json) -> Markup:
