@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from companion.api import models, problems, reports
 from companion.api.asked import AReader, Json, Told, WindowQuery
 from companion.api.intake import Intake
-from companion.media.report import Report
+from companion.media.report import SHOWN, Report
 from companion.media.token import MAX_CALL_ID, MAX_DEVICE, is_name
 from companion.reader import MAX_CALLS
 from companion.store.glance import iso
@@ -66,8 +66,8 @@ async def _call_id(
     call_id: Annotated[
         str,
         Path(
-            min_length=1,
-            max_length=3 * MAX_CALL_ID,
+            # of what it is once it is decoded, and so nothing that FastAPI could look after
+            json_schema_extra={"minLength": 1, "maxLength": MAX_CALL_ID, "pattern": SHOWN},
             description="The Call-ID. Percent-encode it as one segment: `/` as %2F, `%` as %25.",
             examples=["5f2c1b0e9a@phone.example.com"],
         ),
@@ -110,7 +110,7 @@ def media(reader: AReader) -> Told:
     "/calls/{call_id}/samples",
     response_model=models.Taken,
     responses=problems.documented(
-        *(403, 404, 413, 429),
+        *(413, 429),
         _401="No token, or one that is wrong or expired.",
         _403="The token is of another device or call, or the page of an origin that is not allowed.",
         _404="This companion takes no reports: [media] has no secret.",

@@ -153,9 +153,9 @@ class Intake:
         claims = self._check(secret, call_id, device) if secret else None
         with (self._known if claims else self._strangers).entered(announced(request.scope) or MAX_REPORT):
             body = await _body(request)
-            told = _decode(body, self._store.retention_ms)
-            claims = claims or self._check(told.token, call_id, device)
-            return await self._store_report(claims, told, len(body))
+            claims = claims or self._check(report.token(body), call_id, device)
+            self._limit(claims, len(body))
+            return await self._store_report(claims, _decode(body, self._store.retention_ms))
 
     def _check(self, secret: str, call_id: str, device: str) -> Claims:
         """What the token is for, if it is for this call."""
@@ -170,16 +170,17 @@ class Intake:
             raise problems.foreign_call()
         return claims
 
-    async def _store_report(self, claims: Claims, told: Report, size: int) -> Answer:
-        ref = calls.ref_of(*claims)
-        seconds = self._limits.wait(ref, 1 + size // BYTES_A_TRY)
+    def _limit(self, claims: Claims, size: int) -> None:
+        seconds = self._limits.wait(calls.ref_of(*claims), 1 + size // BYTES_A_TRY)
         if seconds:
             raise problems.too_many_reports(seconds)
+
+    async def _store_report(self, claims: Claims, told: Report) -> Answer:
         ours = report.shift(told, int(time.time() * 1000))
         if not self._config.full_addresses:
             ours = report.shorten(ours)
         written = await self._writer.write(calls.Told(*claims, told.now, ours))
-        self._limits.told(ref, ended=told.call.ended_at is not None)
+        self._limits.told(calls.ref_of(*claims), ended=told.call.ended_at is not None)
         _count(written, len(told.samples) + len(told.happenings))
         return Answer(len(written.items), written.after.next, written.advice)
 

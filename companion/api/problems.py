@@ -223,7 +223,8 @@ def broken() -> ProblemError:
 def documented(*more: int, **otherwise: str) -> dict[int | str, dict[str, Any]]:
     """What a route of the API may answer instead, for its OpenAPI document; `more` beside what all of them may.
 
-    `otherwise` is what a status means for this route where that is not the usual: `_404="There is no such call."`.
+    `otherwise` is what a status means for this route where that is not the usual, which is then one of them, too:
+    `_404="There is no such call."`.
     """
     told = {
         401: "Nobody known asks: see `WWW-Authenticate`.",
@@ -237,11 +238,12 @@ def documented(*more: int, **otherwise: str) -> dict[int | str, dict[str, Any]]:
         500: "Our mistake.",
         503: "Redis is away, or too many streams are open: see `Retry-After`.",
     }
-    told |= {int(status.removeprefix("_")): text for status, text in otherwise.items()}
+    meant = {int(status.removeprefix("_")): text for status, text in otherwise.items()}
+    told |= meant
     models: dict[int, type[Problem]] = {409: SeveralDevices, 422: WrongRequest}
     return {
         status: {"model": models.get(status, Problem), "description": told[status]}
-        for status in sorted({401, 421, 422, 500, 503, *more})
+        for status in sorted({401, 421, 422, 500, 503, *more, *meant})
     }
 
 

@@ -177,7 +177,7 @@ class Abused(NamedTuple):
 
 @pytest.fixture(scope="module")
 def abused(servers: dict[Kind, EmbeddedRedis], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Abused]:
-    media = {"secret": SECRET, "origins": [ORIGIN]}
+    media = {"secret": SECRET, "origins": [ORIGIN], "reports_per_minute": 6000}
     setup = Setup(servers["module"], tmp_path_factory.mktemp("abused"), media=media)
     yield Abused(setup, client(setup, peer="192.0.2.9"))
     assert dump(setup) == {}
@@ -305,6 +305,13 @@ def test_nonsense(abused: Abused, name: str) -> None:
     assert 0 < len(answer.json()["detail"]) <= 200
     assert refused("wrong-report") == before + 1
     assert dump(abused.setup) == {}
+
+
+@pytest.mark.parametrize("name", REPORTS)
+def test_nonsense_of_strangers(abused: Abused, name: str) -> None:
+    """Who has no token learns nothing of what is wrong with what he sends."""
+    answer = send(abused.page, REPORTS[name]())
+    assert (answer.status_code, answer.json()["type"].rpartition(":")[2]) == (401, "token-needed")
 
 
 @pytest.mark.parametrize("announced", [True, False])
