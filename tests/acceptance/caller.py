@@ -46,6 +46,18 @@ class Caller(Phone):
     def __post_init__(self) -> None:
         super().__post_init__()
         self.heard: list[SipMessage] = []
+        self._left: list[Any] = []
+
+    async def roam(self) -> None:
+        """Come back on a new connection while the old one hangs: it stands, and nobody hears what comes there."""
+        assert self._socket
+        self._left.append(self._socket)
+        await self.start()
+
+    async def close(self) -> None:
+        for socket in self._left:
+            await socket.close()
+        await super().close()
 
     async def call(self, aor: str, body: str) -> SipMessage:
         """The final answer to an INVITE."""
@@ -77,6 +89,8 @@ class Caller(Phone):
 
     def _receive(self, socket: Any, frame: str) -> None:
         message = sip_message.parse(frame)
+        if socket in self._left:
+            return
         if message.method not in ("INVITE", "ACK", "BYE"):
             super()._receive(socket, frame)
         elif not self.muted:

@@ -239,7 +239,7 @@ SDP = "v=0\r\no=- 1 1 IN IP4 192.0.2.7\r\ns=-\r\nc=IN IP4 192.0.2.7\r\nt=0 0\r\n
 
 
 def callers(edge: Edge) -> tuple[Caller, Caller]:
-    alice, bob = (Caller(edge.server.ws_url, f"{user}@{DOMAIN}", timeout=15) for user in ("alice", "bob"))
+    alice, bob = (Caller(edge.server.ws_url, f"{user}@{DOMAIN}", timeout=20) for user in ("alice", "bob"))
     return alice, bob
 
 
@@ -290,6 +290,16 @@ async def test_a_call_moves(edge: Edge, who: str) -> None:
         theirs.target = contact_of(again)
         assert (await staying.say(theirs, method="BYE")).status == 200
         assert moving.heard[-1].method == "BYE"
+
+
+@pytest.mark.parametrize("how", ["gone", "hangs"])
+async def test_a_call_outlives_all_connections(edge: Edge, how: str) -> None:
+    """When both sides of a call are back on new connections, each finds the other, though it knows only the old one."""
+    async with talking(edge) as (alice, made, bob, taken):
+        await asyncio.gather(*(phone.move("") if how == "gone" else phone.roam() for phone in (alice, bob)))
+        assert (await alice.say(made, SDP)).status == 200
+        assert (await bob.say(taken, method="BYE")).status == 200
+        assert alice.heard[-1].method == "BYE"
 
 
 @pytest.mark.parametrize("how", ["dead", "mute"])

@@ -667,7 +667,8 @@ const sipJs = (ua, hooks) => ({
       session
         .invite({ requestDelegate, sessionDescriptionHandlerOptions: again })
         .finally(() => (session.sessionDescriptionHandlerOptionsReInvite = kept)); // or each later one restarts ICE
-    return !!session && answered(invite);
+    const refused = (problem) => Promise.reject(takeBack(session, pc) ?? problem);
+    return !!session && answered(invite).catch(refused);
   },
   ping: () => {
     const { userAgentCore: core, configuration } = ua;
@@ -680,6 +681,25 @@ const sipJs = (ua, hooks) => ({
 
 const answered = (send) =>
   new Promise((onAccept, onReject) => send({ onAccept, onReject }).catch(onReject));
+
+/**
+ * SIP.js leaves an offer that was refused where it is, and then can negotiate nothing any more. It is taken back as late
+ * as possible, when the next one is made or comes: Chromium ends the media of who was called as soon as it is.
+ */
+const takeBack = (session, pc) => {
+  const handler = session.sessionDescriptionHandler;
+  const before = (name, due) => {
+    const act = handler[name].bind(handler);
+    handler[name] = async (...values) => {
+      if (pc.signalingState === "have-local-offer" && due()) await pc.setLocalDescription({ type: "rollback" });
+      return act(...values);
+    };
+  };
+  if (handler.takesBack) return;
+  handler.takesBack = true;
+  before("getDescription", () => true);
+  before("setDescription", () => !session.pendingReinvite);
+};
 
 /** JsSIP: a UA. It ends a call whose re-INVITE is not answered, so the far end is given time to come by itself. */
 const jsSip = (ua, hooks) => ({
