@@ -70,4 +70,4 @@ lock:
 	@{ sed -n '/^#/p;/^[^#]/q' packaging/build.lock; cat packaging/build.lock.new; } > packaging/build.lock.made && mv packaging/build.lock.made packaging/build.lock && rm packaging/build.lock.new
 
 clean:
-	rm -rf $(VENV) .redis demo-data .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) .redis .npm demo-data .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -15,10 +15,11 @@ from rich.text import Text
 from companion import __version__, config, log, nodes, terminal
 from companion.api import commands as api
 from companion.app import SERVICES, App
-from companion.command import AsJson, ConfigFile, opened, show
+from companion.command import AsJson, AWindow, ConfigFile, Window, opened, show
 from companion.doctor.commands import doctor
 from companion.errors import UsageError
 from companion.keys import make_pair
+from companion.media import commands as media
 from companion.reconciler import compare_nodes
 from companion.remediation import commands as remediation
 from companion.simulator.demo import run_demo
@@ -27,9 +28,6 @@ from companion.store import devices as store_devices
 from companion.store import summary as store_summary
 from companion.store.glance import of_statuses, row
 from companion.view import view
-
-HOUR_MS = 3_600_000
-WINDOWS = {"3h": 3 * HOUR_MS, "6h": 6 * HOUR_MS, "12h": 12 * HOUR_MS, "24h": 24 * HOUR_MS, "7d": 168 * HOUR_MS}
 
 
 def examples(*lines: tuple[str, str]) -> str:
@@ -52,6 +50,7 @@ app = typer.Typer(
         ("Look at the fleet", "companion summary"),
         ("Find who has trouble", "companion devices --status stale"),
         ("Look at one device", "companion device alice"),
+        ("See how its calls sounded", "companion calls alice"),
     ),
 )
 
@@ -62,14 +61,6 @@ class Status(StrEnum):
     unknown = "unknown"
     stale = "stale"
     offline = "offline"
-
-
-class Window(StrEnum):
-    h3 = "3h"
-    h6 = "6h"
-    h12 = "12h"
-    h24 = "24h"
-    d7 = "7d"
 
 
 class Service(StrEnum):
@@ -147,9 +138,7 @@ def list_devices(
 def device(
     name: Annotated[str, typer.Argument(metavar="ID", help="A device id, a SIP instance or an AOR, when unique.")],
     config_file: ConfigFile = None,
-    window: Annotated[
-        Window, typer.Option(metavar="WINDOW", help=f"How far to look back: {', '.join(Window)}.")
-    ] = Window.h24,
+    window: AWindow = Window.h24,
     as_json: AsJson = False,
 ) -> None:
     """Show one device in full.
@@ -161,7 +150,7 @@ def device(
     settings = config.load(config_file)
     with opened(settings) as store:
         found = store_devices.find(store, name)
-        page = store_devices.page(store, found, view(settings, store), WINDOWS[window])
+        page = store_devices.page(store, found, view(settings, store), window.ms)
     show(page, terminal.device_page(page), as_json=as_json)
 
 
@@ -274,6 +263,21 @@ def demo(
     asyncio.run(run_demo(phones, folder, seconds))
 
 
+app.command(
+    "calls",
+    epilog=examples(
+        ("All calls of today", "companion calls"),
+        ("One device's, of a week", "companion calls alice --window 7d"),
+        ("For machines", "companion calls --json"),
+    ),
+)(media.calls)
+app.command(
+    "call",
+    epilog=examples(
+        ("By its Call-ID, or how that begins", "companion call 5f2c1b0e"),
+        ("As one of two devices saw it", "companion call 5f2c1b0e --device alice"),
+    ),
+)(media.call)
 app.command(epilog=examples(("Why is nothing there?", "companion doctor")))(doctor)
 app.add_typer(remediation.app, name="remediation")
 app.add_typer(api.app, name="token")

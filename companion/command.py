@@ -3,6 +3,7 @@
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any, Final
 
@@ -25,6 +26,26 @@ ConfigFile = Annotated[
     ),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for machines.")]
+
+HOUR_MS: Final = 3_600_000
+
+
+class Window(StrEnum):
+    """How far to look back."""
+
+    h3 = "3h"
+    h6 = "6h"
+    h12 = "12h"
+    h24 = "24h"
+    d7 = "7d"
+
+    @property
+    def ms(self) -> int:
+        hours = {"3h": 3, "6h": 6, "12h": 12, "24h": 24, "7d": 168}
+        return hours[self] * HOUR_MS
+
+
+AWindow = Annotated[Window, typer.Option(metavar="WINDOW", help=f"How far to look back: {', '.join(Window)}.")]
 
 PIPE_WIDTH: Final = 200
 """Columns where no terminal says how many there are: a line for each device, for grep."""

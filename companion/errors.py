@@ -4,7 +4,9 @@ CompanionError
 ├── ConfigError          the configuration can not be used          (exit code 2)
 ├── UsageError           what was asked for can not be answered     (exit code 2)
 │   ├── NoSuchDeviceError    no device is called so
-│   └── SeveralDevicesError  more than one is
+│   ├── SeveralDevicesError  more than one is
+│   ├── NoSuchCallError      no call has this Call-ID, or not on this device
+│   └── SeveralCallsError    more than one device told of it
 ├── UnavailableError     a server we need can not be reached        (exit code 1)
 ├── MiError              a call of OpenSIPS' Management Interface failed (exit code 1)
 │   ├── MiUnreachableError   it did not answer, or not as MI does: what was asked for may still have been done
@@ -52,6 +54,23 @@ class SeveralDevicesError(UsageError):
         self.devices = tuple(devices)
         self.detail = f"{name!r} is {len(devices)} devices"
         super().__init__("\n  ".join((f"{self.detail}; say which:", *devices)))
+
+
+class NoSuchCallError(UsageError):
+    """No call has this Call-ID, or none of this `device`. `detail` says so without what to type next."""
+
+    def __init__(self, call_id: str, device: str = "") -> None:
+        self.detail = f"no call of {device!r} has the Call-ID {call_id!r}" if device else f"no call is {call_id!r}"
+        super().__init__(f"{self.detail}; `companion calls` lists them")
+
+
+class SeveralCallsError(UsageError):
+    """Each of these `devices` told of the call: each saw another side of it. `detail` does not name them."""
+
+    def __init__(self, call_id: str, devices: Sequence[str]) -> None:
+        self.devices = tuple(devices)
+        self.detail = f"{call_id!r} was told of by {len(devices)} devices, each of which saw its own side of it"
+        super().__init__("\n  ".join((f"{self.detail}; say with --device which:", *devices)))
 
 
 class UnavailableError(CompanionError):

@@ -140,7 +140,7 @@ MEDIA_MOS = Histogram(
 """Bounds are those of the bands: the MOS of R 50, 60, 70, 80 and 90."""
 MEDIA_SECONDS = Histogram(
     PREFIX + "media_ingest_seconds",
-    "Time from a report's first byte to its answer.",
+    "Time from a report's head to its answer.",
     buckets=(0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10),
     registry=REGISTRY,
 )

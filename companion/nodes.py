@@ -58,7 +58,7 @@ def _refuse(node: str, seen: View) -> None:
     feed = seen.feeds.get(node)
     if feed is None:
         raise UsageError(f"no node is called {node!r}; `companion nodes` lists them all")
-    silent_ms = seen.clock.now - feed.heartbeat_at
+    silent_ms = max(0, seen.clock.now - feed.heartbeat_at)
     if silent_ms < store_nodes.GONE_AFTER_MS:
         raise UsageError(
             f"{node} was heard of {silent_ms // 1000} s ago: end its bridge, and take its bus out of [consumer] "

@@ -1,11 +1,18 @@
 """Everything that people and machines read, one method a question: the API, the dashboard and its live pages."""
 
+import re
+from collections.abc import Sequence
+from typing import Final
+
 from companion.config import Config
 from companion.contact import Device
-from companion.errors import NoSuchDeviceError, UsageError
+from companion.errors import NoSuchCallError, NoSuchDeviceError, SeveralCallsError, UsageError
+from companion.media import page as call_page
+from companion.media.verdict import Signalling
 from companion.remediation import audit, safety
 from companion.remediation.status import remediation_status
-from companion.store import devices, fleet, history, summary
+from companion.store import calls, devices, fleet, history, media, summary
+from companion.store.calls import Call, Place
 from companion.store.contacts import load_devices
 from companion.store.glance import Json, glance, iso, row
 from companion.store.store import Store
@@ -13,6 +20,10 @@ from companion.view import View, view
 
 MIN_POINTS = 10
 MAX_POINTS = 2000
+MAX_CALLS = 500
+LOOKED_AT: Final = 2000
+"""Calls among which one is looked for by the beginning of its Call-ID."""
+_CURSOR: Final = re.compile(r"([0-9]{1,16})-([0-9a-f]{16})")
 
 
 class Reader:
@@ -92,6 +103,70 @@ class Reader:
             "timeline": devices.timeline(self._store, found, since_ms + 1, seen.clock.now + 60_000),
         }
 
+    # Calls
+
+    def calls(self, name: str, window_ms: int) -> Json:
+        """The calls of a device that began in the window, newest first, MAX_CALLS at most; then `cut` says so."""
+        found, now = calls.whose(self._store, name), self._view().clock.now
+        told = calls.recent(self._store, found, now - window_ms, MAX_CALLS + 1)
+        if not told and not calls.is_known(self._store, found):
+            raise NoSuchDeviceError(name)
+        return {
+            "device": found,
+            "window_seconds": window_ms // 1000,
+            "calls": [call_page.row(call, now) for call in told[:MAX_CALLS]],
+            "cut": len(told) > MAX_CALLS,
+        }
+
+    def fleet_calls(self, window_ms: int, cursor: str = "", limit: int = 50) -> Json:
+        """A page of all calls that were told of in the window, the last told of first; `next` is null on the last."""
+        now, behind = self._view().clock.now, _place(cursor) if cursor else None
+        told, place = calls.page(self._store, now - window_ms, limit, behind)
+        return {
+            "window_seconds": window_ms // 1000,
+            "calls": [call_page.row(call, now) for call in told],
+            "next": f"{place.at}-{place.ref}" if place else None,
+        }
+
+    def call(self, call_id: str, name: str = "") -> Json:
+        """All about a call as one device saw it; `name` says which where several told of it.
+
+        With it the device's pings and its timeline, from two ping intervals before the call to two after it, on the
+        same clock. Raises NoSuchCallError or SeveralCallsError.
+        """
+        legs, seen = calls.legs(self._store, call_id), self._view()
+        leg = _one_of(legs, call_id, name)
+        around = 2 * seen.clock.interval_ms
+        since, until = leg.started_at - around, (leg.ended_at or leg.last_at) + around
+        device = self._store.device(leg.device)
+        pings = devices.read_pings(self._store, device, seen, since, until) if device else []
+        signalling = Signalling(pings, seen.clock.interval_ms, seen.bounds.poor)
+        return {
+            **call_page.page(leg, calls.read(self._store, leg), signalling, seen.clock.now),
+            "timeline": devices.timeline(self._store, leg.device, since, until),
+            "legs": [each.device for each in legs],
+        }
+
+    def call_id(self, beginning: str) -> str:
+        """The Call-ID that a person means: itself, or the one of the newest LOOKED_AT calls that begins so.
+
+        Raises NoSuchCallError, or UsageError when several begin so.
+        """
+        if calls.legs(self._store, beginning):
+            return beginning
+        start = beginning.rstrip("…")
+        recent = calls.fleet(self._store, 0, limit=LOOKED_AT)
+        found = sorted({call.call_id for call in recent if start and call.call_id.startswith(start)})
+        if not found:
+            raise NoSuchCallError(beginning)
+        if len(found) > 1:
+            raise UsageError("\n  ".join((f"{len(found)} calls begin with {beginning!r}; say more:", *found[:10])))
+        return found[0]
+
+    def media(self) -> Json:
+        """How the calls of the last hour sound, all together; at most some minutes old."""
+        return media.load(self._store) or media.compute(self._store, self._view())
+
     # The fleet
 
     def summary(self) -> Json:
@@ -153,3 +228,25 @@ class Reader:
         if found is None:
             raise NoSuchDeviceError(device_id)
         return found
+
+
+def _place(cursor: str) -> Place:
+    found = _CURSOR.fullmatch(cursor)
+    if not found:
+        raise UsageError("the cursor is not one of this list: begin with the first page, without a cursor")
+    return Place(int(found[1]), found[2])
+
+
+def _one_of(legs: Sequence[Call], call_id: str, name: str) -> Call:
+    """The leg of the device a person means: by its id, its AOR or its instance; the only one when none is said."""
+    meant = [leg for leg in legs if not name or name in _names(leg.device)]
+    if not meant:
+        raise NoSuchCallError(call_id, name if legs else "")
+    if len(meant) > 1:
+        raise SeveralCallsError(call_id, [leg.device for leg in meant])
+    return meant[0]
+
+
+def _names(device: str) -> tuple[str, ...]:
+    aor, _, instance = device.rpartition("/")
+    return device, aor, instance, instance.removeprefix("urn:uuid:")

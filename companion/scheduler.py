@@ -12,7 +12,7 @@ from companion import log, metrics
 from companion.config import Config
 from companion.reconciler import EVERY_SECONDS, Reconciler
 from companion.remediation.sweep import Sweeper
-from companion.store import census, history, summary
+from companion.store import census, history, media, summary
 from companion.store.store import Store
 from companion.subscriptions import EVERY_SECONDS as SUBSCRIBE_SECONDS
 from companion.subscriptions import Renewer
@@ -57,6 +57,22 @@ def _census(config: Config, store: Store) -> Run:
     return lambda: asyncio.to_thread(take)
 
 
+def _media(config: Config, store: Store) -> Run:
+    episodes = log.Episodes(logger, quiet_seconds=3600)
+
+    def add_up() -> None:
+        quality = media.compute(store, view(config, store))
+        media.save(store, quality)
+        if quality["cut"]:
+            episodes.warn(
+                "more calls than are looked at: their quality is that of the newest",
+                calls=quality["total"],
+                looked_at=quality["calls"],
+            )
+
+    return lambda: asyncio.to_thread(add_up)
+
+
 def _retention(_: Config, store: Store) -> Run:
     def forget() -> None:
         forgotten = store.forget_vanished(int(time.time() * 1000))
@@ -71,6 +87,7 @@ JOBS: Final = (
     Job("census", lambda _: 15, 2, _census),
     Job("reconcile", lambda _: EVERY_SECONDS, 2, lambda config, store: Reconciler(config, store).run),
     Job("subscriptions", lambda _: SUBSCRIBE_SECONDS, 2, lambda config, store: Renewer(config, store).run),
+    Job("media", lambda _: 30, 5, _media),
     Job("retention", lambda _: 3600, 300, _retention),
 )
 

@@ -1,4 +1,4 @@
-"""Calls over HTTP: what browsers tell of their media, and the tokens they need for it."""
+"""Calls over HTTP: what browsers tell of their media, the tokens they need for it, and what came of it all."""
 
 from typing import Annotated, Any, Final
 from urllib.parse import unquote
@@ -8,10 +8,11 @@ from fastapi import APIRouter, Depends, Path, Query, Request, Response
 from pydantic import BaseModel, ConfigDict, Field
 
 from companion.api import models, problems
-from companion.api.asked import Json
+from companion.api.asked import AReader, Json, Told, WindowQuery
 from companion.api.intake import Intake
 from companion.media.report import Report
 from companion.media.token import MAX_CALL_ID, MAX_DEVICE, is_name
+from companion.reader import MAX_CALLS
 from companion.store.glance import iso
 
 router = APIRouter(tags=["calls"])
@@ -27,6 +28,25 @@ _SAID: Final[dict[str, Any]] = {
     },
     "security": [{"call": []}, {}],
 }
+
+
+class CallsQuery(WindowQuery):
+    """Which page of the calls of a window."""
+
+    cursor: str = Field("", description="`next` of the page before.", pattern=r"^([0-9]{1,16}-[0-9a-f]{16})?$")
+    limit: int = Field(50, ge=1, le=MAX_CALLS, description="Calls on a page.")
+
+
+class CallQuery(BaseModel):
+    """Whose side of the call."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    device: str = Field(
+        "",
+        description="The device that told of it, where several did: its id, its AOR or its SIP instance.",
+        max_length=MAX_DEVICE,
+    )
 
 
 class TakeQuery(BaseModel):
@@ -61,6 +81,29 @@ def _call_id(
 
 AnIntake = Annotated[Intake, Depends(_intake)]
 ACallId = Annotated[str, Depends(_call_id)]
+
+
+@router.get("/calls", response_model=models.FleetCalls, responses=problems.documented())
+def list_calls(reader: AReader, query: Annotated[CallsQuery, Query()]) -> Told:
+    """List the calls of all devices that were told of in a window, those last told of first, a page at a time."""
+    return Told(reader.fleet_calls(query.ms, query.cursor, query.limit))
+
+
+@router.get(
+    "/calls/{call_id}",
+    response_model=models.CallPage,
+    responses=problems.documented(_404="There is no such call.")
+    | {409: {"model": problems.SeveralCalls, "description": "Several devices told of this call: say which."}},
+)
+def one_call(reader: AReader, call_id: ACallId, query: Annotated[CallQuery, Query()]) -> Told:
+    """All about one call as one device saw it: how it sounded second by second, and whose fault it was when bad."""
+    return Told(reader.call(call_id, query.device))
+
+
+@router.get("/media", response_model=models.Media, responses=problems.documented())
+def media(reader: AReader) -> Told:
+    """How the calls of the last hour sound, all together, as of half a minute ago."""
+    return Told(reader.media())
 
 
 @router.post(

@@ -75,7 +75,7 @@ def media(
     now, seconds = int(time.time()), 60 * (minutes or settings.media.token_minutes)
     made = token.make(settings.media.secret, claims, now, seconds)
     until = iso(1000 * (now + seconds))
-    page = Text(f"Until {until}, for {claims.device} in {claims.call_id}:\n\n  {made}\n")
-    show(
-        {"token": made, "expires_at": until, "device": claims.device, "call_id": claims.call_id}, page, as_json=as_json
-    )
+    page = Text(f"For {claims.device} in call {claims.call_id}, until {until}:\n")
+    show({**claims._asdict(), "token": made, "expires_at": until}, page, as_json=as_json)
+    if not as_json:
+        typer.echo(made)  # in one piece, however narrow the terminal is

@@ -1,4 +1,4 @@
-"""Devices over HTTP: the list, one of them, its latency and its timeline."""
+"""Devices over HTTP: the list, one of them, its latency, its timeline and its calls."""
 
 import csv
 import io
@@ -62,6 +62,12 @@ def latency(reader: AReader, device: ADevice, query: Annotated[PointsQuery, Quer
 def timeline(reader: AReader, device: ADevice, window: AWindow) -> Told:
     """What happened to one device in a window."""
     return Told(reader.timeline(device, window.ms))
+
+
+@router.get("/devices/{id:path}/calls", response_model=models.Calls, responses=problems.documented(404, 409))
+def calls(reader: AReader, device: ADevice, window: AWindow) -> Told:
+    """The calls of one device that began in a window, newest first."""
+    return Told(reader.calls(device, window.ms))
 
 
 @router.get(

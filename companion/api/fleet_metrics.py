@@ -17,7 +17,7 @@ from prometheus_client.registry import Collector
 from companion import metrics
 from companion.config import Config
 from companion.contact import STATUSES
-from companion.store import summary
+from companion.store import media, summary
 from companion.store.connection import Command, NotNowError, ResponseError, Unreachable
 from companion.store.nodes import Feed
 from companion.store.store import Store
@@ -80,9 +80,17 @@ COUNTS: Final = {
     ),
 }
 """What a feed counts."""
+HOUR_CALLS: Final = Family(
+    "media_hour_calls", "Calls of the last hour by the band of their mean R, when they were last added up.", "band"
+)
+HOUR_MOS: Final = Family("media_hour_mos", "Percentiles of the mean MOS of each call of the last hour.", "percentile")
+HOUR_RELAY: Final = Family("media_hour_relay_ratio", "Share of the calls of the last hour that went through a relay.")
+HOUR_LOSS: Final = Family("media_hour_loss_ratio", "Mean share of packets that calls of the last hour lost.")
+HOUR_COUNTED: Final = Family("media_hour_timestamp_seconds", "When the calls of the last hour were last added up.")
 FAMILIES: Final = (
     *(UP, PING_INTERVAL, MEMORY_USED, MEMORY_MAX, DEVICES, CONTACTS, COUNTED, SWEPT, BREAKER),
     *(LAST_EVENT, LAST_HEARTBEAT, *COUNTS.values()),
+    *(HOUR_CALLS, HOUR_MOS, HOUR_RELAY, HOUR_LOSS, HOUR_COUNTED),
 )
 
 
@@ -126,7 +134,7 @@ class FleetCollector(Collector):
     def _read(self) -> list[Metric]:
         try:
             with metrics.READ_SECONDS.labels("metrics").time():
-                return [UP.of(1), *self._fleet(), *self._feeds(), *self._memory()]
+                return [UP.of(1), *self._fleet(), *self._feeds(), *self._media(), *self._memory()]
         except (*Unreachable, NotNowError, ResponseError):
             return [UP.of(0)]
 
@@ -151,6 +159,16 @@ class FleetCollector(Collector):
     def _breakers(self, feeds: Mapping[str, Feed]) -> dict[str, float]:
         asked: list[Command] = [("EXISTS", self._store.keys.breaker(node)) for node in feeds]
         return dict(zip(feeds, map(int, self._store.connection.pipeline(asked)), strict=True))
+
+    def _media(self) -> Iterator[Metric]:
+        told = media.load(self._store)
+        if told:
+            loss, relayed = told["loss_percent"], told["relay_share"]
+            yield HOUR_COUNTED.of(datetime.fromisoformat(told["at"]).timestamp())
+            yield HOUR_CALLS.of(told["bands"])
+            yield HOUR_MOS.of({name: mos for name, mos in told["mos"].items() if mos is not None})
+            yield HOUR_RELAY.of(relayed)
+            yield HOUR_LOSS.of(None if loss is None else loss / 100)
 
     def _memory(self) -> Iterator[Metric]:
         try:

@@ -7,6 +7,7 @@ from typing import Annotated, Any, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from companion import quality
 from companion.contact import Status
 from companion.media.report import SHOWN
 from companion.media.token import MAX_CALL_ID, MAX_DEVICE, MAX_MINUTES
@@ -296,6 +297,220 @@ class Pause(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     seconds: int = Field(ge=1, le=30 * 86_400, description="A month at most.", examples=[1800])
+
+
+# Calls
+
+Band = Annotated[
+    quality.Band | None, Field(description="Category of ITU-T G.109: of R from 90, 80, 70, 60, 50 on, else `bad`.")
+]
+Mos = Annotated[float | None, Field(ge=1, le=4.5, description="1 to 4.5; null: too little is known.", examples=[4.37])]
+Measured = Annotated[float | None, Field(ge=0, description="Null: not known.")]
+Seconds = Annotated[float, Field(ge=0)]
+MediaSample = Annotated[
+    list[int | float | list[str] | None],
+    Field(
+        min_length=10,
+        max_length=10,
+        description="Its end (epoch ms); how many ms it is of; round trip and jitter in ms; loss in percent; bits a "
+        "second in and out; MOS; which share of what was played was made up (0 to 1); flags: `muted`, `held`, `hidden` "
+        "(the page was in the background), `gap` (its timers did not run), `restart` (ICE was restarted), `offline`. "
+        "Null: not known.",
+        examples=[[1795512600123, 1000, 42.5, 4.1, 0.0, 24100, 24300, 4.37, 0.0012, ["hidden"]]],
+    ),
+]
+
+
+class Path(Answer):
+    """Which way media goes: the selected pair of candidates. What is not known is absent. Addresses are shortened."""
+
+    local: str = Field("", examples=["srflx"], description="host, srflx, prflx or relay.")
+    remote: str = Field("", examples=["host"])
+    protocol: str = Field("", examples=["udp"])
+    relay: str = Field("", description="By what one speaks to the relay: udp, tcp or tls.")
+    network: str = Field("", examples=["wifi"])
+    local_address: str = Field("", examples=["198.51.100.0"])
+    remote_address: str = ""
+
+
+class Call(Answer):
+    """A call as one device saw it, at a glance. Figures are of the whole call so far."""
+
+    call_id: str = Field(examples=["5f2c1b0e9a@phone.example.com"])
+    device: DeviceId
+    direction: Literal["in", "out", ""]
+    peer: str = Field(description="As the page called it.", examples=["sip:bob@example.com"])
+    started_at: Time
+    ended_at: Time | None
+    seconds: Count = Field(description="From its start to its end, or to the last report.")
+    end: Literal["", "hangup", "failed", "lost", "closed"]
+    why: str = Field(description="Why it ended, as the page said it.", examples=["486 Busy Here"])
+    live: bool = Field(description="It has not ended, and a report came within 15 seconds.")
+    mos: Mos = Field(description="The mean over the seconds that could be scored.")
+    mos_min: Mos = Field(description="Of the worst second.")
+    band: Band = Field(description="Of the mean R.")
+    loss_percent: Measured = Field(description="Of the packets that should have come in.", examples=[0.42])
+    rtt_ms: Measured = Field(description="The mean round trip.")
+    jitter_max_ms: Measured
+    path: Path | None = Field(description="The last one.")
+    relay: bool | None = Field(description="Whether that path goes through a relay.")
+    codec: str | None = Field(description="Of what comes in.", examples=["opus/48000/2"])
+    bad_seconds: Count = Field(description="Seconds with an R below 70.")
+    switch_overs: Count
+    dropped: Count = Field(description="Items the page had no room for.")
+    missing: Count = Field(description="Items that never came.")
+
+
+class Calls(Answer):
+    """The calls of one device, newest first."""
+
+    device: DeviceId
+    window_seconds: int
+    calls: list[Call]
+    cut: bool = Field(description="There are older ones in the window.")
+
+
+class FleetCalls(Answer):
+    """A page of the calls of all devices, those last told of first."""
+
+    window_seconds: int
+    calls: list[Call]
+    next: Cursor
+
+
+class Breakdown(Answer):
+    """Points of R that are lost to what, in the mean."""
+
+    delay: float
+    loss: float
+    codec: float
+
+
+class Happening(Answer):
+    """What happened in a call at one time. Which fields there are depends on `what`."""
+
+    at: Time
+    what: str = Field(examples=["switch-over"])
+    fields: dict[str, str | float | bool | None]
+
+
+class MinutePings(Answer):
+    """The device's pings from a ping interval before a minute to one after it."""
+
+    answered: Count
+    lost: Count
+    max_ms: Milliseconds | None
+
+
+class Minute(Answer):
+    """A minute of a call, counted from its start. Figures are means over it."""
+
+    at: Time
+    seconds: Seconds = Field(description="How much of it there are samples of.")
+    scored_seconds: Seconds
+    mos: Mos
+    band: Band
+    bad: bool = Field(description="Its mean R is below 70, or it was silent though neither muted nor held, or made up.")
+    breakdown: Breakdown | None
+    loss_percent: Measured
+    rtt_ms: Measured
+    jitter_ms: Measured
+    buffer_ms: Measured = Field(description="How long the jitter buffer held sound back.")
+    concealed: Share = Field(description="Which share of what was played was made up.")
+    relay: bool | None
+    silent_seconds: Seconds = Field(description="Nothing came in, though neither muted nor held.")
+    flags: dict[str, float] = Field(
+        description="How many seconds it was muted, held, hidden …", examples=[{"muted": 12}]
+    )
+    changes: list[str] = Field(description="Changes of network near it, in words.")
+    pings: MinutePings
+
+
+class BadMinute(Answer):
+    """What a bad minute is blamed on, and why."""
+
+    at: Time
+    what: Literal["signalling", "media", "device", "network", "unknown"]
+    evidence: list[str]
+
+
+class Verdict(Answer):
+    """Whose fault it was, if it was bad."""
+
+    what: Literal["good", "signalling", "media", "device", "network", "unknown"] = Field(
+        description="`signalling`: the way of the pings, the device's line; `media`: the way of the media; `device`; "
+        "`network`: it was changed; `unknown`: too little is known."
+    )
+    evidence: list[str] = Field(
+        description="In plain sentences, the most telling first.",
+        examples=[["bad minutes: 2 of 3", "5.1 % of packets lost, round trip 310 ms through a relay, jitter 12 ms"]],
+    )
+    bad_minutes: list[BadMinute]
+
+
+class CallPage(Call):
+    """All about a call as one device saw it."""
+
+    formula: str = Field(description="Scores of another formula do not compare.", examples=[quality.FORMULA])
+    breakdown: Breakdown | None
+    samples: list[MediaSample] = Field(description="Oldest first, 3600 at most: of a longer call each is of several.")
+    happenings: list[Happening]
+    minutes: list[Minute]
+    verdict: Verdict
+    pings: list[Sample] = Field(description="The device's, from two ping intervals before the call to two after.")
+    timeline: list[Entry] = Field(description="What happened to the device in that time.")
+    legs: list[DeviceId] = Field(description="All devices that told of this call.")
+
+
+class MosPercentiles(Answer):
+    """Of the mean MOS of each call; null of none. `p10`: one call in ten is no better."""
+
+    p10: Mos
+    p50: Mos
+    p90: Mos
+
+
+class ByBand(Answer):
+    """How many calls are in which band."""
+
+    best: Count
+    high: Count
+    medium: Count
+    low: Count
+    poor: Count
+    bad: Count
+    unknown: Count = Field(description="Too little is known of them.")
+
+
+class Network(Answer):
+    """The calls of the devices in one network."""
+
+    network: str = Field(description="As far as it is no one's own address.", examples=["198.51.100.0/24"])
+    calls: Count
+    devices: Count
+    mos: Mos
+    loss_percent: Measured
+    rtt_ms: Measured
+    relay_share: Share
+
+
+class Media(Answer):
+    """How the calls of the last hour sound. Means are over calls."""
+
+    at: Time
+    window_seconds: int
+    total: Count = Field(description="How many were told of.")
+    calls: Count = Field(description="How many of them were looked at, the last told of.")
+    cut: bool = Field(description="There are more than were looked at.")
+    live: Count
+    scored: Count
+    mos: MosPercentiles
+    bands: ByBand
+    loss_percent: Measured
+    rtt_ms: Measured
+    relay_share: Share = Field(description="Of the calls whose path is known, those through a relay.")
+    switch_overs: Count
+    networks: list[Network] = Field(description="The worst ones first, ten at most, each with three calls or more.")
 
 
 class Advice(Answer):

@@ -12,7 +12,14 @@ from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from companion import log, metrics
-from companion.errors import InvalidReportError, NoSuchDeviceError, SeveralDevicesError, UsageError
+from companion.errors import (
+    InvalidReportError,
+    NoSuchCallError,
+    NoSuchDeviceError,
+    SeveralCallsError,
+    SeveralDevicesError,
+    UsageError,
+)
 from companion.store.connection import NotNowError, ResponseError, Unreachable
 
 MEDIA_TYPE: Final = "application/problem+json"
@@ -43,6 +50,10 @@ class Problem(BaseModel):
 
 class SeveralDevices(Problem):
     devices: list[str] = Field(description="The devices that the name can mean.")
+
+
+class SeveralCalls(Problem):
+    devices: list[str] = Field(description="The devices that told of the call.")
 
 
 class WrongRequest(Problem):
@@ -83,6 +94,16 @@ def no_such_device(error: NoSuchDeviceError) -> ProblemError:
 def several_devices(error: SeveralDevicesError) -> ProblemError:
     remedy, devices = "ask again with one of `devices`, as it stands there", list(error.devices)
     return ProblemError(409, "several-devices", "Several devices", error.detail, remedy, devices=devices)
+
+
+def no_such_call(error: NoSuchCallError) -> ProblemError:
+    remedy = "GET /api/v1/calls and GET /api/v1/devices/{id}/calls list calls; they are kept as long as pings"
+    return ProblemError(404, "no-such-call", "No such call", error.detail, remedy)
+
+
+def several_calls(error: SeveralCallsError) -> ProblemError:
+    remedy, devices = "ask again with one of `devices` as `device`", list(error.devices)
+    return ProblemError(409, "several-calls", "Several calls", error.detail, remedy, devices=devices)
 
 
 def login_needed(*, wrong: bool) -> ProblemError:
@@ -231,6 +252,8 @@ def add_handlers(app: FastAPI) -> None:
     app.add_exception_handler(HTTPException, _http)
     app.add_exception_handler(NoSuchDeviceError, _no_such_device)
     app.add_exception_handler(SeveralDevicesError, _several_devices)
+    app.add_exception_handler(NoSuchCallError, _no_such_call)
+    app.add_exception_handler(SeveralCallsError, _several_calls)
     app.add_exception_handler(UsageError, lambda _, error: wrong_usage(str(error)).response())
     app.add_exception_handler(Exception, lambda *_: broken().response())
     for away in (*Unreachable, NotNowError, ResponseError):
@@ -247,6 +270,14 @@ def _no_such_device(_: Request, error: Exception) -> JSONResponse:
 
 def _several_devices(_: Request, error: Exception) -> JSONResponse:
     return several_devices(cast("SeveralDevicesError", error)).response()
+
+
+def _no_such_call(_: Request, error: Exception) -> JSONResponse:
+    return no_such_call(cast("NoSuchCallError", error)).response()
+
+
+def _several_calls(_: Request, error: Exception) -> JSONResponse:
+    return several_calls(cast("SeveralCallsError", error)).response()
 
 
 def _invalid(_: Request, error: Exception) -> JSONResponse:

@@ -5,11 +5,12 @@ NiceGUI passes on without watching each of them.
 """
 
 from collections.abc import Sequence
+from datetime import datetime
 from typing import Any, Final
 
 Options = dict[str, Any]
 Point = tuple[Any, ...]
-"""(epoch ms, value or None, what a tooltip says)"""
+"""(epoch ms, value or None, what a tooltip says, and within how many ms of the pointer it does; left out: always)"""
 Window = tuple[int, int]
 """From and until, epoch ms."""
 
@@ -37,6 +38,14 @@ BASE: Final[Options] = {
         "transitionDuration": 0,
     },
 }
+
+
+_HIDDEN: Final = ("axisLine", "axisTick", "axisLabel", "splitLine")
+
+
+def epoch_ms(at: str) -> int:
+    """An ISO 8601 time as graphs count it."""
+    return round(datetime.fromisoformat(at).timestamp() * 1000)
 
 
 def line(name: str, points: tuple[Point, ...], *, symbol: bool = False) -> Options:
@@ -107,6 +116,22 @@ def value_axis(grid: int, label: str, top: float, parts: int = 0) -> Options:
         "interval": top / (parts or _parts(top)),
         "axisLabel": {"color": "var(--muted)", "fontSize": 12, "formatter": label},
         "splitLine": {"lineStyle": {"color": "var(--line)"}},
+    }
+
+
+def lane_axis(grid: int, name: str) -> Options:
+    """The axis of a thin strip from 0 to 1, which has its name beside it."""
+    return {
+        "type": "value",
+        "gridIndex": grid,
+        "min": 0,
+        "max": 1,
+        "name": name,
+        "nameLocation": "middle",
+        "nameRotate": 0,
+        "nameGap": 10,
+        "nameTextStyle": {"color": "var(--muted)", "fontSize": 12, "align": "right", "verticalAlign": "middle"},
+        **{part: {"show": False} for part in _HIDDEN},
     }
 
 

@@ -1,11 +1,11 @@
 """When a device was online and when it was not, from its pings and what happened to it. No I/O."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from datetime import datetime
 from typing import Any, Final, Literal, NamedTuple
 
 from companion.config import PingsSection
 from companion.contact import FOR_EVER, SILENT_INTERVALS
+from companion.dashboard.axes import epoch_ms
 
 State = Literal["online", "offline", "unknown"]
 Json = Mapping[str, Any]
@@ -114,7 +114,7 @@ def _told(page: Json, since: int) -> Iterator[Word]:
     """What the timeline tells of its contacts."""
     began_to_lose: dict[str, int] = {}
     for entry in page["timeline"]:
-        at, event, contact = _epoch_ms(entry["at"]), entry["event"], str(entry.get("contact", ""))
+        at, event, contact = epoch_ms(entry["at"]), entry["event"], str(entry.get("contact", ""))
         if event == "lost":
             began_to_lose[contact] = at
         elif event in _LIVES:
@@ -148,7 +148,7 @@ def _was_alive(contact: Json, since: int, lost_after: int) -> bool:
     deaths = [contact["ended_at"], contact["disconnected_at"]]
     if contact["consecutive_lost"] >= lost_after:
         deaths.append(contact["lost_since"])
-    died_at = min((_epoch_ms(at) for at in deaths if at), default=None)
+    died_at = min((epoch_ms(at) for at in deaths if at), default=None)
     return 0 < _begun_at(contact) <= since and (died_at is None or died_at > since)
 
 
@@ -160,12 +160,12 @@ def _heard_before(page: Json, since: int) -> int:
 
 def _alive_at(contact: Json) -> int:
     return max(
-        (_epoch_ms(contact[name]) for name in ("last_latency_at", "last_register_at") if contact[name]), default=0
+        (epoch_ms(contact[name]) for name in ("last_latency_at", "last_register_at") if contact[name]), default=0
     )
 
 
 def _begun_at(contact: Json) -> int:
-    return min((_epoch_ms(contact[name]) for name in ("registered_at", "last_register_at") if contact[name]), default=0)
+    return min((epoch_ms(contact[name]) for name in ("registered_at", "last_register_at") if contact[name]), default=0)
 
 
 def _merge(changes: Sequence[tuple[int, State]], since: int, until: int) -> list[Band]:
@@ -187,7 +187,3 @@ def share_online(found: Sequence[Band]) -> float | None:
     known = sum(band.until - band.since for band in found if band.state != "unknown")
     online = sum(band.until - band.since for band in found if band.state == "online")
     return online / known if known else None
-
-
-def _epoch_ms(at: str) -> int:
-    return round(datetime.fromisoformat(at).timestamp() * 1000)

@@ -7,7 +7,18 @@ from collections.abc import Iterator, Sequence
 from typing import Any, Final, NamedTuple
 
 from companion import quality
-from companion.dashboard.axes import BASE, Options, Point, Window, broken, ceiling, line, time_axis, value_axis
+from companion.dashboard.axes import (
+    BASE,
+    Options,
+    Point,
+    Window,
+    broken,
+    ceiling,
+    lane_axis,
+    line,
+    time_axis,
+    value_axis,
+)
 from companion.dashboard.bands import Band
 from companion.dashboard.markup.marks import number
 from companion.store.devices import Ping
@@ -19,7 +30,6 @@ _CROSS: Final = "path://M1 0L0 1L4 5L0 9L1 10L5 6L9 10L10 9L6 5L10 1L9 0L5 4Z"
 _HEIGHTS: Final[dict[str, tuple[float, float]]] = {"online": (0, 1), "offline": (0, 0.4), "unknown": (0.4, 0.6)}
 """From and to which share of the lane a state is drawn: the eye tells them apart without their colours."""
 _COLOURS: Final = {"online": "var(--online)", "offline": "var(--stale)", "unknown": "var(--unknown)"}
-_HIDDEN: Final = ("axisLine", "axisTick", "axisLabel", "splitLine")
 
 
 class Plot(NamedTuple):
@@ -35,7 +45,7 @@ def of_pings(pings: Sequence[Ping], plot: Plot) -> Options:
     """Each ping of the window."""
     answered = [(ping.ts, ping.latency_ms) for ping in pings if ping.latency_ms is not None]
     points = [(ts, ms, f"{ms} ms, {quality.label(ms, plot.bounds)}") for ts, ms in answered]
-    lost = [(ping.ts, 0.5, "ping") for ping in pings if ping.latency_ms is None]
+    lost = [(ping.ts, 0.5, "ping", plot.gap_ms // 2) for ping in pings if ping.latency_ms is None]
     drawn = line("Latency", broken(points, plot.gap_ms), symbol=len(points) < 3)
     return _graph([drawn], lost, max((ms for _, ms in answered), default=0), plot)
 
@@ -46,7 +56,9 @@ def of_buckets(buckets: Sequence[Sequence[Any]], plot: Plot) -> Options:
     average = [(ts, mean, f"{number(mean)} ms, {quality.label(mean, plot.bounds)}") for ts, _, mean, *_ in answered]
     least = [(ts, low, f"{low} ms") for ts, low, *_ in answered]
     spread = [(ts, high - low, f"{high} ms") for ts, low, _, high, *_ in answered]
-    lost = [(bucket[0], 0.5, f"{bucket[5]} of {bucket[4] + bucket[5]}") for bucket in buckets if bucket[5]]
+    lost = [
+        (bucket[0], 0.5, f"{bucket[5]} of {bucket[4] + bucket[5]}", plot.gap_ms // 2) for bucket in buckets if bucket[5]
+    ]
     lines = [
         line("Average", broken(average, plot.gap_ms)),
         line("Minimum", broken(least, plot.gap_ms)) | {"stack": "range", "lineStyle": {"opacity": 0}},
@@ -65,7 +77,7 @@ def _graph(lines: list[Options], lost: Sequence[Point], highest: float, plot: Pl
         "grid": ({**_SIDES, "top": 12, "bottom": 74}, *(grid for grid, _ in lanes)),
         "xAxis": tuple(time_axis(grid, plot.window, label=grid == 2) for grid in range(3)),
         "yAxis": (value_axis(0, "{value} ms", top), *(axis for _, axis in lanes)),
-        "series": (*lines, _crosses(lost), _presence(plot.bands)),
+        "series": (*lines, crosses(lost), _presence(plot.bands)),
     }
 
 
@@ -80,7 +92,8 @@ def _qualities(bounds: quality.Bounds, top: float) -> Iterator[tuple[Options, Op
             yield {"yAxis": low, **style}, {"yAxis": min(high, top)}
 
 
-def _crosses(lost: Sequence[Point]) -> Options:
+def crosses(lost: Sequence[Point]) -> Options:
+    """The lost pings, each a cross in the strip below."""
     return {
         "name": "Lost",
         "type": "scatter",
@@ -107,16 +120,4 @@ def _band(band: Band) -> tuple[Options, Options]:
 
 def _lane(name: str, grid: int, bottom: int) -> tuple[Options, Options]:
     """A thin strip below the graph: its grid, and its axis."""
-    axis = {
-        "type": "value",
-        "gridIndex": grid,
-        "min": 0,
-        "max": 1,
-        "name": name,
-        "nameLocation": "middle",
-        "nameRotate": 0,
-        "nameGap": 10,
-        "nameTextStyle": {"color": "var(--muted)", "fontSize": 12, "align": "right", "verticalAlign": "middle"},
-        **{part: {"show": False} for part in _HIDDEN},
-    }
-    return {**_SIDES, "height": 12, "bottom": bottom}, axis
+    return {**_SIDES, "height": 12, "bottom": bottom}, lane_axis(grid, name)

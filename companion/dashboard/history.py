@@ -1,10 +1,20 @@
 """The graph of the fleet: percentiles of its latency above, the share of lost pings below."""
 
 from collections.abc import Mapping, Sequence
-from datetime import datetime
 from typing import Any, Final
 
-from companion.dashboard.axes import BASE, Options, Window, broken, ceiling, known_part, line, time_axis, value_axis
+from companion.dashboard.axes import (
+    BASE,
+    Options,
+    Window,
+    broken,
+    ceiling,
+    epoch_ms,
+    known_part,
+    line,
+    time_axis,
+    value_axis,
+)
 from companion.dashboard.markup.marks import share
 
 GAPS: Final = 40
@@ -16,7 +26,7 @@ Points = Sequence[Mapping[str, Any]]
 
 def graph(points: Points, window: Window) -> Options:
     """The options of a graph of what Reader.history tells."""
-    times = [round(datetime.fromisoformat(point["at"]).timestamp() * 1000) for point in points]
+    times = [epoch_ms(point["at"]) for point in points]
     gap_ms = (window[1] - window[0]) // GAPS
     window = known_part(window, min(times, default=None))
     top = ceiling(max((point["p99_ms"] or 0 for point in points), default=0))

@@ -69,4 +69,8 @@ class Frame:
         self._banner.show()
 
     def not_found(self) -> None:
-        self._client.status_code = 404
+        self.answer(404)
+
+    def answer(self, status: int) -> None:
+        """Say by HTTP's code that this is not the page that was asked for."""
+        self._client.status_code = status

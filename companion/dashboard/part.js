@@ -83,7 +83,9 @@ export default {
     go(event) {
       if (event.button || event.metaKey || event.ctrlKey || event.shiftKey || event.altKey) return;
       event.preventDefault();
+      const { hash } = event.currentTarget;
       history.pushState(null, "", event.currentTarget.getAttribute("href"));
+      if (hash) document.getElementById(hash.slice(1))?.scrollIntoView();
       this.$emit("go", location.search);
     },
     dialog(act) {

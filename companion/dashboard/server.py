@@ -11,12 +11,12 @@ from companion.config import Config
 from companion.dashboard import assets
 from companion.dashboard.layout import CONTEXT, Frame
 from companion.dashboard.markup.frame import broken, no_page
-from companion.dashboard.pages import device, devices, fleet, remediations
+from companion.dashboard.pages import call, calls, device, devices, fleet, remediations
 from companion.dashboard.part import Part
 from companion.dashboard.source import Source
 from companion.reader import Reader
 
-__all__ = ["device", "devices", "fleet", "mount", "remediations"]
+__all__ = ["call", "calls", "device", "devices", "fleet", "mount", "remediations"]
 
 RECONNECT_SECONDS: Final = 10.0
 """A page whose connection broke for shorter than this goes on where it was; later it loads anew."""

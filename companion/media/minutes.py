@@ -13,6 +13,7 @@ from companion.quality import Score
 from companion.store.glance import Json
 
 MINUTE_MS: Final = 60_000
+SHORT_MS: Final = 2_000
 CHANGE_BEFORE_MS: Final = 5_000
 """A network fails before anybody notices: browsers call ICE disconnected after about five seconds of silence."""
 CHANGE_AFTER_MS: Final = 10_000
@@ -169,7 +170,13 @@ def minutes(started_at: int, moments: Iterable[Moment], changes: Sequence[Change
 
 
 def _slices(since: int, until: int, started_at: int) -> Iterator[tuple[int, int]]:
-    """The starts of the minutes that lie in this time, and how many ms of each."""
+    """The starts of the minutes that lie in this time, and how many ms of each; a short one is of one minute.
+
+    So the last second of a call, which may end some ms later than it should, is of its last minute and not of one more.
+    """
+    if until - since <= SHORT_MS:
+        yield _start((since + until) // 2, started_at), until - since
+        return
     while since < until:
         start = _start(since, started_at)
         end = min(until, start + MINUTE_MS)

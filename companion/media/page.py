@@ -8,11 +8,10 @@ from typing import Final
 
 from companion import quality
 from companion.media import verdict
-from companion.media.minutes import MINUTE_MS, Figure, Minute, Moment, Sound
-from companion.media.report import Happening
+from companion.media.minutes import Figure, Minute, Moment, Sound, moments
 from companion.media.scoring import loss_percent, round_trip
-from companion.media.verdict import Case
-from companion.store.calls import Call
+from companion.media.verdict import Signalling
+from companion.store.calls import Call, Media
 from companion.store.glance import Json, iso
 
 LIVE_MS: Final = 15_000
@@ -20,6 +19,7 @@ LIVE_MS: Final = 15_000
 MAX_POINTS: Final = 3600
 """An hour of a sample a second; longer calls are told in coarser ones."""
 
+_DIGITS: Final = (1, 1, 2, 0, 0, 2, 4)
 Point = list[object]
 """`[at, ms, rtt_ms, jitter_ms, loss_percent, in_bps, out_bps, mos, concealed, flags]`."""
 
@@ -73,23 +73,27 @@ def breakdown(call: Call) -> dict[str, float] | None:
     return {name: total / sums.scored_seconds for name, total in points.items()}
 
 
-def page(call: Call, moments: Sequence[Moment], happenings: Sequence[Happening], case: Case, now: int) -> Json:
-    """All about a call but what is known of its device: how it went, second by second and minute by minute."""
-    lost = breakdown(call)
+def page(call: Call, media: Media, signalling: Signalling, now: int) -> Json:
+    """All about a call but what happened to its device: how it went, second by second and minute by minute."""
+    lost, made = breakdown(call), moments(media.samples, media.happenings)
+    case = verdict.case_of(
+        call.started_at, made, media.happenings, signalling=signalling, end=call.end, ended_at=call.ended_at
+    )
     return {
         **row(call, now),
         "formula": quality.FORMULA,
         "breakdown": None if lost is None else {name: round(points, 1) for name, points in lost.items()},
-        "samples": points(moments),
-        "happenings": [{"at": iso(each.at), "what": each.what, "fields": each.fields} for each in happenings],
-        "minutes": [minute(each, case) for each in case.minutes],
+        "samples": points(made),
+        "happenings": [{"at": iso(each.at), "what": each.what, "fields": each.fields} for each in media.happenings],
+        "minutes": [minute(each, signalling) for each in case.minutes],
         "verdict": verdict.told(verdict.judge(case)),
+        "pings": signalling.pings,
     }
 
 
-def minute(told: Minute, case: Case) -> Json:
+def minute(told: Minute, signalling: Signalling) -> Json:
     """A minute of a call, `pings` being those of the device from an interval before it to one after."""
-    sound, pings = told.whole, case.pings_between(told.at, told.at + MINUTE_MS)
+    sound, pings = told.whole, signalling.of(told)
     return {
         "at": iso(told.at),
         "seconds": _seconds(sound.ms),
@@ -128,14 +132,20 @@ def points(moments: Sequence[Moment]) -> list[Point]:
 
 
 def _point(moments: Sequence[Moment]) -> Point:
-    figures = [Figure() for _ in range(7)]
+    sample = moments[-1].sample
+    values, ms, flags = _values(moments[-1]), sample.ms, list(sample.flags)
+    if len(moments) > 1:
+        values, ms = _means(moments), sum(moment.sample.ms for moment in moments)
+        flags = sorted({flag for moment in moments for flag in moment.sample.flags})
+    return [sample.at, ms, *(_rounded(value, places) for value, places in zip(values, _DIGITS, strict=True)), flags]
+
+
+def _means(moments: Sequence[Moment]) -> tuple[float | None, ...]:
+    figures = [Figure() for _ in _DIGITS]
     for moment in moments:
         for figure, value in zip(figures, _values(moment), strict=True):
             figure.add(value, moment.sample.ms)
-    digits = (1, 1, 2, 0, 0, 2, 4)
-    means = (_rounded(figure.mean, places) for figure, places in zip(figures, digits, strict=True))
-    flags = sorted({flag for moment in moments for flag in moment.sample.flags})
-    return [moments[-1].sample.at, sum(moment.sample.ms for moment in moments), *means, flags]
+    return tuple(figure.mean for figure in figures)
 
 
 def _values(moment: Moment) -> tuple[float | None, ...]:

@@ -6,12 +6,12 @@ docs/media.md tells the rules. Whatever is not known is no reason for anything: 
 from bisect import bisect_left
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from operator import attrgetter
-from typing import Final, Literal, NamedTuple
+from typing import Any, Final, Literal, NamedTuple
 
 from companion import quality
-from companion.media.minutes import MINUTE_MS, OFFLINE, ONLINE, Change, Minute, Sound
+from companion.media.minutes import MINUTE_MS, OFFLINE, ONLINE, Change, Minute, Moment, Sound, changes, minutes
+from companion.media.report import Happening
 from companion.store.devices import Ping
 from companion.store.glance import Json, iso
 
@@ -72,26 +72,31 @@ class Verdict(NamedTuple):
     bad_minutes: list[BadMinute]
 
 
-@dataclass(frozen=True, slots=True)
-class Case:
-    """What a verdict rests on. Times are epoch ms; `slow_ms` is from where on a ping is slow.
+class Signalling(NamedTuple):
+    """The device's pings, from before the call to after it, oldest first; how far apart they are; what is slow."""
 
-    `pings` are the device's, from before the call to after it, oldest first; `end` is as the browser reported it.
-    """
+    pings: Sequence[Ping] = ()
+    interval_ms: int = 120_000
+    slow_ms: int = quality.Bounds().poor
+
+    def between(self, since: int, until: int) -> Pings:
+        """Those of this time and an interval on each side, as a minute has room for one ping or none."""
+        near, when = self.interval_ms, attrgetter("ts")
+        first, last = (bisect_left(self.pings, at, key=when) for at in (since - near, until + near))
+        return count_pings(self.pings[first:last], self.slow_ms)
+
+    def of(self, minute: Minute) -> Pings:
+        return self.between(minute.at, minute.at + MINUTE_MS)
+
+
+class Case(NamedTuple):
+    """What a verdict rests on; `end` is as the browser reported it, `ended_at` epoch ms."""
 
     minutes: Sequence[Minute]
     changes: Sequence[Change] = ()
-    pings: Sequence[Ping] = ()
-    ping_interval_ms: int = 120_000
-    slow_ms: int = quality.Bounds().poor
+    signalling: Signalling = Signalling()
     end: str = ""
     ended_at: int | None = None
-
-    def pings_between(self, since: int, until: int) -> Pings:
-        """Of this time and a ping interval on each side, as a minute has room for one ping or none."""
-        near, when = self.ping_interval_ms, attrgetter("ts")
-        first, last = (bisect_left(self.pings, at, key=when) for at in (since - near, until + near))
-        return count_pings(self.pings[first:last], self.slow_ms)
 
 
 def count_pings(pings: Iterable[Ping], slow_ms: int) -> Pings:
@@ -281,15 +286,11 @@ def _count(number: int, what: str) -> str:
 
 def judge(case: Case) -> Verdict:
     """The verdict on a call and on each of its bad minutes."""
-    judged = ((minute, judge_minute(minute, _pings_of(case, minute))) for minute in case.minutes)
+    judged = ((minute, judge_minute(minute, case.signalling.of(minute))) for minute in case.minutes)
     bad = [(minute, found) for minute, found in judged if found]
     whole = _sum(case.minutes)
     what, evidence = _of_bad(case, bad) if bad else _of_the_rest(case, whole)
     return Verdict(what, evidence, [found for _, found in bad])
-
-
-def _pings_of(case: Case, minute: Minute) -> Pings:
-    return case.pings_between(minute.at, minute.at + MINUTE_MS)
 
 
 def _sum(minutes: Iterable[Minute]) -> Minute:
@@ -311,7 +312,7 @@ def _of_bad(case: Case, bad: Sequence[tuple[Minute, BadMinute]]) -> tuple[Cause,
     others = ", ".join(f"{n} {cause}" for cause, n in counts.items() if cause != what)
     head = f"bad minutes: {len(bad)} of {len(case.minutes)}" + (f", of them {others}" if others else "")
     blamed = [minute for minute, found in bad if found.what == what]
-    pings = case.pings_between(blamed[0].at, blamed[-1].at + MINUTE_MS)
+    pings = case.signalling.between(blamed[0].at, blamed[-1].at + MINUTE_MS)
     return what, [head, *_evidence(what, _sum(blamed), pings)]
 
 
@@ -321,7 +322,7 @@ def _rank(cause: Cause) -> int:
 
 def _of_the_rest(case: Case, total: Minute) -> tuple[Cause, list[str]]:
     """The verdict on a call without a bad minute: there are bad ends, bad pings, and calls too short to say."""
-    pings = count_pings(case.pings, case.slow_ms)
+    pings = count_pings(case.signalling.pings, case.signalling.slow_ms)
     if case.end in ("failed", "lost"):
         return _of_the_end(case, total, pings)
     sound = total.whole
@@ -367,6 +368,12 @@ def _missing_words(sound: Sound) -> str:
     why = ", ".join(missing) or "the codec is not known, or there are no figures for it" if not sound.r.ms else ""
     head = f"insufficient data: {spell(sound.r.ms)} of {spell(sound.ms)} could be scored"
     return f"{head}; {why}" if why else head
+
+
+def case_of(started_at: int, moments: Iterable[Moment], happenings: Iterable[Happening], **known: Any) -> Case:
+    """The case of a call's items; `known` is all else that there is to know."""
+    found = changes(happenings)
+    return Case(minutes(started_at, moments, found), found, **known)
 
 
 def told(verdict: Verdict) -> Json:

@@ -2,13 +2,14 @@
 
 import asyncio
 import fcntl
+import secrets
 import shlex
 import signal
 import socket
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import ExitStack, asynccontextmanager, contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -22,6 +23,7 @@ from companion import config, log, terminal
 from companion.app import App
 from companion.contact import STATUSES
 from companion.errors import UsageError
+from companion.simulator.calls import SimulatedCalls
 from companion.simulator.fleet import SimulatedPhone, build_fleet
 from companion.simulator.opensips import SimulatedOpenSIPS
 from companion.simulator.redis import EmbeddedRedis, free_port
@@ -40,7 +42,7 @@ REFRESH_SECONDS: Final = 1.0
 RELOADING_PHONE: Final = 3
 """Its page reloads all the time: it has switch-overs and ghosts to show."""
 TROUBLE_FIRST: Final = ("stale", "losing", "unknown", "online", "offline")
-LINES_AROUND: Final = 12
+LINES_AROUND: Final = 13
 """Lines of the screen that are not devices: where to look, the counts, the table's head, what is left out."""
 
 _CONFIG = """# Written by `companion demo`: use it with -c while the demo runs.
@@ -61,6 +63,8 @@ mi_url = "{mi}"
 mode = "enforce"
 [api]
 listen = "127.0.0.1:{api}"
+[media]
+secret = "{secret}"
 """
 
 
@@ -133,6 +137,7 @@ def _write_config(folder: Path, redis_url: str, datagram: int, mi: int) -> Path:
             mi=f"http://127.0.0.1:{mi}/mi",
             interval=PING_SECONDS / SPEED,
             api=_api_port(),
+            secret=secrets.token_hex(32),
         )
     )
     return file
@@ -155,7 +160,7 @@ async def _live(settings: config.Config, file: Path, opensips: SimulatedOpenSIPS
     store = await asyncio.to_thread(open_store, settings.redis)
     try:
         await _listening(store, app)
-        async with opensips:
+        async with opensips, _calls(settings, opensips):
             show = asyncio.create_task(_show(settings, opensips, file, store, stopped))
             await asyncio.wait([show, app], return_when=asyncio.FIRST_COMPLETED)
             stopped.set()
@@ -164,6 +169,18 @@ async def _live(settings: config.Config, file: Path, opensips: SimulatedOpenSIPS
         store.close()
         ending.set()
         await app
+
+
+@asynccontextmanager
+async def _calls(settings: config.Config, opensips: SimulatedOpenSIPS) -> AsyncIterator[None]:
+    """The phones that are browsers call each other meanwhile."""
+    calls = SimulatedCalls(opensips.fleet, f"http://{settings.api.listen}", settings.media.secret)
+    calling = asyncio.create_task(calls.run())
+    try:
+        yield
+    finally:
+        calling.cancel()
+        await asyncio.wait([calling])
 
 
 async def _listening(store: Store, app: asyncio.Task[None]) -> None:
@@ -198,6 +215,7 @@ def _where_to_look(settings: config.Config, file: Path, aor: str) -> RenderableT
         ("in a browser", f"http://{settings.api.listen}/"),
         ("a device", f"{program()} device {shlex.quote(aor)} -c {shlex.quote(str(file))}"),
         ("the fleet", f"{program()} summary -c {shlex.quote(str(file))}"),
+        ("calls", f"{program()} calls -c {shlex.quote(str(file))}"),
         ("metrics", f"http://{settings.api.listen}/metrics"),
         ("plain Redis", settings.redis.url),
         ("the log", f"{file.parent}/companion.log"),

@@ -5,9 +5,9 @@ the number of the item that should come next: Redis refuses what is not newer, s
 nothing. Both change in one step (a script), or neither does.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from hashlib import blake2b
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import msgspec
 
@@ -24,6 +24,8 @@ from companion.store.store import Store
 
 MAX_ENTRIES: Final = 20_000
 """Reports kept of one call: more than a day of them."""
+MAX_READ: Final = 100_000
+"""Items of one call that are read at once: more than a day of seconds."""
 PAGE: Final = 500
 """Entries, and calls, read at once."""
 
@@ -105,6 +107,12 @@ def whose(store: Store, name: str) -> str:
         if "/" not in name:
             raise
         return name
+
+
+def is_known(store: Store, device: str) -> bool:
+    """Whether there is anything of a device so called: itself, or a call."""
+    keys = (store.keys.device(device), store.keys.calls_of(device))
+    return any(store.connection.pipeline(("EXISTS", key) for key in keys))
 
 
 # Writing
@@ -215,6 +223,43 @@ def fleet(store: Store, since: int, skip: int = 0, limit: int = PAGE) -> list[Ca
     return _load(store, map(_pair, members))
 
 
+class Place(NamedTuple):
+    """Where a page of the fleet's calls ended: the time of a call's last report (epoch ms), and its ref."""
+
+    at: int
+    ref: str
+
+
+def page(store: Store, since: int, limit: int, behind: Place | None = None) -> tuple[list[Call], Place | None]:
+    """As `fleet`, page by page: those behind a place, and the place where this page ends; None when it is the last.
+
+    A call that goes on moves to the first page with each report.
+    """
+    top = "+inf" if behind is None else behind.at
+    found: list[tuple[str, Place]] = []
+    skip, more = 0, True
+    while more and len(found) <= limit:
+        told = store.connection.call(
+            *("ZRANGE", store.keys.calls(), top, max(0, since), "BYSCORE", "REV", "LIMIT", skip, PAGE, "WITHSCORES")
+        )
+        places = [(member, Place(round(float(at)), _pair(member)[0])) for member, at in _scored(told)]
+        found += [each for each in places if behind is None or each[1] < behind]
+        skip, more = skip + PAGE, len(places) == PAGE
+    chosen = found[:limit]
+    more = len(found) > limit
+    return _load(store, (_pair(member) for member, _ in chosen)), chosen[-1][1] if more else None
+
+
+def _scored(told: Sequence[Any]) -> Iterable[tuple[str, Any]]:
+    """Members and scores: in pairs by RESP3, one after the other by RESP2."""
+    return told if told and not isinstance(told[0], str) else zip(told[::2], told[1::2], strict=True)
+
+
+def count(store: Store, since: int) -> int:
+    """How many calls there are with a report after `since` (epoch ms)."""
+    return int(store.connection.call("ZCOUNT", store.keys.calls(), max(0, since), "+inf"))
+
+
 def legs(store: Store, call_id: str) -> list[Call]:
     """The call as each device saw it that told of it, the first to begin first."""
     found = _load(store, map(_pair, store.connection.call("SMEMBERS", store.keys.callid(call_id))))
@@ -226,21 +271,23 @@ def find(store: Store, device: str, call_id: str) -> Call | None:
     return found[0] if found else None
 
 
-def read(store: Store, call: Call) -> Media:
-    """All that is kept of a call's media."""
+def read(store: Store, call: Call, most: int = MAX_READ) -> Media:
+    """What is kept of a call's media: of a very long one the last `most` items and what came with them."""
     items: list[Item] = []
     for packed in _entries(store, store.keys.media(call.device, call.ref)):
         entry = unpack(packed)
         items += entry.s
         items += entry.h
+        if len(items) >= most:
+            break
     return Media(*_apart(totals.in_order(items)))
 
 
 def _entries(store: Store, key: str) -> Iterator[bytes]:
-    """Page by page: a call of a day has 17,280."""
-    start = "-"
+    """The newest first, page by page: a call of a day has 17,280."""
+    start = "+"
     while start:
-        entries = store.connection.call_for_bytes("XRANGE", key, start, "+", "COUNT", PAGE)
+        entries = store.connection.call_for_bytes("XREVRANGE", key, start, "-", "COUNT", PAGE)
         yield from (fields[b"items"] for _, fields in entries)
         start = f"({entries[-1][0].decode()}" if len(entries) == PAGE else ""
 

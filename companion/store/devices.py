@@ -115,9 +115,10 @@ def timeline(store: Store, device_id: str, since: int, until: int) -> list[Json]
     return [{**entry, "at": iso(entry["at"])} for entry in store.timeline(device_id, since, until)]
 
 
-def read_pings(store: Store, device: Device, view: View, since: int) -> list[Ping]:
+def read_pings(store: Store, device: Device, view: View, since: int, until: int | None = None) -> list[Ping]:
     """The device's own pings, oldest first: a ghost's losses since a newer contact answered are not among them."""
-    connection, keys, until = store.connection, store.keys, view.clock.now + 60_000
+    connection, keys = store.connection, store.keys
+    until = view.clock.now + 60_000 if until is None else until
     answered = store.series.read(connection, keys.latency(device.id), since, until)
     lost = store.series.read(connection, keys.lost(device.id), since, until)
     return own_pings(answered, lost, _ghosts(device, view))

@@ -115,6 +115,10 @@ class Keys:
         """Sorted set: `REF DEVICE` of all calls, by their last report."""
         return f"{self.prefix}calls"
 
+    def quality(self) -> str:
+        """String: JSON: how the calls of the last hour were."""
+        return f"{self.prefix}media"
+
     # Reconciling
 
     def corrections(self, node: str) -> str:

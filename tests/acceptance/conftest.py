@@ -175,6 +175,10 @@ class Server:
         self.start()
 
     @property
+    def ws_port(self) -> int:
+        return self._ports.ws
+
+    @property
     def ws_url(self) -> str:
         return f"ws://127.0.0.1:{self._ports.ws}"
 

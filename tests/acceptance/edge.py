@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 
 import httpx2
 
@@ -71,6 +71,22 @@ def running(server: Server) -> Iterator[Server]:
         yield server
     finally:
         server.stop()
+
+
+class Edge(NamedTuple):
+    """An OpenSIPS with the shipped configuration, and the port its events go to."""
+
+    server: Server
+    datagram: int
+
+
+@contextmanager
+def edge_with(build: Build, folder: Path, *marks: str, **changes: str) -> Iterator[Edge]:
+    """OpenSIPS with the shipped configuration and these marks on; `changes` are texts of it, old=new in a dict."""
+    datagram, ports = free_port(), Ports.free()
+    config = shipped(build, ports, datagram, *marks, changes=changes)
+    with running(Server(build, folder, config, ports, domain=True)) as server:
+        yield Edge(server, datagram)
 
 
 class Companion:

@@ -8,10 +8,10 @@ import subprocess
 import time
 import uuid
 from collections.abc import AsyncIterator, Iterator, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from hashlib import md5
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 from urllib.parse import parse_qs
 
 import pytest
@@ -19,33 +19,17 @@ import pytest
 from companion.errors import UnavailableError
 from companion.mi import Mi
 from companion.remediation import audit
-from companion.simulator import sip_message
 from companion.simulator.fleet import Push
 from companion.simulator.phone import Phone
 from companion.simulator.redis import free_port
-from companion.simulator.sip_message import SipMessage
-from tests.acceptance.conftest import PASSWORD, Build, Ports, Server, eventually
-from tests.acceptance.edge import INTERVAL, Companion, device_of, running, settled, shipped, stop_pings
+from tests.acceptance.caller import Caller, Dialog, contact_of
+from tests.acceptance.conftest import PASSWORD, Build, eventually
+from tests.acceptance.edge import INTERVAL, Companion, Edge, device_of, edge_with, settled, stop_pings
 
 pytestmark = pytest.mark.timeout(300)
 DOMAIN = "127.0.0.1"
-BRANCH = "z9hG4bK"
-
-
-class Edge(NamedTuple):
-    """An OpenSIPS with the shipped configuration, and the port its events go to."""
-
-    server: Server
-    datagram: int
-
-
-@contextmanager
-def edge_with(build: Build, folder: Path, *marks: str, **changes: str) -> Iterator[Edge]:
-    """OpenSIPS with the shipped configuration and these marks on; `changes` are texts of it, old=new in a dict."""
-    datagram, ports = free_port(), Ports.free()
-    config = shipped(build, ports, datagram, *marks, changes=changes)
-    with running(Server(build, folder, config, ports, domain=True)) as server:
-        yield Edge(server, datagram)
+# of a dead connection, of one that hangs; 408 and 481 would end the call (RFC 3261, 12.2.1.2)
+MOMENTARY = (477, 504)
 
 
 @pytest.fixture
@@ -251,77 +235,86 @@ def _make_certificate(certificate: Path, key: Path) -> None:
 # Calls
 
 
-class Caller(Phone):
-    """A phone that takes every call, and can make one."""
+SDP = "v=0\r\no=- 1 1 IN IP4 192.0.2.7\r\ns=-\r\nc=IN IP4 192.0.2.7\r\nt=0 0\r\nm=audio 9 UDP/TLS/RTP/SAVPF 111\r\n"
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        self.heard: list[SipMessage] = []
 
-    async def call(self, aor: str, body: str) -> SipMessage:
-        """The final answer to an INVITE."""
-        more = (("Contact", f"<{self.uri}>"), ("Content-Type", "application/sdp"))
-        invite = self._request_of("INVITE 1", f"sip:{aor}", f"<sip:{aor}>", more)
-        return await self._ask(SipMessage(invite.start_line, invite.headers, body))
-
-    async def acknowledge(self, answer: SipMessage) -> None:
-        assert self._socket
-        await self._socket.send(str(self._within(answer, "ACK 1")))
-
-    async def hang_up(self, answer: SipMessage) -> SipMessage:
-        return await self._ask(self._within(answer, "BYE 2"))
-
-    def _within(self, answer: SipMessage, what: str) -> SipMessage:
-        target = answer.first("contact").partition("<")[2].partition(">")[0]
-        routes = tuple(("Route", route) for route in reversed(answer.all("record-route")))
-        return self._request_of(what, target, answer.first("to"), routes)
-
-    def _request_of(self, what: str, target: str, to: str, more: sip_message.Headers) -> SipMessage:
-        method, cseq = what.split()
-        headers = (
-            ("Via", f"SIP/2.0/WS {self._host};branch={BRANCH}{uuid.uuid4().hex}"),
-            ("Max-Forwards", "70"),
-            ("From", f"<sip:{self.aor}>;tag=caller"),
-            ("To", to),
-            ("Call-ID", f"call-of-{self._host}"),
-            ("CSeq", f"{cseq} {method}"),
-        )
-        return SipMessage(f"{method} {target} SIP/2.0", (*headers, *more))
-
-    def _receive(self, socket: Any, frame: str) -> None:
-        message = sip_message.parse(frame)
-        if message.method not in ("INVITE", "ACK", "BYE"):
-            super()._receive(socket, frame)
-            return
-        self.heard.append(message)
-        if message.method != "ACK":
-            self._spawn(self._accept(socket, message))
-
-    async def _accept(self, socket: Any, request: SipMessage) -> None:
-        echoed = sip_message.response(request, "200 OK", "callee")
-        routes = tuple(("Record-Route", route) for route in request.all("record-route"))
-        more = (*routes, ("Contact", f"<{self.uri}>"), ("Content-Type", "application/sdp"))
-        await socket.send(str(SipMessage(echoed.start_line, (*echoed.headers, *more), request.body)))
+def callers(edge: Edge) -> tuple[Caller, Caller]:
+    alice, bob = (Caller(edge.server.ws_url, f"{user}@{DOMAIN}", timeout=20) for user in ("alice", "bob"))
+    return alice, bob
 
 
 async def test_a_call(edge: Edge) -> None:
     """Two browsers call each other: INVITE, ACK and BYE arrive, media descriptions untouched; nobody is a 404."""
-    sdp = "v=0\r\no=- 1 1 IN IP4 192.0.2.7\r\ns=-\r\nc=IN IP4 192.0.2.7\r\nt=0 0\r\nm=audio 9 UDP/TLS/RTP/SAVPF 111\r\n"
-    alice = Caller(edge.server.ws_url, f"alice@{DOMAIN}", timeout=15)
-    bob = Caller(edge.server.ws_url, f"bob@{DOMAIN}")
+    alice, bob = callers(edge)
     async with alice, bob:
-        answer = await alice.call(bob.aor, sdp)
-        assert (answer.status, answer.body) == (200, sdp)
-        await alice.acknowledge(answer)
-        assert (await alice.hang_up(answer)).status == 200
+        answer = await alice.call(bob.aor, SDP)
+        assert (answer.status, answer.body) == (200, SDP)
+        dialog = Dialog.made(answer)
+        await alice.acknowledge(dialog)
+        assert (await alice.say(dialog, method="BYE")).status == 200
         await eventually(lambda: len(bob.heard) == 3)
         assert [message.method for message in bob.heard] == ["INVITE", "ACK", "BYE"]
-        assert bob.heard[0].body == sdp
+        assert bob.heard[0].body == SDP
         assert bob.uri in bob.heard[0].start_line
 
-        assert (await alice.call(f"carol@{DOMAIN}", sdp)).status == 404
+        assert (await alice.call(f"carol@{DOMAIN}", SDP)).status == 404
         await bob.die()
-        assert (await alice.call(bob.aor, sdp)).status >= 400
+        assert (await alice.call(bob.aor, SDP)).status >= 400
+
+
+@asynccontextmanager
+async def talking(edge: Edge) -> AsyncIterator[tuple[Caller, Dialog, Caller, Dialog]]:
+    """A call: who called and who was called, each with its dialog."""
+    alice, bob = callers(edge)
+    async with alice, bob:
+        made = Dialog.made(await alice.call(bob.aor, SDP))
+        await alice.acknowledge(made)
+        await eventually(lambda: len(bob.heard) == 2)
+        yield alice, made, bob, Dialog.taken(bob.heard[0])
+
+
+@pytest.mark.parametrize("who", ["caller", "callee"])
+async def test_a_call_moves(edge: Edge, who: str) -> None:
+    """A phone that comes back on a new connection re-INVITEs over it, and is found there from then on."""
+    async with talking(edge) as (alice, made, bob, taken):
+        moving, own, staying, theirs = (alice, made, bob, taken) if who == "caller" else (bob, taken, alice, made)
+        await moving.move("")
+        answer = await moving.say(own, SDP)
+        assert (answer.status, contact_of(answer)) == (200, own.target)
+        await moving.acknowledge(own)
+        await eventually(lambda: staying.heard[-1].method == "ACK")
+        again = staying.heard[-2]
+        assert again.method == "INVITE"
+        assert f"@{moving.address};" in contact_of(again)
+
+        theirs.target = contact_of(again)
+        assert (await staying.say(theirs, method="BYE")).status == 200
+        assert moving.heard[-1].method == "BYE"
+
+
+@pytest.mark.parametrize("how", ["gone", "hangs"])
+async def test_a_call_outlives_all_connections(edge: Edge, how: str) -> None:
+    """When both sides of a call are back on new connections, each finds the other, though it knows only the old one."""
+    async with talking(edge) as (alice, made, bob, taken):
+        await asyncio.gather(*(phone.move("") if how == "gone" else phone.roam() for phone in (alice, bob)))
+        assert (await alice.say(made, SDP)).status == 200
+        assert (await bob.say(taken, method="BYE")).status == 200
+        assert alice.heard[-1].method == "BYE"
+
+
+@pytest.mark.parametrize("how", ["dead", "mute"])
+async def test_a_phone_that_is_away(edge: Edge, how: str) -> None:
+    """Whoever re-INVITEs a phone that is away for a moment is told so, and not by an answer that ends the call."""
+    async with talking(edge) as (alice, made, bob, taken):
+        if how == "dead":
+            await bob.die()
+        else:
+            bob.mute()
+        assert (await alice.say(made, SDP)).status in MOMENTARY
+
+        bob.unmute()
+        await bob.move("")
+        assert (await bob.say(taken, SDP)).status == 200
 
 
 # Load

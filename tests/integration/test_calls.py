@@ -1,13 +1,17 @@
 """Calls in real Redis servers: what is written is read, and writing twice changes nothing."""
 
+import contextlib
 import time
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
 
 from companion.media.report import Call, Happening, Incoming, MediaSample, Outgoing, Report
 from companion.store import calls
+from companion.store.connection import ResponseError
 from tests.integration.conftest import Kind, MakeSetup, Setup
+from tests.integration.media import dump, keys
 
 DEVICE = "alice/urn:uuid:c386bbc4-0b7e-4d8f-8c6a"
 CALL_ID = "5f2c1b0e9a@phone.example.com"
@@ -50,23 +54,6 @@ def write(setup: Setup, told: Report, *, device: str = DEVICE, said_at: int = NO
     return calls.write(setup.store, calls.Told(device, CALL_ID, said_at, told))
 
 
-def dump(setup: Setup) -> dict[str, Any]:
-    """All that there is in Redis of this test, as it stands."""
-    call = setup.store.connection.call
-    keys = sorted(setup.store.connection.redis.scan_iter(f"{setup.config.redis.prefix}*"))
-    reads: dict[str, tuple[Any, ...]] = {
-        "hash": ("HGETALL",),
-        "stream": ("XRANGE", "-", "+"),
-        "zset": ("ZRANGE", 0, -1, "WITHSCORES"),
-        "set": ("SMEMBERS",),
-    }
-    dumped = {}
-    for key in keys:
-        name, *rest = reads[call("TYPE", key)]
-        dumped[key] = setup.store.connection.call_for_bytes(name, key, *rest)
-    return dumped
-
-
 def test_there_and_back(setup: Setup) -> None:
     """A call and its items are read as they were written, in the order of their numbers."""
     assert write(setup, report(codec(0), sample(1), sample(2))).after.items == 3
@@ -100,3 +87,87 @@ def test_both_legs(setup: Setup) -> None:
     assert found
     assert found.direction == "out"
     assert calls.find(setup.store, "eve/web", CALL_ID) is None
+
+
+def test_overlapping_reports(setup: Setup) -> None:
+    """Of a report that overlaps with what is there only the rest is stored and counted."""
+    write(setup, report(sample(0), sample(1), sample(2)))
+    written = write(setup, report(sample(1), sample(2), sample(3)), said_at=NOW + 1)
+    assert written.items == [sample(3)]
+    assert (written.after.next, written.after.items, written.after.seconds) == (4, 4, 4.0)
+
+
+def test_an_older_report_that_comes_later(setup: Setup) -> None:
+    """A report that a later one has overtaken, and that says nothing new, does not undo the end of the call."""
+    ended = report(sample(0), sample(1), ended_at=NOW, end="hangup", why="200 OK")
+    write(setup, ended, said_at=NOW + 5000)
+    before = dump(setup)
+    assert write(setup, report(sample(0)), said_at=NOW).items == []
+    assert dump(setup) == before
+
+
+def test_what_never_comes(setup: Setup) -> None:
+    """Items that are skipped are counted as missing; they are not taken when they come after all."""
+    write(setup, report(sample(0), sample(5)))
+    written = write(setup, report(sample(2)), said_at=NOW + 1)
+    assert (written.items, written.after.missing, written.after.next) == ([], 4, 6)
+
+
+def test_news_without_items(setup: Setup) -> None:
+    """A call's end is taken though there is no item with it, and makes no entry."""
+    write(setup, report(sample(0)))
+    write(setup, report(end="failed", why="486 Busy Here", ended_at=NOW), said_at=NOW + 1)
+    (call,) = calls.recent(setup.store, DEVICE, 0)
+    assert (call.end, call.why, call.ended_at, call.totals.items) == ("failed", "486 Busy Here", NOW, 1)
+    assert calls.read(setup.store, call).samples == (sample(0),)
+
+
+def test_a_call_of_which_nothing_came_yet(setup: Setup) -> None:
+    """A report without a single item makes a call, whose media is empty."""
+    write(setup, report())
+    (call,) = calls.legs(setup.store, CALL_ID)
+    assert call.totals.next == 0
+    assert calls.read(setup.store, call) == calls.Media((), ())
+
+
+def test_two_at_once(setup: Setup) -> None:
+    """Who writes the same call at the same time from several threads stores each item once, and counts it once."""
+    reports = [report(*(sample(n) for n in range(upto))) for upto in range(1, 30)]
+    with ThreadPoolExecutor(8) as pool:
+        said = [calls.Told(DEVICE, CALL_ID, NOW + n, told) for n, told in enumerate(reports)]
+        for outcome in [pool.submit(calls.write, setup.store, told) for told in said]:
+            with contextlib.suppress(ResponseError):
+                outcome.result()
+    write(setup, reports[-1], said_at=NOW + 1000)
+    call = calls.find(setup.store, DEVICE, CALL_ID)
+    assert call
+    assert call.totals.seconds == call.totals.items == call.totals.next == 29
+    assert [item.n for item in calls.read(setup.store, call).samples] == list(range(29))
+
+
+def test_retention(setup: Setup) -> None:
+    """Every key runs out by itself, an hour after what is in it; indexes lose what is older."""
+    old = NOW - 8 * 86_400_000
+    write(setup, report(sample(0), now=old, started_at=old), device="old/web")
+    write(setup, report(codec(0), sample(1)), said_at=NOW + 1)
+    lives = [setup.store.connection.call("PTTL", key) for key in keys(setup)]
+    week, hour = setup.store.retention_ms, 3_600_000
+    assert len(lives) == 8
+    assert all(week < life <= week + hour for life in lives)
+    assert [call.device for call in calls.fleet(setup.store, 0)] == [DEVICE]
+
+
+def test_pages_of_the_fleet(setup: Setup) -> None:
+    """The fleet's calls are read from the last told of on, a page at a time, and those since a time only."""
+    for n in range(5):
+        write(setup, report(sample(0), now=NOW - 1000 * n), device=f"phone{n}/web")
+    assert [call.device for call in calls.fleet(setup.store, 0, skip=1, limit=2)] == ["phone1/web", "phone2/web"]
+    assert len(calls.fleet(setup.store, NOW - 2500)) == 3
+
+
+def test_long_calls(setup: Setup) -> None:
+    """A call of more entries than are read at once is read whole."""
+    for n in range(calls.PAGE + 2):
+        write(setup, report(sample(n)), said_at=NOW + n)
+    (call,) = calls.recent(setup.store, DEVICE, 0)
+    assert len(calls.read(setup.store, call).samples) == calls.PAGE + 2

@@ -3,14 +3,20 @@
 import inspect
 import json
 import time
+from contextlib import nullcontext
 
 import pytest
 
 from companion import feeds, recorder
+from companion import nodes as companion_nodes
 from companion.config import Config
+from companion.contact import Clock
+from companion.errors import UsageError
 from companion.events import INSERT, LATENCY
+from companion.quality import Bounds
 from companion.store import nodes
 from companion.store.nodes import Feed
+from companion.view import View
 from tests.integration.conftest import Feeder, MakeSetup, Setup, cli, eventually, phone_event
 from tests.integration.web import client, fill, make_web
 
@@ -44,6 +50,7 @@ def setup(make_setup: MakeSetup) -> Setup:
     """A node that lives, with phones, and one that has been silent for an hour, with all that is ever kept of one."""
     made = make_web(make_setup)
     fill(made)
+    say(made, "opensips", -60)  # alive for as long as the commands of a test may take
     say(made, "old", 3600, missed=3)
     for key in keys_of(made, "old").values():
         made.store.connection.call("HSET", key, "opened_at", 1_700_000_000_000)
@@ -72,7 +79,7 @@ def test_no_nodes(make_setup: MakeSetup) -> None:
 
 def test_forget(setup: Setup) -> None:
     """All that is kept of the node itself goes, and what went is told; contacts and other nodes stay as they are."""
-    others, pages = there(setup, "opensips"), setup.pages()
+    others, pages = there(setup, "opensips") - LEFT, setup.pages()
     done = setup.cli("node", "forget", "old")
     assert (done.returncode, done.stderr) == (0, "")
     deleted = {key for name, key in keys_of(setup, "old").items() if name not in LEFT}
@@ -80,7 +87,7 @@ def test_forget(setup: Setup) -> None:
     assert (told, set(keys.split(", "))) == ("old is forgotten", deleted)
     assert there(setup, "old") == LEFT
     assert list(setup.store.feeds()) == ["opensips"]
-    assert (others, pages.keys()) == (there(setup, "opensips"), setup.pages().keys())
+    assert (others, pages.keys()) == (there(setup, "opensips") - LEFT, setup.pages().keys())
 
 
 def test_what_waited_for_it_waits_no_more(setup: Setup) -> None:
@@ -97,8 +104,11 @@ def test_what_waited_for_it_waits_no_more(setup: Setup) -> None:
     ("node", "silent_seconds", "says"),
     [
         ("nobody", None, "error: no node is called 'nobody'; `companion nodes` lists them all"),
-        ("young", 2, "s ago: end its bridge, and take its bus out of [consumer] subscribe; 30 s later it can be"),
-        ("young", 20, "s ago: end its bridge, and take its bus out of [consumer] subscribe; 30 s later it can be"),
+        (
+            "young",
+            -60,
+            "young was heard of 0 s ago: end its bridge, and take its bus out of [consumer] subscribe",
+        ),
     ],
 )
 def test_refused(setup: Setup, node: str, silent_seconds: float | None, says: str) -> None:
@@ -111,6 +121,15 @@ def test_refused(setup: Setup, node: str, silent_seconds: float | None, says: st
     assert says in refused.stderr
     assert refused.stderr.count("\n") == 1
     assert there(setup, node) == before
+
+
+@pytest.mark.parametrize(("silent_ms", "refused"), [(0, True), (29_999, True), (30_000, False)])
+def test_only_who_was_silent_for_long(silent_ms: int, refused: bool) -> None:  # noqa: FBT001
+    """A bridge that only restarts is not forgotten meanwhile."""
+    now = 1_700_000_000_000
+    seen = View(Clock(now, 120_000, 3), {"n": Feed("n", heartbeat_at=now - silent_ms)}, Bounds())
+    with pytest.raises(UsageError) if refused else nullcontext():
+        companion_nodes._refuse("n", seen)
 
 
 def test_a_table_that_is_left(setup: Setup) -> None:

@@ -2,18 +2,20 @@
 
 from collections.abc import Iterator
 from typing import Any
-from urllib.parse import quote
+from urllib.parse import quote, unquote
 
 import httpx2
 import pytest
 import schemathesis
 from hypothesis import HealthCheck, Phase, settings
+from jsonschema_rs import Draft202012Validator
 from schemathesis.specs.openapi.checks import ignored_auth, positive_data_acceptance
 
 from companion.api.app import make_v1
 from companion.events import INSERT, LATENCY
 from companion.simulator.redis import EmbeddedRedis, free_port
 from tests.integration.conftest import Kind, Setup, until
+from tests.integration.media import SECRET, a_token, happening, path_of, report, sample
 from tests.integration.web import FLEET, OPERATE, OPERATE_SECRET, fill
 
 schema = schemathesis.openapi.from_dict(make_v1().openapi()).exclude(path="/events")
@@ -21,6 +23,7 @@ schema = schemathesis.openapi.from_dict(make_v1().openapi()).exclude(path="/even
 ALICE = {"attr": "<urn:uuid:c386bbc4-0b7e-4d8f-8c6a>"}
 """The device of the document's examples."""
 KNOWN = {"authorization": f"Bearer {OPERATE_SECRET}"}
+SAMPLES = "/calls/{call_id}/samples"
 
 
 @pytest.fixture(scope="module")
@@ -28,13 +31,17 @@ def companion(servers: dict[Kind, EmbeddedRedis], tmp_path_factory: pytest.TempP
     """Where a companion in a process of its own answers, with phones to tell of."""
     listen = f"127.0.0.1:{free_port()}"
     api = {"listen": listen, "tokens": [OPERATE.line], "dashboard": False}
-    setup = Setup(servers["module"], tmp_path_factory.mktemp("openapi"), api=api)
+    media = {"secret": SECRET, "reports_per_minute": 6000}
+    setup = Setup(servers["module"], tmp_path_factory.mktemp("openapi"), api=api, media=media)
     fill(setup, [*FLEET, (INSERT, "alice", ALICE), (LATENCY, "alice", {**ALICE, "latency": 48_000})])
     with setup.process("api") as process:
-        until(lambda: is_alive(listen))
+        until(lambda: is_alive(listen), 60)
         yield f"http://{listen}"
         assert process.terminate() == 0
-        assert [line for line in process.log() if line["level"] in ("warning", "error")] == []
+        told = {line["event"] for line in process.log() if line["level"] in ("warning", "error")}
+        assert told <= {
+            f"a report of a call was refused: {why}" for why in ("wrong-report", "token-wrong", "foreign-call")
+        }
     setup.store.close()
 
 
@@ -64,7 +71,29 @@ def test_operations(companion: str, case: schemathesis.Case[Any]) -> None:
     excluded = [ignored_auth]  # proven for each route and everybody in test_access.py
     if case.query.get("cursor"):
         excluded.append(positive_data_acceptance)  # a text, but not any text
-    case.call_and_validate(base_url=f"{companion}/api/v1", headers=KNOWN, excluded_checks=excluded)
+    if case.path == SAMPLES:
+        excluded.append(positive_data_acceptance)  # its times must fit each other
+    case.call_and_validate(base_url=f"{companion}/api/v1", headers=_headers(case), excluded_checks=excluded)
+
+
+def _headers(case: schemathesis.Case[Any]) -> dict[str, str]:
+    """What lets it in: where a call is told of, a token for that very call."""
+    if case.path != SAMPLES:
+        return KNOWN
+    device, call_id = case.query.get("device") or "alice/web", unquote(str(case.path_parameters["call_id"]))
+    return {"authorization": f"Bearer {a_token(str(device), call_id)}"}
+
+
+def test_a_report_as_it_is_described(companion: str, document: dict[str, Any]) -> None:
+    """A report that is made by the document's own schema, and whose times fit, is taken."""
+    told = report(sample(0), happening(1, "ice", state="connected"))
+    body = document["paths"][SAMPLES]["post"]["requestBody"]["content"]["application/json"]["schema"]
+    described = Draft202012Validator({**document, **body})
+    assert described.is_valid(told)
+    assert not described.is_valid(told | {"now": -1})
+    headers = {"authorization": f"Bearer {a_token()}"}
+    answer = httpx2.post(f"{companion}{path_of()}", json=told, headers=headers)
+    assert (answer.status_code, answer.json()) == (200, {"stored": 2, "next": 2, "advice": None})
 
 
 def test_the_examples_are_there(companion: str, document: dict[str, Any]) -> None:

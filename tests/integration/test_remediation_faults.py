@@ -535,7 +535,7 @@ async def test_back_before_the_look(make_world: MakeWorld) -> None:
         world.on_mi = come_back
         await world.sweep()
 
-        assert world.looks.total() == 1000
+        assert len(world.looks) == 1000  # a look that took too long on a busy machine is asked for again
         assert world.outcomes() == {"came-back": 1000}
         world.no_wrong_removals(0)
         await world.sweep_and_ping(3)

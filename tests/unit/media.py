@@ -5,9 +5,9 @@ from typing import Any, Final
 
 from hypothesis import strategies as st
 
-from companion.media.minutes import Minute, changes, minutes, moments
+from companion.media.minutes import Minute, moments
 from companion.media.report import Happening, Incoming, MediaSample, Outgoing
-from companion.media.verdict import Case, Verdict, judge
+from companion.media.verdict import Case, Signalling, Verdict, case_of, judge
 from companion.store.devices import Ping
 
 START: Final = 1_795_512_600_000
@@ -50,14 +50,18 @@ def happening(second: float, what: str, n: int | None = None, **fields: Any) -> 
 
 def call(samples: Sequence[MediaSample], *happenings: Happening, codec: Happening | None = OPUS) -> list[Minute]:
     """The minutes of a call of these samples."""
-    return case(samples, *happenings, codec=codec).minutes  # type: ignore[return-value]
+    return [*case(samples, *happenings, codec=codec).minutes]
 
 
-def case(samples: Sequence[MediaSample], *happenings: Happening, codec: Happening | None = OPUS, **more: Any) -> Case:
-    told = [codec, *happenings] if codec else [*happenings]
-    found = changes(happenings)
-    made = minutes(START, moments(samples, told), found)
-    return Case(made, found, ping_interval_ms=INTERVAL_MS, **more)
+def case(
+    samples: Sequence[MediaSample],
+    *happenings: Happening,
+    codec: Happening | None = OPUS,
+    pings: Sequence[Ping] = (),
+    **more: Any,
+) -> Case:
+    told = moments(samples, [codec, *happenings] if codec else happenings)
+    return case_of(START, told, happenings, signalling=Signalling(pings, INTERVAL_MS), **more)
 
 
 def verdict(samples: Sequence[MediaSample], *happenings: Happening, **more: Any) -> Verdict:

@@ -7,10 +7,11 @@ from typing import Any, Final
 import pytest
 
 from companion import quality
-from companion.dashboard import axes, graph, history
+from companion.dashboard import axes, call_graph, graph, history
 from companion.dashboard.bands import Band
 from companion.dashboard.markup import device, fleet
 from companion.store.devices import Ping, statistics
+from tests.unit.call_page import call_page
 
 NOW: Final = datetime(2026, 5, 4, 12, 0, tzinfo=UTC)
 START: Final = round(NOW.timestamp() * 1000)
@@ -40,12 +41,16 @@ POINTS: Final[list[dict[str, Any]]] = [
     {"at": at(-30), "p50_ms": None, "p95_ms": None, "p99_ms": None, "loss_ratio": None},
     {"at": at(0), "p50_ms": 70, "p95_ms": 190, "p99_ms": 390, "loss_ratio": 0.01},
 ]
+CALL_PLOT: Final = call_graph.Plot((START - 70_000, START), (START - 60_000, START - 5000), quality.Bounds(), 5000)
 GRAPHS: Final = {
     "pings": graph.of_pings(PINGS, PLOT),
     "no pings": graph.of_pings([], PLOT._replace(bands=[])),
     "buckets": graph.of_buckets(BUCKETS, PLOT),
     "history": history.graph(POINTS, (START - 60_000, START)),
     "no history": history.graph([], (START - 60_000, START)),
+    "call": call_graph.of_call(call_page(), CALL_PLOT).options,
+    "long call": call_graph.of_call(call_page(seconds=1500), CALL_PLOT._replace(window=(0, START))).options,
+    "call of nothing": call_graph.of_call(call_page(samples=[], happenings=[], pings=[]), CALL_PLOT).options,
 }
 
 
@@ -65,7 +70,7 @@ def test_graph_of_pings() -> None:
     """Answered pings are the line, with their quality in words; lost ones are crosses and in no line."""
     drawn = GRAPHS["pings"]
     assert series(drawn, "Latency") == ((START - 3000, 40, "40 ms, excellent"), (START - 1000, 90, "90 ms, excellent"))
-    assert series(drawn, "Lost") == ((START - 2000, 0.5, "ping"),)
+    assert series(drawn, "Lost") == ((START - 2000, 0.5, "ping", 1500),)
 
 
 def test_line_breaks_at_silence() -> None:
@@ -80,7 +85,7 @@ def test_graph_of_buckets() -> None:
     drawn = GRAPHS["buckets"]
     assert series(drawn, "Average") == ((START - 9000, 65.5, "65.5 ms, excellent"),)
     assert series(drawn, "Maximum")[0][1:] == (177, "217 ms")
-    assert [said for *_, said in series(drawn, "Lost")] == ["1 of 4", "2 of 2"]
+    assert [said for _, _, said, _ in series(drawn, "Lost")] == ["1 of 4", "2 of 2"]
 
 
 def test_presence_is_drawn_by_height_too() -> None:

@@ -11,9 +11,24 @@ import pytest
 
 from companion import dashboard
 from companion.dashboard.bands import Band
+from companion.dashboard.calls import Filters as CallFilters
 from companion.dashboard.decisions import Filters
-from companion.dashboard.markup import Markup, device, devices, fleet, frame, heard, remediations, tag, times, words
+from companion.dashboard.markup import (
+    Markup,
+    call,
+    calls,
+    device,
+    devices,
+    fleet,
+    frame,
+    heard,
+    remediations,
+    tag,
+    times,
+    words,
+)
 from companion.store.fleet import Query
+from tests.unit.call_page import call_page, call_row, unknown_row
 
 NOW = datetime(2026, 5, 4, 12, 0, tzinfo=UTC)
 START = round(NOW.timestamp() * 1000)
@@ -160,6 +175,29 @@ STATE: Final = {
     "open_breakers": {EVIL: at(-5)},
 }
 BANDS: Final = [Band(START - 9000, START - 2000, "online"), Band(START - 2000, START, "offline")]
+NETWORK: Final = {
+    "network": EVIL,
+    "calls": 12,
+    "devices": 3,
+    "mos": 3.1,
+    "loss_percent": 4.5,
+    "rtt_ms": 210.5,
+    "relay_share": 0.25,
+}
+QUALITY: Final = {
+    "at": at(-7),
+    "total": 2500,
+    "cut": True,
+    "calls": 2000,
+    "live": 3,
+    "mos": {"p10": 2.9, "p50": 4.2, "p90": 4.4},
+    "bands": {"best": 900, "high": 500, "medium": 300, "low": 200, "poor": 60, "bad": 30, "unknown": 10},
+    "loss_percent": 1.2,
+    "rtt_ms": 80.5,
+    "relay_share": 0.2,
+    "networks": [NETWORK],
+}
+OTHER: Final = "other/urn:uuid:1"
 EVERYTHING: Final[dict[str, Markup]] = {
     "head": tag("div", *frame.head("/devices/x", by="session"), *frame.head("/", by="loopback")),
     "away": frame.away("Redis does not answer"),
@@ -184,6 +222,35 @@ EVERYTHING: Final[dict[str, Markup]] = {
     "no timeline": device.timeline(page(timeline=[])),
     "switch-overs": device.switch_overs(TIMELINE),
     "no switch-overs": device.switch_overs([]),
+    "stream history": calls.history([call_row(), unknown_row(live=True)] * 5, everything=False),
+    "no stream history": calls.history([], everything=False),
+    "call": tag(
+        "div", call.title(call_page()), call.legs(call_page(legs=[EVIL_DEVICE, OTHER])), call.overview(call_page())
+    ),
+    "unknown call": tag("div", call.title(call_page(**unknown_row())), call.overview(call_page(**unknown_row()))),
+    "several calls": call.choice(EVIL, [EVIL_DEVICE, OTHER]),
+    "no call": call.no_call(EVIL),
+    "call's graph": tag(
+        "div", call.graph_head(call_page(), START), call.statistics(call_page()), call.nothing_measured()
+    ),
+    "call's graph's keys": call.graph_keys(["path", "restart", "network", "limit", "switch-over"]),
+    "call below": tag("div", call.columns(call_page(), START, everything=False), call.minutes(call_page())),
+    "unknown call below": call.columns(
+        call_page(
+            **unknown_row(),
+            happenings=[],
+            timeline=[],
+            verdict={"what": "something new", "evidence": [], "bad_minutes": []},
+        ),
+        0,
+        everything=True,
+    ),
+    "calls": tag("div", calls.title(QUALITY), calls.overview(QUALITY), calls.recent([call_row()], filtered=False)),
+    "no calls": tag("div", calls.title(None), calls.overview(QUALITY | {"calls": 0}), calls.recent([], filtered=False)),
+    "no networks": calls.overview(QUALITY | {"networks": [], "cut": False}),
+    "no calls found": calls.recent([], filtered=True),
+    "call filters": calls.filters(CallFilters(text=EVIL, worst=("bad", "unknown"))),
+    "call pager": calls.pager("1-0", CallFilters(since="2-0")),
     "fleet": tag("div", fleet.title(SUMMARY), fleet.statuses(SUMMARY), fleet.history_head(SUMMARY, "24h")),
     "worst": fleet.worst([row()]),
     "no worst": fleet.worst([]),

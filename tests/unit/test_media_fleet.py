@@ -1,8 +1,8 @@
 """What the calls of a fleet add up to, and a call as it is told."""
 
+import json
 from typing import Any
 
-import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -12,8 +12,9 @@ from companion.media import page
 from companion.media.fleet import BANDS, LEAST_CALLS, WORST_NETWORKS, Heard, add_up, network_of, percentiles
 from companion.media.minutes import moments
 from companion.media.totals import Totals
-from companion.store.calls import Call
-from tests.unit.media import OPUS, START, case, seconds
+from companion.media.verdict import Signalling
+from companion.store.calls import Call, Media
+from tests.unit.media import OPUS, START, pings, seconds
 
 
 def heard(mos: float | None, network: str = "", **row: Any) -> Heard:
@@ -126,8 +127,8 @@ def test_a_row_of_totals() -> None:
 def test_a_page_is_json() -> None:
     """All about a call can be told in JSON, and is the same when it is read."""
     samples = [*seconds(1, 60), *seconds(61, 20, packets=40, lost=10)]
-    told = page.page(stored(), moments(samples, [OPUS]), [OPUS], case(samples), START)
-    assert msgspec.json.decode(msgspec.json.encode(told)) == told
+    told = page.page(stored(), Media(tuple(samples), (OPUS,)), Signalling(pings(40, None)), START)
+    assert json.loads(json.dumps(told)) == {**told, "pings": [[START - 30_000, 40], [START, None]]}
     assert told["samples"][0] == [START + 1000, 1000, 40.0, 4.0, 0.0, 24_000, None, 4.37, None, []]
     assert told["formula"] == quality.FORMULA
     assert [minute["bad"] for minute in told["minutes"]] == [False, True]

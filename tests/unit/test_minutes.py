@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from companion.media.minutes import MINUTE_MS, Figure, changes, minutes, moments, path_words
+from companion.media.minutes import MINUTE_MS, SHORT_MS, Figure, changes, minutes, moments, path_words
 from companion.media.report import Happening
 from tests.unit.media import OPUS, START, any_samples, call, happening, second, seconds
 
@@ -17,6 +17,13 @@ def test_minutes_count_from_the_start() -> None:
     assert [minute.at - START for minute in made] == [0, 60_000, 120_000]
     assert [minute.whole.ms for minute in made] == [60_000, 60_000, 30_000]
     assert [minute.whole.packets for minute in made] == [3000, 3000, 1500]
+
+
+def test_clocks_that_are_a_little_off() -> None:
+    """A call whose samples begin and end some milliseconds beside it has no minute more for that."""
+    for off in (-40, 40):
+        made = call([second(n, at=START + n * 1000 + off) for n in range(1, 121)])
+        assert [minute.whole.ms for minute in made] == [60_000, 60_000]
 
 
 def test_means_are_by_time() -> None:
@@ -181,7 +188,7 @@ def test_minutes_hold_all_that_was_told(told: list[Any]) -> None:
     """Minutes come in order, hold a minute at most each, and no packet is in two of them or none."""
     made = minutes(START, moments(told, [OPUS]), [])
     assert [minute.at for minute in made] == sorted({minute.at for minute in made})
-    assert all(0 < minute.whole.ms <= MINUTE_MS + len(told) for minute in made)
+    assert all(0 < minute.whole.ms <= MINUTE_MS + SHORT_MS + len(told) for minute in made)
     packets = sum(moment.sample.incoming.packets or 0 for moment in moments(told, [OPUS]))
     assert sum(minute.whole.packets for minute in made) == pytest.approx(packets)
 

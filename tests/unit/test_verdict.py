@@ -276,7 +276,7 @@ def test_a_quiet_minute_is_no_bad_minute(told: list[tuple[int, dict[str, Any]]],
 def test_a_minute_is_judged_alike_alone(told: list[tuple[int, dict[str, Any]]]) -> None:
     """The bad minutes of a call are those that are bad by themselves."""
     found = case(_samples(told))
-    alone = [judge_minute(minute, found.pings_between(minute.at, minute.at + 60_000)) for minute in found.minutes]
+    alone = [judge_minute(minute, found.signalling.of(minute)) for minute in found.minutes]
     assert judge(found).bad_minutes == [minute for minute in alone if minute]
 
 

@@ -13,7 +13,7 @@ from companion.dashboard.markup.devices import address
 from companion.dashboard.markup.icons import icon
 from companion.dashboard.markup.marks import ms, number, plural, quality_of, share, status, tally
 from companion.dashboard.markup.tables import Column, cell, fault, table
-from companion.dashboard.markup.times import span, time
+from companion.dashboard.markup.times import Style, span, time
 from companion.store.glance import iso
 
 Json = Mapping[str, Any]
@@ -213,16 +213,21 @@ def timeline(page: Json, *, everything: bool = False) -> Markup:
     more = (
         tag("button", f"Show {hidden} earlier", type="button", act="everything", cls="button more") if hidden else None
     )
-    lines = tag("ol", *(_line(entry, numbers.get(entry.get("contact", ""), 0)) for entry in newest), cls="happened")
-    return card("Timeline", lines, more, aside=_events(page, len(entries)), cls="w8")
+    return card("Timeline", lines(newest, numbers), more, aside=_events(page, len(entries)), cls="w8")
 
 
-def _line(entry: Json, number: int) -> Markup:
+def lines(entries: Sequence[Json], numbers: Mapping[str, int] | None = None, style: Style = "date") -> Markup:
+    """A list of what happened; `numbers` are those of contacts elsewhere on the page."""
+    rows = (_line(entry, (numbers or {}).get(entry.get("contact", ""), 0), style) for entry in entries)
+    return tag("ol", *rows, cls="happened")
+
+
+def _line(entry: Json, number: int, style: Style) -> Markup:
     line = happened.line(entry)
     more = tag("small", line.more) if line.more else None
     mark = tag("span", icon(line.icon), cls=f"ev-{line.tone}")
     key = f"{entry['at']} {entry['event']} {entry.get('contact', '')}"
-    return tag("li", time(entry["at"], "date"), mark, tag("div", tag("p", line.words), more), _number(number), key=key)
+    return tag("li", time(entry["at"], style), mark, tag("div", tag("p", line.words), more), _number(number), key=key)
 
 
 def _events(page: Json, count: int) -> Markup:

@@ -8,7 +8,7 @@ from companion.dashboard.markup import Markup, heard, tag
 from companion.dashboard.markup.icons import icon
 from companion.dashboard.query import quoted
 
-PAGES: Final = (("/", "Fleet"), ("/devices", "Devices"), ("/remediations", "Remediations"))
+PAGES: Final = (("/", "Fleet"), ("/devices", "Devices"), ("/calls", "Calls"), ("/remediations", "Remediations"))
 _THEMES: Final = (("system", "Auto", "As the system has it"), ("light", "Light", ""), ("dark", "Dark", ""))
 
 

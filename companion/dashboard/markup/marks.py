@@ -14,6 +14,25 @@ MEANINGS: Final = {
     "offline": "unregistered, expired or removed",
 }
 
+BAND_COLOURS: Final = {
+    "best": "--excellent",
+    "high": "--good",
+    "medium": "--fair",
+    "low": "--poor",
+    "poor": "--bad",
+    "bad": "--worst",
+}
+BANDS: Final = tuple(BAND_COLOURS)
+BAND_MEANINGS: Final = {
+    "best": "users are very satisfied (R from 90)",
+    "high": "users are satisfied (R from 80)",
+    "medium": "some users are dissatisfied (R from 70)",
+    "low": "many users are dissatisfied (R from 60)",
+    "poor": "nearly all users are dissatisfied (R from 50)",
+    "bad": "not recommended (R below 50)",
+}
+"""ITU-T G.109 and G.107, Annex B."""
+
 
 def status(word: str) -> Markup:
     return tag("span", icon(word), word, cls=f"mark {word}", title=MEANINGS.get(word))
@@ -24,6 +43,27 @@ def quality_of(word: str | None) -> Markup:
     if not word:
         return None
     return tag("span", signal(len(quality.LABELS) - quality.LABELS.index(word)), word, cls=f"quality {word}")
+
+
+def mos_band(mos: float) -> str:
+    """The band of a MOS that may be rounded to two digits.
+
+    >>> mos_band(4.34), mos_band(3.59), mos_band(1)
+    ('best', 'low', 'bad')
+    """
+    return next((name for least, name in quality.BANDS if mos >= round(quality.mos(least), 2)), "bad")
+
+
+def mos(value: float | None, word: str | None = None) -> Markup:
+    """A MOS and its band in a word: the one that is given, or that of the value."""
+    if value is None:
+        return nothing()
+    return tag("span", tag("span", f"{value:.2f}", cls="figure"), " ", band(word or mos_band(value)), cls="mos")
+
+
+def band(word: str) -> Markup:
+    bars = signal(len(BANDS) - 1 - BANDS.index(word))
+    return tag("span", bars, word, cls=f"quality band-{word}", title=BAND_MEANINGS[word])
 
 
 def ms(value: float | None) -> Markup:

@@ -15,8 +15,8 @@ from companion.dashboard.axes import Options, Window, known_part
 from companion.dashboard.bands import bands
 from companion.dashboard.layout import Frame, source_of
 from companion.dashboard.live import Live
+from companion.dashboard.markup import calls, tag
 from companion.dashboard.markup import device as shown_as
-from companion.dashboard.markup import tag
 from companion.dashboard.markup.frame import no_device, waiting
 from companion.dashboard.part import Part
 from companion.dashboard.source import Source
@@ -25,6 +25,8 @@ from companion.reader import Reader
 from companion.store.devices import Bucket, in_buckets
 
 LOOK_SECONDS: Final = 1.0
+CALLS_LOOKS: Final = 5
+"""Its calls are read with every so many looks: their pages report every five seconds."""
 ANEW_SECONDS: Final = 30.0
 """After so long all is read again though nothing is new: the window moves on."""
 OVERLAP_MS: Final = 60_000
@@ -60,6 +62,8 @@ class Device:
         self._told_since = 0
         self._read_at = 0.0
         self._everything = False
+        self._every_call = False
+        self._looks = 0
         self.on_change = self.look
         self._make()
 
@@ -73,14 +77,19 @@ class Device:
             self._figures.on_go(self._go)
             self._graph = ui.echart({}, renderer="svg").classes("graph").props("role=img")
             self._keys = Part()
+        self._history = Part()
         self._rest = Part()
-        self._rest.on_act(self._act)
+        for part in (self._history, self._rest):
+            part.on_act(self._act)
 
     async def look(self) -> None:
         """See whether there is news, and if so read all of it again: a loss may turn out to be a ghost's."""
         try:
             if await self._is_news() or time.monotonic() - self._read_at > ANEW_SECONDS:
                 await self._look_anew()
+            if self._looks % CALLS_LOOKS == 0:
+                await self._look_at_calls()
+            self._looks += 1
         except NoSuchDeviceError:
             self._lose()
         except SeveralDevicesError as error:
@@ -98,6 +107,10 @@ class Device:
         self._read_at = time.monotonic()
         self._told, self._told_since = read["told"], read["told_since"]
         self._show(page, read["buckets"], (read["now"] - query.WINDOWS[self._window], read["now"]))
+
+    async def _look_at_calls(self) -> None:
+        told = await self._source.ask(self._source.reader.calls, self._name, query.WINDOWS[self._window])
+        self._history.show(calls.history(told["calls"], cut=told["cut"], everything=self._every_call))
 
     def _show(self, page: Json, buckets: Buckets, window: Window) -> None:
         self._top.show(shown_as.title(page), shown_as.overview(page))
@@ -123,6 +136,7 @@ class Device:
         self._frame.not_found()
         self._section.set_visibility(False)
         self._top.show(no_device(self._name, several))
+        self._history.show()
         self._rest.show()
 
     async def _go(self, text: str) -> None:
@@ -133,9 +147,12 @@ class Device:
         if name == "everything":
             self._everything = True
             await self._anew()
+        elif name == "every-call":
+            self._every_call = True
+            await self._anew()
 
     async def _anew(self) -> None:
-        self._read_at = 0.0
+        self._read_at, self._looks = 0.0, 0
         await self.on_change()
 
 

@@ -70,7 +70,23 @@ const clock = new Intl.DateTimeFormat("en-GB", {
   second: "2-digit",
 });
 
+let pointer = null;
+for (const kind of ["pointermove", "pointerdown"]) {
+  document.addEventListener(kind, (event) => (pointer = event), { capture: true, passive: true });
+}
+
+// The time under the pointer: each series tells of its own nearest point, which may be far away.
+function pointedAt() {
+  const graph = pointer?.target.closest?.(".graph");
+  const chart = graph && window.getElement?.(graph.id.slice(1))?.chart;
+  return chart?.convertFromPixel({ xAxisIndex: 0 }, pointer.clientX - graph.getBoundingClientRect().left);
+}
+
 window.companionTooltip = (points) => {
+  const there = pointedAt();
+  const near = points
+    .filter(({ value: [at, , , reach] }) => !(reach && Math.abs(at - there) > reach))
+    .sort((one, other) => one.seriesIndex - other.seriesIndex);
   const box = document.createElement("div");
   box.className = "tooltip";
   const line = (text, cls) => {
@@ -78,8 +94,9 @@ window.companionTooltip = (points) => {
     row.className = cls;
     row.textContent = text;
   };
-  line(clock.format(new Date(points[0].value[0])), "tooltip-time");
-  for (const { value, seriesName } of points) {
+  const [time] = (near.find(({ value }) => !value[3]) ?? points[0]).value;
+  line(clock.format(new Date(time)), "tooltip-time");
+  for (const { value, seriesName } of near) {
     const said = value[2] ?? value[1];
     if (said !== null && said !== "") line(`${seriesName} ${said}`, "tooltip-line");
   }

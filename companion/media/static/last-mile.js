@@ -521,6 +521,7 @@ const link = (calls, agent, hooks) => {
     if (!current || current === socket) return;
     socket = current;
     hear();
+    answers || phone.ping(); // to know early whether silence will mean anything
     on(current, "message", (event) => hear(PONG.test(event.data)));
     on(current, "close", ({ code }) => phone.down || current !== socket || [1000, 1005].includes(code) || fail("socket"));
   };
@@ -642,13 +643,15 @@ const sipJs = (ua, hooks) => ({
   },
   reinvite: (pc) => {
     const session = Object.values(ua._sessions).find((each) => each.sessionDescriptionHandler?.peerConnection === pc);
-    const kept = session?.sessionDescriptionHandlerOptionsReInvite;
-    const again = { ...kept, offerOptions: { ...kept?.offerOptions, iceRestart: true } };
+    if (!session) return false;
+    takeBack(session, pc);
+    const kept = session.sessionDescriptionHandlerOptionsReInvite;
+    const again = { ...kept, offerOptions: { ...kept.offerOptions, iceRestart: true } };
     const invite = (requestDelegate) =>
       session
         .invite({ requestDelegate, sessionDescriptionHandlerOptions: again })
         .finally(() => (session.sessionDescriptionHandlerOptionsReInvite = kept)); // or each later one restarts ICE
-    return !!session && answered(invite);
+    return answered(invite);
   },
   ping: () => {
     const { userAgentCore: core, configuration } = ua;
@@ -661,6 +664,23 @@ const sipJs = (ua, hooks) => ({
 
 const answered = (send) =>
   new Promise((onAccept, onReject) => send({ onAccept, onReject }).catch(onReject));
+
+/**
+ * SIP.js leaves an offer that was refused where it is, and then can negotiate nothing any more. It is taken back as late
+ * as possible, when the next one is made or comes: Chromium ends the media of who was called as soon as it is.
+ */
+const takeBack = (session, pc) => {
+  const handler = session.sessionDescriptionHandler;
+  const mend = (name) => {
+    const act = handler[name];
+    handler[name] = async (...values) => {
+      const own = name === "setDescription" && session.pendingReinvite;
+      if (pc.signalingState === "have-local-offer" && !own) await pc.setLocalDescription({ type: "rollback" });
+      return act.apply(handler, values);
+    };
+  };
+  ["getDescription", "setDescription"].filter((name) => !Object.hasOwn(handler, name)).forEach(mend);
+};
 
 /** JsSIP: a UA. It ends a call whose re-INVITE is not answered, so the far end is given time to come by itself. */
 const jsSip = (ua, hooks) => ({
