@@ -14,7 +14,7 @@ from companion.reader import MAX_CALLS, Reader
 
 def calls(
     device: Annotated[
-        str, typer.Argument(metavar="[DEVICE]", help="Only its calls: a device id, a SIP instance or an AOR.")
+        str, typer.Argument(metavar="DEVICE", help="Only its calls: a device id, a SIP instance or an AOR.")
     ] = "",
     config_file: ConfigFile = None,
     window: AWindow = Window.h24,

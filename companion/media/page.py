@@ -19,6 +19,7 @@ LIVE_MS: Final = 15_000
 MAX_POINTS: Final = 3600
 """An hour of a sample a second; longer calls are told in coarser ones."""
 
+_DIGITS: Final = (1, 1, 2, 0, 0, 2, 4)
 Point = list[object]
 """`[at, ms, rtt_ms, jitter_ms, loss_percent, in_bps, out_bps, mos, concealed, flags]`."""
 
@@ -131,14 +132,20 @@ def points(moments: Sequence[Moment]) -> list[Point]:
 
 
 def _point(moments: Sequence[Moment]) -> Point:
-    figures = [Figure() for _ in range(7)]
+    sample = moments[-1].sample
+    values, ms, flags = _values(moments[-1]), sample.ms, list(sample.flags)
+    if len(moments) > 1:
+        values, ms = _means(moments), sum(moment.sample.ms for moment in moments)
+        flags = sorted({flag for moment in moments for flag in moment.sample.flags})
+    return [sample.at, ms, *(_rounded(value, places) for value, places in zip(values, _DIGITS, strict=True)), flags]
+
+
+def _means(moments: Sequence[Moment]) -> tuple[float | None, ...]:
+    figures = [Figure() for _ in _DIGITS]
     for moment in moments:
         for figure, value in zip(figures, _values(moment), strict=True):
             figure.add(value, moment.sample.ms)
-    digits = (1, 1, 2, 0, 0, 2, 4)
-    means = (_rounded(figure.mean, places) for figure, places in zip(figures, digits, strict=True))
-    flags = sorted({flag for moment in moments for flag in moment.sample.flags})
-    return [moments[-1].sample.at, sum(moment.sample.ms for moment in moments), *means, flags]
+    return tuple(figure.mean for figure in figures)
 
 
 def _values(moment: Moment) -> tuple[float | None, ...]:

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any, Final, NamedTuple
 
@@ -39,7 +40,9 @@ WIDE: Final = 110
 """Columns from which on a list of calls has room for all there is to say of them."""
 LEAST_INSTANCE: Final = 4
 MINUTES_TOLD: Final = 10
-EVIDENCE_TOLD: Final = 3
+EVIDENCE_TOLD: Final = 2
+CONCEALED_TOLD: Final = 5.0
+"""Percent, beyond what was lost; less is made up all the time, and nobody hears it."""
 HAPPENINGS_TOLD: Final = 20
 BAR: Final = 40
 """Columns for the whole scale of R."""
@@ -230,7 +233,7 @@ def _facts(page: Json, now: datetime) -> Table:
 def _path_words(path: Json) -> str:
     """Which way media goes: its candidates, networks at both ends, and what the device is connected by."""
     near, far = (path.get(name) for name in ("local_address", "remote_address"))
-    ends = f"{near or '?'} → {far or '?'}" if near or far else ""
+    ends = f"{near} → {far}" if near and far else f"from {near}" if near else f"to {far}" if far else ""
     return ", ".join(str(part) for part in (path_words(path), ends, path.get("network")) if part)
 
 
@@ -298,6 +301,11 @@ def _graphs(page: Json) -> Iterator[RenderableType]:
     yield from _graph("MOS", _held(page, 7), span, least)
     yield from _graph("Round trip", trips, span, Scale(height=3, top=_top(trips)))
     yield from _graph("Packets lost", losses, span, most)
+    made_up = [(since, until, None if share is None else 100 * share) for since, until, share in _held(page, 8)]
+    if any(
+        (share or 0) - (lost or 0) >= CONCEALED_TOLD for (*_, share), (*_, lost) in zip(made_up, losses, strict=True)
+    ):
+        yield from _graph("Made up, of what was played", made_up, span, replace(most, top=min(100, _top(made_up))))
     yield from _graph("OPTIONS latency", pings, span, Scale(height=3, top=_top(pings)))
     if pings:
         yield LostMarks(pings, span)

@@ -20,7 +20,9 @@ from companion.view import View
 PART: Final = 2000
 """Devices in a part: a part is decoded at once, and nothing else in the process goes on meanwhile."""
 KEPT_MS: Final = 600_000
-"""Parts outlive the census they are of, for who has just begun to read them."""
+"""Without a newer one it is listed for so long: an old list that tells its age is better than none after a restart."""
+READ_MS: Final = 60_000
+"""Parts outlive the word of them, for who has just begun to read them."""
 _LEVEL: Final = 1
 _decoder: Final = msgspec.msgpack.Decoder(list[Glance])
 
@@ -44,18 +46,18 @@ def take(store: Store, view: View) -> Census:
 
 
 def share(store: Store, census: Census, fresh_ms: int) -> None:
-    """Let every companion of this Redis read it; for so long it is the present one unless there is a newer one."""
+    """Let every companion of this Redis read it; within `fresh_ms` there will be a newer one if all is well."""
     call, keys = store.connection.call, store.keys
     parts = 0
     for start in range(0, len(census.glances), PART):
         packed = zlib.compress(msgspec.msgpack.encode(census.glances[start : start + PART]), _LEVEL)
-        call("SET", keys.census_part(census.at, parts), packed, "PX", fresh_ms + KEPT_MS)
+        call("SET", keys.census_part(census.at, parts), packed, "PX", fresh_ms + KEPT_MS + READ_MS)
         parts += 1
-    call("SET", keys.census(), json.dumps({"at": census.at, "parts": parts}), "PX", fresh_ms)
+    call("SET", keys.census(), json.dumps({"at": census.at, "parts": parts}), "PX", fresh_ms + KEPT_MS)
 
 
 def shared_at(store: Store) -> tuple[int, int] | None:
-    """When the present census was taken (epoch ms) and in how many parts it is; None when nobody takes one."""
+    """When the present census was taken (epoch ms) and in how many parts it is; None when nobody took one lately."""
     said = store.connection.call("GET", store.keys.census())
     if not said:
         return None

@@ -3,6 +3,7 @@
 import json
 import random
 from collections.abc import Iterator, Sequence
+from contextlib import closing
 from http.client import HTTPConnection
 from typing import Any, NamedTuple, Self
 from urllib.parse import quote
@@ -90,30 +91,27 @@ class ScriptedCall:
         return {**told, "in": {**heard, **played}, "out": {**sent, "lost": line.loss, "level": 0.0 if muted else 0.1}}
 
     def reports(self, now: int) -> Iterator[Json]:
-        """What was not told yet, as reports sent at `now` (epoch ms)."""
-        while self._told < self._n or not self._n:
-            until = self._told + SIZE
+        """What was not told yet, as reports sent at `now` (epoch ms); at least one, for how the call is."""
+        for first in range(self._told, max(self._n, self._told + 1), SIZE):
+            numbers = range(first, first + SIZE)
             yield {
                 "v": 1,
                 "now": now,
                 "call": self.head,
-                "samples": [item for item in self._samples if self._told <= item["n"] < until],
-                "happenings": [item for item in self._happenings if self._told <= item["n"] < until],
+                "samples": [item for item in self._samples if item["n"] in numbers],
+                "happenings": [item for item in self._happenings if item["n"] in numbers],
             }
-            self._told = min(until, self._n)
-            if not self._n:
-                return
+        self._told = self._n
 
     def post(self, listen: str, token: str, now: int) -> None:
         """Tell a companion, as the page that makes the call would."""
         for report in self.reports(now):
-            connection = HTTPConnection(listen, timeout=10)
             path = f"/api/v1/calls/{quote(self.call_id, safe='')}/samples"
             head = {"Authorization": f"Bearer {token}", "Content-Type": "application/json"}
-            connection.request("POST", path, json.dumps(report), head)
-            answer = connection.getresponse()
-            assert answer.status == 200, answer.read()
-            connection.close()
+            with closing(HTTPConnection(listen, timeout=10)) as connection:
+                connection.request("POST", path, json.dumps(report), head)
+                answer = connection.getresponse()
+                assert answer.status == 200, answer.read()
 
 
 def eventful(device: str, call_id: str, started_at: int, peer: str) -> ScriptedCall:

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from itertools import count
 from typing import Final
 
+from companion.bridge import Stamps
 from companion.bus import HEARTBEAT_SECONDS, Publisher
 from companion.config import BridgeSection
 from companion.events import LATENCY
@@ -63,7 +64,7 @@ def main() -> None:
 
 def run(publisher: Publisher, fleet: Fleet) -> None:
     """Publish as stdin tells; a process that can not keep the pace makes up for it later."""
-    pings = _pings(fleet)
+    pings, stamps = _pings(fleet), Stamps(_now)
     rate, published, since, done, beat_at = 0.0, 0, 0.0, 0, 0.0
     _say(published)
     while True:
@@ -73,7 +74,8 @@ def run(publisher: Publisher, fleet: Fleet) -> None:
             beat_at = now + HEARTBEAT_SECONDS
         due = int((now - since) * rate) - done
         for _ in range(due):
-            publisher.gather(LATENCY, next(pings), _now())
+            params = next(pings)
+            publisher.gather(LATENCY, params, stamps.next(str(params["aor"])))
         publisher.flush()
         published, done = published + due, done + due
         if select.select([sys.stdin], [], [], STEP_SECONDS)[0]:

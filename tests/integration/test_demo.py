@@ -116,6 +116,30 @@ def test_hints_work_as_printed(shared: Demo) -> None:
     assert (shared.folder / shared.hint("the log")).is_file()
 
 
+def test_calls_to_look_at(shared: Demo) -> None:
+    """From the start there are calls of each kind, and the page of one says whose fault it was."""
+    words = shlex.split(shared.hint("calls"))
+    calls: list[dict[str, object]] = []
+
+    def are_there() -> bool:
+        calls[:] = json.loads(asked(shared, *words, "--json"))
+        return len(calls) >= 8
+
+    until(are_there, PATIENCE_SECONDS)
+    assert {True, False} == {call["relay"] for call in calls}
+    lossy = next(str(call["call_id"]) for call in calls if call["bad_seconds"])
+    shown = asked(shared, *words[:-3], "call", lossy, *words[-2:])
+    assert "the media's path" in shown
+    assert "through a relay" in shown
+
+
+def asked(shared: Demo, *words: str) -> str:
+    """What a command prints, from another terminal in the same folder."""
+    return subprocess.run(
+        words, cwd=shared.folder, capture_output=True, text=True, check=True, env=clean_environment()
+    ).stdout
+
+
 def test_only_one_in_a_folder(shared: Demo) -> None:
     """A second demo in the same folder is refused in one line, and the first one goes on."""
     second = subprocess.run(
@@ -180,7 +204,7 @@ def test_first_screen_fits(shared: Demo) -> None:
     assert all(
         len(line) <= 80 for line in first.splitlines() if str(shared.folder) not in line and COMPANION not in line
     )
-    assert len(first.splitlines()) <= 9
+    assert len(first.splitlines()) <= 10
 
 
 def test_starts_again(tmp_path: Path) -> None:

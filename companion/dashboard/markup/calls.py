@@ -108,7 +108,7 @@ def way(row: Row) -> Markup:
     if row["relay"] is None:
         return nothing()
     protocol = (row["path"] or {}).get("relay" if row["relay"] else "protocol")
-    more = tag("span", " ", heard(protocol)) if protocol else None
+    more = f" {protocol}" if protocol in ("udp", "tcp", "tls") else None
     return tag("span", "relay" if row["relay"] else "direct", more)
 
 
@@ -124,8 +124,8 @@ def _call(row: Row, *, named: bool = False) -> Markup:
 # A device's Stream history
 
 
-def history(calls: Sequence[Row], *, everything: bool) -> Markup:
-    """The calls of a device, newest first."""
+def history(calls: Sequence[Row], *, cut: bool = False, everything: bool = False) -> Markup:
+    """The calls of a device, newest first; `cut` when there are more than these."""
     if not calls:
         return card("Stream history", _no_calls())
     shown = calls if everything else calls[:SHORT_HISTORY]
@@ -133,12 +133,13 @@ def history(calls: Sequence[Row], *, everything: bool) -> Markup:
     more = (
         tag("button", f"Show {hidden} earlier", type="button", act="every-call", cls="button more") if hidden else None
     )
-    return card("Stream history", table(_HISTORY, map(_of_device, shown)), more, aside=_hint(calls))
+    return card("Stream history", table(_HISTORY, map(_of_device, shown)), more, aside=_hint(calls, cut=cut))
 
 
-def _hint(calls: Sequence[Row]) -> Markup:
+def _hint(calls: Sequence[Row], *, cut: bool) -> Markup:
     live = sum(row["live"] for row in calls)
-    return tag("span", plural(len(calls), "call"), f", {live} live" if live else None, cls="hint")
+    which = "the last " if cut else None
+    return tag("span", which, plural(len(calls), "call"), f", {live} live" if live else None, cls="hint")
 
 
 def _of_device(row: Row) -> Markup:

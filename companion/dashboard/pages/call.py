@@ -21,8 +21,10 @@ from companion.errors import NoSuchCallError, SeveralCallsError
 LOOK_SECONDS: Final = 1.0
 LIVE_SECONDS: Final = 2.0
 """A call that goes on is read so often: its page reports every five seconds."""
+SILENT_SECONDS: Final = 4.0
+"""One that nobody tells of any more: its device may be offline, and tell later."""
 OVER_SECONDS: Final = 15.0
-"""One that is over, because reports may still come in from a device that was offline."""
+"""One that is over: what was lost on the way may still be told again."""
 MOST_OF_THE_TIME: Final = 0.1
 """Reading takes at most this part of it: a call of hours is much to read."""
 MARGIN: Final = 0.04
@@ -86,8 +88,7 @@ class Call:
         else:
             self._show()
         took = time.monotonic() - began
-        pause = LIVE_SECONDS if self._page and self._page["live"] else OVER_SECONDS
-        self._next_at = time.monotonic() + max(pause, took / MOST_OF_THE_TIME)
+        self._next_at = time.monotonic() + max(_pause(self._page), took / MOST_OF_THE_TIME)
 
     def _show(self) -> None:
         if not self._page:
@@ -137,6 +138,13 @@ class Call:
             self._show()
 
 
+def _pause(told: Json | None) -> float:
+    """After how many seconds to read it again."""
+    if told and not told["end"]:
+        return LIVE_SECONDS if told["live"] else SILENT_SECONDS
+    return OVER_SECONDS
+
+
 def _minute(text: str) -> int:
     """The minute (epoch ms) that an address asks to see; 0 for the whole call."""
     said = query.fields(text).get("minute", [""])[0]
@@ -149,7 +157,7 @@ def _extent(told: Json, now: int) -> Window:
     samples = told["samples"]
     first, last = (samples[0][0] - samples[0][1], samples[-1][0]) if samples else (began, began)
     if told["live"]:
-        ended = now
+        ended = max(now, last)
     elif not last <= ended <= last + LONGEST_MS:
         ended = last
     return (began if first - LONGEST_MS <= began <= first else first), max(ended, first + 1)

@@ -63,7 +63,6 @@ class Device:
         self._read_at = 0.0
         self._everything = False
         self._every_call = False
-        self._calls: list[Json] = []
         self._looks = 0
         self.on_change = self.look
         self._make()
@@ -110,9 +109,8 @@ class Device:
         self._show(page, read["buckets"], (read["now"] - query.WINDOWS[self._window], read["now"]))
 
     async def _look_at_calls(self) -> None:
-        answer = await self._source.ask(self._source.reader.calls, self._name, query.WINDOWS[self._window])
-        self._calls = answer["calls"]
-        self._history.show(calls.history(self._calls, everything=self._every_call))
+        told = await self._source.ask(self._source.reader.calls, self._name, query.WINDOWS[self._window])
+        self._history.show(calls.history(told["calls"], cut=told["cut"], everything=self._every_call))
 
     def _show(self, page: Json, buckets: Buckets, window: Window) -> None:
         self._top.show(shown_as.title(page), shown_as.overview(page))
@@ -151,7 +149,7 @@ class Device:
             await self._anew()
         elif name == "every-call":
             self._every_call = True
-            self._history.show(calls.history(self._calls, everything=True))
+            await self._anew()
 
     async def _anew(self) -> None:
         self._read_at, self._looks = 0.0, 0
