@@ -703,7 +703,10 @@ const jsSip = (ua, hooks) => ({
   reinvite: (pc) => {
     const session = Object.values(ua._sessions).find((each) => each.connection === pc);
     const rtcOfferConstraints = { iceRestart: true };
-    const again = (done, refused) => session.renegotiate({ rtcOfferConstraints }, done) || refused();
+    const again = (succeeded, failed) =>
+      session.isReadyToReOffer() // and not renegotiate(), which ends a call whose offer is refused
+        ? session._sendReinvite({ rtcOfferConstraints, eventHandlers: { succeeded, failed } })
+        : failed();
     return !!session && new Promise(again);
   },
   ping: () => ua.sendOptions(ua.configuration.registrar_server),
