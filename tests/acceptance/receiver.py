@@ -2,14 +2,13 @@
 
 import json
 import threading
-from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any, Final, Self
 from urllib.parse import unquote
 
 from companion.errors import InvalidReportError
-from companion.media.report import Report, decode
+from companion.media.report import Item, Report, decode
 
 COLLECTOR: Final = Path(__file__).parents[2] / "companion/media/static/last-mile.js"
 PAGE: Final = Path(__file__).parent / "peers.html"
@@ -27,6 +26,7 @@ class Call:
         self.reports: list[Json] = []
         self.raw: list[str] = []
         self.tokens: list[str] = []
+        self.items: dict[int, Item] = {}
         self.next = 0
 
     @property
@@ -35,7 +35,9 @@ class Call:
 
     @property
     def last(self) -> Json:
-        return self.reports[-1]
+        """The newest report, with what it leaves out."""
+        said = self.reports[-1] if self.reports else {"dropped": 0, "call": {}}
+        return said | {"call": {"direction": "", "peer": "", "ended_at": None, "end": "", "why": ""} | said["call"]}
 
     def told(self, what: str) -> list[Json]:
         return [item for _, item in sorted(self.happenings.items()) if item["what"] == what]
@@ -44,8 +46,9 @@ class Call:
         """Samples whose interval began then or later (epoch ms)."""
         return [item for _, item in sorted(self.samples.items()) if item["at"] - item["ms"] >= since]
 
-    def take(self, said: Json, token: str, body: str) -> int:
+    def take(self, report: Report, said: Json, token: str, body: str) -> int:
         new = [item for item in [*said["samples"], *said["happenings"]] if item["n"] >= self.next]
+        self.items |= {item.n: item for item in (*report.samples, *report.happenings)}
         self.samples |= {item["n"]: item for item in said["samples"]}
         self.happenings |= {item["n"]: item for item in said["happenings"]}
         self.reports.append(said)
@@ -56,11 +59,14 @@ class Call:
 
 
 class Receiver:
-    """A server on a free port of loopback. `answers` are given first, each once, in place of taking a report."""
+    """A server on a free port of loopback. While there are `answers` the next one is given in place of taking a report;
+    `always` is given as long as it is there.
+    """
 
     def __init__(self) -> None:
         self.calls: dict[str, Call] = {}
         self.answers: list[Answer] = []
+        self.always: Answer | None = None
         self.advice: Json | None = None
         self.wrong: list[str] = []
         self.refused: list[int] = []
@@ -84,8 +90,8 @@ class Receiver:
         return self.calls.setdefault(call_id, Call())
 
     def take(self, call_id: str, body: bytes, bearer: str) -> Answer:
-        if self.answers:
-            answer = self.answers.pop(0)
+        answer = self.answers.pop(0) if self.answers else self.always
+        if answer:
             self.refused.append(answer[0])
             return answer
         try:
@@ -97,7 +103,7 @@ class Receiver:
 
     def _taken(self, call: Call, report: Report, body: bytes, bearer: str) -> Json:
         token = bearer.removeprefix("Bearer ") or report.token
-        stored = call.take(json.loads(body), token, body.decode())
+        stored = call.take(report, json.loads(body), token, body.decode())
         return {"stored": stored, "next": call.next, "advice": self.advice}
 
 
@@ -132,8 +138,3 @@ def problem(status: int, name: str, **headers: str) -> Answer:
     """An answer as the API gives it when something is wrong."""
     body = {"type": f"urn:opensips-companion:problem:{name}", "title": name, "status": status}
     return status, body, {key.replace("_", "-"): value for key, value in headers.items()}
-
-
-def serve() -> Iterator[Receiver]:
-    with Receiver() as receiver:
-        yield receiver

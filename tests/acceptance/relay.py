@@ -45,6 +45,7 @@ class Relay:
     def __init__(self) -> None:
         self.loss = 0.0
         self.delay = 0.0
+        self._sides: list[_Side] = []
         self._chance = random.Random(6)
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
@@ -54,9 +55,16 @@ class Relay:
         return self
 
     def __exit__(self, *_: object) -> None:
+        asyncio.run_coroutine_threadsafe(self._close(), self._loop).result(10)
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
         self._loop.close()
+
+    async def _close(self) -> None:
+        for side in self._sides:
+            assert side.transport
+            side.transport.close()
+        await asyncio.sleep(0)
 
     def ports(self) -> tuple[int, int]:
         """Two new ports: what one peer sends to the first comes to the other from the second, and back."""
@@ -73,4 +81,5 @@ class Relay:
         for _ in range(2):
             made = self._loop.create_datagram_endpoint(lambda: _Side(carry), local_addr=(LOOPBACK, 0))
             sides.append((await made)[1])
+        self._sides += sides
         return sides[0].port, sides[1].port

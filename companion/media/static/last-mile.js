@@ -28,16 +28,16 @@ const TRIES = 4;
 const INBOUND = "inbound-rtp";
 const OUTBOUND = "outbound-rtp";
 
-const { assign, keys, values } = Object;
-const { max, min, random, round, sqrt } = Math;
+const { max, min, random, round } = Math;
 const text = JSON.stringify;
 
 /** Epoch ms that never go back, whatever is done to the computer's clock. */
 const clock = () => performance.timeOrigin + performance.now();
 const sleep = (ms) => new Promise((wake) => setTimeout(wake, ms));
-const clip = (said = "") => `${said}`.slice(0, 256);
+/** A text as a report may have it: short, and nothing in it that can not be seen. */
+const clip = (said = "") => `${said}`.slice(0, 256).replace(/\p{C}|\p{Zl}|\p{Zp}/gu, "");
 /** Longer each time, and not the same for all phones. */
-const pause = (tries) => min(MOST_MS, 500 * 2 ** tries) * (0.5 + random() / 2);
+const pause = (tries) => min(MOST_MS, 1000 * 2 ** tries) * random();
 const good = (state) => /^co/.test(state); // connected, completed
 const bad = (state) => /^(dis|fa)/.test(state); // disconnected, failed
 
@@ -56,7 +56,7 @@ const quietly =
       warn(problem);
     }
   };
-const on = (target, name, act) => target?.addEventListener(name, quietly(act));
+const on = (target, name, act) => target.addEventListener(name, quietly(act));
 
 /** All of a type; of streams, those of a kind. */
 const of = (stats, type, kind) => [...stats.values()].filter((stat) => stat.type === type && stat.kind === kind);
@@ -92,10 +92,10 @@ export function compare(before, after) {
   const grown = (streams, counter) => sum(streams.map((stat) => stat[counter] - earlier(before, stat)?.[counter]));
   const ratio = (streams, part, whole) => grown(streams, part) / grown(streams, whole);
   const share = (counter) => ratio(heard, counter, "totalSamplesReceived");
-  const level = (streams) => min(1, sqrt(ratio(streams, "totalAudioEnergy", "totalSamplesDuration")));
+  const level = (streams) => min(1, Math.sqrt(ratio(streams, "totalAudioEnergy", "totalSamplesDuration")));
   const packets = grown(heard, "packetsReceived");
   return tidy({
-    rtt_ms: fresh(lastPacketReceivedTimestamp) && (1000 * currentRoundTripTime || NaN),
+    rtt_ms: (fresh(lastPacketReceivedTimestamp) && 1000 * currentRoundTripTime) || NaN,
     in: {
       packets,
       bytes: grown(heard, "bytesReceived"),
@@ -137,7 +137,7 @@ const sum = (figures) => {
   const known = figures.filter(Number.isFinite);
   return known.reduce((total, figure) => total + figure, known.length ? 0 : NaN);
 };
-const most = (streams, name) => max(...streams.map((stat) => stat[name]).filter((figure) => figure >= 0));
+const most = (streams, name) => max(...streams.map((stat) => stat[name]).filter(Number.isFinite));
 
 /** Without what is not known, and no more digits than it is worth. Only `lost` can be negative: packets that came late. */
 const tidy = (figures) =>
@@ -161,15 +161,16 @@ export function shorten(address = "") {
 /** How the media goes. */
 const pathOf = (stats, say) => {
   const pair = selectedPair(stats);
-  const [near, far] = [stats.get(pair?.localCandidateId), stats.get(pair?.remoteCandidateId)];
+  const near = stats.get(pair?.localCandidateId) ?? {};
+  const far = stats.get(pair?.remoteCandidateId) ?? {};
   return {
-    local: near?.candidateType,
-    remote: far?.candidateType,
-    protocol: near?.protocol,
-    relay: near?.relayProtocol,
-    network: near?.networkType,
-    local_address: say(near?.address),
-    remote_address: say(far?.address),
+    local: near.candidateType,
+    remote: far.candidateType,
+    protocol: near.protocol,
+    relay: near.relayProtocol,
+    network: near.networkType,
+    local_address: say(near.address),
+    remote_address: say(far.address),
   };
 };
 
@@ -217,12 +218,12 @@ const outbox = (address, about, getToken, heed) => {
     const { status } = response;
     const answer = await response.json();
     if (response.ok) {
-      failures = 0;
+      failures = quietUntil = 0;
       heed(answer.advice);
       return forget(min(answer.next, first)) && left;
     }
     if (status === 401 && /expired$/.test(answer.type)) token = undefined;
-    else if (status < 500 && status !== 429) {
+    else if (status < 500 && ![408, 429].includes(status)) {
       dropped += forget(first);
       warn(answer.title);
     }
@@ -242,19 +243,22 @@ const outbox = (address, about, getToken, heed) => {
     sending = false;
   };
 
-  /** Tell what fits in a beacon, as the page goes; how many bytes of it. */
+  /** Tell what fits in a beacon, as the page goes, and the call with it; how many bytes. */
   const depart = (room) => {
-    const { body, left, first } = report(room);
-    if (!first || !token) return 0;
-    const said = text({ ...body, token, dropped: dropped + left });
-    return navigator.sendBeacon(address, said) ? said.length : 0;
+    const { body, left } = report(room);
+    if (!token || (about.end && !items[0])) return 0;
+    const call = { ended_at: round(clock()), end: "closed", ...about };
+    const said = text({ ...body, call, token, dropped: dropped + left });
+    navigator.sendBeacon(address, said);
+    return said.length;
   };
 
+  quietly(async () => (token ??= await getToken()))(); // a page that goes has no time to ask for one
   return { add, flush, depart };
 };
 
 /** A call: looks at its connection, and tells its outbox. */
-const watched = (id, about, options, links, limit) => {
+const watched = (pc, id, about, options, links, limit) => {
   const { token, device } = options;
   const is = {};
   const said = {};
@@ -263,7 +267,7 @@ const watched = (id, about, options, links, limit) => {
 
   const heed = (advice) => {
     const maxBitrate = advice?.max_bitrate;
-    if (options.advice && maxBitrate && maxBitrate !== advised) limit(call.pc, { maxBitrate, kind: "audio" }, "advice");
+    if (options.advice && maxBitrate && maxBitrate !== advised) limit(pc, { maxBitrate, kind: "audio" }, "advice");
     advised = maxBitrate;
   };
   const box = outbox(
@@ -274,9 +278,9 @@ const watched = (id, about, options, links, limit) => {
   );
   const tell = (what, fields = {}) => void box.add({ what, fields: tidy(fields) });
 
-  /** Tell it unless it was told so before; `key` is what has to be new of it. */
-  const tellNew = (what, fields, key = fields) => {
-    const now = text(tidy(key));
+  /** Tell it unless it was told so before. */
+  const tellNew = (what, fields) => {
+    const now = text(tidy(fields));
     if (now !== (said[what] ?? "{}")) tell(what, fields);
     said[what] = now;
   };
@@ -284,27 +288,12 @@ const watched = (id, about, options, links, limit) => {
     if (!now !== !is[to]) tell(now ? to : back);
     is[to] = now;
   };
-  const state = () => call.pc.iceConnectionState;
-  const closed = () => call.ended || call.pc.signalingState === "closed";
-
-  const attach = (pc) => {
-    call.pc = pc;
-    call.ended = false;
-    about.ended_at = null;
-    about.end = about.why = "";
-    const follow = (name, act) => on(pc, name, () => pc === call.pc && !closed() && act());
-    follow("iceconnectionstatechange", iceChanged);
-    follow("connectionstatechange", () => tell("connection", { state: pc.connectionState }));
-    follow("signalingstatechange", noticeRestart);
-    connected = good(state());
-    noticeRestart();
-    look();
-  };
+  const closed = () => call.ended || pc.signalingState === "closed";
 
   /** What no event tells, or one for the whole page. */
   const look = () => {
     if (closed()) return;
-    const audio = call.pc.getTransceivers().filter(({ receiver }) => receiver.track.kind === "audio");
+    const audio = pc.getTransceivers().filter(({ receiver }) => receiver.track.kind === "audio");
     const both = audio.some(({ currentDirection }) => currentDirection === "sendrecv");
     const speaks = audio.some(({ sender: { track } }) => track?.enabled && !track.muted && track.readyState === "live");
     talked ||= both;
@@ -312,18 +301,18 @@ const watched = (id, about, options, links, limit) => {
     turn("held", "resumed", talked && !both);
     turn("hidden", "visible", document.hidden);
     turn("offline", "online", !navigator.onLine);
-    const { type, effectiveType: effective, rtt: rtt_ms } = navigator.connection ?? {};
-    tellNew("network", { type, effective, rtt_ms }, { type, effective });
+    const { type, effectiveType: effective } = navigator.connection ?? {};
+    tellNew("network", { type, effective });
   };
 
   const noticeRestart = () => {
-    const now = /a=ice-ufrag:(\S+)/.exec(call.pc.currentLocalDescription?.sdp)?.[1] ?? fragment;
+    const now = /ufrag:(\S+)/.exec(pc.currentLocalDescription?.sdp)?.[1] ?? fragment;
     if (fragment && now !== fragment) is.restart = !tell("restart");
     fragment = now;
   };
 
   const iceChanged = () => {
-    ice = state();
+    ice = pc.iceConnectionState;
     connected ||= good(ice);
     tell("ice", { state: ice });
     clearTimeout(timer);
@@ -334,7 +323,7 @@ const watched = (id, about, options, links, limit) => {
   const sample = quietly(async () => {
     if (closed()) return end();
     const at = clock();
-    const stats = await call.pc.getStats();
+    const stats = await pc.getStats();
     if (!closed()) take(stats, at);
   });
 
@@ -347,7 +336,7 @@ const watched = (id, about, options, links, limit) => {
     if (!last || !connected) return;
     const figures = compare(last, stats);
     is.gap = ms > GAP_MS;
-    const item = { at: round(at), ms, ...figures, flags: keys(is).filter((flag) => is[flag]) };
+    const item = { at: round(at), ms, ...figures, flags: Object.keys(is).filter((flag) => is[flag]) };
     is.restart = false;
     if (figures.in.packets) call.heard = at;
     box.add(item);
@@ -375,29 +364,24 @@ const watched = (id, about, options, links, limit) => {
   const end = (how) => {
     if (call.ended) return;
     const guess = !connected ? "failed" : bad(ice) ? "lost" : "hangup";
-    assign(about, { ended_at: round(clock()), end: how?.end ?? guess, why: clip(how?.why) });
+    Object.assign(about, { ended_at: round(clock()), end: how?.end ?? guess, why: clip(how?.why) });
     call.ended = true;
     tell("connection", { state: "closed" });
     return box.flush();
   };
 
   const packets = async () =>
-    sum(audioOf(await call.pc.getStats(), INBOUND).map((stat) => stat.packetsReceived));
-  const broken = () => !call.ended && bad(state());
-  const call = { ...box, about, id, attach, look, sample, end, tell, limited, packets, broken };
-  return call;
-};
+    sum(audioOf(await pc.getStats(), INBOUND).map((stat) => stat.packetsReceived));
+  const broken = () => !call.ended && bad(pc.iceConnectionState);
+  const call = { ...box, pc, about, id, look, sample, end, tell, limited, packets, broken };
 
-/** Let the senders use no more; whether one took it. */
-const cap = async (pc, maxBitrate, kind = "") => {
-  const take = quietly(async (sender) => {
-    const parameters = sender.getParameters();
-    parameters.encodings[0].maxBitrate = maxBitrate;
-    await sender.setParameters(parameters);
-    return true;
-  });
-  const senders = pc.getSenders().filter(({ track }) => track?.kind.includes(kind));
-  return (await Promise.all(senders.map(take))).includes(true);
+  on(pc, "iceconnectionstatechange", iceChanged);
+  on(pc, "connectionstatechange", () => tell("connection", { state: pc.connectionState }));
+  on(pc, "signalingstatechange", noticeRestart);
+  connected = good(pc.iceConnectionState);
+  noticeRestart();
+  look();
+  return call;
 };
 
 /**
@@ -429,39 +413,31 @@ export class LastMile {
 
     const changed = (event) => {
       live().forEach((call) => call.look());
-      links.forEach((link) => link.tick());
       flush(event.type === "online");
     };
 
     on(window, "offline", changed);
     on(window, "online", changed);
     on(document, "visibilitychange", changed);
-    on(window, "pagehide", (event) => {
+    on(window, "pagehide", () => {
       let room = BEACON_SIZE;
-      if (!event.persisted) live().forEach((call) => call.end({ end: "closed" }));
       calls.forEach((call) => (room -= call.depart(room)));
     });
-    on(navigator.connection, "change", changed);
 
     /**
-     * Watch a call from now on, until its connection is closed. The same Call-ID again, with another connection, goes
-     * on with the same call.
+     * Watch a call from now on, until its connection is closed.
      * @param {RTCPeerConnection} pc
      * @param {{callId: string, direction?: "in"|"out"|"", peer?: string}} about
      * @returns {{end: (how?: {end?: "hangup"|"failed"|"lost"|"closed", why?: string}) => void}}
      */
-    this.watch = (pc, about) => {
-      let call;
+    this.watch = (pc, { callId, direction, peer } = {}) => {
+      const about = { direction, peer: clip(peer), started_at: round(clock()) };
       quietly(() => {
-        const { callId, direction, peer } = about;
-        const known = { direction, peer: clip(peer), started_at: round(clock()) };
-        call = calls.get(callId) ?? watched(callId, known, options, links, this.limit);
-        call.attach(pc);
         const ended = [...calls.values()].find((each) => each.ended);
         if (calls.size >= CALLS) calls.delete(ended?.id);
-        calls.set(callId, call);
+        if (!calls.has(callId)) calls.set(callId, watched(pc, callId, about, options, links, this.limit));
       })();
-      return { end: (how) => void call?.end(how) };
+      return { end: (how) => void calls.get(callId)?.end(how) };
     };
 
     /**
@@ -482,10 +458,16 @@ export class LastMile {
      * @param {{maxBitrate?: number, kind?: "audio"|"video"}} limit
      * @returns {Promise<boolean | undefined>} whether it was taken
      */
-    this.limit = quietly(async (pc, { maxBitrate, kind }, by = "page") => {
-      const taken = await cap(pc, maxBitrate, kind);
-      if (taken) limited((call) => call.pc === pc, { max_bps: maxBitrate }, by);
-      return taken;
+    this.limit = quietly(async (pc, { maxBitrate, kind = "" }, by = "page") => {
+      const senders = pc.getSenders().filter(({ track }) => track?.kind.includes(kind));
+      const limit = (sender) => {
+        const parameters = sender.getParameters();
+        parameters.encodings[0].maxBitrate = maxBitrate;
+        return sender.setParameters(parameters);
+      };
+      await Promise.all(senders.map(limit));
+      limited((call) => call.pc === pc, { max_bps: maxBitrate }, by);
+      return senders.length > 0;
     });
 
     /**
@@ -653,22 +635,23 @@ const sipJs = (ua, hooks) => ({
   },
   drop: () => ua.transport.disconnect().catch(String),
   reconnect: () => ua.reconnect(),
-  registered: () => values(ua._registerers).filter(({ state }) => state === "Registered"),
+  registered: () => Object.values(ua._registerers).filter(({ state }) => state === "Registered"),
   reregister: async (registerers) => {
     const left = registerers.filter(({ state }) => state !== "Terminated");
     await Promise.all(left.map((each) => answered((requestDelegate) => each.register({ requestDelegate }))));
     return !!left[0];
   },
   reinvite: (pc) => {
-    const session = values(ua._sessions).find((each) => each.sessionDescriptionHandler?.peerConnection === pc);
-    const kept = session?.sessionDescriptionHandlerOptionsReInvite;
-    const again = { ...kept, offerOptions: { ...kept?.offerOptions, iceRestart: true } };
+    const session = Object.values(ua._sessions).find((each) => each.sessionDescriptionHandler?.peerConnection === pc);
+    if (!session) return false;
+    takeBack(session, pc);
+    const kept = session.sessionDescriptionHandlerOptionsReInvite;
+    const again = { ...kept, offerOptions: { ...kept.offerOptions, iceRestart: true } };
     const invite = (requestDelegate) =>
       session
         .invite({ requestDelegate, sessionDescriptionHandlerOptions: again })
         .finally(() => (session.sessionDescriptionHandlerOptionsReInvite = kept)); // or each later one restarts ICE
-    const refused = (problem) => Promise.reject(takeBack(session, pc) ?? problem);
-    return !!session && answered(invite).catch(refused);
+    return answered(invite);
   },
   ping: () => {
     const { userAgentCore: core, configuration } = ua;
@@ -688,17 +671,15 @@ const answered = (send) =>
  */
 const takeBack = (session, pc) => {
   const handler = session.sessionDescriptionHandler;
-  const before = (name, due) => {
-    const act = handler[name].bind(handler);
+  const mend = (name) => {
+    const act = handler[name];
     handler[name] = async (...values) => {
-      if (pc.signalingState === "have-local-offer" && due()) await pc.setLocalDescription({ type: "rollback" });
-      return act(...values);
+      const own = name === "setDescription" && session.pendingReinvite;
+      if (pc.signalingState === "have-local-offer" && !own) await pc.setLocalDescription({ type: "rollback" });
+      return act.apply(handler, values);
     };
   };
-  if (handler.takesBack) return;
-  handler.takesBack = true;
-  before("getDescription", () => true);
-  before("setDescription", () => !session.pendingReinvite);
+  ["getDescription", "setDescription"].filter((name) => !Object.hasOwn(handler, name)).forEach(mend);
 };
 
 /** JsSIP: a UA. It ends a call whose re-INVITE is not answered, so the far end is given time to come by itself. */
@@ -706,7 +687,7 @@ const jsSip = (ua, hooks) => ({
   patient: true,
   socket: () => ua.transport.socket?._ws,
   up: () => ua.isConnected(),
-  wanted: () => ua.status !== ua.C.STATUS_USER_CLOSED,
+  wanted: () => ua.status !== 2, // STATUS_USER_CLOSED
   down: (fail) => ua.on("disconnected", fail),
   drop: () => ua.transport.disconnect(),
   reconnect: async () => {
@@ -720,9 +701,12 @@ const jsSip = (ua, hooks) => ({
     if (!ua.isRegistered()) throw "not registered";
   },
   reinvite: (pc) => {
-    const session = values(ua._sessions).find((each) => each.connection === pc);
+    const session = Object.values(ua._sessions).find((each) => each.connection === pc);
     const rtcOfferConstraints = { iceRestart: true };
-    const again = (done, refused) => session.renegotiate({ rtcOfferConstraints }, done) || refused();
+    const again = (succeeded, failed) =>
+      session.isReadyToReOffer() // and not renegotiate(), which ends a call whose offer is refused
+        ? session._sendReinvite({ rtcOfferConstraints, eventHandlers: { succeeded, failed } })
+        : failed();
     return !!session && new Promise(again);
   },
   ping: () => ua.sendOptions(ua.configuration.registrar_server),

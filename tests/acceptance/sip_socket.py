@@ -1,0 +1,48 @@
+"""A WebSocket server that answers keep-alives and words, and whose lines can be cut or go dead."""
+
+import threading
+from typing import Any, Self
+
+from websockets.exceptions import ConnectionClosed
+from websockets.sync.server import Server, ServerConnection, serve
+
+
+class SipSocket:
+    """On a free port of loopback. To `\\r\\n\\r\\n` it answers `\\r\\n`, to a word `ok word`; while it is `deaf`, nothing."""
+
+    def __init__(self) -> None:
+        self.deaf = False
+        self.said: list[str] = []
+        self.lines: list[ServerConnection] = []
+        self._server: Server = serve(self._talk, "127.0.0.1", 0)
+        self.url = f"ws://127.0.0.1:{self._server.socket.getsockname()[1]}"
+
+    def __enter__(self) -> Self:
+        threading.Thread(target=self._server.serve_forever, daemon=True).start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.cut()
+        self._server.shutdown()
+
+    def _talk(self, line: ServerConnection) -> None:
+        self.lines.append(line)
+        deaf_from_now_on = False
+        try:
+            for word in line:
+                deaf_from_now_on = deaf_from_now_on or self.deaf
+                self.said.append(str(word))
+                if not deaf_from_now_on:
+                    line.send("\r\n" if word == "\r\n\r\n" else f"ok {word!s}")
+        except (ConnectionClosed, OSError):
+            pass
+
+    def cut(self) -> None:
+        """Break all lines, as a network does: no goodbye."""
+        for line in self.lines:
+            line.socket.close()
+        self.lines.clear()
+
+    @property
+    def open(self) -> list[Any]:
+        return self.lines
