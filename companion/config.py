@@ -324,6 +324,9 @@ class ApiSection(ListenSection):
 
 _ORIGIN = re.compile(r"https?://(?:[a-z0-9](?:[a-z0-9.-]*[a-z0-9])?|\[[0-9a-f:.]+\])(?::[0-9]{1,5})?")
 
+_UNSAID = {"http": ":80", "https": ":443"}
+"""Ports that browsers do not say."""
+
 
 class MediaSection(Section):
     """`secret` signs tokens; without one no report is taken. `origins`: whose pages may send, as browsers say it."""
@@ -353,7 +356,7 @@ class MediaSection(Section):
     @classmethod
     def _check_origins(cls, origins: tuple[str, ...]) -> tuple[str, ...]:
         for origin in origins:
-            if not _ORIGIN.fullmatch(origin):
+            if not _ORIGIN.fullmatch(origin) or origin.endswith(_UNSAID[origin.partition(":")[0]]):
                 raise ValueError(f"{origin!r} is no origin as browsers say it, such as https://phone.example.com")
         return origins
 

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from companion import config
 from companion.config import Config
 from companion.errors import ConfigError
+from companion.media.advice import Policy
 
 KEY = "rq:rM>}U?@Lns47E1%kR.o@n%FcmmsL/@{H8]yf7"
 BRACKET_KEY = "[" + KEY[1:]
@@ -137,6 +138,14 @@ def test_nodes_from_the_environment(load: Load) -> None:
         ('[api]\ntokens = ["hush"]\n', "[api] tokens: number 1 is not NAME:SCOPE:SHA256HEX"),
         (f'[api]\ntokens = ["{TOKEN}", "{TOKEN}"]\n', "[api] tokens: ann is there twice"),
         ('[api]\nproxies = ["proxy"]\n', "[api] proxies: 'proxy' does not appear to be an IPv4 or IPv6 network"),
+        ('[media]\nsecret = "short"\n', "[media] secret: is shorter than 32 characters"),
+        ('[media]\norigins = ["*"]\n', "is no origin as browsers say it"),
+        ('[media]\norigins = ["phone.example.com"]\n', "is no origin as browsers say it"),
+        ('[media]\norigins = ["https://phone.example.com/"]\n', "is no origin as browsers say it"),
+        ('[media]\norigins = ["https://Phone.example.com"]\n', "is no origin as browsers say it"),
+        ('[media]\norigins = ["https://phone.example.com:443"]\n', "is no origin as browsers say it"),
+        ("[media]\ntoken_minutes = 1441\n", "[media] token_minutes: "),
+        ("[media]\nadvice_min_bps = 64001\n", "advice_min_bps is more than advice_max_bps"),
         ('[api]\nsession_key = "short"\n', "[api] session_key: is shorter than 32 characters"),
         ('[api]\nsecure_cookie = "perhaps"\n', "[api] secure_cookie: "),
         ('[metrics]\nlisten = "8781"\n', "[metrics]: listen = '8781' is not HOST:PORT"),
@@ -263,3 +272,16 @@ def test_any_environment(environment: dict[str, str]) -> None:
         config.load(Path("/dev/null"), environment)
     except ConfigError as refused:
         assert str(refused)  # noqa: PT017 - not raising is fine too
+
+
+def test_whether_pages_are_advised(load: Load) -> None:
+    """Pages are advised by the bounds of the configuration, and not at all unless it says so."""
+    assert load().media.policy is None
+    policy = load("[media]\nadvice = true\nadvice_loss_percent = 3\n").media.policy
+    assert policy == Policy(loss_percent=3)
+
+
+def test_origins(load: Load) -> None:
+    """Origins are taken with and without a port, by name or address."""
+    origins = ("https://phone.example.com", "http://localhost:3000", "https://[2001:db8::1]:8443", "http://192.0.2.1")
+    assert load(COMPANION_MEDIA__ORIGINS=", ".join(origins)).media.origins == origins
