@@ -162,5 +162,6 @@ class WebPhone:
         return held
 
     def said(self) -> str:
-        """The last it told of itself."""
-        return "\n".join(line["message"] for line in self._driver.get_log("browser")[-30:])
+        """The last that was said on the consoles of all windows."""
+        said: list[dict[str, Any]] = self._driver.get_log("browser")  # type: ignore[no-untyped-call]
+        return "\n".join(line["message"] for line in said[-30:])

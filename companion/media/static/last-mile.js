@@ -723,8 +723,11 @@ const jsSip = (ua) => ({
   },
   reinvite: (pc) => {
     const session = sessionOf(ua, (each) => each.connection === pc);
-    const how = { rtcOfferConstraints: { iceRestart: true } };
-    const again = (done, refused) => session.renegotiate(how, done) || refused();
+    const rtcOfferConstraints = { iceRestart: true };
+    const again = (succeeded, failed) =>
+      session.isReadyToReOffer() // and not renegotiate(), which ends a call whose offer is refused
+        ? session._sendReinvite({ rtcOfferConstraints, eventHandlers: { succeeded, failed } })
+        : failed();
     return !!session && new Promise(again);
   },
   ping: () => ua.sendOptions(ua.configuration.registrar_server),
