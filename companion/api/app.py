@@ -16,6 +16,7 @@ from companion.api.intake import Intake
 from companion.api.login import Login
 from companion.api.methods import Methods
 from companion.api.openapi import make_api
+from companion.api.reports import Reports
 from companion.api.server import Server
 from companion.api.streams import Hub
 from companion.config import Config
@@ -32,7 +33,7 @@ def make_app(config: Config, store: Store) -> FastAPI:
     access, reader = Access(config.api), Reader(config, store)
     app.state.reader = reader
     app.state.hub = Hub(reader)
-    app.state.intake = Intake(config, store)
+    app.state.intake = intake = Intake(config, store)
     problems.add_handlers(app)
     app.include_router(Health(config, store).router)
     app.include_router(Login(config.api, access).router)
@@ -41,6 +42,7 @@ def make_app(config: Config, store: Store) -> FastAPI:
     v1.state = app.state
     app.mount(PREFIX, v1)
     _add_dashboard(app, config, reader)
+    app.add_middleware(Reports, intake=intake)
     app.add_middleware(Guard, access=access)
     app.add_middleware(Methods)
     app.add_middleware(problems.Catch)

@@ -7,10 +7,10 @@ import msgspec
 from fastapi import APIRouter, Depends, Path, Query, Request, Response
 from pydantic import BaseModel, ConfigDict, Field
 
-from companion.api import models, problems
+from companion.api import models, problems, reports
 from companion.api.asked import AReader, Json, Told, WindowQuery
 from companion.api.intake import Intake
-from companion.media.report import Report
+from companion.media.report import SHOWN, Report
 from companion.media.token import MAX_CALL_ID, MAX_DEVICE, is_name
 from companion.reader import MAX_CALLS
 from companion.store.glance import iso
@@ -57,17 +57,17 @@ class TakeQuery(BaseModel):
     device: str = Field("", description="The device's id, if the token is to be checked for it.", max_length=MAX_DEVICE)
 
 
-def _intake(request: Request) -> Intake:
+async def _intake(request: Request) -> Intake:  # async: FastAPI runs all else in a thread of its own
     intake: Intake = request.app.state.intake
     return intake
 
 
-def _call_id(
+async def _call_id(
     call_id: Annotated[
         str,
         Path(
-            min_length=1,
-            max_length=3 * MAX_CALL_ID,
+            # of what it is once it is decoded, and so nothing that FastAPI could look after
+            json_schema_extra={"minLength": 1, "maxLength": MAX_CALL_ID, "pattern": SHOWN},
             description="The Call-ID. Percent-encode it as one segment: `/` as %2F, `%` as %25.",
             examples=["5f2c1b0e9a@phone.example.com"],
         ),
@@ -92,7 +92,7 @@ def list_calls(reader: AReader, query: Annotated[CallsQuery, Query()]) -> Told:
 @router.get(
     "/calls/{call_id}",
     response_model=models.CallPage,
-    responses=problems.documented(_404="There is no such call.")
+    responses=problems.documented(404, _404="There is no such call.")
     | {409: {"model": problems.SeveralCalls, "description": "Several devices told of this call: say which."}},
 )
 def one_call(reader: AReader, call_id: ACallId, query: Annotated[CallQuery, Query()]) -> Told:
@@ -110,11 +110,11 @@ def media(reader: AReader) -> Told:
     "/calls/{call_id}/samples",
     response_model=models.Taken,
     responses=problems.documented(
-        *(403, 404, 408, 413, 429),
+        *(413, 429),
         _401="No token, or one that is wrong or expired.",
         _403="The token is of another device or call, or the page of an origin that is not allowed.",
         _404="This companion takes no reports: [media] has no secret.",
-        _503="Redis is away, or too much waits for it: see `Retry-After`.",
+        _503="Redis is away, too much waits for it, or the report came in too slowly: see `Retry-After`.",
     ),
     openapi_extra=_SAID,
 )
@@ -126,8 +126,8 @@ async def take_samples(
     A report may come twice, and may overlap with others: what is stored already is left out. The page may forget
     items with a number below `next`.
     """
-    answer = await intake.take(request, call_id, query.device)
-    return Response(msgspec.json.encode(answer), media_type="application/json")
+    del call_id, query  # described above, read from the request as it is
+    return await reports.take(intake, request)
 
 
 @router.post("/media-tokens", response_model=models.CallToken, responses=problems.documented(403, 404, 409))

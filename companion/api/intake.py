@@ -1,15 +1,15 @@
 """Taking in what browsers tell of their calls: who may, how much, how often, and into the store.
 
-A report is read and checked in the event loop; only what waits for Redis runs in a thread. What comes while all threads
-and the queue before them are busy is sent away, to come again: pages keep what was not taken.
+A report is read and checked in the event loop; only what waits for Redis runs in a thread. What comes while too much
+waits is sent away, to come again: pages keep what was not taken.
 """
 
 import asyncio
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 from starlette.exceptions import HTTPException
@@ -19,22 +19,23 @@ from companion import log, metrics
 from companion.api import cors, problems
 from companion.api.access import bearer
 from companion.api.limits import Limits
-from companion.api.methods import MAX_REPORT
+from companion.api.methods import MAX_REPORT, announced
 from companion.config import Config
 from companion.errors import InvalidReportError, InvalidTokenError
 from companion.media import report, token
-from companion.media.advice import Advice
+from companion.media.advice import Advice, Policy
 from companion.media.report import Report
 from companion.media.token import Claims
 from companion.store import calls
 from companion.store.connection import NotNowError, ResponseError, Unreachable
 from companion.store.store import Store
 
-WRITERS: Final = 8
-"""Threads that wait for Redis."""
-MAX_AT_ONCE: Final = 500
-MAX_STRANGERS: Final = 100
-"""Reports that are read or wait at once; of those that bring their token only in the body, so many."""
+TOGETHER_SECONDS: Final = 0.02
+"""A report waits so long for others: nobody waits for its answer, and what is written at once costs half as much."""
+TOGETHER_MOST: Final = 100
+MAX_BYTES: Final = 32 << 20
+MAX_STRANGERS_BYTES: Final = 8 << 20
+"""Of reports that are read or wait; the second of those that bring their token only in the body."""
 BODY_SECONDS: Final = 10.0
 """How long a body may take to come in."""
 BYTES_A_TRY: Final = 8192
@@ -52,22 +53,60 @@ class Answer(msgspec.Struct, frozen=True):
 
 
 class Gate:
-    """Lets in so many at once."""
+    """Lets in so many bytes at once."""
 
     def __init__(self, most: int) -> None:
         self._most = most
         self._inside = 0
 
     @contextmanager
-    def entered(self) -> Iterator[None]:
+    def entered(self, size: int) -> Iterator[None]:
         """Raises ProblemError when it is full."""
-        if self._inside >= self._most:
+        if self._inside + size > self._most:
             raise problems.too_busy()
-        self._inside += 1
+        self._inside += size
         try:
             yield
         finally:
-            self._inside -= 1
+            self._inside -= size
+
+
+class Writer:
+    """Writes reports in a thread, together with those that come at about the same time."""
+
+    def __init__(self, store: Store, policy: Policy | None) -> None:
+        self._store = store
+        self._policy = policy
+        self._thread = ThreadPoolExecutor(1, "media")
+        self._waiting: list[tuple[calls.Told, asyncio.Future[calls.Written]]] = []
+        self._task: asyncio.Task[None] | None = None
+
+    async def write(self, told: calls.Told) -> calls.Written:
+        """Raises what calls.write raises."""
+        future: asyncio.Future[calls.Written] = asyncio.get_running_loop().create_future()
+        self._waiting.append((told, future))
+        if self._task is None or self._task.done():
+            self._task = asyncio.create_task(self._run())
+        return await future
+
+    async def _run(self) -> None:
+        while self._waiting:
+            await asyncio.sleep(TOGETHER_SECONDS)
+            batch, self._waiting = self._waiting[:TOGETHER_MOST], self._waiting[TOGETHER_MOST:]
+            outcomes = await asyncio.get_running_loop().run_in_executor(self._thread, self._write, batch)
+            for (_, future), outcome in zip(batch, outcomes, strict=True):
+                if future.done():
+                    continue  # who asked is gone
+                if isinstance(outcome, Exception):
+                    future.set_exception(outcome)
+                else:
+                    future.set_result(outcome)
+
+    def _write(self, batch: Sequence[tuple[calls.Told, Any]]) -> Sequence[calls.Outcome]:
+        try:
+            return calls.write_all(self._store, [told for told, _ in batch], self._policy)
+        except Exception as error:  # noqa: BLE001 - each of them gets it, and raises it where it is known what to do
+            return [error] * len(batch)
 
 
 class Intake:
@@ -76,10 +115,9 @@ class Intake:
     def __init__(self, config: Config, store: Store) -> None:
         self._config = config.media
         self._store = store
-        self._policy = config.media.policy
         self._limits = Limits(config.media.reports_per_minute, config.media.max_calls)
-        self._known, self._strangers = Gate(MAX_AT_ONCE), Gate(MAX_STRANGERS)
-        self._writers = ThreadPoolExecutor(WRITERS, "media")
+        self._known, self._strangers = Gate(MAX_BYTES), Gate(MAX_STRANGERS_BYTES)
+        self._writer = Writer(store, config.media.policy)
         self._episodes = log.Episodes(logger)
         metrics.MEDIA_CALLS.set_function(self._limits.live)
 
@@ -113,11 +151,11 @@ class Intake:
             raise problems.foreign_origin()
         secret = bearer(request.scope)
         claims = self._check(secret, call_id, device) if secret else None
-        with (self._known if claims else self._strangers).entered():
+        with (self._known if claims else self._strangers).entered(announced(request.scope) or MAX_REPORT):
             body = await _body(request)
-            told = _decode(body, self._store.retention_ms)
-            claims = claims or self._check(told.token, call_id, device)
-            return await self._store_report(claims, told, len(body))
+            claims = claims or self._check(report.token(body), call_id, device)
+            self._limit(claims, len(body))
+            return await self._store_report(claims, _decode(body, self._store.retention_ms))
 
     def _check(self, secret: str, call_id: str, device: str) -> Claims:
         """What the token is for, if it is for this call."""
@@ -132,18 +170,17 @@ class Intake:
             raise problems.foreign_call()
         return claims
 
-    async def _store_report(self, claims: Claims, told: Report, size: int) -> Answer:
-        ref = calls.ref_of(*claims)
-        seconds = self._limits.wait(ref, 1 + size // BYTES_A_TRY)
+    def _limit(self, claims: Claims, size: int) -> None:
+        seconds = self._limits.wait(calls.ref_of(*claims), 1 + size // BYTES_A_TRY)
         if seconds:
             raise problems.too_many_reports(seconds)
+
+    async def _store_report(self, claims: Claims, told: Report) -> Answer:
         ours = report.shift(told, int(time.time() * 1000))
         if not self._config.full_addresses:
             ours = report.shorten(ours)
-        asked = calls.Told(*claims, told.now, ours)
-        loop = asyncio.get_running_loop()
-        written = await loop.run_in_executor(self._writers, calls.write, self._store, asked, self._policy)
-        self._limits.told(ref, ended=told.call.ended_at is not None)
+        written = await self._writer.write(calls.Told(*claims, told.now, ours))
+        self._limits.told(calls.ref_of(*claims), ended=told.call.ended_at is not None)
         _count(written, len(told.samples) + len(told.happenings))
         return Answer(len(written.items), written.after.next, written.advice)
 

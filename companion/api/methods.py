@@ -31,7 +31,7 @@ class Methods:
             await self._app(scope, receive, send)
             return
         limit = _limit(scope)
-        if _announced(scope) > limit:
+        if announced(scope) > limit:
             if is_report(scope):
                 metrics.count_refused_report("too-large")
             await problems.too_large(limit).response()(scope, receive, send)
@@ -47,7 +47,8 @@ def _limit(scope: Scope) -> int:
     return MAX_REPORT if is_report(scope) else MAX_BODY
 
 
-def _announced(scope: Scope) -> int:
+def announced(scope: Scope) -> int:
+    """Bytes that the body has, as the request says; 0 when it does not say."""
     length = Headers(scope=scope).get("content-length", "")
     return int(length) if length.isdecimal() else 0
 

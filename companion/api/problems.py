@@ -182,7 +182,8 @@ def too_many_reports(seconds: int) -> ProblemError:
 
 def too_slow(seconds: float) -> ProblemError:
     detail = f"the report did not come in within {seconds:g} s"
-    return ProblemError(408, "too-slow", "Too slow", detail, "send it again")
+    problem = ProblemError(503, "too-slow", "Too slow", detail, "send it again")
+    return problem.with_headers(retry_after=str(RETRY_SECONDS))
 
 
 def too_busy() -> ProblemError:
@@ -222,13 +223,13 @@ def broken() -> ProblemError:
 def documented(*more: int, **otherwise: str) -> dict[int | str, dict[str, Any]]:
     """What a route of the API may answer instead, for its OpenAPI document; `more` beside what all of them may.
 
-    `otherwise` is what a status means for this route where that is not the usual: `_404="There is no such call."`.
+    `otherwise` is what a status means for this route where that is not the usual, which is then one of them, too:
+    `_404="There is no such call."`.
     """
     told = {
         401: "Nobody known asks: see `WWW-Authenticate`.",
         403: "The token may read, and no more.",
         404: "There is no such device.",
-        408: "The body did not come in time.",
         409: "Several devices are called so.",
         413: "The body is too large.",
         421: "Asked by a name that is not in [api] hosts.",
@@ -237,11 +238,12 @@ def documented(*more: int, **otherwise: str) -> dict[int | str, dict[str, Any]]:
         500: "Our mistake.",
         503: "Redis is away, or too many streams are open: see `Retry-After`.",
     }
-    told |= {int(status.removeprefix("_")): text for status, text in otherwise.items()}
+    meant = {int(status.removeprefix("_")): text for status, text in otherwise.items()}
+    told |= meant
     models: dict[int, type[Problem]] = {409: SeveralDevices, 422: WrongRequest}
     return {
         status: {"model": models.get(status, Problem), "description": told[status]}
-        for status in sorted({401, 421, 422, 500, 503, *more})
+        for status in sorted({401, 421, 422, 500, 503, *more, *meant})
     }
 
 

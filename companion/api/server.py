@@ -10,6 +10,8 @@ from starlette.types import ASGIApp
 from companion.config import ListenSection
 from companion.errors import UnavailableError
 
+KEEP_ALIVE_SECONDS: Final = 15
+"""A page that tells of its call every five seconds keeps its connection."""
 GRACE_SECONDS: Final = 3
 """So long requests that are under way may go on when the server stops."""
 
@@ -37,6 +39,7 @@ class Server:
                 access_log=False,
                 server_header=False,
                 forwarded_allow_ips=list(proxies),
+                timeout_keep_alive=KEEP_ALIVE_SECONDS,
                 timeout_graceful_shutdown=GRACE_SECONDS,
             )
         )

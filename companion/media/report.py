@@ -142,6 +142,21 @@ def decode(body: bytes, retention_ms: int) -> Report:
     return report
 
 
+class _Sender(msgspec.Struct, frozen=True):
+    token: str = ""
+
+
+_sender_decoder: Final = msgspec.json.Decoder(_Sender)
+
+
+def token(body: bytes) -> str:
+    """The token in a report of whatever else; "" when there is none."""
+    try:
+        return _sender_decoder.decode(body).token
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return ""
+
+
 def _check_times(report: Report, retention_ms: int) -> None:
     latest, earliest = report.now + AHEAD_MS, report.now - retention_ms
     items: tuple[Item, ...] = (*report.samples, *report.happenings)

@@ -4,6 +4,7 @@ They go over HTTP as those of real pages do. Calls are as long as real ones: the
 """
 
 import asyncio
+import contextlib
 import random
 import time
 from collections.abc import Iterator, Sequence
@@ -22,6 +23,7 @@ from companion.media.token import Claims
 from companion.simulator.fleet import Behaviour, SimulatedPhone
 
 REPORT_SECONDS: Final = 5.0
+TIMEOUT_SECONDS: Final = 5.0
 LIVE_CALLS: Final = 4
 """So many go on at once, if there are browser phones for them."""
 PAST_CALLS: Final = 8
@@ -184,23 +186,28 @@ class SimulatedCalls:
         self._kinds = list(Kind)
         self._made = 0
         self._live: list[SimulatedCall] = []
+        self._stopping = asyncio.Event()
 
     async def run(self) -> None:
-        """Go on until cancelled; while nobody listens pages keep what they have to tell."""
-        if not self._phones:
-            return
-        async with httpx2.AsyncClient(base_url=self._url, timeout=5) as client:
+        """Go on until stopped; while nobody listens pages keep what they have to tell."""
+        async with httpx2.AsyncClient(base_url=self._url, timeout=TIMEOUT_SECONDS) as client:
             self._live = list(self._past())
-            while True:
+            while not self._stopping.is_set():
                 await asyncio.gather(*(self._tell(client, call) for call in self._live))
                 self._live = [call for call in self._live if call.next < len(call.items)]
                 self._live += self._begun()
-                await asyncio.sleep(REPORT_SECONDS)
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(REPORT_SECONDS):
+                        await self._stopping.wait()
+
+    def stop(self) -> None:
+        """Tell nothing more than is being told."""
+        self._stopping.set()
 
     def _past(self) -> Iterator[SimulatedCall]:
         """Calls that have ended, one before the other."""
         ago = 60
-        for _ in range(PAST_CALLS):
+        for _ in range(PAST_CALLS if self._phones else 0):
             seconds = self._chance.randint(*LENGTHS)
             ago += seconds + self._chance.randint(30, 300)
             yield self._call(self._made % len(self._phones), int((time.time() - ago) * 1000), seconds)

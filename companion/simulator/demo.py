@@ -179,8 +179,8 @@ async def _calls(settings: config.Config, opensips: SimulatedOpenSIPS) -> AsyncI
     try:
         yield
     finally:
-        calling.cancel()
-        await asyncio.wait([calling])
+        calls.stop()
+        await calling
 
 
 async def _listening(store: Store, app: asyncio.Task[None]) -> None:

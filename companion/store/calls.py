@@ -26,6 +26,8 @@ MAX_ENTRIES: Final = 20_000
 """Reports kept of one call: more than a day of them."""
 MAX_READ: Final = 100_000
 """Items of one call that are read at once: more than a day of seconds."""
+ATTEMPTS: Final = 3
+_CONTENDED: Final = "others write the same call at the same time"
 PAGE: Final = 500
 """Entries, and calls, read at once."""
 
@@ -87,6 +89,10 @@ class Written(NamedTuple):
         return self.after.advice.advice
 
 
+Outcome = Written | Exception
+"""Of a report: what became of it, or why nothing did."""
+
+
 def ref_of(device: str, call_id: str) -> str:
     """What a call is called in keys: one Call-ID has two devices.
 
@@ -136,25 +142,43 @@ def write(store: Store, told: Told, policy: Policy | None = None) -> Written:
 
     Raises what the store raises when Redis does not answer: then nothing, or all of it, is stored.
     """
-    for _ in range(2):
-        written = _try_to_write(store, told, policy)
-        if written:
-            return written
-    raise ResponseError("others write the same call at the same time")
+    (outcome,) = write_all(store, [told], policy)
+    if isinstance(outcome, Exception):
+        raise outcome
+    return outcome
 
 
-def _try_to_write(store: Store, told: Told, policy: Policy | None) -> Written | None:
-    """None when somebody else has written to the call since we looked."""
-    key = store.keys.call(told.device, told.ref)
-    known, said_at = store.connection.call("HMGET", key, "totals", "said_at")
-    written = _add(_totals(known), told.report, policy)
-    if not written.items and told.said_at <= int(said_at or 0):
-        return written
-    replies = store.connection.pipeline(_commands(store, told, written), raise_on_error=False)
-    for reply in replies:
-        if isinstance(reply, Exception):
-            raise reply
-    return written if replies[-1] else None
+def write_all(store: Store, reports: Sequence[Told], policy: Policy | None = None) -> list[Outcome]:
+    """As `write`, of several reports at once, in two round trips; what went wrong with one is its outcome."""
+    outcomes: dict[int, Outcome] = {}
+    for _ in range(ATTEMPTS):
+        left = {number: told for number, told in enumerate(reports) if number not in outcomes}
+        outcomes |= _try_to_write(store, left, policy)
+    return [outcomes.get(number, ResponseError(_CONTENDED)) for number in range(len(reports))]
+
+
+def _try_to_write(store: Store, reports: Mapping[int, Told], policy: Policy | None) -> dict[int, Outcome]:
+    """What became of these reports; nothing of one whose call somebody else has written to since we looked."""
+    known = store.connection.pipeline(
+        ("HMGET", store.keys.call(told.device, told.ref), "totals", "said_at", "last_at") for told in reports.values()
+    )
+    outcomes: dict[int, Outcome] = {}
+    commands: list[Command] = []
+    asked: list[tuple[int, Written, int]] = []
+    for (number, told), (sums, said_at, last_at) in zip(reports.items(), known, strict=True):
+        written = _add(_totals(sums), told.report, policy)
+        if not written.items and told.said_at <= int(said_at or 0):
+            outcomes[number] = written
+            continue
+        commands += _commands(store, told, written, int(last_at or 0))
+        asked.append((number, written, len(commands)))
+    replies = store.connection.pipeline(commands, raise_on_error=False)
+    starts = (0, *(end for _, _, end in asked))
+    for (number, written, end), start in zip(asked, starts, strict=False):
+        failed = next((reply for reply in replies[start:end] if isinstance(reply, Exception)), None)
+        if failed or replies[end - 1]:
+            outcomes[number] = failed or written
+    return outcomes
 
 
 def _add(before: Totals, report: Report, policy: Policy | None) -> Written:
@@ -165,20 +189,36 @@ def _add(before: Totals, report: Report, policy: Policy | None) -> Written:
     return Written(items, before, after)
 
 
-def _commands(store: Store, told: Told, written: Written) -> list[Command]:
-    """The last one answers 0 when it was refused; it goes last, so that a call that is there can be found."""
+def _commands(store: Store, told: Told, written: Written, last_at: int) -> list[Command]:
+    """The last one answers 0 when it was refused; it goes last, so that a call that is there can be found.
+
+    Indexes are written, and all keys' lives renewed, at the first report and once an hour.
+    """
     keys, report, ref = store.keys, told.report, told.ref
-    call, media = keys.call(told.device, ref), keys.media(told.device, ref)
     entry = pack(Items(*_apart(written.items))) if written.items else b""
     fields = [part for pair in _fields(told, written.after).items() for part in pair]
-    ttl, oldest = store.retention_ms + REFRESH_MS, report.now - store.retention_ms
-    member = f"{ref} {told.device}"
+    due = report.now // REFRESH_MS != last_at // REFRESH_MS
     return [
-        *_indexed(keys.calls_of(told.device), report.call.started_at, ref, oldest, ttl),
-        *_indexed(keys.calls(), report.now, member, oldest, ttl),
-        ("SADD", keys.callid(told.call_id), member),
-        ("PEXPIRE", keys.callid(told.call_id), ttl),
-        ("EVAL", _WRITE, 2, call, media, ttl, MAX_ENTRIES, f"{written.after.next}-0", entry, *fields),
+        ("ZADD", keys.calls(), report.now, f"{ref} {told.device}"),
+        *(_indexes(store, told) if due else ()),
+        (
+            *("EVAL", _WRITE, 2, keys.call(told.device, ref), keys.media(told.device, ref)),
+            *(store.retention_ms + REFRESH_MS, MAX_ENTRIES, f"{written.after.next}-0", entry),
+            *fields,
+        ),
+    ]
+
+
+def _indexes(store: Store, told: Told) -> list[Command]:
+    """What leads to a call, and takes off the indexes what is too old."""
+    keys, ttl, oldest = store.keys, store.retention_ms + REFRESH_MS, f"({told.report.now - store.retention_ms}"
+    calls_of, callid, calls = keys.calls_of(told.device), keys.callid(told.call_id), keys.calls()
+    return [
+        ("ZADD", calls_of, told.report.call.started_at, told.ref),
+        ("ZREMRANGEBYSCORE", calls_of, "-inf", oldest),
+        ("ZREMRANGEBYSCORE", calls, "-inf", oldest),
+        ("SADD", callid, f"{told.ref} {told.device}"),
+        *(("PEXPIRE", key, ttl) for key in (calls_of, callid, calls)),
     ]
 
 
@@ -198,10 +238,6 @@ def _fields(told: Told, sums: Totals) -> dict[str, str | int]:
         "said_at": told.said_at,
         "totals": msgspec.json.encode(sums).decode(),
     }
-
-
-def _indexed(key: str, score: int, member: str, oldest: int, ttl: int) -> list[Command]:
-    return [("ZADD", key, score, member), ("ZREMRANGEBYSCORE", key, "-inf", f"({oldest}"), ("PEXPIRE", key, ttl)]
 
 
 # Reading

@@ -8,7 +8,7 @@ from dataclasses import fields
 
 from rich.console import Console
 
-from tests.benchmarks import measure, reconcile
+from tests.benchmarks import measure, media, reconcile
 from tests.benchmarks.large import Plan, large
 from tests.benchmarks.measure import Figure
 from tests.benchmarks.sweep import sweep
@@ -60,6 +60,7 @@ def _usual() -> Iterator[Figure]:
     yield from measure.readable(100, 1000)
     yield from reconcile.figures(RECONCILED)
     yield from sweep()
+    yield from media.figures()
 
 
 def _compared() -> tuple[Figure, Figure, Figure]:

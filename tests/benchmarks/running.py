@@ -20,7 +20,7 @@ _TICKS: Final = os.sysconf("SC_CLK_TCK")
 class Running:
     """The services that run, by name; `port` is the API's, `endpoint` where the consumer listens to a publisher."""
 
-    def __init__(self, folder: Path, redis_url: str) -> None:
+    def __init__(self, folder: Path, redis_url: str, more: str) -> None:
         self.port = free_port()
         self.endpoint = f"tcp://127.0.0.1:{free_port()}"
         self.services: dict[str, subprocess.Popen[bytes]] = {}
@@ -29,7 +29,7 @@ class Running:
         self._config = folder / "companion.toml"
         self._config.write_text(
             f'[redis]\nurl = "{redis_url}"\n[consumer]\nsubscribe = ["{self.endpoint}"]\n'
-            f'[api]\nlisten = "127.0.0.1:{self.port}"\n'
+            f'[api]\nlisten = "127.0.0.1:{self.port}"\n{more}'
         )
 
     def start(self, *names: ServiceName) -> None:
@@ -78,9 +78,9 @@ class Running:
 
 
 @contextmanager
-def running(folder: Path, redis_url: str) -> Iterator[Running]:
-    """A configuration, and nothing that runs yet."""
-    companion = Running(folder, redis_url)
+def running(folder: Path, redis_url: str, more: str = "") -> Iterator[Running]:
+    """A configuration, with `more` tables of TOML, and nothing that runs yet."""
+    companion = Running(folder, redis_url, more)
     try:
         yield companion
     finally:

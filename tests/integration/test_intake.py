@@ -13,7 +13,7 @@ from starlette.testclient import TestClient
 
 from companion import metrics
 from companion.api import script
-from companion.api.intake import MAX_AT_ONCE, Gate
+from companion.api.intake import Gate
 from companion.api.problems import ProblemError
 from companion.events import INSERT
 from companion.media.report import MAX_ITEMS
@@ -177,7 +177,7 @@ class Abused(NamedTuple):
 
 @pytest.fixture(scope="module")
 def abused(servers: dict[Kind, EmbeddedRedis], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Abused]:
-    media = {"secret": SECRET, "origins": [ORIGIN]}
+    media = {"secret": SECRET, "origins": [ORIGIN], "reports_per_minute": 6000}
     setup = Setup(servers["module"], tmp_path_factory.mktemp("abused"), media=media)
     yield Abused(setup, client(setup, peer="192.0.2.9"))
     assert dump(setup) == {}
@@ -307,6 +307,13 @@ def test_nonsense(abused: Abused, name: str) -> None:
     assert dump(abused.setup) == {}
 
 
+@pytest.mark.parametrize("name", REPORTS)
+def test_nonsense_of_strangers(abused: Abused, name: str) -> None:
+    """Who has no token learns nothing of what is wrong with what he sends."""
+    answer = send(abused.page, REPORTS[name]())
+    assert (answer.status_code, answer.json()["type"].rpartition(":")[2]) == (401, "token-needed")
+
+
 @pytest.mark.parametrize("announced", [True, False])
 def test_too_large(setup: Setup, *, announced: bool) -> None:
     """A report of more than 256 KiB is refused, whether it says so or not."""
@@ -341,16 +348,15 @@ def test_too_many(make_setup: MakeSetup) -> None:
 
 
 def test_too_many_at_once() -> None:
-    """Only so many are let in at once; who leaves makes room, however that ends."""
-    gate = Gate(1)
-    with gate.entered(), pytest.raises(ProblemError) as full, gate.entered():
+    """Only so many bytes are let in at once; who leaves makes room, however that ends."""
+    gate = Gate(100)
+    with gate.entered(60), gate.entered(40), pytest.raises(ProblemError) as full, gate.entered(1):
         pass
     assert (full.value.status, full.value.name, full.value.headers) == (503, "too-busy", {"retry-after": "5"})
-    with pytest.raises(ZeroDivisionError), gate.entered():
+    with pytest.raises(ZeroDivisionError), gate.entered(100):
         raise ZeroDivisionError
-    with gate.entered():
+    with gate.entered(100):
         pass
-    assert MAX_AT_ONCE > 1
 
 
 def test_switched_off(make_setup: MakeSetup) -> None:

@@ -45,6 +45,7 @@ def test_any_bytes(body: bytes) -> None:
     """Whatever bytes come, they are a report or refused, and nothing else happens."""
     with contextlib.suppress(InvalidReportError):
         decode(body, WEEK_MS)
+    assert isinstance(report.token(body), str)
 
 
 @given(st.data())

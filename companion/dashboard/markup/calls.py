@@ -25,11 +25,11 @@ _ENDS: Final = {
     "lost": ("lost", "stale", "stale"),
 }
 """What an end is called, its icon and its colour."""
-_FIGURES: Final[Sequence[Column]] = (("Lost", "w-s num"), ("Round trip", "w-m num"), ("Path", "w-m"))
+_FIGURES: Final[Sequence[Column]] = (("Lost", "w-s num"), ("Round trip", "w-m num spare"), ("Path", "w-m spare"))
 _HISTORY: Final[Sequence[Column]] = (
     ("Call", ""),
     ("Started", "w-l"),
-    ("Duration", "w-m"),
+    ("Duration", "w-m spare"),
     ("Ended", "w-l"),
     ("MOS", "w-mos"),
     *_FIGURES,
@@ -37,7 +37,7 @@ _HISTORY: Final[Sequence[Column]] = (
 _CALLS: Final[Sequence[Column]] = (
     ("Call", ""),
     ("Started", "w-l"),
-    ("Duration", "w-m"),
+    ("Duration", "w-m spare"),
     ("Ended", "w-l"),
     ("MOS", "w-mos"),
     ("Worst", "w-mos"),
@@ -151,7 +151,7 @@ def _course(row: Row) -> tuple[Markup, ...]:
     why = tag("small", heard(row["why"]), cls="why") if row["why"] and not row["live"] else None
     return (
         cell(time(row["started_at"], "date")),
-        cell(length(row), "right"),
+        cell(length(row), "right spare"),
         cell(tag("span", ended(row), why, cls="end")),
     )
 
@@ -160,8 +160,8 @@ def _figures(row: Row) -> tuple[Markup, ...]:
     return (
         cell(mos(row["mos"], row["band"]), "right", "MOS"),
         cell(lost(row["loss_percent"]), "num", "Lost"),
-        cell(ms(row["rtt_ms"]), "num", "Round trip"),
-        cell(way(row), label="Path"),
+        cell(ms(row["rtt_ms"]), "num spare", "Round trip"),
+        cell(way(row), "spare", "Path"),
     )
 
 

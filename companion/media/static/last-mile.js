@@ -1,6 +1,6 @@
 /**
- * The media's last mile, seen from the browser: once a second what getStats knows of a call, every five seconds a report
- * to the companion; and a phone that notices early that its network is gone, and comes back by itself.
+ * The media's last mile, seen from the browser: once a second what getStats knows of a call, every five seconds a
+ * report to the companion; and a phone that notices early that its network is gone, and comes back by itself.
  *
  *     const lastMile = new LastMile({ url: "https://companion.example.com", token: (callId) => fetchToken(callId) });
  *     lastMile.watch(peerConnection, { callId, direction: "out", peer: "bob" });
@@ -19,8 +19,7 @@ const ANSWER_MS = 15_000;
 const CALLS = 20;
 const ITEMS = 3600;
 const AT_ONCE = 400; // the server takes no more happenings
-const BODY_SIZE = 200_000; // it takes 256 KiB
-const BEACON_SIZE = 60_000; // a browser takes 64 KiB, for all beacons together
+const MOST_BYTES = 60_000; // a browser takes 64 KiB, for all beacons together
 const MOST_MS = 30_000;
 const ICE_MS = 2000;
 const FAR_END_MS = 8000;
@@ -29,6 +28,7 @@ const INBOUND = "inbound-rtp";
 const OUTBOUND = "outbound-rtp";
 
 const { max, min, random, round } = Math;
+const { isFinite } = Number; // which takes no text for a number
 const text = JSON.stringify;
 
 /** Epoch ms that never go back, whatever is done to the computer's clock. */
@@ -41,21 +41,15 @@ const pause = (tries) => min(MOST_MS, 1000 * 2 ** tries) * random();
 const good = (state) => /^co/.test(state); // connected, completed
 const bad = (state) => /^(dis|fa)/.test(state); // disconnected, failed
 
-let warned = false;
+let warned;
 const warn = (problem) => {
-  if (!warned) console.warn("last-mile:", problem);
-  warned = true;
+  warned ??= console.warn("last-mile:", problem) ?? true; // once
 };
 /** The application notices neither what goes wrong nor how long it takes. */
 const quietly =
   (act) =>
-  async (...values) => {
-    try {
-      return await act(...values);
-    } catch (problem) {
-      warn(problem);
-    }
-  };
+  (...values) =>
+    (async () => act(...values))().catch(warn);
 const on = (target, name, act) => target.addEventListener(name, quietly(act));
 
 /** All of a type; of streams, those of a kind. */
@@ -92,7 +86,7 @@ export function compare(before, after) {
   const grown = (streams, counter) => sum(streams.map((stat) => stat[counter] - earlier(before, stat)?.[counter]));
   const ratio = (streams, part, whole) => grown(streams, part) / grown(streams, whole);
   const share = (counter) => ratio(heard, counter, "totalSamplesReceived");
-  const level = (streams) => min(1, Math.sqrt(ratio(streams, "totalAudioEnergy", "totalSamplesDuration")));
+  const level = (streams) => min(1, ratio(streams, "totalAudioEnergy", "totalSamplesDuration") ** 0.5);
   const packets = grown(heard, "packetsReceived");
   return tidy({
     rtt_ms: (fresh(lastPacketReceivedTimestamp) && 1000 * currentRoundTripTime) || NaN,
@@ -134,17 +128,17 @@ const earlier = (stats, stat) => {
 
 /** Of what is known; NaN when nothing is. */
 const sum = (figures) => {
-  const known = figures.filter(Number.isFinite);
+  const known = figures.filter(isFinite);
   return known.reduce((total, figure) => total + figure, known.length ? 0 : NaN);
 };
-const most = (streams, name) => max(...streams.map((stat) => stat[name]).filter(Number.isFinite));
+const most = (streams, name) => max(...streams.map((stat) => stat[name]).filter(isFinite));
 
-/** Without what is not known, and no more digits than it is worth. Only `lost` can be negative: packets that came late. */
+/** Without what is not known, and with no more digits than it is worth. Only `lost` can be negative: packets came late. */
 const tidy = (figures) =>
   JSON.parse(
     text(figures, (name, value) => {
       if (typeof value !== "number") return value || undefined;
-      const known = Number.isFinite(value) && (value >= 0 || name === "lost");
+      const known = isFinite(value) && (value >= 0 || name === "lost");
       return known ? +value.toFixed(/[mp]s$/.test(name) ? 1 : 4) : undefined;
     }),
   );
@@ -205,24 +199,25 @@ const outbox = (address, about, getToken, heed) => {
     const said = items.filter((item, count) => count < AT_ONCE && (size += text(item).length) < room);
     const [samples, happenings] = [said.filter((item) => item.ms), said.filter((item) => item.what)];
     const body = { v: 1, now: round(clock()), call: about, dropped, samples, happenings };
-    return { body, left: items.length - said.length, first: said.at(-1)?.n + 1 };
+    return { body, left: items.length - said.length };
   };
 
   /** Send a report; whether the next one may follow at once. */
   const send = async () => {
-    const { body, first, left } = report(BODY_SIZE);
+    const { body, left } = report(MOST_BYTES);
+    const first = next - left;
     token ??= await getToken();
     const headers = { Authorization: `Bearer ${token}` };
     const signal = AbortSignal.timeout(ANSWER_MS);
     const response = await fetch(address, { method: "POST", headers, body: text(body), signal });
-    const { status } = response;
+    const { status, ok } = response;
     const answer = await response.json();
-    if (response.ok) {
+    if (ok) {
       failures = quietUntil = 0;
       heed(answer.advice);
       return forget(min(answer.next, first)) && left;
     }
-    if (status === 401 && /expired$/.test(answer.type)) token = undefined;
+    if (status === 401 && /expired$/.test(answer.type)) token = null;
     else if (status < 500 && ![408, 429].includes(status)) {
       dropped += forget(first);
       warn(answer.title);
@@ -316,8 +311,7 @@ const watched = (pc, id, about, options, links, limit) => {
     connected ||= good(ice);
     tell("ice", { state: ice });
     clearTimeout(timer);
-    const lost = () => call.broken() && links.forEach((link) => link.iceLost(call));
-    if (bad(ice)) timer = setTimeout(lost, ice === "failed" ? 0 : ICE_MS);
+    if (bad(ice)) timer = setTimeout(() => call.broken() && links.forEach((link) => link.iceLost(call)), ICE_MS);
   };
 
   const sample = quietly(async () => {
@@ -351,13 +345,13 @@ const watched = (pc, id, about, options, links, limit) => {
 
   /** What a limit changed: ten seconds before it against ten seconds after; the one it came in is neither. */
   const tellEffect = ({ what, was, now }) => {
-    const mean = (samples) => {
-      const lost = samples.map((each) => each.out.lost).filter((share) => share >= 0);
+    const bps = (samples) => {
       const bytes = samples.flatMap(({ out, video }) => [out.bytes, video?.out_bytes]);
-      return [(8000 * sum(bytes)) / sum(samples.map((each) => each.ms)), sum(lost) / lost.length];
+      return (8000 * sum(bytes)) / sum(samples.map((each) => each.ms));
     };
-    const [before_bps, before_loss] = mean(was);
-    const [after_bps, after_loss] = mean(now.slice(1));
+    const loss = (samples) => samples.at(-1)?.out.lost;
+    const [before_bps, after_bps] = [was, now.slice(1)].map(bps);
+    const [before_loss, after_loss] = [was, now].map(loss);
     tell("limited", { ...what, before_bps, after_bps, before_loss, after_loss });
   };
 
@@ -370,8 +364,7 @@ const watched = (pc, id, about, options, links, limit) => {
     return box.flush();
   };
 
-  const packets = async () =>
-    sum(audioOf(await pc.getStats(), INBOUND).map((stat) => stat.packetsReceived));
+  const packets = async () => sum(audioOf(await pc.getStats(), INBOUND).map((stat) => stat.packetsReceived));
   const broken = () => !call.ended && bad(pc.iceConnectionState);
   const call = { ...box, pc, about, id, look, sample, end, tell, limited, packets, broken };
 
@@ -409,7 +402,10 @@ export class LastMile {
       if (++ticks % REPORT_TICKS === 0) flush();
     }, SAMPLE_MS);
     const flush = (atOnce) => calls.forEach((call) => call.flush(atOnce));
-    const limited = (which, what, by) => live().filter(which).forEach((call) => call.limited(what, by));
+    const limited = (which, what, by) =>
+      live()
+        .filter(which)
+        .forEach((call) => call.limited(what, by));
 
     const changed = (event) => {
       live().forEach((call) => call.look());
@@ -420,7 +416,7 @@ export class LastMile {
     on(window, "online", changed);
     on(document, "visibilitychange", changed);
     on(window, "pagehide", () => {
-      let room = BEACON_SIZE;
+      let room = MOST_BYTES;
       calls.forEach((call) => (room -= call.depart(room)));
     });
 
@@ -467,7 +463,7 @@ export class LastMile {
       };
       await Promise.all(senders.map(limit));
       limited((call) => call.pc === pc, { max_bps: maxBitrate }, by);
-      return senders.length > 0;
+      return !!senders[0];
     });
 
     /**
@@ -507,7 +503,7 @@ const PONG = /^\r\n$|^SIP[^]*\d OPTIONS\r/;
 /** A phone's connection to its server. */
 const link = (calls, agent, hooks) => {
   const kind = agent.transport?.stateChange ? sipJs : agent.sendOptions ? jsSip : bare;
-  const phone = { keepAlive: 10, patience: 3, ...kind(agent, hooks) };
+  const phone = { keepAlive: 10, patience: 3, up: () => agent.isConnected(), ...kind(agent, hooks), ...hooks };
   let [heard, asked, tries] = [0, 0, 0];
   let socket, registered, network, answers, busy, stopped, offlineAt, wake;
 
@@ -523,7 +519,11 @@ const link = (calls, agent, hooks) => {
     hear();
     answers || phone.ping(); // to know early whether silence will mean anything
     on(current, "message", (event) => hear(PONG.test(event.data)));
-    on(current, "close", ({ code }) => phone.down || current !== socket || [1000, 1005].includes(code) || fail("socket"));
+    on(
+      current,
+      "close",
+      ({ code }) => phone.down || current !== socket || [1000, 1005].includes(code) || fail("socket"),
+    );
   };
 
   const tick = quietly(() => {
@@ -539,16 +539,20 @@ const link = (calls, agent, hooks) => {
   /** Whether the server is there, as far as one knows: who never answered a ping may not know what one is. */
   const check = quietly(async (reason) => {
     if (busy || stopped || !phone.up()) return;
-    const since = (asked = clock());
+    asked = clock();
     phone.ping();
-    while (heard < since && clock() < since + 1000 * phone.patience) await sleep(50);
+    while (heard < asked && clock() < asked + 1000 * phone.patience) await sleep(50);
     await sleep(50); // a page that was busy reads the answer now
-    if (heard >= since || !answers) return true;
+    if (heard >= asked || !answers) return true;
     fail(reason, heard);
   });
 
   const wanted = () => !stopped && phone.wanted();
-  const rest = (ms) => Promise.race([sleep(ms), new Promise((done) => (wake = done))]);
+  const rest = (ms) =>
+    new Promise((done) => {
+      wake = done;
+      setTimeout(done, ms);
+    });
   const timely = (promise) => Promise.race([promise, rest(10_000).then(() => Promise.reject(LATE))]);
 
   /** Signalling is gone: connect, register, and take the calls along. */
@@ -558,15 +562,15 @@ const link = (calls, agent, hooks) => {
     const noticed = offlineAt ?? clock();
     const marks = offlineAt ? { reason: "offline" } : { reason, noticed_ms: noticed - since };
     phone.drop();
-    for (tries = 0; wanted() && !(await comeBack(marks, noticed)); ) await rest(pause(tries++));
+    for (tries = 0; wanted() && !(await comeBack(marks, noticed));) await rest(pause(tries++));
     busy = offlineAt = undefined;
-    calls().forEach((call) => resume(call, marks, noticed));
+    calls().forEach((call) => resume(call, { ...marks }, noticed));
   });
 
   const comeBack = async (marks, noticed) => {
     try {
       if (!phone.up()) {
-        await timely(phone.reconnect());
+        await timely(phone.connect());
         marks.socket_ms = clock() - noticed;
       }
       if (!phone.up()) return;
@@ -584,16 +588,15 @@ const link = (calls, agent, hooks) => {
     const noticed = clock();
     if (!(await check("ice"))) return;
     if (phone.patient || call.about.direction === "in") await sleep(FAR_END_MS);
-    if (call.broken() && !busy && !call.resuming) resume(call, { reason: "ice", noticed_ms: noticed - call.heard }, noticed);
+    if (call.broken() && !busy) resume(call, { reason: "ice", noticed_ms: noticed - call.heard }, noticed);
   });
 
   /** Re-INVITE with ICE restart, wait for the first packet, and tell how long it took. */
-  const resume = quietly(async (call, said, noticed) => {
-    while (call.resuming) await sleep(50);
+  const resume = quietly(async (call, marks, noticed) => {
+    if (call.resuming) return;
     call.resuming = true;
-    const marks = { ...said };
     const goes = () => !call.ended && !busy;
-    for (let left = TRIES; phone.reinvite && goes() && left--; ) {
+    for (let left = TRIES; phone.reinvite && goes() && left--;) {
       try {
         if ((await timely(phone.reinvite(call.pc, call.id))) !== false) marks.reinvite_ms = clock() - noticed;
         break;
@@ -622,9 +625,8 @@ const link = (calls, agent, hooks) => {
 };
 
 /** SIP.js: a UserAgent, or what has one as `userAgent`. A deliberate disconnect() keeps its own reconnecting quiet. */
-const sipJs = (ua, hooks) => ({
+const sipJs = (ua) => ({
   socket: () => ua.transport.ws,
-  up: () => ua.isConnected(),
   wanted: () => ua.state === "Started",
   down: (fail) => {
     let was = ua.transport.state;
@@ -634,7 +636,7 @@ const sipJs = (ua, hooks) => ({
     });
   },
   drop: () => ua.transport.disconnect().catch(String),
-  reconnect: () => ua.reconnect(),
+  connect: () => ua.reconnect(),
   registered: () => Object.values(ua._registerers).filter(({ state }) => state === "Registered"),
   reregister: async (registerers) => {
     const left = registerers.filter(({ state }) => state !== "Terminated");
@@ -642,7 +644,7 @@ const sipJs = (ua, hooks) => ({
     return !!left[0];
   },
   reinvite: (pc) => {
-    const session = Object.values(ua._sessions).find((each) => each.sessionDescriptionHandler?.peerConnection === pc);
+    const session = sessionOf(ua, (each) => each.sessionDescriptionHandler?.peerConnection === pc);
     if (!session) return false;
     takeBack(session, pc);
     const kept = session.sessionDescriptionHandlerOptionsReInvite;
@@ -659,11 +661,10 @@ const sipJs = (ua, hooks) => ({
     to.user = undefined;
     core.request(core.makeOutgoingRequestMessage("OPTIONS", to, configuration.uri, to, {}), {});
   },
-  ...hooks,
 });
 
-const answered = (send) =>
-  new Promise((onAccept, onReject) => send({ onAccept, onReject }).catch(onReject));
+const sessionOf = (ua, is) => Object.values(ua._sessions).find(is);
+const answered = (send) => new Promise((onAccept, onReject) => send({ onAccept, onReject }).catch(onReject));
 
 /**
  * SIP.js leaves an offer that was refused where it is, and then can negotiate nothing any more. It is taken back as late
@@ -679,18 +680,18 @@ const takeBack = (session, pc) => {
       return act.apply(handler, values);
     };
   };
-  ["getDescription", "setDescription"].filter((name) => !Object.hasOwn(handler, name)).forEach(mend);
+  if (!handler.takesBack) ["getDescription", "setDescription"].forEach(mend);
+  handler.takesBack = true;
 };
 
 /** JsSIP: a UA. It ends a call whose re-INVITE is not answered, so the far end is given time to come by itself. */
-const jsSip = (ua, hooks) => ({
+const jsSip = (ua) => ({
   patient: true,
   socket: () => ua.transport.socket?._ws,
-  up: () => ua.isConnected(),
   wanted: () => ua.status !== 2, // STATUS_USER_CLOSED
   down: (fail) => ua.on("disconnected", fail),
   drop: () => ua.transport.disconnect(),
-  reconnect: async () => {
+  connect: async () => {
     ua.transport.connect();
     while (ua.transport.isConnecting()) await sleep(20);
   },
@@ -698,10 +699,10 @@ const jsSip = (ua, hooks) => ({
   reregister: async () => {
     ua.register();
     while (ua.registrator()._registering) await sleep(20);
-    if (!ua.isRegistered()) throw "not registered";
+    return ua.isRegistered() || Promise.reject();
   },
   reinvite: (pc) => {
-    const session = Object.values(ua._sessions).find((each) => each.connection === pc);
+    const session = sessionOf(ua, (each) => each.connection === pc);
     const rtcOfferConstraints = { iceRestart: true };
     const again = (succeeded, failed) =>
       session.isReadyToReOffer() // and not renegotiate(), which ends a call whose offer is refused
@@ -710,19 +711,17 @@ const jsSip = (ua, hooks) => ({
     return !!session && new Promise(again);
   },
   ping: () => ua.sendOptions(ua.configuration.registrar_server),
-  ...hooks,
 });
 
 /** A WebSocket and hooks. One that is closed in order was meant to be. */
-const bare = (socket, hooks) => ({
+const bare = (socket, { reconnect }) => ({
   ping: () => socket.send("\r\n\r\n"),
-  ...hooks,
   socket: () => socket,
   up: () => socket.readyState === 1,
-  wanted: () => hooks.reconnect,
+  wanted: () => reconnect,
   drop: () => socket.close(),
-  reconnect: async () => {
-    socket = await hooks.reconnect();
+  connect: async () => {
+    socket = await reconnect();
     while (!socket.readyState) await sleep(20);
   },
 });

@@ -1,0 +1,85 @@
+"""What it takes to take in what browsers tell of their calls: a real API, and pages in another process."""
+
+import json
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
+from typing import Any, Final
+
+from companion.config import RedisSection
+from companion.media import report
+from companion.store import calls
+from companion.store.connection import Command, Connection
+from companion.store.keys import Keys
+from companion.store.store import DAY_MS, open_store
+from tests.benchmarks.asking import is_answered
+from tests.benchmarks.measure import Figure, bench_redis, hear, process, say
+from tests.benchmarks.pages import EVERY_SECONDS, SECRET, Page, call_id, device
+from tests.benchmarks.running import Processor, peak_mb, running
+
+CALLS: Final = 1000
+SECONDS: Final = 60
+
+
+def figures(at_once: int = CALLS, seconds: int = SECONDS) -> Iterator[Figure]:
+    """So many calls at once, told of for so long, five seconds at a time."""
+    with bench_redis() as (folder, redis, connection), ExitStack() as stack:
+        api = stack.enter_context(running(folder, redis.url, f'[media]\nsecret = "{SECRET}"\n'))
+        api.start("api")
+        api.wait_until(lambda: is_answered(api.port, "/healthz"), "the API")
+        pid, empty = api.services["api"].pid, _used(connection)
+        pages = stack.enter_context(
+            process(sys.executable, "-m", "tests.benchmarks.pages", str(api.port), str(at_once), str(seconds))
+        )
+        hear(pages)
+        processor = Processor({"API": pid, "pages": pages.pid, "Redis": _redis(connection)})
+        say(pages)
+        told = json.loads(hear(pages))
+        cores, took = processor.shares(told["seconds"]), told["times"]
+        stored = _stored(connection, at_once)
+        if stored != told["sent"]:
+            raise AssertionError(f"{stored} of {told['sent']} items were stored")
+        yield Figure(f"{at_once:,} calls told of for {seconds} s", f"{len(took) / told['seconds']:,.0f} reports/s")
+        yield Figure("  items stored", f"{stored:,} of {told['sent']:,}; {told['refused']:,} reports had to come again")
+        yield Figure("  from due to stored", ", ".join(f"p{p} {_percentile(took, p):,.0f} ms" for p in (50, 99)))
+        yield Figure("  processor a report", _costs(cores, told))
+        yield Figure("  memory of the API at its greatest", f"{peak_mb(pid):,.0f} MB")
+        yield Figure(f"  memory of Redis a call of {seconds} s", f"{(_used(connection) - empty) / at_once:,.0f} bytes")
+        yield Figure("  and a minute of a call of an hour", f"{_of_an_hour(redis.url, connection) / 60:,.0f} bytes")
+
+
+def _costs(cores: dict[str, float], told: dict[str, Any]) -> str:
+    """Processor time that each process took for a report."""
+    each = 1000 * told["seconds"] / len(told["times"])
+    return ", ".join(f"{name} {share * each:.2f} ms" for name, share in cores.items() if name != "others")
+
+
+def _of_an_hour(url: str, connection: Connection) -> int:
+    """Bytes of Redis that the media of a call of an hour takes, told of every five seconds."""
+    store, page = open_store(RedisSection(url=url)), Page(0, 3600)
+    for number in range(3600 // EVERY_SECONDS):
+        told = page.five_seconds(int(time.time() * 1000) + number)
+        calls.write(store, calls.Told("hour/web", "hour", number + 1, report.decode(json.dumps(told).encode(), DAY_MS)))
+    store.close()
+    return int(connection.call("MEMORY", "USAGE", store.keys.media("hour/web", calls.ref_of("hour/web", "hour"))))
+
+
+def _stored(connection: Connection, pages: int) -> int:
+    """How many items there are, as the sums of the calls say."""
+    keys = Keys("companion:", 1)
+    refs = [(device(number), calls.ref_of(device(number), call_id(number))) for number in range(pages)]
+    commands: list[Command] = [("HGET", keys.call(device, ref), "totals") for device, ref in refs]
+    return sum(json.loads(totals)["items"] for totals in connection.pipeline(commands) if totals)
+
+
+def _used(connection: Connection) -> int:
+    return int(connection.call("INFO", "memory")["used_memory"])
+
+
+def _redis(connection: Connection) -> int:
+    return int(connection.call("INFO", "server")["process_id"])
+
+
+def _percentile(ordered: Sequence[float], percent: int) -> float:
+    return ordered[-(-percent * len(ordered) // 100) - 1]
