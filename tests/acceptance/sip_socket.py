@@ -8,7 +8,7 @@ from websockets.sync.server import Server, ServerConnection, serve
 
 
 class SipSocket:
-    """On a free port of loopback. A double CRLF gets a single one, a word `ok word`; while `deaf`, nothing."""
+    """On a free port of loopback. To CRLF CRLF it answers CRLF, to a word `ok word`; while `deaf`, nothing."""
 
     def __init__(self) -> None:
         self.deaf = False

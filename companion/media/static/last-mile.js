@@ -28,7 +28,6 @@ const INBOUND = "inbound-rtp";
 const OUTBOUND = "outbound-rtp";
 
 const { max, min, random, round } = Math;
-const { isFinite } = Number; // which takes no text for a number
 const text = JSON.stringify;
 
 /** Epoch ms that never go back, whatever is done to the computer's clock. */
@@ -78,8 +77,10 @@ const selectedPair = (stats) => {
  * @returns {{rtt_ms?: number, in: any, out: any, video?: any}}
  */
 export function compare(before, after) {
-  const [heard, said] = [audioOf(after, INBOUND), audioOf(after, OUTBOUND)];
-  const [seen, shown] = [of(after, INBOUND, "video"), of(after, OUTBOUND, "video")];
+  const heard = audioOf(after, INBOUND);
+  const said = audioOf(after, OUTBOUND);
+  const seen = of(after, INBOUND, "video");
+  const shown = of(after, OUTBOUND, "video");
   const { currentRoundTripTime, lastPacketReceivedTimestamp, timestamp } = selectedPair(after) ?? {};
   const fresh = (at) => !(timestamp - at > STALE_MS);
   const told = audioOf(after, "remote-inbound-rtp").filter((stat) => fresh(stat.timestamp));
@@ -133,7 +134,7 @@ const sum = (figures) => {
 };
 const most = (streams, name) => max(...streams.map((stat) => stat[name]).filter(isFinite));
 
-/** Without what is not known, and with no more digits than it is worth. Only `lost` can be negative: packets came late. */
+/** Without what is not known, and no more digits than it is worth. Only `lost` can be negative: packets came late. */
 const tidy = (figures) =>
   JSON.parse(
     text(figures, (name, value) => {
@@ -178,7 +179,10 @@ const codecOf = (stats, type) => {
 /** What is to be told of a call and not acknowledged yet, on its way to the companion. */
 const outbox = (address, about, getToken, heed) => {
   let items = [];
-  let [next, dropped, failures, quietUntil] = [0, 0, 0, 0];
+  let next = 0;
+  let dropped = 0;
+  let failures = 0;
+  let quietUntil = 0;
   let token, sending;
 
   const add = (item) => {
@@ -197,7 +201,8 @@ const outbox = (address, about, getToken, heed) => {
   const report = (room) => {
     let size = 3000;
     const said = items.filter((item, count) => count < AT_ONCE && (size += text(item).length) < room);
-    const [samples, happenings] = [said.filter((item) => item.ms), said.filter((item) => item.what)];
+    const samples = said.filter((item) => item.ms);
+    const happenings = said.filter((item) => item.what);
     const body = { v: 1, now: round(clock()), call: about, dropped, samples, happenings };
     return { body, left: items.length - said.length };
   };
@@ -207,6 +212,7 @@ const outbox = (address, about, getToken, heed) => {
     const { body, left } = report(MOST_BYTES);
     const first = next - left;
     token ??= await getToken();
+    if (!token) throw "no token";
     const headers = { Authorization: `Bearer ${token}` };
     const signal = AbortSignal.timeout(ANSWER_MS);
     const response = await fetch(address, { method: "POST", headers, body: text(body), signal });
@@ -257,7 +263,8 @@ const watched = (pc, id, about, options, links, limit) => {
   const { token, device } = options;
   const is = {};
   const said = {};
-  let [recent, effects] = [[], []];
+  let recent = [];
+  let effects = [];
   let before, since, talked, connected, ice, fragment, timer, advised;
 
   const heed = (advice) => {
@@ -276,8 +283,9 @@ const watched = (pc, id, about, options, links, limit) => {
   /** Tell it unless it was told so before. */
   const tellNew = (what, fields) => {
     const now = text(tidy(fields));
-    if (now !== (said[what] ?? "{}")) tell(what, fields);
+    if (now === "{}" || now === said[what]) return;
     said[what] = now;
+    tell(what, fields);
   };
   const turn = (to, back, now) => {
     if (!now !== !is[to]) tell(now ? to : back);
@@ -322,8 +330,10 @@ const watched = (pc, id, about, options, links, limit) => {
   });
 
   const take = (stats, at) => {
-    const [last, ms] = [before, min(HOUR_MS, round(at - since) || 1)];
-    [before, since] = [stats, at];
+    const last = before;
+    const ms = min(HOUR_MS, round(at - since) || 1);
+    before = stats;
+    since = at;
     look();
     tellNew("path", pathOf(stats, options.fullAddresses ? clip : shorten));
     tellNew("codec", { in: codecOf(stats, INBOUND), out: codecOf(stats, OUTBOUND) });
@@ -350,9 +360,13 @@ const watched = (pc, id, about, options, links, limit) => {
       return (8000 * sum(bytes)) / sum(samples.map((each) => each.ms));
     };
     const loss = (samples) => samples.at(-1)?.out.lost;
-    const [before_bps, after_bps] = [was, now.slice(1)].map(bps);
-    const [before_loss, after_loss] = [was, now].map(loss);
-    tell("limited", { ...what, before_bps, after_bps, before_loss, after_loss });
+    tell("limited", {
+      ...what,
+      before_bps: bps(was),
+      after_bps: bps(now.slice(1)),
+      before_loss: loss(was),
+      after_loss: loss(now),
+    });
   };
 
   const end = (how) => {
@@ -366,7 +380,7 @@ const watched = (pc, id, about, options, links, limit) => {
 
   const packets = async () => sum(audioOf(await pc.getStats(), INBOUND).map((stat) => stat.packetsReceived));
   const broken = () => !call.ended && bad(pc.iceConnectionState);
-  const call = { ...box, pc, about, id, look, sample, end, tell, limited, packets, broken };
+  const call = { ...box, pc, about, id, is, look, sample, end, tell, limited, packets, broken };
 
   on(pc, "iceconnectionstatechange", iceChanged);
   on(pc, "connectionstatechange", () => tell("connection", { state: pc.connectionState }));
@@ -380,8 +394,8 @@ const watched = (pc, id, about, options, links, limit) => {
 /**
  * @typedef {object} Options
  * @property {string} url where the companion answers
- * @property {string | ((callId: string, device?: string) => string | Promise<string>)} token of a call, or who gets one:
- *   asked once a call, and again when it has run out
+ * @property {string | ((callId: string, device?: string) => string | Promise<string>)} token of a call, or who gets
+ *   one: asked once a call, and again when it has run out
  * @property {string} [device] handed to `token`
  * @property {boolean} [advice] whether to take the server's advice on bitrates
  * @property {boolean} [fullAddresses] tell whole IP addresses, and not just /24 and /48
@@ -504,8 +518,13 @@ const PONG = /^\r\n$|^SIP[^]*\d OPTIONS\r/;
 const link = (calls, agent, hooks) => {
   const kind = agent.transport?.stateChange ? sipJs : agent.sendOptions ? jsSip : bare;
   const phone = { keepAlive: 10, patience: 3, up: () => agent.isConnected(), ...kind(agent, hooks), ...hooks };
-  let [heard, asked, tries] = [0, 0, 0];
+  let heard = 0;
+  let asked = 0;
+  let tries = 0;
   let socket, registered, network, answers, busy, stopped, offlineAt, wake;
+
+  const ping = quietly(() => phone.ping());
+  const drop = () => (async () => phone.drop())().catch(String);
 
   const hear = (answer) => {
     heard = clock();
@@ -517,7 +536,7 @@ const link = (calls, agent, hooks) => {
     if (!current || current === socket) return;
     socket = current;
     hear();
-    answers || phone.ping(); // to know early whether silence will mean anything
+    answers || ping(); // to know early whether silence will mean anything
     on(current, "message", (event) => hear(PONG.test(event.data)));
     on(
       current,
@@ -540,7 +559,7 @@ const link = (calls, agent, hooks) => {
   const check = quietly(async (reason) => {
     if (busy || stopped || !phone.up()) return;
     asked = clock();
-    phone.ping();
+    ping();
     while (heard < asked && clock() < asked + 1000 * phone.patience) await sleep(50);
     await sleep(50); // a page that was busy reads the answer now
     if (heard >= asked || !answers) return true;
@@ -561,7 +580,7 @@ const link = (calls, agent, hooks) => {
     busy = true;
     const noticed = offlineAt ?? clock();
     const marks = offlineAt ? { reason: "offline" } : { reason, noticed_ms: noticed - since };
-    phone.drop();
+    drop();
     for (tries = 0; wanted() && !(await comeBack(marks, noticed));) await rest(pause(tries++));
     busy = offlineAt = undefined;
     calls().forEach((call) => resume(call, { ...marks }, noticed));
@@ -571,15 +590,15 @@ const link = (calls, agent, hooks) => {
     try {
       if (!phone.up()) {
         await timely(phone.connect());
+        if (!phone.up()) return;
         marks.socket_ms = clock() - noticed;
       }
-      if (!phone.up()) return;
       listen();
       if (registered && phone.reregister && (await timely(phone.reregister(registered))) !== false)
         marks.registered_ms = clock() - noticed;
       return true;
     } catch (problem) {
-      if (problem === LATE) phone.drop();
+      if (problem === LATE) drop();
     }
   };
 
@@ -607,7 +626,8 @@ const link = (calls, agent, hooks) => {
     const before = await call.packets();
     for (const until = clock() + ANSWER_MS; goes() && !marks.media_ms && clock() < until; await sleep(50))
       if ((await call.packets()) > before) marks.media_ms = clock() - noticed;
-    call.tell("switch-over", { ...marks, result: marks.media_ms ? "resumed" : "failed" });
+    marks.result = marks.media_ms || call.is.held ? "resumed" : "failed";
+    call.tell("switch-over", marks);
     call.resuming = false;
   });
 
@@ -635,7 +655,7 @@ const sipJs = (ua) => ({
       was = state;
     });
   },
-  drop: () => ua.transport.disconnect().catch(String),
+  drop: () => ua.transport.disconnect(),
   connect: () => ua.reconnect(),
   registered: () => Object.values(ua._registerers).filter(({ state }) => state === "Registered"),
   reregister: async (registerers) => {
@@ -667,8 +687,8 @@ const sessionOf = (ua, is) => Object.values(ua._sessions).find(is);
 const answered = (send) => new Promise((onAccept, onReject) => send({ onAccept, onReject }).catch(onReject));
 
 /**
- * SIP.js leaves an offer that was refused where it is, and then can negotiate nothing any more. It is taken back as late
- * as possible, when the next one is made or comes: Chromium ends the media of who was called as soon as it is.
+ * SIP.js leaves an offer that was refused where it is, and then can negotiate nothing any more. It is taken back as
+ * late as possible, when the next one is made or comes: Chromium ends the media of who was called as soon as it is.
  */
 const takeBack = (session, pc) => {
   const handler = session.sessionDescriptionHandler;
