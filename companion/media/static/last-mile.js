@@ -23,7 +23,7 @@ const MOST_BYTES = 60_000; // a browser takes 64 KiB, for all beacons together
 const MOST_MS = 30_000;
 const ICE_MS = 2000;
 const FAR_END_MS = 8000;
-const TRIES = 4;
+const TRIES = 8;
 const INBOUND = "inbound-rtp";
 const OUTBOUND = "outbound-rtp";
 
@@ -606,7 +606,8 @@ const link = (calls, agent, hooks) => {
   const iceLost = quietly(async (call) => {
     const noticed = clock();
     if (!(await check("ice"))) return;
-    if (phone.patient || call.about.direction === "in") await sleep(FAR_END_MS);
+    // who lost its network comes by itself, in the four seconds it needs to notice; both at once get nowhere (491)
+    await sleep(phone.patient || call.about.direction === "in" ? FAR_END_MS : FAR_END_MS / 2);
     if (call.broken() && !busy) resume(call, { reason: "ice", noticed_ms: noticed - call.heard }, noticed);
   });
 
