@@ -92,7 +92,7 @@ def list_calls(reader: AReader, query: Annotated[CallsQuery, Query()]) -> Told:
 @router.get(
     "/calls/{call_id}",
     response_model=models.CallPage,
-    responses=problems.documented(_404="There is no such call.")
+    responses=problems.documented(404, _404="There is no such call.")
     | {409: {"model": problems.SeveralCalls, "description": "Several devices told of this call: say which."}},
 )
 def one_call(reader: AReader, call_id: ACallId, query: Annotated[CallQuery, Query()]) -> Told:

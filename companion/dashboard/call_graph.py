@@ -69,12 +69,13 @@ class Drawing(NamedTuple):
 
 
 def of_call(page: Json, plot: Plot) -> Drawing:
-    """A page of Reader.call's, drawn; the strips of what never happened in the window are left out."""
+    """A page of Reader.call's, drawn; what never happened in the window, or was not measured, has no place on it."""
     sheet = _Sheet(page, plot)
     slices = in_slices(page["samples"], plot.window)
     for row in in_rows(sheet.marked, plot.window):
         sheet.strip("", marked(row, plot.window))
-    _media(sheet, page, slices)
+    if page["samples"]:
+        _media(sheet, page, slices)
     _signalling(sheet, page["pings"], plot)
     for flag, colour in LANES.items():
         found = [Block(since, until, colour) for since, until in spans(slices, flag)]

@@ -348,6 +348,8 @@ def _of_the_end(case: Case, total: Minute, pings: Pings) -> tuple[Cause, list[st
         return "signalling", [how, pings_words(pings)]
     if case.end == "lost" and total.whole.r.ms >= SCORED_MS:
         return "media", [f"{how} without a change of network", *_score_words(total.whole), pings_words(pings)]
+    if total.whole.r.ms >= SCORED_MS:
+        return "unknown", [f"{how}, and nothing was bad before", *_score_words(total.whole), pings_words(pings)]
     return "unknown", [how, _missing_words(total.whole), pings_words(pings)]
 
 

@@ -36,8 +36,9 @@ class Call:
     @property
     def last(self) -> Json:
         """The newest report, with what it leaves out."""
-        said = self.reports[-1] if self.reports else {"dropped": 0, "call": {}}
-        return said | {"call": {"direction": "", "peer": "", "ended_at": None, "end": "", "why": ""} | said["call"]}
+        said: Json = self.reports[-1] if self.reports else {"dropped": 0, "call": {}}
+        about: Json = {"direction": "", "peer": "", "ended_at": None, "end": "", "why": ""}
+        return said | {"call": about | said["call"]}
 
     def told(self, what: str) -> list[Json]:
         return [item for _, item in sorted(self.happenings.items()) if item["what"] == what]
@@ -48,7 +49,8 @@ class Call:
 
     def take(self, report: Report, said: Json, token: str, body: str) -> int:
         new = [item for item in [*said["samples"], *said["happenings"]] if item["n"] >= self.next]
-        self.items |= {item.n: item for item in (*report.samples, *report.happenings)}
+        told: tuple[Item, ...] = (*report.samples, *report.happenings)
+        self.items |= {item.n: item for item in told}
         self.samples |= {item["n"]: item for item in said["samples"]}
         self.happenings |= {item["n"]: item for item in said["happenings"]}
         self.reports.append(said)

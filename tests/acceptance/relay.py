@@ -4,7 +4,6 @@ import asyncio
 import random
 import threading
 from collections.abc import Callable
-from concurrent.futures import Future
 from typing import Any, Self
 
 Address = tuple[str, int]
@@ -68,8 +67,7 @@ class Relay:
 
     def ports(self) -> tuple[int, int]:
         """Two new ports: what one peer sends to the first comes to the other from the second, and back."""
-        opened: Future[tuple[int, int]] = asyncio.run_coroutine_threadsafe(self._open(), self._loop)
-        return opened.result(10)
+        return asyncio.run_coroutine_threadsafe(self._open(), self._loop).result(10)
 
     async def _open(self) -> tuple[int, int]:
         sides: list[_Side] = []

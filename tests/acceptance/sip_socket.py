@@ -8,7 +8,7 @@ from websockets.sync.server import Server, ServerConnection, serve
 
 
 class SipSocket:
-    """On a free port of loopback. To `\\r\\n\\r\\n` it answers `\\r\\n`, to a word `ok word`; while it is `deaf`, nothing."""
+    """On a free port of loopback. To CRLF CRLF it answers CRLF, to a word `ok word`; while `deaf`, nothing."""
 
     def __init__(self) -> None:
         self.deaf = False

@@ -159,7 +159,7 @@ CASES: Final = (
     Case(
         "what is not a number is none",
         chromium(9),
-        chromium(10, IT01A1={"jitter": None}),
+        chromium(10, IT01A1={"jitter": "none"}),
         {
             "rtt_ms": 42,
             "in": without(IN, "jitter_ms"),

@@ -3,9 +3,11 @@
 Media goes from page to page; what each page saw of it is told to the companion that runs beside OpenSIPS.
 """
 
+import time
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from datetime import datetime
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 from urllib.parse import quote
@@ -176,8 +178,9 @@ def test_a_call(talk: Talk) -> None:
 @pytest.mark.parametrize(("how", "reason"), [("cut", "socket"), ("hang", "stalled")])
 def test_the_connection_goes(world: World, talk: Talk, how: str, reason: str) -> None:
     """A WebSocket that is cut, or hangs, is replaced, the phone registers and re-INVITEs, and each step is measured."""
+    broken_at = time.time()
     getattr(world.line, how)()
-    call = came_back(talk)
+    call = came_back(talk, broken_at)
     assert steps_of(call)["reason"] == reason
     assert "switched-over" in {entry["event"] for entry in call["timeline"]}
 
@@ -185,9 +188,10 @@ def test_the_connection_goes(world: World, talk: Talk, how: str, reason: str) ->
 @pytest.mark.parametrize("talk", RELAYED, ids=NAMES, indirect=True)
 def test_the_network_goes(world: World, talk: Talk) -> None:
     """When signalling and media go at once, as a phone's network does, the call goes on over the next one."""
+    broken_at = time.time()
     world.media.fail()
     world.line.hang()
-    call = came_back(talk)
+    call = came_back(talk, broken_at)
     assert steps_of(call)["reason"] in ("stalled", "ice")
     assert [happening for happening in call["happenings"] if happening["what"] == "ice"]
 
@@ -195,20 +199,24 @@ def test_the_network_goes(world: World, talk: Talk) -> None:
 @pytest.mark.parametrize("talk", CALLS[:3:2], ids=NAMES[:3:2], indirect=True)
 def test_opensips_restarts(world: World, talk: Talk) -> None:
     """A call outlives OpenSIPS: both phones come back, and find each other though neither knows the new connection."""
+    broken_at = time.time()
     world.edge.server.kill()
     world.edge.server.start()
     world.edge.server.wait()
-    came_back(talk)
+    came_back(talk, broken_at)
 
 
-def came_back(talk: Talk) -> dict[str, Any]:
+def came_back(talk: Talk, broken_at: float) -> dict[str, Any]:
     """Whoever lost the connection came back step by step, both hear each other, and nothing of the call was missed."""
     call = talk.mobile.told(talk.call_id, lambda call: call["switch_overs"], 90)
     steps = steps_of(call)
-    print(steps)
     assert steps["result"] == "resumed"
     took = [steps[step] for step in STEPS if step in steps]  # the far end's re-INVITE may have been faster
     assert took == sorted(took)
+    noticed = 1000 * (steps["at"] - broken_at) - steps["media_ms"]
+    print(
+        f"\n{steps['reason']}: noticed after {noticed:.0f} ms, then", *(f"{step} {steps.get(step)}" for step in STEPS)
+    )
     for user in talk.users:
         user.hears()
     told = talk.over()
@@ -217,5 +225,6 @@ def came_back(talk: Talk) -> dict[str, Any]:
 
 
 def steps_of(call: dict[str, Any]) -> dict[str, Any]:
-    """The first switch-over of a call."""
-    return next(dict(each["fields"]) for each in call["happenings"] if each["what"] == "switch-over")
+    """The first switch-over of a call: its fields, and `at` in epoch seconds."""
+    told = next(each for each in call["happenings"] if each["what"] == "switch-over")
+    return {**told["fields"], "at": datetime.fromisoformat(told["at"]).timestamp()}

@@ -20,11 +20,14 @@ _BEFORE_OBJECT: Final = frozenset(
     ("(", ",", "=", ":", "[", "?", "&&", "||", "??", "...", "return", "const", "let", "in", "of")
 )
 _KEPT: Final = frozenset(
-    """async await break case catch class const continue delete else export extends finally for from function if import
-    in instanceof let new null of return static super switch this throw try typeof var void while yield NaN Infinity
-    Array Boolean Date Error JSON Map Math Number Object Promise Set String WebSocket AbortSignal Blob console document
-    encodeURIComponent fetch navigator performance setInterval clearInterval setTimeout clearTimeout window
-    constructor""".split()
+    re.findall(
+        r"\w+",
+        """async await break case catch class const continue delete else export extends finally for from function if
+        import in instanceof let new null of return static super switch this throw try typeof var void while yield
+        NaN Infinity Array Boolean Date Error JSON Map Math Number Object Promise Set String WebSocket AbortSignal Blob
+        console constructor document encodeURIComponent fetch navigator performance window setInterval clearInterval
+        setTimeout clearTimeout""",
+    )
 )
 _SHORT: Final = {"true": "!0", "false": "!1", "undefined": "void 0"}
 

@@ -103,6 +103,13 @@ def test_strips_are_only_of_what_happened() -> None:
     assert [end["xAxis"] for end in area] == [START - 20_000, START - 19_000]
 
 
+def test_a_call_without_media_shows_what_opensips_saw() -> None:
+    """Where nothing was measured in the browser there are no empty panels, but the pings are there."""
+    options = drawn(samples=[], happenings=[])
+    assert [title["text"] for title in options["title"]] == ["OPTIONS latency of the device, ms"]
+    assert series(options, "OPTIONS")
+
+
 def test_bad_minutes_with_one_culprit_are_one_block() -> None:
     """Bad minutes next to each other are one block, cut off at the call's end; what is not known here is unknown."""
     plot = PLOT._replace(window=(START - 70_000, START + 200_000), call=(START - 50_000, START + 90_000))

@@ -118,6 +118,13 @@ def test_ends(end: str, happenings: list[Happening], told: Any, what: Cause) -> 
     assert what == judged.what
 
 
+def test_evidence_of_a_failure_behind_good_media() -> None:
+    """Of a call that failed after it sounded good nothing is said to be missing."""
+    judged = verdict(seconds(1, 60), pings=FINE, end="failed", ended_at=START + 60_000)
+    assert judged.evidence[0] == "the call failed, and nothing was bad before"
+    assert not any("insufficient" in sentence for sentence in judged.evidence)
+
+
 def test_evidence_of_the_media() -> None:
     """The evidence is plain sentences with the figures."""
     judged = verdict([*seconds(1, 60), *seconds(61, 120, packets=949, lost=51, rtt_ms=310.0)], RELAY, pings=FINE)
@@ -272,6 +279,7 @@ def test_a_quiet_minute_is_no_bad_minute(told: list[tuple[int, dict[str, Any]]],
     assert verdict(samples).bad_minutes == []
 
 
+@settings(deadline=None)
 @given(stretches)
 def test_a_minute_is_judged_alike_alone(told: list[tuple[int, dict[str, Any]]]) -> None:
     """The bad minutes of a call are those that are bad by themselves."""

@@ -60,7 +60,7 @@ def title(page: Json) -> Markup:
         aria_label="You are here",
     )
     word = DIRECTIONS.get(page["direction"], "with")
-    name = tag("h1", arrow(page), tag("span", f"Call {word} ", peer(page)), ended(page))
+    name = tag("h1", tag("span", arrow(page), f" Call {word} ", peer(page)), ended(page))
     return tag("div", path, name, _when(page), heard(page["call_id"], "mono"), cls="device-title call-title")
 
 

@@ -1,6 +1,6 @@
 /**
- * The media's last mile, seen from the browser: once a second what getStats knows of a call, every five seconds a report
- * to the companion; and a phone that notices early that its network is gone, and comes back by itself.
+ * The media's last mile, seen from the browser: once a second what getStats knows of a call, every five seconds a
+ * report to the companion; and a phone that notices early that its network is gone, and comes back by itself.
  *
  *     const lastMile = new LastMile({ url: "https://companion.example.com", token: (callId) => fetchToken(callId) });
  *     lastMile.watch(peerConnection, { callId, direction: "out", peer: "bob" });
@@ -19,12 +19,11 @@ const ANSWER_MS = 15_000;
 const CALLS = 20;
 const ITEMS = 3600;
 const AT_ONCE = 400; // the server takes no more happenings
-const BODY_SIZE = 200_000; // it takes 256 KiB
-const BEACON_SIZE = 60_000; // a browser takes 64 KiB, for all beacons together
+const MOST_BYTES = 60_000; // a browser takes 64 KiB, for all beacons together
 const MOST_MS = 30_000;
 const ICE_MS = 2000;
 const FAR_END_MS = 8000;
-const TRIES = 4;
+const TRIES = 8;
 const INBOUND = "inbound-rtp";
 const OUTBOUND = "outbound-rtp";
 
@@ -41,21 +40,15 @@ const pause = (tries) => min(MOST_MS, 1000 * 2 ** tries) * random();
 const good = (state) => /^co/.test(state); // connected, completed
 const bad = (state) => /^(dis|fa)/.test(state); // disconnected, failed
 
-let warned = false;
+let warned;
 const warn = (problem) => {
-  if (!warned) console.warn("last-mile:", problem);
-  warned = true;
+  warned ??= console.warn("last-mile:", problem) ?? true; // once
 };
 /** The application notices neither what goes wrong nor how long it takes. */
 const quietly =
   (act) =>
-  async (...values) => {
-    try {
-      return await act(...values);
-    } catch (problem) {
-      warn(problem);
-    }
-  };
+  (...values) =>
+    (async () => act(...values))().catch(warn);
 const on = (target, name, act) => target.addEventListener(name, quietly(act));
 
 /** All of a type; of streams, those of a kind. */
@@ -84,15 +77,17 @@ const selectedPair = (stats) => {
  * @returns {{rtt_ms?: number, in: any, out: any, video?: any}}
  */
 export function compare(before, after) {
-  const [heard, said] = [audioOf(after, INBOUND), audioOf(after, OUTBOUND)];
-  const [seen, shown] = [of(after, INBOUND, "video"), of(after, OUTBOUND, "video")];
+  const heard = audioOf(after, INBOUND);
+  const said = audioOf(after, OUTBOUND);
+  const seen = of(after, INBOUND, "video");
+  const shown = of(after, OUTBOUND, "video");
   const { currentRoundTripTime, lastPacketReceivedTimestamp, timestamp } = selectedPair(after) ?? {};
   const fresh = (at) => !(timestamp - at > STALE_MS);
   const told = audioOf(after, "remote-inbound-rtp").filter((stat) => fresh(stat.timestamp));
   const grown = (streams, counter) => sum(streams.map((stat) => stat[counter] - earlier(before, stat)?.[counter]));
   const ratio = (streams, part, whole) => grown(streams, part) / grown(streams, whole);
   const share = (counter) => ratio(heard, counter, "totalSamplesReceived");
-  const level = (streams) => min(1, Math.sqrt(ratio(streams, "totalAudioEnergy", "totalSamplesDuration")));
+  const level = (streams) => min(1, ratio(streams, "totalAudioEnergy", "totalSamplesDuration") ** 0.5);
   const packets = grown(heard, "packetsReceived");
   return tidy({
     rtt_ms: (fresh(lastPacketReceivedTimestamp) && 1000 * currentRoundTripTime) || NaN,
@@ -134,17 +129,17 @@ const earlier = (stats, stat) => {
 
 /** Of what is known; NaN when nothing is. */
 const sum = (figures) => {
-  const known = figures.filter(Number.isFinite);
+  const known = figures.filter(isFinite);
   return known.reduce((total, figure) => total + figure, known.length ? 0 : NaN);
 };
-const most = (streams, name) => max(...streams.map((stat) => stat[name]).filter(Number.isFinite));
+const most = (streams, name) => max(...streams.map((stat) => stat[name]).filter(isFinite));
 
-/** Without what is not known, and no more digits than it is worth. Only `lost` can be negative: packets that came late. */
+/** Without what is not known, and no more digits than it is worth. Only `lost` can be negative: packets came late. */
 const tidy = (figures) =>
   JSON.parse(
     text(figures, (name, value) => {
       if (typeof value !== "number") return value || undefined;
-      const known = Number.isFinite(value) && (value >= 0 || name === "lost");
+      const known = isFinite(value) && (value >= 0 || name === "lost");
       return known ? +value.toFixed(/[mp]s$/.test(name) ? 1 : 4) : undefined;
     }),
   );
@@ -184,7 +179,10 @@ const codecOf = (stats, type) => {
 /** What is to be told of a call and not acknowledged yet, on its way to the companion. */
 const outbox = (address, about, getToken, heed) => {
   let items = [];
-  let [next, dropped, failures, quietUntil] = [0, 0, 0, 0];
+  let next = 0;
+  let dropped = 0;
+  let failures = 0;
+  let quietUntil = 0;
   let token, sending;
 
   const add = (item) => {
@@ -203,26 +201,29 @@ const outbox = (address, about, getToken, heed) => {
   const report = (room) => {
     let size = 3000;
     const said = items.filter((item, count) => count < AT_ONCE && (size += text(item).length) < room);
-    const [samples, happenings] = [said.filter((item) => item.ms), said.filter((item) => item.what)];
+    const samples = said.filter((item) => item.ms);
+    const happenings = said.filter((item) => item.what);
     const body = { v: 1, now: round(clock()), call: about, dropped, samples, happenings };
-    return { body, left: items.length - said.length, first: said.at(-1)?.n + 1 };
+    return { body, left: items.length - said.length };
   };
 
   /** Send a report; whether the next one may follow at once. */
   const send = async () => {
-    const { body, first, left } = report(BODY_SIZE);
+    const { body, left } = report(MOST_BYTES);
+    const first = next - left;
     token ??= await getToken();
+    if (!token) throw "no token";
     const headers = { Authorization: `Bearer ${token}` };
     const signal = AbortSignal.timeout(ANSWER_MS);
     const response = await fetch(address, { method: "POST", headers, body: text(body), signal });
-    const { status } = response;
+    const { status, ok } = response;
     const answer = await response.json();
-    if (response.ok) {
+    if (ok) {
       failures = quietUntil = 0;
       heed(answer.advice);
       return forget(min(answer.next, first)) && left;
     }
-    if (status === 401 && /expired$/.test(answer.type)) token = undefined;
+    if (status === 401 && /expired$/.test(answer.type)) token = null;
     else if (status < 500 && ![408, 429].includes(status)) {
       dropped += forget(first);
       warn(answer.title);
@@ -262,7 +263,8 @@ const watched = (pc, id, about, options, links, limit) => {
   const { token, device } = options;
   const is = {};
   const said = {};
-  let [recent, effects] = [[], []];
+  let recent = [];
+  let effects = [];
   let before, since, talked, connected, ice, fragment, timer, advised;
 
   const heed = (advice) => {
@@ -281,8 +283,9 @@ const watched = (pc, id, about, options, links, limit) => {
   /** Tell it unless it was told so before. */
   const tellNew = (what, fields) => {
     const now = text(tidy(fields));
-    if (now !== (said[what] ?? "{}")) tell(what, fields);
+    if (now === "{}" || now === said[what]) return;
     said[what] = now;
+    tell(what, fields);
   };
   const turn = (to, back, now) => {
     if (!now !== !is[to]) tell(now ? to : back);
@@ -316,8 +319,7 @@ const watched = (pc, id, about, options, links, limit) => {
     connected ||= good(ice);
     tell("ice", { state: ice });
     clearTimeout(timer);
-    const lost = () => call.broken() && links.forEach((link) => link.iceLost(call));
-    if (bad(ice)) timer = setTimeout(lost, ice === "failed" ? 0 : ICE_MS);
+    if (bad(ice)) timer = setTimeout(() => call.broken() && links.forEach((link) => link.iceLost(call)), ICE_MS);
   };
 
   const sample = quietly(async () => {
@@ -328,8 +330,10 @@ const watched = (pc, id, about, options, links, limit) => {
   });
 
   const take = (stats, at) => {
-    const [last, ms] = [before, min(HOUR_MS, round(at - since) || 1)];
-    [before, since] = [stats, at];
+    const last = before;
+    const ms = min(HOUR_MS, round(at - since) || 1);
+    before = stats;
+    since = at;
     look();
     tellNew("path", pathOf(stats, options.fullAddresses ? clip : shorten));
     tellNew("codec", { in: codecOf(stats, INBOUND), out: codecOf(stats, OUTBOUND) });
@@ -351,14 +355,18 @@ const watched = (pc, id, about, options, links, limit) => {
 
   /** What a limit changed: ten seconds before it against ten seconds after; the one it came in is neither. */
   const tellEffect = ({ what, was, now }) => {
-    const mean = (samples) => {
-      const lost = samples.map((each) => each.out.lost).filter((share) => share >= 0);
+    const bps = (samples) => {
       const bytes = samples.flatMap(({ out, video }) => [out.bytes, video?.out_bytes]);
-      return [(8000 * sum(bytes)) / sum(samples.map((each) => each.ms)), sum(lost) / lost.length];
+      return (8000 * sum(bytes)) / sum(samples.map((each) => each.ms));
     };
-    const [before_bps, before_loss] = mean(was);
-    const [after_bps, after_loss] = mean(now.slice(1));
-    tell("limited", { ...what, before_bps, after_bps, before_loss, after_loss });
+    const loss = (samples) => samples.at(-1)?.out.lost;
+    tell("limited", {
+      ...what,
+      before_bps: bps(was),
+      after_bps: bps(now.slice(1)),
+      before_loss: loss(was),
+      after_loss: loss(now),
+    });
   };
 
   const end = (how) => {
@@ -370,10 +378,9 @@ const watched = (pc, id, about, options, links, limit) => {
     return box.flush();
   };
 
-  const packets = async () =>
-    sum(audioOf(await pc.getStats(), INBOUND).map((stat) => stat.packetsReceived));
+  const packets = async () => sum(audioOf(await pc.getStats(), INBOUND).map((stat) => stat.packetsReceived));
   const broken = () => !call.ended && bad(pc.iceConnectionState);
-  const call = { ...box, pc, about, id, look, sample, end, tell, limited, packets, broken };
+  const call = { ...box, pc, about, id, is, look, sample, end, tell, limited, packets, broken };
 
   on(pc, "iceconnectionstatechange", iceChanged);
   on(pc, "connectionstatechange", () => tell("connection", { state: pc.connectionState }));
@@ -387,8 +394,8 @@ const watched = (pc, id, about, options, links, limit) => {
 /**
  * @typedef {object} Options
  * @property {string} url where the companion answers
- * @property {string | ((callId: string, device?: string) => string | Promise<string>)} token of a call, or who gets one:
- *   asked once a call, and again when it has run out
+ * @property {string | ((callId: string, device?: string) => string | Promise<string>)} token of a call, or who gets
+ *   one: asked once a call, and again when it has run out
  * @property {string} [device] handed to `token`
  * @property {boolean} [advice] whether to take the server's advice on bitrates
  * @property {boolean} [fullAddresses] tell whole IP addresses, and not just /24 and /48
@@ -409,7 +416,10 @@ export class LastMile {
       if (++ticks % REPORT_TICKS === 0) flush();
     }, SAMPLE_MS);
     const flush = (atOnce) => calls.forEach((call) => call.flush(atOnce));
-    const limited = (which, what, by) => live().filter(which).forEach((call) => call.limited(what, by));
+    const limited = (which, what, by) =>
+      live()
+        .filter(which)
+        .forEach((call) => call.limited(what, by));
 
     const changed = (event) => {
       live().forEach((call) => call.look());
@@ -420,7 +430,7 @@ export class LastMile {
     on(window, "online", changed);
     on(document, "visibilitychange", changed);
     on(window, "pagehide", () => {
-      let room = BEACON_SIZE;
+      let room = MOST_BYTES;
       calls.forEach((call) => (room -= call.depart(room)));
     });
 
@@ -467,7 +477,7 @@ export class LastMile {
       };
       await Promise.all(senders.map(limit));
       limited((call) => call.pc === pc, { max_bps: maxBitrate }, by);
-      return senders.length > 0;
+      return !!senders[0];
     });
 
     /**
@@ -507,9 +517,14 @@ const PONG = /^\r\n$|^SIP[^]*\d OPTIONS\r/;
 /** A phone's connection to its server. */
 const link = (calls, agent, hooks) => {
   const kind = agent.transport?.stateChange ? sipJs : agent.sendOptions ? jsSip : bare;
-  const phone = { keepAlive: 10, patience: 3, ...kind(agent, hooks) };
-  let [heard, asked, tries] = [0, 0, 0];
+  const phone = { keepAlive: 10, patience: 3, up: () => agent.isConnected(), ...kind(agent, hooks), ...hooks };
+  let heard = 0;
+  let asked = 0;
+  let tries = 0;
   let socket, registered, network, answers, busy, stopped, offlineAt, wake;
+
+  const ping = quietly(() => phone.ping());
+  const drop = () => (async () => phone.drop())().catch(String);
 
   const hear = (answer) => {
     heard = clock();
@@ -521,9 +536,13 @@ const link = (calls, agent, hooks) => {
     if (!current || current === socket) return;
     socket = current;
     hear();
-    answers || phone.ping(); // to know early whether silence will mean anything
+    answers || ping(); // to know early whether silence will mean anything
     on(current, "message", (event) => hear(PONG.test(event.data)));
-    on(current, "close", ({ code }) => phone.down || current !== socket || [1000, 1005].includes(code) || fail("socket"));
+    on(
+      current,
+      "close",
+      ({ code }) => phone.down || current !== socket || [1000, 1005].includes(code) || fail("socket"),
+    );
   };
 
   const tick = quietly(() => {
@@ -539,16 +558,20 @@ const link = (calls, agent, hooks) => {
   /** Whether the server is there, as far as one knows: who never answered a ping may not know what one is. */
   const check = quietly(async (reason) => {
     if (busy || stopped || !phone.up()) return;
-    const since = (asked = clock());
-    phone.ping();
-    while (heard < since && clock() < since + 1000 * phone.patience) await sleep(50);
+    asked = clock();
+    ping();
+    while (heard < asked && clock() < asked + 1000 * phone.patience) await sleep(50);
     await sleep(50); // a page that was busy reads the answer now
-    if (heard >= since || !answers) return true;
+    if (heard >= asked || !answers) return true;
     fail(reason, heard);
   });
 
   const wanted = () => !stopped && phone.wanted();
-  const rest = (ms) => Promise.race([sleep(ms), new Promise((done) => (wake = done))]);
+  const rest = (ms) =>
+    new Promise((done) => {
+      wake = done;
+      setTimeout(done, ms);
+    });
   const timely = (promise) => Promise.race([promise, rest(10_000).then(() => Promise.reject(LATE))]);
 
   /** Signalling is gone: connect, register, and take the calls along. */
@@ -557,25 +580,25 @@ const link = (calls, agent, hooks) => {
     busy = true;
     const noticed = offlineAt ?? clock();
     const marks = offlineAt ? { reason: "offline" } : { reason, noticed_ms: noticed - since };
-    phone.drop();
-    for (tries = 0; wanted() && !(await comeBack(marks, noticed)); ) await rest(pause(tries++));
+    drop();
+    for (tries = 0; wanted() && !(await comeBack(marks, noticed));) await rest(pause(tries++));
     busy = offlineAt = undefined;
-    calls().forEach((call) => resume(call, marks, noticed));
+    calls().forEach((call) => resume(call, { ...marks }, noticed));
   });
 
   const comeBack = async (marks, noticed) => {
     try {
       if (!phone.up()) {
-        await timely(phone.reconnect());
+        await timely(phone.connect());
+        if (!phone.up()) return;
         marks.socket_ms = clock() - noticed;
       }
-      if (!phone.up()) return;
       listen();
       if (registered && phone.reregister && (await timely(phone.reregister(registered))) !== false)
         marks.registered_ms = clock() - noticed;
       return true;
     } catch (problem) {
-      if (problem === LATE) phone.drop();
+      if (problem === LATE) drop();
     }
   };
 
@@ -583,17 +606,17 @@ const link = (calls, agent, hooks) => {
   const iceLost = quietly(async (call) => {
     const noticed = clock();
     if (!(await check("ice"))) return;
-    if (phone.patient || call.about.direction === "in") await sleep(FAR_END_MS);
-    if (call.broken() && !busy && !call.resuming) resume(call, { reason: "ice", noticed_ms: noticed - call.heard }, noticed);
+    // who lost its network comes by itself, in the four seconds it needs to notice; both at once get nowhere (491)
+    await sleep(phone.patient || call.about.direction === "in" ? FAR_END_MS : FAR_END_MS / 2);
+    if (call.broken() && !busy) resume(call, { reason: "ice", noticed_ms: noticed - call.heard }, noticed);
   });
 
   /** Re-INVITE with ICE restart, wait for the first packet, and tell how long it took. */
-  const resume = quietly(async (call, said, noticed) => {
-    while (call.resuming) await sleep(50);
+  const resume = quietly(async (call, marks, noticed) => {
+    if (call.resuming) return;
     call.resuming = true;
-    const marks = { ...said };
     const goes = () => !call.ended && !busy;
-    for (let left = TRIES; phone.reinvite && goes() && left--; ) {
+    for (let left = TRIES; phone.reinvite && goes() && left--;) {
       try {
         if ((await timely(phone.reinvite(call.pc, call.id))) !== false) marks.reinvite_ms = clock() - noticed;
         break;
@@ -604,7 +627,8 @@ const link = (calls, agent, hooks) => {
     const before = await call.packets();
     for (const until = clock() + ANSWER_MS; goes() && !marks.media_ms && clock() < until; await sleep(50))
       if ((await call.packets()) > before) marks.media_ms = clock() - noticed;
-    call.tell("switch-over", { ...marks, result: marks.media_ms ? "resumed" : "failed" });
+    marks.result = marks.media_ms || call.is.held ? "resumed" : "failed";
+    call.tell("switch-over", marks);
     call.resuming = false;
   });
 
@@ -622,9 +646,8 @@ const link = (calls, agent, hooks) => {
 };
 
 /** SIP.js: a UserAgent, or what has one as `userAgent`. A deliberate disconnect() keeps its own reconnecting quiet. */
-const sipJs = (ua, hooks) => ({
+const sipJs = (ua) => ({
   socket: () => ua.transport.ws,
-  up: () => ua.isConnected(),
   wanted: () => ua.state === "Started",
   down: (fail) => {
     let was = ua.transport.state;
@@ -633,8 +656,8 @@ const sipJs = (ua, hooks) => ({
       was = state;
     });
   },
-  drop: () => ua.transport.disconnect().catch(String),
-  reconnect: () => ua.reconnect(),
+  drop: () => ua.transport.disconnect(),
+  connect: () => ua.reconnect(),
   registered: () => Object.values(ua._registerers).filter(({ state }) => state === "Registered"),
   reregister: async (registerers) => {
     const left = registerers.filter(({ state }) => state !== "Terminated");
@@ -642,7 +665,7 @@ const sipJs = (ua, hooks) => ({
     return !!left[0];
   },
   reinvite: (pc) => {
-    const session = Object.values(ua._sessions).find((each) => each.sessionDescriptionHandler?.peerConnection === pc);
+    const session = sessionOf(ua, (each) => each.sessionDescriptionHandler?.peerConnection === pc);
     if (!session) return false;
     takeBack(session, pc);
     const kept = session.sessionDescriptionHandlerOptionsReInvite;
@@ -659,15 +682,14 @@ const sipJs = (ua, hooks) => ({
     to.user = undefined;
     core.request(core.makeOutgoingRequestMessage("OPTIONS", to, configuration.uri, to, {}), {});
   },
-  ...hooks,
 });
 
-const answered = (send) =>
-  new Promise((onAccept, onReject) => send({ onAccept, onReject }).catch(onReject));
+const sessionOf = (ua, is) => Object.values(ua._sessions).find(is);
+const answered = (send) => new Promise((onAccept, onReject) => send({ onAccept, onReject }).catch(onReject));
 
 /**
- * SIP.js leaves an offer that was refused where it is, and then can negotiate nothing any more. It is taken back as late
- * as possible, when the next one is made or comes: Chromium ends the media of who was called as soon as it is.
+ * SIP.js leaves an offer that was refused where it is, and then can negotiate nothing any more. It is taken back as
+ * late as possible, when the next one is made or comes: Chromium ends the media of who was called as soon as it is.
  */
 const takeBack = (session, pc) => {
   const handler = session.sessionDescriptionHandler;
@@ -679,18 +701,18 @@ const takeBack = (session, pc) => {
       return act.apply(handler, values);
     };
   };
-  ["getDescription", "setDescription"].filter((name) => !Object.hasOwn(handler, name)).forEach(mend);
+  if (!handler.takesBack) ["getDescription", "setDescription"].forEach(mend);
+  handler.takesBack = true;
 };
 
 /** JsSIP: a UA. It ends a call whose re-INVITE is not answered, so the far end is given time to come by itself. */
-const jsSip = (ua, hooks) => ({
+const jsSip = (ua) => ({
   patient: true,
   socket: () => ua.transport.socket?._ws,
-  up: () => ua.isConnected(),
   wanted: () => ua.status !== 2, // STATUS_USER_CLOSED
   down: (fail) => ua.on("disconnected", fail),
   drop: () => ua.transport.disconnect(),
-  reconnect: async () => {
+  connect: async () => {
     ua.transport.connect();
     while (ua.transport.isConnecting()) await sleep(20);
   },
@@ -698,10 +720,10 @@ const jsSip = (ua, hooks) => ({
   reregister: async () => {
     ua.register();
     while (ua.registrator()._registering) await sleep(20);
-    if (!ua.isRegistered()) throw "not registered";
+    return ua.isRegistered() || Promise.reject();
   },
   reinvite: (pc) => {
-    const session = Object.values(ua._sessions).find((each) => each.connection === pc);
+    const session = sessionOf(ua, (each) => each.connection === pc);
     const rtcOfferConstraints = { iceRestart: true };
     const again = (succeeded, failed) =>
       session.isReadyToReOffer() // and not renegotiate(), which ends a call whose offer is refused
@@ -710,19 +732,17 @@ const jsSip = (ua, hooks) => ({
     return !!session && new Promise(again);
   },
   ping: () => ua.sendOptions(ua.configuration.registrar_server),
-  ...hooks,
 });
 
 /** A WebSocket and hooks. One that is closed in order was meant to be. */
-const bare = (socket, hooks) => ({
+const bare = (socket, { reconnect }) => ({
   ping: () => socket.send("\r\n\r\n"),
-  ...hooks,
   socket: () => socket,
   up: () => socket.readyState === 1,
-  wanted: () => hooks.reconnect,
+  wanted: () => reconnect,
   drop: () => socket.close(),
-  reconnect: async () => {
-    socket = await hooks.reconnect();
+  connect: async () => {
+    socket = await reconnect();
     while (!socket.readyState) await sleep(20);
   },
 });

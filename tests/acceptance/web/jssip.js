@@ -1,10 +1,11 @@
-import JsSIP from "./libraries/jssip.js";
 import { drive, iceServers, settings, speaker, token } from "./phone.js";
 
 const { user, domain, server, instance, companion } = settings;
-const { LastMile } = await import(`${companion}/static/last-mile.js`);
 
 // What docs/media.md shows
+const { default: JsSIP } = await import("jssip");
+const { LastMile } = await import(`${companion}/static/last-mile.js`);
+
 const media = { mediaConstraints: { audio: true }, pcConfig: { iceServers } };
 const ua = new JsSIP.UA({
   uri: `sip:${user}@${domain}`,

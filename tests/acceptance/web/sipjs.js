@@ -1,17 +1,18 @@
-import { Inviter, Registerer, SessionState, UserAgent } from "./libraries/sipjs.js";
 import { drive, iceServers, settings, speaker, token } from "./phone.js";
 
 const { user, domain, server, instance, companion } = settings;
-const { LastMile } = await import(`${companion}/static/last-mile.js`);
 
 // What docs/media.md shows
+const { Inviter, Registerer, SessionState, UserAgent } = await import("sip.js");
+const { LastMile } = await import(`${companion}/static/last-mile.js`);
+
 const address = (name) => UserAgent.makeURI(`sip:${name}@${domain}`);
 const userAgent = new UserAgent({
   uri: address(user),
   transportOptions: { server },
   sessionDescriptionHandlerFactoryOptions: { iceGatheringTimeout: 500, peerConnectionConfiguration: { iceServers } },
   delegate: { onInvite: (invitation) => ring(invitation) },
-  logLevel: settings.log ?? "warn",
+  logLevel: "warn",
 });
 const registerer = new Registerer(userAgent, { instanceId: instance, regId: 1 });
 const device = `${user}@${domain}/urn:uuid:${instance}`;
@@ -20,6 +21,7 @@ lastMile.watchTransport(userAgent);
 
 function watch(session, direction, peer) {
   let watched;
+  session.sessionDescriptionHandlerOptionsReInvite = { offerOptions: { iceRestart: true } };
   session.delegate = {
     onSessionDescriptionHandler: ({ peerConnection }) => {
       watched = lastMile.watch(peerConnection, { callId: session.request.callId, direction, peer });
