@@ -328,7 +328,7 @@ const watched = (pc, id, about, options, links, limit) => {
   const sample = quietly(async () => {
     if (closed()) return end();
     const at = clock();
-    const stats = await pc.getStats();
+    const stats = new Map(await pc.getStats()); // which is read many times, and much faster
     if (!closed()) take(stats, at);
   });
 
