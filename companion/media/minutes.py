@@ -235,8 +235,7 @@ def changes(happenings: Iterable[Happening]) -> list[Change]:
     for happening in happenings:
         told = known.told(happening)
         if told:
-            before_ms, after_ms = _span(happening)
-            since, until = happening.at - before_ms - CHANGE_BEFORE_MS, happening.at + after_ms + CHANGE_AFTER_MS
+            since, until = happening.at - _took(happening) - CHANGE_BEFORE_MS, happening.at + CHANGE_AFTER_MS
             found.append(Change(happening.at, since, until, told))
     return found
 
@@ -301,13 +300,13 @@ def _switch_over(said: Json) -> str:
     return f"a switch-over {ended}: {told}" if told else f"a switch-over {ended}"
 
 
-def _span(happening: Happening) -> tuple[int, int]:
-    """How long before and after its time a happening may have been under way, in ms: of a switch-over as it says."""
+def _took(happening: Happening) -> int:
+    """How long a happening had been under way at its time, in ms: a switch-over is told of once it is over."""
     if happening.what != "switch-over":
-        return 0, 0
+        return 0
     steps = ("socket_ms", "registered_ms", "reinvite_ms", "media_ms")
     took = max(milliseconds(happening.fields, name) or 0 for name in steps)
-    return took + (milliseconds(happening.fields, "noticed_ms") or 0), took
+    return took + (milliseconds(happening.fields, "noticed_ms") or 0)
 
 
 def milliseconds(said: Json, name: str) -> int | None:

@@ -77,7 +77,7 @@ class Receiver:
         class Handler(_Handler):
             server_side = receiver
 
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self._server = _Server(("127.0.0.1", 0), Handler)
         self.site = f"http://127.0.0.1:{self._server.server_address[1]}"
 
     def __enter__(self) -> Self:
@@ -107,6 +107,11 @@ class Receiver:
         token = bearer.removeprefix("Bearer ") or report.token
         stored = call.take(report, json.loads(body), token, body.decode())
         return {"stored": stored, "next": call.next, "advice": self.advice}
+
+
+class _Server(ThreadingHTTPServer):
+    def handle_error(self, *_: Any) -> None:
+        """A browser that goes leaves connections behind."""
 
 
 class _Handler(BaseHTTPRequestHandler):

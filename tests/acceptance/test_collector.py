@@ -45,7 +45,7 @@ const done = arguments[arguments.length - 1];
 (async () => {
   window.lastMile = new LastMile({ url: site, token: window.token ?? "secret", ...options });
   Object.assign(window, await peers(ports, media));
-  window.call = lastMile.watch(near, { callId, direction: "out", peer: "bob" });
+  window.call = lastMile.watch(near, { callId, direction: "out", peer: "bob\\u202e\\0" });
 })().then(done, (error) => done(String(error.stack)));
 """
 
@@ -150,7 +150,7 @@ def test_rates_are_those_of_chromium_and_a_limit_is_kept(page: Page) -> None:
     assert {OPUS} == set(call.told("codec")[-1]["fields"].values())
 
     assert page.wait("lastMile.limit(near, { maxBitrate: 16000 })") is True
-    until(lambda: call.told("limited"), MEDIA_SECONDS)
+    page.until(lambda: call.told("limited"))
     limited = call.told("limited")[0]["fields"]
     told = call.told("limit")[0]
     assert told["fields"] == {"max_bps": 16_000, "by": "page"}
@@ -382,8 +382,25 @@ def test_advice_is_taken_by_who_wants_it(page: Page) -> None:
 # What happens in a call
 
 
+def test_a_page_that_slept_says_so(page: Page) -> None:
+    """A second that took three is marked, and its figures are those of three; a page behind others says so, too."""
+    call = page.call("asleep@phone")
+    page.until(lambda: call.samples)
+    page.run("for (const end = performance.now() + 3500; performance.now() < end; );")
+    page.until(lambda: any("gap" in sample["flags"] for sample in call.media()))
+    slept = next(sample for sample in call.media() if "gap" in sample["flags"])
+    assert 2500 < slept["ms"] < 6000
+    assert 1000 * slept["out"]["packets"] / slept["ms"] == pytest.approx(50, abs=5)
+    window = page.browser.driver.current_window_handle
+    page.browser.driver.switch_to.new_window("tab")
+    until(lambda: call.told("hidden"), MEDIA_SECONDS)
+    page.browser.driver.close()
+    page.browser.driver.switch_to.window(window)
+    until(lambda: call.told("visible"), MEDIA_SECONDS)
+
+
 def test_what_happens_is_told(page: Page) -> None:
-    """Mute and hold are told and marked, and are no outage; a hang-up is the end; odd names are told without harm."""
+    """Mute and hold are told and marked, and are no outage; a hang-up is the end; odd names do no harm."""
     call = page.call("happens@phone")
     page.run("near.getSenders()[0].track.enabled = false")
     page.until(lambda: call.told("muted"))

@@ -1,7 +1,6 @@
 """Remediation against a simulated OpenSIPS with whole companions in between: each failure, observed and enforced."""
 
 import asyncio
-import itertools
 import json
 import uuid
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -399,9 +398,10 @@ def test_never(lives: Callable[[Mode], Life], mode: Mode, aor: str) -> None:
 
 @pytest.mark.parametrize("fallback", ["keep", "remove"])
 async def test_a_push_that_is_not_answered(make_setup: MakeSetup, fallback: str) -> None:
-    """Each push waits twice as long as the one before; after the last one the contact is kept, or removed if so wanted.
+    """After the last push that nobody answered the contact is kept, or removed if so wanted.
 
-    `push_event` may name an event that the operator has a route for already.
+    How long each waits the decision table tells (test_policy). `push_event` may name an event that the operator has a
+    route for already.
     """
     settings: Json = {
         "push_attempts": 3,
@@ -415,12 +415,8 @@ async def test_a_push_that_is_not_answered(make_setup: MakeSetup, fallback: str)
         await eventually(lambda: last in now.outcomes("gone"))
         await now.sweeps()
 
-        pushes = [entry["at"] for entry in now.decisions("gone") if entry["action"] == "push"]
-        waits = [later - earlier for earlier, later in itertools.pairwise(pushes)]
         assert [*[("push", "pushed")] * 3, last] == now.outcomes("gone")
         assert [entry["attempt"] for entry in now.decisions("gone") if entry["action"] == "push"] == [1, 2, 3]
-        assert waits[0] >= 390
-        assert waits[1] >= 790
         assert [offer["attempt"] for offer in now.offers("gone")] == ["1", "2", "3"]
         assert {"E_UL_CONTACT_REFRESH"} == {call.params["event"] for call in now.calls if call.method == "raise_event"}
         assert bool(now.registered("gone")) == (fallback == "keep")

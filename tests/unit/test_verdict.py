@@ -279,6 +279,7 @@ def test_a_quiet_minute_is_no_bad_minute(told: list[tuple[int, dict[str, Any]]],
     assert verdict(samples).bad_minutes == []
 
 
+@settings(deadline=None)
 @given(stretches)
 def test_a_minute_is_judged_alike_alone(told: list[tuple[int, dict[str, Any]]]) -> None:
     """The bad minutes of a call are those that are bad by themselves."""
