@@ -64,7 +64,7 @@ def _run_or_skip(folder: Path, *command: str) -> None:
     except (OSError, subprocess.TimeoutExpired) as error:
         pytest.skip(f"no sip.js and jssip here: {error}")
     if done.returncode:
-        pytest.skip(f"no sip.js and jssip here: {command[0]} said {done.stderr.strip()[:200]}")
+        pytest.skip(f"no sip.js and jssip here: {command[0]} said {' '.join(done.stderr.split())[:150]}")
 
 
 Answer = Callable[..., str]

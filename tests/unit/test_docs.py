@@ -183,3 +183,11 @@ def _parameters(words: list[str]) -> set[str] | None:
             break
         command = command.commands.get(word)
     return command and {option for parameter in command.params for option in parameter.opts}
+
+
+@pytest.mark.parametrize("page", ["sipjs", "jssip"])
+def test_web_phones(page: str) -> None:
+    """What docs/media.md shows of a web phone is what the acceptance test's page does, to the letter."""
+    script = (PROJECT / "tests/acceptance/web" / f"{page}.js").read_text(encoding="utf-8")
+    shown = script.partition("// What docs/media.md shows\n")[2].partition("// So far docs/media.md")[0].strip()
+    assert f"```js\n{shown}\n```" in (PROJECT / "docs/media.md").read_text(encoding="utf-8")
