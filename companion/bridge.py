@@ -5,6 +5,7 @@ import contextlib
 import json
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Any, Final
 
 import msgspec
@@ -89,11 +90,14 @@ class Bridge:
         curve = Curve(config.curve_secret_key, config.curve_clients) if config.curve_secret_key else None
         self.publisher = Publisher(config.publish, config.node, high_water_mark=config.high_water_mark, curve=curve)
         self.datagram = (
-            DatagramInput(parse_address(config.datagram), self.receive, config.receive_buffer_bytes)
+            DatagramInput(
+                parse_address(config.datagram), partial(self._receive_over, "datagram"), config.receive_buffer_bytes
+            )
             if config.datagram
             else None
         )
-        self.stream = StreamInput(parse_address(config.stream), self.receive) if config.stream else None
+        stream = partial(self._receive_over, "stream")
+        self.stream = StreamInput(parse_address(config.stream), stream) if config.stream else None
         self._sources: list[DatagramInput | StreamInput] = [source for source in (self.datagram, self.stream) if source]
         self._published = {event: metrics.PUBLISHED.labels(event) for event in events.KNOWN}
         self._soon: Callable[[Callable[[], None]], object] = lambda flush: flush()
@@ -101,6 +105,7 @@ class Bridge:
         self._kernel_drops = 0
         self._invalid = 0
         self._received = 0
+        self._transports: set[str] = set()
         self._last_event_at = 0
 
     async def run(self) -> None:
@@ -127,6 +132,10 @@ class Bridge:
             await source.close()
         self._heartbeat()
         await asyncio.to_thread(self.publisher.close)
+
+    def _receive_over(self, transport: str, payload: bytes) -> bytes | None:
+        self._transports.add(transport)
+        return self.receive(payload)
 
     def receive(self, payload: bytes) -> bytes | None:
         """Publish one JSON object from the wire; the answer to it when it is a request that has an id."""
@@ -196,6 +205,7 @@ class Bridge:
             received=self._received,
             invalid=self._invalid,
             kernel_drops=self._kernel_drops,
+            transports=len(self._transports),
         )
 
     def _count_kernel_drops(self) -> None:

@@ -61,6 +61,7 @@ class Heartbeat(msgspec.Struct, gc=False):
     received: int = 0
     invalid: int = 0
     kernel_drops: int = 0
+    transports: int = 0
 
 
 class _Envelope(msgspec.Struct, gc=False, omit_defaults=True):

@@ -84,6 +84,7 @@ class Feeds:
         if node in self._silent or said.kernel_drops > feed.kernel_drops:
             self.unsettle(node)
         feed.heartbeat_at, feed.said_at = int(time.time() * 1000), ts
+        feed.transports = said.transports
         feed.received, feed.invalid, feed.kernel_drops = said.received, said.invalid, said.kernel_drops
         known = {event: seq for event, seq in said.seqs.items() if event in KNOWN}
         for event, missed in self._sequences.tail(node, known).items():

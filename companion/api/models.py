@@ -199,6 +199,7 @@ class Feed(Answer):
     silences: Count = Field(description="Times its heartbeat stopped.")
     steady_since: int = Field(description="Epoch ms; since then no event is known to be missing.")
     removals: Count = Field(description="Contacts that OpenSIPS itself removed behind lost pings.")
+    transports: Count = Field(description="Over how many transports its events came since its bridge was started.")
 
 
 class Summary(Answer):
@@ -288,6 +289,7 @@ class Remediation(Answer):
     acted: Count
     troubles: str = Field(description="What keeps it from acting; empty: nothing.")
     open_breakers: dict[str, Time | None] = Field(description="Nodes with a mass event, and since when.")
+    observed_only: dict[str, str] = Field(description="Nodes of which `enforce` only observes, and why.")
     removed_by_opensips: dict[str, int] = Field(description="Contacts that OpenSIPS itself removed, by node.")
 
 

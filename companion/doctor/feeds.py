@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from companion.doctor.facts import BusFacts, Facts
 from companion.doctor.finding import Finding, Section, failure, note, ok, times, warning
 from companion.doctor.redis import clock
+from companion.remediation import safety
 from companion.store.nodes import Feed
 
 MISSED_SHARE = 0.01
@@ -40,6 +41,7 @@ def _feed(facts: Facts, node: str, *, heard: bool) -> Iterator[Finding]:
         return
     yield _events(facts, feed)
     yield from _losses(feed)
+    yield from _observed_only(facts, feed)
 
 
 def _silent(facts: Facts, feed: Feed, *, heard: bool) -> Finding:
@@ -66,6 +68,13 @@ def _events(facts: Facts, feed: Feed) -> Finding:
     if not feed.last_event_at:
         return note(feed.node, "alive; no event yet, and no contact that one could be about")
     return ok(feed.node, f"alive; last event {_span(facts.now - feed.last_event_at)} ago, {told}")
+
+
+def _observed_only(facts: Facts, feed: Feed) -> Iterator[Finding]:
+    why = safety.observed_only(facts.config, facts.feeds, feed.node)
+    if why and facts.config.remediation.mode == "enforce":
+        remedy = "removals would rest on misleading evidence here; use one transport, and one node in a cluster"
+        yield warning(feed.node, f"removals are only observed: {why}", remedy)
 
 
 def _losses(feed: Feed) -> Iterator[Finding]:

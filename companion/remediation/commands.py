@@ -65,6 +65,7 @@ def _page(seen: dict[str, Any]) -> Group:
         ("last sweep", ago(seen["last_sweep_at"], datetime.now(UTC)) or "none yet: is `companion run scheduler` up?"),
         ("candidates", f"{seen['candidates']}, of which {seen['acted']} were decided on"),
         ("held back by", seen["troubles"]),
+        ("only observed", ", ".join(f"{node}: {why}" for node, why in seen["observed_only"].items())),
         ("open breakers", ", ".join(f"{node} since {since}" for node, since in seen["open_breakers"].items())),
     ):
         table.add_row(Text(name, style="bright_black"), text(value))

@@ -1,13 +1,13 @@
 """What keeps remediation from doing harm: is the feed to be trusted, is this a mass event, how much may be done."""
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Final, NamedTuple
 
 from redis.exceptions import LockError
 from redis.lock import Lock
 
-from companion.config import PingsSection, RemediationSection
+from companion.config import Config, PingsSection, RemediationSection
 from companion.store.nodes import Feed
 from companion.store.store import Store
 
@@ -17,6 +17,9 @@ SWEEPER_SECONDS: Final = 10.0
 CLOCK_STEP_MS: Final = 1_000
 LATE_MS: Final = 10_000
 """How far what the bridge says may be behind, or ahead of, our clock."""
+SMALL_MASS: Final = 5
+HALF: Final = 0.5
+"""From five candidates on, more than half of a node's contacts are a mass event."""
 _MINUTE_MS: Final = 60_000
 
 
@@ -34,8 +37,21 @@ def trouble(feed: Feed | None, settings: RemediationSection, pings: PingsSection
     return f"warming up for {-(-left_ms // 1000)} s more" if left_ms > 0 else ""
 
 
+def observed_only(config: Config, feeds: Mapping[str, Feed], node: str) -> str:
+    """Return why removals of a node's contacts are only observed; "" when nothing speaks against them."""
+    cluster = config.cluster(node)
+    nodes = {table.node for table in config.opensips} | feeds.keys()
+    if any(other != node and config.cluster(other) == cluster for other in nodes):
+        return "it shares a cluster with other nodes"
+    if node in feeds and feeds[node].transports > 1:
+        return "its events come over both transports"
+    return ""
+
+
 def is_mass_event(candidates: int, contacts: int, settings: RemediationSection) -> bool:
-    """So many at once are no dead phones but a dead network, or a timer that stands."""
+    """Return whether so many fail at once that it is a dead network or a stopped timer, not dead phones."""
+    if candidates >= SMALL_MASS and candidates > max(HALF, settings.breaker_share) * contacts:
+        return True
     return candidates > settings.breaker_candidates and candidates > settings.breaker_share * contacts
 
 

@@ -21,5 +21,6 @@ def remediation_status(config: Config, store: Store) -> dict[str, Any]:
         "acted": int(sweep.get("acted", 0)),
         "troubles": sweep.get("troubles", ""),
         "open_breakers": {node: iso(at) for node, at in safety.open_breakers(store, list(feeds)).items()},
+        "observed_only": {node: why for node in feeds if (why := safety.observed_only(config, feeds, node))},
         "removed_by_opensips": {node: feed.removals for node, feed in feeds.items() if feed.removals},
     }

@@ -207,41 +207,53 @@ class Sweeper:
             return False
         return True
 
+    def _mode_for(self, found: Candidate, look: Look) -> str:
+        """Return the mode for a candidate: where evidence may mislead, removals and pushes are only observed."""
+        if self._settings.mode == "observe":
+            return "observe"
+        binding = found.contact.binding
+        shared = len(self._store.clusters_of(binding.aor) | {binding.cluster}) > 1
+        uncertain = shared or safety.observed_only(self._config, look.feeds, found.contact.node)
+        return "observe" if uncertain else self._settings.mode
+
     async def _handle(self, found: Candidate, decision: Decision, state: push.State, look: Look) -> None:
         started = time.monotonic()
-        decision, outcome = await self._do(found, decision, state, look)
+        mode = await asyncio.to_thread(self._mode_for, found, look)
+        if audit.stands(state.decided, found, decision, mode):
+            return
+        decision, outcome = await self._do(found, decision, state, look, mode)
         if decision.action == "wait":
             return
         duration_ms = round((time.monotonic() - started) * 1000)
         outcome = Outcome(outcome.result, outcome.answer, duration_ms, outcome.attempt)
         metrics.REMEDIATIONS.labels(found.contact.node, decision.action, outcome.result).inc()
-        entry = audit.Entry(found, decision, outcome, self._settings.mode, look.turn.fence)
+        entry = audit.Entry(found, decision, outcome, mode, look.turn.fence)
         # the log has it also where Redis goes away before it is written down
         logger.info("remediation", device=found.contact.device, action=decision.action, result=outcome.result)
         if not (audit.failed(outcome.result) and audit.note(entry) == state.decided):
             await asyncio.to_thread(audit.record, self._store, entry)
 
     async def _do(
-        self, found: Candidate, decision: Decision, state: push.State, look: Look
+        self, found: Candidate, decision: Decision, state: push.State, look: Look, mode: str
     ) -> tuple[Decision, Outcome]:
         if decision.action == "keep":
             return decision, Outcome("kept")
         if decision.action == "push":
-            return decision, await self._push(found, state)
+            return decision, await self._push(found, state, mode)
         node = found.contact.node
         mi = self._open_mi(node)
         if mi is None:
-            return decision, Outcome("observed" if self._settings.mode == "observe" else "mi-missing")
+            return decision, Outcome("observed" if mode == "observe" else "mi-missing")
         try:
-            done = await self._remove(mi, found, decision, state, look)
+            done = await self._remove(found, decision, state, look, mode)
         except MiError as error:
             self._failures[node] += 1
             return decision, _failed(error)
         del self._failures[node]
         return done
 
-    async def _push(self, found: Candidate, state: push.State) -> Outcome:
-        if self._settings.mode == "observe":
+    async def _push(self, found: Candidate, state: push.State, mode: str) -> Outcome:
+        if mode == "observe":
             return Outcome("observed", attempt=state.push.attempts + 1)
         attempt = await asyncio.to_thread(push.flag, self._store, found, state.push, _now())
         mi = self._open_mi(found.contact.node)
@@ -255,9 +267,11 @@ class Sweeper:
         return Outcome("pushed", "OK", attempt=attempt)
 
     async def _remove(
-        self, mi: Mi, found: Candidate, decision: Decision, state: push.State, look: Look
+        self, found: Candidate, decision: Decision, state: push.State, look: Look, mode: str
     ) -> tuple[Decision, Outcome]:
         """Look first; act only if it is what we knew and nothing came back; act once."""
+        mi = self._open_mi(found.contact.node)
+        assert mi is not None  # noqa: S101 - the caller asked
         binding = found.contact.binding
         seen = [each for each in await mi.show_contact(binding.domain, binding.aor) if each.uri == binding.uri]
         sight = policy.compare(found, seen)
@@ -266,8 +280,8 @@ class Sweeper:
         if any(each.push for each in seen):
             other = policy.decide(found, self._settings, state.push, look.now, registrar_wakes=True)
             if other.action != "remove":
-                return other, await self._push(found, state) if other.action == "push" else Outcome("kept")
-        if self._settings.mode == "observe":
+                return other, await self._push(found, state, mode) if other.action == "push" else Outcome("kept")
+        if mode == "observe":
             return decision, Outcome("observed")
         changed = await asyncio.to_thread(self._changed, found.contact.node, look)
         if changed:

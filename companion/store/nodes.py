@@ -19,7 +19,7 @@ class Feed:
 
     `steady_since`: from then on no event is known to be missing. `removals`: contacts that OpenSIPS itself removed
     behind lost pings. `said_at`: when the last heartbeat was said, by the bridge's clock; `heartbeat_at` when it was
-    heard, by ours.
+    heard, by ours. `transports`: over how many its events came since its bridge was started.
     """
 
     node: str
@@ -36,6 +36,7 @@ class Feed:
     silences: int = 0
     steady_since: int = 0
     removals: int = 0
+    transports: int = 0
 
     def alive(self, now: int) -> bool:
         return now - self.heartbeat_at <= DEAD_AFTER_MS

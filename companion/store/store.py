@@ -87,6 +87,13 @@ class Store:
         found = contacts.load_devices(self.connection, self.keys, [device])
         return found[0] if found else None
 
+    def clusters_of(self, aor: str) -> set[str]:
+        """Return the clusters in which an AOR has live contacts."""
+        devices = contacts.load_devices(
+            self.connection, self.keys, self.connection.call("SMEMBERS", self.keys.aor(aor))
+        )
+        return {contact.binding.cluster for device in devices for contact in device.contacts if not contact.ended_at}
+
     def timeline(self, device: str, since: int, until: int) -> list[dict[str, Any]]:
         """What happened to a device and what was done about it, oldest first; `at` is epoch ms."""
         keys = (self.keys.timeline(device), self.keys.care(device))

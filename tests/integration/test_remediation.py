@@ -3,7 +3,7 @@
 import asyncio
 import json
 import uuid
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from typing import Any, Literal
@@ -12,13 +12,16 @@ import pytest
 
 from companion import metrics
 from companion.config import Config
+from companion.events import INSERT, ContactEvent, Registration
 from companion.remediation import audit, safety
+from companion.remediation.status import remediation_status
 from companion.simulator.fleet import Behaviour, Push, SimulatedPhone
 from companion.simulator.mi import MiCall
 from companion.simulator.opensips import SimulatedOpenSIPS
 from companion.simulator.redis import EmbeddedRedis
 from companion.simulator.wire import Contact
 from companion.store import summary
+from companion.usrloc import Stamp, Usrloc
 from companion.view import view
 from tests.integration.conftest import Json, Kind, MakeSetup, Setup, eventually
 
@@ -35,6 +38,7 @@ QUICK: Json = {
     "ghost_grace": 0.3,
     "push_grace": 0.5,
     "breaker_calm": 0.5,
+    "breaker_share": 1.0,
 }
 
 
@@ -115,7 +119,11 @@ Prepare = Callable[[SimulatedOpenSIPS], None]
 
 @asynccontextmanager
 async def scene(
-    setup: Setup, *phones: SimulatedPhone, prepare: Prepare | None = None, **remediation: Any
+    setup: Setup,
+    *phones: SimulatedPhone,
+    prepare: Prepare | None = None,
+    nodes: Sequence[Json] = (),
+    **remediation: Any,
 ) -> AsyncIterator[Scene]:
     """All phones are registered, each that can has answered, and the warm-up is over."""
     fleet = [*phones, phone("live")]
@@ -129,7 +137,7 @@ async def scene(
             setup.tables
             | {
                 "pings": {"interval": PING / SPEED, "lost_after": LOST_AFTER},
-                "opensips": [{"node": "opensips", "mi_url": opensips.mi_url}],
+                "opensips": [{"node": "opensips", "cluster": "home", "mi_url": opensips.mi_url}, *nodes],
                 "remediation": QUICK | remediation,
             }
         )
@@ -449,3 +457,39 @@ async def test_pause_and_the_days_pushes(make_setup: MakeSetup) -> None:
         assert now.outcomes("mute") == [("remove", "removed")]
         assert now.outcomes("sleeper") == [("push", "pushed")] * 2
         assert len(now.registered("sleeper")) == 1
+
+
+@pytest.mark.parametrize(
+    ("nodes", "stream", "why"),
+    [
+        ([{"node": "other", "cluster": "home"}], False, "it shares a cluster with other nodes"),
+        ([], True, "its events come over both transports"),
+    ],
+)
+async def test_enforce_only_observes(make_setup: MakeSetup, *, nodes: list[Json], stream: bool, why: str) -> None:
+    """Where evidence may mislead, `enforce` only observes, and the status says of which node and why."""
+    async with scene(make_setup(), phone("mute"), nodes=nodes, mode="enforce") as now:
+        if stream:
+            _, writer = await asyncio.open_connection("127.0.0.1", now.setup.stream)
+            writer.write(b'{"jsonrpc":"2.0","method":"E_UL_AOR_INSERT","params":{"domain":"location","aor":"x"}}')
+            await eventually(lambda: now.store.feeds()["opensips"].transports == 2)
+            writer.close()
+        now.opensips.mute("mute")
+        await eventually(lambda: ("remove", "observed") in now.outcomes("mute"))
+        assert now.calls == []
+        assert remediation_status(now.setup.config, now.store)["observed_only"] == {"opensips": why}
+
+
+async def test_enforce_only_observes_shared_aors(make_setup: MakeSetup) -> None:
+    """A contact whose AOR is registered in another cluster too is only observed."""
+    async with scene(make_setup(), phone("mute"), phone("alone"), mode="enforce") as now:
+        elsewhere = Usrloc(LOST_AFTER)
+        registration = Registration("", "", "", "", 0, 0, "c", 1, "")
+        event = ContactEvent(INSERT, "location", "mute", "sip:mute@192.0.2.1", registration, 0)
+        elsewhere.apply(event, Stamp("far", "far", 1, 1))
+        now.store.write(now.store.prepare(elsewhere.take_changes()))
+        for aor in ("mute", "alone"):
+            now.opensips.mute(aor)
+        await eventually(lambda: ("remove", "removed") in now.outcomes("alone"))
+        await eventually(lambda: ("remove", "observed") in now.outcomes("mute"))
+        assert now.registered("mute")

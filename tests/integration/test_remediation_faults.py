@@ -58,6 +58,10 @@ class Wire:
         return list(zip(frames[::2], frames[1::2], strict=True))
 
 
+MANY_AT_ONCE: Json = {"mode": "enforce", "max_per_sweep": 100_000, "max_per_minute": 100_000, "breaker_share": 1.0}
+"""No breaker: what else keeps phones from being removed is to be seen."""
+
+
 class World:
     """One OpenSIPS, its phones and a companion, on a clock that only `pass_time` moves.
 
@@ -80,7 +84,7 @@ class World:
         self.node = Node(Settings(ping_interval=PING, timer_interval=PING), self._raise, lambda now: self._start + now)
         self.phones = list(phones)
         self.server = MiServer(self._answer, "127.0.0.1:0")
-        self._remediation = {"mode": "enforce", "max_per_sweep": 100_000, "max_per_minute": 100_000} | remediation
+        self._remediation = MANY_AT_ONCE | remediation
 
     # Clocks
 
@@ -490,7 +494,7 @@ async def test_five_thousand(make_world: MakeWorld) -> None:
     and closes when they answer again; then who is dead goes.
     """
     everyone, dead = crowd(5000), crowd(5, "dead")
-    async with make_world(*everyone, *dead).living() as world:
+    async with make_world(*everyone, *dead, breaker_share=0.2).living() as world:
         mute(everyone)
         await world.pings(1)
         await world.sweep()
@@ -522,7 +526,7 @@ async def test_five_thousand(make_world: MakeWorld) -> None:
 async def test_back_before_the_look(make_world: MakeWorld) -> None:
     """A phone that registers the same URI again just before the look is left alone: a thousand times of a thousand."""
     everyone = crowd(1000)
-    async with make_world(*everyone, breaker_candidates=1000).living() as world:
+    async with make_world(*everyone).living() as world:
         mute(everyone)
         await world.pings(LOST_AFTER)
         phones = {phone.aor: phone for phone in everyone}
@@ -549,7 +553,7 @@ async def test_back_behind_the_look(make_world: MakeWorld) -> None:
     REGISTER.
     """
     everyone = crowd(100)
-    async with make_world(*everyone, breaker_candidates=1000).living() as world:
+    async with make_world(*everyone).living() as world:
         mute(everyone)
         await world.pings(LOST_AFTER)
         phones = {phone.aor: phone for phone in everyone}
@@ -633,7 +637,8 @@ class Watched(SimulatedOpenSIPS):
 
 def config_file(setup: Setup, opensips: SimulatedOpenSIPS, mi_timeout: float) -> Path:
     setup.tables["pings"] = {"interval": 0.4, "lost_after": LOST_AFTER}
-    setup.tables["remediation"] = {"mode": "enforce", "sweep_interval": 0.2, "warm_up": 0.3, "max_per_sweep": 4}
+    remediation = {"mode": "enforce", "sweep_interval": 0.2, "warm_up": 0.3, "max_per_sweep": 4, "breaker_share": 1.0}
+    setup.tables["remediation"] = remediation
     path = setup.file()
     table = f'[[opensips]]\nnode = "opensips"\nmi_url = "{opensips.mi_url}"\nmi_timeout = {mi_timeout}\n'
     path.write_text(f"{path.read_text()}{table}")

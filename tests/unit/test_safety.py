@@ -67,10 +67,21 @@ def test_another_warm_up() -> None:
 
 @pytest.mark.parametrize(
     ("candidates", "contacts", "expected"),
-    [(50, 100, False), (51, 100, True), (51, 255, False), (52, 255, True), (200, 1000, False), (201, 1000, True)],
+    [
+        (50, 100, False),
+        (51, 100, True),
+        (51, 255, False),
+        (52, 255, True),
+        (200, 1000, False),
+        (201, 1000, True),
+        (4, 4, False),
+        (5, 9, True),
+        (5, 10, False),
+        (45, 45, True),
+    ],
 )
 def test_mass_event(candidates: int, contacts: int, expected: bool) -> None:  # noqa: FBT001
-    """More than 50 and more than a fifth at once are a mass event."""
+    """More than 50 and more than a fifth at once are a mass event, and so are five that are over half."""
     assert safety.is_mass_event(candidates, contacts, DEFAULTS) is expected
 
 
