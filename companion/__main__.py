@@ -7,7 +7,7 @@ def main() -> None:
     """Run the command line; our own errors end it with one line and their exit code, a closed pipe silently."""
     try:
         # imported here, so that Ctrl-C while that takes its half second ends as quietly as later
-        from companion.cli import app  # noqa: PLC0415
+        from companion.cli.main import app  # noqa: PLC0415
         from companion.errors import CompanionError  # noqa: PLC0415
     except KeyboardInterrupt:
         sys.exit(130)

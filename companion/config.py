@@ -19,10 +19,10 @@ import tomli
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from companion import quality
-from companion.api.tokens import Token
 from companion.errors import ConfigError
 from companion.media.advice import Policy
-from companion.media.token import MAX_MINUTES, SECRET_CHARACTERS
+from companion.tokens.access import Token
+from companion.tokens.call import MAX_MINUTES, SECRET_CHARACTERS
 
 ENV_PREFIX = "COMPANION_"
 DEFAULT_FILE = Path("config.toml")

@@ -7,7 +7,7 @@
 from fastapi import FastAPI
 
 from companion.config import Config
-from companion.reader import Reader
+from companion.query.reader import Reader
 
 
 def mount(app: FastAPI, config: Config, reader: Reader) -> None:

@@ -9,12 +9,12 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from companion.config import Config
 from companion.dashboard import assets
-from companion.dashboard.layout import CONTEXT, Frame
+from companion.dashboard.frame import CONTEXT, Frame
 from companion.dashboard.markup.frame import broken, no_page
 from companion.dashboard.pages import call, calls, device, devices, fleet, remediations
 from companion.dashboard.part import Part
 from companion.dashboard.source import Source
-from companion.reader import Reader
+from companion.query.reader import Reader
 
 __all__ = ["call", "calls", "device", "devices", "fleet", "mount", "remediations"]
 

@@ -8,7 +8,7 @@ from typing import Any, Final, TypeVar
 
 from companion.config import Config
 from companion.errors import UnavailableError
-from companion.reader import Reader
+from companion.query.reader import Reader
 from companion.store.connection import ResponseError, Unreachable
 
 THREADS: Final = 8

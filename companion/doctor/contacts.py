@@ -8,12 +8,12 @@ from statistics import median
 from typing import Final
 
 from companion import sip
-from companion.contact import SILENT_INTERVALS, Contact
 from companion.doctor.facts import Facts, OpensipsFacts
 from companion.doctor.finding import Finding, Section, failure, note, ok, some, times, warning
-from companion.events import LATENCY
-from companion.mi_contact import MiContact
-from companion.store.devices import Ping
+from companion.opensips.events import LATENCY
+from companion.opensips.mi_contact import MiContact
+from companion.query.devices import Ping
+from companion.usrloc.contact import SILENT_INTERVALS, Contact
 
 PING: Final = re.compile("PING|OPTIONS", re.IGNORECASE)
 LATENCY_FLAG: Final = re.compile("LATENCY|RTT", re.IGNORECASE)

@@ -4,11 +4,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from companion.config import Config
-from companion.contact import Contact, Device
-from companion.mi_contact import MiContact
-from companion.store.devices import Ping
+from companion.opensips.mi_contact import MiContact
+from companion.opensips.subscriptions import Subscription
+from companion.query.devices import Ping
 from companion.store.nodes import Feed
-from companion.subscriptions import Subscription
+from companion.usrloc.contact import Contact, Device
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -10,19 +10,19 @@ from typing import Any, Final
 
 import zmq
 
-from companion.bus import HEARTBEAT, decode
+from companion.bus.envelope import HEARTBEAT, decode
 from companion.config import Config, ConsumerSection, OpensipsSection
-from companion.contact import Device
 from companion.doctor.facts import BusFacts, Facts, OpensipsFacts, RedisFacts
 from companion.errors import ConfigError, InvalidEnvelopeError, MiCallError, MiError, MiRefusedError, UnavailableError
-from companion.mi import Mi, open_mi
-from companion.mi_contact import MiContact
+from companion.opensips.mi import Mi, open_mi
+from companion.opensips.mi_contact import MiContact
+from companion.opensips.subscriptions import destinations, parse, parse_events
+from companion.query.devices import Ping, read_pings, walk
+from companion.query.now import view
 from companion.store.connection import Connection, ResponseError, Unreachable
-from companion.store.devices import Ping, read_pings, walk
 from companion.store.series import TimeSeries, detect
 from companion.store.store import Store, open_store
-from companion.subscriptions import destinations, parse, parse_events
-from companion.view import view
+from companion.usrloc.contact import Device
 
 DEVICES: Final = 500
 """So many of the devices seen last are looked at."""

@@ -6,7 +6,7 @@ from urllib.parse import urlsplit
 
 from companion.doctor.facts import Facts, OpensipsFacts
 from companion.doctor.finding import Finding, Section, failure, note, ok, some, times, warning
-from companion.subscriptions import NEEDED, WANTED, Subscription, reaches
+from companion.opensips.subscriptions import NEEDED, WANTED, Subscription, reaches
 
 TESTED = ("3.4", "3.6", "4.0")
 ENDED = ("3.4",)

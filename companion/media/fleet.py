@@ -7,7 +7,7 @@ from statistics import fmean
 from typing import Final, NamedTuple
 
 from companion import quality
-from companion.store.glance import Json
+from companion.query.row import Json
 
 BANDS: Final[tuple[str, ...]] = (*(name for _, name in quality.BANDS), "bad", "unknown")
 """From best to worst, and calls of which too little is known."""

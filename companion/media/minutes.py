@@ -10,7 +10,7 @@ from companion.media import scoring
 from companion.media.report import Flag, Happening, MediaSample
 from companion.media.totals import in_order
 from companion.quality import Score
-from companion.store.glance import Json
+from companion.query.row import Json
 
 MINUTE_MS: Final = 60_000
 SHORT_MS: Final = 2_000

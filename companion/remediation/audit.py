@@ -5,9 +5,9 @@ from dataclasses import asdict, dataclass
 from typing import Any, Final, NamedTuple
 
 from companion import sip
+from companion.query.row import iso
 from companion.remediation.policy import Candidate, Decision
 from companion.store.connection import Command
-from companion.store.glance import iso
 from companion.store.store import Store
 
 MAX_ENTRIES: Final = 200_000

@@ -7,9 +7,9 @@ from fnmatch import fnmatchcase
 from typing import Final, Literal, NamedTuple
 
 from companion.config import RemediationSection, Rule
-from companion.contact import Contact, is_ghost
-from companion.events import LOST_PING_US
-from companion.mi_contact import MiContact
+from companion.opensips.events import LOST_PING_US
+from companion.opensips.mi_contact import MiContact
+from companion.usrloc.contact import Contact, is_ghost
 
 Reason = Literal["lost-pings", "disconnected", "ghost"]
 Action = Literal["push", "remove", "keep", "wait"]

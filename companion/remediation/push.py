@@ -5,10 +5,10 @@ from datetime import UTC, datetime
 from typing import Any, Final, NamedTuple
 
 from companion import sip
-from companion.contact import Contact, Device
 from companion.remediation.policy import Candidate, Push
 from companion.store.connection import Command
 from companion.store.store import Store
+from companion.usrloc.contact import Contact, Device
 
 KEEPALIVE: Final = "keepalive"
 """Why we push. A gateway must not spend a VoIP (PushKit) push on it: iOS ends an app that gets one without a call."""

@@ -3,8 +3,8 @@
 from typing import Any
 
 from companion.config import Config
+from companion.query.row import iso
 from companion.remediation import safety
-from companion.store.glance import iso
 from companion.store.store import Store
 
 

@@ -10,7 +10,7 @@ from typing import Final
 from companion import log, metrics
 from companion.config import Config
 from companion.errors import MiCallError, MiError, MiRefusedError
-from companion.mi import Mi, open_mi
+from companion.opensips.mi import Mi, open_mi
 from companion.remediation import audit, policy, push, safety
 from companion.remediation.audit import Outcome
 from companion.remediation.policy import Candidate, Decision

@@ -17,10 +17,10 @@ import httpx2
 import msgspec
 
 from companion import log
-from companion.media import token
 from companion.media.report import Call, Happening, Incoming, Item, MediaSample, Outgoing, Report
-from companion.media.token import Claims
 from companion.simulator.fleet import Behaviour, SimulatedPhone
+from companion.tokens import call as token
+from companion.tokens.call import Claims
 
 REPORT_SECONDS: Final = 5.0
 TIMEOUT_SECONDS: Final = 5.0

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 
-from companion.events import LOST_PING_US
+from companion.opensips.events import LOST_PING_US
 from companion.simulator import wire
 from companion.simulator.agenda import Agenda
 from companion.simulator.fleet import SimulatedPhone

@@ -9,9 +9,9 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
+from companion.bridge.framer import Framer
 from companion.errors import UnavailableError, UsageError
 from companion.simulator.sink import BURST, REST_SECONDS, Destination, close_writer, destination, udp_socket
-from companion.transports.framer import Framer
 
 # t = 0 of the captures of OpenSIPS 3.6.8 this project was written from, in epoch seconds
 ORIGIN = 1795452109.605

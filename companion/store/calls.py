@@ -14,10 +14,10 @@ import msgspec
 from companion.errors import NoSuchDeviceError
 from companion.media import advice, totals
 from companion.media.advice import Advice, Policy
-from companion.media.packed import Items, pack, unpack
+from companion.media.packing import Items, pack, unpack
 from companion.media.report import Happening, Item, MediaSample, Report
 from companion.media.totals import Totals
-from companion.store import devices
+from companion.query import devices
 from companion.store.batch import REFRESH_MS
 from companion.store.connection import Command, ResponseError
 from companion.store.store import Store

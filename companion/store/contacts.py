@@ -3,10 +3,10 @@
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 
-from companion.contact import Binding, Contact, Device, Span
-from companion.events import Registration
+from companion.opensips.events import Registration
 from companion.store.connection import Command, Connection
 from companion.store.keys import Keys
+from companion.usrloc.contact import Binding, Contact, Device, Span
 
 _NUMBERS = (
     "registered_at",

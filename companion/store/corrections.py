@@ -10,11 +10,11 @@ from typing import Any, Final, NamedTuple
 import msgspec
 
 from companion import metrics
-from companion.contact import Binding
 from companion.errors import InvalidInputError
-from companion.events import Registration
+from companion.opensips.events import Registration
 from companion.store.connection import Command, Connection
 from companion.store.keys import Keys
+from companion.usrloc.contact import Binding
 
 MAX_WAITING: Final = 250_000
 """What may wait for one node; 100,000 of the largest kind take about 45 MB in Redis."""

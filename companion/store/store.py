@@ -5,15 +5,15 @@ from typing import Any, Final
 
 from companion import log
 from companion.config import RedisSection
-from companion.contact import Binding, Contact, Device, contact_id
 from companion.errors import ConfigError, UnavailableError
 from companion.store import contacts, nodes, timeline
 from companion.store.batch import REFRESH_MS, Batch, Prepared
 from companion.store.connection import Command, Connection, ResponseError, Unreachable
 from companion.store.keys import Keys
-from companion.store.lease import Leases
+from companion.store.locks import Leases
 from companion.store.series import Series, Streams, TimeSeries, detect
-from companion.usrloc import Changes
+from companion.usrloc.contact import Binding, Contact, Device, contact_id
+from companion.usrloc.picture import Changes
 
 DAY_MS: Final = 86_400_000
 CHUNK: Final = 1000

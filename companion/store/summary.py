@@ -6,12 +6,12 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Final
 
-from companion.contact import STATUSES, Contact, Device, Status, best
-from companion.store.devices import survey
-from companion.store.glance import Json, iso
+from companion.query.devices import survey
+from companion.query.now import View
+from companion.query.row import Json, iso
 from companion.store.nodes import Feed
 from companion.store.store import Store
-from companion.view import View
+from companion.usrloc.contact import STATUSES, Contact, Device, Status, best
 
 PERCENTILES: Final = (50, 95, 99)
 FRESH_MS: Final = 60_000

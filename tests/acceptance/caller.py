@@ -4,9 +4,9 @@ import uuid
 from dataclasses import dataclass
 from typing import Any, Final, Self
 
-from companion.simulator import sip_message
-from companion.simulator.phone import Phone
-from companion.simulator.sip_message import SipMessage
+from tests.sip_phone import message as sip_message
+from tests.sip_phone.message import SipMessage
+from tests.sip_phone.phone import Phone
 
 TAG: Final = "callee"
 

@@ -15,14 +15,14 @@ from typing import Any, NamedTuple, Self
 import httpx2
 
 from companion.config import Config
+from companion.query import devices
+from companion.query.now import view
+from companion.query.row import glance
 from companion.remediation import audit
-from companion.simulator.phone import Phone
 from companion.simulator.redis import EmbeddedRedis, free_port
-from companion.store import devices
-from companion.store.glance import glance
 from companion.store.store import Store, open_store
-from companion.view import view
 from tests.acceptance.conftest import Build, Ports, Server
+from tests.sip_phone.phone import Phone
 
 CONFIGS = Path(__file__).parents[2] / "opensips"
 # a contact that is pinged again within ping_threshold and a second or so can crash nathelper

@@ -5,11 +5,11 @@ from pathlib import Path
 
 import pytest
 
-from companion.mi import Mi
-from companion.simulator.phone import Phone
+from companion.opensips.mi import Mi
 from companion.simulator.redis import free_port
 from tests.acceptance.conftest import Build, Ports, Server
 from tests.acceptance.edge import CONFIGS, INTERVAL, Companion, device_of, for_build, running, settled
+from tests.sip_phone.phone import Phone
 
 pytestmark = pytest.mark.timeout(240)
 

@@ -15,11 +15,11 @@ from urllib.parse import quote, urlsplit
 import pytest
 from selenium.webdriver import Keys
 
-from companion.api import tokens
-from companion.events import INSERT, LATENCY, LOST_PING_US
+from companion.opensips.events import INSERT, LATENCY, LOST_PING_US
+from companion.query.row import iso
 from companion.simulator.redis import EmbeddedRedis, free_port
 from companion.simulator.replay import replay
-from companion.store.glance import iso
+from companion.tokens import access
 from tests.acceptance import browser as chromium
 from tests.acceptance.browser import Browser, Scheme
 from tests.integration.conftest import CAPTURE, Setup, Udp, notification, phone_event, until
@@ -31,8 +31,8 @@ pytestmark = [
     ),
 ]
 
-OPERATE_SECRET, OPERATE = tokens.make("anna", "operate")
-READ_SECRET, READ = tokens.make("ben", "read")
+OPERATE_SECRET, OPERATE = access.make("anna", "operate")
+READ_SECRET, READ = access.make("ben", "read")
 DAVE: Final = "dave/urn:uuid:00000000-0000-4000-8000-00000000000d"
 PAYLOAD: Final = (
     "<img src=x onerror=window.pwned=1>\"'{{window.pwned=1}}`${window.pwned=1}`</script><svg onload=window.pwned=1>"

@@ -18,15 +18,15 @@ import pytest
 from selenium.webdriver import Keys
 from selenium.webdriver.remote.webelement import WebElement
 
-from companion.api import tokens
-from companion.dashboard.axes import epoch_ms
+from companion.consumer.recorder import Recorder
+from companion.dashboard.graphs.axes import epoch_ms
 from companion.dashboard.markup.calls import address
-from companion.events import INSERT, LATENCY, LOST_PING_US
-from companion.media import token
-from companion.media.token import Claims
-from companion.reader import Reader
-from companion.recorder import Recorder
+from companion.opensips.events import INSERT, LATENCY, LOST_PING_US
+from companion.query.reader import Reader
 from companion.simulator.redis import EmbeddedRedis, free_port
+from companion.tokens import access
+from companion.tokens import call as token
+from companion.tokens.call import Claims
 from tests.acceptance import browser as chromium
 from tests.acceptance.browser import Browser, Scheme
 from tests.acceptance.scripted import BAD, GOOD, RELAY, RELAYED, ScriptedCall, eventful
@@ -39,7 +39,7 @@ pytestmark = [
     ),
 ]
 
-READ_SECRET, READ = tokens.make("ben", "read")
+READ_SECRET, READ = access.make("ben", "read")
 SECRET: Final = "the secret that signs tokens of calls, for this test"
 PAYLOAD: Final = "<img src=x onerror=window.pwned=1>\"'{{window.pwned=1}}</script><svg onload=window.pwned=1>"
 EVIL: Final = f"evil {PAYLOAD}"

@@ -10,16 +10,16 @@ from pathlib import Path
 
 import pytest
 
-from companion.doctor.commands import check
+from companion.cli.doctor import check
 from companion.doctor.finding import Finding
 from companion.doctor.gather import gather
-from companion.mi import Mi
-from companion.simulator.phone import Phone
+from companion.opensips.mi import Mi
+from companion.opensips.subscriptions import NEEDED, WANTED, Renewer, parse, subscribe
+from companion.query.devices import walk
 from companion.simulator.redis import free_port
-from companion.store.devices import walk
-from companion.subscriptions import NEEDED, WANTED, Renewer, parse, subscribe
 from tests.acceptance.conftest import Build, Ports, Server
 from tests.acceptance.edge import INTERVAL, Companion, running, settled, shipped
+from tests.sip_phone.phone import Phone
 
 ORDER = ("ok", "note", "warning", "failure")
 SET_FLAGS = 'setbflag("SIP_PING_FLAG"); setbflag("SIPPING_CALC_LATENCY");'

@@ -17,14 +17,14 @@ from urllib.parse import parse_qs
 import pytest
 
 from companion.errors import UnavailableError
-from companion.mi import Mi
+from companion.opensips.mi import Mi
 from companion.remediation import audit
 from companion.simulator.fleet import Push
-from companion.simulator.phone import Phone
 from companion.simulator.redis import free_port
 from tests.acceptance.caller import Caller, Dialog, contact_of
 from tests.acceptance.conftest import PASSWORD, Build, eventually
 from tests.acceptance.edge import INTERVAL, Companion, Edge, device_of, edge_with, settled, stop_pings
+from tests.sip_phone.phone import Phone
 
 pytestmark = pytest.mark.timeout(300)
 DOMAIN = "127.0.0.1"

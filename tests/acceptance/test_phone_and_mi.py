@@ -8,11 +8,11 @@ from collections.abc import AsyncIterator
 import pytest
 
 from companion.errors import MiCallError, UnavailableError
-from companion.events import LOST_PING_US
-from companion.mi import Mi
+from companion.opensips.events import LOST_PING_US
+from companion.opensips.mi import Mi
 from companion.simulator.fleet import Push
-from companion.simulator.phone import Phone
 from tests.acceptance.conftest import PASSWORD, OpenSIPS, eventually
+from tests.sip_phone.phone import Phone
 
 INSERT, UPDATE, DELETE = "E_UL_CONTACT_INSERT", "E_UL_CONTACT_UPDATE", "E_UL_CONTACT_DELETE"
 LATENCY, DISCONNECT = "E_UL_LATENCY_UPDATE", "E_CORE_TCP_DISCONNECT"

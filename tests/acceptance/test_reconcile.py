@@ -6,14 +6,14 @@ from pathlib import Path
 
 import pytest
 
-from companion import reconcile as reconciling
-from companion.mi import Mi
-from companion.reconcile import Report, reconcile
-from companion.simulator.phone import Phone
+from companion.opensips.mi import Mi
+from companion.reconcile import comparison as reconciling
+from companion.reconcile.comparison import Report, reconcile
 from companion.simulator.redis import EmbeddedRedis
 from tests.acceptance import conftest
 from tests.acceptance.conftest import OpenSIPS, eventually
 from tests.integration.conftest import Json, Setup
+from tests.sip_phone.phone import Phone
 
 EVENTS = ("E_UL_CONTACT_INSERT", "E_UL_CONTACT_UPDATE", "E_UL_CONTACT_DELETE", "E_UL_LATENCY_UPDATE")
 

@@ -8,16 +8,16 @@ from pathlib import Path
 
 import pytest
 
-from companion import events
-from companion.app import App
 from companion.config import Config
-from companion.mi import Mi
+from companion.opensips import events
+from companion.opensips.mi import Mi
 from companion.remediation import audit
+from companion.services.app import App
 from companion.simulator.fleet import Push
-from companion.simulator.phone import Phone
 from companion.simulator.redis import EmbeddedRedis, free_port
 from companion.store.store import Store, open_store
 from tests.acceptance.conftest import PING_INTERVAL, OpenSIPS
+from tests.sip_phone.phone import Phone
 
 LOST_AFTER = 3
 PATIENCE_SECONDS = 100

@@ -15,7 +15,7 @@ from urllib.parse import quote
 import httpx2
 import pytest
 
-from companion.api import tokens
+from companion.tokens import access
 from tests.acceptance import browser as chromium
 from tests.acceptance.conftest import Build
 from tests.acceptance.edge import INTERVAL, Companion, Edge, edge_with
@@ -33,7 +33,7 @@ DOMAIN: Final = "127.0.0.1"
 # nathelper crashes when a phone that hangs is pinged again before it was given up, ping_threshold of 3 seconds and what
 # a busy machine adds to it
 PATIENT: Final = 10
-BACKEND_SECRET, BACKEND = tokens.make("backend", "operate")
+BACKEND_SECRET, BACKEND = access.make("backend", "operate")
 STEPS: Final = ("socket_ms", "registered_ms", "reinvite_ms", "media_ms")
 
 

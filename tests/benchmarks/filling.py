@@ -6,10 +6,10 @@ from concurrent.futures import ThreadPoolExecutor
 from itertools import chain, islice, repeat
 from typing import Final
 
-from companion.events import DELETE, INSERT, LATENCY, LOST_PING_US, UPDATE, parse
+from companion.opensips.events import DELETE, INSERT, LATENCY, LOST_PING_US, UPDATE, parse
 from companion.store.series import Row
 from companion.store.store import Store
-from companion.usrloc import HOUR_MS, Entry, Fields, Stamp, Usrloc
+from companion.usrloc.picture import HOUR_MS, Entry, Fields, Stamp, Usrloc
 from tests.benchmarks.measure import NODE
 from tests.benchmarks.phones import INTERVAL_MS, LOSSES, Fleet, Phone, phone
 

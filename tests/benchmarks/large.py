@@ -15,9 +15,9 @@ from rich.console import Console
 from rich.progress import track
 
 from companion import config
-from companion.contact import STATUSES
-from companion.events import LATENCY
+from companion.opensips.events import LATENCY
 from companion.store.store import Store, open_store
+from companion.usrloc.contact import STATUSES
 from tests.benchmarks.asking import (
     API,
     PATIENT_SECONDS,

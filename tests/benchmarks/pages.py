@@ -15,8 +15,8 @@ from random import Random
 from typing import Any, Final
 from urllib.parse import quote
 
-from companion.media import token
-from companion.media.token import Claims
+from companion.tokens import call as token
+from companion.tokens.call import Claims
 
 SECRET: Final = "benchmark" * 4
 EVERY_SECONDS: Final = 5

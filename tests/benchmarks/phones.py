@@ -4,8 +4,8 @@ from collections.abc import Iterator
 from typing import Final, Literal, NamedTuple
 
 from companion import sip
-from companion.contact import Status
-from companion.events import LOST_PING_US
+from companion.opensips.events import LOST_PING_US
+from companion.usrloc.contact import Status
 from tests.benchmarks.load import ping_params
 
 INTERVAL_MS: Final = 120_000

@@ -9,10 +9,10 @@ from contextlib import contextmanager
 from itertools import count
 from typing import Final
 
-from companion.bridge import Stamps
-from companion.bus import HEARTBEAT_SECONDS, Publisher
+from companion.bridge.bridge import Stamps
+from companion.bus.envelope import HEARTBEAT_SECONDS, Publisher
 from companion.config import BridgeSection
-from companion.events import LATENCY
+from companion.opensips.events import LATENCY
 from tests.benchmarks.measure import NODE, hear, process
 from tests.benchmarks.phones import Fleet
 

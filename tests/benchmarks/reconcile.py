@@ -17,14 +17,14 @@ from pathlib import Path
 from typing import Any
 
 from companion.config import Config
-from companion.contact import Binding
-from companion.mi import Mi
-from companion.mi_contact import parse
-from companion.reconcile import compare, reconcile
+from companion.opensips.mi import Mi
+from companion.opensips.mi_contact import parse
+from companion.reconcile.comparison import compare, reconcile
 from companion.store.connection import Connection
 from companion.store.corrections import Found
 from companion.store.store import Store, open_store
-from companion.usrloc import Stamp, Usrloc
+from companion.usrloc.contact import Binding
+from companion.usrloc.picture import Stamp, Usrloc
 from tests.benchmarks.load import ping_params
 from tests.benchmarks.measure import NODE, Figure, bench_redis
 

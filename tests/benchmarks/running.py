@@ -9,7 +9,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Final
 
-from companion.app import ServiceName
+from companion.services.app import ServiceName
 from companion.simulator.redis import _die_with_parent, free_port
 from tests.benchmarks.measure import wait_until
 

@@ -13,8 +13,7 @@ from typing import NamedTuple
 
 from companion import log
 from companion.config import Config
-from companion.contact import Binding, Contact, contact_id
-from companion.events import Registration
+from companion.opensips.events import Registration
 from companion.remediation import safety
 from companion.remediation.sweep import Sweeper
 from companion.simulator.redis import EmbeddedRedis
@@ -23,6 +22,7 @@ from companion.store.contacts import encode_answer, encode_contact
 from companion.store.keys import Keys
 from companion.store.nodes import Feed
 from companion.store.store import Store, open_store
+from companion.usrloc.contact import Binding, Contact, contact_id
 from tests.benchmarks.measure import NODE, Figure, bench_redis, hear, process
 
 CANDIDATES = 10_000

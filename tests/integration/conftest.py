@@ -16,15 +16,15 @@ from typing import Any, Literal, Self
 import msgspec
 import pytest
 
-from companion.app import App, ServiceName
-from companion.bus import HEARTBEAT, Message, Publisher
+from companion.bus.envelope import HEARTBEAT, Message, Publisher
 from companion.config import Config
-from companion.recorder import Recorder
+from companion.consumer.recorder import Recorder
+from companion.query import devices
+from companion.query.now import view
+from companion.services.app import App, ServiceName
 from companion.simulator.redis import EmbeddedRedis, free_port
-from companion.store import devices
 from companion.store.nodes import Feed
 from companion.store.store import open_store
-from companion.view import view
 
 CAPTURE = Path(__file__).parents[1] / "captures" / "opensips-3.6.8"
 WINDOW_MS = 24 * 3_600_000

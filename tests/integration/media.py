@@ -7,8 +7,8 @@ from urllib.parse import quote
 
 from starlette.testclient import TestClient
 
-from companion.media import token
-from companion.media.token import Claims
+from companion.tokens import call
+from companion.tokens.call import Claims
 from tests.integration.conftest import Json, Kind, MakeSetup, Setup
 from tests.integration.web import OPERATE, READ, client
 
@@ -25,7 +25,7 @@ def make_media(make_setup: MakeSetup, kind: Kind = "module", **media: object) ->
 
 
 def a_token(device: str = DEVICE, call_id: str = CALL_ID, *, seconds: int = 60, secret: str = SECRET) -> str:
-    return token.make(secret, Claims(device, call_id), int(time.time()), seconds)
+    return call.make(secret, Claims(device, call_id), int(time.time()), seconds)
 
 
 def now_ms() -> int:

@@ -11,10 +11,11 @@ from starlette.routing import Mount
 from starlette.testclient import TestClient
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
-from companion.api import app, tokens
-from companion.api.sessions import COOKIE, SECONDS
-from companion.api.throttle import EACH_AT_ONCE
-from companion.api.tokens import Token
+from companion.http.access.sessions import COOKIE, SECONDS
+from companion.http.access.throttle import EACH_AT_ONCE
+from companion.services import web as app
+from companion.tokens import access
+from companion.tokens.access import Token
 from tests.integration.conftest import MakeSetup, Setup, cli
 from tests.integration.web import (
     HOST,
@@ -363,7 +364,7 @@ def test_a_new_token_for_people() -> None:
     assert "[api] tokens" in made.stdout
     secret, line = (found.strip() for found in made.stdout.splitlines() if found.startswith("  "))
     assert secret.startswith("companion_")
-    assert Token.parse(line) == tokens.find([Token.parse(line)], secret)
+    assert Token.parse(line) == access.find([Token.parse(line)], secret)
     assert line.startswith("ann:read:")
 
 

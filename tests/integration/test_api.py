@@ -12,14 +12,14 @@ from pydantic import BaseModel
 from starlette.testclient import TestClient
 
 from companion import metrics
-from companion.api import models
-from companion.api.methods import MAX_BODY
-from companion.events import INSERT, LATENCY
-from companion.reader import Reader
+from companion.http.api import models
+from companion.http.middleware.methods import MAX_BODY
+from companion.opensips.events import INSERT, LATENCY
+from companion.query.now import view
+from companion.query.reader import Reader
 from companion.remediation import audit
 from companion.simulator.redis import EmbeddedRedis
 from companion.store import summary
-from companion.view import view
 from tests.integration.conftest import Json, MakeSetup, Setup
 from tests.integration.web import OPERATE_SECRET, Event, client, fill, make_web
 
@@ -350,7 +350,7 @@ def test_bodies_that_are_none(web: Setup, content: bytes) -> None:
 def test_a_mistake_of_ours(web: Setup, monkeypatch: pytest.MonkeyPatch) -> None:
     """What should not happen is counted, logged and answered with a problem that tells nothing of our insides."""
     monkeypatch.setattr(Reader, "summary", lambda _: 1 / 0)
-    monkeypatch.setattr("companion.api.health.view", lambda *_: 1 / 0)
+    monkeypatch.setattr("companion.http.monitoring.health.view", lambda *_: 1 / 0)
     api, errors = client(web), metrics.total(metrics.API_ERRORS)
     for path in ("/api/v1/summary", "/readyz"):
         told = problem(api, "GET", path, 500)

@@ -5,10 +5,10 @@ from collections import Counter
 
 import pytest
 
-from companion.events import LATENCY, ContactEvent, parse
-from companion.reader import Reader
+from companion.opensips.events import LATENCY, ContactEvent, parse
+from companion.query.listing import Query
+from companion.query.reader import Reader
 from companion.store import nodes
-from companion.store.fleet import Query
 from companion.store.nodes import Feed
 from tests.benchmarks.filling import fill
 from tests.benchmarks.measure import NODE

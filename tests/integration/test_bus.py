@@ -11,8 +11,8 @@ import pytest
 import zmq
 from structlog.testing import capture_logs
 
-from companion import feeds, recorder
-from companion.bus import Curve, Message, Publisher, Sequences, Subscriber, decode, decode_heartbeat
+from companion.bus.envelope import Curve, Message, Publisher, Sequences, Subscriber, decode, decode_heartbeat
+from companion.consumer import feeds, recorder
 from companion.errors import UnavailableError
 from companion.store import nodes
 from tests.integration.conftest import Feeder, MakeSetup, Setup, Udp, cli, eventually, notification, phone_event

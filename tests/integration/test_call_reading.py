@@ -10,16 +10,17 @@ from urllib.parse import quote
 import pytest
 from starlette.testclient import TestClient
 
-from companion.api import models
-from companion.events import INSERT, LATENCY, LOST_PING_US
+from companion.http.api import models
 from companion.media.report import Call, Happening, MediaSample, Report
-from companion.scheduler import JOBS
-from companion.store import calls, media
-from companion.view import view
+from companion.opensips.events import INSERT, LATENCY, LOST_PING_US
+from companion.query import call_quality
+from companion.query.now import view
+from companion.services.scheduler import JOBS
+from companion.store import calls
 from tests.integration.conftest import Json, MakeSetup, Setup
 from tests.integration.test_api import get, model_of, problem
 from tests.integration.web import Event, client, fill, make_web
-from tests.unit.media import second
+from tests.unit.media.samples import second
 
 ANN, BOB = "ann/urn:uuid:c386bbc4-0b7e-4d8f-8c6a-000000000001", "bob/web"
 CALL_ID = "5f2c/1b0e%9a@phone.example.com"
@@ -307,17 +308,17 @@ def test_the_job(setup: Setup, api: TestClient) -> None:
     run_job(setup)
     tell(setup, call_id="later")
     assert get(api, "/media")["calls"] == 1
-    assert 0 < setup.store.connection.call("PTTL", setup.store.keys.quality()) <= media.FRESH_MS
+    assert 0 < setup.store.connection.call("PTTL", setup.store.keys.quality()) <= call_quality.FRESH_MS
     setup.store.connection.call("DEL", setup.store.keys.quality())
     assert get(api, "/media")["calls"] == 2
 
 
 def test_more_calls_than_are_looked_at(setup: Setup, monkeypatch: pytest.MonkeyPatch) -> None:
     """Of very many calls the newest are added up, and it is said that there are more."""
-    monkeypatch.setattr(media, "MAX_CALLS", 3)
+    monkeypatch.setattr(call_quality, "MAX_CALLS", 3)
     for n in range(5):
         tell(setup, call_id=f"c{n}", seconds=1)
-    told = media.compute(setup.store, view(setup.config, setup.store))
+    told = call_quality.compute(setup.store, view(setup.config, setup.store))
     assert (told["calls"], told["total"], told["cut"]) == (3, 5, True)
 
 

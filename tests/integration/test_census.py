@@ -6,13 +6,13 @@ from pathlib import Path
 
 import pytest
 
-from companion.events import INSERT
+from companion.opensips.events import INSERT
+from companion.query import census, listing
+from companion.query.devices import survey, walk
+from companion.query.listing import Fleet, Query
+from companion.query.now import View, view
+from companion.query.row import glance, of_statuses
 from companion.simulator.redis import EmbeddedRedis
-from companion.store import census, fleet
-from companion.store.devices import survey, walk
-from companion.store.fleet import Fleet, Query
-from companion.store.glance import glance, of_statuses
-from companion.view import View, view
 from tests.integration.conftest import MakeSetup, Setup
 from tests.integration.web import FLEET, client, fill
 
@@ -20,8 +20,8 @@ from tests.integration.web import FLEET, client, fill
 @pytest.fixture
 def large(make_setup: MakeSetup, monkeypatch: pytest.MonkeyPatch) -> Iterator[Setup]:
     """A setup for which a handful of devices is a large fleet, and that looks for a newer census with each question."""
-    monkeypatch.setattr(fleet, "SMALL", 0)
-    monkeypatch.setattr(fleet, "LOOK_SECONDS", 0.0)
+    monkeypatch.setattr(listing, "SMALL", 0)
+    monkeypatch.setattr(listing, "LOOK_SECONDS", 0.0)
     monkeypatch.setattr(census, "PART", 2)
     setup = make_setup(api={"dashboard": False})
     fill(setup)
@@ -116,7 +116,7 @@ def test_a_glance_is_the_same_either_way(large: Setup) -> None:
 
 def test_redis_is_away(make_setup: MakeSetup, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Without Redis a list is a problem that says so, and no old list."""
-    monkeypatch.setattr(fleet, "SMALL", 0)
+    monkeypatch.setattr(listing, "SMALL", 0)
     server = EmbeddedRedis(tmp_path / "redis")
     with server:
         setup = make_setup(server=server, api={"dashboard": False})

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from companion.events import INSERT, LATENCY, LOST_PING_US
-from companion.recorder import Recorder
+from companion.consumer.recorder import Recorder
+from companion.opensips.events import INSERT, LATENCY, LOST_PING_US
 from companion.simulator.redis import EmbeddedRedis, free_port
 from tests.integration.conftest import (
     CAPTURE,

@@ -5,14 +5,14 @@ from urllib.parse import quote
 import pytest
 from starlette.testclient import TestClient
 
-from companion.api import tokens
-from companion.api.app import make_app
 from companion.dashboard.source import Source
-from companion.events import INSERT
+from companion.opensips.events import INSERT
+from companion.services.web import make_app
+from companion.tokens import access
 from tests.integration.conftest import MakeSetup, Setup
 from tests.integration.web import HOST, fill, make_web
 
-SECRET, TOKEN = tokens.make("anna", "read")
+SECRET, TOKEN = access.make("anna", "read")
 HOSTILE = '<script>"window.pwned=1"</script>'
 
 
@@ -103,7 +103,9 @@ def test_own_files_are_here(setup: Setup) -> None:
     assert "max-age=31536000" in answer.headers["cache-control"]
 
 
-@pytest.mark.parametrize("broken", ["companion.reader.Reader.summary", "companion.dashboard.pages.fleet.Fleet._go"])
+@pytest.mark.parametrize(
+    "broken", ["companion.query.reader.Reader.summary", "companion.dashboard.pages.fleet.Fleet._go"]
+)
 def test_a_fault_of_ours_tells_nobody_its_insides(setup: Setup, monkeypatch: pytest.MonkeyPatch, broken: str) -> None:
     """When something breaks the page says that it stands still, and only the log says why."""
 

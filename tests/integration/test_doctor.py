@@ -9,18 +9,20 @@ from typing import Any
 
 import pytest
 
-from companion import events, metrics, scheduler, subscriptions
-from companion.app import ServiceName
+from companion import metrics
+from companion.cli.doctor import check
 from companion.doctor import gather as gathering
-from companion.doctor.commands import check
 from companion.doctor.finding import Finding
 from companion.doctor.gather import gather
-from companion.mi import Mi
+from companion.opensips import events, subscriptions
+from companion.opensips.mi import Mi
+from companion.opensips.subscriptions import Subscription, parse, subscribe
+from companion.query import devices
+from companion.services import scheduler
+from companion.services.app import ServiceName
 from companion.simulator.fleet import Behaviour, SimulatedPhone
 from companion.simulator.opensips import SimulatedOpenSIPS
 from companion.simulator.redis import EmbeddedRedis, free_port
-from companion.store import devices
-from companion.subscriptions import Subscription, parse, subscribe
 from tests.integration.conftest import MakeSetup, Setup, cli, eventually
 
 INTERVAL = 0.3

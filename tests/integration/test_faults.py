@@ -11,11 +11,11 @@ from pathlib import Path
 import pytest
 
 from companion import metrics
-from companion.bus import Message
-from companion.events import DELETE, LATENCY
-from companion.recorder import Recorder
+from companion.bus.envelope import Message
+from companion.consumer.recorder import Recorder
+from companion.opensips.events import DELETE, LATENCY
+from companion.query import devices
 from companion.simulator.redis import EmbeddedRedis, free_port
-from companion.store import devices
 from tests.integration.conftest import Feeder, MakeSetup, Setup, eventually, message, phone_event, record_batch
 
 OUTAGE_SECONDS = float(os.environ.get("OUTAGE_SECONDS", "8"))

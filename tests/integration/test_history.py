@@ -3,9 +3,9 @@
 import time
 from typing import Any
 
-from companion.contact import STATUSES
-from companion.reader import Reader
-from companion.store import history
+from companion.query import history
+from companion.query.reader import Reader
+from companion.usrloc.contact import STATUSES
 from tests.integration.conftest import MakeSetup
 
 HOUR_MS = 3_600_000

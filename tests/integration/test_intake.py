@@ -12,11 +12,11 @@ import pytest
 from starlette.testclient import TestClient
 
 from companion import metrics
-from companion.api import script
-from companion.api.intake import Gate
-from companion.api.problems import ProblemError
-from companion.events import INSERT
+from companion.http.problems import ProblemError
+from companion.http.reports import collector
+from companion.http.reports.intake import Gate
 from companion.media.report import MAX_ITEMS
+from companion.opensips.events import INSERT
 from companion.simulator.redis import EmbeddedRedis
 from companion.store import calls
 from tests.integration.conftest import Json, Kind, MakeSetup, Setup
@@ -535,7 +535,7 @@ def test_the_collector(setup: Setup, tmp_path: Path, monkeypatch: pytest.MonkeyP
     """Anybody gets the collector; pages of allowed origins may import it, and ask in time whether it has changed."""
     module = tmp_path / "last-mile.js"
     module.write_text("export class LastMile {}\n")
-    monkeypatch.setattr(script, "FILE", module)
+    monkeypatch.setattr(collector, "FILE", module)
     stranger = client(setup, peer="192.0.2.9", origin=ORIGIN)
     got = stranger.get("/static/last-mile.js")
     assert (got.status_code, got.text) == (200, "export class LastMile {}\n")

@@ -11,9 +11,9 @@ import httpx2
 import pytest
 
 from companion import metrics
-from companion.api import streams
-from companion.app import ServiceName
-from companion.events import INSERT, LATENCY, LOST_PING_US
+from companion.http.events import hub
+from companion.opensips.events import INSERT, LATENCY, LOST_PING_US
+from companion.services.app import ServiceName
 from companion.simulator.redis import free_port
 from tests.integration.conftest import MakeSetup, Setup, Udp, eventually, notification, phone_event
 from tests.integration.web import READ, READ_SECRET
@@ -128,7 +128,7 @@ async def test_stopping(make_setup: MakeSetup) -> None:
 
 async def test_too_many(make_setup: MakeSetup, monkeypatch: pytest.MonkeyPatch) -> None:
     """One stream more than there may be is refused, and told when to try again; a client that leaves makes room."""
-    monkeypatch.setattr(streams, "MAX_STREAMS", 1)
+    monkeypatch.setattr(hub, "MAX_STREAMS", 1)
     setup = make_live(make_setup)
     async with setup.running(*SERVICES), httpx2.AsyncClient(base_url=f"http://{setup.config.api.listen}") as client:
         async with listening(setup) as stream:
@@ -156,7 +156,7 @@ async def test_who_may_listen(make_setup: MakeSetup) -> None:
 
 async def test_a_session_that_ends(make_setup: MakeSetup, monkeypatch: pytest.MonkeyPatch) -> None:
     """Who logs out, listens no longer."""
-    monkeypatch.setattr(streams, "ALIVE_SECONDS", 0.2)
+    monkeypatch.setattr(hub, "ALIVE_SECONDS", 0.2)
     setup = make_live(make_setup, tokens=[READ.line], open_reads=False)
     base = f"http://{setup.config.api.listen}"
     async with setup.running(*SERVICES), httpx2.AsyncClient(base_url=base, headers={"origin": base}) as browser:

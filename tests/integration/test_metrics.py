@@ -18,10 +18,10 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from companion import __version__, metrics
-from companion.api import fleet_metrics
 from companion.config import OpensipsSection
 from companion.errors import MiError
-from companion.mi import open_mi
+from companion.http.monitoring import fleet_metrics
+from companion.opensips.mi import open_mi
 from companion.simulator.fleet import Push, SimulatedPhone
 from companion.simulator.opensips import SimulatedOpenSIPS
 from companion.simulator.redis import EmbeddedRedis, free_port

@@ -16,9 +16,10 @@ from typing import Any
 
 import pytest
 
-from companion import log, metrics, mi
+from companion import log, metrics
 from companion.errors import ConfigError, MiCallError, MiRefusedError, MiUnreachableError
-from companion.mi import Mi
+from companion.opensips import mi
+from companion.opensips.mi import Mi
 from companion.simulator.fleet import Push, SimulatedPhone
 from companion.simulator.mi_server import Fault
 from companion.simulator.opensips import SimulatedOpenSIPS

@@ -7,16 +7,16 @@ from contextlib import nullcontext
 
 import pytest
 
-from companion import feeds, recorder
-from companion import nodes as companion_nodes
+from companion.cli import nodes as companion_nodes
 from companion.config import Config
-from companion.contact import Clock
+from companion.consumer import feeds, recorder
 from companion.errors import UsageError
-from companion.events import INSERT, LATENCY
+from companion.opensips.events import INSERT, LATENCY
 from companion.quality import Bounds
+from companion.query.now import View
 from companion.store import nodes
 from companion.store.nodes import Feed
-from companion.view import View
+from companion.usrloc.contact import Clock
 from tests.integration.conftest import Feeder, MakeSetup, Setup, cli, eventually, phone_event
 from tests.integration.web import client, fill, make_web
 

@@ -11,8 +11,8 @@ from hypothesis import HealthCheck, Phase, settings
 from jsonschema_rs import Draft202012Validator
 from schemathesis.specs.openapi.checks import ignored_auth, positive_data_acceptance
 
-from companion.api.app import make_v1
-from companion.events import INSERT, LATENCY
+from companion.opensips.events import INSERT, LATENCY
+from companion.services.web import make_v1
 from companion.simulator.redis import EmbeddedRedis, free_port
 from tests.integration.conftest import Kind, Setup, until
 from tests.integration.media import SECRET, a_token, happening, path_of, report, sample

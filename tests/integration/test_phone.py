@@ -9,10 +9,10 @@ import pytest
 from websockets.asyncio.server import Server, ServerConnection, serve
 
 from companion.errors import UnavailableError
-from companion.simulator import sip_message
 from companion.simulator.fleet import Push
-from companion.simulator.phone import ORIGIN, SIP, Phone
-from companion.simulator.sip_message import SipMessage
+from tests.sip_phone import message as sip_message
+from tests.sip_phone.message import SipMessage
+from tests.sip_phone.phone import ORIGIN, SIP, Phone
 
 CHALLENGE = ("WWW-Authenticate", 'Digest realm="h", nonce="n", qop="auth", algorithm=SHA-256')
 PING = "OPTIONS sip:a@b SIP/2.0\r\nVia: SIP/2.0/WS x\r\nFrom: <sip:p@h>\r\nTo: <sip:a@b>\r\nCSeq: 1 OPTIONS\r\n\r\n"

@@ -12,18 +12,18 @@ from typing import Any
 
 import pytest
 
-from companion import reconcile as reconciling
-from companion import reconciler
-from companion.mi import Mi
-from companion.reconcile import Report, reconcile
-from companion.reconciler import Reconciler, read_last
+from companion.opensips.mi import Mi
+from companion.query.devices import find, walk
+from companion.reconcile import comparison as reconciling
+from companion.reconcile import job as reconciler
+from companion.reconcile.comparison import Report, reconcile
+from companion.reconcile.job import Reconciler, read_last
 from companion.simulator.fleet import SimulatedPhone
 from companion.simulator.mi_server import Fault
 from companion.simulator.node import Node
 from companion.simulator.opensips import SimulatedOpenSIPS
 from companion.simulator.redis import free_port
 from companion.simulator.wire import Contact
-from companion.store.devices import find, walk
 from tests.integration.conftest import Feeder, MakeSetup, Setup, cli, eventually, phone_event
 
 QUIET = 3600.0
@@ -472,7 +472,7 @@ async def test_an_mi_that_fails_is_asked_less_and_less(make_setup: MakeSetup, mo
 
 async def test_the_scheduler_does_it(make_setup: MakeSetup, monkeypatch: pytest.MonkeyPatch) -> None:
     """A whole companion finds by itself what was there before it."""
-    monkeypatch.setattr("companion.scheduler.EVERY_SECONDS", 0.2)
+    monkeypatch.setattr("companion.services.scheduler.EVERY_SECONDS", 0.2)
     async with pair(make_setup, phones(3)) as both:
         await eventually(lambda: len(both.opensips.contacts) == 3)
         async with both.setup.running("bridge", "consumer", "scheduler"):

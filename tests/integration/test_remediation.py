@@ -12,7 +12,8 @@ import pytest
 
 from companion import metrics
 from companion.config import Config
-from companion.events import INSERT, ContactEvent, Registration
+from companion.opensips.events import INSERT, ContactEvent, Registration
+from companion.query.now import view
 from companion.remediation import audit, safety
 from companion.remediation.status import remediation_status
 from companion.simulator.fleet import Behaviour, Push, SimulatedPhone
@@ -21,8 +22,7 @@ from companion.simulator.opensips import SimulatedOpenSIPS
 from companion.simulator.redis import EmbeddedRedis
 from companion.simulator.wire import Contact
 from companion.store import summary
-from companion.usrloc import Stamp, Usrloc
-from companion.view import view
+from companion.usrloc.picture import Stamp, Usrloc
 from tests.integration.conftest import Json, Kind, MakeSetup, Setup, eventually
 
 Mode = Literal["observe", "enforce"]

@@ -16,10 +16,12 @@ from typing import Any
 
 import pytest
 
-from companion import bus, mi
-from companion.bridge import Bridge, Stamps, SteadyClock
+from companion.bridge.bridge import Bridge, Stamps, SteadyClock
+from companion.bus import envelope
 from companion.config import Config
-from companion.recorder import Recorder
+from companion.consumer.recorder import Recorder
+from companion.opensips import mi
+from companion.query.now import view
 from companion.remediation import audit, safety
 from companion.remediation.safety import ClockWatch
 from companion.remediation.sweep import Sweeper
@@ -31,7 +33,6 @@ from companion.simulator.opensips import SimulatedOpenSIPS
 from companion.simulator.redis import EmbeddedRedis
 from companion.store import summary
 from companion.store.connection import Unreachable
-from companion.view import view
 from tests.integration.conftest import Json, Kind, MakeSetup, Process, Setup, eventually, record_batch
 
 PING = 30.0
@@ -79,7 +80,7 @@ class World:
         self.removals: list[tuple[str, bool]] = []
         self.waits: list[float] = []
         self._looked_at = 0.0
-        self._waiting: list[bus.Message] = []
+        self._waiting: list[envelope.Message] = []
         self._start = float(round(time.time()))
         self.node = Node(Settings(ping_interval=PING, timer_interval=PING), self._raise, lambda now: self._start + now)
         self.phones = list(phones)
@@ -99,7 +100,7 @@ class World:
         self.node.advance(self.steady() + seconds)
         if self.bridge_is_up:
             self.bridge._beat()
-        self._waiting += [bus.decode(*frames) for frames in self.wire.take()]
+        self._waiting += [envelope.decode(*frames) for frames in self.wire.take()]
         if self.bridge_is_up:
             await self.deliver(deliver_until)
 

@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
+from companion.bridge.framer import Framer
 from companion.errors import UnavailableError, UsageError
 from companion.simulator.replay import replay
-from companion.transports.framer import Framer
 
 CAPTURES = Path(__file__).parents[1] / "captures" / "opensips-3.6.8"
 DATAGRAMS = CAPTURES / "event_datagram.jsonl"

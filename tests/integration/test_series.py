@@ -12,14 +12,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from redis.exceptions import ConnectionError as RedisConnectionError
 
-from companion import events, metrics
-from companion.bus import TOGETHER, Message
+from companion import metrics
+from companion.bus.envelope import TOGETHER, Message
+from companion.consumer.recorder import Recorder
 from companion.errors import ConfigError
-from companion.reader import Reader
-from companion.recorder import Recorder
-from companion.store import devices
+from companion.opensips import events
+from companion.query import devices
+from companion.query.reader import Reader
+from companion.query.row import iso
 from companion.store.connection import Command, Connection, ResponseError
-from companion.store.glance import iso
 from companion.store.series import Aggregate, Row
 from companion.store.store import open_store
 from tests.integration.conftest import Json, Kind, MakeSetup, Setup, message, phone_event, record_batch

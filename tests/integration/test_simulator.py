@@ -20,13 +20,13 @@ import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
+from companion.bridge.framer import Framer
 from companion.errors import UnavailableError, UsageError
-from companion.events import LOST_PING_US
+from companion.opensips.events import LOST_PING_US
 from companion.simulator.fleet import Push, SimulatedPhone, build_fleet
 from companion.simulator.mi_server import Fault
 from companion.simulator.opensips import SimulatedOpenSIPS
 from companion.simulator.redis import EmbeddedRedis, find_redis_server
-from companion.transports.framer import Framer
 
 DEADLINE = 20
 ONCE = Retry(NoBackoff(), 0)

@@ -13,10 +13,11 @@ import pytest
 from structlog.testing import capture_logs
 
 from companion import metrics
+from companion.bridge import datagram, stream
+from companion.bridge.datagram import DatagramInput
+from companion.bridge.stream import StreamInput
+from companion.bridge.transports import Address, Receive, Scheme, parse_address
 from companion.errors import ConfigError, UnavailableError
-from companion.transports import Address, Receive, Scheme, datagram, parse_address, stream
-from companion.transports.datagram import DatagramInput
-from companion.transports.stream import StreamInput
 
 CAPTURE = Path(__file__).parents[1] / "captures" / "opensips-3.6.8"
 STREAM = (CAPTURE / "event_stream.bin").read_bytes()

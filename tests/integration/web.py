@@ -8,10 +8,10 @@ from typing import Final
 
 from starlette.testclient import TestClient
 
-from companion.api.app import make_app
-from companion.api.tokens import Token
-from companion.events import INSERT, LATENCY, LOST_PING_US
-from companion.recorder import Recorder
+from companion.consumer.recorder import Recorder
+from companion.opensips.events import INSERT, LATENCY, LOST_PING_US
+from companion.services.web import make_app
+from companion.tokens.access import Token
 from tests.integration.conftest import Json, MakeSetup, Setup, message, phone_event, record_batch
 
 HOST: Final = "127.0.0.1:8780"

@@ -11,7 +11,7 @@ import tomli
 import typer
 from pydantic import BaseModel
 
-from companion.cli import app
+from companion.cli.main import app
 from companion.config import Config, OpensipsSection, Rule, Section
 from companion.store.keys import Keys
 

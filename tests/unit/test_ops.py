@@ -17,7 +17,7 @@ from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
 from companion import metrics
-from companion.api import fleet_metrics
+from companion.http.monitoring import fleet_metrics
 
 PROJECT = Path(__file__).parents[2]
 OPS = PROJECT / "ops"

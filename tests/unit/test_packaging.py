@@ -9,7 +9,7 @@ import tomli
 
 from companion.config import ApiSection, Config, load
 from companion.errors import ConfigError
-from companion.scheduler import END_SECONDS
+from companion.services.scheduler import END_SECONDS
 
 PROJECT = Path(__file__).parents[2]
 VARIABLE = re.compile(r"\$\{(\w+):-([^}]*)\}")

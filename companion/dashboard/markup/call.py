@@ -4,14 +4,14 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from companion import quality
-from companion.dashboard.axes import epoch_ms
+from companion.dashboard.graphs.axes import epoch_ms
 from companion.dashboard.markup import Markup, card, facts, heard, note, nothing, tag
 from companion.dashboard.markup import happenings as told
+from companion.dashboard.markup.badges import band, mos, ms, number, plural, tally
 from companion.dashboard.markup.calls import DIRECTIONS, address, arrow, ended, length, lost, peer, way
 from companion.dashboard.markup.device import lines
 from companion.dashboard.markup.devices import address as device_address
 from companion.dashboard.markup.icons import icon
-from companion.dashboard.markup.marks import band, mos, ms, number, plural, tally
 from companion.dashboard.markup.tables import Column, cell, fault, table
 from companion.dashboard.markup.times import span, time
 

@@ -4,14 +4,14 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final
 from urllib.parse import urlencode
 
-from companion.dashboard import query
-from companion.dashboard.calls import WORST, Filters
+from companion.dashboard.filters import devices
+from companion.dashboard.filters.calls import WORST, Filters
 from companion.dashboard.markup import Markup, card, fields, heard, note, nothing, tag
+from companion.dashboard.markup.badges import BANDS, band, mos, ms, number, plural, share, tally
 from companion.dashboard.markup.icons import icon
-from companion.dashboard.markup.marks import BANDS, band, mos, ms, number, plural, share, tally
 from companion.dashboard.markup.tables import Column, cell, table
 from companion.dashboard.markup.times import span, time
-from companion.events import printable
+from companion.opensips.events import printable
 
 Json = Mapping[str, Any]
 Row = Mapping[str, Any]
@@ -58,7 +58,7 @@ def address(call_id: str, device: str = "", minute: int = 0) -> str:
     """Where a call's page is, as this device saw it; `minute` (epoch ms) is what its graph shows."""
     said = {"device": device, "minute": str(minute) if minute else ""}
     more = urlencode({name: value for name, value in said.items() if value})
-    return f"/calls/{query.quoted(call_id)}{'?' if more else ''}{more}{'#clock' if minute else ''}"
+    return f"/calls/{devices.quoted(call_id)}{'?' if more else ''}{more}{'#clock' if minute else ''}"
 
 
 # A call in a line
@@ -268,7 +268,7 @@ def _windows(wanted: Filters) -> Markup:
             go=True,
             aria_current="true" if name == wanted.window else None,
         )
-        for name in query.WINDOWS
+        for name in devices.WINDOWS
     )
     return tag("nav", *links, cls="choice", aria_label="Window")
 

@@ -4,17 +4,18 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final
 from urllib.parse import urlencode
 
-from companion import platform, sip
-from companion.dashboard import query
-from companion.dashboard.bands import Band, share_online
+from companion import sip
+from companion.dashboard import user_agent
+from companion.dashboard.filters import devices
 from companion.dashboard.markup import Markup, card, facts, heard, note, nothing, tag
-from companion.dashboard.markup import words as happened
+from companion.dashboard.markup import timeline as happened
+from companion.dashboard.markup.badges import ms, number, plural, quality_of, share, status, tally
 from companion.dashboard.markup.devices import address
 from companion.dashboard.markup.icons import icon
-from companion.dashboard.markup.marks import ms, number, plural, quality_of, share, status, tally
 from companion.dashboard.markup.tables import Column, cell, fault, table
 from companion.dashboard.markup.times import Style, span, time
-from companion.store.glance import iso
+from companion.dashboard.presence import Band, share_online
+from companion.query.row import iso
 
 Json = Mapping[str, Any]
 
@@ -57,7 +58,7 @@ def _last(page: Json) -> Markup:
 
 
 def _platform(page: Json) -> Markup:
-    said = platform.parse(page["registration"]["user_agent"] or page["user_agent"])
+    said = user_agent.parse(page["registration"]["user_agent"] or page["user_agent"])
     kind = {"browser": "Browser", "app": "App", "desk phone": "Desk phone"}.get(said.kind, "")
     particulars = [part for part in (kind, said.system) if part]
     name = tag("strong", heard(said.name)) if said.name else tag("strong", "Unknown")
@@ -98,13 +99,13 @@ def windows(device: str, chosen: str) -> Markup:
         tag(
             "a", name, href=f"{address(device)}?window={name}", go=True, aria_current="true" if name == chosen else None
         )
-        for name in query.WINDOWS
+        for name in devices.WINDOWS
     )
     return tag("nav", *links, cls="choice", aria_label="Window")
 
 
 def analysis_head(device: str, chosen: str) -> Markup:
-    csv = f"/api/v1/devices/{query.quoted(device)}/latency.csv?window={chosen}"
+    csv = f"/api/v1/devices/{devices.quoted(device)}/latency.csv?window={chosen}"
     export = tag("a", icon("download"), "CSV", href=csv, download=True, cls="button", title="All pings of this window")
     right = tag("div", windows(device, chosen), export, cls="line")
     return tag("header", tag("h2", "Latency analysis", id="latency-title"), right)

@@ -4,17 +4,17 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from companion import quality
-from companion.contact import STATUSES
-from companion.dashboard import query
+from companion.cli.screens.devices import INSTANCE_END
+from companion.dashboard.filters import devices
+from companion.dashboard.filters.devices import Query
 from companion.dashboard.markup import Markup, fields, heard, note, nothing, tag
+from companion.dashboard.markup.badges import MEANINGS, ms, number, plural, quality_of, status
 from companion.dashboard.markup.icons import icon
-from companion.dashboard.markup.marks import MEANINGS, ms, number, plural, quality_of, status
 from companion.dashboard.markup.tables import cell, fault, heading
 from companion.dashboard.markup.tables import table as table_of
 from companion.dashboard.markup.times import time
-from companion.dashboard.query import Query
-from companion.events import printable
-from companion.terminal import INSTANCE_END
+from companion.opensips.events import printable
+from companion.usrloc.contact import STATUSES
 
 Row = Mapping[str, Any]
 
@@ -37,7 +37,7 @@ _DESCENDING_FIRST: Final = frozenset({"latency", "lost", "last_latency_at", "las
 
 def address(device: str) -> str:
     """Where a device's page is."""
-    return f"/devices/{query.quoted(device)}"
+    return f"/devices/{devices.quoted(device)}"
 
 
 def who(device: str, *, row: bool = False) -> Markup:
@@ -76,7 +76,7 @@ def _fields(wanted: Query, nodes: Sequence[str]) -> Sequence[Markup]:
         fields.text("user_agent", wanted.user_agent, "User agent has …", "User agent"),
         fields.select("node", wanted.node, [("", "All nodes"), *((node, printable(node)) for node in nodes)], "Node"),
         fields.select("push", chosen, _PUSH, "Push"),
-        tag("a", "Clear", href="/devices", go=True, cls="muted") if query.is_filtered(wanted) else None,
+        tag("a", "Clear", href="/devices", go=True, cls="muted") if devices.is_filtered(wanted) else None,
     )
 
 
@@ -86,7 +86,7 @@ def _chips(legend: str, wanted: Query, name: str, words: Sequence[tuple[str, Seq
         tag(
             "a",
             *shown,
-            href=query.address(query.toggled(wanted, name, word)),
+            href=devices.address(devices.toggled(wanted, name, word)),
             go=True,
             role="button",
             aria_pressed="true" if word in chosen else "false",
@@ -111,7 +111,7 @@ def _column(wanted: Query, name: str, by: str, cls: str) -> Markup:
     current = wanted.sort == by
     down = not wanted.descending if current else by in _DESCENDING_FIRST
     arrow = icon("down" if wanted.descending else "up") if current else None
-    link = tag("a", name, arrow, href=query.address(query.sorted_by(wanted, by, descending=down)), go=True)
+    link = tag("a", name, arrow, href=devices.address(devices.sorted_by(wanted, by, descending=down)), go=True)
     return heading(link, cls, aria_sort=("descending" if wanted.descending else "ascending") if current else None)
 
 
@@ -138,7 +138,7 @@ def _push(can: bool) -> Markup:  # noqa: FBT001 - a value to show
 
 
 def _none(wanted: Query) -> Markup:
-    if query.is_filtered(wanted):
+    if devices.is_filtered(wanted):
         more = tag("p", "Nothing fits all of these filters. ", tag("a", "Show all devices", href="/devices", go=True))
         return tag("div", note("No such device", more), cls="card")
     return tag("div", no_devices(), cls="card")
@@ -159,8 +159,8 @@ def no_devices() -> Markup:
 def pager(answer: Mapping[str, Any], wanted: Query) -> Markup:
     """How many there are, as of when, and where the others are."""
     total = answer["total"]
-    first = tag("a", icon("back"), "First", href=query.address(query.first_page(wanted)), go=True, cls="button")
-    onward = query.address(query.page_at(wanted, answer["next"])) if answer["next"] else ""
+    first = tag("a", icon("back"), "First", href=devices.address(devices.first_page(wanted)), go=True, cls="button")
+    onward = devices.address(devices.page_at(wanted, answer["next"])) if answer["next"] else ""
     following = tag("a", "Next", icon("next"), href=onward, go=True, cls="button")
     return tag(
         "div",

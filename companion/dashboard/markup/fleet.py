@@ -3,16 +3,16 @@
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
-from companion.contact import STATUSES
-from companion.dashboard import query
+from companion.dashboard.filters import devices
+from companion.dashboard.filters.devices import Query
 from companion.dashboard.markup import Markup, card, heard, note, tag
+from companion.dashboard.markup.badges import MEANINGS, ms, number, plural, quality_of, share, status
 from companion.dashboard.markup.devices import no_devices, who
 from companion.dashboard.markup.icons import icon
-from companion.dashboard.markup.marks import MEANINGS, ms, number, plural, quality_of, share, status
 from companion.dashboard.markup.remediations import brief, state_words
 from companion.dashboard.markup.tables import Column, cell, fault, table
 from companion.dashboard.markup.times import time
-from companion.dashboard.query import Query
+from companion.usrloc.contact import STATUSES
 
 Json = Mapping[str, Any]
 
@@ -56,14 +56,14 @@ def _status(word: str, counts: Json) -> Markup:
     ratio = counts[word] / counts["total"]
     count = tag("span", number(counts[word]), tag("small", share(round(ratio, 3))), cls="count")
     bar = tag("span", tag("i", share=f"{ratio:.1%}"), cls="bar-of")
-    where = query.address(Query(status=(word,)))
+    where = devices.address(Query(status=(word,)))
     return tag("a", status(word), count, bar, href=where, title=MEANINGS[word], cls=f"of-{word}")
 
 
 def windows(chosen: str) -> Markup:
     links = (
         tag("a", name, href=f"/?window={name}", go=True, aria_current="true" if name == chosen else None)
-        for name in query.WINDOWS
+        for name in devices.WINDOWS
     )
     return tag("nav", *links, cls="choice", aria_label="Window")
 

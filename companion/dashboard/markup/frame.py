@@ -4,9 +4,9 @@ from collections.abc import Sequence
 from typing import Final
 from urllib.parse import urlencode
 
+from companion.dashboard.filters.devices import quoted
 from companion.dashboard.markup import Markup, heard, tag
 from companion.dashboard.markup.icons import icon
-from companion.dashboard.query import quoted
 
 PAGES: Final = (("/", "Fleet"), ("/devices", "Devices"), ("/calls", "Calls"), ("/remediations", "Remediations"))
 _THEMES: Final = (("system", "Auto", "As the system has it"), ("light", "Light", ""), ("dark", "Dark", ""))

@@ -7,10 +7,10 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
 from companion.dashboard.markup import Markup, heard, tag
-from companion.dashboard.markup.marks import share
+from companion.dashboard.markup.badges import share
+from companion.dashboard.markup.timeline import Line
 from companion.dashboard.markup.times import span
-from companion.dashboard.markup.words import Line
-from companion.events import printable
+from companion.opensips.events import printable
 
 Happening = Mapping[str, Any]
 Fields = Mapping[str, Any]

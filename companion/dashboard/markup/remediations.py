@@ -3,15 +3,15 @@
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
-from companion.dashboard.decisions import CHOICES, Filters
+from companion.dashboard.filters.remediations import CHOICES, Filters
 from companion.dashboard.markup import Markup, card, facts, fields, heard, note, tag
-from companion.dashboard.markup import words as happened
+from companion.dashboard.markup import timeline as happened
+from companion.dashboard.markup.badges import plural
 from companion.dashboard.markup.devices import who
 from companion.dashboard.markup.icons import icon
-from companion.dashboard.markup.marks import plural
 from companion.dashboard.markup.tables import Column, cell, table
 from companion.dashboard.markup.times import span, time
-from companion.events import printable
+from companion.opensips.events import printable
 
 Json = Mapping[str, Any]
 

@@ -6,15 +6,16 @@ from typing import Any, Final
 from fastapi import Request
 from nicegui import ui
 
-from companion.dashboard import call_graph, query
-from companion.dashboard.axes import Window, epoch_ms
-from companion.dashboard.layout import Frame, source_of
-from companion.dashboard.live import Live
+from companion.dashboard.filters import devices
+from companion.dashboard.frame import Frame, source_of
+from companion.dashboard.graphs import call as call_graph
+from companion.dashboard.graphs.axes import Window, epoch_ms
 from companion.dashboard.markup import call as shown_as
 from companion.dashboard.markup import tag
 from companion.dashboard.markup.frame import waiting
 from companion.dashboard.markup.happenings import marks
 from companion.dashboard.part import Part
+from companion.dashboard.refresh import Live
 from companion.dashboard.source import Source
 from companion.errors import NoSuchCallError, SeveralCallsError
 
@@ -53,7 +54,7 @@ class Call:
         self._source = source
         self._frame = frame
         self._call_id = call_id
-        self._device = query.fields(asked).get("device", [""])[0]
+        self._device = devices.fields(asked).get("device", [""])[0]
         self._minute = _minute(asked)
         self._page: Json | None = None
         self._next_at = 0.0
@@ -124,7 +125,7 @@ class Call:
         self._rest.show()
 
     async def _go(self, text: str) -> None:
-        device = query.fields(text).get("device", [self._device])[0]
+        device = devices.fields(text).get("device", [self._device])[0]
         self._minute = _minute(text)
         if device == self._device:
             self._show()
@@ -147,7 +148,7 @@ def _pause(told: Json | None) -> float:
 
 def _minute(text: str) -> int:
     """The minute (epoch ms) that an address asks to see; 0 for the whole call."""
-    said = query.fields(text).get("minute", [""])[0]
+    said = devices.fields(text).get("minute", [""])[0]
     return int(said) if said.isdecimal() and len(said) <= 14 else 0
 
 

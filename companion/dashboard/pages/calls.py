@@ -5,15 +5,15 @@ from typing import Any, Final
 from fastapi import Request
 from nicegui import ui
 
-from companion.dashboard.calls import Filters, find
-from companion.dashboard.layout import Frame, source_of
-from companion.dashboard.live import Live
+from companion.dashboard.filters.calls import Filters, find
+from companion.dashboard.frame import Frame, source_of
 from companion.dashboard.markup import calls, tag
 from companion.dashboard.markup.frame import waiting
 from companion.dashboard.part import Part
+from companion.dashboard.refresh import Live
 from companion.dashboard.source import Source
 from companion.errors import UsageError
-from companion.reader import Reader
+from companion.query.reader import Reader
 
 LOOK_SECONDS: Final = 5.0
 

@@ -9,20 +9,21 @@ from fastapi import Request
 from nicegui import ui
 
 from companion.config import Config
-from companion.contact import SILENT_INTERVALS
-from companion.dashboard import graph, query
-from companion.dashboard.axes import Options, Window, known_part
-from companion.dashboard.bands import bands
-from companion.dashboard.layout import Frame, source_of
-from companion.dashboard.live import Live
+from companion.dashboard.filters import devices
+from companion.dashboard.frame import Frame, source_of
+from companion.dashboard.graphs import device
+from companion.dashboard.graphs.axes import Options, Window, known_part
 from companion.dashboard.markup import calls, tag
 from companion.dashboard.markup import device as shown_as
 from companion.dashboard.markup.frame import no_device, waiting
 from companion.dashboard.part import Part
+from companion.dashboard.presence import bands
+from companion.dashboard.refresh import Live
 from companion.dashboard.source import Source
 from companion.errors import NoSuchDeviceError, SeveralDevicesError
-from companion.reader import Reader
-from companion.store.devices import Bucket, in_buckets
+from companion.query.devices import Bucket, in_buckets
+from companion.query.reader import Reader
+from companion.usrloc.contact import SILENT_INTERVALS
 
 LOOK_SECONDS: Final = 1.0
 CALLS_LOOKS: Final = 5
@@ -44,7 +45,7 @@ Buckets = Sequence[Bucket] | None
 async def page(request: Request, name: str) -> None:
     frame = Frame(request, name.rpartition("/")[0] or name)
     with frame:
-        shown = Device(source_of(request), frame, name, query.window(request.url.query))
+        shown = Device(source_of(request), frame, name, devices.window(request.url.query))
     live = Live(frame, shown.look, LOOK_SECONDS)
     shown.on_change = live.look
     await live.begin()
@@ -101,15 +102,15 @@ class Device:
         return self._told != _gist(await self._source.ask(self._source.reader.news, self._name, self._told_since))
 
     async def _look_anew(self) -> None:
-        read = await self._source.ask(_read, self._source.reader, self._name, query.WINDOWS[self._window])
+        read = await self._source.ask(_read, self._source.reader, self._name, devices.WINDOWS[self._window])
         page = read["page"]
         self._name = page["device"]
         self._read_at = time.monotonic()
         self._told, self._told_since = read["told"], read["told_since"]
-        self._show(page, read["buckets"], (read["now"] - query.WINDOWS[self._window], read["now"]))
+        self._show(page, read["buckets"], (read["now"] - devices.WINDOWS[self._window], read["now"]))
 
     async def _look_at_calls(self) -> None:
-        told = await self._source.ask(self._source.reader.calls, self._name, query.WINDOWS[self._window])
+        told = await self._source.ask(self._source.reader.calls, self._name, devices.WINDOWS[self._window])
         self._history.show(calls.history(told["calls"], cut=told["cut"], everything=self._every_call))
 
     def _show(self, page: Json, buckets: Buckets, window: Window) -> None:
@@ -124,7 +125,7 @@ class Device:
         config, latency = self._source.config, page["latency"]
         found = bands(page, *window, config.pings)
         first = found[0].since if found else window[0]
-        plot = graph.Plot(
+        plot = device.Plot(
             known_part(window, first), config.quality.bounds, _gap_ms(config, window[1] - window[0]), found
         )
         self._figures.show(shown_as.analysis_head(page["device"], self._window), shown_as.statistics(latency))
@@ -140,7 +141,7 @@ class Device:
         self._rest.show()
 
     async def _go(self, text: str) -> None:
-        self._window = query.window(text)
+        self._window = devices.window(text)
         await self._anew()
 
     async def _act(self, name: str, _: Any) -> None:
@@ -170,8 +171,8 @@ def _gist(news: Json) -> Gist:
     return json.dumps(news, sort_keys=True)
 
 
-def _graph(page: Json, buckets: Buckets, plot: graph.Plot) -> Options:
-    return graph.of_pings(page["samples"], plot) if buckets is None else graph.of_buckets(buckets, plot)
+def _graph(page: Json, buckets: Buckets, plot: device.Plot) -> Options:
+    return device.of_pings(page["samples"], plot) if buckets is None else device.of_buckets(buckets, plot)
 
 
 def _gap_ms(config: Config, window_ms: int) -> int:

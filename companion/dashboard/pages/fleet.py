@@ -6,14 +6,15 @@ from typing import Any, Final
 from fastapi import Request
 from nicegui import ui
 
-from companion.dashboard import history, query
-from companion.dashboard.layout import Frame, source_of
-from companion.dashboard.live import Live
+from companion.dashboard.filters import devices
+from companion.dashboard.frame import Frame, source_of
+from companion.dashboard.graphs import fleet as history
 from companion.dashboard.markup import fleet, tag
 from companion.dashboard.markup.frame import waiting
 from companion.dashboard.part import Part
+from companion.dashboard.refresh import Live
 from companion.dashboard.source import Source
-from companion.reader import Reader
+from companion.query.reader import Reader
 
 LOOK_SECONDS: Final = 3.0
 HISTORY_LOOKS: Final = 5
@@ -28,7 +29,7 @@ Json = dict[str, Any]
 async def page(request: Request) -> None:
     frame = Frame(request, "Fleet")
     with frame:
-        shown = Fleet(source_of(request), query.window(request.url.query))
+        shown = Fleet(source_of(request), devices.window(request.url.query))
     await Live(frame, shown.look, LOOK_SECONDS).begin()
 
 
@@ -57,12 +58,12 @@ class Fleet:
         self._looks += 1
 
     async def _go(self, text: str) -> None:
-        self._window = query.window(text)
+        self._window = devices.window(text)
         self._looks = 0
         await self.look()
 
     async def _draw(self) -> None:
-        window_ms = query.WINDOWS[self._window]
+        window_ms = devices.WINDOWS[self._window]
         points = (await self._source.ask(self._source.reader.history, window_ms))["points"]
         now = int(time.time() * 1000)
         self._graph.props["options"] = history.graph(points, (now - window_ms, now))

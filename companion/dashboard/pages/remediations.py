@@ -6,14 +6,14 @@ from fastapi import Request
 from nicegui import ui
 
 from companion import log
-from companion.dashboard.decisions import Filters, find
-from companion.dashboard.layout import Frame, source_of
-from companion.dashboard.live import Live
+from companion.dashboard.filters.remediations import Filters, find
+from companion.dashboard.frame import Frame, source_of
 from companion.dashboard.markup import remediations, tag
 from companion.dashboard.markup.frame import waiting
 from companion.dashboard.part import Part
+from companion.dashboard.refresh import Live
 from companion.dashboard.source import Source
-from companion.reader import Reader
+from companion.query.reader import Reader
 
 LOOK_SECONDS: Final = 3.0
 SECONDS: Final = frozenset(seconds for seconds, _ in remediations.PAUSES)

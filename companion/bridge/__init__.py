@@ -1,0 +1,1 @@
+"""OpenSIPS' wire to the bus: receive, check the shape, stamp, number, publish."""

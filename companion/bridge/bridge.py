@@ -1,0 +1,228 @@
+"""OpenSIPS' events onto the bus: one JSON-RPC notification in, one stamped message out."""
+
+import asyncio
+import contextlib
+import json
+import time
+from collections.abc import Callable
+from functools import partial
+from typing import Any, Final
+
+import msgspec
+
+from companion import log, metrics
+from companion.bridge.datagram import DatagramInput
+from companion.bridge.stream import StreamInput
+from companion.bridge.transports import parse_address
+from companion.bus.envelope import HEARTBEAT_SECONDS, Curve, Publisher
+from companion.config import BridgeSection
+from companion.errors import InvalidEventError
+from companion.opensips import events
+
+SUBSCRIBER_WAIT_SECONDS: Final = 5.0
+STEP_MS: Final = 1000
+"""Our steady clock and the machine's may differ by this much before the machine's was stepped."""
+
+_decode = msgspec.json.Decoder().decode
+_NOT_JSON: Final = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+
+logger = log.get(__name__)
+
+
+class SteadyClock:
+    """Epoch ms that run on evenly while the machine's clock is being set."""
+
+    def __init__(self, wall: Callable[[], float] = time.time, steady: Callable[[], float] = time.monotonic) -> None:
+        self._wall = wall
+        self._steady = steady
+        self._offset = wall() - steady()
+
+    def now(self) -> int:
+        return int((self._offset + self._steady()) * 1000)
+
+    def follow(self) -> int:
+        """Take over a step of the machine's clock and tell its size in ms; 0 when there was none."""
+        offset = self._wall() - self._steady()
+        step_ms = round((offset - self._offset) * 1000)
+        if abs(step_ms) < STEP_MS:
+            return 0
+        self._offset = offset
+        return step_ms
+
+
+class Stamps:
+    """Times for events, strictly rising for each AOR: two of its events read in one millisecond never share a time.
+
+    Events of no AOR may share theirs: thousands of connections that die at once must not carry us into the future.
+    """
+
+    def __init__(self, clock: Callable[[], int]) -> None:
+        self._clock = clock
+        self.forget()
+
+    def forget(self) -> None:
+        self._last: dict[str, int] = {}
+        self._newest = 0
+        self._floor = 0
+
+    def next(self, aor: str | None) -> int:
+        """A time later than any given for this AOR; for and after an event of no AOR, not earlier than any given."""
+        now = self._clock()
+        if now > self._newest:
+            self._last.clear()
+        if aor is None:
+            ts = self._floor = max(now, self._newest)
+        else:
+            ts = self._last[aor] = max(now, self._floor, self._last.get(aor, 0) + 1)
+        self._newest = max(self._newest, ts)
+        return ts
+
+
+class Bridge:
+    """Receives one node's events over datagrams and streams, and publishes them."""
+
+    def __init__(self, config: BridgeSection, *, wait_for_subscriber: bool = False) -> None:
+        self._config = config
+        self._wait_for_subscriber = wait_for_subscriber
+        self._stopping = asyncio.Event()
+        self._clock = SteadyClock()
+        self._stamps = Stamps(self._clock.now)
+        self._episodes = log.Episodes(logger)
+        curve = Curve(config.curve_secret_key, config.curve_clients) if config.curve_secret_key else None
+        self.publisher = Publisher(config.publish, config.node, high_water_mark=config.high_water_mark, curve=curve)
+        self.datagram = (
+            DatagramInput(
+                parse_address(config.datagram), partial(self._receive_over, "datagram"), config.receive_buffer_bytes
+            )
+            if config.datagram
+            else None
+        )
+        stream = partial(self._receive_over, "stream")
+        self.stream = StreamInput(parse_address(config.stream), stream) if config.stream else None
+        self._sources: list[DatagramInput | StreamInput] = [source for source in (self.datagram, self.stream) if source]
+        self._published = {event: metrics.PUBLISHED.labels(event) for event in events.KNOWN}
+        self._soon: Callable[[Callable[[], None]], object] = lambda flush: flush()
+        self._gathering = False
+        self._kernel_drops = 0
+        self._invalid = 0
+        self._received = 0
+        self._transports: set[str] = set()
+        self._last_event_at = 0
+
+    async def run(self) -> None:
+        """Serve until stopped. Inputs open last, when somebody listens to what they bring."""
+        self._soon = asyncio.get_running_loop().call_soon
+        try:
+            if self._wait_for_subscriber and not await self.publisher.subscribed(SUBSCRIBER_WAIT_SECONDS):
+                logger.warning("nobody subscribed to the bus yet; what OpenSIPS says now is lost")
+            for source in self._sources:
+                await source.start()
+            logger.info("bridging", node=self._config.node, bus=self.publisher.endpoint)
+            while not self._stopping.is_set():
+                self._beat()
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(self._stopping.wait(), HEARTBEAT_SECONDS)
+        finally:
+            await self._close()
+
+    def stop(self) -> None:
+        self._stopping.set()
+
+    async def _close(self) -> None:
+        for source in self._sources:
+            await source.close()
+        self._heartbeat()
+        await asyncio.to_thread(self.publisher.close)
+
+    def _receive_over(self, transport: str, payload: bytes) -> bytes | None:
+        self._transports.add(transport)
+        return self.receive(payload)
+
+    def receive(self, payload: bytes) -> bytes | None:
+        """Publish one JSON object from the wire; the answer to it when it is a request that has an id."""
+        self._received += 1
+        request: Any = None
+        try:
+            request = self._read(payload)
+            self._publish(request)
+        except InvalidEventError as error:
+            self._invalid += 1
+            metrics.INVALID.labels("bridge", error.reason).inc()
+            self._episodes.warn(f"an event was refused: {error.reason}", detail=error.detail)
+            return _answer(request, {"error": {"code": -32600, "message": error.reason}})
+        return _answer(request, {"result": "OK"})
+
+    def _read(self, payload: bytes) -> Any:
+        try:
+            return _decode(payload)
+        except _NOT_JSON as error:
+            text = payload.decode("utf-8", "replace")
+            if text.encode() == payload:
+                raise InvalidEventError("json", str(error)[:200]) from None
+        metrics.INVALID.labels("bridge", "utf8").inc()
+        self._episodes.warn("an event is not UTF-8; its odd bytes became U+FFFD")
+        try:
+            return _decode(text)
+        except _NOT_JSON as error:
+            raise InvalidEventError("json", str(error)[:200]) from None
+
+    def _publish(self, request: Any) -> None:
+        if not isinstance(request, dict):
+            raise InvalidEventError("not_an_object", type(request).__name__)
+        event, params = request.get("method"), request.get("params")
+        if not isinstance(event, str) or not isinstance(params, dict):
+            raise InvalidEventError("not_an_event")
+        published = self._published.get(event)
+        if published is None:
+            raise InvalidEventError("unknown_event", repr(event[:64]))
+        aor = params.get("aor")
+        ts = self._stamps.next(aor if isinstance(aor, str) else None)
+        self.publisher.gather(event, params, ts)
+        self._last_event_at = ts
+        published.inc()
+        if not self._gathering:
+            self._gathering = True
+            self._soon(self._flush)
+
+    def _flush(self) -> None:
+        """Send what was read in one turn of the event loop."""
+        self._gathering = False
+        self.publisher.flush()
+
+    def _beat(self) -> None:
+        step_ms = self._clock.follow()
+        if step_ms:
+            logger.warning("the clock was set", by_ms=step_ms)
+        if step_ms < 0:
+            self._stamps.forget()
+            self.publisher.new_run()
+        self._count_kernel_drops()
+        self._heartbeat()
+
+    def _heartbeat(self) -> None:
+        self.publisher.heartbeat(
+            self._clock.now(),
+            last_event_at=self._last_event_at,
+            received=self._received,
+            invalid=self._invalid,
+            kernel_drops=self._kernel_drops,
+            transports=len(self._transports),
+        )
+
+    def _count_kernel_drops(self) -> None:
+        drops = (self.datagram.kernel_drops() if self.datagram else None) or 0
+        if drops > self._kernel_drops:
+            metrics.DROPPED.labels("kernel_udp").inc(drops - self._kernel_drops)
+            self._episodes.warn(
+                "the kernel dropped datagrams: raise net.core.rmem_max and [bridge] receive_buffer_bytes",
+                drops=drops - self._kernel_drops,
+            )
+        self._kernel_drops = max(drops, self._kernel_drops)
+
+
+def _answer(request: Any, outcome: dict[str, Any]) -> bytes | None:
+    """event_stream's reliable_mode sends requests with an id and waits for their answer."""
+    request_id = request.get("id") if isinstance(request, dict) else None
+    if not isinstance(request_id, int | str):
+        return None
+    return json.dumps({"jsonrpc": "2.0", **outcome, "id": request_id}).encode()

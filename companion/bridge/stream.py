@@ -1,0 +1,193 @@
+"""OpenSIPS event_stream: JSON objects back to back on TCP connections."""
+
+import asyncio
+import contextlib
+import socket
+
+from companion import log, metrics
+from companion.bridge.framer import Framer
+from companion.bridge.transports import Address, Receive, can_not_listen, deliver
+from companion.errors import ConfigError
+
+READ_BYTES = 1 << 16
+OBJECTS_A_TURN = 256  # then the loop's other work has its turn
+REPLY_SECONDS = 10.0  # a peer that takes its replies no faster is closed
+_TURNS_TO_ACCEPT = 5  # of the loop, from accept(2) to the end of an aborted connection
+
+_log = log.get(__name__)
+
+
+class StreamInput:
+    """Listens on a TCP address and hands each JSON object of each connection to `receive`.
+
+    What `receive` returns is written back. `max_bytes` bounds one object; a connection that says nothing for
+    `idle_seconds` is closed (None: never); one over `max_connections` is refused.
+    Raises ConfigError when the address is not a TCP one.
+    `address` has the port really bound to, once started.
+    """
+
+    def __init__(
+        self,
+        address: Address,
+        receive: Receive,
+        max_bytes: int = 1 << 20,
+        idle_seconds: float | None = None,
+        max_connections: int = 64,
+    ) -> None:
+        if address.scheme != "tcp":
+            raise ConfigError(f"[bridge] stream takes an address like tcp:127.0.0.1:5066, not {address}")
+        self.address = address
+        self._receive = receive
+        self._max_bytes = max_bytes
+        self._idle_seconds = idle_seconds
+        self._max_connections = max_connections
+        self._episodes = log.Episodes(_log)
+        self._server: asyncio.Server | None = None
+        self._connections: set[asyncio.Task[None]] = set()
+
+    async def start(self) -> None:
+        """Raise UnavailableError when the address can not be had."""
+        host, port = self.address.host, self.address.port
+        try:
+            self._server = await asyncio.start_server(self._accept, host, port, limit=READ_BYTES)
+        except OSError as error:
+            raise can_not_listen(self.address, error) from error
+        self.address = self.address._replace(port=self._server.sockets[0].getsockname()[1])
+        _log.info("listening", address=str(self.address))
+
+    async def close(self) -> None:
+        """End all connections, then return."""
+        if self._server is None:
+            return
+        server, self._server = self._server, None
+        await _stop_accepting(server)
+        server.close()
+        for connection in self._connections:
+            connection.cancel()
+        await asyncio.gather(*self._connections, return_exceptions=True)
+        await server.wait_closed()
+
+    def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if self._server is None:  # accepted while we were closing
+            writer.transport.abort()
+        elif len(self._connections) >= self._max_connections:
+            metrics.DROPPED.labels("stream_connections").inc()
+            self._episodes.warn("connection refused: too many", peer=_peer(writer), limit=self._max_connections)
+            writer.transport.abort()
+        else:
+            # A peer that vanished must not hold its place for ever.
+            writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+            connection = _Connection(reader, writer, self._receive, Framer(self._max_bytes), self._episodes)
+            task = asyncio.get_running_loop().create_task(connection.run(self._idle_seconds))
+            self._connections.add(task)
+            task.add_done_callback(self._connections.discard)
+
+
+async def _stop_accepting(server: asyncio.Server) -> None:
+    """Let those in the door come in before it shuts: asyncio forgets, open, whom it accepts while it closes."""
+    for listening in server.sockets:
+        asyncio.get_running_loop().remove_reader(listening.fileno())
+    for _ in range(_TURNS_TO_ACCEPT):
+        await asyncio.sleep(0)
+
+
+class _PeerError(Exception):
+    """The peer does not keep its side; the text, one of a few, says how."""
+
+
+class _Connection:
+    def __init__(
+        self,
+        reader: asyncio.StreamReader,
+        writer: asyncio.StreamWriter,
+        receive: Receive,
+        framer: Framer,
+        episodes: log.Episodes,
+    ) -> None:
+        self._reader = reader
+        self._writer = writer
+        self._receive = receive
+        self._framer = framer
+        self._episodes = episodes
+        self._peer = _peer(writer)
+        self._received = metrics.RECEIVED.labels("stream")
+
+    async def run(self, idle_seconds: float | None) -> None:
+        metrics.CONNECTIONS.inc()
+        try:
+            await self._read(idle_seconds)
+            await self._finish()
+        except _PeerError as error:
+            self._episodes.warn(str(error), peer=self._peer)
+        except OSError as error:
+            self._episodes.warn("connection lost", peer=self._peer, error=str(error))
+        finally:
+            if self._framer.pending_bytes:
+                self._refused("incomplete")
+            await self._end()
+            metrics.CONNECTIONS.dec()
+
+    async def _read(self, idle_seconds: float | None) -> None:
+        while data := await self._next(idle_seconds):
+            objects = self._frame(data)
+            for first in range(0, max(len(objects), 1), OBJECTS_A_TURN):
+                self._take(objects[first : first + OBJECTS_A_TURN])
+                await self._give_way()
+
+    async def _next(self, idle_seconds: float | None) -> bytes:
+        try:
+            async with asyncio.timeout(idle_seconds):
+                return await self._reader.read(READ_BYTES)
+        except TimeoutError:
+            raise _PeerError("connection closed: it was silent for too long") from None
+
+    def _take(self, objects: list[bytes]) -> None:
+        self._received.inc(len(objects))
+        for one in objects:
+            reply = deliver(self._receive, one, "stream", self._episodes)
+            if reply is not None and not self._writer.is_closing():
+                self._writer.write(reply)
+
+    async def _give_way(self) -> None:
+        """Let others run: a read does not, while there is more. Wait for the peer to take its replies."""
+        await asyncio.sleep(0)
+        if not self._writer.transport.get_write_buffer_size():
+            return
+        try:
+            async with asyncio.timeout(REPLY_SECONDS):
+                await self._writer.drain()
+        except TimeoutError:
+            raise _PeerError("connection closed: it does not read its replies") from None
+
+    def _frame(self, data: bytes) -> list[bytes]:
+        """Cut the next objects out of the stream, and count what was none."""
+        framer = self._framer
+        before = framer.truncated, framer.oversized, framer.garbage_bytes
+        objects = framer.feed(data)
+        if before != (framer.truncated, framer.oversized, framer.garbage_bytes):
+            self._refused("truncated", framer.truncated - before[0])
+            self._refused("oversized", framer.oversized - before[1])
+            if before[:2] == (framer.truncated, framer.oversized):  # else it is what was left of those
+                self._refused("garbage")
+        return objects
+
+    async def _finish(self) -> None:
+        """Let the last replies go out to a peer that has said all."""
+        self._writer.close()
+        async with asyncio.timeout(REPLY_SECONDS):
+            await self._writer.wait_closed()
+
+    async def _end(self) -> None:
+        self._writer.transport.abort()
+        with contextlib.suppress(OSError):
+            await self._writer.wait_closed()
+
+    def _refused(self, reason: str, count: int = 1) -> None:
+        if count:
+            metrics.INVALID.labels("stream", reason).inc(count)
+            self._episodes.warn(f"a stream is not what it should be: {reason}", peer=self._peer)
+
+
+def _peer(writer: asyncio.StreamWriter) -> str:
+    name = writer.get_extra_info("peername")
+    return str(Address("tcp", *name[:2])) if name else "gone"

@@ -1,0 +1,1 @@
+"""The ZeroMQ bus: the envelope, publisher, subscriber, sequence numbers, CURVE keys."""

@@ -1,0 +1,258 @@
+"""The whole companion on one machine with nothing around it: an embedded Redis and a simulated OpenSIPS with phones."""
+
+import asyncio
+import fcntl
+import secrets
+import shlex
+import signal
+import socket
+import sys
+import time
+from collections.abc import AsyncIterator, Iterator
+from contextlib import ExitStack, asynccontextmanager, contextmanager
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Final
+
+from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
+from rich.live import Live
+from rich.text import Text
+
+from companion import config, log
+from companion.cli.screens import devices as terminal
+from companion.errors import UsageError
+from companion.query import devices
+from companion.query.now import view
+from companion.query.row import Json, of_statuses, row
+from companion.services.app import App
+from companion.simulator.calls import SimulatedCalls
+from companion.simulator.fleet import SimulatedPhone, build_fleet
+from companion.simulator.opensips import SimulatedOpenSIPS
+from companion.simulator.redis import EmbeddedRedis, free_port
+from companion.store import summary
+from companion.store.store import Store, open_store
+from companion.usrloc.contact import STATUSES
+
+SPEED: Final = 10.0
+"""The phones live so much faster than real ones, so that there is something to see."""
+PING_SECONDS: Final = 30.0
+RAMP_SECONDS: Final = 30.0
+NODE: Final = "demo"
+API_PORT: Final = 8780
+REFRESH_SECONDS: Final = 1.0
+RELOADING_PHONE: Final = 3
+"""Its page reloads all the time: it has switch-overs and ghosts to show."""
+TROUBLE_FIRST: Final = ("stale", "losing", "unknown", "online", "offline")
+LINES_AROUND: Final = 13
+"""Lines of the screen that are not devices: where to look, the counts, the table's head, what is left out."""
+
+_CONFIG = """# Written by `companion demo`: use it with -c while the demo runs.
+[redis]
+url = "{redis}"
+[bridge]
+node = "demo"
+datagram = "udp:127.0.0.1:{datagram}"
+publish = "tcp://127.0.0.1:{bus}"
+[consumer]
+subscribe = ["tcp://127.0.0.1:{bus}"]
+[pings]
+interval = {interval}
+[[opensips]]
+node = "demo"
+mi_url = "{mi}"
+[remediation]
+mode = "enforce"
+[api]
+listen = "127.0.0.1:{api}"
+[media]
+secret = "{secret}"
+"""
+
+
+class _Console(Console):
+    """Raises BrokenPipeError where nobody reads any more; rich would exit then, whatever else still runs."""
+
+    def on_broken_pipe(self) -> None:
+        raise  # noqa: PLE0704 - rich calls this while it handles one
+
+
+async def run_demo(phones: int, folder: Path, seconds: float) -> None:
+    """Run until Ctrl-C, SIGTERM, or for `seconds` when that is not 0; then end all that was started.
+
+    Raises UsageError when `folder` can not be had: it can not be written, or another demo runs in it.
+    """
+    stopped = asyncio.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        asyncio.get_running_loop().add_signal_handler(number, stopped.set)
+    if seconds:
+        asyncio.get_running_loop().call_later(seconds, stopped.set)
+    with ExitStack() as stack:
+        stack.enter_context(_locked(folder))
+        log.configure(stream=stack.enter_context((folder / "companion.log").open("a")))
+        redis = stack.enter_context(EmbeddedRedis(folder / "redis"))
+        datagram, mi = free_port(), free_port()
+        file = _write_config(folder, redis.url, datagram, mi)
+        settings = config.load(file, {})
+        opensips = SimulatedOpenSIPS(
+            NODE,
+            _fleet_of(phones),
+            events_to=settings.bridge.datagram,
+            mi_listen=f"127.0.0.1:{mi}",
+            ping_interval=PING_SECONDS,
+            speed=SPEED,
+            ramp=RAMP_SECONDS,
+        )
+        await _live(settings, file, opensips, stopped)
+    _Console().print(f"The demo has ended. Its data stays in {folder}/ for the next one.", soft_wrap=True)
+
+
+def _fleet_of(phones: int) -> list[SimulatedPhone]:
+    """The same devices in each demo, but new lives: a browser never gets a contact of its last life again."""
+    now = time.time_ns()
+    return [replace(phone, seed=f"{now}/{n}") for n, phone in enumerate(build_fleet(phones, pace=2.0))]
+
+
+@contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    """The folder for us alone: two Redis servers would spoil each other's data."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = (folder / "lock").open("w")
+    except OSError as error:
+        raise UsageError(f"{folder}: {error.strerror}; name another with --folder") from None
+    with lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise UsageError(f"a demo is running in {folder}/: end it, or name another with --folder") from None
+        yield
+
+
+def _write_config(folder: Path, redis_url: str, datagram: int, mi: int) -> Path:
+    file = folder / "config.toml"
+    file.write_text(
+        _CONFIG.format(
+            redis=redis_url,
+            datagram=datagram,
+            bus=free_port(),
+            mi=f"http://127.0.0.1:{mi}/mi",
+            interval=PING_SECONDS / SPEED,
+            api=_api_port(),
+            secret=secrets.token_hex(32),
+        )
+    )
+    return file
+
+
+def _api_port() -> int:
+    """The usual one where it is free."""
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", API_PORT))
+        except OSError:
+            return free_port()
+    return API_PORT
+
+
+async def _live(settings: config.Config, file: Path, opensips: SimulatedOpenSIPS, stopped: asyncio.Event) -> None:
+    ending = asyncio.Event()
+    app = asyncio.create_task(App(settings).run(ending))
+    store = await asyncio.to_thread(open_store, settings.redis)
+    try:
+        await _listening(store, app)
+        async with opensips, _calls(settings, opensips):
+            show = asyncio.create_task(_show(settings, opensips, file, store, stopped))
+            await asyncio.wait([show, app], return_when=asyncio.FIRST_COMPLETED)
+            stopped.set()
+            await show
+    finally:
+        store.close()
+        ending.set()
+        await app
+
+
+@asynccontextmanager
+async def _calls(settings: config.Config, opensips: SimulatedOpenSIPS) -> AsyncIterator[None]:
+    """The phones that are browsers call each other meanwhile."""
+    calls = SimulatedCalls(opensips.fleet, f"http://{settings.api.listen}", settings.media.secret)
+    calling = asyncio.create_task(calls.run())
+    try:
+        yield
+    finally:
+        calls.stop()
+        await calling
+
+
+async def _listening(store: Store, app: asyncio.Task[None]) -> None:
+    """Wait until the bridge hears what the phones do first; the app's own end ends it, too."""
+    started_at = time.time() * 1000
+    while not app.done() and (await asyncio.to_thread(store.feed, NODE))[0].heartbeat_at < started_at:  # noqa: ASYNC110 - Redis does not call back
+        await asyncio.sleep(0.05)
+
+
+async def _show(
+    settings: config.Config, opensips: SimulatedOpenSIPS, file: Path, store: Store, stopped: asyncio.Event
+) -> None:
+    console = _Console()
+    phone = opensips.fleet[min(RELOADING_PHONE, len(opensips.fleet) - 1)]
+    console.print(_where_to_look(settings, file, phone.aor), soft_wrap=True)
+    if not console.is_terminal:
+        await stopped.wait()
+        console.print(await asyncio.to_thread(_fleet, settings, store))
+        return
+    with Live(console=console, auto_refresh=False) as live:
+        while not stopped.is_set():
+            live.update(await asyncio.to_thread(_fleet, settings, store), refresh=True)
+            try:
+                async with asyncio.timeout(REFRESH_SECONDS):
+                    await stopped.wait()
+            except TimeoutError:
+                continue
+
+
+def _where_to_look(settings: config.Config, file: Path, aor: str) -> RenderableType:
+    lines = (
+        ("in a browser", f"http://{settings.api.listen}/"),
+        ("a device", f"{program()} device {shlex.quote(aor)} -c {shlex.quote(str(file))}"),
+        ("the fleet", f"{program()} summary -c {shlex.quote(str(file))}"),
+        ("calls", f"{program()} calls -c {shlex.quote(str(file))}"),
+        ("metrics", f"http://{settings.api.listen}/metrics"),
+        ("plain Redis", settings.redis.url),
+        ("the log", f"{file.parent}/companion.log"),
+    )
+    rows = [Text.assemble((f"  {name:<13}", "bright_black"), told) for name, told in lines]
+    title = f"Simulated phones, {SPEED:.0f} times as fast as real ones. Ctrl-C ends it."
+    return Group(Text(title, style="bold"), "Look around, here or from another terminal in this folder:", *rows, "")
+
+
+def program() -> str:
+    """How to call the companion again as it was called now, from the same folder."""
+    called = Path(sys.argv[0])
+    if called.name == "__main__.py":
+        return f"{shlex.quote(sys.executable)} -m companion"
+    absolute, here = called.absolute(), Path.cwd()
+    return shlex.quote(str(absolute.relative_to(here) if absolute.is_relative_to(here) else absolute))
+
+
+class Fleet:
+    """The fleet's counts, and as many devices as the terminal has room for, those with trouble first."""
+
+    def __init__(self, counts: Json, rows: list[Json]) -> None:
+        self._counts = counts
+        self._rows = sorted(rows, key=lambda row: (TROUBLE_FIRST.index(row["status"]), row["device"]))
+        self._now = datetime.now(UTC)
+
+    def __rich_console__(self, console: Console, _: ConsoleOptions) -> RenderResult:
+        room = max(1, console.size.height - LINES_AROUND) if console.is_terminal else len(self._rows)
+        hidden = len(self._rows) - room
+        yield Text("   ").join(terminal.count(self._counts[status], status, status) for status in STATUSES)
+        yield terminal.DevicesTable(self._rows[:room], self._now)
+        yield Text(f"and {hidden} more" if hidden > 0 else "", style="bright_black")
+
+
+def _fleet(settings: config.Config, store: Store) -> Fleet:
+    seen = view(settings, store)
+    counts = summary.compute(store, seen)["devices"]
+    return Fleet(counts, [row(of_statuses(*each, seen.bounds)) for each in devices.survey(store, seen)])

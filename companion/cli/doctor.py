@@ -1,0 +1,126 @@
+"""`companion doctor`: see what keeps the companion from doing its work, and what to do about it."""
+
+import asyncio
+from collections import Counter
+from typing import Annotated, Any, Final
+
+import typer
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from companion import config
+from companion.cli.options import AsJson, ConfigFile, show
+from companion.cli.screens.devices import text
+from companion.doctor import contacts, feeds, opensips, redis
+from companion.doctor.facts import Facts
+from companion.doctor.finding import Finding, Level, Section, times
+from companion.doctor.gather import gather
+from companion.errors import ConfigError, MiError
+from companion.opensips.events import printable
+from companion.opensips.mi import open_mi
+from companion.opensips.subscriptions import destinations, subscribe
+
+DAY_SECONDS: Final = 86_400
+MARKS: Final[dict[Level, tuple[str, str]]] = {
+    "ok": ("✓", "green"),
+    "note": ("·", "cyan"),
+    "warning": ("!", "yellow"),
+    "failure": ("✗", "bold red"),
+}
+NAME_WIDTH: Final = 20
+REMEDY: Final = "cyan"
+
+
+def doctor(
+    config_file: ConfigFile = None,
+    fix_subscriptions: Annotated[  # noqa: FBT002 - a flag is a keyword on a command line
+        bool, typer.Option("--fix-subscriptions", help="First subscribe to what OpenSIPS sends to nobody, for a day.")
+    ] = False,
+    as_json: AsJson = False,  # noqa: FBT002
+) -> None:
+    """See whether OpenSIPS, the bus and Redis are as they should be.
+
+    ✓ is fine, · needs nothing, ! should be looked at, ✗ keeps the companion from its work. What is not fine comes with
+    what to do about it. Nothing is changed, but by --fix-subscriptions.
+
+    Exit code 1 when there is a ✗.
+    """
+    settings = config.load(config_file)
+    sections = asyncio.run(_look(settings, fix=fix_subscriptions))
+    show([_edge(section) for section in sections], page(sections), as_json=as_json)
+    if any(finding.level == "failure" for section in sections for finding in section.findings):
+        raise typer.Exit(1)
+
+
+async def _look(settings: config.Config, *, fix: bool) -> list[Section]:
+    fixed = [Section("Subscriptions made", [await _fix(settings, table) for table in settings.opensips])] if fix else []
+    return [*fixed, *check(await gather(settings))]
+
+
+def check(facts: Facts) -> list[Section]:
+    """All findings about these facts, from OpenSIPS down the way that events go."""
+    return [*opensips.check(facts), feeds.check(facts), *contacts.check(facts), redis.check(facts)]
+
+
+async def _fix(settings: config.Config, table: config.OpensipsSection) -> Finding:
+    """Subscribe where it is lacking. It lasts until OpenSIPS is restarted, a day at most."""
+    try:
+        async with open_mi(table) as mi:
+            done = await subscribe(mi, destinations(table, settings.bridge), DAY_SECONDS)
+    except (MiError, ConfigError) as error:
+        return Finding("failure", table.node, str(error), "see below")
+    if not done:
+        return Finding("ok", table.node, "nothing had to be subscribed")
+    events = ", ".join(one.event for one in done)
+    lasting = "" if table.subscribe else "set subscribe = true in [[opensips]], or it ends in a day or at a restart"
+    return Finding("note", table.node, f"{events} to {done[0].socket}", lasting)
+
+
+def _edge(section: Section) -> dict[str, Any]:
+    return {"section": section.title, "findings": [finding._asdict() for finding in section.findings]}
+
+
+def page(sections: list[Section]) -> Group:
+    """The report: a line for each finding, what to do below it, and a last line that sums up."""
+    longest = max((len(finding.name) for section in sections for finding in section.findings), default=0)
+    parts: list[RenderableType] = []
+    for section in sections:
+        parts += (text(section.title, "bold"), _table(section.findings, min(longest, NAME_WIDTH)), "")
+    return Group(*parts, _sum(sections))
+
+
+def _table(findings: list[Finding], name_width: int) -> Table:
+    table = Table.grid(padding=(0, 1))
+    table.add_column(width=3, justify="right")
+    table.add_column(width=name_width, overflow="fold")
+    table.add_column(overflow="fold")
+    for finding in findings:
+        mark, colour = MARKS[finding.level]
+        bright = "" if finding.level in ("ok", "note") else "bold"
+        table.add_row(Text(mark, style=colour), _words(finding.name, bright), _words(finding.seen, bright))
+        if finding.remedy:
+            table.add_row("", "", _remedy(finding.remedy))
+    return table
+
+
+def _remedy(said: str) -> Table:
+    """Behind one arrow: first words, then lines to copy."""
+    table = Table.grid(padding=(0, 1))
+    for number, line in enumerate(said.splitlines()):
+        table.add_row("" if number else Text("→", style=REMEDY), _words(line, REMEDY))
+    return table
+
+
+def _words(said: str, style: str = "") -> Text:
+    """Text that may be longer than a line, with nothing in it that a terminal obeys."""
+    return Text(printable(said), style=style)
+
+
+def _sum(sections: list[Section]) -> Text:
+    levels = Counter(finding.level for section in sections for finding in section.findings)
+    if levels["failure"]:
+        return Text(f"{times(levels['failure'], 'failure')}, {times(levels['warning'], 'warning')}", style="bold red")
+    if levels["warning"]:
+        return Text(f"it works, with {times(levels['warning'], 'warning')}", style="yellow")
+    return Text("all is well", style="green")

@@ -1,0 +1,293 @@
+"""The command line. Each command reads its options, calls one thing, and shows what comes back."""
+
+import asyncio
+import signal
+from dataclasses import asdict
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.progress import Progress
+from rich.text import Text
+
+from companion import __version__, config, log
+from companion.bus.curve import make_pair
+from companion.cli import calls as media
+from companion.cli import nodes, remediation
+from companion.cli import tokens as api
+from companion.cli.demo import run_demo
+from companion.cli.doctor import doctor
+from companion.cli.options import AsJson, AWindow, ConfigFile, Window, opened, show
+from companion.cli.screens import devices
+from companion.errors import UsageError
+from companion.query import devices as store_devices
+from companion.query.now import view
+from companion.query.row import of_statuses, row
+from companion.reconcile.job import compare_nodes
+from companion.services.app import SERVICES, App
+from companion.simulator.replay import replay as play
+from companion.store import summary as store_summary
+
+
+def examples(*lines: tuple[str, str]) -> str:
+    """The end of a command's help: what one may want, and what to type for it; "\\b" keeps the lines apart."""
+    width = max(len(wish) for wish, _ in lines) + 1
+    return "\b\n" + "\n".join(f"{wish + ':':<{width}}  {command}" for wish, command in lines)
+
+
+app = typer.Typer(
+    name="companion",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    help="See how the SIP and WebRTC devices behind OpenSIPS are. Each command tells more with --help.",
+    epilog=examples(
+        ("Try it without an OpenSIPS", "companion demo"),
+        ("Run it beside one", "companion run -c config.toml"),
+        ("Look at the fleet", "companion summary"),
+        ("Find who has trouble", "companion devices --status stale"),
+        ("Look at one device", "companion device alice"),
+        ("See how its calls sounded", "companion calls alice"),
+    ),
+)
+
+
+class Status(StrEnum):
+    online = "online"
+    losing = "losing"
+    unknown = "unknown"
+    stale = "stale"
+    offline = "offline"
+
+
+class Service(StrEnum):
+    bridge = "bridge"
+    consumer = "consumer"
+    scheduler = "scheduler"
+    api = "api"
+
+
+@app.command(
+    epilog=examples(
+        ("All of it, on one machine", "companion run -c config.toml"),
+        ("Only the bridge beside OpenSIPS", "companion run bridge -c config.toml"),
+        ("All the rest elsewhere", "companion run consumer scheduler api -c config.toml"),
+    )
+)
+def run(
+    services: Annotated[
+        list[Service] | None,
+        typer.Argument(metavar="SERVICE", help=f"Which of: {', '.join(SERVICES)}. All when none is named."),
+    ] = None,
+    config_file: ConfigFile = None,
+) -> None:
+    """Run the companion, or some of its services.
+
+    Ctrl-C or SIGTERM stops it cleanly: what was received is stored.
+    """
+    settings = config.load(config_file)
+    log.configure(settings.log.format, settings.log.level)
+    names = [name for name in SERVICES if not services or name in services]
+    asyncio.run(_until_signal(App(settings, names)))
+
+
+async def _until_signal(service: App) -> None:
+    stopped = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, stopped.set)
+    await service.run(stopped)
+
+
+@app.command(
+    "devices",
+    epilog=examples(
+        ("Who does not answer", "companion devices --status stale"),
+        ("Which phones of one make", "companion devices | grep Yealink"),
+        ("For machines", "companion devices --json"),
+    ),
+)
+def list_devices(
+    config_file: ConfigFile = None,
+    status: Annotated[Status | None, typer.Option(metavar="STATUS", help=f"Only these: {', '.join(Status)}.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """List devices, a line each.
+
+    Status, last latency and its quality, lost pings, last REGISTER, push, node and user agent.
+
+    A narrow terminal shows the ends of long ids and fewer columns; a pipe gets all of a line, one for each device.
+    """
+    settings = config.load(config_file)
+    with opened(settings) as store:
+        seen = view(settings, store)
+        rows = [row(of_statuses(*each, seen.bounds)) for each in store_devices.survey(store, seen)]
+    rows = sorted((row for row in rows if status in (None, row["status"])), key=lambda row: str(row["device"]))
+    show(rows, devices.DevicesTable(rows), as_json=as_json)
+
+
+@app.command(
+    epilog=examples(
+        ("By its AOR", "companion device alice"),
+        ("A week of one of several", "companion device alice/urn:uuid:c386bbc4-… --window 7d"),
+    )
+)
+def device(
+    name: Annotated[str, typer.Argument(metavar="ID", help="A device id, a SIP instance or an AOR, when unique.")],
+    config_file: ConfigFile = None,
+    window: AWindow = Window.h24,
+    as_json: AsJson = False,
+) -> None:
+    """Show one device in full.
+
+    Its registration, latency and losses over a window, contacts, and a timeline of what happened to it.
+
+    ID is what `companion devices` lists, or just the SIP instance or the AOR where that is enough.
+    """
+    settings = config.load(config_file)
+    with opened(settings) as store:
+        found = store_devices.find(store, name)
+        page = store_devices.page(store, found, view(settings, store), window.ms)
+    show(page, devices.device_page(page), as_json=as_json)
+
+
+@app.command(epilog=examples(("For machines", "companion summary --json")))
+def summary(config_file: ConfigFile = None, as_json: AsJson = False) -> None:
+    """Show the fleet in one look.
+
+    Devices and contacts by status, latency percentiles, loss, and how well each node's events come in.
+
+    Percentiles are over the last answered ping of each contact; loss is the share of contacts whose last ping was lost.
+    """
+    settings = config.load(config_file)
+    with opened(settings) as store:
+        seen = store_summary.compute(store, view(settings, store))
+    show(seen, devices.summary_page(seen), as_json=as_json)
+
+
+@app.command(
+    epilog=examples(("Ten times as fast", "companion replay event_datagram.jsonl --to udp:127.0.0.1:5066 --speed 10"))
+)
+def replay(
+    capture: Annotated[Path, typer.Argument(metavar="FILE", help="event_datagram.jsonl, or event_stream.bin.")],
+    to: Annotated[str, typer.Option(help="Where to: udp:HOST:PORT or tcp:HOST:PORT, as OpenSIPS would.")],
+    config_file: ConfigFile = None,
+    speed: Annotated[float, typer.Option(help="How many times as fast; 0 = as fast as it goes.", min=0)] = 1.0,
+) -> None:
+    """Play captured events to a bridge.
+
+    They keep the timing they had, unless --speed says otherwise.
+    """
+    config.load(config_file)
+    console = Console(stderr=True)
+    with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:
+        task = progress.add_task("replaying", total=None)
+        result = asyncio.run(
+            play(capture, to, speed, progress=lambda done, total: progress.update(task, completed=done, total=total))
+        )
+    typer.echo(f"{result.objects} events, {result.bytes} bytes in {result.seconds:.1f} s")
+
+
+@app.command(
+    "check-config",
+    epilog=examples(("Before a restart", "companion check-config -c config.toml && systemctl restart companion")),
+)
+def check_config(config_file: ConfigFile = None) -> None:
+    """Check the configuration.
+
+    File and environment, without starting anything. Exit code 2 and a line for each problem when it is wrong.
+    """
+    config.load(config_file)
+    typer.echo("the configuration is fine")
+
+
+@app.command(
+    epilog=examples(
+        ("See what is wrong, change nothing", "companion reconcile --dry-run"),
+        ("One OpenSIPS of several", "companion reconcile edge-1"),
+    )
+)
+def reconcile(
+    node: Annotated[
+        str, typer.Argument(metavar="[NODE]", help="One [[opensips]] node. All of them when none is named.")
+    ] = "",
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only tell what would be corrected.")] = False,
+    config_file: ConfigFile = None,
+    as_json: AsJson = False,
+) -> None:
+    """Compare what OpenSIPS holds (MI ul_dump) with what is known here, and correct it.
+
+    Contacts that OpenSIPS no longer has become offline, those nobody told of appear, and SIP instances are added.
+    A running companion does it by itself. Exit code 1 when a dump was not believed.
+    """
+    settings = config.load(config_file)
+    log.configure(settings.log.format, settings.log.level)
+    with opened(settings) as store:
+        reports = asyncio.run(compare_nodes([node] if node else [], store, settings, dry_run=dry_run))
+    show([asdict(report) for report in reports], Text("\n".join(map(str, reports))), as_json=as_json)
+    if not all(report.complete for report in reports):
+        raise typer.Exit(1)
+
+
+@app.command("curve-keys", epilog=examples(("Once, then copy the files", "companion curve-keys keys/")))
+def curve_keys(
+    folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="Where to put NAME.secret and NAME.public.")],
+) -> None:
+    """Make keys for a bus that leaves the machine.
+
+    A CURVE key pair for a bridge and one for a consumer.
+    """
+    for name in ("bridge", "consumer"):
+        try:
+            public = make_pair(folder, name)
+        except OSError as error:
+            raise UsageError(f"{folder}: {error.strerror}") from None
+        typer.echo(f"{name}: {folder / name}.secret (mode 600), public key {public}")
+
+
+@app.command(epilog=examples(("A larger fleet, for a look", "companion demo --phones 500")))
+def demo(
+    phones: Annotated[int, typer.Option(help="How many phones to simulate.", min=1, max=5000)] = 24,
+    folder: Annotated[Path, typer.Option(metavar="FOLDER", help="Where the embedded Redis keeps its data.")] = Path(
+        "demo-data"
+    ),
+    seconds: Annotated[float, typer.Option(help="End by itself after so long; 0 = on Ctrl-C.", min=0)] = 0,
+) -> None:
+    """Show it all without an OpenSIPS.
+
+    An embedded Redis, every service, a simulated OpenSIPS with phones, and a live table of them.
+    """
+    asyncio.run(run_demo(phones, folder, seconds))
+
+
+app.command(
+    "calls",
+    epilog=examples(
+        ("All calls of today", "companion calls"),
+        ("One device's, of a week", "companion calls alice --window 7d"),
+        ("For machines", "companion calls --json"),
+    ),
+)(media.calls)
+app.command(
+    "call",
+    epilog=examples(
+        ("By its Call-ID, or how that begins", "companion call 5f2c1b0e"),
+        ("As one of two devices saw it", "companion call 5f2c1b0e --device alice"),
+    ),
+)(media.call)
+app.command(epilog=examples(("Why is nothing there?", "companion doctor")))(doctor)
+app.add_typer(remediation.app, name="remediation")
+app.add_typer(api.app, name="token")
+app.add_typer(nodes.app, name="node")
+app.command("nodes")(nodes.nodes)
+app.command("remediations")(remediation.remediations)
+
+
+@app.command()
+def version() -> None:
+    """Print the version."""
+    typer.echo(__version__)

@@ -1,0 +1,138 @@
+"""`companion remediation …` and `companion remediations`: hold remediation, and see what it decided and did."""
+
+import json
+import re
+import time
+from datetime import UTC, datetime
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console, Group
+from rich.table import Table
+from rich.text import Text
+
+from companion import config
+from companion.cli.options import AsJson, ConfigFile, opened, show
+from companion.cli.screens.devices import ago, text
+from companion.errors import UsageError
+from companion.query.row import iso
+from companion.remediation import audit, safety
+from companion.remediation.status import remediation_status
+from companion.store.store import Store
+
+POLL_SECONDS = 1.0
+_UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+
+app = typer.Typer(help="Hold remediation for a while, let it go on, see how it is.", no_args_is_help=True)
+
+
+@app.command()
+def pause(
+    duration: Annotated[str, typer.Argument(help="How long: 90s, 30m, 2h, 1d.")], config_file: ConfigFile = None
+) -> None:
+    """Let remediation do nothing for a while, on all companions of this Redis: for maintenance, say.
+
+    Example: companion remediation pause 30m
+    """
+    seconds = _seconds(duration)
+    with opened(config.load(config_file)) as store:
+        safety.pause(store, seconds)
+    typer.echo(f"remediation does nothing for {duration}; `companion remediation resume` ends that earlier")
+
+
+@app.command()
+def resume(config_file: ConfigFile = None) -> None:
+    """End a pause."""
+    with opened(config.load(config_file)) as store:
+        safety.resume(store)
+    typer.echo("remediation goes on")
+
+
+@app.command()
+def status(config_file: ConfigFile = None, as_json: AsJson = False) -> None:
+    """Show the mode, the last sweep, what keeps it from acting, open breakers, and who else removes contacts."""
+    settings = config.load(config_file)
+    with opened(settings) as store:
+        seen = remediation_status(settings, store)
+    show(seen, _page(seen), as_json=as_json)
+
+
+def _page(seen: dict[str, Any]) -> Group:
+    table = Table.grid(padding=(0, 2))
+    for name, value in (
+        ("mode", seen["mode"]),
+        ("paused", f"for {seen['paused_seconds']} s more" if seen["paused_seconds"] else "no"),
+        ("last sweep", ago(seen["last_sweep_at"], datetime.now(UTC)) or "none yet: is `companion run scheduler` up?"),
+        ("candidates", f"{seen['candidates']}, of which {seen['acted']} were decided on"),
+        ("held back by", seen["troubles"]),
+        ("only observed", ", ".join(f"{node}: {why}" for node, why in seen["observed_only"].items())),
+        ("open breakers", ", ".join(f"{node} since {since}" for node, since in seen["open_breakers"].items())),
+    ):
+        table.add_row(Text(name, style="bright_black"), text(value))
+    notes = [
+        Text(
+            f"OpenSIPS itself removed {count} contacts of {node} behind lost pings: it and we do the same work",
+            "yellow",
+        )
+        for node, count in seen["removed_by_opensips"].items()
+    ]
+    return Group(table, *notes)
+
+
+def remediations(
+    config_file: ConfigFile = None,
+    count: Annotated[int, typer.Option(help="How many of the newest.", min=1, max=100_000)] = 50,
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on showing new ones until Ctrl-C.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """List what remediation decided, why, and what came of it; with --json and --follow an object a line.
+
+    Example: companion remediations --follow
+    """
+    with opened(config.load(config_file)) as store:
+        entries = audit.read(store, count=count)
+        if not follow:
+            show([audit.told(entry) for _, entry in entries], _table([entry for _, entry in entries]), as_json=as_json)
+            return
+        while True:
+            for _, entry in entries:
+                _line(entry, as_json=as_json)
+            last = entries[-1][0] if entries else last_seen(store)
+            time.sleep(POLL_SECONDS)
+            entries = audit.read(store, last)
+
+
+def last_seen(store: Store) -> str:
+    """The id of the newest decision, to go on from."""
+    newest = audit.read(store, count=1)
+    return newest[-1][0] if newest else "-"
+
+
+def _line(entry: dict[str, Any], *, as_json: bool) -> None:
+    if as_json:
+        typer.echo(json.dumps(audit.told(entry)))
+    else:
+        Console().print(_words(entry), soft_wrap=True)
+
+
+def _words(entry: dict[str, Any]) -> Text:
+    line = Text(f"{iso(entry['at'])}  ", style="bright_black")
+    line.append_text(text(f"{entry['action']} {entry['result']}", "bold"))
+    return line.append_text(text(f"  {entry['device']}  {entry['reason']}: {entry['why']}  ({entry['mode']})"))
+
+
+def _table(entries: list[dict[str, Any]]) -> Table:
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for name in ("WHEN", "DEVICE", "REASON", "LOST", "ACTION", "RESULT", "WHY", "MODE"):
+        table.add_column(name, no_wrap=True, overflow="ellipsis", max_width=48)
+    for entry in entries:
+        names = ("device", "reason", "lost", "action", "result", "why", "mode")
+        table.add_row(text(ago(iso(entry["at"]), datetime.now(UTC))), *(text(entry[name]) for name in names))
+    return table
+
+
+def _seconds(duration: str) -> float:
+    match = re.fullmatch(r"(\d+)([smhd])", duration)
+    if not match or int(match[1]) == 0:
+        raise UsageError(f"{duration!r} is no duration: write 90s, 30m, 2h or 1d")
+    return int(match[1]) * _UNITS[match[2]]

@@ -1,0 +1,458 @@
+"""Devices, a device and the fleet as a terminal shows them. What came from the network is text, never obeyed."""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, Final
+
+from rich.console import Console, ConsoleOptions, Group, JustifyMethod, RenderableType, RenderResult
+from rich.panel import Panel
+from rich.table import Table
+from rich.text import Text
+
+from companion import sip
+from companion.opensips.events import printable
+from companion.query.devices import Ping
+from companion.query.row import Json
+
+COLOURS: Final = {
+    "online": "green",
+    "losing": "yellow",
+    "unknown": "bright_black",
+    "stale": "red",
+    "offline": "bright_black",
+    "excellent": "green",
+    "good": "green",
+    "fair": "yellow",
+    "poor": "dark_orange",
+    "bad": "red",
+    "registered": "green",
+    "recovered": "green",
+    "lost": "yellow",
+    "disconnected": "red",
+    "switched-over": "magenta",
+    "companion-remove": "blue",
+    "companion-push": "blue",
+}
+WIDE: Final = 100
+"""Columns from which on a list of devices has room for all there is to say of them."""
+INSTANCE_END: Final = 8
+GRAPH_HEIGHT: Final = 6
+GRAPH_WIDTH: Final = 96
+GRAPH_MARGIN: Final = 9
+ENDED_CONTACTS: Final = 3
+TIMELINE_LINES: Final = 20
+BLOCKS: Final = " ▁▂▃▄▅▆▇█"
+_TIMES_TOLD: Final = {"outage_ms": "away for", "outage_at_most_ms": "away for at most", "after_ms": "after"}
+
+
+def text(value: object, style: str = "") -> Text:
+    """Any value as literal text: no markup, no control characters, cut where there is no room; "–" for nothing."""
+    if value is None or value == "":
+        return Text("–", style="bright_black")
+    return Text(printable(str(value)).replace("\t", " "), style=style, no_wrap=True, overflow="ellipsis")
+
+
+def ago(at: str | None, now: datetime) -> str:
+    """An ISO 8601 time as a person says it."""
+    if not at:
+        return ""
+    seconds = round((now - datetime.fromisoformat(at)).total_seconds())
+    if seconds < 0:
+        return f"in {_span(-seconds)}"
+    return f"{_span(seconds)} ago" if seconds else "now"
+
+
+def _span(seconds: int) -> str:
+    for size, unit in ((86400, "d"), (3600, "h"), (60, "min")):
+        if seconds >= 2 * size or (unit == "min" and seconds >= size):
+            return f"{seconds // size} {unit}"
+    return f"{seconds} s"
+
+
+class DevicesTable:
+    """A line for each device, as much of it as the width at hand has room for: its state before its particulars."""
+
+    def __init__(self, rows: Sequence[Json], now: datetime | None = None) -> None:
+        self._rows = rows
+        self._now = now or datetime.now(UTC)
+
+    def __rich_console__(self, _: Console, options: ConsoleOptions) -> RenderResult:
+        wide = options.max_width >= WIDE
+        longest = max((len(row["device"]) for row in self._rows), default=0)
+        room = max(24, min(longest, options.max_width - WIDE + 16))
+        table = _devices_head(wide=wide)
+        for row in self._rows:
+            particulars = self._particulars(row) if wide else ()
+            table.add_row(text(short_id(row["device"], room)), *self._state(row), *particulars, text(row["user_agent"]))
+        yield table
+
+    def _state(self, row: Json) -> tuple[Text, ...]:
+        return (
+            _coloured(row["status"]),
+            _latency(row["last_latency_ms"]),
+            _coloured(row["quality"]),
+            text(ago(row["last_latency_at"], self._now)),
+            text(row["consecutive_lost"] or ""),
+        )
+
+    def _particulars(self, row: Json) -> tuple[Text, ...]:
+        registered = ago(row["last_register_at"], self._now)
+        return text(registered), text("yes" if row["push"] else ""), text(row["node"])
+
+
+def _devices_head(*, wide: bool) -> Table:
+    table = Table(box=None, pad_edge=False, header_style="bold", expand=False)
+    table.add_column("DEVICE", no_wrap=True)
+    for name in ("STATUS", "LATENCY", "QUALITY", "LAST PING", "LOST"):
+        table.add_column(name, no_wrap=True, justify="right" if name in ("LATENCY", "LOST") else "left")
+    if wide:
+        table.add_column("REGISTERED", no_wrap=True)
+        table.add_column("PUSH", no_wrap=True)
+        table.add_column("NODE", max_width=16)
+    table.add_column("USER AGENT", max_width=48)
+    return table
+
+
+def short_id(device: str, room: int) -> str:
+    """A device id in so many columns: the AOR and the end of the instance tell devices apart.
+
+    >>> short_id("dave/urn:uuid:38c0c8fd-8712-b8bc-076f-3787b9d179e0", 24)
+    'dave/…b9d179e0'
+    """
+    if len(device) <= room:
+        return device
+    aor, _, instance = device.rpartition("/")
+    end = f"/…{instance[-INSTANCE_END:]}"
+    return f"{aor if len(aor) + len(end) <= room else f'{aor[: room - len(end) - 1]}…'}{end}"
+
+
+def device_page(page: Json, now: datetime | None = None) -> Group:
+    now = now or datetime.now(UTC)
+    return Group(
+        _head(page, now),
+        "",
+        Text("Registration", style="bold"),
+        _registration(page["registration"], now),
+        "",
+        _window_title(page["latency"]),
+        _statistics(page["latency"]),
+        LatencyGraph(page["samples"], page["latency"]["window_seconds"] * 1000, round(now.timestamp() * 1000)),
+        "",
+        Text("Contacts", style="bold"),
+        _contacts(page["contacts"], now),
+        "",
+        Text("Timeline", style="bold"),
+        _timeline(page["timeline"], {contact["contact"]: n for n, contact in enumerate(page["contacts"], 1)}),
+    )
+
+
+def _head(page: Json, now: datetime) -> Panel:
+    line = Text.assemble(_coloured(page["status"]), "   last latency ", _latency(page["last_latency_ms"]), " ")
+    if page["quality"]:
+        line.append_text(_coloured(page["quality"]))
+    line.append(f"   {ago(page['last_latency_at'], now) or 'never pinged'}", style="bright_black")
+    if page["consecutive_lost"]:
+        line.append(f"   {page['consecutive_lost']} pings lost in a row", style="yellow")
+    return Panel(line, title=text(page["device"], "bold"), title_align="left", expand=False)
+
+
+def _registration(registration: Json, now: datetime) -> Table:
+    return _pairs(
+        ("Registered", "yes" if registration["registered"] else "no"),
+        ("Expires", ago(registration["expires_at"], now)),
+        ("Last REGISTER", ago(registration["last_register_at"], now)),
+        ("User agent", registration["user_agent"]),
+        ("Received from", registration["received"]),
+        ("Push", "yes" if registration["push"] else "no"),
+    )
+
+
+def _pairs(*pairs: tuple[str, object]) -> Table:
+    table = Table.grid(padding=(0, 2))
+    for name, value in pairs:
+        table.add_row(Text(f"  {name}", style="bright_black"), text(value))
+    return table
+
+
+def _window_title(latency: Json) -> Text:
+    return Text(f"Latency, the last {_span(latency['window_seconds'])}", style="bold")
+
+
+def _statistics(latency: Json) -> Text:
+    if not latency["total"]:
+        return Text("  no pings in this window", style="bright_black")
+    return Text.assemble(
+        "  average ",
+        _latency(latency["average_ms"]),
+        "   max ",
+        _latency(latency["max_ms"]),
+        "   min ",
+        _latency(latency["min_ms"]),
+        f"\n  pings {latency['total']}   answered {latency['answered']}",
+        f"   lost {latency['lost']} ({latency['loss_ratio']:.1%})",
+    )
+
+
+@dataclass(frozen=True)
+class Scale:
+    """What the columns of a graph stand for: the worst value of each slice, from `floor` to `top`.
+
+    Without a `top` it is the highest there is. The style of a column may depend on its value.
+    """
+
+    unit: str = "ms"
+    height: int = GRAPH_HEIGHT
+    floor: float = 0
+    top: float | None = None
+    worst: Callable[[Iterable[float]], float] = max
+    style: Callable[[float], str] = lambda _: "cyan"
+
+
+Held = tuple[int, int, float | None]
+"""From and until when (epoch ms; the same for what is of one moment) there was this value; None is not known."""
+
+
+class Graph:
+    """A measurement over a time (epoch ms) as a column for each slice of it, none where nothing was measured."""
+
+    def __init__(self, points: Iterable[Held], span: tuple[int, int], scale: Scale | None = None) -> None:
+        self._points = list(points)
+        self._span = span
+        self._scale = scale or Scale()
+
+    def __rich_console__(self, _: Console, options: ConsoleOptions) -> RenderResult:
+        cells = sliced(self._points, self._span, graph_width(options))
+        columns = [self._scale.worst(known) if (known := _known(values)) else None for values in cells]
+        top = self._scale.top or max(_known(columns), default=0) or 1
+        for level in reversed(range(self._scale.height)):
+            yield self._line(columns, top, level)
+
+    def _line(self, columns: Sequence[float | None], top: float, level: int) -> Text:
+        edge = top if level == self._scale.height - 1 else self._scale.floor if level == 0 else None
+        label = "" if edge is None else f"{edge:.10g} {self._scale.unit}".strip()
+        line = Text(f"{label:>{GRAPH_MARGIN - 1}} ", style="bright_black")
+        for value in columns:
+            line.append(self._block(value, top, level), style="" if value is None else self._scale.style(value))
+        line.rstrip()
+        return line
+
+    def _block(self, value: float | None, top: float, level: int) -> str:
+        share = 0 if value is None else (value - self._scale.floor) / (top - self._scale.floor)
+        eighths = 0 if value is None else max(1, round(share * self._scale.height * 8)) - level * 8
+        return BLOCKS[min(8, max(0, eighths))]
+
+
+def graph_width(options: ConsoleOptions) -> int:
+    """How many columns a graph has."""
+    return max(16, min(GRAPH_WIDTH, options.max_width - GRAPH_MARGIN))
+
+
+def sliced(points: Iterable[Held], span: tuple[int, int], width: int) -> list[list[float | None]]:
+    """The values of each of `width` slices of a time; what is outside counts to the nearest."""
+    cells: list[list[float | None]] = [[] for _ in range(width)]
+    start, length = span[0], max(1, span[1] - span[0])
+    for since, until, value in points:
+        first, last = ((at - start) * width // length for at in (since, max(since, until - 1)))
+        for column in range(min(width - 1, max(0, first)), min(width - 1, max(0, last)) + 1):
+            cells[column].append(value)
+    return cells
+
+
+def moments(pings: Iterable[Ping]) -> list[Held]:
+    """Pings for a graph."""
+    return [(at, at, latency_ms) for at, latency_ms in pings]
+
+
+def _known(values: Iterable[float | None]) -> list[float]:
+    return [value for value in values if value is not None]
+
+
+class LostMarks:
+    """Where on a graph pings were lost."""
+
+    def __init__(self, pings: Iterable[Held], span: tuple[int, int]) -> None:
+        self._pings = list(pings)
+        self._span = span
+
+    def __rich_console__(self, _: Console, options: ConsoleOptions) -> RenderResult:
+        cells = sliced(self._pings, self._span, graph_width(options))
+        marks = Text(f"{'lost':>{GRAPH_MARGIN - 1}} ", style="bright_black")
+        yield marks.append("".join("×" if None in values else " " for values in cells).rstrip(), style="red")
+
+
+class Axis:
+    """The times below a graph."""
+
+    def __init__(self, start: str, end: str) -> None:
+        self._start, self._end = start, end
+
+    def __rich_console__(self, _: Console, options: ConsoleOptions) -> RenderResult:
+        room = graph_width(options) - len(self._end)
+        yield Text(f"{'':{GRAPH_MARGIN}}{self._start:<{room}}{self._end}", style="bright_black")
+
+
+class LatencyGraph:
+    """The highest latency of each slice of the window as a column, and below it where pings were lost."""
+
+    def __init__(self, pings: Sequence[Ping], window_ms: int, now: int) -> None:
+        self._pings = pings
+        self._span = max(now - window_ms, min((ts for ts, _ in pings), default=now) - 1), now
+
+    def __rich_console__(self, _: Console, __: ConsoleOptions) -> RenderResult:
+        if self._pings:
+            start = datetime.fromtimestamp(self._span[0] / 1000, UTC).strftime("%d %b %H:%M")
+            yield Graph(moments(self._pings), self._span)
+            yield LostMarks(moments(self._pings), self._span)
+            yield Axis(start, "now UTC")
+
+
+def _contacts(contacts: Sequence[Json], now: datetime) -> RenderableType:
+    """Those there are, and of those that ended the last few; the timeline speaks of them by their numbers here."""
+    if not contacts:
+        return Text("  none", style="bright_black")
+    table = Table(box=None, pad_edge=False, header_style="bright_black", padding=(0, 2, 0, 0))
+    for name in ("  #", "STATUS", "LATENCY", "LOST", "SEEN", "ADDRESS", "URI"):
+        table.add_column(name, no_wrap=name != "URI", justify="right" if name in ("LATENCY", "LOST") else "left")
+    live = sum(not contact["ended_at"] for contact in contacts)
+    shown = contacts[: live + ENDED_CONTACTS]
+    for number, contact in enumerate(shown, 1):
+        table.add_row(text(f"  {number}"), *_contact(contact, now))
+    hidden = len(contacts) - len(shown)
+    more = Text(f"  and {hidden} more that ended: --json has them all", style="bright_black")
+    return Group(table, more) if hidden else table
+
+
+def _contact(contact: Json, now: datetime) -> Sequence[Text]:
+    status = text(contact["ended_by"], "bright_black") if contact["ended_by"] else _coloured(contact["status"])
+    if contact["ghost"]:
+        status.append(" ghost", style="magenta")
+    return (
+        status,
+        _latency(contact["last_latency_ms"]),
+        text(contact["consecutive_lost"] or ""),
+        text(ago(contact["last_latency_at"] or contact["last_register_at"], now)),
+        text(sip.network_address(contact["received"], contact["uri"])),
+        text(contact["uri"]),
+    )
+
+
+def _timeline(entries: Sequence[Json], numbers: Mapping[str, int]) -> RenderableType:
+    if not entries:
+        return Text("  nothing in this window", style="bright_black")
+    table = Table.grid(padding=(0, 2))
+    for entry in list(reversed(entries))[:TIMELINE_LINES]:
+        at = datetime.fromisoformat(entry["at"]).strftime("%d %b %H:%M:%S")
+        number = numbers.get(entry.get("contact", ""))
+        table.add_row(
+            Text(f"  {at}", style="bright_black"),
+            Text(f"#{number}" if number else "", style="bright_black"),
+            _coloured(entry["event"]),
+            text(told(entry) or " ", "bright_black"),
+        )
+    hidden = len(entries) - TIMELINE_LINES
+    more = Text(f"  and {hidden} earlier: --json has them all", style="bright_black")
+    return Group(table, more) if hidden > 0 else table
+
+
+def told(entry: Json) -> str:
+    """What a line of the timeline says besides its time, event and contact, in words."""
+    details = {name: value for name, value in entry.items() if name not in ("at", "event", "contact")}
+    if "from" in details and "to" in details:
+        details["way"] = f"{details.pop('from')} → {details.pop('to')}"
+    return ", ".join(filter(None, (_detail(name, value) for name, value in details.items())))
+
+
+def _detail(name: str, value: Any) -> str:
+    if name in ("way", "address", "result", "reason"):
+        return str(value)
+    if name == "mode" or (name, str(value)) == ("attempt", "0"):
+        return ""  # the result tells
+    if name == "lost":
+        return f"{value} {'ping' if value == 1 else 'pings'} lost"
+    if name.endswith("_ms"):
+        return f"{_TIMES_TOLD.get(name, name.removesuffix('_ms'))} {_duration(int(value))}"
+    return f"{name} {value}"
+
+
+def _duration(ms: int) -> str:
+    return f"{ms} ms" if ms < 1000 else f"{ms / 1000:.1f} s" if ms < 120_000 else _span(ms // 1000)
+
+
+def summary_page(summary: Json, now: datetime | None = None) -> Group:
+    now = now or datetime.now(UTC)
+    counts = Table(box=None, pad_edge=False, header_style="bright_black")
+    counts.add_column("")
+    for status in summary["devices"]:
+        counts.add_column(status, justify="right")
+    for name in ("devices", "contacts"):
+        counts.add_row(Text(name, style="bold"), *(count(n, status) for status, n in summary[name].items()))
+    latency = summary["latency"]
+    percentiles = Text.assemble(
+        ("latency  ", "bold"),
+        *(part for p in ("p50", "p95", "p99") for part in (f"{p} ", _latency(latency[f"{p}_ms"]), "   ")),
+        ("lost last ping ", "bold"),
+        "–" if summary["loss_ratio"] is None else f"{summary['loss_ratio']:.1%} of contacts",
+    )
+    return Group(counts, "", percentiles, "", _nodes(summary["nodes"], now))
+
+
+def nodes_table(nodes: Sequence[Json], now: datetime | None = None) -> RenderableType:
+    """A line for each node: since when it is silent, and what hangs on it."""
+    now = now or datetime.now(UTC)
+    if not nodes:
+        return _no_node()
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for name in ("NODE", "CLUSTER", "FEED", "HEARD OF", "LAST EVENT", "CONTACTS", "MISSED", "BREAKER"):
+        justify: JustifyMethod = "right" if name in ("CONTACTS", "MISSED") else "left"
+        table.add_column(name, no_wrap=name not in ("NODE", "CLUSTER"), justify=justify)
+    for node in nodes:
+        table.add_row(
+            text(node["node"]),
+            text(node["cluster"]),
+            _feed(node),
+            text(ago(node["heartbeat_at"], now)),
+            text(ago(node["last_event_at"], now)),
+            text(node["contacts"]),
+            text(node["missed"]),
+            text(f"open, {ago(node['breaker'], now)}" if node["breaker"] else "", "red"),
+        )
+    return table
+
+
+def _feed(node: Json) -> Text:
+    return Text("alive", style="green") if node["alive"] else Text("silent", style="red")
+
+
+def _no_node() -> Text:
+    return Text("no node has been heard of: is a bridge running, and does OpenSIPS send to it?", style="yellow")
+
+
+def _nodes(nodes: Sequence[Json], now: datetime) -> RenderableType:
+    if not nodes:
+        return _no_node()
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for name in ("NODE", "CLUSTER", "FEED", "LAST EVENT", "EVENTS", "INVALID", "GAPS", "MISSED", "KERNEL DROPS"):
+        words = name in ("NODE", "CLUSTER", "FEED")
+        table.add_column(name, no_wrap=name not in ("NODE", "CLUSTER"), justify="left" if words else "right")
+    for node in nodes:
+        table.add_row(
+            text(node["node"]),
+            text(node["cluster"]),
+            _feed(node),
+            text(ago(node["last_event_at"], now)),
+            *(text(node[name]) for name in ("received", "invalid", "gaps", "missed", "kernel_drops")),
+        )
+    return table
+
+
+def count(number: int, status: str, name: str = "") -> Text:
+    return Text(f"{number} {name}".rstrip(), style=COLOURS.get(status, "bold") if number else "bright_black")
+
+
+def _latency(value: Any) -> Text:
+    return text(None if value is None else f"{value} ms")
+
+
+def _coloured(word: str | None) -> Text:
+    return text(word, COLOURS.get(word or "", ""))

@@ -1,0 +1,80 @@
+"""`companion token …`: who may use the HTTP API and the dashboard, and who may tell of a call."""
+
+import time
+from enum import StrEnum
+from typing import Annotated
+
+import typer
+from rich.console import Group
+from rich.text import Text
+
+from companion import config
+from companion.cli.options import AsJson, ConfigFile, opened, show
+from companion.errors import UsageError
+from companion.query.row import iso
+from companion.store import calls
+from companion.tokens import access, call
+from companion.tokens.call import MAX_CALL_ID, MAX_DEVICE, MAX_MINUTES, Claims
+
+app = typer.Typer(help="Make tokens for the HTTP API and the dashboard, or for one call.", no_args_is_help=True)
+
+
+class Scope(StrEnum):
+    read = "read"
+    operate = "operate"
+
+
+@app.command()
+def new(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="Whose it is, such as grafana or ann; it is in the log.")],
+    scope: Annotated[Scope, typer.Option(help="read: look only; operate: act as well.")] = Scope.read,
+    as_json: AsJson = False,
+) -> None:
+    """Make a token and the line that lets it in.
+
+    The token is shown this once and kept nowhere: the configuration only has its SHA-256.
+
+    Example: companion token new grafana --scope read
+    """
+    if not access.NAME.fullmatch(name):
+        raise UsageError(f"{name!r} is no name for a token: up to 64 letters, digits, dots, dashes and underscores")
+    secret, call = access.make(name, scope.value)
+    page = Group(
+        Text("The token. Nobody can show it again:"),
+        Text(f"\n  {secret}\n", style="bold"),
+        Text("What to add to [api] tokens, or to the file of tokens_file as a line; then restart the companion:"),
+        Text(f"\n  {call.line}\n"),
+    )
+    show({"token": secret, "line": call.line}, page, as_json=as_json)
+
+
+@app.command()
+def media(
+    device: Annotated[str, typer.Argument(metavar="DEVICE", help="Its id, its SIP instance or its AOR.")],
+    call_id: Annotated[str, typer.Argument(metavar="CALL_ID", help="The Call-ID, as in SIP.")],
+    minutes: Annotated[
+        int, typer.Option(min=0, max=MAX_MINUTES, help="How long it is good; 0: [media] token_minutes.")
+    ] = 0,
+    config_file: ConfigFile = None,
+    as_json: AsJson = False,
+) -> None:
+    """Make a token with which a page may tell of one call of a device, for a while.
+
+    An operator's own backend gets them from the API: POST /api/v1/media-tokens.
+
+    Example: companion token media alice 5f2c1b0e9a@phone.example.com --minutes 30
+    """
+    settings = config.load(config_file)
+    if not settings.media.secret:
+        raise UsageError("[media] has no secret: set secret_file, `openssl rand -hex 32` makes one")
+    if not call.is_name(call_id, MAX_CALL_ID) or not call.is_name(device, MAX_DEVICE):
+        raise UsageError(f"a Call-ID has at most {MAX_CALL_ID} characters and a device {MAX_DEVICE}, that can be shown")
+    with opened(settings) as store:
+        claims = Claims(calls.whose(store, device), call_id)
+    now, seconds = int(time.time()), 60 * (minutes or settings.media.token_minutes)
+    made = call.make(settings.media.secret, claims, now, seconds)
+    until = iso(1000 * (now + seconds))
+    page = Text(f"For {claims.device} in call {claims.call_id}, until {until}:\n")
+    show({**claims._asdict(), "token": made, "expires_at": until}, page, as_json=as_json)
+    if not as_json:
+        typer.echo(made)  # in one piece, however narrow the terminal is

@@ -1,0 +1,100 @@
+"""Applies what reconciling found wrong about contacts to the picture of usrloc."""
+
+from collections.abc import Iterable, Sequence
+from typing import Final
+
+from companion import log, metrics, sip
+from companion.errors import InvalidInputError
+from companion.store import corrections
+from companion.store.connection import Command
+from companion.store.corrections import Correction, Found, Gone, Identified
+from companion.store.nodes import Feed
+from companion.store.store import Store
+from companion.usrloc.contact import Binding
+from companion.usrloc.picture import Stamp, Usrloc
+
+LIMIT: Final = 1000
+"""How many corrections are taken at once: a few tens of milliseconds."""
+
+Entry = tuple[str, str, str]
+"""(entry of the stream, kind, JSON)"""
+
+logger = log.get(__name__)
+
+
+class Corrector:
+    """Knows how far the corrections of each node are applied, and which of them are yet to be deleted."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._applied_to: dict[str, str] = {}
+        self._applied: dict[str, list[str]] = {}
+
+    def read(self, node: str) -> list[Entry]:
+        """What waits for a node's recorder behind what was applied. Blocking."""
+        after = self._applied_to.get(node, "")
+        return corrections.read(self._store.connection, self._store.keys, node, after, LIMIT)
+
+    def apply(self, entries: Sequence[Entry], said: Iterable[Correction], usrloc: Usrloc, feed: Feed) -> None:
+        """Apply what was said in these entries of a node, once all that is `wanted` for it is in the picture."""
+        for correction in said:
+            outcome = _apply(correction, usrloc, feed)
+            metrics.CORRECTIONS.labels(corrections.kind_of(correction), outcome).inc()
+        self._applied_to[feed.node] = entries[-1][0]
+        self._applied.setdefault(feed.node, []).extend(entry for entry, _, _ in entries)
+
+    def deletions(self) -> list[Command]:
+        """What deletes the entries that were applied, to be written together with what they changed."""
+        commands: list[Command] = []
+        for node, entries in self._applied.items():
+            commands += corrections.forget(self._store.keys, node, entries)
+        self._applied.clear()
+        return commands
+
+    def clear(self) -> None:
+        self._applied_to.clear()
+        self._applied.clear()
+
+
+def decode(entries: Iterable[Entry]) -> list[Correction]:
+    """What these entries say; what can not be read is counted and left out."""
+    return [found for _, kind, text in entries if (found := _decode(kind, text))]
+
+
+def wanted(said: Iterable[Correction], usrloc: Usrloc) -> dict[Binding, str]:
+    """What is to be loaded first: their contacts, and the devices that those may move to."""
+    found: dict[Binding, str] = {}
+    for correction in said:
+        binding = correction.binding
+        instance = "" if isinstance(correction, Gone) else correction.instance
+        device = sip.device_id(binding.aor, binding.uri, instance)
+        if binding not in usrloc.contacts or (instance and device not in usrloc.devices):
+            found[binding] = device
+    return found
+
+
+def _decode(kind: str, text: str) -> Correction | None:
+    try:
+        return corrections.decode(kind, text)
+    except InvalidInputError as error:
+        metrics.INVALID.labels("corrections", error.reason).inc()
+        logger.warning("a correction that is none was left out", detail=error.detail[:200])
+        return None
+
+
+def _apply(correction: Correction, usrloc: Usrloc, feed: Feed) -> str:
+    binding = correction.binding
+    try:
+        if isinstance(correction, Identified):
+            changed = usrloc.identify(binding, correction.instance)
+        else:
+            stamp = Stamp(feed.node, feed.cluster, correction.as_of, feed.run)
+            changed = usrloc.gone(binding, stamp) if isinstance(correction, Gone) else _found(usrloc, correction, stamp)
+    except Exception:
+        logger.exception("a correction could not be applied", kind=corrections.kind_of(correction))
+        return "error"
+    return "applied" if changed else "overtaken"
+
+
+def _found(usrloc: Usrloc, said: Found, stamp: Stamp) -> bool:
+    return usrloc.found(said.binding, said.registration, stamp, instance=said.instance, latency_ms=said.latency_ms)

@@ -1,0 +1,1 @@
+"""The filters in a page's URL."""

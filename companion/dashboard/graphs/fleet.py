@@ -1,0 +1,64 @@
+"""The graph of the fleet: percentiles of its latency above, the share of lost pings below."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+from companion.dashboard.graphs.axes import (
+    BASE,
+    Options,
+    Window,
+    broken,
+    ceiling,
+    epoch_ms,
+    known_part,
+    line,
+    time_axis,
+    value_axis,
+)
+from companion.dashboard.markup.badges import share
+
+GAPS: Final = 40
+"""A line breaks where nothing came for this part of the window."""
+_PERCENTILES: Final = (("p50", "solid"), ("p95", "dashed"), ("p99", "dotted"))
+
+Points = Sequence[Mapping[str, Any]]
+
+
+def graph(points: Points, window: Window) -> Options:
+    """The options of a graph of what Reader.history tells."""
+    times = [epoch_ms(point["at"]) for point in points]
+    gap_ms = (window[1] - window[0]) // GAPS
+    window = known_part(window, min(times, default=None))
+    top = ceiling(max((point["p99_ms"] or 0 for point in points), default=0))
+    below = _loss(points, times, gap_ms)
+    lost_top = max(1.0, ceiling(max((row[1] or 0 for row in below["data"]), default=0)))
+    sides = {"left": 62, "right": 52, "outerBoundsMode": "none"}
+    return {
+        **BASE,
+        "grid": ({**sides, "top": 12, "bottom": 118}, {**sides, "height": 58, "bottom": 28}),
+        "xAxis": (time_axis(0, window, label=False), time_axis(1, window)),
+        "yAxis": (value_axis(0, "{value} ms", top), value_axis(1, "{value}%", lost_top, 2)),
+        "series": (*(_percentile(name, style, points, times, gap_ms) for name, style in _PERCENTILES), below),
+    }
+
+
+def _percentile(name: str, style: str, points: Points, times: Sequence[int], gap_ms: int) -> Options:
+    values = [point[f"{name}_ms"] for point in points]
+    rows = [(at, value, f"{value} ms") for at, value in zip(times, values, strict=True) if value is not None]
+    return line(name, broken(rows, gap_ms)) | {
+        "lineStyle": {"width": 1.5, "type": style},
+        "endLabel": {"show": bool(rows), "formatter": name, "color": "var(--muted)", "fontSize": 12},
+    }
+
+
+def _loss(points: Points, times: Sequence[int], gap_ms: int) -> Options:
+    ratios = [point["loss_ratio"] for point in points]
+    rows = [
+        (at, round(100 * ratio, 2), share(ratio)) for at, ratio in zip(times, ratios, strict=True) if ratio is not None
+    ]
+    return line("Lost", broken(rows, gap_ms)) | {
+        "xAxisIndex": 1,
+        "yAxisIndex": 1,
+        "color": "var(--stale)",
+        "areaStyle": {"color": "var(--stale)", "opacity": 0.16},
+    }

@@ -1,0 +1,124 @@
+"""What happened, in words: the lines of a device's timeline, and the results of remediation."""
+
+from collections.abc import Callable, Mapping
+from typing import Any, Final, NamedTuple
+
+from companion.dashboard.markup import Markup, heard, tag
+from companion.dashboard.markup.badges import plural
+from companion.dashboard.markup.times import span
+from companion.opensips.events import printable
+
+Entry = Mapping[str, Any]
+
+
+class Line(NamedTuple):
+    """An icon, how it stands out (good, warn, bad, act, plain), and the words."""
+
+    icon: str
+    tone: str
+    words: str
+    more: Markup = None
+
+
+_RESULTS: Final = {
+    "observed": "only observed: it would have been done",
+    "removed": "removed",
+    "already-gone": "OpenSIPS had it no more",
+    "came-back": "left alone: it came back",
+    "not-alone": "left alone: OpenSIPS has two with this address",
+    "pushed": "push raised at OpenSIPS",
+    "offered": "push on the stream only",
+    "woken": "woken",
+    "kept": "kept",
+    "mi-unreachable": "OpenSIPS did not answer; to be tried again",
+    "mi-refused": "OpenSIPS wants other credentials",
+    "mi-error": "OpenSIPS answered with an error",
+    "mi-missing": "no mi_url is configured for its node",
+}
+_REASONS: Final = {
+    "lost-pings": "it lost its pings",
+    "disconnected": "its connection died",
+    "ghost": "its device answers elsewhere",
+}
+_ENDS: Final = {
+    "unregistered": "Unregistered",
+    "expired": "Registration expired",
+    "removed-after-lost-pings": "Removed by OpenSIPS after lost pings",
+    "gone": "Gone from OpenSIPS",
+}
+
+
+def result(word: str) -> str:
+    return _RESULTS.get(word, printable(word))
+
+
+def reason(word: str) -> str:
+    return _REASONS.get(word, printable(word))
+
+
+def line(entry: Entry) -> Line:
+    """What a line of the timeline says; of an event that is not known here, its name."""
+    event = str(entry["event"])
+    if event in _ENDS:
+        return Line("offline", "plain", _ENDS[event], _address(entry))
+    if event.startswith("companion-"):
+        return _remediation(event.removeprefix("companion-"), entry)
+    known = _LINES.get(event)
+    return known(entry) if known else Line("device", "plain", printable(event))
+
+
+def _address(entry: Entry) -> Markup:
+    return heard(entry["address"]) if entry.get("address") else None
+
+
+def _remediation(action: str, entry: Entry) -> Line:
+    outcome = str(entry.get("result", ""))
+    said = result(outcome)
+    if outcome == "woken":
+        said = f"woken after {span(int(entry.get('after_ms', 0)))}"
+    attempt = int(entry.get("attempt", 0))
+    tried = f", attempt {attempt}" if attempt else ""
+    why = tag("span", f"because {reason(str(entry.get('reason', '')))}{tried}")
+    return Line("push" if action == "push" else "close", "act", f"Companion, {action}: {said}", why)
+
+
+def _recovered(entry: Entry) -> Line:
+    lost, after = int(entry.get("lost", 0)), entry.get("after_ms")
+    by = "registered again" if entry.get("by") == "register" else "answered again"
+    took = f" after {span(int(after))}" if after is not None else ""
+    return Line(
+        "online", "good", f"Recovered: {by}{took}", tag("span", f"{plural(lost, 'ping')} lost") if lost else None
+    )
+
+
+def outage(entry: Entry) -> str:
+    """How long a device was away at a switch-over, as far as that is known."""
+    if "outage_ms" in entry:
+        return span(int(entry["outage_ms"]))
+    if "outage_at_most_ms" in entry:
+        return f"at most {span(int(entry['outage_at_most_ms']))}"
+    return "unknown"
+
+
+def _switched(entry: Entry) -> Line:
+    away = outage(entry)
+    words = "Switched over" if away == "unknown" else f"Switched over, away for {away}"
+    return Line("switch", "warn", words, way(entry))
+
+
+def way(entry: Entry) -> Markup:
+    """From which address to which."""
+    return tag("span", heard(entry.get("from")), " → ", heard(entry.get("to")))
+
+
+_LINES: Final[dict[str, Callable[[Entry], Line]]] = {
+    "registered": lambda entry: Line("online", "good", "Registered", _address(entry)),
+    "re-registered": lambda entry: Line("online", "plain", "Registered again", _address(entry)),
+    "discovered": lambda entry: Line("search", "plain", "Found by a ping; its REGISTER was not heard", _address(entry)),
+    "lost": lambda _: Line("losing", "warn", "Began to lose pings"),
+    "stale": lambda entry: Line("stale", "bad", f"Stale: {plural(int(entry.get('lost', 0)), 'ping')} lost in a row"),
+    "recovered": _recovered,
+    "disconnected": lambda entry: Line("stale", "bad", "Connection died", _address(entry)),
+    "switched-over": _switched,
+    "push-sent": lambda _: Line("push", "act", "OpenSIPS sent a push"),
+}

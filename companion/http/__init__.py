@@ -1,0 +1,1 @@
+"""The HTTP service without its pages."""

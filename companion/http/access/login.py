@@ -1,0 +1,89 @@
+"""Logging in and out with a browser: a form takes a token, and a cookie stands for it afterwards."""
+
+from typing import Final
+from urllib.parse import parse_qs
+
+from fastapi import APIRouter, Request, Response
+from fastapi.responses import HTMLResponse, RedirectResponse
+from starlette.types import Scope as AsgiScope
+
+from companion import log, metrics
+from companion.config import ApiSection
+from companion.http import problems
+from companion.http.access import origin, pages
+from companion.http.access.guard import HOME, Access, cookie, local_path
+from companion.http.access.sessions import COOKIE, SECONDS
+from companion.http.access.throttle import Throttle
+from companion.tokens.access import Token
+
+logger = log.get(__name__)
+
+WRONG: Final = "This token is not known here."
+
+
+class Login:
+    """The login page's routes; `router` has them."""
+
+    def __init__(self, config: ApiSection, access: Access) -> None:
+        self._access = access
+        self._secure = config.secure_cookie
+        self._throttle = Throttle()
+        self._episodes = log.Episodes(logger)
+        self.router = APIRouter(include_in_schema=False)
+        self.router.add_api_route("/login", self.form, response_class=HTMLResponse)
+        self.router.add_api_route("/login", self.log_in, methods=["POST"], response_class=HTMLResponse)
+        self.router.add_api_route("/logout", self.log_out, methods=["POST"])
+        self.router.add_api_route("/companion.css", self.style)
+
+    async def form(self, request: Request) -> Response:
+        return HTMLResponse(pages.login(local_path(request.query_params.get("next", HOME))))
+
+    async def log_in(self, request: Request) -> Response:
+        """Take a token from the form; 303 to where the person wanted to go, the form again with 401 or 429."""
+        sent = await _fields(request)
+        path = local_path(sent.get("next", HOME))
+        address = origin.peer(request.scope)
+        wait = self._throttle.wait(address)
+        if wait:
+            return self._refused(problems.too_many_logins(wait), path)
+        token = self._access.token(sent.get("token", "").strip())
+        if not token:
+            self._throttle.failed(address)
+            self._episodes.warn("a login failed", address=address)
+            return self._refused(problems.login_needed(wrong=True), path)
+        metrics.API_LOGINS.labels("in").inc()
+        logger.info("logged in", name=token.name, scope=token.scope, address=address)
+        return self._welcome(request.scope, token, path)
+
+    async def log_out(self, request: Request) -> Response:
+        """End the session for good, on whatever machine its cookie may be."""
+        self._access.sessions.end(cookie(request.scope))
+        answer = RedirectResponse("/login", 303)
+        answer.delete_cookie(COOKIE, httponly=True, samesite="strict", secure=self._is_secure(request.scope))
+        return answer
+
+    async def style(self) -> Response:
+        return Response(pages.STYLE, media_type="text/css", headers={"Cache-Control": "max-age=3600"})
+
+    def _welcome(self, scope: AsgiScope, token: Token, path: str) -> Response:
+        answer = RedirectResponse(path, 303)
+        value, secure = self._access.sessions.start(token), self._is_secure(scope)
+        answer.set_cookie(COOKIE, value, SECONDS, httponly=True, samesite="strict", secure=secure)
+        return answer
+
+    def _refused(self, problem: problems.ProblemError, path: str) -> Response:
+        metrics.API_LOGINS.labels("throttled" if problem.status == 429 else "wrong").inc()
+        wrong = WRONG if problem.status == 401 else f"{problem.body['title']}: {problem.body['remedy']}."
+        return HTMLResponse(pages.login(path, wrong), problem.status, problem.headers)
+
+    def _is_secure(self, scope: AsgiScope) -> bool:
+        return scope["scheme"] == "https" if self._secure == "auto" else self._secure == "always"
+
+
+async def _fields(request: Request) -> dict[str, str]:
+    """The fields of a form as browsers send it; the first of a name, as text."""
+    body = (await request.body()).decode("utf-8", "replace")
+    try:
+        return {name: values[0] for name, values in parse_qs(body, max_num_fields=10).items()}
+    except ValueError as error:
+        raise problems.wrong_usage(str(error)) from None

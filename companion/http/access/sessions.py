@@ -1,0 +1,71 @@
+"""Who logged in with a browser: a signed cookie, and the few that were logged out before their time. No I/O."""
+
+import hmac
+import re
+import secrets
+import time
+from collections.abc import Callable, Iterable
+from hashlib import sha256
+from typing import Final, NamedTuple
+
+from companion.tokens.access import NAME, Token
+
+HOURS: Final = 12
+SECONDS: Final = HOURS * 3600
+COOKIE: Final = "companion_session"
+MAX_ENDED: Final = 10_000
+
+_COOKIE: Final = re.compile(rf"([A-Za-z0-9_-]{{22}})~([0-9]{{1,12}})~({NAME.pattern})~([0-9a-f]{{64}})")
+
+
+class Session(NamedTuple):
+    """One login: `until` is epoch seconds."""
+
+    id: str
+    until: int
+    token: Token
+
+
+class Sessions:
+    """Makes and reads cookies. A cookie names its token and is signed with it: it dies when the token goes.
+
+    What one may do is the token's business at the time of asking, and so never in the cookie.
+    """
+
+    def __init__(self, tokens: Iterable[Token], key: str, clock: Callable[[], float] = time.time) -> None:
+        self._tokens = {token.name: token for token in tokens}
+        self._key = key.encode() or secrets.token_bytes(32)
+        self._clock = clock
+        self._ended: dict[str, int] = {}
+
+    def start(self, token: Token) -> str:
+        """The cookie of a new session."""
+        return self._sign(Session(secrets.token_urlsafe(16), int(self._clock()) + SECONDS, token))
+
+    def read(self, cookie: str) -> Session | None:
+        """The session of a cookie, None when it is forged, over, ended, or of a token that is no more."""
+        found = _COOKIE.fullmatch(cookie)
+        token = self._tokens.get(found[3]) if found else None
+        if not found or not token:
+            return None
+        session = Session(found[1], int(found[2]), token)
+        if not hmac.compare_digest(self._sign(session), cookie):
+            return None
+        return session if self._clock() < session.until and session.id not in self._ended else None
+
+    def end(self, cookie: str) -> None:
+        """Let a cookie be good for nothing from now on, whoever has a copy of it."""
+        session = self.read(cookie)
+        if not session:
+            return
+        if len(self._ended) >= MAX_ENDED:
+            now = self._clock()
+            self._ended = {key: until for key, until in self._ended.items() if until > now}
+        while len(self._ended) >= MAX_ENDED:
+            del self._ended[next(iter(self._ended))]
+        self._ended[session.id] = session.until
+
+    def _sign(self, session: Session) -> str:
+        said = f"{session.id}~{session.until}~{session.token.name}"
+        signature = hmac.new(self._key, f"{said}~{session.token.line}".encode(), sha256)
+        return f"{said}~{signature.hexdigest()}"

@@ -1,0 +1,118 @@
+"""Devices over HTTP: the list, one of them, its latency, its timeline and its calls."""
+
+import csv
+import io
+from collections.abc import Iterable, Iterator
+from typing import Annotated
+from urllib.parse import quote
+
+from fastapi import APIRouter, Query
+from fastapi.responses import StreamingResponse
+from pydantic import BaseModel, ConfigDict, Field
+
+from companion.http import problems
+from companion.http.api import models
+from companion.http.api.parameters import ADevice, AReader, AWindow, Told, WindowQuery
+from companion.quality import Label
+from companion.query.listing import MAX_LIMIT, Sort
+from companion.query.listing import Query as FleetQuery
+from companion.query.reader import MAX_POINTS, MIN_POINTS
+from companion.query.row import iso
+from companion.usrloc.contact import Status
+
+router = APIRouter(tags=["devices"])
+
+
+class DevicesQuery(BaseModel):
+    """Which devices, in which order. All that is given must fit."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    status: tuple[Status, ...] = Field((), description="Any of these; may be repeated.", max_length=16)
+    quality: tuple[Label, ...] = Field((), description="Last latency is any of these; may be repeated.", max_length=16)
+    node: str = Field("", description="The OpenSIPS that pinged it last.", max_length=64)
+    aor: str = Field("", description="Its AOR begins so.", max_length=256)
+    user_agent: str = Field("", description="Its User-Agent contains this, in whatever case.", max_length=256)
+    push: bool | None = Field(None, description="Whether it can be woken by push.")
+    search: str = Field("", description="Its id, AOR or User-Agent contains this.", max_length=256)
+    sort: Sort = Field("status", description="`status`: the worst first.")
+    descending: bool = Field(default=False, description="The other way round; what has no value stays last.")
+    cursor: str = Field("", description="`next` of the page before.", max_length=4096)
+    limit: int = Field(50, ge=1, le=MAX_LIMIT, description="Devices on a page.")
+
+
+class PointsQuery(WindowQuery):
+    """How far to look back, and how fine."""
+
+    points: int = Field(288, ge=MIN_POINTS, le=MAX_POINTS, description="Buckets at most.")
+
+
+@router.get("/devices", response_model=models.Devices, responses=problems.documented())
+def list_devices(reader: AReader, query: Annotated[DevicesQuery, Query()]) -> Told:
+    """List devices: those that fit, sorted, a page at a time."""
+    return Told(reader.devices(FleetQuery(**query.model_dump())))
+
+
+@router.get("/devices/{id:path}/latency", response_model=models.Latency, responses=problems.documented(404, 409))
+def latency(reader: AReader, device: ADevice, query: Annotated[PointsQuery, Query()]) -> Told:
+    """The latency of one device over a window, for a graph."""
+    return Told(reader.latency(device, query.ms, query.points))
+
+
+@router.get("/devices/{id:path}/timeline", response_model=models.Timeline, responses=problems.documented(404, 409))
+def timeline(reader: AReader, device: ADevice, window: AWindow) -> Told:
+    """What happened to one device in a window."""
+    return Told(reader.timeline(device, window.ms))
+
+
+@router.get("/devices/{id:path}/calls", response_model=models.Calls, responses=problems.documented(404, 409))
+def calls(reader: AReader, device: ADevice, window: AWindow) -> Told:
+    """The calls of one device that began in a window, newest first."""
+    return Told(reader.calls(device, window.ms))
+
+
+@router.get(
+    "/devices/{id:path}/latency.csv",
+    response_class=StreamingResponse,
+    responses=problems.documented(404, 409)
+    | {
+        200: {
+            "description": "One line a ping, oldest first. There is nothing in it but times and numbers.",
+            "content": {
+                "text/csv": {
+                    "schema": {"type": "string"},
+                    "example": "time,latency_ms\r\n2026-11-24T09:30:00.125Z,48\r\n2026-11-24T09:32:00.131Z,\r\n",
+                }
+            },
+        }
+    },
+)
+def latency_csv(reader: AReader, device: ADevice, window: AWindow) -> StreamingResponse:
+    """Every ping of one device in a window as CSV; the latency of a lost one is empty."""
+    page = reader.device(device, window.ms)
+    name = quote(f"{page['device']} {window.window}.csv", safe="")
+    return StreamingResponse(
+        _csv(page["samples"]),
+        media_type="text/csv",
+        headers={"Content-Disposition": f"attachment; filename=\"latency.csv\"; filename*=UTF-8''{name}"},
+    )
+
+
+@router.get("/devices/{id:path}", response_model=models.Device, responses=problems.documented(404, 409))
+def one_device(reader: AReader, device: ADevice, window: AWindow) -> Told:
+    """All about one device: registration, latency over a window, contacts, pings, timeline."""
+    return Told(reader.device(device, window.ms))
+
+
+def _csv(samples: Iterable[tuple[int, int | None]]) -> Iterator[str]:
+    """In pieces of some kilobytes."""
+    buffer = io.StringIO()
+    writer = csv.writer(buffer)
+    writer.writerow(("time", "latency_ms"))
+    for ts, latency_ms in samples:
+        writer.writerow((iso(ts), "" if latency_ms is None else latency_ms))
+        if buffer.tell() > 1 << 16:
+            yield buffer.getvalue()
+            buffer.seek(0)
+            buffer.truncate()
+    yield buffer.getvalue()

@@ -1,0 +1,51 @@
+"""Server-sent events over HTTP: one device, or the fleet, as it changes."""
+
+from typing import Annotated
+
+from fastapi import APIRouter, Header, Query, Request, Response
+from fastapi.responses import StreamingResponse
+from pydantic import BaseModel, ConfigDict, Field
+
+from companion.http import problems
+from companion.http.access.guard import scope_of
+from companion.http.api import models
+from companion.http.api.parameters import AHub
+from companion.http.middleware.methods import ASKED_HEAD
+
+router = APIRouter(tags=["live"])
+
+
+class EventsQuery(BaseModel):
+    """What to watch."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    device: str = Field("", description="The device, as in `/devices/{id}`. Without it the fleet.", max_length=4096)
+
+
+@router.get(
+    "/events",
+    response_class=StreamingResponse,
+    responses=problems.documented(404, 409)
+    | {200: {"description": "Events, for as long as the client listens.", "content": models.EVENT_STREAM}},
+)
+async def events(
+    hub: AHub,
+    request: Request,
+    query: Annotated[EventsQuery, Query()],
+    last_event_id: Annotated[
+        str, Header(description="Of one device: tell first what happened since then (epoch ms), of the last hour.")
+    ] = "",
+) -> Response:
+    """Watch live, as server-sent events.
+
+    Of one device: `status` (its row, first of all and whenever it changes), `sample` (`[epoch ms, ms or null]`) and
+    `timeline`. Of the fleet: `summary`, `nodes` and `remediation`, first of all and whenever they change. In both
+    `trouble`, a problem, when there is nothing to be told for a while.
+    """
+    if ASKED_HEAD in request.scope:
+        return Response(media_type=models.EVENT_STREAM_TYPE)
+    if not query.device:
+        return await hub.fleet(lambda: scope_of(request) != "none")
+    since = int(last_event_id) if last_event_id.isdecimal() and len(last_event_id) <= 13 else 0
+    return await hub.device(query.device, since, lambda: scope_of(request) != "none")

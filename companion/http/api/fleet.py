@@ -1,0 +1,74 @@
+"""The fleet over HTTP: its summary and history, its nodes, and what remediation does to it."""
+
+from typing import Annotated
+
+from fastapi import APIRouter, Query, Request
+from pydantic import BaseModel, ConfigDict, Field
+
+from companion import log
+from companion.http import problems
+from companion.http.access.guard import name_of
+from companion.http.api import models
+from companion.http.api.parameters import AReader, AWindow, Told
+
+router = APIRouter()
+logger = log.get(__name__)
+
+
+class PageQuery(BaseModel):
+    """Which page of a list."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    cursor: str = Field("", description="`next` of the page before.", pattern=r"^([1-9][0-9]{0,14}-[0-9]{1,9})?$")
+    limit: int = Field(50, ge=1, le=500, description="Entries on a page.")
+
+
+@router.get("/summary", response_model=models.Summary, responses=problems.documented(), tags=["fleet"])
+def summary(reader: AReader) -> Told:
+    """The fleet in one look, as of a few seconds ago."""
+    return Told(reader.summary())
+
+
+@router.get("/history", response_model=models.History, responses=problems.documented(), tags=["fleet"])
+def history(reader: AReader, window: AWindow) -> Told:
+    """How the fleet was over a window."""
+    return Told(reader.history(window.ms))
+
+
+@router.get("/nodes", response_model=models.Nodes, responses=problems.documented(), tags=["fleet"])
+def nodes(reader: AReader) -> Told:
+    """Each OpenSIPS, and how well its events come in."""
+    return Told(reader.nodes())
+
+
+@router.get("/remediations", response_model=models.Remediations, responses=problems.documented(), tags=["remediation"])
+def remediations(reader: AReader, page: Annotated[PageQuery, Query()]) -> Told:
+    """What remediation decided and did, newest first."""
+    return Told(reader.remediations(page.cursor, page.limit))
+
+
+@router.get("/remediation", response_model=models.Remediation, responses=problems.documented(), tags=["remediation"])
+def remediation(reader: AReader) -> Told:
+    """How remediation is."""
+    return Told(reader.remediation())
+
+
+@router.post(
+    "/remediation/pause", response_model=models.Remediation, responses=problems.documented(403), tags=["remediation"]
+)
+def pause(reader: AReader, request: Request, length: models.Pause) -> Told:
+    """Let remediation do nothing for a while, on all companions of this Redis. Needs scope `operate`."""
+    reader.pause(length.seconds)
+    logger.info("remediation paused", by=name_of(request), seconds=length.seconds)
+    return Told(reader.remediation())
+
+
+@router.post(
+    "/remediation/resume", response_model=models.Remediation, responses=problems.documented(403), tags=["remediation"]
+)
+def resume(reader: AReader, request: Request) -> Told:
+    """End a pause. Needs scope `operate`."""
+    reader.resume()
+    logger.info("remediation resumed", by=name_of(request))
+    return Told(reader.remediation())

@@ -1,0 +1,231 @@
+"""Server-sent events: who watches the same thing shares one poller, however many they are."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Callable, Sequence
+from functools import partial
+from typing import Final
+
+import anyio
+from starlette.responses import StreamingResponse
+from starlette.types import Message, Receive, Scope, Send
+
+from companion import log, metrics
+from companion.errors import NoSuchDeviceError, SeveralDevicesError
+from companion.http import problems
+from companion.http.api.models import EVENT_STREAM_TYPE
+from companion.http.events.sources import DeviceSource, Event, FleetSource, Source
+from companion.query.reader import Reader
+from companion.store.connection import NotNowError, ResponseError, Unreachable
+
+MAX_STREAMS: Final = 200
+POLL_SECONDS: Final = 1.0
+REST: Final = 4
+"""A poller rests so many times as long as its poll took: what is slow to read is read less often."""
+ALIVE_SECONDS: Final = 15.0
+RETRY_MS: Final = 3000
+SEND_SECONDS: Final = 30.0
+"""A client that takes nothing for so long is given up."""
+QUEUE_EVENTS: Final = 500
+LOOK_BACK_MS: Final = 3_600_000
+"""A client that comes back is told what it missed, of the last hour at most."""
+THREADS: Final = 4
+"""So many polls at once: those who ask for other things shall find a thread while Redis is slow."""
+
+_AWAY: Final = (*Unreachable, NotNowError, ResponseError)
+_FLEET: Final = ""
+"""What is watched by who names no device."""
+
+logger = log.get(__name__)
+
+
+class Subscription:
+    """One client's events that wait to be sent. Who lets too many wait is sent away, and may come back for them."""
+
+    def __init__(self, may_go_on: Callable[[], bool], leave: Callable[["Subscription"], None]) -> None:
+        self._may_go_on = may_go_on
+        self._leave = leave
+        self._queue: asyncio.Queue[bytes | None] = asyncio.Queue()
+        self._ended = False
+
+    def offer(self, frame: bytes) -> None:
+        if self._queue.qsize() >= QUEUE_EVENTS:
+            metrics.DROPPED.labels("stream").inc()
+            self.end()
+        elif not self._ended:
+            self._queue.put_nowait(frame)
+
+    def end(self) -> None:
+        """Send nothing that still waits."""
+        self._ended = True
+        while not self._queue.empty():
+            self._queue.get_nowait()
+        self._queue.put_nowait(None)
+
+    def close(self) -> None:
+        self._leave(self)
+
+    async def frames(self, first: Sequence[Event]) -> AsyncIterator[bytes]:
+        """The stream: what there is to begin with, then events as they come, and a comment where there are none.
+
+        It ends when the client may not read any more: its session is over, or was ended.
+        """
+        yield f"retry: {RETRY_MS}\n\n".encode()
+        for event in first:
+            yield event.encode()
+        happened = {event.encode() for event in first if event.at}
+        while (following := await self._next()) and self._may_go_on():
+            if following not in happened:
+                yield following
+
+    async def _next(self) -> bytes | None:
+        try:
+            async with asyncio.timeout(ALIVE_SECONDS):
+                return await self._queue.get()
+        except TimeoutError:
+            return b": alive\n\n"
+
+
+class EventStream(StreamingResponse):
+    """A subscription as a response; with the end of either both are over."""
+
+    def __init__(self, subscription: Subscription, first: Sequence[Event]) -> None:
+        headers = {"X-Accel-Buffering": "no"}
+        super().__init__(subscription.frames(first), headers=headers, media_type=EVENT_STREAM_TYPE)
+        self._subscription = subscription
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        async def sending(message: Message) -> None:
+            async with asyncio.timeout(SEND_SECONDS):
+                await send(message)
+
+        try:
+            await super().__call__(scope, receive, sending)
+        except TimeoutError:
+            metrics.DROPPED.labels("stream").inc()
+        finally:
+            self._subscription.close()
+
+
+class _Watch:
+    """One poller, and who is told what it finds."""
+
+    def __init__(self, source: Source, limiter: anyio.CapacityLimiter) -> None:
+        self.source = source
+        self.subscriptions: set[Subscription] = set()
+        self.stopped = False
+        self._limiter = limiter
+        self._beginning = asyncio.Lock()
+        self._away = False
+        self._task: asyncio.Task[None] | None = None
+
+    async def begin(self) -> None:
+        """Know how it is now, so that from here on all that is new is told."""
+        async with self._beginning:
+            if not self._task:
+                await self._poll()
+                self._task = asyncio.create_task(self._run())
+
+    def stop(self) -> None:
+        self.stopped = True
+        if self._task:
+            self._task.cancel()
+        for subscription in self.subscriptions:
+            subscription.end()
+
+    async def _run(self) -> None:
+        try:
+            while True:
+                started = time.monotonic()
+                for frame in await self._new():
+                    for subscription in self.subscriptions:
+                        subscription.offer(frame)
+                await asyncio.sleep(max(POLL_SECONDS, REST * (time.monotonic() - started)))
+        except (NoSuchDeviceError, SeveralDevicesError):  # the device is no more
+            self.stop()
+        except Exception:
+            metrics.API_ERRORS.inc()
+            logger.exception("the poller of a stream failed")
+            self.stop()
+
+    async def _new(self) -> list[bytes]:
+        """What is new; while Redis is away that alone, once."""
+        try:
+            events = await self._poll()
+        except _AWAY as error:
+            told, self._away = self._away, True
+            return [] if told else [Event("trouble", problems.redis_away(error).body).encode()]
+        self._away = False
+        return [event.encode() for event in events]
+
+    async def _poll(self) -> list[Event]:
+        return await anyio.to_thread.run_sync(self.source.poll, limiter=self._limiter, abandon_on_cancel=True)
+
+
+class Hub:
+    """All streams there are: a bounded number, and a watch for each thing that somebody watches."""
+
+    def __init__(self, reader: Reader) -> None:
+        self._reader = reader
+        self._limiter = anyio.CapacityLimiter(THREADS)
+        self._watches: dict[str, _Watch] = {}
+        self._open = 0
+        self._closed = False
+
+    async def device(self, name: str, since: int, may_go_on: Callable[[], bool]) -> EventStream:
+        """The stream of the device that a person means, with what happened to it after `since` (epoch ms, 0 = now).
+
+        Raises NoSuchDeviceError and SeveralDevicesError as Reader does, ProblemError when there are too many streams.
+        """
+        self._check()
+        now = int(time.time() * 1000)
+        news = await anyio.to_thread.run_sync(self._reader.news, name, now)
+        device: str = news["device"]
+        source = partial(DeviceSource, self._reader, device, now)
+        return await self._join(device, source, max(since, now - LOOK_BACK_MS) if since else 0, may_go_on)
+
+    async def fleet(self, may_go_on: Callable[[], bool]) -> EventStream:
+        """The stream of the fleet; otherwise as `device`."""
+        self._check()
+        return await self._join(_FLEET, partial(FleetSource, self._reader), 0, may_go_on)
+
+    def close(self) -> None:
+        """End all streams, and begin none: the server stops."""
+        self._closed = True
+        for watch in self._watches.values():
+            watch.stop()
+
+    def _check(self) -> None:
+        if self._closed or self._open >= MAX_STREAMS:
+            metrics.API_STREAMS_REFUSED.inc()
+            raise problems.too_many_streams(MAX_STREAMS)
+
+    async def _join(
+        self, key: str, make: Callable[[], Source], since: int, may_go_on: Callable[[], bool]
+    ) -> EventStream:
+        self._check()
+        watch = self._watches.get(key)
+        if not watch or watch.stopped:
+            watch = self._watches[key] = _Watch(make(), self._limiter)
+        subscription = Subscription(may_go_on, partial(self._leave, key, watch))
+        watch.subscriptions.add(subscription)
+        self._count(1)
+        try:
+            await watch.begin()
+            first = await anyio.to_thread.run_sync(watch.source.first, since)
+        except BaseException:
+            subscription.close()
+            raise
+        return EventStream(subscription, first)
+
+    def _leave(self, key: str, watch: _Watch, subscription: Subscription) -> None:
+        watch.subscriptions.remove(subscription)
+        self._count(-1)
+        if not watch.subscriptions:
+            watch.stop()
+            if self._watches.get(key) is watch:
+                del self._watches[key]
+
+    def _count(self, more: int) -> None:
+        self._open += more
+        metrics.API_STREAMS.set(self._open)

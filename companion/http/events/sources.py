@@ -1,0 +1,104 @@
+"""What can be watched live: one device, or the fleet. Blocking: pollers ask in a thread."""
+
+import json
+from datetime import datetime
+from typing import Any, Final, NamedTuple, Protocol
+
+from companion.query.reader import Reader
+
+OVERLAP_MS: Final = 60_000
+"""What happened to one device may become visible in another order than it happened, by so much."""
+
+Json = dict[str, Any]
+
+
+class Event(NamedTuple):
+    """One event of a stream; `at` (epoch ms) is what a client that comes back tells as Last-Event-ID, 0 = nothing."""
+
+    name: str
+    data: Any
+    at: int = 0
+
+    def encode(self) -> bytes:
+        number = f"id: {self.at}\n" if self.at else ""
+        return f"event: {self.name}\n{number}data: {json.dumps(self.data, separators=(',', ':'))}\n\n".encode()
+
+
+class Source(Protocol):
+    """What one poller reads; the first poll is for knowing where it begins, nobody is told of it."""
+
+    def first(self, since: int) -> list[Event]:
+        """How it is, and what happened after `since` (epoch ms, 0 = nothing of that): for who joins."""
+
+    def poll(self) -> list[Event]:
+        """What is new since the last poll."""
+
+
+class DeviceSource:
+    """One device: `sample` and `timeline` as they come, `status` when its row has changed."""
+
+    def __init__(self, reader: Reader, device: str, now: int) -> None:
+        self._reader = reader
+        self._device = device
+        self._newest = now
+        self._told: frozenset[bytes] = frozenset()
+        self._row: Json = {}
+
+    def first(self, since: int) -> list[Event]:
+        row, events = _read_news(self._reader.news(self._device, since or self._newest))
+        return [Event("status", row), *(event for event in events if since)]
+
+    def poll(self) -> list[Event]:
+        row, events = _read_news(self._reader.news(self._device, self._newest - OVERLAP_MS))
+        frames = [event.encode() for event in events]
+        new = [event for event, frame in zip(events, frames, strict=True) if frame not in self._told]
+        new += [Event("status", row)] if row != self._row else []
+        self._newest = max([self._newest, *(event.at for event in events)])
+        self._told, self._row = frozenset(frames), row
+        return new
+
+
+class FleetSource:
+    """The fleet: `summary`, `nodes` and `remediation`, each when something of it has changed."""
+
+    def __init__(self, reader: Reader) -> None:
+        self._reader = reader
+        self._told: dict[str, Any] = {}
+
+    def first(self, since: int) -> list[Event]:  # noqa: ARG002 - all there is to tell is how it is now
+        reader = self._reader
+        return [
+            Event("summary", reader.summary()),
+            Event("nodes", reader.nodes()),
+            Event("remediation", reader.remediation()),
+        ]
+
+    def poll(self) -> list[Event]:
+        seen = self.first(0)
+        gists = {event.name: _gist(event) for event in seen}
+        changed = [event for event in seen if gists[event.name] != self._told.get(event.name)]
+        self._told = gists
+        return changed
+
+
+def _read_news(news: Json) -> tuple[Json, list[Event]]:
+    """A device's row, and what is new of it in the order it happened."""
+    row = dict(news)
+    samples = [Event("sample", list(sample), sample[0]) for sample in row.pop("samples")]
+    entries = [Event("timeline", entry, _epoch_ms(entry["at"])) for entry in row.pop("timeline")]
+    return row, sorted([*samples, *entries], key=lambda event: event.at)
+
+
+def _epoch_ms(at: str) -> int:
+    return round(datetime.fromisoformat(at).timestamp() * 1000)
+
+
+def _gist(event: Event) -> Any:
+    """What of an answer about the fleet makes it another one: not the clocks in it, nor what another event tells."""
+    if event.name == "nodes":
+        return [_without(node, "heartbeat_at", "said_at") for node in event.data["nodes"]]
+    return _without(event.data, "at", "nodes", "paused_seconds"), bool(event.data.get("paused_seconds"))
+
+
+def _without(members: Json, *names: str) -> Json:
+    return {name: value for name, value in members.items() if name not in names}

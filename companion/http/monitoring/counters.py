@@ -1,0 +1,34 @@
+"""/metrics of a process that runs no `api`: what it counts itself, and nothing that the store knows."""
+
+from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse, Response
+from starlette.routing import Route
+
+from companion import metrics
+from companion.config import MetricsSection
+from companion.http.access import origin
+from companion.http.server import Server
+
+
+class Counters:
+    """The service: serves the counters of its process where `[metrics] listen` says, until stopped."""
+
+    def __init__(self, config: MetricsSection) -> None:
+        self._for_anybody = config.allow_anybody
+        self._server = Server(Starlette(routes=[Route("/metrics", self._metrics)]), config, "metrics")
+
+    async def run(self) -> None:
+        await self._server.run()
+
+    def stop(self) -> None:
+        self._server.stop()
+
+    def _metrics(self, request: Request) -> Response:
+        """What there is for who asks by a name of this machine: a page on the web could make its own lead here."""
+        name = origin.host(request.scope)
+        if not self._for_anybody and not origin.is_loopback(name):
+            metrics.API_DENIED.labels("wrong-host").inc()
+            return PlainTextResponse("ask by a name of loopback, or see [metrics] allow_anybody\n", 421)
+        return Response(generate_latest(metrics.REGISTRY), media_type=CONTENT_TYPE_LATEST)

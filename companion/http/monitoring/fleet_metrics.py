@@ -1,0 +1,193 @@
+"""What /metrics says of the fleet, the feeds and Redis: read from the store, so it is the same from each companion.
+
+What Redis does not tell is absent, never a number of before; `redis_up` says why.
+"""
+
+import time
+from collections.abc import Iterable, Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from datetime import datetime
+from threading import Lock
+from typing import Any, Final, Literal, NamedTuple
+
+from prometheus_client import CollectorRegistry
+from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from companion import metrics
+from companion.config import Config
+from companion.query import call_quality
+from companion.store import summary
+from companion.store.connection import Command, NotNowError, ResponseError, Unreachable
+from companion.store.nodes import Feed
+from companion.store.store import Store
+from companion.usrloc.contact import STATUSES
+
+FRESH_SECONDS: Final = 3.0
+"""Whoever asks again within this time gets the same: scraping costs Redis next to nothing."""
+PATIENCE_SECONDS: Final = 3.0
+"""A Redis that has not answered by then is away: Prometheus waits ten seconds for all of /metrics."""
+
+
+Values = Mapping[str, float] | Mapping[tuple[str, ...], float] | float | None
+
+
+class Family(NamedTuple):
+    """What a metric is called (without the prefix), what it tells, and of what: labels, spaces between."""
+
+    name: str
+    text: str
+    labels: str = ""
+    kind: Literal["gauge", "counter"] = "gauge"
+
+    def of(self, values: Values) -> Metric:
+        """The metric with these values by label or labels, with one value, or without any."""
+        family = CounterMetricFamily if self.kind == "counter" else GaugeMetricFamily
+        metric = family(metrics.PREFIX + self.name, self.text, labels=self.labels.split())
+        by_labels = values if isinstance(values, Mapping) else {} if values is None else {(): values}
+        for labels, value in by_labels.items():
+            metric.add_metric((labels,) if isinstance(labels, str) else labels, value)
+        return metric
+
+
+UP: Final = Family("redis_up", "1 when Redis answers, 0 when it does not.")
+PING_INTERVAL: Final = Family("ping_interval_seconds", "How often OpenSIPS pings each device, as configured.")
+MEMORY_USED: Final = Family("redis_memory_used_bytes", "Memory that Redis uses.")
+MEMORY_MAX: Final = Family("redis_memory_max_bytes", "Memory that Redis may use; 0 when nothing limits it.")
+DEVICES: Final = Family("devices", "Devices by status, when the fleet was last counted.", "status")
+CONTACTS: Final = Family(
+    "contacts",
+    "Contacts by the node that pinged them last and by status, when the fleet was last counted.",
+    "node status",
+)
+COUNTED: Final = Family("fleet_counted_timestamp_seconds", "When the fleet was last counted.")
+SWEPT: Final = Family("swept_timestamp_seconds", "When it was last seen to who stopped answering.")
+BREAKER: Final = Family(
+    "breaker_open", "1 while a mass event keeps a node's contacts from being acted on, else 0.", "node"
+)
+LAST_EVENT: Final = Family("feed_last_event_timestamp_seconds", "When a node's last event was received.", "node")
+LAST_HEARTBEAT: Final = Family(
+    "feed_last_heartbeat_timestamp_seconds", "When a node's bridge was last heard of.", "node"
+)
+COUNTS: Final = {
+    "received": Family("feed_received_total", "JSON objects a node's bridge received.", "node", "counter"),
+    "invalid": Family("feed_invalid_total", "What a node's bridge refused of them.", "node", "counter"),
+    "kernel_drops": Family("feed_kernel_drops_total", "Datagrams the kernel dropped at a bridge.", "node", "counter"),
+    "gaps": Family("feed_gaps_total", "Places where a node's events are missing on the bus.", "node", "counter"),
+    "missed": Family("feed_missed_total", "Events of a node that never reached the store.", "node", "counter"),
+    "silences": Family("feed_silences_total", "Times a node's heartbeat stopped.", "node", "counter"),
+    "removals": Family(
+        "feed_opensips_removals_total", "Contacts OpenSIPS itself removed behind lost pings.", "node", "counter"
+    ),
+}
+"""What a feed counts."""
+HOUR_CALLS: Final = Family(
+    "media_hour_calls", "Calls of the last hour by the band of their mean R, when they were last added up.", "band"
+)
+HOUR_MOS: Final = Family("media_hour_mos", "Percentiles of the mean MOS of each call of the last hour.", "percentile")
+HOUR_RELAY: Final = Family("media_hour_relay_ratio", "Share of the calls of the last hour that went through a relay.")
+HOUR_LOSS: Final = Family("media_hour_loss_ratio", "Mean share of packets that calls of the last hour lost.")
+HOUR_COUNTED: Final = Family("media_hour_timestamp_seconds", "When the calls of the last hour were last added up.")
+FAMILIES: Final = (
+    *(UP, PING_INTERVAL, MEMORY_USED, MEMORY_MAX, DEVICES, CONTACTS, COUNTED, SWEPT, BREAKER),
+    *(LAST_EVENT, LAST_HEARTBEAT, *COUNTS.values()),
+    *(HOUR_CALLS, HOUR_MOS, HOUR_RELAY, HOUR_LOSS, HOUR_COUNTED),
+)
+
+
+def registry(config: Config, store: Store) -> CollectorRegistry:
+    """All that /metrics says: what this process counts, and what the store tells."""
+    both = CollectorRegistry()
+    both.register(metrics.REGISTRY)
+    both.register(FleetCollector(config, store))
+    return both
+
+
+class FleetCollector(Collector):
+    """Asks Redis in a thread of its own, one question at a time: a Redis that hangs holds up nobody for long."""
+
+    def __init__(self, config: Config, store: Store) -> None:
+        self._ping_interval = config.pings.interval
+        self._store = store
+        self._lock = Lock()
+        self._thread = ThreadPoolExecutor(1, "fleet-metrics")
+        self._asked_at = 0.0
+        self._answer: Future[list[Metric]] | None = None
+
+    def describe(self) -> Iterator[Metric]:
+        return (family.of(None) for family in FAMILIES)
+
+    def collect(self) -> Iterator[Metric]:
+        yield PING_INTERVAL.of(self._ping_interval)
+        try:
+            yield from self._ask().result(PATIENCE_SECONDS)
+        except TimeoutError:
+            yield UP.of(0)
+
+    def _ask(self) -> Future[list[Metric]]:
+        with self._lock:
+            now = time.monotonic()
+            if self._answer is None or (self._answer.done() and now - self._asked_at >= FRESH_SECONDS):
+                self._asked_at = now
+                self._answer = self._thread.submit(self._read)
+            return self._answer
+
+    def _read(self) -> list[Metric]:
+        try:
+            with metrics.READ_SECONDS.labels("metrics").time():
+                return [UP.of(1), *self._fleet(), *self._feeds(), *self._media(), *self._memory()]
+        except (*Unreachable, NotNowError, ResponseError):
+            return [UP.of(0)]
+
+    def _fleet(self) -> Iterator[Metric]:
+        counted = summary.load(self._store)
+        if counted:
+            yield COUNTED.of(datetime.fromisoformat(counted["at"]).timestamp())
+            yield DEVICES.of(_by_status(counted["devices"]))
+            yield CONTACTS.of(_by_node_and_status(counted["contacts_by_node"]))
+        swept_at = self._store.connection.call("HGET", self._store.keys.sweep(), "at")
+        if swept_at:
+            yield SWEPT.of(int(swept_at) / 1000)
+
+    def _feeds(self) -> Iterator[Metric]:
+        feeds = self._store.feeds()
+        yield BREAKER.of(self._breakers(feeds))
+        yield LAST_EVENT.of(_times((feed.node, feed.last_event_at) for feed in feeds.values()))
+        yield LAST_HEARTBEAT.of(_times((feed.node, feed.heartbeat_at) for feed in feeds.values()))
+        for count, family in COUNTS.items():
+            yield family.of({node: getattr(feed, count) for node, feed in feeds.items()})
+
+    def _breakers(self, feeds: Mapping[str, Feed]) -> dict[str, float]:
+        asked: list[Command] = [("EXISTS", self._store.keys.breaker(node)) for node in feeds]
+        return dict(zip(feeds, map(int, self._store.connection.pipeline(asked)), strict=True))
+
+    def _media(self) -> Iterator[Metric]:
+        told = call_quality.load(self._store)
+        if told:
+            loss, relayed = told["loss_percent"], told["relay_share"]
+            yield HOUR_COUNTED.of(datetime.fromisoformat(told["at"]).timestamp())
+            yield HOUR_CALLS.of(told["bands"])
+            yield HOUR_MOS.of({name: mos for name, mos in told["mos"].items() if mos is not None})
+            yield HOUR_RELAY.of(relayed)
+            yield HOUR_LOSS.of(None if loss is None else loss / 100)
+
+    def _memory(self) -> Iterator[Metric]:
+        try:
+            told = self._store.connection.call("INFO", "memory")
+        except ResponseError:
+            return  # an ACL may keep it from us
+        yield MEMORY_USED.of(told["used_memory"])
+        yield MEMORY_MAX.of(told["maxmemory"])
+
+
+def _by_status(counts: Mapping[str, Any]) -> dict[str, float]:
+    return {status: counts[status] for status in STATUSES}
+
+
+def _by_node_and_status(counts: Mapping[str, Mapping[str, Any]]) -> dict[tuple[str, ...], float]:
+    return {(node, status): by_status[status] for node, by_status in counts.items() for status in STATUSES}
+
+
+def _times(times: Iterable[tuple[str, int]]) -> dict[str, float]:
+    """Epoch ms as Prometheus' seconds; what never was, is absent."""
+    return {node: at / 1000 for node, at in times if at}

@@ -1,0 +1,67 @@
+"""What machines ask: alive, ready, metrics."""
+
+import time
+from datetime import datetime
+
+from fastapi import APIRouter, Request, Response
+from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+
+from companion.config import Config
+from companion.http.access.guard import scope_of
+from companion.http.api import models
+from companion.http.monitoring import fleet_metrics
+from companion.query.now import View, view
+from companion.store import summary
+from companion.store.connection import NotNowError, ResponseError, Unreachable
+from companion.store.store import Store
+
+
+class Health:
+    """The routes that are not of the API; `router` has them."""
+
+    def __init__(self, config: Config, store: Store) -> None:
+        self._config = config
+        self._store = store
+        self._registry = fleet_metrics.registry(config, store)
+        self.router = APIRouter(tags=["health"])
+        self.router.add_api_route("/healthz", self.alive, response_model=models.Alive)
+        self.router.add_api_route("/readyz", self.ready, response_model=models.Ready)
+        self.router.add_api_route("/metrics", self.metrics)
+
+    async def alive(self) -> dict[str, str]:
+        """Tells that the process answers."""
+        return {"status": "alive"}
+
+    def ready(self, request: Request, response: Response) -> dict[str, object]:
+        """Redis answers, every node's feed lives, and the scheduler runs; 503 otherwise, to readers with reasons."""
+        reasons = self._unready()
+        response.status_code = 503 if reasons else 200
+        told = reasons if scope_of(request) != "none" else []
+        return {"status": "not ready" if reasons else "ready", "reasons": told}
+
+    def metrics(self) -> Response:
+        """Everything that is counted, for Prometheus."""
+        return Response(generate_latest(self._registry), media_type=CONTENT_TYPE_LATEST)
+
+    def _unready(self) -> list[str]:
+        try:
+            seen = view(self._config, self._store)
+            saved = summary.load(self._store)
+        except (*Unreachable, NotNowError, ResponseError) as error:
+            return [f"Redis does not answer: {type(error).__name__}"]
+        return [*_feeds(seen), *_scheduler(saved["at"] if saved else None)]
+
+
+def _feeds(seen: View) -> list[str]:
+    if not seen.feeds:
+        return ["no bridge has been heard of: is one running?"]
+    return [f"the feed of node {feed.node} is silent" for feed in seen.feeds.values() if not feed.alive(seen.clock.now)]
+
+
+def _scheduler(summed_at: str | None) -> list[str]:
+    """The summary is what a scheduler always does, whatever else it is told to."""
+    if not summed_at:
+        return ["no summary was made within the last minute: is a scheduler running?"]
+    seconds = round(time.time() - datetime.fromisoformat(summed_at).timestamp())
+    limit = summary.FRESH_MS // 1000
+    return [f"the last summary is {seconds} s old: is a scheduler running?"] if seconds > limit else []

@@ -1,0 +1,1 @@
+"""The endpoint that browsers post media reports to."""

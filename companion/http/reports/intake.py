@@ -1,0 +1,224 @@
+"""Taking in what browsers tell of their calls: who may, how much, how often, and into the store.
+
+A report is read and checked in the event loop; only what waits for Redis runs in a thread. What comes while too much
+waits is sent away, to come again: pages keep what was not taken.
+"""
+
+import asyncio
+import time
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from typing import Any, Final
+
+import msgspec
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect, Request
+
+from companion import log, metrics
+from companion.config import Config
+from companion.errors import InvalidReportError, InvalidTokenError
+from companion.http import problems
+from companion.http.access import cors
+from companion.http.access.guard import bearer
+from companion.http.middleware.methods import MAX_REPORT, announced
+from companion.http.reports.limits import Limits
+from companion.media import report
+from companion.media.advice import Advice, Policy
+from companion.media.report import Report
+from companion.store import calls
+from companion.store.connection import NotNowError, ResponseError, Unreachable
+from companion.store.store import Store
+from companion.tokens import call
+from companion.tokens.call import Claims
+
+TOGETHER_SECONDS: Final = 0.02
+"""A report waits so long for others: nobody waits for its answer, and what is written at once costs half as much."""
+TOGETHER_MOST: Final = 100
+MAX_BYTES: Final = 32 << 20
+MAX_STRANGERS_BYTES: Final = 8 << 20
+"""Of reports that are read or wait; the second of those that bring their token only in the body."""
+BODY_SECONDS: Final = 10.0
+"""How long a body may take to come in."""
+BYTES_A_TRY: Final = 8192
+"""A report counts as one for each so many bytes begun."""
+
+logger = log.get(__name__)
+
+
+class Answer(msgspec.Struct, frozen=True):
+    """What a page is told: how many items were stored, which one comes next, and how much to send at most."""
+
+    stored: int
+    next: int
+    advice: Advice | None
+
+
+class Gate:
+    """Lets in so many bytes at once."""
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._inside = 0
+
+    @contextmanager
+    def entered(self, size: int) -> Iterator[None]:
+        """Raises ProblemError when it is full."""
+        if self._inside + size > self._most:
+            raise problems.too_busy()
+        self._inside += size
+        try:
+            yield
+        finally:
+            self._inside -= size
+
+
+class Writer:
+    """Writes reports in a thread, together with those that come at about the same time."""
+
+    def __init__(self, store: Store, policy: Policy | None) -> None:
+        self._store = store
+        self._policy = policy
+        self._thread = ThreadPoolExecutor(1, "media")
+        self._waiting: list[tuple[calls.Told, asyncio.Future[calls.Written]]] = []
+        self._task: asyncio.Task[None] | None = None
+
+    async def write(self, told: calls.Told) -> calls.Written:
+        """Raises what calls.write raises."""
+        future: asyncio.Future[calls.Written] = asyncio.get_running_loop().create_future()
+        self._waiting.append((told, future))
+        if self._task is None or self._task.done():
+            self._task = asyncio.create_task(self._run())
+        return await future
+
+    async def _run(self) -> None:
+        while self._waiting:
+            await asyncio.sleep(TOGETHER_SECONDS)
+            batch, self._waiting = self._waiting[:TOGETHER_MOST], self._waiting[TOGETHER_MOST:]
+            outcomes = await asyncio.get_running_loop().run_in_executor(self._thread, self._write, batch)
+            for (_, future), outcome in zip(batch, outcomes, strict=True):
+                if future.done():
+                    continue  # who asked is gone
+                if isinstance(outcome, Exception):
+                    future.set_exception(outcome)
+                else:
+                    future.set_result(outcome)
+
+    def _write(self, batch: Sequence[tuple[calls.Told, Any]]) -> Sequence[calls.Outcome]:
+        try:
+            return calls.write_all(self._store, [told for told, _ in batch], self._policy)
+        except Exception as error:  # noqa: BLE001 - each of them gets it, and raises it where it is known what to do
+            return [error] * len(batch)
+
+
+class Intake:
+    """Takes reports, for the event loop of one process."""
+
+    def __init__(self, config: Config, store: Store) -> None:
+        self._config = config.media
+        self._store = store
+        self._limits = Limits(config.media.reports_per_minute, config.media.max_calls)
+        self._known, self._strangers = Gate(MAX_BYTES), Gate(MAX_STRANGERS_BYTES)
+        self._writer = Writer(store, config.media.policy)
+        self._episodes = log.Episodes(logger)
+        metrics.MEDIA_CALLS.set_function(self._limits.live)
+
+    async def take(self, request: Request, call_id: str, device: str) -> Answer:
+        """Take one report of a call; `device`, where it is said, is to be the token's. Raises ProblemError."""
+        started = time.perf_counter()
+        try:
+            answer = await self._take(request, call_id, device)
+        except problems.ProblemError as problem:
+            raise self._refused(problem) from None
+        except (*Unreachable, NotNowError, ResponseError) as error:
+            raise self._refused(problems.redis_away(error)) from None
+        metrics.MEDIA_SECONDS.observe(time.perf_counter() - started)
+        return answer
+
+    def token(self, name: str, call_id: str, minutes: int | None) -> tuple[str, int]:
+        """A token for telling of a call of the device so called, and until when it is good (epoch seconds).
+
+        Raises ProblemError, and what calls.whose raises.
+        """
+        if not self._config.secret:
+            raise problems.media_off()
+        claims, now = Claims(calls.whose(self._store, name), call_id), int(time.time())
+        seconds = 60 * (minutes or self._config.token_minutes)
+        return call.make(self._config.secret, claims, now, seconds), now + seconds
+
+    async def _take(self, request: Request, call_id: str, device: str) -> Answer:
+        if not self._config.secret:
+            raise problems.media_off()
+        if not cors.may_tell(request.scope, self._config.origins):
+            raise problems.foreign_origin()
+        secret = bearer(request.scope)
+        claims = self._check(secret, call_id, device) if secret else None
+        with (self._known if claims else self._strangers).entered(announced(request.scope) or MAX_REPORT):
+            body = await _body(request)
+            claims = claims or self._check(report.token(body), call_id, device)
+            self._limit(claims, len(body))
+            return await self._store_report(claims, _decode(body, self._store.retention_ms))
+
+    def _check(self, secret: str, call_id: str, device: str) -> Claims:
+        """What the token is for, if it is for this call."""
+        if not secret:
+            raise problems.call_token_needed(wrong=False)
+        try:
+            claims = call.check(self._config.secret, secret, int(time.time()))
+        except InvalidTokenError as error:
+            expired = error.reason == "expired"
+            raise (problems.token_expired() if expired else problems.call_token_needed(wrong=True)) from None
+        if claims.call_id != call_id or (device and claims.device != device):
+            raise problems.foreign_call()
+        return claims
+
+    def _limit(self, claims: Claims, size: int) -> None:
+        seconds = self._limits.wait(calls.ref_of(*claims), 1 + size // BYTES_A_TRY)
+        if seconds:
+            raise problems.too_many_reports(seconds)
+
+    async def _store_report(self, claims: Claims, told: Report) -> Answer:
+        ours = report.shift(told, int(time.time() * 1000))
+        if not self._config.full_addresses:
+            ours = report.shorten(ours)
+        written = await self._writer.write(calls.Told(*claims, told.now, ours))
+        self._limits.told(calls.ref_of(*claims), ended=told.call.ended_at is not None)
+        _count(written, len(told.samples) + len(told.happenings))
+        return Answer(len(written.items), written.after.next, written.advice)
+
+    def _refused(self, problem: problems.ProblemError) -> problems.ProblemError:
+        metrics.count_refused_report(problem.name)
+        self._episodes.warn(f"a report of a call was refused: {problem.name}")
+        return problem
+
+
+async def _body(request: Request) -> bytes:
+    try:
+        async with asyncio.timeout(BODY_SECONDS):
+            return await request.body()
+    except (TimeoutError, ClientDisconnect):
+        raise problems.too_slow(BODY_SECONDS) from None
+    except HTTPException:  # companion.api.methods has it
+        raise problems.too_large(MAX_REPORT) from None
+
+
+def _decode(body: bytes, retention_ms: int) -> Report:
+    try:
+        return report.decode(body, retention_ms)
+    except InvalidReportError as error:
+        raise problems.wrong_report(error) from None
+
+
+def _count(written: calls.Written, told: int) -> None:
+    new, before, after = written.items, written.before, written.after
+    samples = after.samples - before.samples
+    metrics.MEDIA_REPORTS.labels("stored" if new else "nothing_new").inc()
+    metrics.MEDIA_ITEMS.labels("sample").inc(samples)
+    metrics.MEDIA_ITEMS.labels("happening").inc(len(new) - samples)
+    metrics.MEDIA_DUPLICATES.inc(told - len(new))
+    metrics.MEDIA_MISSING.inc(after.missing - before.missing)
+    if after.scored_seconds > before.scored_seconds:
+        metrics.MEDIA_MOS.observe((after.mos_sum - before.mos_sum) / (after.scored_seconds - before.scored_seconds))
+    advised = after.advice.advised
+    if advised and advised is not before.advice.advised:
+        metrics.MEDIA_ADVICE.labels(advised.why).inc()

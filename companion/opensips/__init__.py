@@ -1,0 +1,1 @@
+"""What OpenSIPS says, and how to ask it."""

@@ -1,0 +1,32 @@
+"""How a record looks now: what its status depends on besides itself."""
+
+import time
+from dataclasses import dataclass
+
+from companion import quality
+from companion.config import Config
+from companion.store.nodes import Feed
+from companion.store.store import Store
+from companion.usrloc.contact import Clock, Contact, Status, is_ghost, status
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """What it takes to see a record as it is now: the clock, the health of the feeds, the words for latencies."""
+
+    clock: Clock
+    feeds: dict[str, Feed]
+    bounds: quality.Bounds
+
+    def status(self, contact: Contact) -> Status:
+        feed = self.feeds.get(contact.node)
+        return status(contact, self.clock, feed_alive=feed is not None and feed.alive(self.clock.now))
+
+    def is_ghost(self, contact: Contact) -> bool:
+        return is_ghost(contact, self.clock.lost_after)
+
+
+def view(config: Config, store: Store) -> View:
+    """The present view: now, and the feeds as they are stored."""
+    clock = Clock(int(time.time() * 1000), config.pings.interval_ms, config.pings.lost_after)
+    return View(clock, store.feeds(), config.quality.bounds)

@@ -1,0 +1,1 @@
+"""Compare an MI dump with the store and correct the store."""

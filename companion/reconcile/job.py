@@ -1,0 +1,191 @@
+"""When the nodes' dumps are compared with the store: at start, where events may be missing, and every few hours."""
+
+import asyncio
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Final
+
+from redis.exceptions import LockError
+from redis.lock import Lock
+
+from companion import log
+from companion.config import Config, OpensipsSection
+from companion.errors import MiError, UsageError
+from companion.opensips.mi import Mi, open_mi
+from companion.reconcile.comparison import DUMP_SECONDS, Report, reconcile
+from companion.store.nodes import Feed
+from companion.store.store import Store
+
+EVERY_SECONDS: Final = 15.0
+PAUSE_MS: Final = 60_000
+PAUSE_FACTOR: Final = 10
+"""A dump holds OpenSIPS up: the next one waits this many times as long as the last one took."""
+RESTARTED_MS: Final = 5_000
+"""An up time says when OpenSIPS started, to a second or two of both clocks."""
+LOCK_SECONDS: Final = DUMP_SECONDS + 120
+
+logger = log.get(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Last:
+    """The last comparison of a node: when, what of its feed and OpenSIPS it came behind, and how often it failed."""
+
+    at: int = 0
+    run: int = 0
+    steady_since: int = 0
+    up_since: int = 0
+    seconds: float = 0.0
+    failures: int = 0
+    result: str = ""
+
+    def pause_ms(self, every_ms: int) -> int:
+        longest = max(PAUSE_MS << min(self.failures, 12), round(1000 * PAUSE_FACTOR * self.seconds))
+        return min(longest, max(every_ms, PAUSE_MS))
+
+
+def due(last: Last, feed: Feed, up_since: int, every_ms: int, now: int) -> str:
+    """Why a node is to be compared now, "" when it is not. All times are epoch ms."""
+    if not last.at:
+        return "it never was"
+    if now - last.at < last.pause_ms(every_ms):
+        return ""
+    reasons = {
+        "the last time failed": last.failures > 0,
+        "the bridge was started": feed.run != last.run,
+        "events may be missing": feed.steady_since != last.steady_since,
+        "OpenSIPS was started": up_since > last.up_since + RESTARTED_MS,
+        "it was long ago": now - last.at >= every_ms,
+    }
+    return next((reason for reason, holds in reasons.items() if holds), "")
+
+
+class Reconciler:
+    """The job: looks at each node that has an `[[opensips]]` table and a recorder."""
+
+    def __init__(self, config: Config, store: Store) -> None:
+        self._config = config
+        self._store = store
+        self._started: set[str] = set()
+        self._episodes = log.Episodes(logger)
+
+    async def run(self) -> None:
+        if not self._config.reconcile.enabled:
+            return
+        feeds = await asyncio.to_thread(self._recorded)
+        compared: set[str] = set()
+        for table in self._config.opensips:
+            if table.node in feeds:
+                async with open_mi(table) as mi:
+                    await self._look(table.node, mi, feeds[table.node], compared)
+
+    def _recorded(self) -> dict[str, Feed]:
+        feeds = self._store.feeds()
+        held = self._store.connection.pipeline(("EXISTS", self._store.keys.lease(node)) for node in feeds)
+        return {node: feed for (node, feed), there in zip(feeds.items(), held, strict=True) if there}
+
+    async def _look(self, node: str, mi: Mi, feed: Feed, compared: set[str]) -> None:
+        asked_at = _now()
+        try:
+            up_since = asked_at - 1000 * await mi.uptime_seconds()
+        except MiError as error:
+            self._episodes.warn("MI does not answer: contacts can not be compared", node=node, error=str(error))
+            return
+        reason = await asyncio.to_thread(self._due, node, feed, up_since)
+        cluster = self._config.cluster(node)
+        if not reason:
+            return
+        logger.info("comparing with OpenSIPS' contacts", node=node, because=reason)
+        if cluster in compared:  # its nodes hold the same contacts
+            await asyncio.to_thread(_save, self._store, Report(node, up_since=up_since), feed, Last())
+        elif report := await compare_node(node, mi, self._store, self._config, asked_at):
+            _tell(report)
+            compared |= {cluster} if report.complete else set()
+        self._started.add(node)
+
+    def _due(self, node: str, feed: Feed, up_since: int) -> str:
+        last, every_ms = read_last(self._store, node), self._config.reconcile.every_ms
+        reason = due(last, feed, up_since, every_ms, _now())
+        if not reason and node not in self._started and _now() - last.at >= last.pause_ms(every_ms):
+            return "the companion was started"
+        return reason
+
+
+def _tell(report: Report) -> None:
+    fields = {name: value for name, value in asdict(report).items() if name not in ("refused", "up_since")}
+    if report.refused:
+        logger.warning("OpenSIPS' contacts were not taken over", because=report.refused, **fields)
+    else:
+        logger.info("compared with OpenSIPS' contacts", **fields)
+
+
+async def compare_node(node: str, mi: Mi, store: Store, config: Config, asked_at: int) -> Report | None:
+    """Compare a node; None when another companion is at its cluster, or has done it since `asked_at` (epoch ms)."""
+    lock = Lock(store.connection.redis, store.keys.reconciler(config.cluster(node)), LOCK_SECONDS, thread_local=False)
+    if not await asyncio.to_thread(lock.acquire, blocking=False):
+        return None
+    try:
+        feed, last = await asyncio.to_thread(lambda: (store.feed(node)[0], read_last(store, node)))
+        if last.at >= asked_at:
+            return None
+        report = await reconcile(node, mi, store, config)
+        await asyncio.to_thread(_save, store, report, feed, last)
+    finally:
+        await asyncio.to_thread(_release, lock)
+    return report
+
+
+async def compare_nodes(names: Sequence[str], store: Store, config: Config, *, dry_run: bool) -> list[Report]:
+    """Compare these nodes, all that have a table when none is named. Raises UsageError for one without."""
+    reports: list[Report] = []
+    for table in _tables(names, config):
+        async with open_mi(table) as mi:
+            if dry_run:
+                reports.append(await reconcile(table.node, mi, store, config, dry_run=True))
+                continue
+            report = await compare_node(table.node, mi, store, config, _now())
+            reports.append(report or Report(table.node, refused="another companion is comparing it"))
+    return reports
+
+
+def _tables(names: Sequence[str], config: Config) -> list[OpensipsSection]:
+    tables = {table.node: table for table in config.opensips}
+    if not tables:
+        raise UsageError("there is no [[opensips]] table in the configuration, so nobody to ask")
+    for name in names:
+        if name not in tables:
+            raise UsageError(f"no [[opensips]] table names a node {name!r}, only {', '.join(tables)}")
+    return [tables[name] for name in names or tables]
+
+
+def read_last(store: Store, node: str) -> Last:
+    said = store.connection.call("HGETALL", store.keys.reconcile(node))
+    kinds = {name: type(value) for name, value in asdict(Last()).items()}
+    return Last(**{name: kinds[name](value) for name, value in said.items() if name in kinds})
+
+
+def _save(store: Store, report: Report, feed: Feed, last: Last) -> None:
+    """Remember when, and what the comparison came behind: `feed` as it was before."""
+    done = Last(
+        at=_now(),
+        run=feed.run,
+        steady_since=feed.steady_since,
+        up_since=report.up_since or last.up_since,
+        seconds=report.seconds,
+        failures=0 if report.complete else last.failures + 1,
+        result=report.refused or f"{report.gone} gone, {report.found} found, {report.dropped} dropped",
+    )
+    fields = [part for pair in asdict(done).items() for part in pair]
+    store.connection.call("HSET", store.keys.reconcile(report.node), *fields)
+
+
+def _release(lock: Lock) -> None:
+    try:
+        lock.release()
+    except LockError:
+        logger.warning("comparing took longer than its lock lasts")
+
+
+def _now() -> int:
+    return int(time.time() * 1000)

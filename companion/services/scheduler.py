@@ -1,0 +1,147 @@
+"""Every periodic job, in one table, run by APScheduler."""
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime
+from typing import Final, NamedTuple
+
+from apscheduler.schedulers.asyncio import AsyncIOScheduler
+
+from companion import log, metrics
+from companion.config import Config
+from companion.opensips.subscriptions import EVERY_SECONDS as SUBSCRIBE_SECONDS
+from companion.opensips.subscriptions import Renewer
+from companion.query import call_quality, census, history
+from companion.query.now import view
+from companion.reconcile.job import EVERY_SECONDS, Reconciler
+from companion.remediation.sweep import Sweeper
+from companion.store import summary
+from companion.store.store import Store
+
+logger = log.get(__name__)
+
+END_SECONDS: Final = 10.0
+"""What a job that is running has to finish; a dump of a big OpenSIPS would take minutes."""
+
+RESTS: Final = 4
+"""Going over a large fleet is followed by a rest so many times as long: it must not take a core for itself."""
+
+Run = Callable[[], Awaitable[None]]
+
+
+class Job(NamedTuple):
+    """What runs every so many seconds. A job never overlaps itself; `jitter` keeps several companions apart."""
+
+    name: str
+    every: Callable[[Config], float]
+    jitter: float
+    make: Callable[[Config, Store], Run]
+
+
+def _census(config: Config, store: Store) -> Run:
+    resting_until = 0.0
+
+    def take() -> None:
+        nonlocal resting_until
+        started = time.monotonic()
+        if started < resting_until:
+            return
+        taken = census.take(store, view(config, store))
+        rest = RESTS * (time.monotonic() - started)
+        fresh_ms = summary.FRESH_MS + round(3 * rest * 1000)
+        summary.save(store, taken.summary, fresh_ms)
+        history.note(store, taken.summary)
+        census.share(store, taken, fresh_ms)
+        resting_until = started + rest
+
+    return lambda: asyncio.to_thread(take)
+
+
+def _media(config: Config, store: Store) -> Run:
+    episodes = log.Episodes(logger, quiet_seconds=3600)
+
+    def add_up() -> None:
+        quality = call_quality.compute(store, view(config, store))
+        call_quality.save(store, quality)
+        if quality["cut"]:
+            episodes.warn(
+                "more calls than are looked at: their quality is that of the newest",
+                calls=quality["total"],
+                looked_at=quality["calls"],
+            )
+
+    return lambda: asyncio.to_thread(add_up)
+
+
+def _retention(_: Config, store: Store) -> Run:
+    def forget() -> None:
+        forgotten = store.forget_vanished(int(time.time() * 1000))
+        if forgotten:
+            logger.info("devices of which nothing is left were taken off the index", count=forgotten)
+
+    return lambda: asyncio.to_thread(forget)
+
+
+JOBS: Final = (
+    Job("sweep", lambda config: config.remediation.sweep_interval, 0, lambda config, store: Sweeper(config, store).run),
+    Job("census", lambda _: 15, 2, _census),
+    Job("reconcile", lambda _: EVERY_SECONDS, 2, lambda config, store: Reconciler(config, store).run),
+    Job("subscriptions", lambda _: SUBSCRIBE_SECONDS, 2, lambda config, store: Renewer(config, store).run),
+    Job("media", lambda _: 30, 5, _media),
+    Job("retention", lambda _: 3600, 300, _retention),
+)
+
+
+class Scheduler:
+    """Runs all jobs until stopped; a job that is running then may finish, if it takes no longer than END_SECONDS."""
+
+    def __init__(self, config: Config, store: Store) -> None:
+        self._stopping = asyncio.Event()
+        self._running: set[asyncio.Task[None]] = set()
+        self._scheduler = AsyncIOScheduler(timezone="UTC")
+        for job in JOBS:
+            self._scheduler.add_job(
+                self._guarded(job.name, job.make(config, store)),
+                "interval",
+                id=job.name,
+                seconds=job.every(config),
+                next_run_time=datetime.now(UTC),
+                jitter=job.jitter or None,
+                coalesce=True,
+                max_instances=1,
+                misfire_grace_time=None,
+            )
+
+    async def run(self) -> None:
+        self._scheduler.start()
+        await self._stopping.wait()
+        self._scheduler.pause()
+        if self._running:
+            _, late = await asyncio.wait(self._running, timeout=END_SECONDS)
+            for task in late:
+                task.cancel()
+            if late:
+                await asyncio.wait(late)
+        self._scheduler.shutdown(wait=False)
+
+    def stop(self) -> None:
+        self._stopping.set()
+
+    def _guarded(self, name: str, run: Run) -> Run:
+        failures = metrics.JOB_FAILURES.labels(name)  # there from now on: nobody sees a counter rise that begins at 1
+
+        async def guarded() -> None:
+            task = asyncio.current_task()
+            assert task is not None  # noqa: S101 - APScheduler runs coroutines as tasks
+            self._running.add(task)
+            try:
+                with metrics.JOB_SECONDS.labels(name).time():
+                    await run()
+            except Exception:
+                failures.inc()
+                logger.exception("a job failed and will run again", job=name)
+            finally:
+                self._running.discard(task)
+
+        return guarded

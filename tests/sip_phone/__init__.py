@@ -1,0 +1,1 @@
+"""A SIP phone that tests register on a real or simulated OpenSIPS."""

@@ -1,0 +1,408 @@
+"""What the pages show, as plain data: hostile text stays text, colours come with words, addresses are encoded."""
+
+import re
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any, Final
+from urllib.parse import unquote
+
+import pytest
+
+from companion import dashboard
+from companion.dashboard.filters.calls import Filters as CallFilters
+from companion.dashboard.filters.remediations import Filters
+from companion.dashboard.markup import (
+    Markup,
+    call,
+    calls,
+    device,
+    devices,
+    fleet,
+    frame,
+    heard,
+    remediations,
+    tag,
+    timeline,
+    times,
+)
+from companion.dashboard.presence import Band
+from companion.query.listing import Query
+from tests.unit.dashboard.call_page import call_page, call_row, unknown_row
+
+NOW = datetime(2026, 5, 4, 12, 0, tzinfo=UTC)
+START = round(NOW.timestamp() * 1000)
+EVIL: Final = "<img src=x onerror=alert(1)>\"'{{7*7}}`${1}`\u202e</script>"
+EVIL_DEVICE = f"{EVIL}/urn:uuid:{EVIL}"
+PART_JS = Path(dashboard.__file__).with_name("part.js").read_text()
+
+
+def at(seconds: float) -> str:
+    return (NOW + timedelta(seconds=seconds)).isoformat()
+
+
+def row(**values: Any) -> dict[str, Any]:
+    return {
+        "device": EVIL_DEVICE,
+        "aor": EVIL,
+        "node": EVIL,
+        "status": "losing",
+        "user_agent": EVIL,
+        "push": True,
+        "last_latency_ms": 217,
+        "quality": "poor",
+        "last_latency_at": at(-4),
+        "last_register_at": at(-90),
+        "consecutive_lost": 2,
+        "contacts": 1,
+        **values,
+    }
+
+
+def contact(**values: Any) -> dict[str, Any]:
+    return {
+        "contact": "c1",
+        "uri": f"sip:{EVIL}@192.0.2.1",
+        "node": EVIL,
+        "status": "stale",
+        "ghost": True,
+        "received": f"sip:{EVIL}",
+        "last_latency_ms": 60,
+        "last_latency_at": at(-5),
+        "last_register_at": at(-60),
+        "registered_at": at(-60),
+        "consecutive_lost": 5,
+        "lost_since": at(-50),
+        "disconnected_at": None,
+        "ended_at": None,
+        "ended_by": "",
+        **values,
+    }
+
+
+TIMELINE: Final[list[dict[str, Any]]] = [
+    {"at": at(-90), "event": "registered", "contact": "c1", "address": EVIL},
+    {"at": at(-80), "event": "switched-over", "contact": "c1", "from": EVIL, "to": EVIL, "outage_ms": 99},
+    {"at": at(-70), "event": "switched-over", "contact": "c1", "from": "", "to": "", "outage_at_most_ms": 125_000},
+    {"at": at(-60), "event": "lost", "contact": "c1"},
+    {"at": at(-50), "event": "stale", "contact": "c1", "lost": 3},
+    {"at": at(-40), "event": "recovered", "contact": "c1", "by": "ping", "lost": 3, "after_ms": 20_000},
+    {
+        "at": at(-30),
+        "event": "companion-push",
+        "result": "woken",
+        "reason": "lost-pings",
+        "attempt": 1,
+        "after_ms": 900,
+    },
+    {"at": at(-20), "event": EVIL, "contact": EVIL},
+    {"at": at(-10), "event": "expired", "contact": "c2", "address": EVIL},
+]
+
+
+def page(**values: Any) -> dict[str, Any]:
+    registration = {
+        "registered": True,
+        "expires_at": at(900),
+        "user_agent": EVIL,
+        "received": f"sip:{EVIL}",
+        "push": False,
+        "last_register_at": at(-90),
+    }
+    latency = {
+        "average_ms": 65.3,
+        "max_ms": 90,
+        "min_ms": 40,
+        "total": 3,
+        "answered": 2,
+        "lost": 1,
+        "loss_ratio": 0.3333,
+    }
+    return row() | {
+        "registration": registration,
+        "latency": {"window_seconds": 86400, **latency},
+        "contacts": [contact(), contact(contact="c2", ended_at=at(-10), ended_by="expired", ghost=False)],
+        "samples": [],
+        "timeline": TIMELINE,
+        **values,
+    }
+
+
+SUMMARY: Final = {
+    "at": at(0),
+    "devices": {"online": 8, "losing": 1, "unknown": 0, "stale": 1, "offline": 0, "total": 10},
+    "contacts": {"online": 8, "losing": 1, "unknown": 0, "stale": 2, "offline": 4, "total": 15},
+    "latency": {"p50_ms": 60, "p95_ms": 200, "p99_ms": None},
+    "loss_ratio": 0.18,
+}
+NODE: Final = {
+    "node": EVIL,
+    "cluster": EVIL,
+    "alive": False,
+    "last_event_at": None,
+    "contacts": None,
+    "received": 12_345,
+    "gaps": 2,
+    "missed": 7,
+    "kernel_drops": 0,
+    "breaker": at(-5),
+}
+DECISION: Final = {
+    "at": at(-5),
+    "device": EVIL_DEVICE,
+    "aor": EVIL,
+    "node": EVIL,
+    "contact": "c1",
+    "reason": EVIL,
+    "since": at(-60),
+    "lost": 3,
+    "action": "remove",
+    "why": EVIL,
+    "mode": "enforce",
+    "result": EVIL,
+    "answer": EVIL,
+    "duration_ms": 12,
+    "attempt": 1,
+    "after_ms": 1500,
+}
+STATE: Final = {
+    "mode": "observe",
+    "paused_seconds": 1799,
+    "last_sweep_at": at(-7),
+    "candidates": 3,
+    "acted": 1,
+    "troubles": EVIL,
+    "open_breakers": {EVIL: at(-5)},
+}
+BANDS: Final = [Band(START - 9000, START - 2000, "online"), Band(START - 2000, START, "offline")]
+NETWORK: Final = {
+    "network": EVIL,
+    "calls": 12,
+    "devices": 3,
+    "mos": 3.1,
+    "loss_percent": 4.5,
+    "rtt_ms": 210.5,
+    "relay_share": 0.25,
+}
+QUALITY: Final = {
+    "at": at(-7),
+    "total": 2500,
+    "cut": True,
+    "calls": 2000,
+    "live": 3,
+    "mos": {"p10": 2.9, "p50": 4.2, "p90": 4.4},
+    "bands": {"best": 900, "high": 500, "medium": 300, "low": 200, "poor": 60, "bad": 30, "unknown": 10},
+    "loss_percent": 1.2,
+    "rtt_ms": 80.5,
+    "relay_share": 0.2,
+    "networks": [NETWORK],
+}
+OTHER: Final = "other/urn:uuid:1"
+EVERYTHING: Final[dict[str, Markup]] = {
+    "head": tag("div", *frame.head("/devices/x", by="session"), *frame.head("/", by="loopback")),
+    "away": frame.away("Redis does not answer"),
+    "broken": frame.broken(),
+    "waiting": frame.waiting(),
+    "no device": frame.no_device(EVIL),
+    "several devices": frame.no_device(EVIL, (EVIL_DEVICE, "b/c")),
+    "no page": frame.no_page(),
+    "devices": devices.table([row(), row(last_latency_ms=None, quality=None, last_latency_at=None)], Query()),
+    "no devices": devices.table([], Query()),
+    "none found": devices.table([], Query(search=EVIL)),
+    "filters": devices.filters(Query(search=EVIL, status=("stale",), push=True), [EVIL], SUMMARY["devices"]),  # type: ignore[arg-type]
+    "pager": devices.pager({"total": 99, "next": "abc", "as_of": at(0)}, Query(cursor="x", sort="latency")),
+    "device": tag("div", device.title(page()), device.overview(page())),
+    "never answered": device.overview(page(last_latency_ms=None, quality=None, last_latency_at=None, contacts=[])),
+    "figures": tag("div", device.analysis_head(EVIL_DEVICE, "7d"), device.statistics(page()["latency"])),
+    "graph keys": device.graph_keys(BANDS, START - 9000),
+    "contacts": device.contacts(page()),
+    "no contacts": device.contacts(page(contacts=[])),
+    "timeline": device.timeline(page()),
+    "long timeline": device.timeline(page(timeline=TIMELINE * 5)),
+    "no timeline": device.timeline(page(timeline=[])),
+    "switch-overs": device.switch_overs(TIMELINE),
+    "no switch-overs": device.switch_overs([]),
+    "stream history": calls.history([call_row(), unknown_row(live=True)] * 5, everything=False),
+    "no stream history": calls.history([], everything=False),
+    "call": tag(
+        "div", call.title(call_page()), call.legs(call_page(legs=[EVIL_DEVICE, OTHER])), call.overview(call_page())
+    ),
+    "unknown call": tag("div", call.title(call_page(**unknown_row())), call.overview(call_page(**unknown_row()))),
+    "several calls": call.choice(EVIL, [EVIL_DEVICE, OTHER]),
+    "no call": call.no_call(EVIL),
+    "call's graph": tag(
+        "div", call.graph_head(call_page(), START), call.statistics(call_page()), call.nothing_measured()
+    ),
+    "call's graph's keys": call.graph_keys(["path", "restart", "network", "limit", "switch-over"]),
+    "call below": tag("div", call.columns(call_page(), START, everything=False), call.minutes(call_page())),
+    "unknown call below": call.columns(
+        call_page(
+            **unknown_row(),
+            happenings=[],
+            timeline=[],
+            verdict={"what": "something new", "evidence": [], "bad_minutes": []},
+        ),
+        0,
+        everything=True,
+    ),
+    "calls": tag("div", calls.title(QUALITY), calls.overview(QUALITY), calls.recent([call_row()], filtered=False)),
+    "no calls": tag("div", calls.title(None), calls.overview(QUALITY | {"calls": 0}), calls.recent([], filtered=False)),
+    "no networks": calls.overview(QUALITY | {"networks": [], "cut": False}),
+    "no calls found": calls.recent([], filtered=True),
+    "call filters": calls.filters(CallFilters(text=EVIL, worst=("bad", "unknown"))),
+    "call pager": calls.pager("1-0", CallFilters(since="2-0")),
+    "fleet": tag("div", fleet.title(SUMMARY), fleet.statuses(SUMMARY), fleet.history_head(SUMMARY, "24h")),
+    "worst": fleet.worst([row()]),
+    "no worst": fleet.worst([]),
+    "nodes": fleet.nodes([NODE, NODE | {"alive": True, "breaker": None}]),
+    "no nodes": fleet.nodes([]),
+    "remediation": fleet.remediation(STATE, [DECISION]),
+    "state": remediations.state(STATE, may_operate=True),
+    "state for lookers": remediations.state(STATE | {"paused_seconds": 0, "open_breakers": {}}, may_operate=False),
+    "dialogs": tag("div", remediations.pause_dialog(), remediations.resume_dialog()),
+    "decisions": remediations.decisions([DECISION], filtered=False),
+    "no decisions": remediations.decisions([], filtered=True),
+    "decision filters": remediations.filters(Filters(text=EVIL, action="push")),
+    "decision pager": remediations.pager("1-0", Filters(since="2-0")),
+}
+
+
+def walk(shown: Markup) -> Iterator[tuple[str, dict[str, Any], list[Any]]]:
+    """Each element of some markup."""
+    if isinstance(shown, list):
+        name, attributes, *children = shown
+        yield name, attributes, children
+        for child in children:
+            yield from walk(child)
+
+
+def text(shown: Markup) -> str:
+    """All that is to be read."""
+    if isinstance(shown, list):
+        return "".join(map(text, shown[2:]))
+    return shown or ""
+
+
+@pytest.mark.parametrize("name", EVERYTHING)
+def test_markup_is_what_the_browser_knows(name: str) -> None:
+    """Every page is made of tags and attributes that part.js lets through: what it does not know is never seen."""
+    tags = set(re.findall(r"\w+", re.findall(r"TAGS = new Set\(\s*`([^`]+)`", PART_JS)[0])) | {"time"}
+    allowed = re.compile(re.findall(r"ATTRIBUTES =\s*/\^\((.+)\)\$/", PART_JS)[0])
+    own = {"act", "go", "share", "modal"}
+    found = list(walk(EVERYTHING[name]))
+    assert found
+    assert not {element for element, _, _ in found} - tags
+    assert not {key for _, said, _ in found for key in said if not allowed.fullmatch(key) and key not in own}
+
+
+@pytest.mark.parametrize("name", EVERYTHING)
+def test_children_are_text_or_elements(name: str) -> None:
+    """Nothing gets onto a page but elements of ours and text; a number would be a hole."""
+    for _, said, children in walk(EVERYTHING[name]):
+        assert all(isinstance(child, str | list) for child in children)
+        assert all(isinstance(value, str | bool) for value in said.values()), said
+
+
+@pytest.mark.parametrize("name", EVERYTHING)
+def test_addresses_stay_here(name: str) -> None:
+    """No link leads off this server, whatever a phone calls itself."""
+    for _, said, _ in walk(EVERYTHING[name]):
+        if "href" in said:
+            assert re.fullmatch(r"(/[A-Za-z0-9][^\s<>\"'`{}\\]*|/|#main|/\?window=\w+)", said["href"]), said["href"]
+
+
+@pytest.mark.parametrize("name", EVERYTHING)
+def test_icons_go_with_words(name: str) -> None:
+    """Whatever a colour or drawing says is said in words, too, for who sees neither."""
+    for element, said, children in walk(EVERYTHING[name]):
+        if element == "svg":
+            assert said["aria-hidden"] == "true"
+        if said.get("class", "").split(" ")[0] in ("mark", "quality"):
+            assert any(isinstance(child, str) for child in children)
+
+
+@pytest.mark.parametrize("name", EVERYTHING)
+def test_controls_have_names(name: str) -> None:
+    """Each link, button and field has a name that can be read out."""
+    for element, said, children in walk(EVERYTHING[name]):
+        if element in ("a", "button"):
+            assert text([element, said, *children]).strip() or said.get("aria-label")
+        if element == "select" or (element == "input" and said["type"] == "search"):
+            assert said["aria-label"]
+
+
+def test_hostile_text_is_only_text() -> None:
+    """What a phone said is there as it said it, but for characters that turn lines around."""
+    shown = text(EVERYTHING["devices"])
+    assert EVIL.replace("\u202e", "\ufffd") in shown
+    assert not [name for name, each in EVERYTHING.items() if "\u202e" in text(each)]
+
+
+def test_heard_keeps_its_direction_to_itself() -> None:
+    """Text from the network is isolated, and nothing is a dash."""
+    assert heard("a\tb") == ["bdi", {"class": "heard"}, "a b"]
+    assert "–" == text(heard("")) == text(heard(None))
+
+
+def test_device_address_is_one_segment() -> None:
+    """A device id in an address is encoded whole, its slash and percent signs too, and comes back the same."""
+    where = devices.address("a/b%2Fc?d#e")
+    assert where == "/devices/a%2Fb%252Fc%3Fd%23e"
+    assert unquote(where.removeprefix("/devices/")) == "a/b%2Fc?d#e"
+
+
+@pytest.mark.parametrize(
+    ("entry", "said"),
+    [
+        (TIMELINE[0], "Registered"),
+        (TIMELINE[1], "Switched over, away for 99 ms"),
+        (TIMELINE[2], "Switched over, away for at most 2 min 5 s"),
+        (TIMELINE[4], "Stale: 3 pings lost in a row"),
+        (TIMELINE[5], "Recovered: answered again after 20 s"),
+        (TIMELINE[6], "Companion, push: woken after 900 ms"),
+        (
+            {"event": "companion-remove", "result": "observed"},
+            "Companion, remove: only observed: it would have been done",
+        ),
+        ({"event": "companion-remove", "result": "new"}, "Companion, remove: new"),
+        ({"event": "gone"}, "Gone from OpenSIPS"),
+        ({"event": "something new"}, "something new"),
+    ],
+)
+def test_timeline_in_words(entry: dict[str, Any], said: str) -> None:
+    """What happened is told in words; what is not known here, by its name."""
+    assert said == timeline.line(entry).words
+
+
+@pytest.mark.parametrize(
+    ("ms", "said"),
+    [(99, "99 ms"), (1400, "1.4 s"), (1000, "1 s"), (60_000, "1 min"), (61_000, "1 min 1 s"), (90_000_000, "1 d 1 h")],
+)
+def test_span(ms: int, said: str) -> None:
+    """How long something took has two units at most."""
+    assert said == times.span(ms)
+
+
+def test_time_carries_its_iso_form() -> None:
+    """A time carries its ISO 8601 form, from which the browser makes the words; never is a word or a dash."""
+    assert ["time", {"datetime": at(0), "data-style": "moment"}, at(0)] == times.time(at(0), "moment")
+    assert text(times.time(None, otherwise="never")) == "never"
+    assert text(times.time(None)) == "–"
+
+
+def test_sort_turns_around() -> None:
+    """A column's head sorts by it, and again the other way; it says how it is sorted."""
+    head = [
+        said for name, said, _ in walk(devices.table([row()], Query(sort="latency", descending=True))) if name == "th"
+    ]
+    assert [said.get("aria-sort") for said in head[:3]] == [None, None, "descending"]
+    links = [said["href"] for name, said, _ in walk(devices.table([row()], Query())) if name == "a" and said.get("go")]
+    assert "/devices?sort=latency&descending=yes" in links
+
+
+def test_chips_show_what_is_chosen() -> None:
+    """A filter that is on says so, and leads to where it is off."""
+    chips = [said for _, said, _ in walk(EVERYTHING["filters"]) if said.get("class") == "chip"]
+    pressed = [said["href"] for said in chips if said["aria-pressed"] == "true"]
+    assert len(pressed) == 1
+    assert "status" not in pressed[0]
