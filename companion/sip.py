@@ -150,3 +150,19 @@ def network_address(received: str, uri: str) -> str:
     except InvalidUriError:
         return ""
     return f"{parsed.host}:{parsed.port or 5060}"
+
+
+INSTANCE_END: Final = 8
+
+
+def short_id(device: str, room: int) -> str:
+    """A device id in so many columns: the AOR and the end of the instance tell devices apart.
+
+    >>> short_id("dave/urn:uuid:38c0c8fd-8712-b8bc-076f-3787b9d179e0", 24)
+    'dave/…b9d179e0'
+    """
+    if len(device) <= room:
+        return device
+    aor, _, instance = device.rpartition("/")
+    end = f"/…{instance[-INSTANCE_END:]}"
+    return f"{aor if len(aor) + len(end) <= room else f'{aor[: room - len(end) - 1]}…'}{end}"

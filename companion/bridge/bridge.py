@@ -3,7 +3,6 @@
 import asyncio
 import contextlib
 import json
-import time
 from collections.abc import Callable
 from functools import partial
 from typing import Any, Final
@@ -11,71 +10,23 @@ from typing import Any, Final
 import msgspec
 
 from companion import log, metrics
+from companion.bridge.clock import Stamps, SteadyClock
 from companion.bridge.datagram import DatagramInput
 from companion.bridge.stream import StreamInput
-from companion.bridge.transports import parse_address
-from companion.bus.envelope import HEARTBEAT_SECONDS, Curve, Publisher
+from companion.bus.curve import Curve
+from companion.bus.envelope import HEARTBEAT_SECONDS
+from companion.bus.publisher import Publisher
 from companion.config import BridgeSection
 from companion.errors import InvalidEventError
 from companion.opensips import events
+from companion.opensips.address import parse_address
 
 SUBSCRIBER_WAIT_SECONDS: Final = 5.0
-STEP_MS: Final = 1000
-"""Our steady clock and the machine's may differ by this much before the machine's was stepped."""
 
 _decode = msgspec.json.Decoder().decode
 _NOT_JSON: Final = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 
 logger = log.get(__name__)
-
-
-class SteadyClock:
-    """Epoch ms that run on evenly while the machine's clock is being set."""
-
-    def __init__(self, wall: Callable[[], float] = time.time, steady: Callable[[], float] = time.monotonic) -> None:
-        self._wall = wall
-        self._steady = steady
-        self._offset = wall() - steady()
-
-    def now(self) -> int:
-        return int((self._offset + self._steady()) * 1000)
-
-    def follow(self) -> int:
-        """Take over a step of the machine's clock and tell its size in ms; 0 when there was none."""
-        offset = self._wall() - self._steady()
-        step_ms = round((offset - self._offset) * 1000)
-        if abs(step_ms) < STEP_MS:
-            return 0
-        self._offset = offset
-        return step_ms
-
-
-class Stamps:
-    """Times for events, strictly rising for each AOR: two of its events read in one millisecond never share a time.
-
-    Events of no AOR may share theirs: thousands of connections that die at once must not carry us into the future.
-    """
-
-    def __init__(self, clock: Callable[[], int]) -> None:
-        self._clock = clock
-        self.forget()
-
-    def forget(self) -> None:
-        self._last: dict[str, int] = {}
-        self._newest = 0
-        self._floor = 0
-
-    def next(self, aor: str | None) -> int:
-        """A time later than any given for this AOR; for and after an event of no AOR, not earlier than any given."""
-        now = self._clock()
-        if now > self._newest:
-            self._last.clear()
-        if aor is None:
-            ts = self._floor = max(now, self._newest)
-        else:
-            ts = self._last[aor] = max(now, self._floor, self._last.get(aor, 0) + 1)
-        self._newest = max(self._newest, ts)
-        return ts
 
 
 class Bridge:

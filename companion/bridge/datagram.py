@@ -6,8 +6,9 @@ import socket
 from pathlib import Path
 
 from companion import log, metrics
-from companion.bridge.transports import Address, Receive, can_not_listen, deliver
+from companion.bridge.transports import Receive, can_not_listen, deliver
 from companion.errors import ConfigError
+from companion.opensips.address import Address
 
 MAX_DATAGRAM_BYTES = 65_535
 DATAGRAMS_A_TURN = 256  # then the loop's other work has its turn

@@ -6,8 +6,9 @@ import socket
 
 from companion import log, metrics
 from companion.bridge.framer import Framer
-from companion.bridge.transports import Address, Receive, can_not_listen, deliver
+from companion.bridge.transports import Receive, can_not_listen, deliver
 from companion.errors import ConfigError
+from companion.opensips.address import Address
 
 READ_BYTES = 1 << 16
 OBJECTS_A_TURN = 256  # then the loop's other work has its turn

@@ -2,6 +2,7 @@
 
 import os
 from pathlib import Path
+from typing import NamedTuple
 
 import zmq
 
@@ -20,3 +21,11 @@ def make_pair(folder: Path, name: str) -> str:
         file.write(secret)
     (folder / f"{name}.public").write_bytes(public)
     return public.decode()
+
+
+class Curve(NamedTuple):
+    """CURVE keys as Z85 text. A publisher has `clients`, the public keys it lets in; a subscriber has `server`."""
+
+    secret: str
+    clients: tuple[str, ...] = ()
+    server: str = ""

@@ -23,15 +23,16 @@ from companion import config, log
 from companion.cli.screens import devices as terminal
 from companion.errors import UsageError
 from companion.query import devices
+from companion.query import summary as summary_module
 from companion.query.now import view
-from companion.query.row import Json, of_statuses, row
+from companion.query.row import of_statuses, row
 from companion.services.app import App
 from companion.simulator.calls import SimulatedCalls
 from companion.simulator.fleet import SimulatedPhone, build_fleet
 from companion.simulator.opensips import SimulatedOpenSIPS
 from companion.simulator.redis import EmbeddedRedis, free_port
-from companion.store import summary
 from companion.store.store import Store, open_store
+from companion.times import Json
 from companion.usrloc.contact import STATUSES
 
 SPEED: Final = 10.0
@@ -254,5 +255,5 @@ class Fleet:
 
 def _fleet(settings: config.Config, store: Store) -> Fleet:
     seen = view(settings, store)
-    counts = summary.compute(store, seen)["devices"]
+    counts = summary_module.compute(store, seen)["devices"]
     return Fleet(counts, [row(of_statuses(*each, seen.bounds)) for each in devices.survey(store, seen)])

@@ -11,15 +11,14 @@ from rich.text import Text
 
 from companion import config
 from companion.cli.options import AsJson, ConfigFile, show
-from companion.cli.screens.devices import text
-from companion.doctor import contacts, feeds, opensips, redis
-from companion.doctor.facts import Facts
+from companion.cli.screens.text import text
+from companion.doctor.check import check
 from companion.doctor.finding import Finding, Level, Section, times
 from companion.doctor.gather import gather
 from companion.errors import ConfigError, MiError
-from companion.opensips.events import printable
 from companion.opensips.mi import open_mi
 from companion.opensips.subscriptions import destinations, subscribe
+from companion.text import printable
 
 DAY_SECONDS: Final = 86_400
 MARKS: Final[dict[Level, tuple[str, str]]] = {
@@ -56,11 +55,6 @@ def doctor(
 async def _look(settings: config.Config, *, fix: bool) -> list[Section]:
     fixed = [Section("Subscriptions made", [await _fix(settings, table) for table in settings.opensips])] if fix else []
     return [*fixed, *check(await gather(settings))]
-
-
-def check(facts: Facts) -> list[Section]:
-    """All findings about these facts, from OpenSIPS down the way that events go."""
-    return [*opensips.check(facts), feeds.check(facts), *contacts.check(facts), redis.check(facts)]
 
 
 async def _fix(settings: config.Config, table: config.OpensipsSection) -> Finding:

@@ -23,12 +23,12 @@ from companion.cli.options import AsJson, AWindow, ConfigFile, Window, opened, s
 from companion.cli.screens import devices
 from companion.errors import UsageError
 from companion.query import devices as store_devices
+from companion.query import summary as query_summary
 from companion.query.now import view
 from companion.query.row import of_statuses, row
 from companion.reconcile.job import compare_nodes
 from companion.services.app import SERVICES, App
 from companion.simulator.replay import replay as play
-from companion.store import summary as store_summary
 
 
 def examples(*lines: tuple[str, str]) -> str:
@@ -165,7 +165,7 @@ def summary(config_file: ConfigFile = None, as_json: AsJson = False) -> None:
     """
     settings = config.load(config_file)
     with opened(settings) as store:
-        seen = store_summary.compute(store, view(settings, store))
+        seen = query_summary.compute(store, view(settings, store))
     show(seen, devices.summary_page(seen), as_json=as_json)
 
 

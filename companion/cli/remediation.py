@@ -13,12 +13,12 @@ from rich.text import Text
 
 from companion import config
 from companion.cli.options import AsJson, ConfigFile, opened, show
-from companion.cli.screens.devices import ago, text
+from companion.cli.screens.text import ago, text
 from companion.errors import UsageError
-from companion.query.row import iso
 from companion.remediation import audit, safety
 from companion.remediation.status import remediation_status
 from companion.store.store import Store
+from companion.times import iso
 
 POLL_SECONDS = 1.0
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}

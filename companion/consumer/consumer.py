@@ -11,7 +11,9 @@ from collections import deque
 from typing import Final
 
 from companion import log, metrics
-from companion.bus.envelope import Curve, Message, Subscriber, decode
+from companion.bus.curve import Curve
+from companion.bus.envelope import Message, decode
+from companion.bus.subscriber import Subscriber
 from companion.config import Config
 from companion.consumer.recorder import Recorder
 from companion.errors import InvalidEnvelopeError

@@ -10,8 +10,9 @@ from companion.store.connection import Command
 from companion.store.corrections import Correction, Found, Gone, Identified
 from companion.store.nodes import Feed
 from companion.store.store import Store
+from companion.usrloc.changes import Stamp
 from companion.usrloc.contact import Binding
-from companion.usrloc.picture import Stamp, Usrloc
+from companion.usrloc.picture import Usrloc
 
 LIMIT: Final = 1000
 """How many corrections are taken at once: a few tens of milliseconds."""

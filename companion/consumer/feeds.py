@@ -8,7 +8,8 @@ from collections.abc import Mapping, MutableMapping
 from collections.abc import Set as AbstractSet
 
 from companion import log, metrics
-from companion.bus.envelope import HEARTBEAT, Heartbeat, Message, Sequences
+from companion.bus.envelope import HEARTBEAT, Heartbeat, Message
+from companion.bus.sequences import Sequences
 from companion.opensips.events import KNOWN
 from companion.store import nodes
 from companion.store.connection import Command

@@ -30,8 +30,9 @@ from companion.store import nodes
 from companion.store.batch import Prepared
 from companion.store.connection import Command, NotNowError, ResponseError, Unreachable
 from companion.store.store import Store
+from companion.usrloc.changes import Stamp
 from companion.usrloc.contact import Binding
-from companion.usrloc.picture import Stamp, Usrloc
+from companion.usrloc.picture import Usrloc
 
 STANDBY_SECONDS: Final = 15.0
 """What is kept for a node whose lease another holds: a little more than a lease lasts."""

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final, Literal, NamedTuple
 
 from companion.config import PingsSection
-from companion.dashboard.graphs.axes import epoch_ms
+from companion.times import epoch_ms
 from companion.usrloc.contact import FOR_EVER, SILENT_INTERVALS
 
 State = Literal["online", "offline", "unknown"]

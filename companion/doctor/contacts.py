@@ -12,8 +12,7 @@ from companion.doctor.facts import Facts, OpensipsFacts
 from companion.doctor.finding import Finding, Section, failure, note, ok, some, times, warning
 from companion.opensips.events import LATENCY
 from companion.opensips.mi_contact import MiContact
-from companion.query.devices import Ping
-from companion.usrloc.contact import SILENT_INTERVALS, Contact
+from companion.usrloc.contact import SILENT_INTERVALS, Contact, Ping
 
 PING: Final = re.compile("PING|OPTIONS", re.IGNORECASE)
 LATENCY_FLAG: Final = re.compile("LATENCY|RTT", re.IGNORECASE)

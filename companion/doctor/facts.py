@@ -6,9 +6,8 @@ from dataclasses import dataclass, field
 from companion.config import Config
 from companion.opensips.mi_contact import MiContact
 from companion.opensips.subscriptions import Subscription
-from companion.query.devices import Ping
 from companion.store.nodes import Feed
-from companion.usrloc.contact import Contact, Device
+from companion.usrloc.contact import Contact, Device, Ping
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -17,12 +17,12 @@ from companion.errors import ConfigError, InvalidEnvelopeError, MiCallError, MiE
 from companion.opensips.mi import Mi, open_mi
 from companion.opensips.mi_contact import MiContact
 from companion.opensips.subscriptions import destinations, parse, parse_events
-from companion.query.devices import Ping, read_pings, walk
+from companion.query.devices import read_pings, walk
 from companion.query.now import view
 from companion.store.connection import Connection, ResponseError, Unreachable
 from companion.store.series import TimeSeries, detect
 from companion.store.store import Store, open_store
-from companion.usrloc.contact import Device
+from companion.usrloc.contact import Device, Ping
 
 DEVICES: Final = 500
 """So many of the devices seen last are looked at."""

@@ -6,10 +6,10 @@ from ipaddress import IPv4Network, IPv6Network, ip_network
 from statistics import fmean
 from typing import Final, NamedTuple
 
-from companion import quality
-from companion.query.row import Json
+from companion.media import e_model
+from companion.times import Json
 
-BANDS: Final[tuple[str, ...]] = (*(name for _, name in quality.BANDS), "bad", "unknown")
+BANDS: Final[tuple[str, ...]] = (*(name for _, name in e_model.BANDS), "bad", "unknown")
 """From best to worst, and calls of which too little is known."""
 PERCENTILES: Final = (10, 50, 90)
 WORST_NETWORKS: Final = 10

@@ -5,12 +5,11 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, fields
 from typing import Final, NamedTuple
 
-from companion import quality
-from companion.media import scoring
+from companion.media import e_model, scoring
+from companion.media.e_model import Score
 from companion.media.report import Flag, Happening, MediaSample
 from companion.media.totals import in_order
-from companion.quality import Score
-from companion.query.row import Json
+from companion.times import Json
 
 MINUTE_MS: Final = 60_000
 SHORT_MS: Final = 2_000
@@ -122,7 +121,7 @@ class Sound:
 
     @property
     def loss_percent(self) -> float | None:
-        return quality.percent_lost(self.lost, self.packets)
+        return e_model.percent_lost(self.lost, self.packets)
 
     @property
     def through_relay(self) -> bool | None:

@@ -12,6 +12,7 @@ from msgspec import Meta
 from msgspec.structs import replace
 
 from companion.errors import InvalidReportError
+from companion.text import SHOWN
 
 VERSION: Final = 1
 MAX_SAMPLES: Final = 1200
@@ -21,8 +22,6 @@ MAX_ITEMS: Final = 1_000_000
 """Of one call: eleven days of seconds."""
 AHEAD_MS: Final = 60_000
 """An item may be so much later than the report says that it was sent: clocks are read one after the other."""
-SHOWN: Final = r"^[^\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]*$"
-"""A text without control characters, nor what turns its direction: it is shown to people."""
 _NO_LINE_END: Final = r"(?!\n)"
 """In Python, unlike elsewhere, `$` lets one pass."""
 

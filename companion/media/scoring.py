@@ -1,6 +1,6 @@
 """How good a media sample sounds: what of it the E-model wants to know, and its score. No I/O."""
 
-from companion import quality
+from companion.media import e_model
 from companion.media.report import MediaSample
 
 
@@ -12,24 +12,24 @@ def round_trip(sample: MediaSample) -> float | None:
 def loss_percent(sample: MediaSample) -> float | None:
     """Of what should have come in; None when that is not known, or was nothing."""
     packets, lost = sample.incoming.packets, sample.incoming.lost
-    return None if packets is None or lost is None else quality.percent_lost(lost, packets)
+    return None if packets is None or lost is None else e_model.percent_lost(lost, packets)
 
 
-def interval(sample: MediaSample, codec: str | None) -> quality.Interval:
+def interval(sample: MediaSample, codec: str | None) -> e_model.Interval:
     """What came in, as the E-model takes it; `codec` is its RTP map, such as `opus/48000/2`."""
     incoming = sample.incoming
-    return quality.Interval(
+    return e_model.Interval(
         rtt_ms=round_trip(sample),
         loss_percent=loss_percent(sample),
-        codec=quality.codec_of(codec),
+        codec=e_model.codec_of(codec),
         jitter_ms=incoming.jitter_ms,
         jitter_buffer_ms=incoming.buffer_ms,
     )
 
 
-def score(sample: MediaSample, codec: str | None) -> quality.Score | None:
+def score(sample: MediaSample, codec: str | None) -> e_model.Score | None:
     """None where something is not known: also while nothing is meant to be heard, as there are no packets then."""
-    return quality.score(interval(sample, codec))
+    return e_model.score(interval(sample, codec))
 
 
 def is_silent(sample: MediaSample) -> bool:

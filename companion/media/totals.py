@@ -11,8 +11,7 @@ from typing import Final
 
 import msgspec
 
-from companion import quality
-from companion.media import scoring
+from companion.media import e_model, scoring
 from companion.media.advice import State
 from companion.media.report import Happening, Item, MediaSample
 
@@ -76,7 +75,7 @@ class Totals(msgspec.Struct, omit_defaults=True):
 
     @property
     def loss_percent(self) -> float | None:
-        return quality.percent_lost(self.lost_in, self.packets_in)
+        return e_model.percent_lost(self.lost_in, self.packets_in)
 
     @property
     def relayed(self) -> bool | None:
@@ -138,7 +137,7 @@ def _add_measures(sums: Totals, sample: MediaSample) -> None:
         sums.jitter_max = max(jitter_ms, sums.jitter_max or 0)
 
 
-def _add_score(sums: Totals, score: quality.Score, seconds: float) -> None:
+def _add_score(sums: Totals, score: e_model.Score, seconds: float) -> None:
     sums.scored_seconds += seconds
     sums.mos_sum += score.mos * seconds
     sums.mos_min = score.mos if sums.mos_min is None else min(sums.mos_min, score.mos)

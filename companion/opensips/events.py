@@ -10,6 +10,7 @@ from typing import Any, Final, Literal, NamedTuple
 import msgspec
 
 from companion.errors import InvalidEventError
+from companion.text import printable
 
 INSERT: Final = "E_UL_CONTACT_INSERT"
 UPDATE: Final = "E_UL_CONTACT_UPDATE"
@@ -208,8 +209,3 @@ def address(ip: str, port: int) -> str:
     """
     bare = ip.strip("[]").lower()
     return f"[{bare}]:{port}" if ":" in bare else f"{bare}:{port}"
-
-
-def printable(text: str) -> str:
-    """`text` with each character that a terminal could act on replaced by U+FFFD; a tab stays a tab."""
-    return "".join(c if c.isprintable() or c == "\t" else "\ufffd" for c in text)

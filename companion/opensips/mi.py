@@ -20,9 +20,9 @@ from companion import log, metrics
 from companion.config import OpensipsSection
 from companion.errors import ConfigError, InvalidInputError, MiCallError, MiError, MiRefusedError, MiUnreachableError
 from companion.opensips import mi_contact
-from companion.opensips.events import printable
 from companion.opensips.json_stream import JsonStream
 from companion.opensips.mi_contact import MiContact
+from companion.text import printable
 
 DUMP: Final = "ul_dump"
 SENT_ONCE: Final = frozenset({"ul_rm_contact", "raise_event", "event_subscribe", DUMP})

@@ -4,7 +4,8 @@ from typing import Any, Final, Literal, NamedTuple
 
 from companion import sip
 from companion.errors import InvalidInputError
-from companion.opensips.events import LOST_PING_US, MAX_LATENCY_US, MAX_USER_AGENT, printable
+from companion.opensips.events import LOST_PING_US, MAX_LATENCY_US, MAX_USER_AGENT
+from companion.text import printable
 
 State = Literal["active", "deleted", "expired"]
 

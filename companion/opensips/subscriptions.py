@@ -5,10 +5,10 @@ from collections.abc import Collection, Iterator, Sequence
 from typing import Any, Final, NamedTuple
 
 from companion import log, metrics
-from companion.bridge.transports import Address, parse_address
 from companion.config import BridgeSection, Config, OpensipsSection
 from companion.errors import ConfigError, MiCallError, MiError
 from companion.opensips import events
+from companion.opensips.address import Address, parse_address
 from companion.opensips.mi import Mi, open_mi
 from companion.store.store import Store
 

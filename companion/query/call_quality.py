@@ -8,11 +8,12 @@ from companion import sip
 from companion.media import fleet
 from companion.query.calls import row
 from companion.query.now import View
-from companion.query.row import Json, iso, speaker
+from companion.query.row import speaker
 from companion.store import calls
 from companion.store.calls import Call
 from companion.store.contacts import load_devices
 from companion.store.store import Store
+from companion.times import Json, iso
 from companion.usrloc.contact import Device
 
 WINDOW_MS: Final = 3_600_000

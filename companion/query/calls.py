@@ -6,13 +6,15 @@ Times are ISO 8601 but for media samples, whose times are epoch ms.
 from collections.abc import Sequence
 from typing import Final
 
-from companion import quality
-from companion.media import verdict
+from companion.errors import NoSuchDeviceError
+from companion.media import e_model, verdict
 from companion.media.minutes import Figure, Minute, Moment, Sound, moments
 from companion.media.scoring import loss_percent, round_trip
 from companion.media.verdict import Signalling
-from companion.query.row import Json, iso
+from companion.query import devices
 from companion.store.calls import Call, Media
+from companion.store.store import Store
+from companion.times import Json, iso
 
 LIVE_MS: Final = 15_000
 """A call that has not ended and of which nobody told for so long does not go on any more: three reports are missing."""
@@ -58,10 +60,10 @@ def is_live(call: Call, now: int) -> bool:
     return call.ended_at is None and now - call.last_at < LIVE_MS
 
 
-def band(call: Call) -> quality.Band | None:
+def band(call: Call) -> e_model.Band | None:
     """The category of the call's mean R; None where nothing could be scored."""
     lost = breakdown(call)
-    return None if lost is None else quality.band(quality.R_BEST - sum(lost.values()))
+    return None if lost is None else e_model.band(e_model.R_BEST - sum(lost.values()))
 
 
 def breakdown(call: Call) -> dict[str, float] | None:
@@ -81,7 +83,7 @@ def page(call: Call, media: Media, signalling: Signalling, now: int) -> Json:
     )
     return {
         **row(call, now),
-        "formula": quality.FORMULA,
+        "formula": e_model.FORMULA,
         "breakdown": None if lost is None else {name: round(points, 1) for name, points in lost.items()},
         "samples": points(made),
         "happenings": [{"at": iso(each.at), "what": each.what, "fields": each.fields} for each in media.happenings],
@@ -99,7 +101,7 @@ def minute(told: Minute, signalling: Signalling) -> Json:
         "seconds": _seconds(sound.ms),
         "scored_seconds": _seconds(sound.r.ms),
         "mos": _rounded(sound.mos.mean, 2),
-        "band": None if sound.r.mean is None else quality.band(sound.r.mean),
+        "band": None if sound.r.mean is None else e_model.band(sound.r.mean),
         "bad": verdict.is_bad(sound),
         "breakdown": _breakdown(sound),
         "loss_percent": _rounded(sound.loss_percent, 2),
@@ -172,3 +174,22 @@ def _seconds(ms: float) -> float:
 
 def _rounded(value: float | None, digits: int) -> float | None:
     return None if value is None else round(value, digits)
+
+
+def whose(store: Store, name: str) -> str:
+    """The id of the device that a person means; one that is no device's yet may be that of a device to come.
+
+    Raises NoSuchDeviceError for what is no id, and SeveralDevicesError.
+    """
+    try:
+        return devices.find(store, name)
+    except NoSuchDeviceError:
+        if "/" not in name:
+            raise
+        return name
+
+
+def is_known(store: Store, device: str) -> bool:
+    """Whether there is anything of a device so called: itself, or a call."""
+    keys = (store.keys.device(device), store.keys.calls_of(device))
+    return any(store.connection.pipeline(("EXISTS", key) for key in keys))

@@ -11,11 +11,12 @@ from typing import Final, NamedTuple
 
 import msgspec
 
+from companion.query import summary as summary_module
 from companion.query.devices import survey
 from companion.query.now import View
-from companion.query.row import Glance, Json, of_statuses
-from companion.store import summary
+from companion.query.row import Glance, of_statuses
 from companion.store.store import Store
+from companion.times import Json
 
 PART: Final = 2000
 """Devices in a part: a part is decoded at once, and nothing else in the process goes on meanwhile."""
@@ -37,7 +38,7 @@ class Census(NamedTuple):
 
 def take(store: Store, view: View) -> Census:
     """Go over the whole fleet."""
-    tally, glances = summary.Tally(), []
+    tally, glances = summary_module.Tally(), []
     for device, statuses in survey(store, view):
         tally.add(device, statuses)
         glances.append(of_statuses(device, statuses, view.bounds))

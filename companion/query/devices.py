@@ -8,21 +8,15 @@ from typing import Final, NamedTuple
 from companion import sip
 from companion.errors import NoSuchDeviceError, SeveralDevicesError
 from companion.query.now import View
-from companion.query.row import Json, glance, iso, row, speaker
+from companion.query.row import glance, row, speaker
 from companion.store import series
 from companion.store.contacts import load_devices, load_glanced
 from companion.store.series import Aggregate, Point
 from companion.store.store import Store
-from companion.usrloc.contact import Contact, Device, Span, Status, ghost_spans
+from companion.times import Json, iso
+from companion.usrloc.contact import Contact, Device, Ping, Span, Status, ghost_spans
 
 PAGE: Final = 500
-
-
-class Ping(NamedTuple):
-    """One ping: epoch ms, and its latency in ms or None when it was lost."""
-
-    ts: int
-    latency_ms: int | None
 
 
 class Bucket(NamedTuple):

@@ -4,10 +4,10 @@ from collections.abc import Iterable, Mapping
 from itertools import groupby
 from typing import Final, TypeVar
 
-from companion.query.row import Json, iso
+from companion.query.summary import PERCENTILES
 from companion.store.connection import ResponseError
 from companion.store.store import Store
-from companion.store.summary import PERCENTILES
+from companion.times import Json, iso
 from companion.usrloc.contact import STATUSES
 
 MAX_POINTS: Final = 500

@@ -9,14 +9,17 @@ from companion.errors import NoSuchCallError, NoSuchDeviceError, SeveralCallsErr
 from companion.media.verdict import Signalling
 from companion.query import call_quality, devices, history, listing
 from companion.query import calls as call_page
+from companion.query import calls as calls_module
+from companion.query import summary as summary_module
 from companion.query.now import View, view
-from companion.query.row import Json, glance, iso, row
+from companion.query.row import glance, row
 from companion.remediation import audit, safety
 from companion.remediation.status import remediation_status
 from companion.store import calls, summary
 from companion.store.calls import Call, Place
 from companion.store.contacts import load_devices
 from companion.store.store import Store
+from companion.times import Json, iso
 from companion.usrloc.contact import Device
 
 MIN_POINTS = 10
@@ -108,9 +111,9 @@ class Reader:
 
     def calls(self, name: str, window_ms: int) -> Json:
         """The calls of a device that began in the window, newest first, MAX_CALLS at most; then `cut` says so."""
-        found, now = calls.whose(self._store, name), self._view().clock.now
+        found, now = calls_module.whose(self._store, name), self._view().clock.now
         told = calls.recent(self._store, found, now - window_ms, MAX_CALLS + 1)
-        if not told and not calls.is_known(self._store, found):
+        if not told and not calls_module.is_known(self._store, found):
             raise NoSuchDeviceError(name)
         return {
             "device": found,
@@ -172,7 +175,7 @@ class Reader:
 
     def summary(self) -> Json:
         """The fleet in one look, as `companion summary --json` prints it; at most some seconds old."""
-        return summary.load(self._store) or summary.compute(self._store, self._view())
+        return summary.load(self._store) or summary_module.compute(self._store, self._view())
 
     def history(self, window_ms: int) -> Json:
         """The fleet's past: `points`, at most about 500, of counts by status, percentiles and loss, oldest first."""

@@ -1,17 +1,14 @@
 """A device at a glance: what a list says of it, and what one looks for in a list."""
 
 from collections.abc import Sequence
-from datetime import UTC, datetime
-from typing import Any
 
 import msgspec
 
 from companion import quality
 from companion.quality import Label
 from companion.query.now import View
+from companion.times import Json, iso
 from companion.usrloc.contact import STATUSES, Contact, Device, Status, best
-
-Json = dict[str, Any]
 
 
 class Glance(msgspec.Struct, frozen=True, array_like=True, gc=False):
@@ -69,10 +66,3 @@ def row(glanced: Glance) -> Json:
     """A glance as people and machines read it."""
     told: Json = msgspec.structs.asdict(glanced)
     return told | {name: iso(told[name]) for name in ("last_latency_at", "last_register_at")}
-
-
-def iso(at: int) -> str | None:
-    """Epoch ms as ISO 8601 in UTC; None for never."""
-    if not at:
-        return None
-    return datetime.fromtimestamp(at / 1000, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")

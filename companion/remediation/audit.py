@@ -5,10 +5,10 @@ from dataclasses import asdict, dataclass
 from typing import Any, Final, NamedTuple
 
 from companion import sip
-from companion.query.row import iso
 from companion.remediation.policy import Candidate, Decision
 from companion.store.connection import Command
 from companion.store.store import Store
+from companion.times import iso
 
 MAX_ENTRIES: Final = 200_000
 MAX_DEVICE_ENTRIES: Final = 200

@@ -3,9 +3,9 @@
 from typing import Any
 
 from companion.config import Config
-from companion.query.row import iso
 from companion.remediation import safety
 from companion.store.store import Store
+from companion.times import iso
 
 
 def remediation_status(config: Config, store: Store) -> dict[str, Any]:

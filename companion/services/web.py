@@ -14,11 +14,11 @@ from companion.http.access.guard import Access, Guard
 from companion.http.access.login import Login
 from companion.http.api import calls, devices, events, fleet
 from companion.http.api.openapi import make_api
-from companion.http.api.parameters import PREFIX, RawPaths
 from companion.http.events.hub import Hub
 from companion.http.middleware.headers import Headers
 from companion.http.middleware.methods import Methods
 from companion.http.monitoring.health import Health
+from companion.http.paths import PREFIX, RawPaths
 from companion.http.reports import collector
 from companion.http.reports.endpoint import Reports
 from companion.http.reports.intake import Intake

@@ -11,8 +11,8 @@ from companion.store import contacts, timeline
 from companion.store.connection import Command, Connection
 from companion.store.keys import Keys
 from companion.store.series import Row, Series
+from companion.usrloc.changes import Changes
 from companion.usrloc.contact import Contact, Device
-from companion.usrloc.picture import Changes
 
 NEVER: Final = "+inf"
 REFRESH_MS: Final = 3_600_000

@@ -11,13 +11,11 @@ from typing import Any, Final, NamedTuple
 
 import msgspec
 
-from companion.errors import NoSuchDeviceError
 from companion.media import advice, totals
 from companion.media.advice import Advice, Policy
 from companion.media.packing import Items, pack, unpack
 from companion.media.report import Happening, Item, MediaSample, Report
 from companion.media.totals import Totals
-from companion.query import devices
 from companion.store.batch import REFRESH_MS
 from companion.store.connection import Command, ResponseError
 from companion.store.store import Store
@@ -100,25 +98,6 @@ def ref_of(device: str, call_id: str) -> str:
     '0b557e58b1c41da6'
     """
     return blake2b(f"{device}\0{call_id}".encode(errors="replace"), digest_size=8).hexdigest()
-
-
-def whose(store: Store, name: str) -> str:
-    """The id of the device that a person means; one that is no device's yet may be that of a device to come.
-
-    Raises NoSuchDeviceError for what is no id, and SeveralDevicesError.
-    """
-    try:
-        return devices.find(store, name)
-    except NoSuchDeviceError:
-        if "/" not in name:
-            raise
-        return name
-
-
-def is_known(store: Store, device: str) -> bool:
-    """Whether there is anything of a device so called: itself, or a call."""
-    keys = (store.keys.device(device), store.keys.calls_of(device))
-    return any(store.connection.pipeline(("EXISTS", key) for key in keys))
 
 
 # Writing

@@ -12,8 +12,8 @@ from companion.store.connection import Command, Connection, ResponseError, Unrea
 from companion.store.keys import Keys
 from companion.store.locks import Leases
 from companion.store.series import Series, Streams, TimeSeries, detect
+from companion.usrloc.changes import Changes
 from companion.usrloc.contact import Binding, Contact, Device, contact_id
-from companion.usrloc.picture import Changes
 
 DAY_MS: Final = 86_400_000
 CHUNK: Final = 1000

@@ -6,7 +6,7 @@ from operator import attrgetter
 from typing import Any, Final
 
 from companion.store.connection import Command, Connection
-from companion.usrloc.picture import Entry
+from companion.usrloc.changes import Entry
 
 MAX_ENTRIES: Final = 1000
 

@@ -8,7 +8,7 @@ import jwt
 import jwt.types
 
 from companion.errors import InvalidTokenError
-from companion.media.report import SHOWN
+from companion.text import SHOWN
 
 AUDIENCE: Final = "last-mile"
 ALGORITHM: Final = "HS256"

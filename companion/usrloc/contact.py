@@ -155,3 +155,10 @@ def ghost_spans(contact: Contact, lost_after: int, until: int = FOR_EVER) -> tup
     if not is_ghost(contact, lost_after):
         return contact.was_ghost
     return (*contact.was_ghost, (contact.superseded_at, until))[-GHOST_SPANS:]
+
+
+class Ping(NamedTuple):
+    """One ping: epoch ms, and its latency in ms or None when it was lost."""
+
+    ts: int
+    latency_ms: int | None

@@ -6,8 +6,7 @@ whoever writes. Contacts that are not in the picture must be put there first (`m
 
 from collections import Counter
 from collections.abc import Iterable
-from dataclasses import dataclass, field
-from typing import Final, NamedTuple
+from typing import Final
 
 from companion import sip
 from companion.opensips.events import (
@@ -21,6 +20,7 @@ from companion.opensips.events import (
     Event,
     Registration,
 )
+from companion.usrloc.changes import Changes, Entry, Fields, Sample, Stamp
 from companion.usrloc.contact import Binding, Contact, Device, contact_id, ghost_spans, is_dead
 
 LATE_MS: Final = 10_000
@@ -30,49 +30,6 @@ REMOVED_BEHIND_LOSS_MS: Final = 1_000
 HOUR_MS: Final = 3_600_000
 ENDED_KEPT: Final = 50
 """Ended contacts a device remembers: enough to leave their losses out, few enough for who reloads all day."""
-
-Fields = dict[str, str | int]
-
-
-class Stamp(NamedTuple):
-    """Where and when an event happened: the node that said so, its cluster, epoch ms, the publisher's run."""
-
-    node: str
-    cluster: str
-    ts: int
-    run: int
-
-
-class Sample(NamedTuple):
-    """One ping of a device: `value` is its latency in ms, or for a lost one the number of the contact that lost it."""
-
-    device: str
-    ts: int
-    value: int
-
-
-class Entry(NamedTuple):
-    """One line of a device's timeline."""
-
-    device: str
-    ts: int
-    event: str
-    fields: Fields
-
-
-@dataclass(slots=True)
-class Changes:
-    """What one batch of events changed. The dicts are ordered sets."""
-
-    answered: list[Sample] = field(default_factory=list)
-    lost: list[Sample] = field(default_factory=list)
-    entries: list[Entry] = field(default_factory=list)
-    answers: dict[Contact, None] = field(default_factory=dict)
-    contacts: dict[Contact, None] = field(default_factory=dict)
-    devices: dict[Device, None] = field(default_factory=dict)
-    seen: dict[Device, int] = field(default_factory=dict)
-    connected: dict[Contact, str] = field(default_factory=dict)
-    disconnected: list[tuple[Contact, str]] = field(default_factory=list)
 
 
 class Usrloc:

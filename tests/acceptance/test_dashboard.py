@@ -16,9 +16,9 @@ import pytest
 from selenium.webdriver import Keys
 
 from companion.opensips.events import INSERT, LATENCY, LOST_PING_US
-from companion.query.row import iso
 from companion.simulator.redis import EmbeddedRedis, free_port
 from companion.simulator.replay import replay
+from companion.times import iso
 from companion.tokens import access
 from tests.acceptance import browser as chromium
 from tests.acceptance.browser import Browser, Scheme

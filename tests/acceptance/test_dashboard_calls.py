@@ -19,11 +19,11 @@ from selenium.webdriver import Keys
 from selenium.webdriver.remote.webelement import WebElement
 
 from companion.consumer.recorder import Recorder
-from companion.dashboard.graphs.axes import epoch_ms
 from companion.dashboard.markup.calls import address
 from companion.opensips.events import INSERT, LATENCY, LOST_PING_US
 from companion.query.reader import Reader
 from companion.simulator.redis import EmbeddedRedis, free_port
+from companion.times import epoch_ms
 from companion.tokens import access
 from companion.tokens import call as token
 from companion.tokens.call import Claims

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from companion.cli.doctor import check
+from companion.doctor.check import check
 from companion.doctor.finding import Finding
 from companion.doctor.gather import gather
 from companion.opensips.mi import Mi

@@ -9,7 +9,8 @@ from typing import Final
 from companion.opensips.events import DELETE, INSERT, LATENCY, LOST_PING_US, UPDATE, parse
 from companion.store.series import Row
 from companion.store.store import Store
-from companion.usrloc.picture import HOUR_MS, Entry, Fields, Stamp, Usrloc
+from companion.usrloc.changes import Entry, Fields, Stamp
+from companion.usrloc.picture import HOUR_MS, Usrloc
 from tests.benchmarks.measure import NODE
 from tests.benchmarks.phones import INTERVAL_MS, LOSSES, Fleet, Phone, phone
 

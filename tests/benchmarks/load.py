@@ -3,7 +3,7 @@
 import sys
 import time
 
-from companion.bus.envelope import Publisher
+from companion.bus.publisher import Publisher
 
 HIGH_WATER_MARK = 1_000_000
 

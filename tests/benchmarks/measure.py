@@ -16,7 +16,7 @@ from typing import NamedTuple
 import msgpack
 import zmq
 
-from companion.bus.envelope import Publisher
+from companion.bus.publisher import Publisher
 from companion.simulator.redis import EmbeddedRedis, free_port
 from companion.simulator.wire import notification
 from companion.store.connection import Connection

@@ -9,8 +9,9 @@ from contextlib import contextmanager
 from itertools import count
 from typing import Final
 
-from companion.bridge.bridge import Stamps
-from companion.bus.envelope import HEARTBEAT_SECONDS, Publisher
+from companion.bridge.clock import Stamps
+from companion.bus.envelope import HEARTBEAT_SECONDS
+from companion.bus.publisher import Publisher
 from companion.config import BridgeSection
 from companion.opensips.events import LATENCY
 from tests.benchmarks.measure import NODE, hear, process

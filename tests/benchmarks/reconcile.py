@@ -23,8 +23,9 @@ from companion.reconcile.comparison import compare, reconcile
 from companion.store.connection import Connection
 from companion.store.corrections import Found
 from companion.store.store import Store, open_store
+from companion.usrloc.changes import Stamp
 from companion.usrloc.contact import Binding
-from companion.usrloc.picture import Stamp, Usrloc
+from companion.usrloc.picture import Usrloc
 from tests.benchmarks.load import ping_params
 from tests.benchmarks.measure import NODE, Figure, bench_redis
 

@@ -16,7 +16,8 @@ from typing import Any, Literal, Self
 import msgspec
 import pytest
 
-from companion.bus.envelope import HEARTBEAT, Message, Publisher
+from companion.bus.envelope import HEARTBEAT, Message
+from companion.bus.publisher import Publisher
 from companion.config import Config
 from companion.consumer.recorder import Recorder
 from companion.query import devices

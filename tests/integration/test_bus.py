@@ -11,7 +11,11 @@ import pytest
 import zmq
 from structlog.testing import capture_logs
 
-from companion.bus.envelope import Curve, Message, Publisher, Sequences, Subscriber, decode, decode_heartbeat
+from companion.bus.curve import Curve
+from companion.bus.envelope import Message, decode, decode_heartbeat
+from companion.bus.publisher import Publisher
+from companion.bus.sequences import Sequences
+from companion.bus.subscriber import Subscriber
 from companion.consumer import feeds, recorder
 from companion.errors import UnavailableError
 from companion.store import nodes

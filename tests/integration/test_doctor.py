@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from companion import metrics
-from companion.cli.doctor import check
 from companion.doctor import gather as gathering
+from companion.doctor.check import check
 from companion.doctor.finding import Finding
 from companion.doctor.gather import gather
 from companion.opensips import events, subscriptions

@@ -13,6 +13,7 @@ import pytest
 from companion import metrics
 from companion.config import Config
 from companion.opensips.events import INSERT, ContactEvent, Registration
+from companion.query import summary as summary_module
 from companion.query.now import view
 from companion.remediation import audit, safety
 from companion.remediation.status import remediation_status
@@ -22,7 +23,8 @@ from companion.simulator.opensips import SimulatedOpenSIPS
 from companion.simulator.redis import EmbeddedRedis
 from companion.simulator.wire import Contact
 from companion.store import summary
-from companion.usrloc.picture import Stamp, Usrloc
+from companion.usrloc.changes import Stamp
+from companion.usrloc.picture import Usrloc
 from tests.integration.conftest import Json, Kind, MakeSetup, Setup, eventually
 
 Mode = Literal["observe", "enforce"]
@@ -111,7 +113,7 @@ class Scene:
         await eventually(lambda: pings.lost >= last)
 
     def count_fleet(self) -> None:
-        summary.save(self.store, summary.compute(self.store, view(self.setup.config, self.store)))
+        summary.save(self.store, summary_module.compute(self.store, view(self.setup.config, self.store)))
 
 
 Prepare = Callable[[SimulatedOpenSIPS], None]

@@ -16,11 +16,13 @@ from typing import Any
 
 import pytest
 
-from companion.bridge.bridge import Bridge, Stamps, SteadyClock
+from companion.bridge.bridge import Bridge
+from companion.bridge.clock import Stamps, SteadyClock
 from companion.bus import envelope
 from companion.config import Config
 from companion.consumer.recorder import Recorder
 from companion.opensips import mi
+from companion.query import summary as summary_module
 from companion.query.now import view
 from companion.remediation import audit, safety
 from companion.remediation.safety import ClockWatch
@@ -206,7 +208,7 @@ class World:
         try:
             await self.pass_time(SETTLE)
             await self.pings(3)
-            summary.save(self.store, summary.compute(self.store, view(self.setup.config, self.store)))
+            summary.save(self.store, summary_module.compute(self.store, view(self.setup.config, self.store)))
             await self.sweep()
             assert self.troubles() == ""
             yield self

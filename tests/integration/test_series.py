@@ -13,16 +13,17 @@ from hypothesis import strategies as st
 from redis.exceptions import ConnectionError as RedisConnectionError
 
 from companion import metrics
-from companion.bus.envelope import TOGETHER, Message
+from companion.bus.envelope import Message
+from companion.bus.publisher import TOGETHER
 from companion.consumer.recorder import Recorder
 from companion.errors import ConfigError
 from companion.opensips import events
 from companion.query import devices
 from companion.query.reader import Reader
-from companion.query.row import iso
 from companion.store.connection import Command, Connection, ResponseError
 from companion.store.series import Aggregate, Row
 from companion.store.store import open_store
+from companion.times import iso
 from tests.integration.conftest import Json, Kind, MakeSetup, Setup, message, phone_event, record_batch
 
 DAY_MS = 86_400_000

@@ -16,8 +16,9 @@ from companion import metrics
 from companion.bridge import datagram, stream
 from companion.bridge.datagram import DatagramInput
 from companion.bridge.stream import StreamInput
-from companion.bridge.transports import Address, Receive, Scheme, parse_address
+from companion.bridge.transports import Receive
 from companion.errors import ConfigError, UnavailableError
+from companion.opensips.address import Address, Scheme, parse_address
 
 CAPTURE = Path(__file__).parents[1] / "captures" / "opensips-3.6.8"
 STREAM = (CAPTURE / "event_stream.bin").read_bytes()

@@ -8,23 +8,21 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from companion.quality import (
+from companion.media.e_model import (
     G711,
     G711_UNCONCEALED,
-    LABELS,
     OPUS,
     R_BEST,
-    Bounds,
     Codec,
     Interval,
     band,
     codec_of,
     delay_impairment,
-    label,
     mos,
     percent_lost,
     score,
 )
+from companion.quality import LABELS, Bounds, label
 
 
 @pytest.mark.parametrize(

@@ -11,10 +11,12 @@ from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
-from companion import quality
-from companion.cli.screens.devices import Axis, Graph, Held, LostMarks, Scale, ago, text, told
+from companion.cli.screens.devices import told
+from companion.cli.screens.graph import Axis, Graph, Held, LostMarks, Scale
+from companion.cli.screens.text import ago, text
+from companion.media import e_model
 from companion.media.minutes import path_words
-from companion.query.row import Json
+from companion.times import Json
 
 BANDS: Final = {
     "best": "green",
@@ -277,11 +279,11 @@ def _breakdown(page: Json) -> Iterator[RenderableType]:
     lost = page["breakdown"]
     if lost is None:
         return
-    r = quality.R_BEST - sum(lost.values())
-    parts = (("R", r, BANDS[quality.band(r)]), ("delay", lost["delay"], "blue"), ("loss", lost["loss"], "magenta"))
+    r = e_model.R_BEST - sum(lost.values())
+    parts = (("R", r, BANDS[e_model.band(r)]), ("delay", lost["delay"], "blue"), ("loss", lost["loss"], "magenta"))
     bar, words = Text("  "), Text("  ")
     for name, points, style in (*parts, ("codec", lost["codec"], "cyan")):
-        bar.append("█" * round(max(0.0, points) / quality.R_BEST * BAR), style=style)
+        bar.append("█" * round(max(0.0, points) / e_model.R_BEST * BAR), style=style)
         words.append_text(Text.assemble("■ ", (f"{name} {points:.0f}   ", ""), style=style))
     yield Text("Points of R", style="bold")
     yield bar
@@ -296,7 +298,7 @@ def _graphs(page: Json) -> Iterator[RenderableType]:
     if not page["samples"] and not pings:
         return
     trips, losses = _held(page, 2), _held(page, 4)
-    least = Scale(unit="", height=4, floor=1, top=quality.MOS_BEST, worst=min, style=_mos_style)
+    least = Scale(unit="", height=4, floor=1, top=e_model.MOS_BEST, worst=min, style=_mos_style)
     most = Scale(unit="%", height=3, top=min(100, max(2, _top(losses))), style=lambda _: "magenta")
     yield from _graph("MOS", _held(page, 7), span, least)
     yield from _graph("Round trip", trips, span, Scale(height=3, top=_top(trips)))
@@ -347,7 +349,7 @@ def _top(points: Iterable[Held]) -> float:
 
 def _mos_style(value: float) -> str:
     """The colour of the band that a MOS is in: those of R at the bounds of the bands."""
-    return next((BANDS[name] for least, name in quality.BANDS if value >= quality.mos(least) - 0.005), BANDS["bad"])
+    return next((BANDS[name] for least, name in e_model.BANDS if value >= e_model.mos(least) - 0.005), BANDS["bad"])
 
 
 def _bad_minutes(verdict: Json) -> Iterator[RenderableType]:

@@ -1,7 +1,6 @@
 """Devices, a device and the fleet as a terminal shows them. What came from the network is text, never obeyed."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, Final
 
@@ -11,9 +10,11 @@ from rich.table import Table
 from rich.text import Text
 
 from companion import sip
-from companion.opensips.events import printable
-from companion.query.devices import Ping
-from companion.query.row import Json
+from companion.cli.screens.graph import Axis, Graph, LostMarks, moments
+from companion.cli.screens.text import _span, ago, text
+from companion.sip import short_id
+from companion.times import Json
+from companion.usrloc.contact import Ping
 
 COLOURS: Final = {
     "online": "green",
@@ -36,38 +37,9 @@ COLOURS: Final = {
 }
 WIDE: Final = 100
 """Columns from which on a list of devices has room for all there is to say of them."""
-INSTANCE_END: Final = 8
-GRAPH_HEIGHT: Final = 6
-GRAPH_WIDTH: Final = 96
-GRAPH_MARGIN: Final = 9
 ENDED_CONTACTS: Final = 3
 TIMELINE_LINES: Final = 20
-BLOCKS: Final = " ▁▂▃▄▅▆▇█"
 _TIMES_TOLD: Final = {"outage_ms": "away for", "outage_at_most_ms": "away for at most", "after_ms": "after"}
-
-
-def text(value: object, style: str = "") -> Text:
-    """Any value as literal text: no markup, no control characters, cut where there is no room; "–" for nothing."""
-    if value is None or value == "":
-        return Text("–", style="bright_black")
-    return Text(printable(str(value)).replace("\t", " "), style=style, no_wrap=True, overflow="ellipsis")
-
-
-def ago(at: str | None, now: datetime) -> str:
-    """An ISO 8601 time as a person says it."""
-    if not at:
-        return ""
-    seconds = round((now - datetime.fromisoformat(at)).total_seconds())
-    if seconds < 0:
-        return f"in {_span(-seconds)}"
-    return f"{_span(seconds)} ago" if seconds else "now"
-
-
-def _span(seconds: int) -> str:
-    for size, unit in ((86400, "d"), (3600, "h"), (60, "min")):
-        if seconds >= 2 * size or (unit == "min" and seconds >= size):
-            return f"{seconds // size} {unit}"
-    return f"{seconds} s"
 
 
 class DevicesTable:
@@ -112,19 +84,6 @@ def _devices_head(*, wide: bool) -> Table:
         table.add_column("NODE", max_width=16)
     table.add_column("USER AGENT", max_width=48)
     return table
-
-
-def short_id(device: str, room: int) -> str:
-    """A device id in so many columns: the AOR and the end of the instance tell devices apart.
-
-    >>> short_id("dave/urn:uuid:38c0c8fd-8712-b8bc-076f-3787b9d179e0", 24)
-    'dave/…b9d179e0'
-    """
-    if len(device) <= room:
-        return device
-    aor, _, instance = device.rpartition("/")
-    end = f"/…{instance[-INSTANCE_END:]}"
-    return f"{aor if len(aor) + len(end) <= room else f'{aor[: room - len(end) - 1]}…'}{end}"
 
 
 def device_page(page: Json, now: datetime | None = None) -> Group:
@@ -192,104 +151,6 @@ def _statistics(latency: Json) -> Text:
         f"\n  pings {latency['total']}   answered {latency['answered']}",
         f"   lost {latency['lost']} ({latency['loss_ratio']:.1%})",
     )
-
-
-@dataclass(frozen=True)
-class Scale:
-    """What the columns of a graph stand for: the worst value of each slice, from `floor` to `top`.
-
-    Without a `top` it is the highest there is. The style of a column may depend on its value.
-    """
-
-    unit: str = "ms"
-    height: int = GRAPH_HEIGHT
-    floor: float = 0
-    top: float | None = None
-    worst: Callable[[Iterable[float]], float] = max
-    style: Callable[[float], str] = lambda _: "cyan"
-
-
-Held = tuple[int, int, float | None]
-"""From and until when (epoch ms; the same for what is of one moment) there was this value; None is not known."""
-
-
-class Graph:
-    """A measurement over a time (epoch ms) as a column for each slice of it, none where nothing was measured."""
-
-    def __init__(self, points: Iterable[Held], span: tuple[int, int], scale: Scale | None = None) -> None:
-        self._points = list(points)
-        self._span = span
-        self._scale = scale or Scale()
-
-    def __rich_console__(self, _: Console, options: ConsoleOptions) -> RenderResult:
-        cells = sliced(self._points, self._span, graph_width(options))
-        columns = [self._scale.worst(known) if (known := _known(values)) else None for values in cells]
-        top = self._scale.top or max(_known(columns), default=0) or 1
-        for level in reversed(range(self._scale.height)):
-            yield self._line(columns, top, level)
-
-    def _line(self, columns: Sequence[float | None], top: float, level: int) -> Text:
-        edge = top if level == self._scale.height - 1 else self._scale.floor if level == 0 else None
-        label = "" if edge is None else f"{edge:.10g} {self._scale.unit}".strip()
-        line = Text(f"{label:>{GRAPH_MARGIN - 1}} ", style="bright_black")
-        for value in columns:
-            line.append(self._block(value, top, level), style="" if value is None else self._scale.style(value))
-        line.rstrip()
-        return line
-
-    def _block(self, value: float | None, top: float, level: int) -> str:
-        share = 0 if value is None else (value - self._scale.floor) / (top - self._scale.floor)
-        eighths = 0 if value is None else max(1, round(share * self._scale.height * 8)) - level * 8
-        return BLOCKS[min(8, max(0, eighths))]
-
-
-def graph_width(options: ConsoleOptions) -> int:
-    """How many columns a graph has."""
-    return max(16, min(GRAPH_WIDTH, options.max_width - GRAPH_MARGIN))
-
-
-def sliced(points: Iterable[Held], span: tuple[int, int], width: int) -> list[list[float | None]]:
-    """The values of each of `width` slices of a time; what is outside counts to the nearest."""
-    cells: list[list[float | None]] = [[] for _ in range(width)]
-    start, length = span[0], max(1, span[1] - span[0])
-    for since, until, value in points:
-        first, last = ((at - start) * width // length for at in (since, max(since, until - 1)))
-        for column in range(min(width - 1, max(0, first)), min(width - 1, max(0, last)) + 1):
-            cells[column].append(value)
-    return cells
-
-
-def moments(pings: Iterable[Ping]) -> list[Held]:
-    """Pings for a graph."""
-    return [(at, at, latency_ms) for at, latency_ms in pings]
-
-
-def _known(values: Iterable[float | None]) -> list[float]:
-    return [value for value in values if value is not None]
-
-
-class LostMarks:
-    """Where on a graph pings were lost."""
-
-    def __init__(self, pings: Iterable[Held], span: tuple[int, int]) -> None:
-        self._pings = list(pings)
-        self._span = span
-
-    def __rich_console__(self, _: Console, options: ConsoleOptions) -> RenderResult:
-        cells = sliced(self._pings, self._span, graph_width(options))
-        marks = Text(f"{'lost':>{GRAPH_MARGIN - 1}} ", style="bright_black")
-        yield marks.append("".join("×" if None in values else " " for values in cells).rstrip(), style="red")
-
-
-class Axis:
-    """The times below a graph."""
-
-    def __init__(self, start: str, end: str) -> None:
-        self._start, self._end = start, end
-
-    def __rich_console__(self, _: Console, options: ConsoleOptions) -> RenderResult:
-        room = graph_width(options) - len(self._end)
-        yield Text(f"{'':{GRAPH_MARGIN}}{self._start:<{room}}{self._end}", style="bright_black")
 
 
 class LatencyGraph:

@@ -5,7 +5,6 @@ NiceGUI passes on without watching each of them.
 """
 
 from collections.abc import Sequence
-from datetime import datetime
 from typing import Any, Final
 
 Options = dict[str, Any]
@@ -41,11 +40,6 @@ BASE: Final[Options] = {
 
 
 _HIDDEN: Final = ("axisLine", "axisTick", "axisLabel", "splitLine")
-
-
-def epoch_ms(at: str) -> int:
-    """An ISO 8601 time as graphs count it."""
-    return round(datetime.fromisoformat(at).timestamp() * 1000)
 
 
 def line(name: str, points: tuple[Point, ...], *, symbol: bool = False) -> Options:

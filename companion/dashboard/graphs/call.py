@@ -15,7 +15,6 @@ from companion.dashboard.graphs.axes import (
     Window,
     broken,
     ceiling,
-    epoch_ms,
     lane_axis,
     line,
     time_axis,
@@ -26,6 +25,8 @@ from companion.dashboard.graphs.slices import Slice, in_slices, spans, usual_ms
 from companion.dashboard.graphs.strips import Block, Marked, blocks, in_rows, marked
 from companion.dashboard.markup.badges import BAND_COLOURS, mos_band, number
 from companion.dashboard.markup.happenings import bitrate, marks
+from companion.media import e_model
+from companion.times import epoch_ms
 
 Json = Mapping[str, Any]
 
@@ -215,8 +216,8 @@ def _gap_ms(slices: Sequence[Slice]) -> int:
 
 def _bands() -> Iterator[tuple[Options, Options]]:
     """A faint stripe for each band, with its word beside it."""
-    edges = [5.0, *(quality.mos(least) for least, _ in quality.BANDS), 1.0]
-    names = [*(name for _, name in quality.BANDS), "bad"]
+    edges = [5.0, *(e_model.mos(least) for least, _ in e_model.BANDS), 1.0]
+    names = [*(name for _, name in e_model.BANDS), "bad"]
     for name, high, low in zip(names, edges, edges[1:], strict=False):
         colour = f"var({BAND_COLOURS[name]})"
         label = {"show": True, "position": "right", "distance": 8, "formatter": name, "color": colour, "fontSize": 12}

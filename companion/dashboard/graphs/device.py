@@ -21,7 +21,7 @@ from companion.dashboard.graphs.axes import (
 )
 from companion.dashboard.markup.badges import number
 from companion.dashboard.presence import Band
-from companion.query.devices import Ping
+from companion.usrloc.contact import Ping
 
 _SIDES: Final = {"left": 62, "right": 76, "outerBoundsMode": "none"}
 _LOWEST_STRIPE: Final = 0.055

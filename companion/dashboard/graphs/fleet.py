@@ -9,13 +9,13 @@ from companion.dashboard.graphs.axes import (
     Window,
     broken,
     ceiling,
-    epoch_ms,
     known_part,
     line,
     time_axis,
     value_axis,
 )
 from companion.dashboard.markup.badges import share
+from companion.times import epoch_ms
 
 GAPS: Final = 40
 """A line breaks where nothing came for this part of the window."""

@@ -5,7 +5,7 @@ Text is shown as text, whatever is in it: part.js makes text nodes of it, and th
 
 from typing import Any, Final
 
-from companion.opensips.events import printable
+from companion.text import printable
 
 Markup = str | list[Any] | None
 NOTHING: Final = "–"

@@ -5,6 +5,7 @@ from typing import Any, Final
 from companion import quality
 from companion.dashboard.markup import Markup, nothing, tag
 from companion.dashboard.markup.icons import icon, signal
+from companion.media import e_model
 
 MEANINGS: Final = {
     "online": "answered a ping or registered within two ping intervals, and has lost none since",
@@ -51,7 +52,7 @@ def mos_band(mos: float) -> str:
     >>> mos_band(4.34), mos_band(3.59), mos_band(1)
     ('best', 'low', 'bad')
     """
-    return next((name for least, name in quality.BANDS if mos >= round(quality.mos(least), 2)), "bad")
+    return next((name for least, name in e_model.BANDS if mos >= round(e_model.mos(least), 2)), "bad")
 
 
 def mos(value: float | None, word: str | None = None) -> Markup:

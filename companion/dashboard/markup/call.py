@@ -3,8 +3,6 @@
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
-from companion import quality
-from companion.dashboard.graphs.axes import epoch_ms
 from companion.dashboard.markup import Markup, card, facts, heard, note, nothing, tag
 from companion.dashboard.markup import happenings as told
 from companion.dashboard.markup.badges import band, mos, ms, number, plural, tally
@@ -14,6 +12,8 @@ from companion.dashboard.markup.devices import address as device_address
 from companion.dashboard.markup.icons import icon
 from companion.dashboard.markup.tables import Column, cell, fault, table
 from companion.dashboard.markup.times import span, time
+from companion.media import e_model
+from companion.times import epoch_ms
 
 Json = Mapping[str, Any]
 
@@ -120,8 +120,8 @@ def _quality(page: Json) -> Markup:
 
 def _lost_points(points: Mapping[str, float]) -> tuple[Markup, ...]:
     rows = (_point(name, points[key]) for key, name in _POINTS)
-    left = number(round(quality.R_BEST - sum(points.values()), 1))
-    said = tag("p", f"points lost of R, which is {left} of {quality.R_BEST}", cls="hint", title=quality.FORMULA)
+    left = number(round(e_model.R_BEST - sum(points.values()), 1))
+    said = tag("p", f"points lost of R, which is {left} of {e_model.R_BEST}", cls="hint", title=e_model.FORMULA)
     return tag("ol", *rows, cls="bars points"), said
 
 

@@ -11,7 +11,7 @@ from companion.dashboard.markup.badges import BANDS, band, mos, ms, number, plur
 from companion.dashboard.markup.icons import icon
 from companion.dashboard.markup.tables import Column, cell, table
 from companion.dashboard.markup.times import span, time
-from companion.opensips.events import printable
+from companion.text import printable
 
 Json = Mapping[str, Any]
 Row = Mapping[str, Any]

@@ -15,7 +15,7 @@ from companion.dashboard.markup.icons import icon
 from companion.dashboard.markup.tables import Column, cell, fault, table
 from companion.dashboard.markup.times import Style, span, time
 from companion.dashboard.presence import Band, share_online
-from companion.query.row import iso
+from companion.times import iso
 
 Json = Mapping[str, Any]
 

@@ -4,7 +4,6 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from companion import quality
-from companion.cli.screens.devices import INSTANCE_END
 from companion.dashboard.filters import devices
 from companion.dashboard.filters.devices import Query
 from companion.dashboard.markup import Markup, fields, heard, note, nothing, tag
@@ -13,7 +12,8 @@ from companion.dashboard.markup.icons import icon
 from companion.dashboard.markup.tables import cell, fault, heading
 from companion.dashboard.markup.tables import table as table_of
 from companion.dashboard.markup.times import time
-from companion.opensips.events import printable
+from companion.sip import INSTANCE_END
+from companion.text import printable
 from companion.usrloc.contact import STATUSES
 
 Row = Mapping[str, Any]

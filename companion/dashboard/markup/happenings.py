@@ -10,7 +10,7 @@ from companion.dashboard.markup import Markup, heard, tag
 from companion.dashboard.markup.badges import share
 from companion.dashboard.markup.timeline import Line
 from companion.dashboard.markup.times import span
-from companion.opensips.events import printable
+from companion.text import printable
 
 Happening = Mapping[str, Any]
 Fields = Mapping[str, Any]

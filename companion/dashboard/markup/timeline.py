@@ -6,7 +6,7 @@ from typing import Any, Final, NamedTuple
 from companion.dashboard.markup import Markup, heard, tag
 from companion.dashboard.markup.badges import plural
 from companion.dashboard.markup.times import span
-from companion.opensips.events import printable
+from companion.text import printable
 
 Entry = Mapping[str, Any]
 

@@ -9,7 +9,7 @@ from nicegui import ui
 from companion.dashboard.filters import devices
 from companion.dashboard.frame import Frame, source_of
 from companion.dashboard.graphs import call as call_graph
-from companion.dashboard.graphs.axes import Window, epoch_ms
+from companion.dashboard.graphs.axes import Window
 from companion.dashboard.markup import call as shown_as
 from companion.dashboard.markup import tag
 from companion.dashboard.markup.frame import waiting
@@ -18,6 +18,7 @@ from companion.dashboard.part import Part
 from companion.dashboard.refresh import Live
 from companion.dashboard.source import Source
 from companion.errors import NoSuchCallError, SeveralCallsError
+from companion.times import epoch_ms
 
 LOOK_SECONDS: Final = 1.0
 LIVE_SECONDS: Final = 2.0

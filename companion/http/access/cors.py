@@ -13,7 +13,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from companion.http import problems
 from companion.http.access import origin
-from companion.http.api.parameters import SCRIPT_PATH, is_report
+from companion.http.paths import SCRIPT_PATH, is_report
 
 MAX_AGE_SECONDS: Final = 7200
 """How long a browser need not ask again whether it may; none takes more for an answer."""

@@ -19,8 +19,8 @@ from companion.config import ApiSection
 from companion.http import problems
 from companion.http.access import origin
 from companion.http.access.sessions import COOKIE, Session, Sessions
-from companion.http.api.parameters import SCRIPT_PATH, is_report
 from companion.http.middleware.methods import SOCKET_PATH
+from companion.http.paths import SCRIPT_PATH, is_report
 from companion.tokens import access as tokens
 from companion.tokens.access import Scope, Token
 

@@ -17,7 +17,7 @@ from companion.quality import Label
 from companion.query.listing import MAX_LIMIT, Sort
 from companion.query.listing import Query as FleetQuery
 from companion.query.reader import MAX_POINTS, MIN_POINTS
-from companion.query.row import iso
+from companion.times import iso
 from companion.usrloc.contact import Status
 
 router = APIRouter(tags=["devices"])

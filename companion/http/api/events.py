@@ -8,8 +8,8 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from companion.http import problems
 from companion.http.access.guard import scope_of
-from companion.http.api import models
 from companion.http.api.parameters import AHub
+from companion.http.events import hub as hub_module
 from companion.http.middleware.methods import ASKED_HEAD
 
 router = APIRouter(tags=["live"])
@@ -27,7 +27,7 @@ class EventsQuery(BaseModel):
     "/events",
     response_class=StreamingResponse,
     responses=problems.documented(404, 409)
-    | {200: {"description": "Events, for as long as the client listens.", "content": models.EVENT_STREAM}},
+    | {200: {"description": "Events, for as long as the client listens.", "content": hub_module.EVENT_STREAM}},
 )
 async def events(
     hub: AHub,
@@ -44,7 +44,7 @@ async def events(
     `trouble`, a problem, when there is nothing to be told for a while.
     """
     if ASKED_HEAD in request.scope:
-        return Response(media_type=models.EVENT_STREAM_TYPE)
+        return Response(media_type=hub_module.EVENT_STREAM_TYPE)
     if not query.device:
         return await hub.fleet(lambda: scope_of(request) != "none")
     since = int(last_event_id) if last_event_id.isdecimal() and len(last_event_id) <= 13 else 0

@@ -3,13 +3,13 @@
 A member more than is described here is passed on: who reads them must not mind what they do not know.
 """
 
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from companion import quality
-from companion.media.report import SHOWN
+from companion.media import e_model
 from companion.quality import Label
+from companion.text import SHOWN
 from companion.tokens.call import MAX_CALL_ID, MAX_DEVICE, MAX_MINUTES
 from companion.usrloc.contact import Status
 
@@ -304,7 +304,7 @@ class Pause(BaseModel):
 # Calls
 
 Band = Annotated[
-    quality.Band | None, Field(description="Category of ITU-T G.109: of R from 90, 80, 70, 60, 50 on, else `bad`.")
+    e_model.Band | None, Field(description="Category of ITU-T G.109: of R from 90, 80, 70, 60, 50 on, else `bad`.")
 ]
 Mos = Annotated[float | None, Field(ge=1, le=4.5, description="1 to 4.5; null: too little is known.", examples=[4.37])]
 Measured = Annotated[float | None, Field(ge=0, description="Null: not known.")]
@@ -453,7 +453,7 @@ class Verdict(Answer):
 class CallPage(Call):
     """All about a call as one device saw it."""
 
-    formula: str = Field(description="Scores of another formula do not compare.", examples=[quality.FORMULA])
+    formula: str = Field(description="Scores of another formula do not compare.", examples=[e_model.FORMULA])
     breakdown: Breakdown | None
     samples: list[MediaSample] = Field(description="Oldest first, 3600 at most: of a longer call each is of several.")
     happenings: list[Happening]
@@ -566,12 +566,3 @@ class Alive(BaseModel):
 class Ready(BaseModel):
     status: Literal["ready", "not ready"]
     reasons: list[str] = Field(default=[], description="Why not; told only to who may read.")
-
-
-EVENT_STREAM_TYPE: Final = "text/event-stream"
-EVENT_STREAM: Final[dict[str, Any]] = {
-    EVENT_STREAM_TYPE: {
-        "schema": {"type": "string"},
-        "example": "retry: 3000\n\nevent: sample\nid: 1795512600123\ndata: [1795512600123, 48]\n\n: alive\n\n",
-    }
-}

@@ -1,25 +1,18 @@
 """What a request asks for: which device, which window, and whom we ask in turn."""
 
-import re
 from typing import Annotated, Any, Final, Literal
 from urllib.parse import unquote
 
 import msgspec
 from fastapi import Depends, Path, Query, Request, Response
 from pydantic import BaseModel, ConfigDict, Field
-from starlette.types import ASGIApp, Receive, Scope, Send
 
 from companion.http.events.hub import Hub
 from companion.query.reader import Reader
 
 HOUR_MS: Final = 3_600_000
 WINDOWS: Final = {"3h": 3 * HOUR_MS, "6h": 6 * HOUR_MS, "12h": 12 * HOUR_MS, "24h": 24 * HOUR_MS, "7d": 168 * HOUR_MS}
-PREFIX: Final = "/api/v1"
-SCRIPT_PATH: Final = "/static/last-mile.js"
-"""Where pages get what collects the media of their calls."""
 
-_NAMED: Final = (f"{PREFIX}/devices/", f"{PREFIX}/calls/")
-_REPORTS: Final = re.compile(rf"{PREFIX}/calls/[^/]+/samples")
 
 Json = dict[str, Any]
 
@@ -82,31 +75,3 @@ class Told(Response):
 
     def render(self, content: Json) -> bytes:
         return msgspec.json.encode(content)
-
-
-class RawPaths:
-    """ASGI: routes what is asked of devices and calls by the path as it was sent, with %2F in it.
-
-    So a slash of an id is told from one of the path, where somebody minds: `bob%2Flatency` is a device,
-    `bob/latency` the latency of one. An id whose slashes are sent as they are is found as well if it does not end so.
-    Everything further in, who may do what above all, sees the same path.
-    """
-
-    def __init__(self, app: ASGIApp) -> None:
-        self._app = app
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "http" and scope["path"].startswith(_NAMED):
-            raw = scope.get("raw_path", b"").partition(b"?")[0].decode("ascii", "replace")
-            if raw.startswith(_NAMED):
-                scope = {**scope, "path": raw}
-        await self._app(scope, receive, send)
-
-
-def is_report(scope: Scope) -> bool:
-    """Whether a page tells of its call, or a browser asks whether it may: behind RawPaths."""
-    return (
-        scope["type"] == "http"
-        and scope["method"] in ("POST", "OPTIONS")
-        and _REPORTS.fullmatch(scope["path"]) is not None
-    )

@@ -4,7 +4,7 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from functools import partial
-from typing import Final
+from typing import Any, Final
 
 import anyio
 from starlette.responses import StreamingResponse
@@ -13,7 +13,6 @@ from starlette.types import Message, Receive, Scope, Send
 from companion import log, metrics
 from companion.errors import NoSuchDeviceError, SeveralDevicesError
 from companion.http import problems
-from companion.http.api.models import EVENT_STREAM_TYPE
 from companion.http.events.sources import DeviceSource, Event, FleetSource, Source
 from companion.query.reader import Reader
 from companion.store.connection import NotNowError, ResponseError, Unreachable
@@ -229,3 +228,13 @@ class Hub:
     def _count(self, more: int) -> None:
         self._open += more
         metrics.API_STREAMS.set(self._open)
+
+
+EVENT_STREAM_TYPE: Final = "text/event-stream"
+
+EVENT_STREAM: Final[dict[str, Any]] = {
+    EVENT_STREAM_TYPE: {
+        "schema": {"type": "string"},
+        "example": "retry: 3000\n\nevent: sample\nid: 1795512600123\ndata: [1795512600123, 48]\n\n: alive\n\n",
+    }
+}

@@ -9,7 +9,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from companion import metrics
 from companion.http import problems
-from companion.http.api.parameters import is_report
+from companion.http.paths import is_report
 
 MAX_BODY: Final = 64 * 1024
 MAX_REPORT: Final = 256 * 1024

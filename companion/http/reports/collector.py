@@ -8,7 +8,7 @@ from fastapi import APIRouter, Request, Response
 from starlette.exceptions import HTTPException
 
 import companion.media
-from companion.http.api.parameters import SCRIPT_PATH
+from companion.http.paths import SCRIPT_PATH
 
 FILE: Final = Path(companion.media.__file__).with_name("static") / "last-mile.js"
 CACHE_SECONDS: Final = 300

@@ -10,7 +10,7 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from companion.http import problems
-from companion.http.api.parameters import is_report
+from companion.http.paths import is_report
 from companion.http.reports.intake import Intake
 from companion.tokens.call import MAX_CALL_ID, is_name
 

@@ -10,7 +10,8 @@ import zmq
 from hypothesis import given
 from hypothesis import strategies as st
 
-from companion.bridge.bridge import Bridge, Stamps, SteadyClock
+from companion.bridge.bridge import Bridge
+from companion.bridge.clock import Stamps, SteadyClock
 from companion.config import BridgeSection
 from companion.opensips import events
 

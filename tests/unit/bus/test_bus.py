@@ -8,7 +8,9 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from companion.bus.envelope import Message, Publisher, Sequences, Sight, decode, decode_heartbeat
+from companion.bus.envelope import Message, decode, decode_heartbeat
+from companion.bus.publisher import Publisher
+from companion.bus.sequences import Sequences, Sight
 from companion.errors import InvalidEnvelopeError
 
 ENVELOPE: dict[str, Any] = {"v": 1, "node": "n", "run": 5, "seq": 0, "ts": 1, "params": {"aor": "alice"}}

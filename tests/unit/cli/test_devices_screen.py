@@ -8,8 +8,9 @@ import pytest
 from rich.cells import cell_len
 from rich.console import Console, RenderableType
 
-from companion.cli.screens import devices
-from companion.query.devices import Ping
+from companion import sip
+from companion.cli.screens import devices, graph, text
+from companion.usrloc.contact import Ping
 
 NOW = datetime(2026, 5, 4, 12, 0, tzinfo=UTC)
 INSTANCE = "urn:uuid:38c0c8fd-8712-b8bc-076f-3787b9d179e0"
@@ -127,7 +128,7 @@ def test_two_of_one_aor() -> None:
 )
 def test_short_id(device: str, short: str) -> None:
     """A short id keeps the AOR's beginning and the instance's end, within its room."""
-    assert short == devices.short_id(device, 24)
+    assert short == sip.short_id(device, 24)
 
 
 def test_nothing_to_list() -> None:
@@ -156,7 +157,7 @@ def test_page_fits(width: int) -> None:
     }
     lines = shown(devices.device_page(page(samples=pings, timeline=[{**moved, "outage_ms": 99}]), NOW), width)
     assert all(cell_len(line) <= width for line in lines)
-    assert len([line for line in lines if "█" in line]) <= devices.GRAPH_HEIGHT
+    assert len([line for line in lines if "█" in line]) <= graph.GRAPH_HEIGHT
     assert any(line.endswith("now UTC") for line in lines)
     assert any("away for 99 ms" in line for line in lines)
     assert any("pings 5040   answered 5000   lost 40 (0.8%)" in line for line in lines)
@@ -218,7 +219,7 @@ def test_told(fields: dict[str, Any], words: str) -> None:
 )
 def test_ago(seconds: float, words: str) -> None:
     """Times are told as a person says them."""
-    assert words == devices.ago(at(seconds), NOW)
+    assert words == text.ago(at(seconds), NOW)
 
 
 def test_summary_without_nodes() -> None:

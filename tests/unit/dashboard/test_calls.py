@@ -13,6 +13,7 @@ from companion.dashboard.graphs import slices, strips
 from companion.dashboard.markup import call, calls, happenings
 from companion.dashboard.markup.badges import mos_band
 from companion.dashboard.pages.call import _extent, _minute, _window
+from companion.media import e_model
 from tests.unit.dashboard.call_page import EVIL, HAPPENINGS, START, call_page, call_row, happening, second, unknown_row
 from tests.unit.dashboard.test_graphs import series
 from tests.unit.dashboard.test_markup import text, walk
@@ -332,4 +333,4 @@ def test_looking_for_calls_is_bounded() -> None:
 @pytest.mark.parametrize("r", range(7, 94))
 def test_bands_of_mos_are_those_of_r(r: int) -> None:
     """The word beside a MOS is the band that the call's R is in, though the MOS is rounded."""
-    assert quality.band(r) == mos_band(round(quality.mos(r), 2))
+    assert e_model.band(r) == mos_band(round(e_model.mos(r), 2))

@@ -12,7 +12,8 @@ from companion.dashboard.graphs import device as graph
 from companion.dashboard.graphs import fleet as history
 from companion.dashboard.markup import device, fleet
 from companion.dashboard.presence import Band
-from companion.query.devices import Ping, statistics
+from companion.query.devices import statistics
+from companion.usrloc.contact import Ping
 from tests.unit.dashboard.call_page import call_page
 
 NOW: Final = datetime(2026, 5, 4, 12, 0, tzinfo=UTC)

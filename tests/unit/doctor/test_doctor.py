@@ -9,17 +9,17 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from companion.cli.doctor import check, page
+from companion.cli.doctor import page
 from companion.config import BridgeSection, Config, OpensipsSection
+from companion.doctor.check import check
 from companion.doctor.facts import BusFacts, Facts, OpensipsFacts, RedisFacts
 from companion.doctor.finding import Finding
 from companion.errors import ConfigError
 from companion.opensips.events import LOST_PING_US, Registration
 from companion.opensips.mi_contact import MiContact
 from companion.opensips.subscriptions import WANTED, Subscription, destinations, due, parse, parse_events, reaches
-from companion.query.devices import Ping
 from companion.store.nodes import Feed
-from companion.usrloc.contact import Binding, Contact, Device, contact_id
+from companion.usrloc.contact import Binding, Contact, Device, Ping, contact_id
 
 NOW = 1_800_000_000_000
 SOCKET = "udp:127.0.0.1:5066"

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from companion.media.minutes import Minute, moments
 from companion.media.report import Happening, Incoming, MediaSample, Outgoing
 from companion.media.verdict import Case, Signalling, Verdict, case_of, judge
-from companion.query.devices import Ping
+from companion.usrloc.contact import Ping
 
 START: Final = 1_795_512_600_000
 OPUS: Final = Happening(n=0, at=START, what="codec", fields={"in": "opus/48000/2", "out": "opus/48000/2"})

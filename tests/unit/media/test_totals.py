@@ -6,8 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from companion import quality
-from companion.media import scoring, totals
+from companion.media import e_model, scoring, totals
 from companion.media.report import Item, MediaSample
 from companion.media.totals import Totals
 from tests.unit.media.reports import OPUS, codec, happening, items, sample
@@ -15,14 +14,14 @@ from tests.unit.media.reports import OPUS, codec, happening, items, sample
 # Scoring
 
 
-def score(told: MediaSample, codec_name: str = OPUS) -> quality.Score | None:
+def score(told: MediaSample, codec_name: str = OPUS) -> e_model.Score | None:
     return scoring.score(told, codec_name)
 
 
 def test_a_second() -> None:
     """A sample is scored as the E-model scores its round trip, buffer, loss and codec."""
     told = sample(incoming_packets=49, incoming_lost=1, outgoing_rtt_ms=80, incoming_buffer_ms=60, rtt_ms=500)
-    expected = quality.score(quality.Interval(80, 2.0, quality.OPUS, jitter_ms=4, jitter_buffer_ms=60))
+    expected = e_model.score(e_model.Interval(80, 2.0, e_model.OPUS, jitter_ms=4, jitter_buffer_ms=60))
     assert score(told) == expected
 
 

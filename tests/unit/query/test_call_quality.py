@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from companion import quality
+from companion.media import e_model
 from companion.media.fleet import BANDS, LEAST_CALLS, WORST_NETWORKS, Heard, add_up, network_of, percentiles
 from companion.media.minutes import moments
 from companion.media.totals import Totals
@@ -53,7 +53,7 @@ def test_calls_add_up() -> None:
 
 def test_bands_are_those_of_the_model() -> None:
     """There is no band that is not counted."""
-    assert {quality.band(r) for r in range(-100, 101)} == {*BANDS} - {"unknown"}
+    assert {e_model.band(r) for r in range(-100, 101)} == {*BANDS} - {"unknown"}
 
 
 def test_worst_networks() -> None:
@@ -130,7 +130,7 @@ def test_a_page_is_json() -> None:
     told = page.page(stored(), Media(tuple(samples), (OPUS,)), Signalling(pings(40, None)), START)
     assert json.loads(json.dumps(told)) == {**told, "pings": [[START - 30_000, 40], [START, None]]}
     assert told["samples"][0] == [START + 1000, 1000, 40.0, 4.0, 0.0, 24_000, None, 4.37, None, []]
-    assert told["formula"] == quality.FORMULA
+    assert told["formula"] == e_model.FORMULA
     assert [minute["bad"] for minute in told["minutes"]] == [False, True]
     assert told["happenings"] == [{"at": "2026-11-24T09:30:00.000Z", "what": "codec", "fields": OPUS.fields}]
 

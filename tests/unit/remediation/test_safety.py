@@ -10,8 +10,9 @@ from companion.remediation import audit, policy, push, safety
 from companion.remediation.audit import Entry, Outcome
 from companion.remediation.policy import Candidate, Decision, Push
 from companion.store.nodes import Feed
+from companion.usrloc.changes import Stamp
 from companion.usrloc.contact import Binding, Contact, Device, contact_id
-from companion.usrloc.picture import Stamp, Usrloc
+from companion.usrloc.picture import Usrloc
 
 NOW = 1_795_452_109_605
 SECOND = 1000

@@ -11,14 +11,15 @@ from hypothesis import strategies as st
 from companion import sip
 from companion.opensips.events import MAX_EXPIRES, Registration
 from companion.quality import Bounds
-from companion.query.devices import Ping, in_buckets, own_pings, statistics
+from companion.query.devices import in_buckets, own_pings, statistics
 from companion.query.now import View
-from companion.query.row import glance, iso, row
+from companion.query.row import glance, row
+from companion.query.summary import percentiles
 from companion.store.contacts import decode_contact, encode_answer, encode_contact, encode_device
 from companion.store.keys import Keys
 from companion.store.nodes import Feed
-from companion.store.summary import percentiles
-from companion.usrloc.contact import Binding, Clock, Contact, Device, contact_id
+from companion.times import iso
+from companion.usrloc.contact import Binding, Clock, Contact, Device, Ping, contact_id
 
 NOW = 1_795_452_109_605
 UNSET = Registration("", "", "", "", 0, 0, "", 0, "")

@@ -13,8 +13,9 @@ from companion.opensips.events import (
     DisconnectEvent,
     Registration,
 )
+from companion.usrloc.changes import Entry, Stamp
 from companion.usrloc.contact import Binding, Clock, Contact, Status, status
-from companion.usrloc.picture import Entry, Stamp, Usrloc
+from companion.usrloc.picture import Usrloc
 
 NOW = 1_795_452_109_605
 URI = "sip:alice@192.0.2.1:5060"

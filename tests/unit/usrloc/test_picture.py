@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from companion import sip
-from companion.bridge.bridge import Stamps
+from companion.bridge.clock import Stamps
 from companion.opensips import events
 from companion.opensips.events import (
     DELETE,
@@ -27,8 +27,9 @@ from companion.opensips.events import (
 )
 from companion.query.devices import own_pings, statistics
 from companion.usrloc import contact as contacts
+from companion.usrloc.changes import Changes, Entry, Stamp
 from companion.usrloc.contact import Binding, Clock, Contact, Device, Status
-from companion.usrloc.picture import ENDED_KEPT, Changes, Entry, Stamp, Usrloc
+from companion.usrloc.picture import ENDED_KEPT, Usrloc
 
 NOW = 1_795_452_109_605
 LOST_AFTER = 3

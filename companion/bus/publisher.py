@@ -1,0 +1,121 @@
+"""TODO docstring."""
+
+import asyncio
+import time
+from collections.abc import Mapping
+from typing import Any, Final
+
+import msgpack
+import msgspec
+import zmq
+from zmq.auth.thread import ThreadAuthenticator
+
+from companion.bus.curve import Curve
+from companion.bus.envelope import HEARTBEAT, VERSION, _encode_envelope, _Envelope
+from companion.errors import InvalidEventError, UnavailableError
+
+TOGETHER: Final = 16
+"""Events in one message, at most: what waits for a slow subscriber is counted in messages."""
+
+
+class Publisher:
+    """Publishes one node's events. Never waits for a subscriber: a slow one loses messages, and sees that it does.
+
+    What is to be sent together is `gather`ed and then `flush`ed; `publish` sends at once.
+    """
+
+    def __init__(self, endpoint: str, node: str, *, high_water_mark: int, curve: Curve | None = None) -> None:
+        self.node = node
+        self.run = 0
+        self.last_seqs: dict[str, int] = {}
+        self._event = ""
+        self._gathered: list[tuple[int, bytes]] = []
+        self._packer = msgpack.Packer(unicode_errors="replace")
+        self._context = zmq.Context()
+        self._authenticator = _require_keys(self._context, curve.clients) if curve else None
+        self._socket = self._context.socket(zmq.XPUB)
+        self._socket.setsockopt(zmq.LINGER, 1000)
+        self._socket.setsockopt(zmq.SNDHWM, high_water_mark)
+        if curve:
+            self._socket.curve_secretkey = curve.secret.encode()
+            self._socket.curve_publickey = zmq.curve_public(curve.secret.encode())
+            self._socket.curve_server = True
+        try:
+            self._socket.bind(endpoint)
+        except zmq.ZMQError as error:
+            self.close()
+            raise UnavailableError(f"the bus can not be opened at {endpoint}: {error}; see [bridge] publish") from None
+        self.endpoint = self._socket.getsockopt_string(zmq.LAST_ENDPOINT)
+        self.new_run()
+
+    def new_run(self) -> None:
+        """Begin again at seq 0: at the start, and when times may go back."""
+        self.flush()
+        self.run = max(time.time_ns() // 1000, self.run + 1)
+        self.last_seqs = {}
+
+    def publish(self, event: str, params: Mapping[str, Any], ts: int) -> None:
+        """Send one event, behind those gathered. Raises InvalidEventError for what msgpack can not carry."""
+        self.gather(event, params, ts)
+        self.flush()
+
+    def gather(self, event: str, params: Mapping[str, Any], ts: int) -> None:
+        """Send one event with its like at the next `flush`, or before that.
+
+        Raises InvalidEventError for parameters that msgpack can not carry.
+        """
+        try:
+            packed = self._packer.pack(params)
+        except (ValueError, OverflowError, TypeError) as error:
+            self._packer.reset()
+            raise InvalidEventError("unpackable", str(error)) from None
+        if event != self._event or len(self._gathered) >= TOGETHER:
+            self.flush()
+            self._event = event
+        self._gathered.append((ts, packed))
+
+    def flush(self) -> None:
+        """Send what was gathered. Its parameters are packed already: they are put in between as they are."""
+        if not self._gathered:
+            return
+        event, (first, *more) = self._event, self._gathered
+        self._gathered = []
+        seq = self.last_seqs.get(event, -1) + 1
+        self.last_seqs[event] = seq + len(more)
+        ts, params = first
+        envelope = _Envelope(VERSION, self.node, self.run, seq, ts, msgspec.Raw(params))
+        envelope.more = [(at, msgspec.Raw(packed)) for at, packed in more]
+        self._socket.send(event.encode("ascii"), zmq.SNDMORE | zmq.NOBLOCK)
+        self._socket.send(_encode_envelope(envelope), zmq.NOBLOCK)
+
+    def heartbeat(self, ts: int, **params: Any) -> None:
+        """Tell subscribers that we live, and how far each event's seq has come (`seqs`)."""
+        self.flush()
+        seqs = {event: seq for event, seq in self.last_seqs.items() if event != HEARTBEAT}
+        self.publish(HEARTBEAT, {"seqs": seqs, **params}, ts)
+
+    async def subscribed(self, timeout: float) -> bool:  # noqa: ASYNC109 - the wait is the point
+        """Wait until somebody subscribed; False when nobody did in time."""
+        return await asyncio.to_thread(self._socket.poll, round(timeout * 1000)) > 0
+
+    def close(self) -> None:
+        self.flush()
+        self._socket.close()
+        if self._authenticator:
+            self._authenticator.stop()
+        self._context.term()
+
+
+class _AllowedKeys:
+    def __init__(self, clients: tuple[str, ...]) -> None:
+        self._keys = {client.encode() for client in clients}
+
+    def callback(self, domain: str, key: bytes) -> bool:  # noqa: ARG002 - pyzmq asks so
+        return key in self._keys
+
+
+def _require_keys(context: zmq.Context[zmq.Socket[bytes]], clients: tuple[str, ...]) -> ThreadAuthenticator:
+    authenticator = ThreadAuthenticator(context)
+    authenticator.start()
+    authenticator.configure_curve_callback(domain="*", credentials_provider=_AllowedKeys(clients))
+    return authenticator

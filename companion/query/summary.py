@@ -1,0 +1,76 @@
+"""TODO docstring."""
+
+from collections import Counter, defaultdict
+from collections.abc import Sequence
+from typing import Final
+
+from companion.query.devices import survey
+from companion.query.now import View
+from companion.store.store import Store
+from companion.store.summary import node
+from companion.times import Json, iso
+from companion.usrloc.contact import STATUSES, Contact, Device, Status, best
+
+PERCENTILES: Final = (50, 95, 99)
+
+
+def compute(store: Store, view: View) -> Json:
+    """Go over the whole fleet, about 40 µs a device."""
+    tally = Tally()
+    for device, statuses in survey(store, view):
+        tally.add(device, statuses)
+    return tally.told(view)
+
+
+class Tally:
+    """Adds up devices.
+
+    Latency percentiles are over each contact's last answered ping; `loss_ratio` is the share of the pinged contacts
+    whose last ping was lost. Contacts that ended count in neither, and of the statuses only `offline` holds them.
+    """
+
+    def __init__(self) -> None:
+        self._devices: Counter[str] = Counter()
+        self._contacts: dict[str, Counter[str]] = defaultdict(Counter)
+        self._latencies: list[int] = []
+        self._pinged = self._losing = 0
+
+    def add(self, device: Device, statuses: Sequence[Status]) -> None:
+        self._devices[best(statuses)] += 1
+        for contact, status in zip(device.contacts, statuses, strict=True):
+            self._contacts[contact.node][status] += 1
+            if status != "offline":
+                self._add_ping(contact)
+
+    def _add_ping(self, contact: Contact) -> None:
+        if contact.last_latency_at or contact.consecutive_lost:
+            self._pinged += 1
+            self._losing += contact.consecutive_lost > 0
+        if contact.last_latency_ms is not None:
+            self._latencies.append(contact.last_latency_ms)
+
+    def told(self, view: View) -> Json:
+        """What it all adds up to, as people and machines read it."""
+        return {
+            "at": iso(view.clock.now),
+            "devices": _by_status(self._devices),
+            "contacts": _by_status(sum(self._contacts.values(), Counter())),
+            "contacts_by_node": {node: _by_status(counts) for node, counts in self._contacts.items()},
+            "latency": percentiles(self._latencies),
+            "loss_ratio": round(self._losing / self._pinged, 4) if self._pinged else None,
+            "nodes": [node(feed, view) for feed in view.feeds.values()],
+        }
+
+
+def percentiles(latencies: Sequence[int]) -> Json:
+    """Nearest-rank percentiles in ms, null of nothing.
+
+    >>> percentiles([10, 20, 30, 40])
+    {'p50_ms': 20, 'p95_ms': 40, 'p99_ms': 40}
+    """
+    ordered = sorted(latencies)
+    return {f"p{p}_ms": ordered[-(-p * len(ordered) // 100) - 1] if ordered else None for p in PERCENTILES}
+
+
+def _by_status(counts: Counter[str]) -> Json:
+    return {status: counts[status] for status in STATUSES} | {"total": counts.total()}
