@@ -10,7 +10,7 @@ help:
 	@echo "make demo         see it all, with simulated phones (Ctrl-C ends it)"
 	@echo "make test         run all tests"
 	@echo "make setup        the virtual environment and a Redis with TimeSeries, if they are missing"
-	@echo "make lint         ruff and mypy"
+	@echo "make lint         ruff, mypy, and the direction of imports"
 	@echo "make format       mend what ruff can mend"
 	@echo "make bench        measure what it does in a second, on this machine (10 minutes at most)"
 	@echo "make bench-large  measure what a fleet of 100,000 costs and how it is read (half an hour, 3 GB of memory)"
@@ -50,6 +50,7 @@ lint: setup
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
+	@$(BIN)/lint-imports --no-cache --no-logo
 
 format: setup
 	@$(BIN)/ruff format .

@@ -20,7 +20,6 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from companion import quality
 from companion.errors import ConfigError
-from companion.media.advice import Policy
 from companion.tokens.access import Token
 from companion.tokens.call import MAX_MINUTES, SECRET_CHARACTERS
 
@@ -365,19 +364,6 @@ class MediaSection(Section):
         if self.advice_min_bps > self.advice_max_bps:
             raise ValueError("advice_min_bps is more than advice_max_bps")
         return self
-
-    @property
-    def policy(self) -> Policy | None:
-        """By what pages are advised; None: they are not."""
-        bounds = Policy(
-            self.advice_min_bps,
-            self.advice_max_bps,
-            self.advice_loss_percent,
-            self.advice_rtt_ms,
-            self.advice_after,
-            self.advice_recover_after,
-        )
-        return bounds if self.advice else None
 
 
 class QualitySection(Section):

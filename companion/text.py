@@ -1,4 +1,4 @@
-"""TODO docstring."""
+"""Text from the network, made safe to show. No I/O."""
 
 from typing import Final
 

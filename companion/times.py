@@ -1,4 +1,4 @@
-"""TODO docstring."""
+"""Times: UTC epoch milliseconds inside, ISO 8601 at the edge. No I/O."""
 
 from datetime import UTC, datetime
 from typing import Any

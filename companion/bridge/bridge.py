@@ -26,6 +26,9 @@ SUBSCRIBER_WAIT_SECONDS: Final = 5.0
 _decode = msgspec.json.Decoder().decode
 _NOT_JSON: Final = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 
+Schedule = Callable[[Callable[[], None]], object]
+"""Calls a function at the end of this turn of the event loop."""
+
 logger = log.get(__name__)
 
 
@@ -52,7 +55,7 @@ class Bridge:
         self.stream = StreamInput(parse_address(config.stream), stream) if config.stream else None
         self._sources: list[DatagramInput | StreamInput] = [source for source in (self.datagram, self.stream) if source]
         self._published = {event: metrics.PUBLISHED.labels(event) for event in events.KNOWN}
-        self._soon: Callable[[Callable[[], None]], object] = lambda flush: flush()
+        self._soon: Schedule = lambda flush: flush()
         self._gathering = False
         self._kernel_drops = 0
         self._invalid = 0

@@ -1,4 +1,4 @@
-"""TODO docstring."""
+"""Stamp events with times that never run backwards within a run."""
 
 import time
 from collections.abc import Callable

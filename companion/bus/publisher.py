@@ -1,4 +1,4 @@
-"""TODO docstring."""
+"""Publish messages on the bus (ZeroMQ XPUB), numbered and with heartbeats."""
 
 import asyncio
 import time

@@ -1,4 +1,4 @@
-"""TODO docstring."""
+"""Count what is missing or repeated in the sequence numbers of each node and event. No I/O."""
 
 from collections.abc import Mapping
 from typing import Final, NamedTuple

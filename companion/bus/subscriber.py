@@ -1,4 +1,4 @@
-"""TODO docstring."""
+"""Subscribe to the buses of several bridges (ZeroMQ SUB)."""
 
 import asyncio
 import contextlib

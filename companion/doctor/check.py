@@ -1,4 +1,4 @@
-"""TODO docstring."""
+"""Run every check of the doctor and return its findings."""
 
 from companion.doctor import contacts, feeds, opensips, redis
 from companion.doctor.facts import Facts

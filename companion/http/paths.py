@@ -1,4 +1,4 @@
-"""TODO docstring."""
+"""The paths of the HTTP API, and names in them that hold slashes."""
 
 import re
 from typing import Final

@@ -1,4 +1,4 @@
-"""TODO docstring."""
+"""Score speech by the E-model (ITU-T G.107): R factor and MOS from loss, delay and codec. No I/O."""
 
 import math
 from typing import Final, Literal, NamedTuple, TypeGuard

@@ -1,4 +1,4 @@
-"""TODO docstring."""
+"""Addresses of event transports: `udp:HOST:PORT` and `tcp:HOST:PORT`. No I/O."""
 
 import ipaddress
 import re

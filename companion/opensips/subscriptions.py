@@ -10,7 +10,6 @@ from companion.errors import ConfigError, MiCallError, MiError
 from companion.opensips import events
 from companion.opensips.address import Address, parse_address
 from companion.opensips.mi import Mi, open_mi
-from companion.store.store import Store
 
 NEEDED: Final = (events.INSERT, events.UPDATE, events.DELETE, events.LATENCY)
 """Without one of these what we tell of contacts is wrong."""
@@ -152,7 +151,7 @@ async def _subscribe(mi: Mi, one: Due, expire: int) -> None:
 class Renewer:
     """The job: keeps the events of each `[[opensips]]` with `subscribe = true` coming, also after it was restarted."""
 
-    def __init__(self, config: Config, _: Store) -> None:
+    def __init__(self, config: Config) -> None:
         self._tables = [(table, destinations(table, config.bridge)) for table in config.opensips if table.subscribe]
         self._episodes = log.Episodes(logger)
 

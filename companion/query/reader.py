@@ -191,7 +191,7 @@ class Reader:
         return {
             "nodes": [
                 {
-                    **summary.node(feed, seen),
+                    **summary.node(feed, seen.clock.now),
                     "contacts": None if counts is None else counts.get(name, 0),
                     "breaker": iso(breakers.get(name, 0)),
                 }

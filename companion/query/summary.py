@@ -1,4 +1,4 @@
-"""TODO docstring."""
+"""Add up the whole fleet: devices by status, latencies, lost pings."""
 
 from collections import Counter, defaultdict
 from collections.abc import Sequence
@@ -58,7 +58,7 @@ class Tally:
             "contacts_by_node": {node: _by_status(counts) for node, counts in self._contacts.items()},
             "latency": percentiles(self._latencies),
             "loss_ratio": round(self._losing / self._pinged, 4) if self._pinged else None,
-            "nodes": [node(feed, view) for feed in view.feeds.values()],
+            "nodes": [node(feed, view.clock.now) for feed in view.feeds.values()],
         }
 
 

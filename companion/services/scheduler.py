@@ -87,7 +87,7 @@ JOBS: Final = (
     Job("sweep", lambda config: config.remediation.sweep_interval, 0, lambda config, store: Sweeper(config, store).run),
     Job("census", lambda _: 15, 2, _census),
     Job("reconcile", lambda _: EVERY_SECONDS, 2, lambda config, store: Reconciler(config, store).run),
-    Job("subscriptions", lambda _: SUBSCRIBE_SECONDS, 2, lambda config, store: Renewer(config, store).run),
+    Job("subscriptions", lambda _: SUBSCRIBE_SECONDS, 2, lambda config, _: Renewer(config).run),
     Job("media", lambda _: 30, 5, _media),
     Job("retention", lambda _: 3600, 300, _retention),
 )

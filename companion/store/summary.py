@@ -4,7 +4,6 @@ import json
 from dataclasses import asdict
 from typing import Final
 
-from companion.query.now import View
 from companion.store.nodes import Feed
 from companion.store.store import Store
 from companion.times import Json, iso
@@ -29,11 +28,11 @@ def load(store: Store) -> Json | None:
     return summary
 
 
-def node(feed: Feed, view: View) -> Json:
+def node(feed: Feed, now: int) -> Json:
     """How a node's feed is, as people and machines read it."""
     return {
         **asdict(feed),
-        "alive": feed.alive(view.clock.now),
+        "alive": feed.alive(now),
         "heartbeat_at": iso(feed.heartbeat_at),
         "said_at": iso(feed.said_at),
         "last_event_at": iso(feed.last_event_at),

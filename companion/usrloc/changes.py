@@ -1,4 +1,4 @@
-"""TODO docstring."""
+"""What a batch of events changed, for the store to write. No I/O."""
 
 from dataclasses import dataclass, field
 from typing import NamedTuple

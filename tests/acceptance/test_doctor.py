@@ -125,7 +125,7 @@ async def test_renewed_after_a_restart(build: Build, tmp_path: Path) -> None:
         config = here.companion.config
         table = config.opensips[0].model_copy(update={"subscribe": True})
         here.companion.config = config.model_copy(update={"opensips": (table,)})
-        renewer = Renewer(here.companion.config, here.companion.store)
+        renewer = Renewer(here.companion.config)
         for _ in range(2):
             assert (await here.examine())["subscriptions"].level == "failure"
             await renewer.run()

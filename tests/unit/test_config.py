@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from companion import config
 from companion.config import Config
 from companion.errors import ConfigError
+from companion.http.reports.intake import advice_policy
 from companion.media.advice import Policy
 
 KEY = "rq:rM>}U?@Lns47E1%kR.o@n%FcmmsL/@{H8]yf7"
@@ -276,8 +277,8 @@ def test_any_environment(environment: dict[str, str]) -> None:
 
 def test_whether_pages_are_advised(load: Load) -> None:
     """Pages are advised by the bounds of the configuration, and not at all unless it says so."""
-    assert load().media.policy is None
-    policy = load("[media]\nadvice = true\nadvice_loss_percent = 3\n").media.policy
+    assert advice_policy(load().media) is None
+    policy = advice_policy(load("[media]\nadvice = true\nadvice_loss_percent = 3\n").media)
     assert policy == Policy(loss_percent=3)
 
 

@@ -1,4 +1,4 @@
-"""TODO docstring."""
+"""Draw a latency graph in a terminal."""
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""TODO docstring."""
+"""Render network text and ages for a terminal."""
 
 from datetime import datetime
 

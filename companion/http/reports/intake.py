@@ -16,7 +16,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 
 from companion import log, metrics
-from companion.config import Config
+from companion.config import Config, MediaSection
 from companion.errors import InvalidReportError, InvalidTokenError
 from companion.http import problems
 from companion.http.access import cors
@@ -120,7 +120,7 @@ class Intake:
         self._store = store
         self._limits = Limits(config.media.reports_per_minute, config.media.max_calls)
         self._known, self._strangers = Gate(MAX_BYTES), Gate(MAX_STRANGERS_BYTES)
-        self._writer = Writer(store, config.media.policy)
+        self._writer = Writer(store, advice_policy(config.media))
         self._episodes = log.Episodes(logger)
         metrics.MEDIA_CALLS.set_function(self._limits.live)
 
@@ -223,3 +223,16 @@ def _count(written: calls.Written, told: int) -> None:
     advised = after.advice.advised
     if advised and advised is not before.advice.advised:
         metrics.MEDIA_ADVICE.labels(advised.why).inc()
+
+
+def advice_policy(media: MediaSection) -> Policy | None:
+    """Return the bounds by which pages are advised to send less; None when advice is off."""
+    bounds = Policy(
+        min_bps=media.advice_min_bps,
+        max_bps=media.advice_max_bps,
+        loss_percent=media.advice_loss_percent,
+        rtt_ms=media.advice_rtt_ms,
+        after=media.advice_after,
+        recover_after=media.advice_recover_after,
+    )
+    return bounds if media.advice else None
