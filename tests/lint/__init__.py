@@ -1,0 +1,1 @@
+"""Check rules of this project that ruff does not know."""
