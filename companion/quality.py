@@ -1,9 +1,12 @@
 """How good a latency is, in words, and how good a call sounds, in ITU-T's numbers. No I/O."""
 
-from typing import Final, Literal, NamedTuple
+from collections.abc import Sequence
+from typing import Final, Literal, NamedTuple, TypeVar
 
 Label = Literal["excellent", "good", "fair", "poor", "bad"]
 LABELS: Final[tuple[Label, ...]] = ("excellent", "good", "fair", "poor", "bad")
+
+N = TypeVar("N", int, float)
 
 
 class Bounds(NamedTuple):
@@ -25,3 +28,12 @@ def label(latency_ms: float, bounds: Bounds) -> Label:
         if latency_ms < bound:
             return name
     return "bad"
+
+
+def nearest_rank(ordered: Sequence[N], percent: int) -> N | None:
+    """Return a percentile of ascending numbers, always one of them; None of none.
+
+    >>> [nearest_rank([10, 20, 30, 40], percent) for percent in (50, 95)], nearest_rank([], 50)
+    ([20, 40], None)
+    """
+    return ordered[-(-percent * len(ordered) // 100) - 1] if ordered else None

@@ -1,6 +1,7 @@
 """SIP URIs (RFC 3261 §19.1), their push parameters (RFC 8599) and what names a device. No I/O."""
 
 import re
+from ipaddress import ip_interface, ip_network
 from typing import Final, NamedTuple
 
 from companion.errors import InvalidUriError
@@ -150,6 +151,31 @@ def network_address(received: str, uri: str) -> str:
     except InvalidUriError:
         return ""
     return f"{parsed.host}:{parsed.port or 5060}"
+
+
+IPV4_PREFIX: Final = 24
+IPV6_PREFIX: Final = 48
+
+
+def network_prefix(address: str) -> str:
+    """Return the network of an address, /24 of IPv4 and /48 of IPv6; "" for a text that is no address.
+
+    A network is cut to these lengths as well. An IPv4 address mapped into IPv6 is an IPv4 address.
+
+    >>> network_prefix("192.0.2.77"), network_prefix("[2001:db8:1:2::3]"), network_prefix("::ffff:192.0.2.77")
+    ('192.0.2.0/24', '2001:db8:1::/48', '192.0.2.0/24')
+    >>> network_prefix("192.0.0.0/16"), network_prefix("phone.local")
+    ('192.0.0.0/16', '')
+    """
+    try:
+        interface = ip_interface(address.strip("[]"))
+    except ValueError:
+        return ""
+    ip, length = interface.ip, interface.network.prefixlen
+    mapped = getattr(ip, "ipv4_mapped", None)
+    if mapped:
+        ip, length = mapped, max(0, length - 96)
+    return str(ip_network((ip, min(length, IPV4_PREFIX if ip.version == 4 else IPV6_PREFIX)), strict=False))
 
 
 INSTANCE_END: Final = 8

@@ -2,11 +2,11 @@
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
-from ipaddress import IPv4Network, IPv6Network, ip_network
 from statistics import fmean
 from typing import Final, NamedTuple
 
 from companion.media import e_model
+from companion.quality import nearest_rank
 from companion.times import Json
 
 BANDS: Final[tuple[str, ...]] = (*(name for _, name in e_model.BANDS), "bad", "unknown")
@@ -15,8 +15,6 @@ PERCENTILES: Final = (10, 50, 90)
 WORST_NETWORKS: Final = 10
 LEAST_CALLS: Final = 3
 """A network is told of when so many of its calls were scored: one bad call makes no bad network."""
-IPV4_BITS: Final = 24
-IPV6_BITS: Final = 48
 
 
 class Heard(NamedTuple):
@@ -57,7 +55,7 @@ def percentiles(values: Sequence[float]) -> dict[str, float | None]:
     {'p10': 1.9, 'p50': 4.2, 'p90': 4.4}
     """
     ordered = sorted(values)
-    return {f"p{p}": ordered[-(-p * len(ordered) // 100) - 1] if ordered else None for p in PERCENTILES}
+    return {f"p{percent}": nearest_rank(ordered, percent) for percent in PERCENTILES}
 
 
 def worst_networks(calls: Iterable[Heard]) -> list[Json]:
@@ -85,21 +83,3 @@ def _network(name: str, rows: Sequence[Json]) -> Json:
 def _mean(rows: Iterable[Json], name: str) -> float | None:
     values = [row[name] for row in rows if row[name] is not None]
     return round(fmean(values), 2) if values else None
-
-
-def network_of(address: str) -> str:
-    """The network of an address, as many bits of it as are no one's own; "" for what is no address.
-
-    >>> network_of("198.51.100.7"), network_of("2001:db8:1:2::3"), network_of("198.51.100.0/24"), network_of("x.local")
-    ('198.51.100.0/24', '2001:db8:1::/48', '198.51.100.0/24', '')
-    """
-    try:
-        said = ip_network(address.strip("[]"), strict=False)
-    except ValueError:
-        return ""
-    return str(_shortened(said))
-
-
-def _shortened(network: IPv4Network | IPv6Network) -> IPv4Network | IPv6Network:
-    bits = IPV4_BITS if network.version == 4 else IPV6_BITS
-    return network.supernet(new_prefix=bits) if network.prefixlen > bits else network

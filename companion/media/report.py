@@ -4,7 +4,6 @@ A *media sample* is what getStats told of about a second, a *happening* what hap
 *items*, numbered `n` = 0, 1, 2, … by one counter of the call. docs/media.md describes all of it.
 """
 
-from ipaddress import ip_address, ip_network
 from typing import Annotated, Final, Literal
 
 import msgspec
@@ -12,6 +11,7 @@ from msgspec import Meta
 from msgspec.structs import replace
 
 from companion.errors import InvalidReportError
+from companion.sip import network_prefix
 from companion.text import SHOWN
 
 VERSION: Final = 1
@@ -197,18 +197,5 @@ def _shorten(happening: Happening) -> Happening:
 
 
 def network(address: str) -> str:
-    """The network of an address; "" for what is none, but for a name of mDNS, which tells nothing.
-
-    >>> network("192.0.2.77"), network("192.0.2.0/24"), network("2001:db8:1:2::3"), network("::ffff:192.0.2.77")
-    ('192.0.2.0/24', '192.0.2.0/24', '2001:db8:1::/48', '192.0.2.0/24')
-    >>> network("6c9d8a3e-0d1c.local"), network("alice's laptop")
-    ('6c9d8a3e-0d1c.local', '')
-    """
-    if address.endswith(".local"):
-        return address
-    try:
-        found = ip_address(address.partition("/")[0].strip("[]"))
-    except ValueError:
-        return ""
-    found = getattr(found, "ipv4_mapped", None) or found
-    return str(ip_network((found, 24 if found.version == 4 else 48), strict=False))
+    """Return the network of an address, and a name of mDNS, which tells nothing, as it is; "" for anything else."""
+    return address if address.endswith(".local") else network_prefix(address)

@@ -52,7 +52,7 @@ def _networks(store: Store, view: View, found: Sequence[Call]) -> dict[str, str]
 
 def _mapped(call: Call) -> str:
     path = call.totals.path or {}
-    return fleet.network_of(path.get("local_address", "")) if path.get("local") in _MAPPED else ""
+    return sip.network_prefix(path.get("local_address", "")) if path.get("local") in _MAPPED else ""
 
 
 def _registered(view: View, device: Device) -> str:
@@ -60,7 +60,7 @@ def _registered(view: View, device: Device) -> str:
     if current is None:
         return ""
     address = sip.network_address(current.registration.received, current.binding.uri)
-    return fleet.network_of(address.rpartition(":")[0])
+    return sip.network_prefix(address.rpartition(":")[0])
 
 
 def save(store: Store, quality: Json) -> None:

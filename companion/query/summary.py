@@ -4,6 +4,7 @@ from collections import Counter, defaultdict
 from collections.abc import Sequence
 from typing import Final
 
+from companion.quality import nearest_rank
 from companion.query.devices import survey
 from companion.query.now import View
 from companion.store.store import Store
@@ -69,7 +70,7 @@ def percentiles(latencies: Sequence[int]) -> Json:
     {'p50_ms': 20, 'p95_ms': 40, 'p99_ms': 40}
     """
     ordered = sorted(latencies)
-    return {f"p{p}_ms": ordered[-(-p * len(ordered) // 100) - 1] if ordered else None for p in PERCENTILES}
+    return {f"p{percent}_ms": nearest_rank(ordered, percent) for percent in PERCENTILES}
 
 
 def _by_status(counts: Counter[str]) -> Json:

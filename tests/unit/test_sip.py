@@ -228,3 +228,26 @@ def test_connection_address(received: str, path: str, expected: str) -> None:
 def test_network_address(received: str, uri: str, expected: str) -> None:
     """A contact is where it was received from, else where its URI says."""
     assert expected == sip.network_address(received, uri)
+
+
+@pytest.mark.parametrize(
+    ("address", "prefix"),
+    [
+        ("198.51.100.7", "198.51.100.0/24"),
+        ("198.51.100.0/24", "198.51.100.0/24"),
+        ("198.51.0.0/16", "198.51.0.0/16"),
+        ("2001:db8:1:2::3", "2001:db8:1::/48"),
+        ("[2001:db8:1:2::3]", "2001:db8:1::/48"),
+        ("::ffff:192.0.2.77", "192.0.2.0/24"),
+        ("[::ffff:c000:24d]", "192.0.2.0/24"),
+    ],
+)
+def test_network_prefix(address: str, prefix: str) -> None:
+    """An address stands for its network: /24 of IPv4, also when IPv6 holds it, and /48 of IPv6."""
+    assert prefix == sip.network_prefix(address)
+
+
+@pytest.mark.parametrize("address", ["", "x", "4f2c.local", "999.1.1.1", "1.2.3", "sip:1.2.3.4", "\x00", "10.0.0.0/33"])
+def test_text_without_network(address: str) -> None:
+    """A text that is no address is in no network."""
+    assert sip.network_prefix(address) == ""

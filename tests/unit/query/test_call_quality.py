@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from companion.media import e_model
-from companion.media.fleet import BANDS, LEAST_CALLS, WORST_NETWORKS, Heard, add_up, network_of, percentiles
+from companion.media.fleet import BANDS, LEAST_CALLS, WORST_NETWORKS, Heard, add_up, percentiles
 from companion.media.minutes import moments
 from companion.media.totals import Totals
 from companion.media.verdict import Signalling
@@ -90,12 +90,6 @@ def test_percentiles(values: list[float]) -> None:
     told = percentiles(values)
     assert {*told.values()} <= {*values}
     assert list(told.values()) == sorted(told.values())  # type: ignore[type-var]
-
-
-@pytest.mark.parametrize("address", ["", "x", "4f2c.local", "999.1.1.1", "1.2.3", "sip:1.2.3.4", "\x00", "10.0.0.0/33"])
-def test_what_is_no_address(address: str) -> None:
-    """What is no address is in no network."""
-    assert network_of(address) == ""
 
 
 # A call as it is told
