@@ -14,6 +14,7 @@ from companion import config
 from companion.errors import UnavailableError
 from companion.store.connection import ResponseError, Unreachable
 from companion.store.store import Store, open_store
+from companion.times import WINDOWS_MS
 
 ConfigFile = Annotated[
     Path | None,
@@ -27,8 +28,6 @@ ConfigFile = Annotated[
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for machines.")]
 
-HOUR_MS: Final = 3_600_000
-
 
 class Window(StrEnum):
     """How far to look back."""
@@ -41,8 +40,7 @@ class Window(StrEnum):
 
     @property
     def ms(self) -> int:
-        hours = {"3h": 3, "6h": 6, "12h": 12, "24h": 24, "7d": 168}
-        return hours[self] * HOUR_MS
+        return WINDOWS_MS[self]
 
 
 AWindow = Annotated[Window, typer.Option(metavar="WINDOW", help=f"How far to look back: {', '.join(Window)}.")]

@@ -18,6 +18,7 @@ from companion.config import Config
 from companion.consumer.recorder import Recorder
 from companion.errors import InvalidEnvelopeError
 from companion.store.store import Store
+from companion.times import now_ms
 
 BATCHES_AHEAD: Final = 4
 """How many batches may gather while one is being written."""
@@ -114,7 +115,7 @@ class Consumer:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(patience):
                     await self._arrived.wait()
-        now = int(time.time() * 1000)
+        now = now_ms()
         messages = self._next()
         if messages:
             await self._recorder.take(messages)

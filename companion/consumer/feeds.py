@@ -3,7 +3,6 @@
 No I/O: the recorder reads a feed when it takes a node over, and writes what is told here with each batch.
 """
 
-import time
 from collections.abc import Mapping, MutableMapping
 from collections.abc import Set as AbstractSet
 
@@ -15,6 +14,7 @@ from companion.store import nodes
 from companion.store.connection import Command
 from companion.store.keys import Keys
 from companion.store.nodes import DEAD_AFTER_MS, Feed
+from companion.times import now_ms
 
 logger = log.get(__name__)
 
@@ -35,7 +35,7 @@ class Feeds:
         """Go on from what is stored of a node's feed, and up to which seq of each event."""
         node = feed.node
         self.held[node] = feed
-        self._held_since[node] = int(time.time() * 1000)
+        self._held_since[node] = now_ms()
         if feed.run:
             self._sequences.resume(node, feed.run, seqs)
         if not feed.alive(self._held_since[node]):
@@ -84,7 +84,7 @@ class Feeds:
         feed = self.held[node]
         if node in self._silent or said.kernel_drops > feed.kernel_drops:
             self.unsettle(node)
-        feed.heartbeat_at, feed.said_at = int(time.time() * 1000), ts
+        feed.heartbeat_at, feed.said_at = now_ms(), ts
         feed.transports = said.transports
         feed.received, feed.invalid, feed.kernel_drops = said.received, said.invalid, said.kernel_drops
         known = {event: seq for event, seq in said.seqs.items() if event in KNOWN}
@@ -108,7 +108,7 @@ class Feeds:
 
     def unsettle(self, node: str) -> None:
         """Events may be missing: what is known of the node's contacts may be wrong until they are pinged again."""
-        self.held[node].steady_since = int(time.time() * 1000)
+        self.held[node].steady_since = now_ms()
 
     # What only time tells
 

@@ -30,6 +30,7 @@ from companion.store import nodes
 from companion.store.batch import Prepared
 from companion.store.connection import Command, NotNowError, ResponseError, Unreachable
 from companion.store.store import Store
+from companion.times import now_ms
 from companion.usrloc.changes import Stamp
 from companion.usrloc.contact import Binding
 from companion.usrloc.picture import Usrloc
@@ -315,7 +316,7 @@ class Recorder:
 
         Those of nodes that are another's to write stay in the index: they are passed over, not looked at for ever.
         """
-        now = int(time.time() * 1000)
+        now = now_ms()
         before, skip = now - EXPIRY_GRACE_MS, self._expiry_skip
         devices = await self._insist(lambda: self._store.load_expired(before, skip, EXPIRY_LIMIT))
         self._usrloc.put(devices)

@@ -1,6 +1,5 @@
 """What is around every page: the head with its ways, the word when Redis is away, and where the page itself goes."""
 
-import time
 from typing import Final, Self
 
 from fastapi import Request
@@ -11,6 +10,7 @@ from companion.dashboard.markup.frame import away, broken, head
 from companion.dashboard.part import Part
 from companion.dashboard.source import Source
 from companion.http.access import guard
+from companion.times import now_ms
 
 CONTEXT: Final = "companion.dashboard"
 """In the ASGI scope: the Source of the application that was asked."""
@@ -30,7 +30,7 @@ class Frame:
         ui.page_title(f"{title} · OpenSIPS Companion")
         ui.add_head_html(assets.HEAD)
         who = guard.identity_of(request)
-        top = Part(*head(request.url.path, by=who.by), clock=int(time.time() * 1000))
+        top = Part(*head(request.url.path, by=who.by), clock=now_ms())
         top.move(self._client.layout, target_index=0)
         self._main = ui.element("div").props("id=main tabindex=-1")
         with self._main:

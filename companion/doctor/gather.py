@@ -22,6 +22,7 @@ from companion.query.now import view
 from companion.store.connection import Connection, ResponseError, Unreachable
 from companion.store.series import TimeSeries, detect
 from companion.store.store import Store, open_store
+from companion.times import now_ms
 from companion.usrloc.contact import Device, Ping
 
 DEVICES: Final = 500
@@ -60,13 +61,13 @@ def _stored(config: Config) -> Facts:
     try:
         store = open_store(config.redis)
     except (UnavailableError, ConfigError) as error:
-        return Facts(now=_now(), config=config, redis=RedisFacts(place=place, error=str(error)))
+        return Facts(now=now_ms(), config=config, redis=RedisFacts(place=place, error=str(error)))
     finally:
         connection.close()
     try:
         return _read(config, store, place)
     except (*Unreachable, ResponseError) as error:
-        return Facts(now=_now(), config=config, redis=RedisFacts(place=place, error=f"{place}: {error}"))
+        return Facts(now=now_ms(), config=config, redis=RedisFacts(place=place, error=f"{place}: {error}"))
     finally:
         store.close()
 
@@ -74,7 +75,7 @@ def _stored(config: Config) -> Facts:
 def _read(config: Config, store: Store, place: str) -> Facts:
     devices = list(islice(walk(store), DEVICES))
     return Facts(
-        now=_now(),
+        now=now_ms(),
         config=config,
         redis=_redis(store.connection, place),
         feeds=store.feeds(),
@@ -136,7 +137,7 @@ def _hear(endpoint: str, config: ConsumerSection) -> BusFacts:
             with suppress(InvalidEnvelopeError, ValueError):
                 topic, body = socket.recv_multipart()
                 message = decode(topic, body)
-                return BusFacts(endpoint=endpoint, node=message.node, ahead_ms=message.said[0][0] - _now())
+                return BusFacts(endpoint=endpoint, node=message.node, ahead_ms=message.said[0][0] - now_ms())
     return BusFacts(endpoint=endpoint)
 
 
@@ -198,7 +199,3 @@ async def _size_error(mi: Mi) -> str:
     except MiError as error:
         return str(error)
     return ""
-
-
-def _now() -> int:
-    return int(time.time() * 1000)

@@ -1,12 +1,12 @@
 """How a record looks now: what its status depends on besides itself."""
 
-import time
 from dataclasses import dataclass
 
 from companion import quality
 from companion.config import Config
 from companion.store.nodes import Feed
 from companion.store.store import Store
+from companion.times import now_ms
 from companion.usrloc.contact import Clock, Contact, Status, is_ghost, status
 
 
@@ -28,5 +28,5 @@ class View:
 
 def view(config: Config, store: Store) -> View:
     """The present view: now, and the feeds as they are stored."""
-    clock = Clock(int(time.time() * 1000), config.pings.interval_ms, config.pings.lost_after)
+    clock = Clock(now_ms(), config.pings.interval_ms, config.pings.lost_after)
     return View(clock, store.feeds(), config.quality.bounds)

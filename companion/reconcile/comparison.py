@@ -22,6 +22,7 @@ from companion.store import corrections
 from companion.store.contacts import load_contacts
 from companion.store.corrections import Correction, Found, Gone, Identified, Row
 from companion.store.store import Store
+from companion.times import now_ms
 from companion.usrloc.contact import Binding, Contact, contact_id
 from companion.usrloc.picture import same_registration
 
@@ -78,7 +79,7 @@ async def reconcile(node: str, mi: Mi, store: Store, config: Config, *, dry_run:
     started = time.monotonic()
     counts: dict[str, Any] = {}
     try:
-        up_since = _now() - 1000 * await mi.uptime_seconds()
+        up_since = now_ms() - 1000 * await mi.uptime_seconds()
         comparison = _Comparison(store, node, config.cluster(node))
         unparsable = await _take_dump(mi, comparison)
     except MiError as error:
@@ -121,7 +122,7 @@ class _Comparison:
         self._store = store
         self._node = node
         self._cluster = cluster
-        self._as_of = _now() - MARGIN_MS
+        self._as_of = now_ms() - MARGIN_MS
         self._dumped: set[int] = set()
         self._counts: Counter[str] = Counter()
         self._rows: defaultdict[str, list[Row]] = defaultdict(list)
@@ -143,7 +144,7 @@ class _Comparison:
     def _compare(self, binding: Binding, said: MiContact, known: Contact | None) -> None:
         if known is not None and not known.ended_at:
             self._counts["known"] += 1
-        what, correction = compare(binding, said, known, self._as_of, _now())
+        what, correction = compare(binding, said, known, self._as_of, now_ms())
         if correction:
             self._correct(what, correction, known.node if known else self._node)
 
@@ -155,7 +156,7 @@ class _Comparison:
         vanished = list(self._vanished())
         self._counts["known"] += len(vanished)
         old = [one for one in vanished if one.changed_at < self._as_of and one.binding.aor not in spared]
-        restarted_at = up_since if _now() - up_since >= 1000 * SETTLED_SECONDS else 0
+        restarted_at = up_since if now_ms() - up_since >= 1000 * SETTLED_SECONDS else 0
         doubtful = sum(one.changed_at >= restarted_at for one in old)
         if doubtful > DOUBTED and 2 * doubtful > self._counts["known"]:
             return f"{doubtful} of {self._counts['known']} contacts would be gone at once"
@@ -235,7 +236,3 @@ def _registration(said: MiContact, now: int) -> Registration:
 
 def _latency_ms(said: MiContact) -> int | None:
     return None if said.latency_us in (None, LOST_PING_US) else round(said.latency_us / 1000)
-
-
-def _now() -> int:
-    return int(time.time() * 1000)

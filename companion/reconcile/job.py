@@ -1,7 +1,6 @@
 """When the nodes' dumps are compared with the store: at start, where events may be missing, and every few hours."""
 
 import asyncio
-import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Final
@@ -16,6 +15,7 @@ from companion.opensips.mi import Mi, open_mi
 from companion.reconcile.comparison import DUMP_SECONDS, Report, reconcile
 from companion.store.nodes import Feed
 from companion.store.store import Store
+from companion.times import now_ms
 
 EVERY_SECONDS: Final = 15.0
 PAUSE_MS: Final = 60_000
@@ -86,7 +86,7 @@ class Reconciler:
         return {node: feed for (node, feed), there in zip(feeds.items(), held, strict=True) if there}
 
     async def _look(self, node: str, mi: Mi, feed: Feed, compared: set[str]) -> None:
-        asked_at = _now()
+        asked_at = now_ms()
         try:
             up_since = asked_at - 1000 * await mi.uptime_seconds()
         except MiError as error:
@@ -106,8 +106,8 @@ class Reconciler:
 
     def _due(self, node: str, feed: Feed, up_since: int) -> str:
         last, every_ms = read_last(self._store, node), self._config.reconcile.every_ms
-        reason = due(last, feed, up_since, every_ms, _now())
-        if not reason and node not in self._started and _now() - last.at >= last.pause_ms(every_ms):
+        reason = due(last, feed, up_since, every_ms, now_ms())
+        if not reason and node not in self._started and now_ms() - last.at >= last.pause_ms(every_ms):
             return "the companion was started"
         return reason
 
@@ -144,7 +144,7 @@ async def compare_nodes(names: Sequence[str], store: Store, config: Config, *, d
             if dry_run:
                 reports.append(await reconcile(table.node, mi, store, config, dry_run=True))
                 continue
-            report = await compare_node(table.node, mi, store, config, _now())
+            report = await compare_node(table.node, mi, store, config, now_ms())
             reports.append(report or Report(table.node, refused="another companion is comparing it"))
     return reports
 
@@ -168,7 +168,7 @@ def read_last(store: Store, node: str) -> Last:
 def _save(store: Store, report: Report, feed: Feed, last: Last) -> None:
     """Remember when, and what the comparison came behind: `feed` as it was before."""
     done = Last(
-        at=_now(),
+        at=now_ms(),
         run=feed.run,
         steady_since=feed.steady_since,
         up_since=report.up_since or last.up_since,
@@ -185,7 +185,3 @@ def _release(lock: Lock) -> None:
         lock.release()
     except LockError:
         logger.warning("comparing took longer than its lock lasts")
-
-
-def _now() -> int:
-    return int(time.time() * 1000)

@@ -18,6 +18,7 @@ from companion.reconcile.job import EVERY_SECONDS, Reconciler
 from companion.remediation.sweep import Sweeper
 from companion.store import summary
 from companion.store.store import Store
+from companion.times import now_ms
 
 logger = log.get(__name__)
 
@@ -76,7 +77,7 @@ def _media(config: Config, store: Store) -> Run:
 
 def _retention(_: Config, store: Store) -> Run:
     def forget() -> None:
-        forgotten = store.forget_vanished(int(time.time() * 1000))
+        forgotten = store.forget_vanished(now_ms())
         if forgotten:
             logger.info("devices of which nothing is left were taken off the index", count=forgotten)
 

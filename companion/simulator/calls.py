@@ -19,6 +19,7 @@ import msgspec
 from companion import log
 from companion.media.report import Call, Happening, Incoming, Item, MediaSample, Outgoing, Report
 from companion.simulator.fleet import Behaviour, SimulatedPhone
+from companion.times import now_ms
 from companion.tokens import call as token
 from companion.tokens.call import Claims
 
@@ -217,7 +218,7 @@ class SimulatedCalls:
         busy = {call.device for call in self._live}
         free = [n for n, phone in enumerate(self._phones[:LIVE_CALLS]) if device_id(phone) not in busy]
         for n in free:
-            yield self._call(n, int(time.time() * 1000), self._chance.randint(*LENGTHS))
+            yield self._call(n, now_ms(), self._chance.randint(*LENGTHS))
 
     def _call(self, caller: int, started_at: int, seconds: int) -> SimulatedCall:
         phone, other = self._phones[caller], self._phones[caller - 1]
@@ -228,7 +229,7 @@ class SimulatedCalls:
         return SimulatedCall(device_id(phone), peer, kind, started_at, seconds, seed, outgoing=self._made % 3 == 0)
 
     async def _tell(self, client: httpx2.AsyncClient, call: SimulatedCall) -> None:
-        now = int(time.time() * 1000)
+        now = now_ms()
         made = token.make(self._secret, Claims(call.device, call.call_id), now // 1000, TOKEN_SECONDS)
         try:
             answer = await client.post(

@@ -8,6 +8,7 @@ from urllib.parse import urlencode
 from companion.dashboard.filters import devices
 from companion.dashboard.markup.badges import BANDS, mos_band
 from companion.query.reader import Reader
+from companion.times import WINDOWS_MS
 
 PAGE: Final = 50
 CHUNK: Final = 200
@@ -69,7 +70,7 @@ def find(reader: Reader, wanted: Filters) -> tuple[list[dict[str, Any]], str | N
     found: list[dict[str, Any]] = []
     since: str | None = wanted.since
     for _ in range(MOST_CHUNKS):
-        answer = reader.fleet_calls(devices.WINDOWS[wanted.window], since or "", CHUNK if wanted.any else PAGE)
+        answer = reader.fleet_calls(WINDOWS_MS[wanted.window], since or "", CHUNK if wanted.any else PAGE)
         found += filter(wanted.fit, answer["calls"])
         since = answer["next"]
         if since is None or len(found) >= PAGE:

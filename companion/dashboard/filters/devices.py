@@ -9,6 +9,7 @@ from urllib.parse import parse_qs, quote, urlencode
 
 from companion import quality
 from companion.query.listing import SORTS, Query
+from companion.times import WINDOWS_MS
 from companion.usrloc.contact import STATUSES
 
 __all__ = [
@@ -24,8 +25,6 @@ __all__ = [
     "toggled",
 ]
 
-HOUR_MS: Final = 3_600_000
-WINDOWS: Final = {"3h": 3 * HOUR_MS, "6h": 6 * HOUR_MS, "12h": 12 * HOUR_MS, "24h": 24 * HOUR_MS, "7d": 168 * HOUR_MS}
 DEFAULT_WINDOW: Final = "24h"
 MAX_TEXT: Final = 200
 MAX_QUERY: Final = 4000
@@ -99,7 +98,7 @@ def first_page(query: Query) -> Query:
 def window(text: str) -> str:
     """The name of the window in an address' query."""
     name = fields(text).get("window", [DEFAULT_WINDOW])[0]
-    return name if name in WINDOWS else DEFAULT_WINDOW
+    return name if name in WINDOWS_MS else DEFAULT_WINDOW
 
 
 def fields(text: str) -> dict[str, list[str]]:

@@ -12,6 +12,7 @@ from companion.dashboard.markup.icons import icon
 from companion.dashboard.markup.tables import Column, cell, table
 from companion.dashboard.markup.times import span, time
 from companion.text import printable
+from companion.times import WINDOWS_MS
 
 Json = Mapping[str, Any]
 Row = Mapping[str, Any]
@@ -268,7 +269,7 @@ def _windows(wanted: Filters) -> Markup:
             go=True,
             aria_current="true" if name == wanted.window else None,
         )
-        for name in devices.WINDOWS
+        for name in WINDOWS_MS
     )
     return tag("nav", *links, cls="choice", aria_label="Window")
 

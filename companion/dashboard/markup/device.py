@@ -15,7 +15,7 @@ from companion.dashboard.markup.icons import icon
 from companion.dashboard.markup.tables import Column, cell, fault, table
 from companion.dashboard.markup.times import Style, span, time
 from companion.dashboard.presence import Band, share_online
-from companion.times import iso
+from companion.times import WINDOWS_MS, iso
 
 Json = Mapping[str, Any]
 
@@ -99,7 +99,7 @@ def windows(device: str, chosen: str) -> Markup:
         tag(
             "a", name, href=f"{address(device)}?window={name}", go=True, aria_current="true" if name == chosen else None
         )
-        for name in devices.WINDOWS
+        for name in WINDOWS_MS
     )
     return tag("nav", *links, cls="choice", aria_label="Window")
 

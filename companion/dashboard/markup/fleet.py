@@ -12,6 +12,7 @@ from companion.dashboard.markup.icons import icon
 from companion.dashboard.markup.remediations import brief, state_words
 from companion.dashboard.markup.tables import Column, cell, fault, table
 from companion.dashboard.markup.times import time
+from companion.times import WINDOWS_MS
 from companion.usrloc.contact import STATUSES
 
 Json = Mapping[str, Any]
@@ -63,7 +64,7 @@ def _status(word: str, counts: Json) -> Markup:
 def windows(chosen: str) -> Markup:
     links = (
         tag("a", name, href=f"/?window={name}", go=True, aria_current="true" if name == chosen else None)
-        for name in devices.WINDOWS
+        for name in WINDOWS_MS
     )
     return tag("nav", *links, cls="choice", aria_label="Window")
 

@@ -18,7 +18,7 @@ from companion.dashboard.part import Part
 from companion.dashboard.refresh import Live
 from companion.dashboard.source import Source
 from companion.errors import NoSuchCallError, SeveralCallsError
-from companion.times import epoch_ms
+from companion.times import epoch_ms, now_ms
 
 LOOK_SECONDS: Final = 1.0
 LIVE_SECONDS: Final = 2.0
@@ -105,7 +105,7 @@ class Call:
 
     def _draw(self, told: Json) -> None:
         config = self._source.config
-        call = _extent(told, int(time.time() * 1000))
+        call = _extent(told, now_ms())
         plot = call_graph.Plot(
             _window(call, self._minute, live=told["live"]), call, config.quality.bounds, config.pings.interval_ms
         )

@@ -23,6 +23,7 @@ from companion.dashboard.source import Source
 from companion.errors import NoSuchDeviceError, SeveralDevicesError
 from companion.query.devices import Bucket, in_buckets
 from companion.query.reader import Reader
+from companion.times import WINDOWS_MS, now_ms
 from companion.usrloc.contact import SILENT_INTERVALS
 
 LOOK_SECONDS: Final = 1.0
@@ -102,15 +103,15 @@ class Device:
         return self._told != _gist(await self._source.ask(self._source.reader.news, self._name, self._told_since))
 
     async def _look_anew(self) -> None:
-        read = await self._source.ask(_read, self._source.reader, self._name, devices.WINDOWS[self._window])
+        read = await self._source.ask(_read, self._source.reader, self._name, WINDOWS_MS[self._window])
         page = read["page"]
         self._name = page["device"]
         self._read_at = time.monotonic()
         self._told, self._told_since = read["told"], read["told_since"]
-        self._show(page, read["buckets"], (read["now"] - devices.WINDOWS[self._window], read["now"]))
+        self._show(page, read["buckets"], (read["now"] - WINDOWS_MS[self._window], read["now"]))
 
     async def _look_at_calls(self) -> None:
-        told = await self._source.ask(self._source.reader.calls, self._name, devices.WINDOWS[self._window])
+        told = await self._source.ask(self._source.reader.calls, self._name, WINDOWS_MS[self._window])
         self._history.show(calls.history(told["calls"], cut=told["cut"], everything=self._every_call))
 
     def _show(self, page: Json, buckets: Buckets, window: Window) -> None:
@@ -158,7 +159,7 @@ class Device:
 
 
 def _read(reader: Reader, name: str, window_ms: int) -> Json:
-    now = int(time.time() * 1000)
+    now = now_ms()
     told = _gist(reader.news(name, now - OVERLAP_MS))  # first, so that what comes meanwhile is news the next time
     page = reader.device(name, window_ms)
     samples = page["samples"]

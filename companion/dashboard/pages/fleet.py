@@ -1,6 +1,5 @@
 """The fleet in one look, kept up to date."""
 
-import time
 from typing import Any, Final
 
 from fastapi import Request
@@ -15,6 +14,7 @@ from companion.dashboard.part import Part
 from companion.dashboard.refresh import Live
 from companion.dashboard.source import Source
 from companion.query.reader import Reader
+from companion.times import WINDOWS_MS, now_ms
 
 LOOK_SECONDS: Final = 3.0
 HISTORY_LOOKS: Final = 5
@@ -63,9 +63,9 @@ class Fleet:
         await self.look()
 
     async def _draw(self) -> None:
-        window_ms = devices.WINDOWS[self._window]
+        window_ms = WINDOWS_MS[self._window]
         points = (await self._source.ask(self._source.reader.history, window_ms))["points"]
-        now = int(time.time() * 1000)
+        now = now_ms()
         self._graph.props["options"] = history.graph(points, (now - window_ms, now))
         self._graph.props["aria-label"] = fleet.history_words(points, self._window)
 

@@ -9,13 +9,13 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from companion.http import problems
 from companion.http.api import models
-from companion.http.api.parameters import AReader, Json, Told, WindowQuery
+from companion.http.api.parameters import AReader, Told, WindowQuery
 from companion.http.reports import endpoint
 from companion.http.reports.intake import Intake
 from companion.media.report import Report
 from companion.query.reader import MAX_CALLS
 from companion.text import SHOWN
-from companion.times import iso
+from companion.times import Json, iso
 from companion.tokens.call import MAX_CALL_ID, MAX_DEVICE, is_name
 
 router = APIRouter(tags=["calls"])

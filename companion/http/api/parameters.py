@@ -1,6 +1,6 @@
 """What a request asks for: which device, which window, and whom we ask in turn."""
 
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Literal
 from urllib.parse import unquote
 
 import msgspec
@@ -9,12 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from companion.http.events.hub import Hub
 from companion.query.reader import Reader
-
-HOUR_MS: Final = 3_600_000
-WINDOWS: Final = {"3h": 3 * HOUR_MS, "6h": 6 * HOUR_MS, "12h": 12 * HOUR_MS, "24h": 24 * HOUR_MS, "7d": 168 * HOUR_MS}
-
-
-Json = dict[str, Any]
+from companion.times import WINDOWS_MS, Json
 
 
 def _reader(request: Request) -> Reader:
@@ -40,7 +35,7 @@ class WindowQuery(BaseModel):
 
     @property
     def ms(self) -> int:
-        return WINDOWS[self.window]
+        return WINDOWS_MS[self.window]
 
 
 AWindow = Annotated[WindowQuery, Query()]

@@ -16,6 +16,7 @@ from companion.http import problems
 from companion.http.events.sources import DeviceSource, Event, FleetSource, Source
 from companion.query.reader import Reader
 from companion.store.connection import NotNowError, ResponseError, Unreachable
+from companion.times import now_ms
 
 MAX_STREAMS: Final = 200
 POLL_SECONDS: Final = 1.0
@@ -177,7 +178,7 @@ class Hub:
         Raises NoSuchDeviceError and SeveralDevicesError as Reader does, ProblemError when there are too many streams.
         """
         self._check()
-        now = int(time.time() * 1000)
+        now = now_ms()
         news = await anyio.to_thread.run_sync(self._reader.news, name, now)
         device: str = news["device"]
         source = partial(DeviceSource, self._reader, device, now)

@@ -30,6 +30,7 @@ from companion.query import calls as calls_module
 from companion.store import calls
 from companion.store.connection import NotNowError, ResponseError, Unreachable
 from companion.store.store import Store
+from companion.times import now_ms
 from companion.tokens import call
 from companion.tokens.call import Claims
 
@@ -179,7 +180,7 @@ class Intake:
             raise problems.too_many_reports(seconds)
 
     async def _store_report(self, claims: Claims, told: Report) -> Answer:
-        ours = report.shift(told, int(time.time() * 1000))
+        ours = report.shift(told, now_ms())
         if not self._config.full_addresses:
             ours = report.shorten(ours)
         written = await self._writer.write(calls.Told(*claims, told.now, ours))
