@@ -11,6 +11,7 @@ from companion.errors import UsageError
 from companion.query.now import View, view
 from companion.query.reader import Reader
 from companion.store import nodes as store_nodes
+from companion.store.nodes import forget_node
 
 app = typer.Typer(help="Forget a node that is gone for good; `companion nodes` lists them.", no_args_is_help=True)
 
@@ -48,7 +49,7 @@ def forget(
     settings = config.load(config_file)
     with opened(settings) as store:
         _refuse(node, view(settings, store))
-        deleted = store_nodes.forget(store.connection, store.keys, node)
+        deleted = forget_node(store, node)
     typer.echo(f"{node} is forgotten; deleted: {', '.join(deleted)}")
     if any(table.node == node for table in settings.opensips):
         typer.echo("its [[opensips]] table is still in the configuration: take it out, too")

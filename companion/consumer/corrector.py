@@ -5,9 +5,17 @@ from typing import Final
 
 from companion import log, metrics, sip
 from companion.errors import InvalidInputError
-from companion.store import corrections
 from companion.store.connection import Command
-from companion.store.corrections import Correction, Found, Gone, Identified
+from companion.store.corrections import (
+    Correction,
+    Gone,
+    Identified,
+    Present,
+    decode_correction,
+    kind_of,
+    load_corrections,
+    prepare_removal,
+)
 from companion.store.nodes import Feed
 from companion.store.store import Store
 from companion.usrloc.changes import Stamp
@@ -34,13 +42,13 @@ class Corrector:
     def read(self, node: str) -> list[Entry]:
         """What waits for a node's recorder behind what was applied. Blocking."""
         after = self._applied_to.get(node, "")
-        return corrections.read(self._store.connection, self._store.keys, node, after, LIMIT)
+        return load_corrections(self._store, node, after, LIMIT)
 
     def apply(self, entries: Sequence[Entry], said: Iterable[Correction], usrloc: Usrloc, feed: Feed) -> None:
         """Apply what was said in these entries of a node, once all that is `wanted` for it is in the picture."""
         for correction in said:
             outcome = _apply(correction, usrloc, feed)
-            metrics.CORRECTIONS.labels(corrections.kind_of(correction), outcome).inc()
+            metrics.CORRECTIONS.labels(kind_of(correction), outcome).inc()
         self._applied_to[feed.node] = entries[-1][0]
         self._applied.setdefault(feed.node, []).extend(entry for entry, _, _ in entries)
 
@@ -48,7 +56,7 @@ class Corrector:
         """What deletes the entries that were applied, to be written together with what they changed."""
         commands: list[Command] = []
         for node, entries in self._applied.items():
-            commands += corrections.forget(self._store.keys, node, entries)
+            commands += prepare_removal(self._store.keys, node, entries)
         self._applied.clear()
         return commands
 
@@ -76,7 +84,7 @@ def wanted(said: Iterable[Correction], usrloc: Usrloc) -> dict[Binding, str]:
 
 def _decode(kind: str, text: str) -> Correction | None:
     try:
-        return corrections.decode(kind, text)
+        return decode_correction(kind, text)
     except InvalidInputError as error:
         metrics.INVALID.labels("corrections", error.reason).inc()
         logger.warning("a correction that is none was left out", detail=error.detail[:200])
@@ -92,10 +100,10 @@ def _apply(correction: Correction, usrloc: Usrloc, feed: Feed) -> str:
             stamp = Stamp(feed.node, feed.cluster, correction.as_of, feed.run)
             changed = usrloc.gone(binding, stamp) if isinstance(correction, Gone) else _found(usrloc, correction, stamp)
     except Exception:
-        logger.exception("a correction could not be applied", kind=corrections.kind_of(correction))
+        logger.exception("a correction could not be applied", kind=kind_of(correction))
         return "error"
     return "applied" if changed else "overtaken"
 
 
-def _found(usrloc: Usrloc, said: Found, stamp: Stamp) -> bool:
+def _found(usrloc: Usrloc, said: Present, stamp: Stamp) -> bool:
     return usrloc.found(said.binding, said.registration, stamp, instance=said.instance, latency_ms=said.latency_ms)

@@ -10,10 +10,9 @@ from companion import log, metrics
 from companion.bus.envelope import HEARTBEAT, Heartbeat, Message
 from companion.bus.sequences import Sequences
 from companion.opensips.events import KNOWN
-from companion.store import nodes
 from companion.store.connection import Command
 from companion.store.keys import Keys
-from companion.store.nodes import DEAD_AFTER_MS, Feed
+from companion.store.nodes import DEAD_AFTER_MS, Feed, prepare_feed, prepare_seqs_removal
 from companion.times import now_ms
 
 logger = log.get(__name__)
@@ -38,7 +37,7 @@ class Feeds:
         self._held_since[node] = now_ms()
         if feed.run:
             self._sequences.resume(node, feed.run, seqs)
-        if not feed.alive(self._held_since[node]):
+        if not feed.is_alive(self._held_since[node]):
             self.unsettle(node)
         logger.info("recording", node=node, cluster=feed.cluster)
 
@@ -136,8 +135,8 @@ class Feeds:
         for node in self._touched:
             self.held[node].removals += removals.pop(node, 0)
             if node in self._new_runs:
-                commands.append(nodes.forget_seqs(keys, node))
-            commands += nodes.write(keys, self.held[node], self._sequences.seqs.get(node, {}))
+                commands.append(prepare_seqs_removal(keys, node))
+            commands += prepare_feed(keys, self.held[node], self._sequences.seqs.get(node, {}))
         self._touched.clear()
         self._new_runs.clear()
         return commands

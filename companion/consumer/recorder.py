@@ -26,9 +26,11 @@ from companion.consumer.ping_cache import Known, Pings
 from companion.errors import InvalidEnvelopeError, InvalidEventError
 from companion.opensips import events
 from companion.opensips.events import KNOWN, LATENCY, LOST_PING_US, ContactEvent, DisconnectEvent, Event
-from companion.store import nodes
-from companion.store.batch import Prepared
+from companion.store.batch import Batch, Prepared
 from companion.store.connection import Command, NotNowError, ResponseError, Unreachable
+from companion.store.devices import load_connected_devices, load_devices_of_bindings, load_expired_devices
+from companion.store.leases import Leases
+from companion.store.nodes import load_feed, load_nodes
 from companion.store.store import Store
 from companion.times import now_ms
 from companion.usrloc.changes import Stamp
@@ -70,6 +72,8 @@ class Recorder:
     def __init__(self, config: Config, store: Store) -> None:
         self._config = config
         self._store = store
+        self._batch = Batch(store)
+        self._leases = Leases(store)
         self._usrloc = Usrloc(config.pings.lost_after)
         self._feeds = Feeds()
         self._corrector = Corrector(store)
@@ -109,7 +113,7 @@ class Recorder:
         self._writing, self._taken = self._taken, []
         count, self.pending = self.pending, 0
         nodes_of_ours = list(self._feeds.held)
-        prepared, progress = self._store.prepare(self._usrloc.take_changes()), self._progress()
+        prepared, progress = self._batch.prepare(self._usrloc.take_changes()), self._progress()
         metrics.BATCH_SIZE.observe(count)
         self._count_ignored()
         try:
@@ -126,7 +130,7 @@ class Recorder:
     async def close(self) -> None:
         """Let the next consumer have our nodes at once."""
         try:
-            await self._insist(self._store.leases.release)
+            await self._insist(self._leases.release)
         except _GaveUpError:
             logger.warning("the leases could not be given back; they run out by themselves")
 
@@ -200,11 +204,11 @@ class Recorder:
     def _try_to_hold(self, others: set[str]) -> None:
         """Whether a node is still ours, the next write finds out: it knows best what to do about those that are not."""
         for node in others:
-            if self._store.leases.hold(node):
+            if self._leases.hold(node):
                 self._take_over(node)
 
     def _take_over(self, node: str) -> None:
-        feed, seqs = self._store.feed(node)
+        feed, seqs = load_feed(self._store, node)
         feed.cluster = self._config.cluster(node)
         self._pings[node] = Pings()
         self._feeds.take_over(feed, seqs)
@@ -247,9 +251,9 @@ class Recorder:
                 elif isinstance(event, DisconnectEvent):
                     connections[cluster, event.address] = None
         if wanted:
-            self._usrloc.put(await self._insist(lambda: self._store.load(wanted)))
+            self._usrloc.put(await self._insist(lambda: load_devices_of_bindings(self._store, wanted)))
         if connections:
-            self._usrloc.put(await self._insist(lambda: self._store.load_connected(connections)))
+            self._usrloc.put(await self._insist(lambda: load_connected_devices(self._store, connections)))
 
     def _want(self, event: ContactEvent, cluster: str, wanted: dict[Binding, str]) -> None:
         """Note the device of a contact that is not in memory, or may move to another one by another `attr`."""
@@ -318,7 +322,7 @@ class Recorder:
         """
         now = now_ms()
         before, skip = now - EXPIRY_GRACE_MS, self._expiry_skip
-        devices = await self._insist(lambda: self._store.load_expired(before, skip, EXPIRY_LIMIT))
+        devices = await self._insist(lambda: load_expired_devices(self._store, before, skip, EXPIRY_LIMIT))
         self._usrloc.put(devices)
         ours = [
             contact
@@ -332,7 +336,7 @@ class Recorder:
     async def _let_go(self) -> None:
         """Hold silent nodes no longer that somebody had forgotten: else no contact would expire because of them."""
         if self._feeds.held:
-            known = await self._insist(partial(nodes.names, self._store.connection, self._store.keys))
+            known = await self._insist(partial(load_nodes, self._store))
             for node in self._feeds.let_go(known):
                 del self._pings[node]
 
@@ -344,18 +348,18 @@ class Recorder:
                 said = corrector.decode(entries)
                 wanted = corrector.wanted(said, self._usrloc)
                 if wanted:
-                    self._usrloc.put(await self._insist(partial(self._store.load, wanted)))
+                    self._usrloc.put(await self._insist(partial(load_devices_of_bindings, self._store, wanted)))
                 self._corrector.apply(entries, said, self._usrloc, feed)
 
     # Writing
 
     def _write_held(self, held: Sequence[str], prepared: Prepared, progress: Sequence[Command]) -> None:
-        lost = [node for node in held if not self._store.leases.hold(node)]
+        lost = [node for node in held if not self._leases.hold(node)]
         if lost:
             logger.warning("another consumer took over", nodes=lost)
             raise _LeaseLostError
         with metrics.WRITE_SECONDS.time():
-            self._store.write(prepared, progress)
+            self._batch.write(prepared, progress)
 
     def _count_ignored(self) -> None:
         ignored = self._usrloc.ignored

@@ -36,7 +36,7 @@ def _bus(heard: BusFacts) -> Iterator[Finding]:
 
 def _feed(facts: Facts, node: str, *, heard: bool) -> Iterator[Finding]:
     feed = facts.feeds.get(node, Feed(node))
-    if not feed.alive(facts.now):
+    if not feed.is_alive(facts.now):
         yield _silent(facts, feed, heard=heard)
         return
     yield _events(facts, feed)

@@ -20,7 +20,9 @@ from companion.opensips.subscriptions import destinations, parse, parse_events
 from companion.query.devices import read_pings, walk
 from companion.query.now import view
 from companion.store.connection import Connection, ResponseError, Unreachable
+from companion.store.nodes import load_feeds
 from companion.store.series import TimeSeries, detect
+from companion.store.server import read_server, read_settings, read_time
 from companion.store.store import Store, open_store
 from companion.times import now_ms
 from companion.usrloc.contact import Device, Ping
@@ -57,7 +59,7 @@ async def gather(config: Config) -> Facts:
 
 def _stored(config: Config) -> Facts:
     connection = Connection(config.redis.url)
-    place = _place(connection)
+    place = connection.place
     try:
         store = open_store(config.redis)
     except (UnavailableError, ConfigError) as error:
@@ -77,8 +79,8 @@ def _read(config: Config, store: Store, place: str) -> Facts:
     return Facts(
         now=now_ms(),
         config=config,
-        redis=_redis(store.connection, place),
-        feeds=store.feeds(),
+        redis=_redis(store, place),
+        feeds=load_feeds(store),
         devices=devices,
         pings=_pings(config, store, devices),
     )
@@ -92,32 +94,19 @@ def _pings(config: Config, store: Store, devices: Sequence[Device]) -> dict[str,
     return {device.id: read_pings(store, device, seen, since) for device in islice(single, PINGED_DEVICES)}
 
 
-def _redis(connection: Connection, place: str) -> RedisFacts:
-    info, before = connection.call("INFO"), time.time()
-    seconds, microseconds = connection.call("TIME")
+def _redis(store: Store, place: str) -> RedisFacts:
+    info, before = read_server(store), time.time()
+    redis_time = read_time(store)
     middle = (before + time.time()) / 2
     return RedisFacts(
         place=place,
         product="Valkey" if "valkey_version" in info else "Redis",
         version=str(info.get("valkey_version") or info.get("redis_version", "")),
-        timeseries=detect(connection) is TimeSeries,
-        settings=_settings(connection),
+        timeseries=detect(store.connection) is TimeSeries,
+        settings=read_settings(store, SETTINGS),
         used_bytes=int(info.get("used_memory", 0)),
-        ahead_ms=round((seconds + microseconds / 1e6 - middle) * 1000),
+        ahead_ms=round((redis_time - middle) * 1000),
     )
-
-
-def _settings(connection: Connection) -> dict[str, str] | None:
-    try:
-        answers: list[dict[str, str]] = connection.pipeline(("CONFIG GET", name) for name in SETTINGS)
-    except ResponseError:
-        return None
-    return {name: value for answer in answers for name, value in answer.items()}
-
-
-def _place(connection: Connection) -> str:
-    options = connection.redis.get_connection_kwargs()
-    return str(options.get("path") or f"{options.get('host')}:{options.get('port')}")
 
 
 # The bus

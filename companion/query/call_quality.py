@@ -1,6 +1,5 @@
 """How the calls of the last hour sound, all together: computed by the scheduler, read by whoever asks."""
 
-import json
 from collections.abc import Sequence
 from typing import Final
 
@@ -11,7 +10,7 @@ from companion.query.now import View
 from companion.query.row import speaker
 from companion.store import calls
 from companion.store.calls import Call
-from companion.store.contacts import load_devices
+from companion.store.devices import load_devices
 from companion.store.store import Store
 from companion.times import Json, iso
 from companion.usrloc.contact import Device
@@ -19,7 +18,6 @@ from companion.usrloc.contact import Device
 WINDOW_MS: Final = 3_600_000
 MAX_CALLS: Final = 2000
 """So many are looked at, the newest: an hour of more is told of as well by these."""
-FRESH_MS: Final = 120_000
 _MAPPED: Final = ("srflx", "prflx")
 """Candidates whose address is the one that a NAT gave: that of the network as others see it."""
 
@@ -44,9 +42,7 @@ def _networks(store: Store, view: View, found: Sequence[Call]) -> dict[str, str]
     """The network of each call, by its ref: as STUN saw it, else the one that the device is registered from."""
     networks = {call.ref: _mapped(call) for call in found}
     unknown = {call.device for call in found if not networks[call.ref]}
-    registered = {
-        device.id: _registered(view, device) for device in load_devices(store.connection, store.keys, sorted(unknown))
-    }
+    registered = {device.id: _registered(view, device) for device in load_devices(store, sorted(unknown))}
     return {call.ref: networks[call.ref] or registered.get(call.device, "") for call in found}
 
 
@@ -61,15 +57,3 @@ def _registered(view: View, device: Device) -> str:
         return ""
     address = sip.network_address(current.registration.received, current.binding.uri)
     return sip.network_prefix(address.rpartition(":")[0])
-
-
-def save(store: Store, quality: Json) -> None:
-    """Let it be read for a while; then nobody adds up any more."""
-    store.connection.call("SET", store.keys.quality(), json.dumps(quality), "PX", FRESH_MS)
-
-
-def load(store: Store) -> Json | None:
-    """What a scheduler added up lately, None where none is at work."""
-    saved = store.connection.call("GET", store.keys.quality())
-    quality: Json | None = json.loads(saved) if saved else None
-    return quality

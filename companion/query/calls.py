@@ -12,7 +12,8 @@ from companion.media.minutes import Figure, Minute, Moment, Sound, moments
 from companion.media.scoring import loss_percent, round_trip
 from companion.media.verdict import Signalling
 from companion.query import devices
-from companion.store.calls import Call, Media
+from companion.store.calls import Call, Media, has_calls
+from companion.store.devices import select_stored_devices
 from companion.store.store import Store
 from companion.times import Json, iso
 
@@ -191,5 +192,4 @@ def whose(store: Store, name: str) -> str:
 
 def is_known(store: Store, device: str) -> bool:
     """Whether there is anything of a device so called: itself, or a call."""
-    keys = (store.keys.device(device), store.keys.calls_of(device))
-    return any(store.connection.pipeline(("EXISTS", key) for key in keys))
+    return bool(select_stored_devices(store, [device])) or has_calls(store, device)

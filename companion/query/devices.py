@@ -3,20 +3,26 @@
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from operator import itemgetter
-from typing import Final, NamedTuple
+from typing import NamedTuple
 
 from companion import sip
 from companion.errors import NoSuchDeviceError, SeveralDevicesError
 from companion.query.now import View
 from companion.query.row import glance, row, speaker
-from companion.store import series
-from companion.store.contacts import load_devices, load_glanced
-from companion.store.series import Aggregate, Point
+from companion.store.devices import (
+    iterate_device_ids,
+    load_brief_devices,
+    load_device,
+    load_devices,
+    load_ids_of,
+    select_stored_devices,
+)
+from companion.store.pings import aggregate_answered_pings, load_answered_pings, load_lost_pings
+from companion.store.series import Aggregate, Point, aggregate
 from companion.store.store import Store
-from companion.times import Json, iso
+from companion.store.timeline import load_timeline
+from companion.times import MINUTE_MS, Json, iso
 from companion.usrloc.contact import Contact, Device, Ping, Span, Status, ghost_spans
-
-PAGE: Final = 500
 
 
 class Bucket(NamedTuple):
@@ -35,52 +41,32 @@ def find(store: Store, name: str) -> str:
 
     Raises NoSuchDeviceError, or SeveralDevicesError with all that it may be.
     """
-    if _existing(store, [name]):
+    if select_stored_devices(store, [name]):
         return name
     bare = name.strip("<>")
     aor, _, end = name.rpartition("/")
-    keys = store.keys
-    commands = [
-        ("SMEMBERS", keys.instance(bare.lower())),
-        ("SMEMBERS", keys.instance(f"urn:uuid:{bare.lower()}")),
-        ("SMEMBERS", keys.aor(name)),
-        ("SMEMBERS", keys.aor(aor)),
-    ]
-    *by_name, of_aor = map(set, store.connection.pipeline(commands))
-    ending = {device for device in of_aor if device.endswith(end.lstrip("…."))}
-    for candidates in (*by_name, ending):
-        found = _existing(store, sorted(candidates))
-        if len(found) == 1:
-            return found[0]
-        if found:
-            raise SeveralDevicesError(name, found)
+    *by_name, of_aor = load_ids_of(store, instances=(bare.lower(), f"urn:uuid:{bare.lower()}"), aors=(name, aor))
+    with_this_end = {device for device in of_aor if device.endswith(end.lstrip("…."))}
+    for candidates in (*by_name, with_this_end):
+        stored = select_stored_devices(store, sorted(candidates))
+        if len(stored) == 1:
+            return stored[0]
+        if stored:
+            raise SeveralDevicesError(name, stored)
     raise NoSuchDeviceError(name)
-
-
-def _existing(store: Store, ids: Sequence[str]) -> list[str]:
-    exist = store.connection.pipeline(("EXISTS", store.keys.device(device)) for device in ids)
-    return [device for device, there in zip(ids, exist, strict=True) if there]
 
 
 def walk(store: Store) -> Iterator[Device]:
     """All devices, those last heard of first within each shard."""
-    for ids in _listed(store):
-        yield from load_devices(store.connection, store.keys, ids)
+    for ids in iterate_device_ids(store):
+        yield from load_devices(store, ids)
 
 
 def survey(store: Store, view: View) -> Iterator[tuple[Device, list[Status]]]:
     """All devices with the statuses of their contacts, of which only what a glance tells is there: 40 µs a device."""
-    for ids in _listed(store):
-        for device in load_glanced(store.connection, store.keys, ids):
+    for ids in iterate_device_ids(store):
+        for device in load_brief_devices(store, ids):
             yield device, [view.status(contact) for contact in device.contacts]
-
-
-def _listed(store: Store) -> Iterator[list[str]]:
-    """The ids of all devices, PAGE by PAGE."""
-    for shard in range(store.keys.shards):
-        ids = store.connection.call("ZRANGE", store.keys.devices(shard), 0, -1, "REV")
-        for start in range(0, len(ids), PAGE):
-            yield ids[start : start + PAGE]
 
 
 def page(store: Store, device_id: str, view: View, window_ms: int) -> Json:
@@ -88,7 +74,7 @@ def page(store: Store, device_id: str, view: View, window_ms: int) -> Json:
 
     Raises NoSuchDeviceError.
     """
-    device = store.device(device_id)
+    device = load_device(store, device_id)
     if device is None:
         raise NoSuchDeviceError(device_id)
     now = view.clock.now
@@ -100,21 +86,20 @@ def page(store: Store, device_id: str, view: View, window_ms: int) -> Json:
         "latency": {"window_seconds": window_ms // 1000, **statistics(pings)},
         "contacts": [_contact(contact, view) for contact in known],
         "samples": pings,
-        "timeline": timeline(store, device_id, now - window_ms, now + 60_000),
+        "timeline": timeline(store, device_id, now - window_ms, now + MINUTE_MS),
     }
 
 
 def timeline(store: Store, device_id: str, since: int, until: int) -> list[Json]:
     """What happened to a device, oldest first; `at` is ISO 8601."""
-    return [{**entry, "at": iso(entry["at"])} for entry in store.timeline(device_id, since, until)]
+    return [{**entry, "at": iso(entry["at"])} for entry in load_timeline(store, device_id, since, until)]
 
 
 def read_pings(store: Store, device: Device, view: View, since: int, until: int | None = None) -> list[Ping]:
     """The device's own pings, oldest first: a ghost's losses since a newer contact answered are not among them."""
-    connection, keys = store.connection, store.keys
-    until = view.clock.now + 60_000 if until is None else until
-    answered = store.series.read(connection, keys.latency(device.id), since, until)
-    lost = store.series.read(connection, keys.lost(device.id), since, until)
+    until = view.clock.now + MINUTE_MS if until is None else until
+    answered = load_answered_pings(store, device.id, since, until)
+    lost = load_lost_pings(store, device.id, since, until)
     return own_pings(answered, lost, _ghosts(device, view))
 
 
@@ -123,9 +108,9 @@ def read_buckets(store: Store, device: Device, view: View, since: int, bucket_ms
 
     Of the answered ones only what is in a bucket is read; the lost ones, which are few, each, for whose they are.
     """
-    connection, keys, until = store.connection, store.keys, view.clock.now + 60_000
-    answered = store.series.aggregates(connection, keys.latency(device.id), since, until, bucket_ms)
-    lost = store.series.read(connection, keys.lost(device.id), since, until)
+    until = view.clock.now + MINUTE_MS
+    answered = aggregate_answered_pings(store, device.id, since, until, bucket_ms)
+    lost = load_lost_pings(store, device.id, since, until)
     return _buckets(answered, _own_losses(lost, _ghosts(device, view)), bucket_ms)
 
 
@@ -133,7 +118,7 @@ def in_buckets(pings: Sequence[Ping], bucket_ms: int) -> list[Bucket]:
     """The same of pings that were read already."""
     answered = ((ts, latency_ms) for ts, latency_ms in pings if latency_ms is not None)
     lost = [ts for ts, latency_ms in pings if latency_ms is None]
-    return _buckets(series.in_buckets(answered, bucket_ms), lost, bucket_ms)
+    return _buckets(aggregate(answered, bucket_ms), lost, bucket_ms)
 
 
 def _buckets(answered: Sequence[Aggregate], lost: Iterable[int], bucket_ms: int) -> list[Bucket]:

@@ -5,33 +5,21 @@ from itertools import groupby
 from typing import Final, TypeVar
 
 from companion.query.summary import PERCENTILES
-from companion.store.connection import ResponseError
+from companion.store.history import append_minute, load_minutes
 from companion.store.store import Store
-from companion.times import Json, iso
+from companion.times import MINUTE_MS, Json, iso
 from companion.usrloc.contact import STATUSES
 
 MAX_POINTS: Final = 500
-MINUTE_MS: Final = 60_000
 N = TypeVar("N", int, float)
 _LATENCIES: Final = tuple(f"p{p}_ms" for p in PERCENTILES)
 
 
 def note(store: Store, summary: Json) -> None:
-    """Write a summary down, unless this minute has one: its time is its id, which Redis takes once.
-
-    The minute is Redis' own, lest one companion's wrong clock keep all the others out.
-    """
-    call, key = store.connection.call, store.keys.history()
-    minute = int(call("TIME")[0]) // 60 * MINUTE_MS
-    fields = {**{status: summary["devices"][status] for status in STATUSES}, **summary["latency"]}
-    fields["loss_ratio"] = summary["loss_ratio"]
-    told = [part for name, value in fields.items() for part in (name, "" if value is None else value)]
-    try:
-        call("XADD", key, "MINID", "~", max(0, minute - store.retention_ms), f"{minute}-0", *told)
-    except ResponseError as error:
-        if "equal or smaller" not in str(error):
-            raise
-    call("PEXPIRE", key, store.retention_ms)
+    """Add a summary to the history, unless this minute has one."""
+    counts = {status: summary["devices"][status] for status in STATUSES}
+    numbers = {**counts, **summary["latency"], "loss_ratio": summary["loss_ratio"]}
+    append_minute(store, {name: "" if number is None else number for name, number in numbers.items()})
 
 
 def read(store: Store, since: int, until: int) -> list[Json]:
@@ -41,11 +29,9 @@ def read(store: Store, since: int, until: int) -> list[Json]:
     """
     width = -(-(until - since) // MAX_POINTS // MINUTE_MS) * MINUTE_MS or MINUTE_MS
     first = -(-since // width) * width
-    rows = store.connection.call("XRANGE", store.keys.history(), max(0, first), max(0, until))
-    entries = ((int(entry.partition("-")[0]), fields) for entry, fields in rows)
     return [
         {"at": iso(start), **_point([fields for _, fields in group])}
-        for start, group in groupby(entries, lambda entry: entry[0] // width * width)
+        for start, group in groupby(load_minutes(store, first, until), lambda minute: minute[0] // width * width)
     ]
 
 

@@ -17,9 +17,11 @@ import msgspec
 
 from companion import quality
 from companion.errors import UsageError
-from companion.query import census
+from companion.query.census import load_glances, take_census
 from companion.query.now import View
 from companion.query.row import Glance
+from companion.store.census import load_census_header
+from companion.store.devices import count_devices
 from companion.store.store import Store
 from companion.usrloc.contact import STATUSES
 
@@ -241,17 +243,15 @@ class Fleet:
         return self._held
 
     def _small(self, view: View) -> Listing | None:
-        keys, shards = self._store.keys, range(self._store.keys.shards)
-        size = sum(self._store.connection.pipeline(("ZCARD", keys.devices(shard)) for shard in shards))
-        return self._count(view) if size <= SMALL else None
+        return self._count(view) if count_devices(self._store) <= SMALL else None
 
     def _shared(self) -> Listing | None:
         """The census that a scheduler shares; None where there is none, or it vanished while it was read."""
-        said = census.shared_at(self._store)
-        if said is None or (self._held and self._held.at == said[0]):
-            return self._held if said else None
+        header = load_census_header(self._store)
+        if header is None or (self._held and self._held.at == header.at):
+            return self._held if header else None
         try:
-            listing = Listing(said[0], chain.from_iterable(census.load(self._store, *said)))
+            listing = Listing(header.at, chain.from_iterable(load_glances(self._store, header)))
         except LookupError:
             return self._held
         listing.page(Query())  # what is asked for most is ready before somebody asks
@@ -264,4 +264,4 @@ class Fleet:
         return self._count(view)
 
     def _count(self, view: View) -> Listing:
-        return Listing(view.clock.now, census.take(self._store, view).glances)
+        return Listing(view.clock.now, take_census(self._store, view).glances)

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from companion import quality
 from companion.config import Config
-from companion.store.nodes import Feed
+from companion.store.nodes import Feed, load_feeds
 from companion.store.store import Store
 from companion.times import now_ms
 from companion.usrloc.contact import Clock, Contact, Status, is_ghost, status
@@ -20,7 +20,7 @@ class View:
 
     def status(self, contact: Contact) -> Status:
         feed = self.feeds.get(contact.node)
-        return status(contact, self.clock, feed_alive=feed is not None and feed.alive(self.clock.now))
+        return status(contact, self.clock, feed_alive=feed is not None and feed.is_alive(self.clock.now))
 
     def is_ghost(self, contact: Contact) -> bool:
         return is_ghost(contact, self.clock.lost_after)
@@ -29,4 +29,4 @@ class View:
 def view(config: Config, store: Store) -> View:
     """The present view: now, and the feeds as they are stored."""
     clock = Clock(now_ms(), config.pings.interval_ms, config.pings.lost_after)
-    return View(clock, store.feeds(), config.quality.bounds)
+    return View(clock, load_feeds(store), config.quality.bounds)

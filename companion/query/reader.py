@@ -11,14 +11,17 @@ from companion.query import call_quality, devices, history, listing
 from companion.query import calls as call_page
 from companion.query import calls as calls_module
 from companion.query import summary as summary_module
+from companion.query.feeds import describe_feed
 from companion.query.now import View, view
 from companion.query.row import glance, row
 from companion.remediation import audit, safety
 from companion.remediation.status import remediation_status
-from companion.store import calls, summary
+from companion.store import calls
+from companion.store.call_quality import load_call_quality
 from companion.store.calls import Call, Place
-from companion.store.contacts import load_devices
+from companion.store.devices import load_device, load_devices
 from companion.store.store import Store
+from companion.store.summary import count_registered, load_summary
 from companion.times import Json, iso
 from companion.usrloc.contact import Device
 
@@ -142,7 +145,7 @@ class Reader:
         leg = _one_of(legs, call_id, name)
         around = 2 * seen.clock.interval_ms
         since, until = leg.started_at - around, (leg.ended_at or leg.last_at) + around
-        device = self._store.device(leg.device)
+        device = load_device(self._store, leg.device)
         pings = devices.read_pings(self._store, device, seen, since, until) if device else []
         signalling = Signalling(pings, seen.clock.interval_ms, seen.bounds.poor)
         return {
@@ -169,13 +172,13 @@ class Reader:
 
     def media(self) -> Json:
         """How the calls of the last hour sound, all together; at most some minutes old."""
-        return call_quality.load(self._store) or call_quality.compute(self._store, self._view())
+        return load_call_quality(self._store) or call_quality.compute(self._store, self._view())
 
     # The fleet
 
     def summary(self) -> Json:
         """The fleet in one look, as `companion summary --json` prints it; at most some seconds old."""
-        return summary.load(self._store) or summary_module.compute(self._store, self._view())
+        return load_summary(self._store) or summary_module.compute(self._store, self._view())
 
     def history(self, window_ms: int) -> Json:
         """The fleet's past: `points`, at most about 500, of counts by status, percentiles and loss, oldest first."""
@@ -185,13 +188,13 @@ class Reader:
     def nodes(self) -> Json:
         """How each node's feed is, how many contacts it has (null when not counted yet), and `breaker`: open since."""
         seen, store = self._view(), self._store
-        saved = summary.load(store)
-        counts = summary.registered(saved) if saved else None
+        saved = load_summary(store)
+        counts = count_registered(saved) if saved else None
         breakers = safety.open_breakers(store, list(seen.feeds))
         return {
             "nodes": [
                 {
-                    **summary.node(feed, seen.clock.now),
+                    **describe_feed(feed, seen.clock.now),
                     "contacts": None if counts is None else counts.get(name, 0),
                     "breaker": iso(breakers.get(name, 0)),
                 }
@@ -224,11 +227,11 @@ class Reader:
         return view(self._config, self._store)
 
     def _rows(self, ids: list[str], seen: View) -> list[Json]:
-        found = load_devices(self._store.connection, self._store.keys, ids)
+        found = load_devices(self._store, ids)
         return [row(glance(device, seen)) for device in found]
 
     def _device(self, device_id: str) -> Device:
-        found = self._store.device(device_id)
+        found = load_device(self._store, device_id)
         if found is None:
             raise NoSuchDeviceError(device_id)
         return found

@@ -6,9 +6,9 @@ from typing import Final
 
 from companion.quality import nearest_rank
 from companion.query.devices import survey
+from companion.query.feeds import describe_feed
 from companion.query.now import View
 from companion.store.store import Store
-from companion.store.summary import node
 from companion.times import Json, iso
 from companion.usrloc.contact import STATUSES, Contact, Device, Status, best
 
@@ -59,7 +59,7 @@ class Tally:
             "contacts_by_node": {node: _by_status(counts) for node, counts in self._contacts.items()},
             "latency": percentiles(self._latencies),
             "loss_ratio": round(self._losing / self._pinged, 4) if self._pinged else None,
-            "nodes": [node(feed, view.clock.now) for feed in view.feeds.values()],
+            "nodes": [describe_feed(feed, view.clock.now) for feed in view.feeds.values()],
         }
 
 

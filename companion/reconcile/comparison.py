@@ -18,9 +18,17 @@ from companion.errors import MiError
 from companion.opensips.events import LOST_PING_US, MAX_EXPIRES, Registration
 from companion.opensips.mi import Mi
 from companion.opensips.mi_contact import MiContact
-from companion.store import corrections
-from companion.store.contacts import load_contacts
-from companion.store.corrections import Correction, Found, Gone, Identified, Row
+from companion.store.contacts import ContactRef, iterate_live_refs, load_contacts
+from companion.store.corrections import (
+    Correction,
+    Gone,
+    Identified,
+    Present,
+    Row,
+    append_corrections,
+    encode_correction,
+)
+from companion.store.leases import select_leased
 from companion.store.store import Store
 from companion.times import now_ms
 from companion.usrloc.contact import Binding, Contact, contact_id
@@ -136,8 +144,8 @@ class _Comparison:
         bindings = [Binding(self._cluster, said.domain, said.aor, said.uri) for said in dumped]
         ids = [contact_id(binding) for binding in bindings]
         self._dumped.update(int(one, 16) for one in ids)
-        refs = [(said.aor, one) for said, one in zip(dumped, ids, strict=True)]
-        known = load_contacts(self._store.connection, self._store.keys, refs)
+        refs = [ContactRef(said.aor, one) for said, one in zip(dumped, ids, strict=True)]
+        known = load_contacts(self._store, refs)
         for binding, one, said in zip(bindings, ids, dumped, strict=True):
             self._compare(binding, said, known.get(one))
 
@@ -166,41 +174,29 @@ class _Comparison:
 
     def hand_over(self) -> int:
         """Give each recorder its corrections; how many there was no room for."""
-        connection, keys = self._store.connection, self._store.keys
-        nodes = list(self._rows)
-        recorded = dict(zip(nodes, connection.pipeline(("EXISTS", keys.lease(node)) for node in nodes), strict=True))
+        leased = select_leased(self._store, list(self._rows))
         dropped = 0
         for node, rows in self._rows.items():
             # who pinged a contact last may be no more; the rest of its cluster can correct it as well
-            dropped += corrections.append(connection, keys, node if recorded[node] else self._node, rows)
+            dropped += append_corrections(self._store, node if node in leased else self._node, rows)
         return dropped
 
     def _correct(self, what: str, correction: Correction, node: str) -> None:
         self._counts[what] += 1
-        self._rows[node].append(corrections.encode(correction))
+        self._rows[node].append(encode_correction(correction))
 
     def _vanished(self) -> Iterator[_Vanished]:
         """The cluster's live contacts that are not in the dump."""
         looked_at = set(self._dumped)
-        for refs in self._live():
-            missing: list[tuple[str, str]] = []
-            for one, _, aor in (ref.partition(" ") for ref in refs):
-                if (number := int(one, 16)) not in looked_at:
+        for refs in iterate_live_refs(self._store):
+            missing: list[ContactRef] = []
+            for ref in refs:
+                if (number := int(ref.contact, 16)) not in looked_at:
                     looked_at.add(number)
-                    missing.append((aor, one))
-            for contact in load_contacts(self._store.connection, self._store.keys, missing).values():
+                    missing.append(ref)
+            for contact in load_contacts(self._store, missing).values():
                 if contact.binding.cluster == self._cluster and not contact.ended_at:
                     yield _Vanished(contact.binding, contact.node, contact.changed_at)
-
-    def _live(self) -> Iterator[list[str]]:
-        """All live contacts of all clusters as `id AOR`, some at a time; one may come twice."""
-        for shard in range(self._store.keys.shards):
-            cursor = -1
-            while cursor:
-                cursor, found = self._store.connection.call(
-                    "ZSCAN", self._store.keys.expires(shard), max(0, cursor), "COUNT", CHUNK
-                )
-                yield [ref for ref, _ in found]
 
 
 def compare(
@@ -210,7 +206,7 @@ def compare(
     if said.state != "active":
         return "", None
     registration = _registration(said, now)
-    found = Found(binding, as_of, registration, said.instance or sip.instance(said.attr), _latency_ms(said))
+    found = Present(binding, as_of, registration, said.instance or sip.instance(said.attr), _latency_ms(said))
     if known is None or known.ended_at:
         return ("", None) if known and known.changed_at >= as_of else ("found", found)
     if known.changed_at < as_of and not same_registration(known.registration, registration):

@@ -5,15 +5,15 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Final
 
-from redis.exceptions import LockError
-from redis.lock import Lock
-
 from companion import log
 from companion.config import Config, OpensipsSection
 from companion.errors import MiError, UsageError
 from companion.opensips.mi import Mi, open_mi
 from companion.reconcile.comparison import DUMP_SECONDS, Report, reconcile
-from companion.store.nodes import Feed
+from companion.store.leases import select_leased
+from companion.store.locks import acquire_lock
+from companion.store.nodes import Feed, load_feed, load_feeds
+from companion.store.reconciliations import load_reconciliation, save_reconciliation
 from companion.store.store import Store
 from companion.times import now_ms
 
@@ -81,9 +81,8 @@ class Reconciler:
                     await self._look(table.node, mi, feeds[table.node], compared)
 
     def _recorded(self) -> dict[str, Feed]:
-        feeds = self._store.feeds()
-        held = self._store.connection.pipeline(("EXISTS", self._store.keys.lease(node)) for node in feeds)
-        return {node: feed for (node, feed), there in zip(feeds.items(), held, strict=True) if there}
+        feeds = load_feeds(self._store)
+        return {node: feeds[node] for node in select_leased(self._store, list(feeds))}
 
     async def _look(self, node: str, mi: Mi, feed: Feed, compared: set[str]) -> None:
         asked_at = now_ms()
@@ -122,17 +121,19 @@ def _tell(report: Report) -> None:
 
 async def compare_node(node: str, mi: Mi, store: Store, config: Config, asked_at: int) -> Report | None:
     """Compare a node; None when another companion is at its cluster, or has done it since `asked_at` (epoch ms)."""
-    lock = Lock(store.connection.redis, store.keys.reconciler(config.cluster(node)), LOCK_SECONDS, thread_local=False)
-    if not await asyncio.to_thread(lock.acquire, blocking=False):
+    key = store.keys.reconciler(config.cluster(node))
+    lock = await asyncio.to_thread(acquire_lock, store, key, LOCK_SECONDS)
+    if lock is None:
         return None
     try:
-        feed, last = await asyncio.to_thread(lambda: (store.feed(node)[0], read_last(store, node)))
+        feed, last = await asyncio.to_thread(lambda: (load_feed(store, node)[0], read_last(store, node)))
         if last.at >= asked_at:
             return None
         report = await reconcile(node, mi, store, config)
         await asyncio.to_thread(_save, store, report, feed, last)
     finally:
-        await asyncio.to_thread(_release, lock)
+        if not await asyncio.to_thread(lock.release):
+            logger.warning("comparing took longer than its lock lasts")
     return report
 
 
@@ -160,9 +161,9 @@ def _tables(names: Sequence[str], config: Config) -> list[OpensipsSection]:
 
 
 def read_last(store: Store, node: str) -> Last:
-    said = store.connection.call("HGETALL", store.keys.reconcile(node))
     kinds = {name: type(value) for name, value in asdict(Last()).items()}
-    return Last(**{name: kinds[name](value) for name, value in said.items() if name in kinds})
+    texts = load_reconciliation(store, node)
+    return Last(**{name: kinds[name](text) for name, text in texts.items() if name in kinds})
 
 
 def _save(store: Store, report: Report, feed: Feed, last: Last) -> None:
@@ -176,12 +177,4 @@ def _save(store: Store, report: Report, feed: Feed, last: Last) -> None:
         failures=0 if report.complete else last.failures + 1,
         result=report.refused or f"{report.gone} gone, {report.found} found, {report.dropped} dropped",
     )
-    fields = [part for pair in asdict(done).items() for part in pair]
-    store.connection.call("HSET", store.keys.reconcile(report.node), *fields)
-
-
-def _release(lock: Lock) -> None:
-    try:
-        lock.release()
-    except LockError:
-        logger.warning("comparing took longer than its lock lasts")
+    save_reconciliation(store, report.node, asdict(done))

@@ -7,6 +7,7 @@ from typing import Any, Final, NamedTuple
 from companion import sip
 from companion.remediation.policy import Candidate, Push
 from companion.store.connection import Command
+from companion.store.devices import load_devices_of_contacts
 from companion.store.store import Store
 from companion.usrloc.contact import Contact, Device
 
@@ -94,7 +95,7 @@ def clear_woken(store: Store, now: int) -> list[Woken]:
         for shard in range(store.keys.shards)
         for ref in store.connection.call("ZRANGE", store.keys.pushing(shard), 0, -1)
     ]
-    devices = {device.id: device for device in store.load_refs(refs)}
+    devices = {device.id: device for device in load_devices_of_contacts(store, refs)}
     contacts = {contact.id: contact for device in devices.values() for contact in device.contacts}
     pending = [contacts[ref.partition(" ")[0]] for ref in refs if ref.partition(" ")[0] in contacts]
     states = read_states(store, pending, now)

@@ -25,7 +25,7 @@ _MINUTE_MS: Final = 60_000
 
 def trouble(feed: Feed | None, settings: RemediationSection, pings: PingsSection, now: int) -> str:
     """Why a node's contacts must not be acted on now; "" when nothing speaks against it."""
-    if feed is None or not feed.alive(now):
+    if feed is None or not feed.is_alive(now):
         return "its feed is silent"
     if abs(now - feed.said_at) > LATE_MS or feed.heartbeat_at > now + LATE_MS:
         return "its events come late, or a clock is wrong"

@@ -4,6 +4,7 @@ from typing import Any
 
 from companion.config import Config
 from companion.remediation import safety
+from companion.store.nodes import load_feeds
 from companion.store.store import Store
 from companion.times import iso
 
@@ -12,7 +13,7 @@ def remediation_status(config: Config, store: Store) -> dict[str, Any]:
     """What `companion remediation status --json` prints; times are ISO 8601."""
     call, keys = store.connection.call, store.keys
     sweep = call("HGETALL", keys.sweep())
-    feeds = store.feeds()
+    feeds = load_feeds(store)
     return {
         "mode": config.remediation.mode,
         "paused_seconds": safety.paused_ms(store) // 1000,

@@ -15,9 +15,11 @@ from companion.remediation import audit, policy, push, safety
 from companion.remediation.audit import Outcome
 from companion.remediation.policy import Candidate, Decision
 from companion.remediation.safety import Breaker, ClockWatch, Turn
-from companion.store import summary
-from companion.store.nodes import Feed
+from companion.store.contacts import iterate_failing_contacts
+from companion.store.devices import load_clusters
+from companion.store.nodes import Feed, load_feed, load_feeds
 from companion.store.store import Store
+from companion.store.summary import count_registered, load_summary
 
 MI_TRIES: Final = 3
 """So many failures of a node's MI in a row, and the rest of its contacts waits for the next sweep."""
@@ -86,8 +88,8 @@ class Sweeper:
         store, now, pings = self._store, _now(), self._config.pings
         found: dict[str, list[Candidate]] = defaultdict(list)
         beginning: Counter[str] = Counter()
-        feeds = store.feeds()
-        for contact in store.failing():
+        feeds = load_feeds(store)
+        for contact in iterate_failing_contacts(store):
             candidate = policy.candidate(contact, self._settings, pings.lost_after, now)
             if candidate and self._is_certain(candidate, feeds):
                 found[contact.node].append(candidate)
@@ -95,8 +97,8 @@ class Sweeper:
                 beginning[contact.node] += 1
         contacts = [candidate.contact for candidates in found.values() for candidate in candidates]
         states = push.read_states(store, contacts, now)
-        counted = summary.load(store)
-        counts = summary.registered(counted) if counted else None
+        counted = load_summary(store)
+        counts = count_registered(counted) if counted else None
         return Look(turn, now, feeds, dict(found), beginning, states, counts)
 
     def _is_certain(self, found: Candidate, feeds: Mapping[str, Feed]) -> bool:
@@ -170,7 +172,7 @@ class Sweeper:
         """What no longer is as when the sweep began, which may be minutes ago; "" when all that counts still is."""
         if not look.turn.goes_on():
             return "the turn was lost to another companion"
-        feed, _ = self._store.feed(node)
+        feed, _ = load_feed(self._store, node)
         if feed.steady_since != look.feeds[node].steady_since:
             return "events are missing"
         return self._present_trouble(feed, _now())
@@ -212,7 +214,7 @@ class Sweeper:
         if self._settings.mode == "observe":
             return "observe"
         binding = found.contact.binding
-        shared = len(self._store.clusters_of(binding.aor) | {binding.cluster}) > 1
+        shared = len(load_clusters(self._store, binding.aor) | {binding.cluster}) > 1
         uncertain = shared or safety.observed_only(self._config, look.feeds, found.contact.node)
         return "observe" if uncertain else self._settings.mode
 

@@ -12,12 +12,15 @@ from companion import log, metrics
 from companion.config import Config
 from companion.opensips.subscriptions import EVERY_SECONDS as SUBSCRIBE_SECONDS
 from companion.opensips.subscriptions import Renewer
-from companion.query import call_quality, census, history
+from companion.query import call_quality, history
+from companion.query.census import share_census, take_census
 from companion.query.now import view
 from companion.reconcile.job import EVERY_SECONDS, Reconciler
 from companion.remediation.sweep import Sweeper
-from companion.store import summary
+from companion.store.call_quality import save_call_quality
+from companion.store.devices import forget_vanished_devices
 from companion.store.store import Store
+from companion.store.summary import FRESH_MS, save_summary
 from companion.times import now_ms
 
 logger = log.get(__name__)
@@ -48,12 +51,12 @@ def _census(config: Config, store: Store) -> Run:
         started = time.monotonic()
         if started < resting_until:
             return
-        taken = census.take(store, view(config, store))
+        taken = take_census(store, view(config, store))
         rest = RESTS * (time.monotonic() - started)
-        fresh_ms = summary.FRESH_MS + round(3 * rest * 1000)
-        summary.save(store, taken.summary, fresh_ms)
+        fresh_ms = FRESH_MS + round(3 * rest * 1000)
+        save_summary(store, taken.summary, fresh_ms)
         history.note(store, taken.summary)
-        census.share(store, taken, fresh_ms)
+        share_census(store, taken, fresh_ms)
         resting_until = started + rest
 
     return lambda: asyncio.to_thread(take)
@@ -64,7 +67,7 @@ def _media(config: Config, store: Store) -> Run:
 
     def add_up() -> None:
         quality = call_quality.compute(store, view(config, store))
-        call_quality.save(store, quality)
+        save_call_quality(store, quality)
         if quality["cut"]:
             episodes.warn(
                 "more calls than are looked at: their quality is that of the newest",
@@ -77,7 +80,7 @@ def _media(config: Config, store: Store) -> Run:
 
 def _retention(_: Config, store: Store) -> Run:
     def forget() -> None:
-        forgotten = store.forget_vanished(now_ms())
+        forgotten = forget_vanished_devices(store, now_ms())
         if forgotten:
             logger.info("devices of which nothing is left were taken off the index", count=forgotten)
 

@@ -1,4 +1,4 @@
-"""A batch of changes as commands for two pipelines, and what to make of the replies."""
+"""Write a batch of changes to Redis in two pipelines."""
 
 from collections import defaultdict
 from collections.abc import Iterable
@@ -7,20 +7,20 @@ from operator import attrgetter
 from typing import Any, Final, NamedTuple
 
 from companion import metrics
-from companion.store import contacts, timeline
-from companion.store.connection import Command, Connection
-from companion.store.keys import Keys
-from companion.store.series import Row, Series
+from companion.store.connection import Command
+from companion.store.contacts import encode_answer, encode_contact, format_ref
+from companion.store.devices import encode_device
+from companion.store.series import Row
+from companion.store.store import REFRESH_MS, Store
+from companion.store.timeline import prepare_entries
 from companion.usrloc.changes import Changes
 from companion.usrloc.contact import Contact, Device
 
 NEVER: Final = "+inf"
-REFRESH_MS: Final = 3_600_000
-"""How often a key's time to live is set anew; keys live so much longer than the samples in them."""
 
 
 class Prepared(NamedTuple):
-    """What a batch writes: samples of both kinds, state, and which devices' keys live on from when."""
+    """Hold what a batch writes: samples of both kinds, state, and the devices whose keys live on, with a time."""
 
     latency: list[Row]
     lost: list[Row]
@@ -30,17 +30,17 @@ class Prepared(NamedTuple):
 
 
 class Batch:
-    """Writes changes so that doing it twice changes nothing: values are absolute, entries and samples are dated."""
+    """Write changes so that a repetition changes nothing: values are absolute, entries and samples have times."""
 
-    def __init__(self, connection: Connection, keys: Keys, series: Series, retention_ms: int) -> None:
-        self._connection = connection
-        self._keys = keys
-        self._series = series
-        self._retention_ms = retention_ms
-        self._ttl_ms = retention_ms + REFRESH_MS
+    def __init__(self, store: Store) -> None:
+        self._connection = store.connection
+        self._keys = store.keys
+        self._series = store.series
+        self._retention_ms = store.retention_ms
+        self._ttl_ms = store.ttl_ms
 
     def prepare(self, changes: Changes) -> Prepared:
-        """All there is to write, as it is now: what changes afterwards is another batch's."""
+        """Copy what is to be written as it is now; later changes belong to another batch."""
         latency, lost = self._keys.latency, self._keys.lost
         due = [device for device, ts in changes.seen.items() if _is_due(device, ts)]
         return Prepared(
@@ -52,10 +52,10 @@ class Batch:
         )
 
     def write(self, prepared: Prepared, also: Iterable[Command] = ()) -> None:
-        """Store all of it: the samples, then the state, and `also` last, so that it only stands when all the rest does.
+        """Store the samples, then the state, and `also` last, so that it only stands when all the rest does.
 
-        Samples go ahead because a new series is only made when the server says that it has none: who saw our progress
-        stored while its samples were not yet would lose them for good if we died in between.
+        Samples go first, since a new series is only made after the server refused its samples. If progress went with
+        them and we died in between, the next consumer would leave those samples out for good.
         """
         latency, lost = self._series.commands(prepared.latency), self._series.commands(prepared.lost)
         replies = self._connection.pipeline([*latency, *lost], raise_on_error=False)
@@ -67,9 +67,9 @@ class Batch:
             device.sampled |= device.id in prepared.sampled
 
     def _state(self, changes: Changes, due: Iterable[Device]) -> list[Command]:
-        """What tells that an event was applied, a contact's own record, comes behind all that the event changed.
+        """Put the contacts' own records, which say that events were applied, behind all that the events changed.
 
-        Whoever gets the same events again after we died half-way then leaves out only what is all there.
+        A consumer that gets the same events again after we died half-way then leaves out only complete ones.
         """
         commands: list[Command] = []
         commands += self._timelines(changes)
@@ -83,19 +83,19 @@ class Batch:
         return commands
 
     def _answers(self, answered: Iterable[Contact]) -> Iterable[Command]:
-        """The last answered ping of each contact, a command a shard: it changes with every ping."""
+        """Write the last answered ping of each contact, a command a shard: it changes with every ping."""
         fields: dict[int, list[str]] = defaultdict(list)
         shard = self._keys.shard
         for contact in answered:
-            fields[shard(contact.binding.aor)] += contact.id, contacts.encode_answer(contact)
+            fields[shard(contact.binding.aor)] += contact.id, encode_answer(contact)
         return [("HSET", self._keys.answers(number), *parts) for number, parts in fields.items()]
 
     def _contact(self, contact: Contact) -> list[Command]:
         aor, keys = contact.binding.aor, self._keys
         shard = keys.shard(aor)
-        fields = [part for pair in contacts.encode_contact(contact).items() for part in pair]
+        fields = [part for pair in encode_contact(contact).items() for part in pair]
         key = keys.contact(aor, contact.id)
-        ref = f"{contact.id} {aor}"
+        ref = format_ref(contact)
         expires_at = 0 if contact.ended_at else contact.registration.expires_at or NEVER
         failing_since = 0 if contact.ended_at else contact.lost_since or contact.disconnected_at
         commands: list[Command] = [("HDEL", keys.answers(shard), contact.id)] if contact.ended_at else []
@@ -104,7 +104,7 @@ class Batch:
         return [*commands, ("HSET", key, *fields), ("PEXPIRE", key, self._ttl_ms)]
 
     def _device(self, device: Device) -> list[Command]:
-        fields = [part for pair in contacts.encode_device(device).items() for part in pair]
+        fields = [part for pair in encode_device(device).items() for part in pair]
         commands: list[Command] = [
             ("HSET", self._keys.device(device.id), *fields),
             ("SADD" if _is_listed(device) else "SREM", self._keys.aor(device.aor), device.id),
@@ -117,19 +117,19 @@ class Batch:
         ordered = sorted(changes.entries, key=attrgetter("device", "ts"))
         for device, entries in groupby(ordered, attrgetter("device")):
             key = self._keys.timeline(device)
-            yield from timeline.commands(key, list(entries), self._retention_ms)
+            yield from prepare_entries(key, list(entries), self._retention_ms)
 
     def _connections(self, changes: Changes) -> Iterable[Command]:
         for contact, address in changes.disconnected:
             key = self._keys.connection(contact.binding.cluster, address)
-            yield ("SREM", key, f"{contact.id} {contact.binding.aor}")
+            yield ("SREM", key, format_ref(contact))
         for contact, address in changes.connected.items():
             key = self._keys.connection(contact.binding.cluster, address)
-            yield ("SADD", key, f"{contact.id} {contact.binding.aor}")
+            yield ("SADD", key, format_ref(contact))
             yield ("PEXPIRE", key, self._ttl_ms)
 
     def _refresh(self, changes: Changes, due: Iterable[Device]) -> Iterable[Command]:
-        """Let the keys of devices that live live on; hourly is enough, and at once for new ones and rare series."""
+        """Extend the life of active devices' keys: hourly, and at once of new devices and rare series."""
         for device in dict.fromkeys((*due, *changes.devices)):
             yield from self._refresh_device(device, changes.seen.get(device, device.first_seen_at))
         for device_id in {sample.device for sample in changes.lost}:
@@ -151,12 +151,12 @@ class Batch:
 
 
 def _is_listed(device: Device) -> bool:
-    """Not one made of a contact without an instance that turned out to be another device's."""
+    """Return False for a device without instance whose only contact turned out to be of another device."""
     return bool(device.contacts or device.instance)
 
 
 def _is_due(device: Device, ts: int) -> bool:
-    """Whether to set its keys' time to live: hourly, and until its first sample has made a key."""
+    """Return whether to set its keys' time to live: hourly, and until its first sample has made a key."""
     return ts - device.refreshed_at >= REFRESH_MS or not device.sampled
 
 

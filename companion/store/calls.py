@@ -16,9 +16,8 @@ from companion.media.advice import Advice, Policy
 from companion.media.packing import Items, pack, unpack
 from companion.media.report import Happening, Item, MediaSample, Report
 from companion.media.totals import Totals
-from companion.store.batch import REFRESH_MS
 from companion.store.connection import Command, ResponseError
-from companion.store.store import Store
+from companion.store.store import REFRESH_MS, Store
 
 MAX_ENTRIES: Final = 20_000
 """Reports kept of one call: more than a day of them."""
@@ -268,6 +267,11 @@ def page(store: Store, since: int, limit: int, behind: Place | None = None) -> t
 def _scored(told: Sequence[Any]) -> Iterable[tuple[str, Any]]:
     """Members and scores: in pairs by RESP3, one after the other by RESP2."""
     return told if told and not isinstance(told[0], str) else zip(told[::2], told[1::2], strict=True)
+
+
+def has_calls(store: Store, device: str) -> bool:
+    """Return whether there is a call of a device."""
+    return bool(store.connection.call("EXISTS", store.keys.calls_of(device)))
 
 
 def count(store: Store, since: int) -> int:

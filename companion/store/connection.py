@@ -1,4 +1,4 @@
-"""The one way to Redis: commands as tuples, alone or in one pipeline."""
+"""Send commands to Redis, alone or in one pipeline."""
 
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -24,12 +24,12 @@ TIMEOUT_SECONDS: Final = 10.0
 
 
 class NotNowError(ResponseError):
-    """The server would take the same command later: it loads, it is full, it can not save, it is a replica now."""
+    """Report that the server would take the command later: it loads, is full, can not save, or is a replica now."""
 
 
 @contextmanager
 def telling_not_now() -> Iterator[None]:
-    """Raise NotNowError for what the server only refuses for the time being."""
+    """Raise NotNowError for commands that the server refuses for the time being."""
     try:
         yield
     except ResponseError as error:
@@ -39,7 +39,7 @@ def telling_not_now() -> Iterator[None]:
 
 
 class _Packer:
-    """hiredis and nothing else: redis-py's own way around it looks at each argument in Python."""
+    """Pack commands with hiredis alone: redis-py's packer looks at each argument in Python."""
 
     def pack(self, *arguments: Any) -> list[bytes]:
         name, *rest = arguments
@@ -47,7 +47,7 @@ class _Packer:
 
 
 class Connection:
-    """A pool of connections to one Redis. Blocking: call it from a thread where an event loop runs."""
+    """Hold a pool of connections to one Redis. It blocks: where an event loop runs, call it from a thread."""
 
     def __init__(self, url: str) -> None:
         try:
@@ -66,25 +66,32 @@ class Connection:
         self._plain = Redis(connection_pool=self.redis.connection_pool)
         self._plain.response_callbacks.clear()
 
+    @property
+    def place(self) -> str:
+        """Return where Redis is, without the password that may be in its URL."""
+        options = self.redis.get_connection_kwargs()
+        return str(options.get("path") or f"{options.get('host')}:{options.get('port')}")
+
     def call(self, *command: Any) -> Any:
+        """Send one command and return its reply."""
         return _answer(self.redis, command)
 
     def call_for_bytes(self, *command: Any) -> Any:
-        """As `call`, with bytes in place of every text: for what is none."""
+        """Send a command as `call` does, and return bytes in place of text."""
         with telling_not_now():
             reply: Any = self.redis.execute_command(*command, NEVER_DECODE=True)  # type: ignore[no-untyped-call]
         return reply
 
     def raw(self, *command: Any) -> Any:
-        """The reply as the server sent it: a dict for each of thousands of entries takes longer than reading them."""
+        """Return the reply as the server sent it: to make a dict of each of thousands of entries takes too long."""
         return _answer(self._plain, command)
 
     def pipeline(
         self, commands: Iterable[Command], *, raise_on_error: bool = True, one_moment: bool = False
     ) -> list[Any]:
-        """Send all at once and give the replies in order; with `raise_on_error` False errors are replies too.
+        """Send commands at once and return the replies in order, errors too where `raise_on_error` is False.
 
-        With `one_moment` nobody else's command comes between them.
+        With `one_moment` no other client's command comes between them.
         """
         pipeline = self.redis.pipeline(transaction=one_moment)
         for command in commands:

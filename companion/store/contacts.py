@@ -1,12 +1,13 @@
-"""Contacts and devices as Redis hashes: there and back. Values are plain text that an operator can read."""
+"""Read and write contacts as Redis hashes. Values are plain text that an operator can read."""
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import chain
+from typing import Final, NamedTuple
 
 from companion.opensips.events import Registration
-from companion.store.connection import Command, Connection
-from companion.store.keys import Keys
-from companion.usrloc.contact import Binding, Contact, Device, Span
+from companion.store.store import Store
+from companion.usrloc.contact import Binding, Contact, Span
 
 _NUMBERS = (
     "registered_at",
@@ -21,12 +22,32 @@ _NUMBERS = (
     "changed_at",
     "run",
 )
-Ref = tuple[str, str]
-"""What leads to a contact's key: (AOR, contact id)."""
+CHUNK: Final = 1000
+"""Contacts that are read at once."""
+SCAN: Final = 500
+"""Members of an index that one step of a scan goes over."""
+
+
+class ContactRef(NamedTuple):
+    """Name the key of a contact."""
+
+    aor: str
+    contact: str
+
+
+def parse_ref(text: str) -> ContactRef:
+    """Read a reference `ID AOR`, as index keys hold it."""
+    contact, _, aor = text.partition(" ")
+    return ContactRef(aor, contact)
+
+
+def format_ref(contact: Contact) -> str:
+    """Return the reference of a contact for index keys: `ID AOR`."""
+    return f"{contact.id} {contact.binding.aor}"
 
 
 def encode_contact(contact: Contact) -> dict[str, str | int]:
-    """A contact as the fields of its hash; what is not known is ""."""
+    """Return the fields of a contact's hash; an unknown one is ""."""
     return {
         **contact.binding._asdict(),
         "id": contact.id,
@@ -41,7 +62,7 @@ def encode_contact(contact: Contact) -> dict[str, str | int]:
 
 
 def decode_contact(fields: Mapping[str, str], answer: str | None = None) -> Contact:
-    """The way back; `answer` is its entry in the `answers` hash, which knows of later pings than its own."""
+    """Read a contact from its hash and its entry in the `answers` hash, which has later pings."""
     latency = fields["last_latency_ms"]
     contact = Contact(
         Binding(*(fields[name] for name in Binding._fields)),
@@ -79,7 +100,7 @@ def _decode_spans(text: str) -> tuple[Span, ...]:
 
 
 def encode_answer(contact: Contact) -> str:
-    """The last answered ping: `ts latency`, both in ms."""
+    """Return the last answered ping: `ts latency`, both in ms."""
     return f"{contact.last_latency_at} {contact.last_latency_ms}"
 
 
@@ -90,46 +111,36 @@ def _add_answer(contact: Contact, answer: str) -> None:
         contact.changed_at = max(contact.changed_at, at)
 
 
-def encode_device(device: Device) -> dict[str, str | int]:
-    return {
-        "id": device.id,
-        "aor": device.aor,
-        "instance": device.instance,
-        "first_seen_at": device.first_seen_at,
-        "contacts": " ".join(contact.id for contact in device.contacts),
-    }
-
-
-def load_devices(connection: Connection, keys: Keys, ids: Sequence[str]) -> list[Device]:
-    """The stored ones of these devices, each with all its contacts; two round trips however many they are."""
-    replies = connection.pipeline(("HGETALL", keys.device(device)) for device in ids)
-    found = [fields for fields in replies if fields]
-    refs = [(fields["aor"], contact) for fields in found for contact in fields["contacts"].split()]
-    contacts = load_contacts(connection, keys, refs)
-    return [_decode_device(fields, contacts) for fields in found]
-
-
-def _decode_device(fields: Mapping[str, str], contacts: Mapping[str, Contact]) -> Device:
-    return Device(
-        fields["id"],
-        fields["aor"],
-        fields["instance"],
-        int(fields["first_seen_at"]),
-        [contacts[contact] for contact in fields["contacts"].split() if contact in contacts],
+def load_contacts(store: Store, refs: Sequence[ContactRef]) -> dict[str, Contact]:
+    """Return the stored ones of these contacts, by id."""
+    keys = store.keys
+    pairs = (
+        (("HGETALL", keys.contact(aor, contact)), ("HGET", keys.answers(keys.shard(aor)), contact))
+        for aor, contact in refs
     )
+    replies = store.connection.pipeline(chain.from_iterable(pairs))
+    rows = zip(replies[::2], replies[1::2], strict=True)
+    return {fields["id"]: decode_contact(fields, answer) for fields, answer in rows if "id" in fields}
 
 
-def load_contacts(connection: Connection, keys: Keys, refs: Sequence[Ref]) -> dict[str, Contact]:
-    """The stored ones of these contacts, by id."""
-    commands: list[Command] = []
-    for aor, contact in refs:
-        commands += ("HGETALL", keys.contact(aor, contact)), ("HGET", keys.answers(keys.shard(aor)), contact)
-    replies = connection.pipeline(commands)
-    pairs = zip(replies[::2], replies[1::2], strict=True)
-    return {fields["id"]: decode_contact(fields, answer) for fields, answer in pairs if "id" in fields}
+def iterate_failing_contacts(store: Store) -> Iterator[Contact]:
+    """Return the contacts that lost pings or whose connection died: the cost is theirs, not the fleet's."""
+    for shard in range(store.keys.shards):
+        refs = store.connection.call("ZRANGE", store.keys.failing(shard), 0, -1)
+        for start in range(0, len(refs), CHUNK):
+            yield from load_contacts(store, list(map(parse_ref, refs[start : start + CHUNK]))).values()
 
 
-_GLANCED = (
+def iterate_live_refs(store: Store) -> Iterator[list[ContactRef]]:
+    """Return all contacts that did not end, of all clusters, some at a time; one may come twice."""
+    for shard in range(store.keys.shards):
+        cursor = -1
+        while cursor:
+            cursor, members = store.connection.call("ZSCAN", store.keys.expires(shard), max(0, cursor), "COUNT", SCAN)
+            yield [parse_ref(member) for member, _ in members]
+
+
+_BRIEF_FIELDS = (
     "node",
     "uri",
     "user_agent",
@@ -144,39 +155,29 @@ _GLANCED = (
 )
 
 
-def load_glanced(connection: Connection, keys: Keys, ids: Sequence[str]) -> list[Device]:
-    """As `load_devices`, but of each contact only what its status and a glance depend on: twice as fast."""
-    replies = connection.pipeline(("HMGET", keys.device(device), "id", "aor", "contacts") for device in ids)
-    found = [(device, aor, refs.split()) for device, aor, refs in replies if device]
-    refs = [(aor, contact) for _, aor, contacts in found for contact in contacts]
-    contacts = zip(refs, _load_glanced_contacts(connection, keys, refs), strict=True)
-    by_id = {contact: known for (_, contact), known in contacts if known}
-    return [Device(device, aor, "", 0, [by_id[ref] for ref in refs if ref in by_id]) for device, aor, refs in found]
-
-
-def _load_glanced_contacts(connection: Connection, keys: Keys, refs: Sequence[Ref]) -> list[Contact | None]:
-    replies = connection.pipeline(("HMGET", keys.contact(aor, contact), *_GLANCED) for aor, contact in refs)
-    answers = _load_answers(connection, keys, refs)
-    return [
-        _decode_glanced(ref, values, answers.get(ref[1])) if values[0] is not None else None
-        for ref, values in zip(refs, replies, strict=True)
-    ]
-
-
-def _load_answers(connection: Connection, keys: Keys, refs: Sequence[Ref]) -> dict[str, str | None]:
-    """The last answers of these contacts, a command a shard."""
-    by_shard: dict[int, list[str]] = defaultdict(list)
-    for aor, contact in refs:
-        by_shard[keys.shard(aor)].append(contact)
-    replies = connection.pipeline(("HMGET", keys.answers(shard), *ids) for shard, ids in by_shard.items())
+def load_brief_contacts(store: Store, refs: Sequence[ContactRef]) -> dict[str, Contact]:
+    """Return the stored ones of these contacts, by id, with those fields that status and glance depend on."""
+    rows = store.connection.pipeline(
+        ("HMGET", store.keys.contact(aor, contact), *_BRIEF_FIELDS) for aor, contact in refs
+    )
+    answers = _load_answers(store, refs)
     return {
-        contact: answer
-        for ids, found in zip(by_shard.values(), replies, strict=True)
-        for contact, answer in zip(ids, found, strict=True)
+        ref.contact: _decode_brief_contact(ref, row, answers.get(ref.contact))
+        for ref, row in zip(refs, rows, strict=True)
+        if row[0] is not None
     }
 
 
-def _decode_glanced(ref: Ref, values: Sequence[str], answer: str | None) -> Contact:
+def _load_answers(store: Store, refs: Sequence[ContactRef]) -> dict[str, str | None]:
+    """Return the last answers of these contacts, read with a command a shard."""
+    by_shard: dict[int, list[str]] = defaultdict(list)
+    for aor, contact in refs:
+        by_shard[store.keys.shard(aor)].append(contact)
+    replies = store.connection.pipeline(("HMGET", store.keys.answers(shard), *ids) for shard, ids in by_shard.items())
+    return dict(zip(chain.from_iterable(by_shard.values()), chain.from_iterable(replies), strict=True))
+
+
+def _decode_brief_contact(ref: ContactRef, values: Sequence[str], answer: str | None) -> Contact:
     node, uri, user_agent, expires_at, register_at, latency_ms, latency_at, lost, lost_at, gone_at, ended_at = values
     aor, contact_id = ref
     contact = Contact(

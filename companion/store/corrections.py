@@ -1,6 +1,6 @@
-"""What reconciling found wrong about contacts, on its way to the one who may correct it: a node's recorder.
+"""Queue the corrections that reconciling makes for the recorder of a node, which alone writes contacts.
 
-A Redis stream a node: one entry a correction, its field the kind, its value a JSON array.
+Each node has a Redis stream: one entry a correction, its field the kind, its value a JSON array.
 """
 
 from collections.abc import Iterable, Sequence
@@ -12,26 +12,30 @@ import msgspec
 from companion import metrics
 from companion.errors import InvalidInputError
 from companion.opensips.events import Registration
-from companion.store.connection import Command, Connection
+from companion.store.connection import Command
 from companion.store.keys import Keys
+from companion.store.store import Store
 from companion.usrloc.contact import Binding
 
 MAX_WAITING: Final = 250_000
-"""What may wait for one node; 100,000 of the largest kind take about 45 MB in Redis."""
+"""Corrections that may wait for one node; 100,000 of the largest kind take about 45 MB in Redis."""
 TTL_MS: Final = 3_600_000
-"""Nobody took them for so long: the next comparison knows better."""
+"""After so long without a recorder the next comparison makes better ones."""
 CHUNK: Final = 500
 
 
 class Gone(NamedTuple):
-    """OpenSIPS had no such contact (any more) at `as_of`, in epoch ms."""
+    """Correct a contact that OpenSIPS did not have at `as_of` (epoch ms)."""
 
     binding: Binding
     as_of: int
 
 
-class Found(NamedTuple):
-    """OpenSIPS had this contact at `as_of`; `registration.bflags` is not known. `latency_ms` None = never answered."""
+class Present(NamedTuple):
+    """Correct a contact that OpenSIPS had at `as_of` (epoch ms), of which the store has an older record or none.
+
+    `registration.bflags` is unknown. `latency_ms` is None when no ping was answered.
+    """
 
     binding: Binding
     as_of: int
@@ -41,16 +45,16 @@ class Found(NamedTuple):
 
 
 class Identified(NamedTuple):
-    """The SIP instance of a contact whose events name none."""
+    """Correct a contact whose events name no SIP instance."""
 
     binding: Binding
     instance: str
 
 
-Correction = Gone | Found | Identified
-KINDS: Final[dict[str, type[Gone] | type[Found] | type[Identified]]] = {
+Correction = Gone | Present | Identified
+KINDS: Final[dict[str, type[Gone] | type[Present] | type[Identified]]] = {
     "gone": Gone,
-    "found": Found,
+    "found": Present,
     "identified": Identified,
 }
 _DECODERS: Final[dict[str, msgspec.json.Decoder[Any]]] = {
@@ -60,12 +64,12 @@ Row = tuple[str, bytes]
 """(kind, JSON)"""
 
 
-def encode(correction: Correction) -> Row:
+def encode_correction(correction: Correction) -> Row:
     return kind_of(correction), msgspec.json.encode(correction)
 
 
-def decode(kind: str, text: str | bytes) -> Correction:
-    """The way back. Raises InvalidInputError with reason correction for what is none."""
+def decode_correction(kind: str, text: str | bytes) -> Correction:
+    """Read a correction. Raises InvalidInputError with reason `correction` for any other text."""
     try:
         correction: Correction = _DECODERS[kind].decode(text)
     except (KeyError, msgspec.DecodeError, UnicodeEncodeError) as error:
@@ -77,28 +81,28 @@ def kind_of(correction: Correction) -> str:
     return next(kind for kind, shape in KINDS.items() if type(correction) is shape)
 
 
-def append(connection: Connection, keys: Keys, node: str, rows: Sequence[Row]) -> int:
-    """Hand corrections over; how many were refused, and counted, because too many wait already."""
-    key = keys.corrections(node)
-    room = max(0, MAX_WAITING - int(connection.call("XLEN", key)))
+def append_corrections(store: Store, node: str, rows: Sequence[Row]) -> int:
+    """Hand corrections over; return how many were refused, and counted, because too many wait already."""
+    key = store.keys.corrections(node)
+    room = max(0, MAX_WAITING - int(store.connection.call("XLEN", key)))
     taken, refused = rows[:room], rows[room:]
     left = iter(taken)
     while chunk := list(islice(left, CHUNK)):
-        connection.pipeline([*(("XADD", key, "*", kind, text) for kind, text in chunk), ("PEXPIRE", key, TTL_MS)])
+        store.connection.pipeline([*(("XADD", key, "*", kind, text) for kind, text in chunk), ("PEXPIRE", key, TTL_MS)])
     for kind, _ in refused:
         metrics.CORRECTIONS.labels(kind, "refused").inc()
     return len(refused)
 
 
-def read(connection: Connection, keys: Keys, node: str, after: str, limit: int) -> list[tuple[str, str, str]]:
-    """What waits behind the entry `after` ("" = from the first one on), as (entry, kind, JSON)."""
+def load_corrections(store: Store, node: str, after: str, limit: int) -> list[tuple[str, str, str]]:
+    """Return what waits behind the entry `after` ("" = from the first one on), as (entry, kind, JSON)."""
     start = f"({after}" if after else "-"
-    found = connection.call("XRANGE", keys.corrections(node), start, "+", "COUNT", limit)
-    return [(entry, kind, text) for entry, fields in found for kind, text in fields.items()]
+    rows = store.connection.call("XRANGE", store.keys.corrections(node), start, "+", "COUNT", limit)
+    return [(entry, kind, text) for entry, fields in rows for kind, text in fields.items()]
 
 
-def forget(keys: Keys, node: str, entries: Iterable[str]) -> list[Command]:
-    """Delete what is corrected for good."""
+def prepare_removal(keys: Keys, node: str, entries: Iterable[str]) -> list[Command]:
+    """Prepare to delete these entries, which are applied."""
     left = iter(entries)
     commands: list[Command] = []
     while chunk := list(islice(left, CHUNK)):

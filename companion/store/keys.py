@@ -1,4 +1,4 @@
-"""Every key of the companion in Redis; docs/redis.md tells what is in them. No I/O.
+"""Name every key of the companion in Redis; docs/redis.md describes them. No I/O.
 
 Keys that belong together carry one hash tag `{n}`, n = crc32(AOR) mod shards: a device, its contacts, its series and
 its AOR are in one slot of a Redis Cluster.
@@ -8,7 +8,7 @@ from zlib import crc32
 
 
 class Keys:
-    """Names of keys under one prefix."""
+    """Name keys under one prefix."""
 
     def __init__(self, prefix: str, shards: int) -> None:
         self.prefix = prefix
@@ -41,15 +41,15 @@ class Keys:
     # One call, as one device saw it
 
     def call(self, device: str, ref: str) -> str:
-        """Hash: the call and the totals of its media."""
+        """Name a hash: the call and the totals of its media."""
         return f"{self._tag_of(device)}call:{ref}"
 
     def media(self, device: str, ref: str) -> str:
-        """Stream: an entry a report of its media."""
+        """Name a stream: an entry a report of its media."""
         return f"{self._tag_of(device)}media:{ref}"
 
     def calls_of(self, device: str) -> str:
-        """Sorted set: the refs of a device's calls, by when they began."""
+        """Name a sorted set: the refs of a device's calls, by start time."""
         return f"{self._tag_of(device)}calls:{device}"
 
     # One contact, AOR, instance or connection
@@ -98,7 +98,7 @@ class Keys:
         return f"{self.prefix}summary"
 
     def census(self) -> str:
-        """String: JSON that names the present census, `at` and `parts`."""
+        """Name a string: JSON with `at` and `parts` of the last census."""
         return f"{self.prefix}census"
 
     def census_part(self, at: int, part: int) -> str:
@@ -108,25 +108,25 @@ class Keys:
         return f"{self.prefix}history"
 
     def callid(self, call_id: str) -> str:
-        """Set: `REF DEVICE` of each device that told of this call."""
+        """Name a set: `REF DEVICE` of each device that reported this call."""
         return f"{self.prefix}callid:{call_id}"
 
     def calls(self) -> str:
-        """Sorted set: `REF DEVICE` of all calls, by their last report."""
+        """Name a sorted set: `REF DEVICE` of all calls, by their last report."""
         return f"{self.prefix}calls"
 
     def quality(self) -> str:
-        """String: JSON: how the calls of the last hour were."""
+        """Name a string: JSON with the quality of the last hour's calls."""
         return f"{self.prefix}media"
 
     # Reconciling
 
     def corrections(self, node: str) -> str:
-        """Stream: what the node's recorder has to correct; the field is the kind, the value is JSON."""
+        """Name a stream: corrections for the node's recorder; the field is the kind, the value is JSON."""
         return f"{self.prefix}corrections:{node}"
 
     def reconcile(self, node: str) -> str:
-        """Hash: the last time the node was reconciled: at, run, steady_since, up_since, seconds, failures, result."""
+        """Name a hash: the node's last reconciliation: at, run, steady_since, up_since, seconds, failures, result."""
         return f"{self.prefix}reconcile:{node}"
 
     def reconciler(self, cluster: str) -> str:

@@ -1,11 +1,12 @@
-"""How each node's feed is: what its bridge says, what is missing, and up to where its events are stored."""
+"""Store how healthy each node's feed is, and up to where its events are stored."""
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import Final
 
-from companion.store.connection import Command, Connection
+from companion.store.connection import Command
 from companion.store.keys import Keys
+from companion.store.store import Store
 
 DEAD_AFTER_MS: Final = 10_000
 """Without a heartbeat for this long (five of them) a feed is down."""
@@ -15,11 +16,12 @@ GONE_AFTER_MS: Final = 30_000
 
 @dataclass(slots=True)
 class Feed:
-    """One node's feed. Times are epoch ms, 0 = never; the rest are counts, those of the bridge since its start.
+    """Hold how healthy the feed of one node is.
 
-    `steady_since`: from then on no event is known to be missing. `removals`: contacts that OpenSIPS itself removed
-    behind lost pings. `said_at`: when the last heartbeat was said, by the bridge's clock; `heartbeat_at` when it was
-    heard, by ours. `transports`: over how many its events came since its bridge was started.
+    Times are epoch ms, 0 = never; the rest are counts, those of the bridge since its start. `steady_since`: no event
+    is missing from then on. `removals`: contacts that OpenSIPS itself removed after lost pings. `said_at`: the time of
+    the last heartbeat by the bridge's clock; `heartbeat_at`: its arrival by ours. `transports`: over how many the
+    bridge received events.
     """
 
     node: str
@@ -38,48 +40,53 @@ class Feed:
     removals: int = 0
     transports: int = 0
 
-    def alive(self, now: int) -> bool:
+    def is_alive(self, now: int) -> bool:
         return now - self.heartbeat_at <= DEAD_AFTER_MS
 
 
-def write(keys: Keys, feed: Feed, seqs: Mapping[str, int]) -> list[Command]:
-    """Say how a feed is, and that its events up to these seqs are stored."""
-    values = [part for pair in asdict(feed).items() for part in pair]
-    commands: list[Command] = [("SADD", keys.nodes(), feed.node), ("HSET", keys.node(feed.node), *values)]
+def prepare_feed(keys: Keys, feed: Feed, seqs: Mapping[str, int]) -> list[Command]:
+    """Prepare to write a feed, and that its events are stored up to these seqs."""
+    parts = [part for pair in asdict(feed).items() for part in pair]
+    commands: list[Command] = [("SADD", keys.nodes(), feed.node), ("HSET", keys.node(feed.node), *parts)]
     if seqs:
         commands.append(("HSET", keys.seqs(feed.node), *(part for pair in seqs.items() for part in pair)))
     return commands
 
 
-def forget_seqs(keys: Keys, node: str) -> Command:
+def prepare_seqs_removal(keys: Keys, node: str) -> Command:
+    """Prepare to delete the seqs of a node, whose bridge began a new run."""
     return ("DEL", keys.seqs(node))
 
 
-def read(connection: Connection, keys: Keys, node: str) -> tuple[Feed, dict[str, int]]:
-    """A node's feed and the seq of each event up to which it is stored."""
-    said, seqs = connection.pipeline([("HGETALL", keys.node(node)), ("HGETALL", keys.seqs(node))])
+def load_feed(store: Store, node: str) -> tuple[Feed, dict[str, int]]:
+    """Return the feed of a node, and by event name the seq up to which its events are stored."""
+    fields_of_feed, seqs = store.connection.pipeline(
+        [("HGETALL", store.keys.node(node)), ("HGETALL", store.keys.seqs(node))]
+    )
     feed = Feed(node)
     for field in fields(Feed):
-        if field.name in said:
-            setattr(feed, field.name, int(said[field.name]) if field.type in (int, "int") else said[field.name])
+        if (text := fields_of_feed.get(field.name)) is not None:
+            setattr(feed, field.name, int(text) if field.type in (int, "int") else text)
     return feed, {event: int(seq) for event, seq in seqs.items()}
 
 
-def read_all(connection: Connection, keys: Keys) -> dict[str, Feed]:
-    return {node: read(connection, keys, node)[0] for node in sorted(names(connection, keys))}
+def load_feeds(store: Store) -> dict[str, Feed]:
+    """Return the feeds of all nodes, by node in alphabetical order."""
+    return {node: load_feed(store, node)[0] for node in sorted(load_nodes(store))}
 
 
-def names(connection: Connection, keys: Keys) -> set[str]:
-    """All nodes ever heard of, and not forgotten since."""
-    return set(connection.call("SMEMBERS", keys.nodes()))
+def load_nodes(store: Store) -> set[str]:
+    """Return all nodes that were ever heard of and not forgotten since."""
+    return set(store.connection.call("SMEMBERS", store.keys.nodes()))
 
 
-def forget(connection: Connection, keys: Keys, node: str) -> list[str]:
-    """Delete all that is kept of a node itself, and tell which keys there were; its contacts stay.
+def forget_node(store: Store, node: str) -> list[str]:
+    """Delete all that is kept of a node itself; return the keys that there were. Its contacts stay.
 
-    Its name goes last: whoever is cut off before finds the node still there, and forgets it again. Its lease is left to
-    who holds it.
+    The name goes last: after an interruption the node is still there, to be forgotten again. The lease is left to its
+    holder.
     """
-    own = [of(node) for of in (keys.node, keys.seqs, keys.reconcile, keys.corrections, keys.breaker)]
-    *there, _ = connection.pipeline([*(("DEL", key) for key in own), ("SREM", keys.nodes(), node)])
-    return [key for key, deleted in zip(own, there, strict=True) if deleted]
+    keys = store.keys
+    own = [key(node) for key in (keys.node, keys.seqs, keys.reconcile, keys.corrections, keys.breaker)]
+    *counts, _ = store.connection.pipeline([*(("DEL", key) for key in own), ("SREM", keys.nodes(), node)])
+    return [key for key, count in zip(own, counts, strict=True) if count]

@@ -1,4 +1,4 @@
-"""Seven days of pings for each device, in one of two engines that give the same answers.
+"""Store the pings of each device, in one of two engines that give the same answers.
 
 `timeseries` needs the RedisTimeSeries module (Redis 8, Redis Stack), `streams` plain Redis 6.2 or Valkey. Each device
 has two series: latencies in ms, and lost pings, whose value is the number of the contact that lost them.
@@ -20,7 +20,7 @@ Row = tuple[str, int, int]
 
 
 class Aggregate(NamedTuple):
-    """The values of a while from `start` (epoch ms) on: the least, their sum, the most, and how many."""
+    """Hold the lowest, the sum, the highest and the number of values in a bucket from `start` (epoch ms) on."""
 
     start: int
     least: int
@@ -35,7 +35,7 @@ CHUNK_BYTES: Final[dict[Kind, int]] = {"latency": 4096, "lost": 128}
 
 
 class Series(ABC):
-    """Where samples go and come from. `commands` and `settle` are the two halves of a write around one pipeline."""
+    """Store and read samples. `commands` and `settle` are the two halves of a write around one pipeline."""
 
     name: str
 
@@ -45,24 +45,24 @@ class Series(ABC):
 
     @abstractmethod
     def commands(self, rows: Sequence[Row]) -> list[Command]:
-        """The commands that store these rows."""
+        """Return the commands that store these rows."""
 
     def settle(self, connection: Connection, kind: Kind, rows: Sequence[Row], replies: Sequence[Any]) -> None:
-        """Look at the replies to `commands(rows)`: mend what can be mended, count the rest."""
+        """Check the replies to `commands(rows)`: repair what can be repaired, count the rest."""
         del connection, rows
         _count(kind, replies)
 
     @abstractmethod
     def read(self, connection: Connection, key: str, since: int, until: int) -> list[Point]:
-        """All points from `since` to `until`, both included, oldest first."""
+        """Return all points from `since` to `until`, both included, oldest first."""
 
     @abstractmethod
     def aggregates(self, connection: Connection, key: str, since: int, until: int, bucket_ms: int) -> list[Aggregate]:
-        """What `in_buckets` makes of these points, without all of them being fetched where the server can do it."""
+        """Return the points as `aggregate` does; a server that can aggregate need not send them all."""
 
 
-def in_buckets(points: Iterable[Point], bucket_ms: int) -> list[Aggregate]:
-    """Points, oldest first, in buckets of one width that begin at its multiples; those with no point are left out."""
+def aggregate(points: Iterable[Point], bucket_ms: int) -> list[Aggregate]:
+    """Put points, oldest first, in buckets of one width that begin at its multiples; empty ones are left out."""
     buckets = groupby(points, lambda point: point[0] // bucket_ms * bucket_ms)
     return [_aggregate(start, [value for _, value in group]) for start, group in buckets]
 
@@ -72,7 +72,7 @@ def _aggregate(start: int, values: Sequence[int]) -> Aggregate:
 
 
 class TimeSeries(Series):
-    """RedisTimeSeries: TS.MADD of many series at once; integer ms cost 3.3 bytes a sample."""
+    """Use RedisTimeSeries: TS.MADD of many series at once; integer ms cost 3.3 bytes a sample."""
 
     name = "timeseries"
 
@@ -103,28 +103,31 @@ class TimeSeries(Series):
         return [(ts, int(float(value))) for ts, value in rows]
 
     def aggregates(self, connection: Connection, key: str, since: int, until: int, bucket_ms: int) -> list[Aggregate]:
-        """One TS.RANGE takes one aggregator: four, all of the same moment, lest an average be below its minimum."""
-        wanted = [("ALIGN", 0, "AGGREGATION", name, bucket_ms) for name in ("min", "sum", "max", "count")]
-        replies = self._ranges(connection, key, since, until, wanted)
+        """Send four TS.RANGE in one transaction, so that all four numbers are of the same points.
+
+        One TS.RANGE takes one aggregator.
+        """
+        options = [("ALIGN", 0, "AGGREGATION", name, bucket_ms) for name in ("min", "sum", "max", "count")]
+        replies = self._ranges(connection, key, since, until, options)
         starts = [start for start, _ in replies[0]]
         columns = [[int(float(value)) for _, value in rows] for rows in replies]
         return list(map(Aggregate._make, zip(starts, *columns, strict=True)))
 
     def _ranges(
-        self, connection: Connection, key: str, since: int, until: int, wanted: Sequence[Command]
+        self, connection: Connection, key: str, since: int, until: int, options: Sequence[Command]
     ) -> list[list[Any]]:
-        """What TS.RANGE answers with each of these options; nothing where there is no such series."""
-        commands = [("TS.RANGE", key, max(0, since), max(0, until), *options) for options in wanted]
+        """Return the reply of TS.RANGE with each of these options; empty lists where there is no such series."""
+        commands = [("TS.RANGE", key, max(0, since), max(0, until), *own) for own in options]
         try:
             return connection.pipeline(commands, one_moment=len(commands) > 1)
         except ResponseError as error:
             if _is_keyless(error):
-                return [[] for _ in wanted]
+                return [[] for _ in options]
             raise
 
 
 class Streams(Series):
-    """Plain Redis streams: one XADD a sample with the time as its id; 23 bytes a sample."""
+    """Use plain Redis streams: one XADD a sample with the time as its id; 23 bytes a sample."""
 
     name = "streams"
 
@@ -139,12 +142,12 @@ class Streams(Series):
         return [(int(entry.partition("-")[0]), int(value)) for entry, (_, value) in rows]
 
     def aggregates(self, connection: Connection, key: str, since: int, until: int, bucket_ms: int) -> list[Aggregate]:
-        """Plain Redis can not aggregate: all points come, and become few here."""
-        return in_buckets(self.read(connection, key, since, until), bucket_ms)
+        """Read all points and aggregate them here: plain Redis can not."""
+        return aggregate(self.read(connection, key, since, until), bucket_ms)
 
 
 def detect(connection: Connection) -> type[Series]:
-    """TimeSeries where the server has its commands, else Streams."""
+    """Return TimeSeries where the server has its commands, else Streams."""
     return TimeSeries if any(connection.call("COMMAND INFO", "TS.MADD")) else Streams
 
 
@@ -153,7 +156,7 @@ def _parts(rows: Sequence[Row]) -> Iterator[Sequence[Row]]:
 
 
 def _outcomes(rows: Sequence[Row], replies: Sequence[Any]) -> list[tuple[Row, Any]]:
-    """Each row with its own reply; a command that failed whole failed for each of its rows."""
+    """Pair each row with its own reply; a command that failed whole failed for each of its rows."""
     outcomes: list[tuple[Row, Any]] = []
     for part, reply in zip(_parts(rows), replies, strict=True):
         outcomes += zip(part, reply if isinstance(reply, list) else [reply] * len(part), strict=True)
@@ -161,7 +164,7 @@ def _outcomes(rows: Sequence[Row], replies: Sequence[Any]) -> list[tuple[Row, An
 
 
 def _is_keyless(outcome: Any) -> bool:
-    """Whether there is no such series: "not a TSDB key" is what TS.MADD of TimeSeries 1.12 calls it."""
+    """Return whether there is no such series, which TS.MADD of TimeSeries 1.12 calls "not a TSDB key"."""
     return isinstance(outcome, Exception) and str(outcome).endswith(("key does not exist", "is not a TSDB key"))
 
 

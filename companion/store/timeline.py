@@ -1,11 +1,12 @@
-"""What happened to a device, in a Redis stream a device: `{at, event, …}`, seven days and at most MAX_ENTRIES of it."""
+"""Store what happened to each device, in a Redis stream: at most MAX_ENTRIES entries `{at, event, …}`."""
 
 from collections.abc import Sequence
 from itertools import groupby
-from operator import attrgetter
+from operator import attrgetter, itemgetter
 from typing import Any, Final
 
-from companion.store.connection import Command, Connection
+from companion.store.connection import Command
+from companion.store.store import Store
 from companion.usrloc.changes import Entry
 
 MAX_ENTRIES: Final = 1000
@@ -13,8 +14,8 @@ MAX_ENTRIES: Final = 1000
 _NUMBERS: Final = frozenset({"lost", "after_ms", "outage_ms", "outage_at_most_ms", "attempt"})
 
 
-def commands(key: str, entries: Sequence[Entry], retention_ms: int) -> list[Command]:
-    """Append entries, oldest first, their times as ids: one that is sent again is refused instead of doubled."""
+def prepare_entries(key: str, entries: Sequence[Entry], retention_ms: int) -> list[Command]:
+    """Prepare to append entries, oldest first, with their times as ids: Redis refuses one that is sent again."""
     rows: list[Command] = []
     for ts, together in groupby(entries, attrgetter("ts")):
         for number, entry in enumerate(together):
@@ -25,10 +26,15 @@ def commands(key: str, entries: Sequence[Entry], retention_ms: int) -> list[Comm
     return rows
 
 
-def read(connection: Connection, key: str, since: int, until: int) -> list[dict[str, Any]]:
-    """Entries from `since` to `until`, oldest first; `at` is epoch ms."""
-    rows = connection.call("XRANGE", key, max(0, since), max(0, until))
-    return [{"at": int(entry.partition("-")[0]), **_decode(fields)} for entry, fields in rows]
+def load_timeline(store: Store, device: str, since: int, until: int) -> list[dict[str, Any]]:
+    """Return what happened to a device and what remediation did, from `since` to `until`, oldest first.
+
+    `at` is epoch ms.
+    """
+    keys = (store.keys.timeline(device), store.keys.care(device))
+    rows = [row for key in keys for row in store.connection.call("XRANGE", key, max(0, since), max(0, until))]
+    entries = [{"at": int(entry.partition("-")[0]), **_decode(fields)} for entry, fields in rows]
+    return sorted(entries, key=itemgetter("at"))
 
 
 def _decode(fields: dict[str, str]) -> dict[str, Any]:

@@ -20,7 +20,10 @@ from companion.query.now import view
 from companion.query.row import glance
 from companion.remediation import audit
 from companion.simulator.redis import EmbeddedRedis, free_port
+from companion.store.devices import load_device
+from companion.store.nodes import load_feeds
 from companion.store.store import Store, open_store
+from companion.store.timeline import load_timeline
 from tests.acceptance.conftest import Build, Ports, Server
 from tests.sip_phone.phone import Phone
 
@@ -121,7 +124,7 @@ class Companion:
 
     def __enter__(self) -> Self:
         deadline = time.monotonic() + 30
-        while not any(feed.heartbeat_at for feed in self.store.feeds().values()):
+        while not any(feed.heartbeat_at for feed in load_feeds(self.store).values()):
             assert self._process.poll() is None, self.log
             assert time.monotonic() < deadline, self.log
             time.sleep(0.05)
@@ -156,7 +159,7 @@ class Companion:
 
     def statuses(self, ids: list[str]) -> list[str]:
         now = view(self.config, self.store)
-        found = [self.store.device(each) for each in ids]
+        found = [load_device(self.store, each) for each in ids]
         return [glance(device, now).status if device else "" for device in found]
 
     def counts(self, device: str) -> tuple[int, int]:
@@ -171,7 +174,7 @@ class Companion:
         return [(said["action"], said["result"]) for _, said in audit.read(self.store) if said["device"] == device]
 
     def events(self, device: str) -> set[str]:
-        return {entry["event"] for entry in self.store.timeline(device, 0, 1 << 52)}
+        return {entry["event"] for entry in load_timeline(self.store, device, 0, 1 << 52)}
 
 
 def device_of(server: Server, phone: Phone) -> str:

@@ -3,7 +3,6 @@
 Screenshots of every page, narrow and wide, light and dark, go to the folder that SCREENSHOTS names, else .screenshots/.
 """
 
-import asyncio
 import contextlib
 import os
 import socket
@@ -18,7 +17,6 @@ import pytest
 from selenium.webdriver import Keys
 from selenium.webdriver.remote.webelement import WebElement
 
-from companion.consumer.recorder import Recorder
 from companion.dashboard.markup.calls import address
 from companion.opensips.events import INSERT, LATENCY, LOST_PING_US
 from companion.query.reader import Reader
@@ -30,7 +28,7 @@ from companion.tokens.call import Claims
 from tests.acceptance import browser as chromium
 from tests.acceptance.browser import Browser, Scheme
 from tests.acceptance.scripted import BAD, GOOD, RELAY, RELAYED, ScriptedCall, eventful
-from tests.integration.conftest import Setup, message, phone_event, record_batch, until
+from tests.integration.conftest import Setup, message, phone_event, record_events, until
 
 pytestmark = [
     pytest.mark.browser,
@@ -78,7 +76,7 @@ class World:
         )
         seqs = {event: count() for event in (INSERT, LATENCY)}
         batch = [message(event, params, ts, next(seqs[event])) for event, params, ts in told]
-        asyncio.run(record_batch(Recorder(self.setup.config, self.setup.store), batch))
+        record_events(self.setup, batch)
 
     def _events(self, device: str, n: int) -> Iterator[tuple[str, dict[str, Any], int]]:
         aor, _, instance = device.rpartition("/")

@@ -21,6 +21,8 @@ from companion.opensips.mi import Mi
 from companion.remediation import audit
 from companion.simulator.fleet import Push
 from companion.simulator.redis import free_port
+from companion.store.nodes import load_feeds
+from companion.store.timeline import load_timeline
 from tests.acceptance.caller import Caller, Dialog, contact_of
 from tests.acceptance.conftest import PASSWORD, Build, eventually
 from tests.acceptance.edge import INTERVAL, Companion, Edge, device_of, edge_with, settled, stop_pings
@@ -114,7 +116,7 @@ async def test_a_reloaded_page(edge: Edge, companion: Companion) -> None:
 
         assert companion.decisions(device) == [("remove", "removed")]
         assert [contact.uri for contact in await mi.show_contact("location", aor)] == [phone.uri]
-        (switched,) = [e for e in companion.store.timeline(device, 0, 1 << 52) if e["event"] == "switched-over"]
+        (switched,) = [e for e in load_timeline(companion.store, device, 0, 1 << 52) if e["event"] == "switched-over"]
         assert 0 < int(switched["outage_ms"]) <= away_ms + 500  # the bridge may hear of it after the phone
         assert switched["to"] == phone.address
         assert companion.statuses([device]) == ["online"]
@@ -349,7 +351,7 @@ async def test_two_thousand_phones(build: Build, tmp_path: Path, capsys: pytest.
             await stop_pings(edge.server)
             await settled(lambda: all(companion.counts(each) == _own_counts(ids[each]) for each in ids))
         answered, lost = (sum(counts) for counts in zip(*map(_own_counts, phones), strict=True))
-        feed = companion.store.feeds()["opensips"]
+        feed = load_feeds(companion.store)["opensips"]
         assert (feed.invalid, feed.kernel_drops, feed.gaps, feed.missed) == (0, 0, 0, 0)
         with capsys.disabled():
             print(

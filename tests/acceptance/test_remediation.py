@@ -15,7 +15,9 @@ from companion.remediation import audit
 from companion.services.app import App
 from companion.simulator.fleet import Push
 from companion.simulator.redis import EmbeddedRedis, free_port
+from companion.store.devices import load_device
 from companion.store.store import Store, open_store
+from companion.store.timeline import load_timeline
 from tests.acceptance.conftest import PING_INTERVAL, OpenSIPS
 from tests.sip_phone.phone import Phone
 
@@ -75,7 +77,7 @@ def device_of(opensips: OpenSIPS, phone: Phone) -> str:
 
 
 def answered(store: Store, device_id: str) -> bool:
-    device = store.device(device_id)
+    device = load_device(store, device_id)
     return bool(device and any(contact.last_latency_at for contact in device.contacts))
 
 
@@ -119,4 +121,4 @@ async def test_a_sleeping_phone_is_woken(opensips: OpenSIPS, watched: Store) -> 
 
 
 def _told(store: Store, device_id: str) -> set[str]:
-    return {entry["event"] for entry in store.timeline(device_id, 0, 1 << 52)}
+    return {entry["event"] for entry in load_timeline(store, device_id, 0, 1 << 52)}

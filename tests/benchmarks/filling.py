@@ -7,6 +7,7 @@ from itertools import chain, islice, repeat
 from typing import Final
 
 from companion.opensips.events import DELETE, INSERT, LATENCY, LOST_PING_US, UPDATE, parse
+from companion.store.batch import Batch
 from companion.store.series import Row
 from companion.store.store import Store
 from companion.usrloc.changes import Entry, Fields, Stamp
@@ -40,7 +41,7 @@ def write(store: Store, fleet: Fleet, numbers: range, now: int) -> int:
     usrloc = Usrloc(LOST_AFTER)
     for one in phones:
         _tell(usrloc, fleet, one, now)
-    store.write(store.prepare(usrloc.take_changes()))
+    Batch(store).write(Batch(store).prepare(usrloc.take_changes()))
     return len(phones)
 
 

@@ -16,6 +16,7 @@ from rich.progress import track
 
 from companion import config
 from companion.opensips.events import LATENCY
+from companion.store.nodes import load_feed
 from companion.store.store import Store, open_store
 from companion.usrloc.contact import STATUSES
 from tests.benchmarks.asking import (
@@ -202,11 +203,11 @@ class Bench:
         self._companion.wait_until(lambda: self._applied() == published, "all pings to be stored")
         time.sleep(0.1)  # a bridge's times may be some milliseconds ahead
         at = int(time.time() * 1000)
-        return Quiet(published, self._store.feed(NODE)[0].missed, at)
+        return Quiet(published, load_feed(self._store, NODE)[0].missed, at)
 
     def _applied(self) -> int:
         """How many pings were stored or found missing: seq counts from 0."""
-        return self._store.feed(NODE)[1].get(LATENCY, -1) + 1
+        return load_feed(self._store, NODE)[1].get(LATENCY, -1) + 1
 
     def _stored_since(self, at: int) -> int:
         """How many samples there are since then in all series."""
@@ -239,7 +240,7 @@ class Behind:
         self.most_ms = 0
 
     def look(self) -> None:
-        self.most_ms = max(self.most_ms, int(time.time() * 1000) - self._store.feed(NODE)[0].last_event_at)
+        self.most_ms = max(self.most_ms, int(time.time() * 1000) - load_feed(self._store, NODE)[0].last_event_at)
 
 
 def _shared(shares: Mapping[str, float]) -> Figure:

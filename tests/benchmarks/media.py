@@ -12,7 +12,8 @@ from companion.media import report
 from companion.store import calls
 from companion.store.connection import Command, Connection
 from companion.store.keys import Keys
-from companion.store.store import DAY_MS, open_store
+from companion.store.store import open_store
+from companion.times import DAY_MS
 from tests.benchmarks.asking import is_answered
 from tests.benchmarks.measure import Figure, bench_redis, hear, process, say
 from tests.benchmarks.pages import EVERY_SECONDS, SECRET, Page, call_id, device

@@ -20,8 +20,9 @@ from companion.config import Config
 from companion.opensips.mi import Mi
 from companion.opensips.mi_contact import parse
 from companion.reconcile.comparison import compare, reconcile
+from companion.store.batch import Batch
 from companion.store.connection import Connection
-from companion.store.corrections import Found
+from companion.store.corrections import Present
 from companion.store.store import Store, open_store
 from companion.usrloc.changes import Stamp
 from companion.usrloc.contact import Binding
@@ -147,9 +148,9 @@ def _store(store: Store, numbers: range, now: int) -> None:
         said = parse("location", record["AOR"], record["Contacts"][0])
         binding = Binding(NODE, said.domain, said.aor, said.uri)
         _, found = compare(binding, said, None, now - 60_000, now)
-        assert isinstance(found, Found)
+        assert isinstance(found, Present)
         usrloc.found(binding, found.registration, Stamp(NODE, NODE, found.as_of, 1), instance=found.instance)
-    store.write(store.prepare(usrloc.take_changes()))
+    Batch(store).write(Batch(store).prepare(usrloc.take_changes()))
 
 
 async def _compare(url: str, redis_url: str) -> None:

@@ -17,11 +17,11 @@ from companion.opensips.events import Registration
 from companion.remediation import safety
 from companion.remediation.sweep import Sweeper
 from companion.simulator.redis import EmbeddedRedis
-from companion.store import nodes, summary
 from companion.store.contacts import encode_answer, encode_contact
 from companion.store.keys import Keys
-from companion.store.nodes import Feed
+from companion.store.nodes import Feed, prepare_feed
 from companion.store.store import Store, open_store
+from companion.store.summary import save_summary
 from companion.usrloc.contact import Binding, Contact, contact_id
 from tests.benchmarks.measure import NODE, Figure, bench_redis, hear, process
 
@@ -126,7 +126,7 @@ def main() -> None:
     config = Config.model_validate({"redis": {"url": url}, "remediation": limits})
     log.configure(level="warning")
     store = open_store(config.redis)
-    summary.save(store, {"contacts_by_node": {NODE: {"total": contacts, "offline": 0}}})
+    save_summary(store, {"contacts_by_node": {NODE: {"total": contacts, "offline": 0}}})
     with _steady_feed(config, url):
         sweeper = Sweeper(config, store)
         seconds = _look(sweeper, store) if what == "look" else _run(sweeper, store)
@@ -164,7 +164,7 @@ def _steady_feed(config: Config, url: str) -> Iterator[None]:
     def beat() -> None:
         now = int(time.time() * 1000)
         feed = Feed(NODE, NODE, heartbeat_at=now, said_at=now, last_event_at=now, steady_since=started - 900_000)
-        store.connection.pipeline(nodes.write(store.keys, feed, {}))
+        store.connection.pipeline(prepare_feed(store.keys, feed, {}))
 
     def beat_on() -> None:
         while not ended.wait(1):

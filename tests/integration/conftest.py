@@ -24,7 +24,7 @@ from companion.query import devices
 from companion.query.now import view
 from companion.services.app import App, ServiceName
 from companion.simulator.redis import EmbeddedRedis, free_port
-from companion.store.nodes import Feed
+from companion.store.nodes import Feed, load_feed
 from companion.store.store import open_store
 
 CAPTURE = Path(__file__).parents[1] / "captures" / "opensips-3.6.8"
@@ -61,6 +61,13 @@ async def record_batch(recorder: Recorder, batch: Sequence[Message]) -> None:
     await recorder.write()
     while recorder.pending:
         await recorder.write()
+
+
+def record_events(setup: "Setup", batch: Sequence[Message]) -> None:
+    """Store what a batch changes, as a consumer does that starts before it and stops after it."""
+    recorder = Recorder(setup.config, setup.store)
+    asyncio.run(record_batch(recorder, batch))
+    asyncio.run(recorder.close())
 
 
 class Setup:
@@ -103,11 +110,11 @@ class Setup:
         return path
 
     def feed(self, node: str = "opensips") -> Feed:
-        return self.store.feed(node)[0]
+        return load_feed(self.store, node)[0]
 
     def events_done(self, node: str = "opensips") -> int:
         """How many events of the present run the consumer has stored or counted as missing."""
-        seqs = self.store.feed(node)[1]
+        seqs = load_feed(self.store, node)[1]
         return sum(seq + 1 for event, seq in seqs.items() if event != HEARTBEAT)
 
     def page(self, device: str) -> Json:

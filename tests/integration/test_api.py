@@ -20,7 +20,7 @@ from companion.query.now import view
 from companion.query.reader import Reader
 from companion.remediation import audit
 from companion.simulator.redis import EmbeddedRedis
-from companion.store import summary
+from companion.store.summary import save_summary
 from tests.integration.conftest import Json, MakeSetup, Setup
 from tests.integration.web import OPERATE_SECRET, Event, client, fill, make_web
 
@@ -399,7 +399,7 @@ def test_readiness(web: Setup, api: TestClient) -> None:
     """Ready is who has Redis, every node's feed, and a scheduler; what is missing is told."""
     silent = ["no summary was made within the last minute: is a scheduler running?"]
     assert api.get("/readyz").json() == {"status": "not ready", "reasons": silent}
-    summary.save(web.store, summary_module.compute(web.store, view(web.config, web.store)))
+    save_summary(web.store, summary_module.compute(web.store, view(web.config, web.store)))
     ready = api.get("/readyz")
     assert (ready.status_code, ready.json()) == (200, {"status": "ready", "reasons": []})
     web.store.connection.call("HSET", web.store.keys.node("opensips"), "heartbeat_at", int(time.time() * 1000) - 60_000)

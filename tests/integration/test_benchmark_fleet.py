@@ -8,8 +8,8 @@ import pytest
 from companion.opensips.events import LATENCY, ContactEvent, parse
 from companion.query.listing import Query
 from companion.query.reader import Reader
-from companion.store import nodes
-from companion.store.nodes import Feed
+from companion.store.devices import load_device
+from companion.store.nodes import Feed, prepare_feed
 from tests.benchmarks.filling import fill
 from tests.benchmarks.measure import NODE
 from tests.benchmarks.phones import LOSSES, STATUS, WEEK_SAMPLES, Fleet, phone
@@ -26,7 +26,7 @@ def filled(make_setup: MakeSetup) -> Setup:
     setup = make_setup()
     assert FLEET.devices == sum(fill(setup.store, FLEET))
     feed = Feed(NODE, NODE, heartbeat_at=int(time.time() * 1000))
-    setup.store.connection.pipeline(nodes.write(setup.store.keys, feed, {}))
+    setup.store.connection.pipeline(prepare_feed(setup.store.keys, feed, {}))
     return setup
 
 
@@ -64,7 +64,7 @@ def test_samples(filled: Setup) -> None:
 def test_pings_change_no_registration(filled: Setup) -> None:
     """What a ping says of a registration is what is stored of it: no benchmark measures how it is rewritten."""
     for one in FLEET.pinged():
-        device = filled.store.device(one.device)
+        device = load_device(filled.store, one.device)
         assert device is not None
         said = parse(LATENCY, one.params(one.ping_us(1), FLEET.expires))
         assert isinstance(said, ContactEvent)

@@ -17,6 +17,7 @@ from companion.query import call_quality
 from companion.query.now import view
 from companion.services.scheduler import JOBS
 from companion.store import calls
+from companion.store.call_quality import FRESH_MS
 from tests.integration.conftest import Json, MakeSetup, Setup
 from tests.integration.test_api import get, model_of, problem
 from tests.integration.web import Event, client, fill, make_web
@@ -308,7 +309,7 @@ def test_the_job(setup: Setup, api: TestClient) -> None:
     run_job(setup)
     tell(setup, call_id="later")
     assert get(api, "/media")["calls"] == 1
-    assert 0 < setup.store.connection.call("PTTL", setup.store.keys.quality()) <= call_quality.FRESH_MS
+    assert 0 < setup.store.connection.call("PTTL", setup.store.keys.quality()) <= FRESH_MS
     setup.store.connection.call("DEL", setup.store.keys.quality())
     assert get(api, "/media")["calls"] == 2
 

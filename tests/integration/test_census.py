@@ -13,6 +13,8 @@ from companion.query.listing import Fleet, Query
 from companion.query.now import View, view
 from companion.query.row import glance, of_statuses
 from companion.simulator.redis import EmbeddedRedis
+from companion.store.census import load_census_header
+from companion.store.devices import load_device
 from tests.integration.conftest import MakeSetup, Setup
 from tests.integration.web import FLEET, client, fill
 
@@ -36,8 +38,8 @@ def now(setup: Setup, later_ms: int = 0) -> View:
 
 
 def share(setup: Setup) -> census.Census:
-    taken = census.take(setup.store, now(setup))
-    census.share(setup.store, taken, 60_000)
+    taken = census.take_census(setup.store, now(setup))
+    census.share_census(setup.store, taken, 60_000)
     return taken
 
 
@@ -52,9 +54,9 @@ def total(asked: Fleet, seen: View) -> tuple[int, int]:
 def test_there_and_back(large: Setup) -> None:
     """A census in parts is read as it was shared."""
     taken = share(large)
-    said = census.shared_at(large.store)
+    said = load_census_header(large.store)
     assert said == (taken.at, 2)
-    assert list(taken.glances) == [glance for part in census.load(large.store, *said) for glance in part]
+    assert list(taken.glances) == [glance for part in census.load_glances(large.store, said) for glance in part]
     assert taken.summary["devices"]["total"] == len(taken.glances) == 4
 
 
@@ -101,7 +103,7 @@ def test_rows_are_as_of_now(large: Setup) -> None:
 
 
 def _contact_of(setup: Setup) -> str:
-    device = setup.store.device("ann/urn:uuid:c386bbc4-0b7e-4d8f-8c6a-000000000001")
+    device = load_device(setup.store, "ann/urn:uuid:c386bbc4-0b7e-4d8f-8c6a-000000000001")
     assert device is not None
     return device.contacts[0].id
 

@@ -9,7 +9,6 @@ from pathlib import Path
 
 import pytest
 
-from companion.consumer.recorder import Recorder
 from companion.opensips.events import INSERT, LATENCY, LOST_PING_US
 from companion.simulator.redis import EmbeddedRedis, free_port
 from tests.integration.conftest import (
@@ -21,7 +20,7 @@ from tests.integration.conftest import (
     eventually,
     message,
     phone_event,
-    record_batch,
+    record_events,
 )
 
 COMMANDS = (
@@ -62,7 +61,7 @@ def setup(make_setup: MakeSetup) -> Setup:
         seqs[event] += 1
         told = phone_event(aor, **params)
         batch.append(message(event, told, now + n, seqs[event]))
-    asyncio.run(record_batch(Recorder(made.config, made.store), batch))
+    record_events(made, batch)
     made.store.connection.call("HSET", made.store.keys.node("opensips"), "heartbeat_at", now + ALIVE_MS)
     return made
 

@@ -207,10 +207,10 @@ def said(node: str, seq: int) -> Message:
     return message(LATENCY, params, int(time.time() * 1000) - 10_000 + seq, seq, node)
 
 
-def steal(setup: Setup, node: str) -> None:
+def steal(setup: Setup, recorder: Recorder, node: str) -> None:
     """Another consumer gets the lease of a node, and ours is to be renewed."""
     setup.store.connection.call("SET", setup.store.keys.lease(node), "another", "PX", 60_000)
-    setup.store.leases._renewed_at.clear()
+    recorder._leases._renewed_at.clear()
 
 
 @pytest.mark.parametrize("when", ["before the batch", "before the write"])
@@ -221,15 +221,15 @@ def test_one_lease_of_two_is_lost(make_setup: MakeSetup, monkeypatch: pytest.Mon
     recorder = Recorder(setup.config, setup.store)
     asyncio.run(record_batch(recorder, [said(node, 0) for node in nodes]))
     if when == "before the batch":
-        steal(setup, "b")
+        steal(setup, recorder, "b")
     else:
-        monkeypatch.setattr(recorder, "tick", lambda _: asyncio.to_thread(steal, setup, "b"))
+        monkeypatch.setattr(recorder, "tick", lambda _: asyncio.to_thread(steal, setup, recorder, "b"))
     asyncio.run(record_batch(recorder, [said(node, 1) for node in nodes]))
     monkeypatch.undo()
 
     assert {node: setup.events_done(node) for node in nodes} == {"a": 2, "b": 1, "c": 2, "d": 2}
     setup.store.connection.call("DEL", setup.store.keys.lease("b"))
-    setup.store.leases._refused_at.clear()
+    recorder._leases._refused_at.clear()
     asyncio.run(record_batch(recorder, [said(node, 2) for node in nodes]))
     assert {node: setup.events_done(node) for node in nodes} == dict.fromkeys(nodes, 3)
     assert len(stored(setup)) == 12

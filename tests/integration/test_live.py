@@ -15,6 +15,7 @@ from companion.http.events import hub
 from companion.opensips.events import INSERT, LATENCY, LOST_PING_US
 from companion.services.app import ServiceName
 from companion.simulator.redis import free_port
+from companion.store.devices import load_device
 from tests.integration.conftest import MakeSetup, Setup, Udp, eventually, notification, phone_event
 from tests.integration.web import READ, READ_SECRET
 
@@ -62,7 +63,7 @@ def ping(udp: Udp, aor: str, latency: int) -> None:
 
 async def register(setup: Setup, udp: Udp, aor: str) -> None:
     udp.send(notification(INSERT, phone_event(aor)))
-    await eventually(lambda: setup.store.device(f"{aor}/{aor}"))
+    await eventually(lambda: load_device(setup.store, f"{aor}/{aor}"))
 
 
 async def test_a_device(make_setup: MakeSetup) -> None:

@@ -25,8 +25,7 @@ from companion.opensips.mi import open_mi
 from companion.simulator.fleet import Push, SimulatedPhone
 from companion.simulator.opensips import SimulatedOpenSIPS
 from companion.simulator.redis import EmbeddedRedis, free_port
-from companion.store import nodes
-from companion.store.nodes import Feed
+from companion.store.nodes import Feed, prepare_feed
 from tests.integration.conftest import Feeder, Json, Kind, MakeSetup, Process, Setup, eventually, until
 from tests.integration.web import client, fill
 
@@ -215,7 +214,7 @@ def test_a_node_that_is_elsewhere(make_setup: MakeSetup) -> None:
     """What is told of a feed, and of its breaker, comes from the store: who wrote it does not matter."""
     setup = make_setup(api={"dashboard": False})
     feed = Feed("far", "far", 1, 1_700_000_002_500, 0, 0, 30, 2, 5, gaps=3, missed=7, silences=1, removals=4)
-    setup.store.connection.pipeline(nodes.write(setup.store.keys, feed, {}))
+    setup.store.connection.pipeline(prepare_feed(setup.store.keys, feed, {}))
     setup.store.connection.call("HSET", setup.store.keys.breaker("far"), "opened_at", 1)
     scrape = _ask(setup)
     counts = {"received": 30, "invalid": 2, "kernel_drops": 5, "gaps": 3, "missed": 7, "silences": 1}

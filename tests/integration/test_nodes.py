@@ -15,7 +15,7 @@ from companion.opensips.events import INSERT, LATENCY
 from companion.quality import Bounds
 from companion.query.now import View
 from companion.store import nodes
-from companion.store.nodes import Feed
+from companion.store.nodes import Feed, forget_node, load_feeds, prepare_feed
 from companion.usrloc.contact import Clock
 from tests.integration.conftest import Feeder, MakeSetup, Setup, cli, eventually, phone_event
 from tests.integration.web import client, fill, make_web
@@ -28,7 +28,7 @@ def say(setup: Setup, node: str, silent_seconds: float, **fields: int) -> None:
     """Store how a node's feed is."""
     at = int((time.time() - silent_seconds) * 1000)
     feed = Feed(node, node, 1, at, at, at, **fields)
-    setup.store.connection.pipeline(nodes.write(setup.store.keys, feed, {INSERT: 7}))
+    setup.store.connection.pipeline(prepare_feed(setup.store.keys, feed, {INSERT: 7}))
 
 
 def keys_of(setup: Setup, node: str) -> dict[str, str]:
@@ -86,7 +86,7 @@ def test_forget(setup: Setup) -> None:
     told, _, keys = done.stdout.strip().partition("; deleted: ")
     assert (told, set(keys.split(", "))) == ("old is forgotten", deleted)
     assert there(setup, "old") == LEFT
-    assert list(setup.store.feeds()) == ["opensips"]
+    assert list(load_feeds(setup.store)) == ["opensips"]
     assert (others, pages.keys()) == (there(setup, "opensips") - LEFT, setup.pages().keys())
 
 
@@ -160,9 +160,9 @@ async def test_a_consumer_lets_go(make_setup: MakeSetup, monkeypatch: pytest.Mon
         await eventually(lambda: live.beat() or setup.page("bob")["status"] == "offline")
         assert setup.page("bob")["contacts"][0]["ended_by"] == ""
 
-        nodes.forget(setup.store.connection, setup.store.keys, "old")
+        forget_node(setup.store, "old")
         await eventually(lambda: live.beat() or setup.page("bob")["contacts"][0]["ended_by"] == "expired")
-        assert list(setup.store.feeds()) == ["live"]
+        assert list(load_feeds(setup.store)) == ["live"]
         assert setup.page("ann")["status"] == "unknown"
 
         old.say(LATENCY, phone_event("ann", latency=30_000))

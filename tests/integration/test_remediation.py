@@ -22,7 +22,11 @@ from companion.simulator.mi import MiCall
 from companion.simulator.opensips import SimulatedOpenSIPS
 from companion.simulator.redis import EmbeddedRedis
 from companion.simulator.wire import Contact
-from companion.store import summary
+from companion.store.batch import Batch
+from companion.store.devices import load_device
+from companion.store.nodes import load_feeds
+from companion.store.summary import save_summary
+from companion.store.timeline import load_timeline
 from companion.usrloc.changes import Stamp
 from companion.usrloc.picture import Usrloc
 from tests.integration.conftest import Json, Kind, MakeSetup, Setup, eventually
@@ -71,7 +75,7 @@ class Scene:
 
     def answers(self, aor: str) -> bool:
         """Whether each contact of the AOR has answered a ping and fails no more, as far as is stored."""
-        found = [self.store.device(device) for device in self.devices(aor)]
+        found = [load_device(self.store, device) for device in self.devices(aor)]
         known = [contact for device in found if device for contact in device.contacts if not contact.ended_at]
         return bool(known) and all(contact.last_latency_at and not contact.failing for contact in known)
 
@@ -85,7 +89,7 @@ class Scene:
 
     def flags(self, aor: str) -> list[Json]:
         """What device and contact hashes say of a push under way."""
-        device = self.store.device(self.devices(aor)[0])
+        device = load_device(self.store, self.devices(aor)[0])
         assert device is not None
         keys = [self.store.keys.device(device.id)]
         keys += [self.store.keys.contact(aor, contact.id) for contact in device.contacts]
@@ -98,7 +102,7 @@ class Scene:
         return [fields for _, fields in rows if fields["aor"] == aor]
 
     def told(self, aor: str) -> list[Json]:
-        return self.store.timeline(self.devices(aor)[0], 0, 1 << 52)
+        return load_timeline(self.store, self.devices(aor)[0], 0, 1 << 52)
 
     async def sweeps(self, count: int = 4) -> None:
         """Let so many more sweeps pass."""
@@ -113,7 +117,7 @@ class Scene:
         await eventually(lambda: pings.lost >= last)
 
     def count_fleet(self) -> None:
-        summary.save(self.store, summary_module.compute(self.store, view(self.setup.config, self.store)))
+        save_summary(self.store, summary_module.compute(self.store, view(self.setup.config, self.store)))
 
 
 Prepare = Callable[[SimulatedOpenSIPS], None]
@@ -474,7 +478,7 @@ async def test_enforce_only_observes(make_setup: MakeSetup, *, nodes: list[Json]
         if stream:
             _, writer = await asyncio.open_connection("127.0.0.1", now.setup.stream)
             writer.write(b'{"jsonrpc":"2.0","method":"E_UL_AOR_INSERT","params":{"domain":"location","aor":"x"}}')
-            await eventually(lambda: now.store.feeds()["opensips"].transports == 2)
+            await eventually(lambda: load_feeds(now.store)["opensips"].transports == 2)
             writer.close()
         now.opensips.mute("mute")
         await eventually(lambda: ("remove", "observed") in now.outcomes("mute"))
@@ -489,7 +493,7 @@ async def test_enforce_only_observes_shared_aors(make_setup: MakeSetup) -> None:
         registration = Registration("", "", "", "", 0, 0, "c", 1, "")
         event = ContactEvent(INSERT, "location", "mute", "sip:mute@192.0.2.1", registration, 0)
         elsewhere.apply(event, Stamp("far", "far", 1, 1))
-        now.store.write(now.store.prepare(elsewhere.take_changes()))
+        Batch(now.store).write(Batch(now.store).prepare(elsewhere.take_changes()))
         for aor in ("mute", "alone"):
             now.opensips.mute(aor)
         await eventually(lambda: ("remove", "removed") in now.outcomes("alone"))

@@ -33,8 +33,9 @@ from companion.simulator.mi_server import Fault, MiServer
 from companion.simulator.node import Node, Settings
 from companion.simulator.opensips import SimulatedOpenSIPS
 from companion.simulator.redis import EmbeddedRedis
-from companion.store import summary
 from companion.store.connection import Unreachable
+from companion.store.devices import load_device
+from companion.store.summary import save_summary
 from tests.integration.conftest import Json, Kind, MakeSetup, Process, Setup, eventually, record_batch
 
 PING = 30.0
@@ -208,7 +209,7 @@ class World:
         try:
             await self.pass_time(SETTLE)
             await self.pings(3)
-            summary.save(self.store, summary_module.compute(self.store, view(self.setup.config, self.store)))
+            save_summary(self.store, summary_module.compute(self.store, view(self.setup.config, self.store)))
             await self.sweep()
             assert self.troubles() == ""
             yield self
@@ -400,7 +401,7 @@ async def test_answers_lost_on_the_way(make_world: MakeWorld, kind: Kind) -> Non
             world.lost_on_the_way = lambda params, told=is_told: params["aor"] == "flaky0" and not told  # type: ignore[misc]
             await world.pings(1)
             await world.sweep()
-            device = world.store.device(f"flaky0/urn:uuid:{flaky.instance}")
+            device = load_device(world.store, f"flaky0/urn:uuid:{flaky.instance}")
             assert device is not None
             lost_in_a_row.append(device.contacts[0].consecutive_lost)
 

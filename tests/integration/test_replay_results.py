@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from companion.simulator.replay import replay
+from companion.store.devices import load_device
 from tests.integration.conftest import CAPTURE, Json, Kind, MakeSetup, Setup, eventually
 
 LOST_US = 1_800_000_000
@@ -211,7 +212,7 @@ async def test_names_that_are_not_plain(make_setup: MakeSetup) -> None:
     )
     async with replayed(make_setup(**PINGS), "udp", MIDDLE) as setup:
         device = setup.page("dave")["device"]
-        contact = setup.store.device(device).contacts[0]  # type: ignore[union-attr]
+        contact = load_device(setup.store, device).contacts[0]  # type: ignore[union-attr]
         stored = setup.store.connection.call("HGET", setup.store.keys.contact("dave", contact.id), "user_agent")
         ivan = setup.page("ivan x")  # first: while a command runs nobody hears the bridge
         as_json, shown = setup.cli("device", "dave", "--json"), setup.cli("device", "dave")

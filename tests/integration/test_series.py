@@ -21,6 +21,7 @@ from companion.opensips import events
 from companion.query import devices
 from companion.query.reader import Reader
 from companion.store.connection import Command, Connection, ResponseError
+from companion.store.devices import load_device
 from companion.store.series import Aggregate, Row
 from companion.store.store import open_store
 from companion.times import iso
@@ -382,13 +383,13 @@ def test_a_batch_written_twice(setup: Setup, monkeypatch: pytest.MonkeyPatch) ->
     """Writing the same changes again changes no key."""
     recorder = Recorder(setup.config, setup.store)
     written: list[Any] = []
-    write = setup.store.write
+    write = recorder._batch.write
 
     def write_and_remember(*what: Any) -> None:
         written.append(what)
         write(*what)
 
-    monkeypatch.setattr(setup.store, "write", write_and_remember)
+    monkeypatch.setattr(recorder._batch, "write", write_and_remember)
     asyncio.run(record_batch(recorder, story()))
     once = contents(setup)
     for what in written:
@@ -452,7 +453,7 @@ def test_a_consumer_killed_while_it_wrote(make_setup: MakeSetup, kind: Kind, eng
             dying = Recorder(setup.config, setup.store)
             dying.give_up_at = 0
             asyncio.run(record_batch(dying, told))
-        setup.store.leases.release()
+        asyncio.run(dying.close())
         record(setup, [told[:7], told[7:]])
         assert normal(setup) == expected, f"cut after {after} commands"
 
@@ -463,7 +464,7 @@ def normal(setup: Setup) -> Json:
     """
     prefix = setup.store.keys.prefix
     found = {key.removeprefix(prefix): value for key, value in contents(setup).items()}
-    devices = [setup.store.device(device) for device in sorted(dict(found["{0}:devices"]))]
+    devices = [load_device(setup.store, device) for device in sorted(dict(found["{0}:devices"]))]
     found["{0}:devices"] = [[(c.id, c.last_latency_at, c.changed_at) for c in d.contacts] for d in devices if d]
     del found["node:opensips"]
     found.pop("{0}:answers", None)

@@ -1,6 +1,5 @@
 """A companion's HTTP side with phones to tell of, asked in this process."""
 
-import asyncio
 import time
 from collections.abc import Sequence
 from hashlib import sha256
@@ -8,11 +7,10 @@ from typing import Final
 
 from starlette.testclient import TestClient
 
-from companion.consumer.recorder import Recorder
 from companion.opensips.events import INSERT, LATENCY, LOST_PING_US
 from companion.services.web import make_app
 from companion.tokens.access import Token
-from tests.integration.conftest import Json, MakeSetup, Setup, message, phone_event, record_batch
+from tests.integration.conftest import Json, MakeSetup, Setup, message, phone_event, record_events
 
 HOST: Final = "127.0.0.1:8780"
 # the same in each process of tests: they are part of the tests' names
@@ -46,7 +44,7 @@ def fill(setup: Setup, events: Sequence[Event] = FLEET) -> None:
         seqs[event] += 1
         told = phone_event(aor, **params)
         batch.append(message(event, told, now + n, seqs[event]))
-    asyncio.run(record_batch(Recorder(setup.config, setup.store), batch))
+    record_events(setup, batch)
     setup.store.connection.call("HSET", setup.store.keys.node("opensips"), "heartbeat_at", now + ALIVE_MS)
 
 

@@ -16,11 +16,14 @@ from prometheus_client.registry import Collector
 
 from companion import metrics
 from companion.config import Config
-from companion.query import call_quality
-from companion.store import summary
-from companion.store.connection import Command, NotNowError, ResponseError, Unreachable
-from companion.store.nodes import Feed
+from companion.remediation.safety import open_breakers
+from companion.store.call_quality import load_call_quality
+from companion.store.connection import NotNowError, ResponseError, Unreachable
+from companion.store.nodes import Feed, load_feeds
+from companion.store.server import read_memory
 from companion.store.store import Store
+from companion.store.summary import load_summary
+from companion.store.sweeps import load_last_sweep
 from companion.usrloc.contact import STATUSES
 
 FRESH_SECONDS: Final = 3.0
@@ -140,17 +143,17 @@ class FleetCollector(Collector):
             return [UP.of(0)]
 
     def _fleet(self) -> Iterator[Metric]:
-        counted = summary.load(self._store)
+        counted = load_summary(self._store)
         if counted:
             yield COUNTED.of(datetime.fromisoformat(counted["at"]).timestamp())
             yield DEVICES.of(_by_status(counted["devices"]))
             yield CONTACTS.of(_by_node_and_status(counted["contacts_by_node"]))
-        swept_at = self._store.connection.call("HGET", self._store.keys.sweep(), "at")
+        swept_at = load_last_sweep(self._store).get("at")
         if swept_at:
             yield SWEPT.of(int(swept_at) / 1000)
 
     def _feeds(self) -> Iterator[Metric]:
-        feeds = self._store.feeds()
+        feeds = load_feeds(self._store)
         yield BREAKER.of(self._breakers(feeds))
         yield LAST_EVENT.of(_times((feed.node, feed.last_event_at) for feed in feeds.values()))
         yield LAST_HEARTBEAT.of(_times((feed.node, feed.heartbeat_at) for feed in feeds.values()))
@@ -158,11 +161,11 @@ class FleetCollector(Collector):
             yield family.of({node: getattr(feed, count) for node, feed in feeds.items()})
 
     def _breakers(self, feeds: Mapping[str, Feed]) -> dict[str, float]:
-        asked: list[Command] = [("EXISTS", self._store.keys.breaker(node)) for node in feeds]
-        return dict(zip(feeds, map(int, self._store.connection.pipeline(asked)), strict=True))
+        are_open = open_breakers(self._store, list(feeds))
+        return {node: float(node in are_open) for node in feeds}
 
     def _media(self) -> Iterator[Metric]:
-        told = call_quality.load(self._store)
+        told = load_call_quality(self._store)
         if told:
             loss, relayed = told["loss_percent"], told["relay_share"]
             yield HOUR_COUNTED.of(datetime.fromisoformat(told["at"]).timestamp())
@@ -172,12 +175,10 @@ class FleetCollector(Collector):
             yield HOUR_LOSS.of(None if loss is None else loss / 100)
 
     def _memory(self) -> Iterator[Metric]:
-        try:
-            told = self._store.connection.call("INFO", "memory")
-        except ResponseError:
-            return  # an ACL may keep it from us
-        yield MEMORY_USED.of(told["used_memory"])
-        yield MEMORY_MAX.of(told["maxmemory"])
+        memory = read_memory(self._store)
+        if memory:
+            yield MEMORY_USED.of(memory.used_bytes)
+            yield MEMORY_MAX.of(memory.max_bytes)
 
 
 def _by_status(counts: Mapping[str, Any]) -> dict[str, float]:

@@ -14,6 +14,7 @@ from companion.query.now import View, view
 from companion.store import summary
 from companion.store.connection import NotNowError, ResponseError, Unreachable
 from companion.store.store import Store
+from companion.store.summary import load_summary
 
 
 class Health:
@@ -46,7 +47,7 @@ class Health:
     def _unready(self) -> list[str]:
         try:
             seen = view(self._config, self._store)
-            saved = summary.load(self._store)
+            saved = load_summary(self._store)
         except (*Unreachable, NotNowError, ResponseError) as error:
             return [f"Redis does not answer: {type(error).__name__}"]
         return [*_feeds(seen), *_scheduler(saved["at"] if saved else None)]
@@ -55,7 +56,9 @@ class Health:
 def _feeds(seen: View) -> list[str]:
     if not seen.feeds:
         return ["no bridge has been heard of: is one running?"]
-    return [f"the feed of node {feed.node} is silent" for feed in seen.feeds.values() if not feed.alive(seen.clock.now)]
+    return [
+        f"the feed of node {feed.node} is silent" for feed in seen.feeds.values() if not feed.is_alive(seen.clock.now)
+    ]
 
 
 def _scheduler(summed_at: str | None) -> list[str]:

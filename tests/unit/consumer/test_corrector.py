@@ -7,7 +7,15 @@ from hypothesis import strategies as st
 
 from companion.errors import InvalidInputError
 from companion.opensips.events import Registration
-from companion.store.corrections import KINDS, Correction, Found, Gone, Identified, decode, encode
+from companion.store.corrections import (
+    KINDS,
+    Correction,
+    Gone,
+    Identified,
+    Present,
+    decode_correction,
+    encode_correction,
+)
 from companion.usrloc.contact import Binding
 
 texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=40)
@@ -16,7 +24,7 @@ bindings = st.builds(Binding, texts, texts, texts, texts)
 registrations = st.builds(Registration, texts, texts, texts, texts, times, times, texts, times, texts)
 correction = st.one_of(
     st.builds(Gone, bindings, times),
-    st.builds(Found, bindings, times, registrations, texts, st.none() | st.integers(0, 600_000)),
+    st.builds(Present, bindings, times, registrations, texts, st.none() | st.integers(0, 600_000)),
     st.builds(Identified, bindings, texts),
 )
 
@@ -24,18 +32,20 @@ correction = st.one_of(
 @given(correction)
 def test_there_and_back(said: Correction) -> None:
     """Every correction is the same after its way through the stream, of the same type all the way down."""
-    kind, text = encode(said)
-    back = decode(kind, text.decode())
+    kind, text = encode_correction(said)
+    back = decode_correction(kind, text.decode())
     assert back == said
     assert type(back) is type(said)
     assert type(back.binding) is Binding
 
 
-@given(st.sampled_from([*KINDS, "other", ""]), st.text() | correction.map(lambda said: encode(said)[1].decode()))
+@given(
+    st.sampled_from([*KINDS, "other", ""]), st.text() | correction.map(lambda said: encode_correction(said)[1].decode())
+)
 def test_anything_is_read_or_refused(kind: str, text: str) -> None:
     """What is no correction of its kind is refused, never anything else."""
     try:
-        said = decode(kind, text)
+        said = decode_correction(kind, text)
     except InvalidInputError:
         return
     assert type(said) is KINDS[kind]
@@ -45,4 +55,4 @@ def test_anything_is_read_or_refused(kind: str, text: str) -> None:
 def test_half_a_correction(value: object) -> None:
     """Missing or wrongly typed parts are refused."""
     with pytest.raises(InvalidInputError, match="correction: "):
-        decode("gone", msgspec.json.encode(value))
+        decode_correction("gone", msgspec.json.encode(value))

@@ -15,7 +15,8 @@ from companion.query.devices import in_buckets, own_pings, statistics
 from companion.query.now import View
 from companion.query.row import glance, row
 from companion.query.summary import percentiles
-from companion.store.contacts import decode_contact, encode_answer, encode_contact, encode_device
+from companion.store.contacts import decode_contact, encode_answer, encode_contact
+from companion.store.devices import encode_device
 from companion.store.keys import Keys
 from companion.store.nodes import Feed
 from companion.times import iso

@@ -1,0 +1,72 @@
+"""Lease a node's events to one consumer at a time, by a lock in Redis that runs out by itself."""
+
+import os
+import socket
+import time
+from collections.abc import Callable
+from threading import Lock as Mutex
+from typing import Final
+
+from companion.store.locks import HeldLock, acquire_lock
+from companion.store.store import Store
+
+LEASE_SECONDS: Final = 10.0
+RENEW_SECONDS: Final = 3.0
+PAUSE_SECONDS: Final = 0.5
+"""How long a consumer that was refused a lease waits before it tries again."""
+
+
+class Leases:
+    """Hold the leases of one consumer, for any thread of it. `hold` is cheap while a lease is fresh."""
+
+    def __init__(self, store: Store, clock: Callable[[], float] = time.monotonic) -> None:
+        self._store = store
+        self._clock = clock
+        self._owner = f"{socket.gethostname()}/{os.getpid()}/{os.urandom(4).hex()}"
+        self._one_at_a_time = Mutex()
+        self._locks: dict[str, HeldLock] = {}
+        self._renewed_at: dict[str, float] = {}
+        self._refused_at: dict[str, float] = {}
+
+    def hold(self, node: str) -> bool:
+        """Return whether we may write this node's events; take or renew the lease when it is time to."""
+        with self._one_at_a_time:
+            now = self._clock()
+            if now - self._renewed_at.get(node, -RENEW_SECONDS) < RENEW_SECONDS:
+                return True
+            if now - self._refused_at.get(node, -PAUSE_SECONDS) < PAUSE_SECONDS:
+                return False
+            is_held = self._renew(node) or self._acquire(node)
+            if is_held:
+                self._renewed_at[node] = now
+            else:
+                self._renewed_at.pop(node, None)
+                self._refused_at[node] = now
+            return is_held
+
+    def _renew(self, node: str) -> bool:
+        lock = self._locks.get(node)
+        if lock is None or lock.renew():
+            return lock is not None
+        del self._locks[node]
+        return False
+
+    def _acquire(self, node: str) -> bool:
+        token = f"{self._owner}/{os.urandom(4).hex()}"
+        lock = acquire_lock(self._store, self._store.keys.lease(node), LEASE_SECONDS, token=token)
+        if lock:
+            self._locks[node] = lock
+        return lock is not None
+
+    def release(self) -> None:
+        """Give all leases back, so that the next consumer need not wait until they run out."""
+        for lock in self._locks.values():
+            lock.release()
+        self._locks.clear()
+        self._renewed_at.clear()
+
+
+def select_leased(store: Store, nodes: list[str]) -> list[str]:
+    """Return those of these nodes whose events a consumer writes now."""
+    exist = store.connection.pipeline(("EXISTS", store.keys.lease(node)) for node in nodes)
+    return [node for node, is_there in zip(nodes, exist, strict=True) if is_there]
