@@ -8,8 +8,7 @@ from companion.media import fleet
 from companion.query.calls import row
 from companion.query.now import View
 from companion.query.row import speaker
-from companion.store import calls
-from companion.store.calls import Call
+from companion.store.calls import CallRecord, count_recent_calls, load_recent_calls
 from companion.store.devices import load_devices
 from companion.store.store import Store
 from companion.times import Json, iso
@@ -25,10 +24,10 @@ _MAPPED: Final = ("srflx", "prflx")
 def compute(store: Store, view: View) -> Json:
     """How the calls are that were told of in the last hour; `cut` when there were more than were looked at."""
     since = view.clock.now - WINDOW_MS
-    found = calls.fleet(store, since, limit=MAX_CALLS)
+    found = load_recent_calls(store, since, limit=MAX_CALLS)
     networks = _networks(store, view, found)
     heard = [fleet.Heard(row(call, view.clock.now), networks.get(call.ref, "")) for call in found]
-    total = calls.count(store, since)
+    total = count_recent_calls(store, since)
     return {
         "at": iso(view.clock.now),
         "window_seconds": WINDOW_MS // 1000,
@@ -38,7 +37,7 @@ def compute(store: Store, view: View) -> Json:
     }
 
 
-def _networks(store: Store, view: View, found: Sequence[Call]) -> dict[str, str]:
+def _networks(store: Store, view: View, found: Sequence[CallRecord]) -> dict[str, str]:
     """The network of each call, by its ref: as STUN saw it, else the one that the device is registered from."""
     networks = {call.ref: _mapped(call) for call in found}
     unknown = {call.device for call in found if not networks[call.ref]}
@@ -46,7 +45,7 @@ def _networks(store: Store, view: View, found: Sequence[Call]) -> dict[str, str]
     return {call.ref: networks[call.ref] or registered.get(call.device, "") for call in found}
 
 
-def _mapped(call: Call) -> str:
+def _mapped(call: CallRecord) -> str:
     path = call.totals.path or {}
     return sip.network_prefix(path.get("local_address", "")) if path.get("local") in _MAPPED else ""
 

@@ -12,7 +12,8 @@ from companion.media.minutes import Figure, Minute, Moment, Sound, moments
 from companion.media.scoring import loss_percent, round_trip
 from companion.media.verdict import Signalling
 from companion.query import devices
-from companion.store.calls import Call, Media, has_calls
+from companion.store.call_media import CallMedia
+from companion.store.calls import CallRecord, has_calls
 from companion.store.devices import select_stored_devices
 from companion.store.store import Store
 from companion.times import Json, iso
@@ -27,7 +28,7 @@ Point = list[object]
 """`[at, ms, rtt_ms, jitter_ms, loss_percent, in_bps, out_bps, mos, concealed, flags]`."""
 
 
-def row(call: Call, now: int) -> Json:
+def row(call: CallRecord, now: int) -> Json:
     """A call at a glance, as of `now` (epoch ms); figures are of the whole call so far, null where nothing is known."""
     sums = call.totals
     return {
@@ -57,17 +58,17 @@ def row(call: Call, now: int) -> Json:
     }
 
 
-def is_live(call: Call, now: int) -> bool:
+def is_live(call: CallRecord, now: int) -> bool:
     return call.ended_at is None and now - call.last_at < LIVE_MS
 
 
-def band(call: Call) -> e_model.Band | None:
+def band(call: CallRecord) -> e_model.Band | None:
     """The category of the call's mean R; None where nothing could be scored."""
     lost = breakdown(call)
     return None if lost is None else e_model.band(e_model.R_BEST - sum(lost.values()))
 
 
-def breakdown(call: Call) -> dict[str, float] | None:
+def breakdown(call: CallRecord) -> dict[str, float] | None:
     """How many points of R delay, loss and codec cost, in the mean of the scored seconds; None of none."""
     sums = call.totals
     if not sums.scored_seconds:
@@ -76,7 +77,7 @@ def breakdown(call: Call) -> dict[str, float] | None:
     return {name: total / sums.scored_seconds for name, total in points.items()}
 
 
-def page(call: Call, media: Media, signalling: Signalling, now: int) -> Json:
+def page(call: CallRecord, media: CallMedia, signalling: Signalling, now: int) -> Json:
     """All about a call but what happened to its device: how it went, second by second and minute by minute."""
     lost, made = breakdown(call), moments(media.samples, media.happenings)
     case = verdict.case_of(

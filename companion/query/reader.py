@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Sequence
+from operator import attrgetter
 from typing import Final
 
 from companion.config import Config
@@ -16,9 +17,16 @@ from companion.query.now import View, view
 from companion.query.row import glance, row
 from companion.remediation import audit, safety
 from companion.remediation.status import remediation_status
-from companion.store import calls
+from companion.store.call_media import load_media
 from companion.store.call_quality import load_call_quality
-from companion.store.calls import Call, Place
+from companion.store.calls import (
+    CallPosition,
+    CallRecord,
+    load_calls_of_device,
+    load_calls_page,
+    load_legs,
+    load_recent_calls,
+)
 from companion.store.devices import load_device, load_devices
 from companion.store.store import Store
 from companion.store.summary import count_registered, load_summary
@@ -115,7 +123,7 @@ class Reader:
     def calls(self, name: str, window_ms: int) -> Json:
         """The calls of a device that began in the window, newest first, MAX_CALLS at most; then `cut` says so."""
         found, now = calls_module.whose(self._store, name), self._view().clock.now
-        told = calls.recent(self._store, found, now - window_ms, MAX_CALLS + 1)
+        told = load_calls_of_device(self._store, found, now - window_ms, MAX_CALLS + 1)
         if not told and not calls_module.is_known(self._store, found):
             raise NoSuchDeviceError(name)
         return {
@@ -128,7 +136,7 @@ class Reader:
     def fleet_calls(self, window_ms: int, cursor: str = "", limit: int = 50) -> Json:
         """A page of all calls that were told of in the window, the last told of first; `next` is null on the last."""
         now, behind = self._view().clock.now, _place(cursor) if cursor else None
-        told, place = calls.page(self._store, now - window_ms, limit, behind)
+        told, place = load_calls_page(self._store, now - window_ms, limit, behind)
         return {
             "window_seconds": window_ms // 1000,
             "calls": [call_page.row(call, now) for call in told],
@@ -141,7 +149,7 @@ class Reader:
         With it the device's pings and its timeline, from two ping intervals before the call to two after it, on the
         same clock. Raises NoSuchCallError or SeveralCallsError.
         """
-        legs, seen = calls.legs(self._store, call_id), self._view()
+        legs, seen = list_legs(self._store, call_id), self._view()
         leg = _one_of(legs, call_id, name)
         around = 2 * seen.clock.interval_ms
         since, until = leg.started_at - around, (leg.ended_at or leg.last_at) + around
@@ -149,7 +157,7 @@ class Reader:
         pings = devices.read_pings(self._store, device, seen, since, until) if device else []
         signalling = Signalling(pings, seen.clock.interval_ms, seen.bounds.poor)
         return {
-            **call_page.page(leg, calls.read(self._store, leg), signalling, seen.clock.now),
+            **call_page.page(leg, load_media(self._store, leg), signalling, seen.clock.now),
             "timeline": devices.timeline(self._store, leg.device, since, until),
             "legs": [each.device for each in legs],
         }
@@ -159,10 +167,10 @@ class Reader:
 
         Raises NoSuchCallError, or UsageError when several begin so.
         """
-        if calls.legs(self._store, beginning):
+        if load_legs(self._store, beginning):
             return beginning
         start = beginning.rstrip("…")
-        recent = calls.fleet(self._store, 0, limit=LOOKED_AT)
+        recent = load_recent_calls(self._store, 0, limit=LOOKED_AT)
         found = sorted({call.call_id for call in recent if start and call.call_id.startswith(start)})
         if not found:
             raise NoSuchCallError(beginning)
@@ -237,14 +245,19 @@ class Reader:
         return found
 
 
-def _place(cursor: str) -> Place:
+def _place(cursor: str) -> CallPosition:
     found = _CURSOR.fullmatch(cursor)
     if not found:
         raise UsageError("the cursor is not one of this list: begin with the first page, without a cursor")
-    return Place(int(found[1]), found[2])
+    return CallPosition(int(found[1]), found[2])
 
 
-def _one_of(legs: Sequence[Call], call_id: str, name: str) -> Call:
+def list_legs(store: Store, call_id: str) -> list[CallRecord]:
+    """Return a call once for each device that reported it, the first to begin first."""
+    return sorted(load_legs(store, call_id), key=attrgetter("started_at", "device"))
+
+
+def _one_of(legs: Sequence[CallRecord], call_id: str, name: str) -> CallRecord:
     """The leg of the device a person means: by its id, its AOR or its instance; the only one when none is said."""
     meant = [leg for leg in legs if not name or name in _names(leg.device)]
     if not meant:

@@ -9,7 +9,7 @@ import httpx2
 import pytest
 
 from companion.simulator.redis import EmbeddedRedis, free_port
-from companion.store import calls
+from companion.store.calls import load_call
 from tests.acceptance.browser import BROWSER, DRIVER, Browser
 from tests.integration.conftest import Setup, until
 from tests.integration.media import CALL_ID, DEVICE, SECRET, a_token, path_of, report, sample
@@ -91,7 +91,7 @@ def tell(browser: Browser, setup: Setup, token: str, *items: Any) -> Any:
 
 
 def stored(setup: Setup) -> int:
-    call = calls.find(setup.store, DEVICE, CALL_ID)
+    call = load_call(setup.store, DEVICE, CALL_ID)
     return call.totals.items if call else 0
 
 

@@ -9,7 +9,8 @@ from typing import Any, Final
 
 from companion.config import RedisSection
 from companion.media import report
-from companion.store import calls
+from companion.store.call_reports import CallReport, write_report
+from companion.store.calls import call_ref
 from companion.store.connection import Command, Connection
 from companion.store.keys import Keys
 from companion.store.store import open_store
@@ -61,15 +62,17 @@ def _of_an_hour(url: str, connection: Connection) -> int:
     store, page = open_store(RedisSection(url=url)), Page(0, 3600)
     for number in range(3600 // EVERY_SECONDS):
         told = page.five_seconds(int(time.time() * 1000) + number)
-        calls.write(store, calls.Told("hour/web", "hour", number + 1, report.decode(json.dumps(told).encode(), DAY_MS)))
+        write_report(
+            store, CallReport("hour/web", "hour", number + 1, report.decode(json.dumps(told).encode(), DAY_MS))
+        )
     store.close()
-    return int(connection.call("MEMORY", "USAGE", store.keys.media("hour/web", calls.ref_of("hour/web", "hour"))))
+    return int(connection.call("MEMORY", "USAGE", store.keys.media("hour/web", call_ref("hour/web", "hour"))))
 
 
 def _stored(connection: Connection, pages: int) -> int:
     """How many items there are, as the sums of the calls say."""
     keys = Keys("companion:", 1)
-    refs = [(device(number), calls.ref_of(device(number), call_id(number))) for number in range(pages)]
+    refs = [(device(number), call_ref(device(number), call_id(number))) for number in range(pages)]
     commands: list[Command] = [("HGET", keys.call(device, ref), "totals") for device, ref in refs]
     return sum(json.loads(totals)["items"] for totals in connection.pipeline(commands) if totals)
 

@@ -16,8 +16,9 @@ from companion.opensips.events import INSERT, LATENCY, LOST_PING_US
 from companion.query import call_quality
 from companion.query.now import view
 from companion.services.scheduler import JOBS
-from companion.store import calls
 from companion.store.call_quality import FRESH_MS
+from companion.store.call_reports import CallReport, write_report
+from companion.store.calls import call_ref
 from tests.integration.conftest import Json, MakeSetup, Setup
 from tests.integration.test_api import get, model_of, problem
 from tests.integration.web import Event, client, fill, make_web
@@ -76,7 +77,7 @@ def tell(
         samples=tuple(samples),
         happenings=(codec, path, *more),
     )
-    calls.write(setup.store, calls.Told(device, call_id, now, told))
+    write_report(setup.store, CallReport(device, call_id, now, told))
     return start
 
 
@@ -251,7 +252,7 @@ def test_calls_of_one_moment(setup: Setup, api: TestClient) -> None:
     members = {}
     for n in range(7):
         tell(setup, call_id=f"c{n}", seconds=1)
-        members[f"{calls.ref_of(ANN, f'c{n}')} {ANN}"] = int(time.time() * 1000) // 1000 * 1000
+        members[f"{call_ref(ANN, f'c{n}')} {ANN}"] = int(time.time() * 1000) // 1000 * 1000
     pairs = [part for member, at in members.items() for part in (at, member)]
     setup.store.connection.call("ZADD", setup.store.keys.calls(), *pairs)
     found, cursor = set(), ""
@@ -356,7 +357,7 @@ def test_a_call_of_a_day(setup: Setup, api: TestClient) -> None:
         told = Report(
             v=1, now=now, call=Call(started_at=start), samples=samples, happenings=(codec,) if first == 1 else ()
         )
-        calls.write(setup.store, calls.Told(ANN, CALL_ID, now + first, told))
+        write_report(setup.store, CallReport(ANN, CALL_ID, now + first, told))
     page = get(api, url())
     assert (len(page["samples"]), page["seconds"], len(page["minutes"])) == (3000, seconds, 200)
     assert sum(point[1] for point in page["samples"]) == seconds * 1000

@@ -8,7 +8,9 @@ from typing import Any
 import pytest
 
 from companion.media.report import Call, Happening, Incoming, MediaSample, Outgoing, Report
-from companion.store import calls
+from companion.store.call_media import PAGE, CallMedia, load_media
+from companion.store.call_reports import CallReport, WrittenReport, write_report
+from companion.store.calls import load_call, load_calls_of_device, load_legs, load_recent_calls
 from companion.store.connection import ResponseError
 from tests.integration.conftest import Kind, MakeSetup, Setup
 from tests.integration.media import dump, keys
@@ -50,8 +52,8 @@ def report(*items: MediaSample | Happening, now: int = NOW, **call: Any) -> Repo
     )
 
 
-def write(setup: Setup, told: Report, *, device: str = DEVICE, said_at: int = NOW) -> calls.Written:
-    return calls.write(setup.store, calls.Told(device, CALL_ID, said_at, told))
+def write(setup: Setup, told: Report, *, device: str = DEVICE, said_at: int = NOW) -> WrittenReport:
+    return write_report(setup.store, CallReport(device, CALL_ID, said_at, told))
 
 
 def test_there_and_back(setup: Setup) -> None:
@@ -59,11 +61,11 @@ def test_there_and_back(setup: Setup) -> None:
     assert write(setup, report(codec(0), sample(1), sample(2))).after.items == 3
     ended = report(sample(3, flags=("gap",)), end="hangup", ended_at=NOW)
     assert write(setup, ended, said_at=NOW + 1).items == [sample(3, flags=("gap",))]
-    (call,) = calls.recent(setup.store, DEVICE, NOW - 3_600_000)
+    (call,) = load_calls_of_device(setup.store, DEVICE, NOW - 3_600_000)
     assert (call.call_id, call.device, call.direction, call.peer) == (CALL_ID, DEVICE, "in", "sip:bob@example.com")
     assert (call.started_at, call.ended_at, call.end, call.last_at) == (NOW - 60_000, NOW, "hangup", NOW)
     assert (call.totals.next, call.totals.items, call.totals.samples, call.totals.missing) == (4, 4, 3, 0)
-    media = calls.read(setup.store, call)
+    media = load_media(setup.store, call)
     assert media.samples == (sample(1), sample(2), sample(3, flags=("gap",)))
     assert media.happenings == (codec(0),)
 
@@ -81,12 +83,12 @@ def test_both_legs(setup: Setup) -> None:
     """One Call-ID is two calls when two devices tell of it."""
     write(setup, report(sample(0)))
     write(setup, report(sample(0), direction="out"), device="bob/web")
-    assert {call.device for call in calls.legs(setup.store, CALL_ID)} == {DEVICE, "bob/web"}
-    assert {call.device for call in calls.fleet(setup.store, NOW - 1000)} == {DEVICE, "bob/web"}
-    found = calls.find(setup.store, "bob/web", CALL_ID)
+    assert {call.device for call in load_legs(setup.store, CALL_ID)} == {DEVICE, "bob/web"}
+    assert {call.device for call in load_recent_calls(setup.store, NOW - 1000)} == {DEVICE, "bob/web"}
+    found = load_call(setup.store, "bob/web", CALL_ID)
     assert found
     assert found.direction == "out"
-    assert calls.find(setup.store, "eve/web", CALL_ID) is None
+    assert load_call(setup.store, "eve/web", CALL_ID) is None
 
 
 def test_overlapping_reports(setup: Setup) -> None:
@@ -117,32 +119,32 @@ def test_news_without_items(setup: Setup) -> None:
     """A call's end is taken though there is no item with it, and makes no entry."""
     write(setup, report(sample(0)))
     write(setup, report(end="failed", why="486 Busy Here", ended_at=NOW), said_at=NOW + 1)
-    (call,) = calls.recent(setup.store, DEVICE, 0)
+    (call,) = load_calls_of_device(setup.store, DEVICE, 0)
     assert (call.end, call.why, call.ended_at, call.totals.items) == ("failed", "486 Busy Here", NOW, 1)
-    assert calls.read(setup.store, call).samples == (sample(0),)
+    assert load_media(setup.store, call).samples == (sample(0),)
 
 
 def test_a_call_of_which_nothing_came_yet(setup: Setup) -> None:
     """A report without a single item makes a call, whose media is empty."""
     write(setup, report())
-    (call,) = calls.legs(setup.store, CALL_ID)
+    (call,) = load_legs(setup.store, CALL_ID)
     assert call.totals.next == 0
-    assert calls.read(setup.store, call) == calls.Media((), ())
+    assert load_media(setup.store, call) == CallMedia((), ())
 
 
 def test_two_at_once(setup: Setup) -> None:
     """Who writes the same call at the same time from several threads stores each item once, and counts it once."""
     reports = [report(*(sample(n) for n in range(upto))) for upto in range(1, 30)]
     with ThreadPoolExecutor(8) as pool:
-        said = [calls.Told(DEVICE, CALL_ID, NOW + n, told) for n, told in enumerate(reports)]
-        for outcome in [pool.submit(calls.write, setup.store, told) for told in said]:
+        said = [CallReport(DEVICE, CALL_ID, NOW + n, told) for n, told in enumerate(reports)]
+        for outcome in [pool.submit(write_report, setup.store, told) for told in said]:
             with contextlib.suppress(ResponseError):
                 outcome.result()
     write(setup, reports[-1], said_at=NOW + 1000)
-    call = calls.find(setup.store, DEVICE, CALL_ID)
+    call = load_call(setup.store, DEVICE, CALL_ID)
     assert call
     assert call.totals.seconds == call.totals.items == call.totals.next == 29
-    assert [item.n for item in calls.read(setup.store, call).samples] == list(range(29))
+    assert [item.n for item in load_media(setup.store, call).samples] == list(range(29))
 
 
 def test_retention(setup: Setup) -> None:
@@ -154,20 +156,20 @@ def test_retention(setup: Setup) -> None:
     week, hour = setup.store.retention_ms, 3_600_000
     assert len(lives) == 8
     assert all(week < life <= week + hour for life in lives)
-    assert [call.device for call in calls.fleet(setup.store, 0)] == [DEVICE]
+    assert [call.device for call in load_recent_calls(setup.store, 0)] == [DEVICE]
 
 
 def test_pages_of_the_fleet(setup: Setup) -> None:
     """The fleet's calls are read from the last told of on, a page at a time, and those since a time only."""
     for n in range(5):
         write(setup, report(sample(0), now=NOW - 1000 * n), device=f"phone{n}/web")
-    assert [call.device for call in calls.fleet(setup.store, 0, skip=1, limit=2)] == ["phone1/web", "phone2/web"]
-    assert len(calls.fleet(setup.store, NOW - 2500)) == 3
+    assert [call.device for call in load_recent_calls(setup.store, 0, skip=1, limit=2)] == ["phone1/web", "phone2/web"]
+    assert len(load_recent_calls(setup.store, NOW - 2500)) == 3
 
 
 def test_long_calls(setup: Setup) -> None:
     """A call of more entries than are read at once is read whole."""
-    for n in range(calls.PAGE + 2):
+    for n in range(PAGE + 2):
         write(setup, report(sample(n)), said_at=NOW + n)
-    (call,) = calls.recent(setup.store, DEVICE, 0)
-    assert len(calls.read(setup.store, call).samples) == calls.PAGE + 2
+    (call,) = load_calls_of_device(setup.store, DEVICE, 0)
+    assert len(load_media(setup.store, call).samples) == PAGE + 2

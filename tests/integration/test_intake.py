@@ -18,7 +18,8 @@ from companion.http.reports.intake import Gate
 from companion.media.report import MAX_ITEMS
 from companion.opensips.events import INSERT
 from companion.simulator.redis import EmbeddedRedis
-from companion.store import calls
+from companion.store.call_media import load_media
+from companion.store.calls import CallRecord, load_call
 from tests.integration.conftest import Json, Kind, MakeSetup, Setup
 from tests.integration.media import (
     CALL_ID,
@@ -47,8 +48,8 @@ def setup(make_setup: MakeSetup) -> Setup:
     return make_media(make_setup)
 
 
-def the_call(setup: Setup) -> calls.Call:
-    found = calls.find(setup.store, DEVICE, CALL_ID)
+def the_call(setup: Setup) -> CallRecord:
+    found = load_call(setup.store, DEVICE, CALL_ID)
     assert found
     return found
 
@@ -71,7 +72,7 @@ def test_a_report(make_setup: MakeSetup, kind: Kind) -> None:
     call = the_call(setup)
     assert (call.call_id, call.direction, call.peer) == (CALL_ID, "in", "sip:bob@example.com")
     assert call.totals.mos is not None
-    (stored,) = calls.read(setup.store, call).samples
+    (stored,) = load_media(setup.store, call).samples
     assert abs(stored.at - (now_ms() - 59_000)) < 10_000
 
 
@@ -121,7 +122,7 @@ def test_redis_away(make_setup: MakeSetup, own_redis: EmbeddedRedis) -> None:
     assert refused("redis-away") == before + 1
     own_redis.start()
     assert send(asked, report(*told)).json() == {"stored": 5, "next": 10, "advice": None}
-    assert len(calls.read(setup.store, the_call(setup)).samples) == 9
+    assert len(load_media(setup.store, the_call(setup)).samples) == 9
 
 
 def test_addresses(make_setup: MakeSetup) -> None:
@@ -130,7 +131,7 @@ def test_addresses(make_setup: MakeSetup) -> None:
     for full, kept in ((False, {"192.0.2.0/24", "2001:db8:1::/48"}), (True, {"192.0.2.77", "2001:db8:1:2::3"})):
         setup = make_media(make_setup, full_addresses=full)
         send(page(setup), report(path))
-        (stored,) = calls.read(setup.store, the_call(setup)).happenings
+        (stored,) = load_media(setup.store, the_call(setup)).happenings
         assert {stored.fields["local_address"], stored.fields["remote_address"]} == kept
         assert str("192.0.2.77" in str(dump(setup))) == str(full)
 

@@ -27,7 +27,8 @@ from companion.media import report
 from companion.media.advice import Advice, Policy
 from companion.media.report import Report
 from companion.query import calls as calls_module
-from companion.store import calls
+from companion.store.call_reports import CallReport, ReportOutcome, WrittenReport, write_reports
+from companion.store.calls import call_ref
 from companion.store.connection import NotNowError, ResponseError, Unreachable
 from companion.store.store import Store
 from companion.times import now_ms
@@ -82,12 +83,12 @@ class Writer:
         self._store = store
         self._policy = policy
         self._thread = ThreadPoolExecutor(1, "media")
-        self._waiting: list[tuple[calls.Told, asyncio.Future[calls.Written]]] = []
+        self._waiting: list[tuple[CallReport, asyncio.Future[WrittenReport]]] = []
         self._task: asyncio.Task[None] | None = None
 
-    async def write(self, told: calls.Told) -> calls.Written:
-        """Raises what calls.write raises."""
-        future: asyncio.Future[calls.Written] = asyncio.get_running_loop().create_future()
+    async def write(self, told: CallReport) -> WrittenReport:
+        """Raises what write_report raises."""
+        future: asyncio.Future[WrittenReport] = asyncio.get_running_loop().create_future()
         self._waiting.append((told, future))
         if self._task is None or self._task.done():
             self._task = asyncio.create_task(self._run())
@@ -106,9 +107,9 @@ class Writer:
                 else:
                     future.set_result(outcome)
 
-    def _write(self, batch: Sequence[tuple[calls.Told, Any]]) -> Sequence[calls.Outcome]:
+    def _write(self, batch: Sequence[tuple[CallReport, Any]]) -> Sequence[ReportOutcome]:
         try:
-            return calls.write_all(self._store, [told for told, _ in batch], self._policy)
+            return write_reports(self._store, [told for told, _ in batch], self._policy)
         except Exception as error:  # noqa: BLE001 - each of them gets it, and raises it where it is known what to do
             return [error] * len(batch)
 
@@ -175,7 +176,7 @@ class Intake:
         return claims
 
     def _limit(self, claims: Claims, size: int) -> None:
-        seconds = self._limits.wait(calls.ref_of(*claims), 1 + size // BYTES_A_TRY)
+        seconds = self._limits.wait(call_ref(*claims), 1 + size // BYTES_A_TRY)
         if seconds:
             raise problems.too_many_reports(seconds)
 
@@ -183,8 +184,8 @@ class Intake:
         ours = report.shift(told, now_ms())
         if not self._config.full_addresses:
             ours = report.shorten(ours)
-        written = await self._writer.write(calls.Told(*claims, told.now, ours))
-        self._limits.told(calls.ref_of(*claims), ended=told.call.ended_at is not None)
+        written = await self._writer.write(CallReport(*claims, told.now, ours))
+        self._limits.told(call_ref(*claims), ended=told.call.ended_at is not None)
         _count(written, len(told.samples) + len(told.happenings))
         return Answer(len(written.items), written.after.next, written.advice)
 
@@ -211,7 +212,7 @@ def _decode(body: bytes, retention_ms: int) -> Report:
         raise problems.wrong_report(error) from None
 
 
-def _count(written: calls.Written, told: int) -> None:
+def _count(written: WrittenReport, told: int) -> None:
     new, before, after = written.items, written.before, written.after
     samples = after.samples - before.samples
     metrics.MEDIA_REPORTS.labels("stored" if new else "nothing_new").inc()

@@ -11,7 +11,8 @@ from companion.media.report import Happening
 from companion.media.totals import Totals, add
 from companion.media.verdict import Signalling
 from companion.query import calls
-from companion.store.calls import Call, Media
+from companion.store.call_media import CallMedia
+from companion.store.calls import CallRecord
 from tests.unit.cli.test_devices_screen import shown
 from tests.unit.media.samples import OPUS, START, happening, pings, seconds
 
@@ -93,11 +94,11 @@ def test_hostile_lines() -> None:
 
 
 def told(*samples: Any, known: Any = (), happenings: tuple[Happening, ...] = (), **call: Any) -> dict[str, Any]:
-    media = Media(tuple(samples), (OPUS, *happenings))
+    media = CallMedia(tuple(samples), (OPUS, *happenings))
     sums = add(Totals(), (OPUS, *samples))
     base = {"ref": "0", "call_id": CALL_ID, "device": DEVICE, "direction": "in", "peer": "sip:bob@example.com"}
     ends = {"ended_at": START + 120_000, "end": "hangup", "why": "", "last_at": START, "dropped": 0, "said_at": 0}
-    made = Call(**{**base, "started_at": START, **ends, "totals": sums, **call})
+    made = CallRecord(**{**base, "started_at": START, **ends, "totals": sums, **call})
     shown_page = calls.page(made, media, Signalling(known, 30_000), round(NOW.timestamp() * 1000))
     return {**shown_page, "timeline": [], "legs": [DEVICE]}
 

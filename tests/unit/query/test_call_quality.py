@@ -13,7 +13,8 @@ from companion.media.minutes import moments
 from companion.media.totals import Totals
 from companion.media.verdict import Signalling
 from companion.query import calls as page
-from companion.store.calls import Call, Media
+from companion.store.call_media import CallMedia
+from companion.store.calls import CallRecord
 from tests.unit.media.samples import OPUS, START, pings, seconds
 
 
@@ -23,10 +24,10 @@ def heard(mos: float | None, network: str = "", **row: Any) -> Heard:
     return Heard({**told, "rtt_ms": None, "switch_overs": 0, **row}, network)
 
 
-def stored(**more: Any) -> Call:
+def stored(**more: Any) -> CallRecord:
     told = {"call_id": "c@x", "device": "a/1", "direction": "in", "peer": "b", "end": "", "why": "", "ref": "0"}
     times = {"started_at": START, "ended_at": None, "last_at": START + 9_500, "said_at": START, "dropped": 0}
-    return Call(**{**told, **times, "totals": Totals(), **more})
+    return CallRecord(**{**told, **times, "totals": Totals(), **more})
 
 
 def test_nothing() -> None:
@@ -121,7 +122,7 @@ def test_a_row_of_totals() -> None:
 def test_a_page_is_json() -> None:
     """All about a call can be told in JSON, and is the same when it is read."""
     samples = [*seconds(1, 60), *seconds(61, 20, packets=40, lost=10)]
-    told = page.page(stored(), Media(tuple(samples), (OPUS,)), Signalling(pings(40, None)), START)
+    told = page.page(stored(), CallMedia(tuple(samples), (OPUS,)), Signalling(pings(40, None)), START)
     assert json.loads(json.dumps(told)) == {**told, "pings": [[START - 30_000, 40], [START, None]]}
     assert told["samples"][0] == [START + 1000, 1000, 40.0, 4.0, 0.0, 24_000, None, 4.37, None, []]
     assert told["formula"] == e_model.FORMULA
