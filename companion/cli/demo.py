@@ -22,10 +22,10 @@ from rich.text import Text
 from companion import config, log
 from companion.cli.screens import devices as terminal
 from companion.errors import UsageError
-from companion.query import devices
-from companion.query import summary as summary_module
-from companion.query.now import view
-from companion.query.row import of_statuses, row
+from companion.query.devices import iterate_statuses
+from companion.query.now import load_view
+from companion.query.row import make_glance_of, render_row
+from companion.query.summary import compute_summary
 from companion.services.app import App
 from companion.simulator.calls import SimulatedCalls
 from companion.simulator.fleet import SimulatedPhone, build_fleet
@@ -255,6 +255,6 @@ class Fleet:
 
 
 def _fleet(settings: config.Config, store: Store) -> Fleet:
-    seen = view(settings, store)
-    counts = summary_module.compute(store, seen)["devices"]
-    return Fleet(counts, [row(of_statuses(*each, seen.bounds)) for each in devices.survey(store, seen)])
+    seen = load_view(settings, store)
+    counts = compute_summary(store, seen)["devices"]
+    return Fleet(counts, [render_row(make_glance_of(*each, seen.bounds)) for each in iterate_statuses(store, seen)])

@@ -22,10 +22,11 @@ from companion.cli.doctor import doctor
 from companion.cli.options import AsJson, AWindow, ConfigFile, Window, opened, show
 from companion.cli.screens import devices
 from companion.errors import UsageError
-from companion.query import devices as store_devices
-from companion.query import summary as query_summary
-from companion.query.now import view
-from companion.query.row import of_statuses, row
+from companion.query.device_ids import find_device_id
+from companion.query.devices import iterate_statuses, render_device
+from companion.query.now import load_view
+from companion.query.row import make_glance_of, render_row
+from companion.query.summary import compute_summary
 from companion.reconcile.job import compare_nodes
 from companion.services.app import SERVICES, App
 from companion.simulator.replay import replay as play
@@ -124,8 +125,8 @@ def list_devices(
     """
     settings = config.load(config_file)
     with opened(settings) as store:
-        seen = view(settings, store)
-        rows = [row(of_statuses(*each, seen.bounds)) for each in store_devices.survey(store, seen)]
+        seen = load_view(settings, store)
+        rows = [render_row(make_glance_of(*each, seen.bounds)) for each in iterate_statuses(store, seen)]
     rows = sorted((row for row in rows if status in (None, row["status"])), key=lambda row: str(row["device"]))
     show(rows, devices.DevicesTable(rows), as_json=as_json)
 
@@ -150,8 +151,8 @@ def device(
     """
     settings = config.load(config_file)
     with opened(settings) as store:
-        found = store_devices.find(store, name)
-        page = store_devices.page(store, found, view(settings, store), window.ms)
+        found = find_device_id(store, name)
+        page = render_device(store, found, load_view(settings, store), window.ms)
     show(page, devices.device_page(page), as_json=as_json)
 
 
@@ -165,7 +166,7 @@ def summary(config_file: ConfigFile = None, as_json: AsJson = False) -> None:
     """
     settings = config.load(config_file)
     with opened(settings) as store:
-        seen = query_summary.compute(store, view(settings, store))
+        seen = compute_summary(store, load_view(settings, store))
     show(seen, devices.summary_page(seen), as_json=as_json)
 
 

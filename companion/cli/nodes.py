@@ -8,7 +8,7 @@ from companion import config
 from companion.cli.options import AsJson, ConfigFile, opened, show
 from companion.cli.screens import devices
 from companion.errors import UsageError
-from companion.query.now import View, view
+from companion.query.now import View, load_view
 from companion.query.reader import Reader
 from companion.store import nodes as store_nodes
 from companion.store.nodes import forget_node
@@ -48,7 +48,7 @@ def forget(
     """
     settings = config.load(config_file)
     with opened(settings) as store:
-        _refuse(node, view(settings, store))
+        _refuse(node, load_view(settings, store))
         deleted = forget_node(store, node)
     typer.echo(f"{node} is forgotten; deleted: {', '.join(deleted)}")
     if any(table.node == node for table in settings.opensips):

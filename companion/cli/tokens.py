@@ -11,7 +11,7 @@ from rich.text import Text
 from companion import config
 from companion.cli.options import AsJson, ConfigFile, opened, show
 from companion.errors import UsageError
-from companion.query import calls as calls_module
+from companion.query.device_ids import find_or_accept_device_id
 from companion.times import iso
 from companion.tokens import access, call
 from companion.tokens.call import MAX_CALL_ID, MAX_DEVICE, MAX_MINUTES, Claims
@@ -70,7 +70,7 @@ def media(
     if not call.is_name(call_id, MAX_CALL_ID) or not call.is_name(device, MAX_DEVICE):
         raise UsageError(f"a Call-ID has at most {MAX_CALL_ID} characters and a device {MAX_DEVICE}, that can be shown")
     with opened(settings) as store:
-        claims = Claims(calls_module.whose(store, device), call_id)
+        claims = Claims(find_or_accept_device_id(store, device), call_id)
     now, seconds = int(time.time()), 60 * (minutes or settings.media.token_minutes)
     made = call.make(settings.media.secret, claims, now, seconds)
     until = iso(1000 * (now + seconds))

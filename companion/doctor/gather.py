@@ -17,8 +17,9 @@ from companion.errors import ConfigError, InvalidEnvelopeError, MiCallError, MiE
 from companion.opensips.mi import Mi, open_mi
 from companion.opensips.mi_contact import MiContact
 from companion.opensips.subscriptions import destinations, parse, parse_events
-from companion.query.devices import read_pings, walk
-from companion.query.now import view
+from companion.query.devices import iterate_devices
+from companion.query.now import load_view
+from companion.query.pings import read_pings
 from companion.store.connection import Connection, ResponseError, Unreachable
 from companion.store.nodes import load_feeds
 from companion.store.series import TimeSeries, detect
@@ -75,7 +76,7 @@ def _stored(config: Config) -> Facts:
 
 
 def _read(config: Config, store: Store, place: str) -> Facts:
-    devices = list(islice(walk(store), DEVICES))
+    devices = list(islice(iterate_devices(store), DEVICES))
     return Facts(
         now=now_ms(),
         config=config,
@@ -88,7 +89,7 @@ def _read(config: Config, store: Store, place: str) -> Facts:
 
 def _pings(config: Config, store: Store, devices: Sequence[Device]) -> dict[str, Sequence[Ping]]:
     """The last pings of some devices that have one contact: of several they come interleaved."""
-    seen = view(config, store)
+    seen = load_view(config, store)
     since = seen.clock.now - PING_INTERVALS * config.pings.interval_ms
     single = (device for device in devices if len(device.contacts) == 1)
     return {device.id: read_pings(store, device, seen, since) for device in islice(single, PINGED_DEVICES)}

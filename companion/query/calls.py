@@ -1,35 +1,31 @@
-"""A call as people and machines read it: a line in a list, and all about one. No I/O.
+"""Render calls as people and machines read them: a row in a list, and the page of one. No I/O.
 
-Times are ISO 8601 but for media samples, whose times are epoch ms.
+Times are ISO 8601, those of media samples epoch ms.
 """
 
 from collections.abc import Sequence
 from typing import Final
 
-from companion.errors import NoSuchDeviceError
 from companion.media import e_model, verdict
 from companion.media.minutes import Figure, Minute, Moment, Sound, moments
 from companion.media.scoring import loss_percent, round_trip
 from companion.media.verdict import Signalling
-from companion.query import devices
 from companion.store.call_media import CallMedia
-from companion.store.calls import CallRecord, has_calls
-from companion.store.devices import select_stored_devices
-from companion.store.store import Store
+from companion.store.calls import CallRecord
 from companion.times import Json, iso
 
 LIVE_MS: Final = 15_000
-"""A call that has not ended and of which nobody told for so long does not go on any more: three reports are missing."""
+"""A call without end and without a report for so long is over: three reports are missing."""
 MAX_POINTS: Final = 3600
-"""An hour of a sample a second; longer calls are told in coarser ones."""
+"""An hour of a sample a second; those of longer calls are merged."""
 
 _DIGITS: Final = (1, 1, 2, 0, 0, 2, 4)
 Point = list[object]
 """`[at, ms, rtt_ms, jitter_ms, loss_percent, in_bps, out_bps, mos, concealed, flags]`."""
 
 
-def row(call: CallRecord, now: int) -> Json:
-    """A call at a glance, as of `now` (epoch ms); figures are of the whole call so far, null where nothing is known."""
+def render_call_row(call: CallRecord, now: int) -> Json:
+    """Return the row of a call as of `now` (epoch ms); figures are of the whole call so far, null without samples."""
     sums = call.totals
     return {
         "call_id": call.call_id,
@@ -44,7 +40,7 @@ def row(call: CallRecord, now: int) -> Json:
         "live": is_live(call, now),
         "mos": _rounded(sums.mos, 2),
         "mos_min": _rounded(sums.mos_min, 2),
-        "band": band(call),
+        "band": classify_call(call),
         "loss_percent": _rounded(sums.loss_percent, 2),
         "rtt_ms": _rounded(sums.rtt_ms, 1),
         "jitter_max_ms": _rounded(sums.jitter_max, 1),
@@ -59,17 +55,18 @@ def row(call: CallRecord, now: int) -> Json:
 
 
 def is_live(call: CallRecord, now: int) -> bool:
+    """Return whether a call goes on."""
     return call.ended_at is None and now - call.last_at < LIVE_MS
 
 
-def band(call: CallRecord) -> e_model.Band | None:
-    """The category of the call's mean R; None where nothing could be scored."""
-    lost = breakdown(call)
+def classify_call(call: CallRecord) -> e_model.Band | None:
+    """Return the category of the call's mean R; None where nothing could be scored."""
+    lost = break_down(call)
     return None if lost is None else e_model.band(e_model.R_BEST - sum(lost.values()))
 
 
-def breakdown(call: CallRecord) -> dict[str, float] | None:
-    """How many points of R delay, loss and codec cost, in the mean of the scored seconds; None of none."""
+def break_down(call: CallRecord) -> dict[str, float] | None:
+    """Return the points of R that delay, loss and codec cost, as means of the scored seconds; None of none."""
     sums = call.totals
     if not sums.scored_seconds:
         return None
@@ -77,29 +74,29 @@ def breakdown(call: CallRecord) -> dict[str, float] | None:
     return {name: total / sums.scored_seconds for name, total in points.items()}
 
 
-def page(call: CallRecord, media: CallMedia, signalling: Signalling, now: int) -> Json:
-    """All about a call but what happened to its device: how it went, second by second and minute by minute."""
-    lost, made = breakdown(call), moments(media.samples, media.happenings)
+def render_call(call: CallRecord, media: CallMedia, signalling: Signalling, now: int) -> Json:
+    """Return the page of a call, second by second and minute by minute, without the timeline of its device."""
+    lost, made = break_down(call), moments(media.samples, media.happenings)
     case = verdict.case_of(
         call.started_at, made, media.happenings, signalling=signalling, end=call.end, ended_at=call.ended_at
     )
     return {
-        **row(call, now),
+        **render_call_row(call, now),
         "formula": e_model.FORMULA,
         "breakdown": None if lost is None else {name: round(points, 1) for name, points in lost.items()},
-        "samples": points(made),
-        "happenings": [{"at": iso(each.at), "what": each.what, "fields": each.fields} for each in media.happenings],
-        "minutes": [minute(each, signalling) for each in case.minutes],
+        "samples": render_points(made),
+        "happenings": [{"at": iso(item.at), "what": item.what, "fields": item.fields} for item in media.happenings],
+        "minutes": [render_minute(minute, signalling) for minute in case.minutes],
         "verdict": verdict.told(verdict.judge(case)),
         "pings": signalling.pings,
     }
 
 
-def minute(told: Minute, signalling: Signalling) -> Json:
-    """A minute of a call, `pings` being those of the device from an interval before it to one after."""
-    sound, pings = told.whole, signalling.of(told)
+def render_minute(minute: Minute, signalling: Signalling) -> Json:
+    """Return the row of a minute; `pings` are those of the device from an interval before it to one after."""
+    sound, pings = minute.whole, signalling.of(minute)
     return {
-        "at": iso(told.at),
+        "at": iso(minute.at),
         "seconds": _seconds(sound.ms),
         "scored_seconds": _seconds(sound.r.ms),
         "mos": _rounded(sound.mos.mean, 2),
@@ -113,8 +110,8 @@ def minute(told: Minute, signalling: Signalling) -> Json:
         "concealed": _rounded(sound.concealed.mean, 4),
         "relay": sound.through_relay,
         "silent_seconds": _seconds(sound.silent_ms),
-        "flags": {flag: _seconds(ms) for flag, ms in told.flags.items()},
-        "changes": list(dict.fromkeys(change.told for change in told.changes)),
+        "flags": {flag: _seconds(ms) for flag, ms in minute.flags.items()},
+        "changes": list(dict.fromkeys(change.told for change in minute.changes)),
         "pings": {"answered": pings.answered, "lost": pings.lost, "max_ms": pings.highest_ms},
     }
 
@@ -126,10 +123,10 @@ def _breakdown(sound: Sound) -> Json | None:
     return {name: _rounded(figure.mean, 1) for name, figure in lost.items()}
 
 
-def points(moments: Sequence[Moment]) -> list[Point]:
-    """The samples of a call for a graph, MAX_POINTS at most: of a long call each stands for several, one after another.
+def render_points(moments: Sequence[Moment]) -> list[Point]:
+    """Return the samples of a call for a graph, MAX_POINTS at most: a point of a long call merges several in a row.
 
-    Its time is then that of the last of them, its figures are their means, its flags all of theirs.
+    Its time is that of the last of them, its figures are their means, its flags all of theirs.
     """
     size = -(-len(moments) // MAX_POINTS) or 1
     return [_point(moments[start : start + size]) for start in range(0, len(moments), size)]
@@ -166,7 +163,7 @@ def _values(moment: Moment) -> tuple[float | None, ...]:
 
 
 def _bitrate(sent: int | None, ms: int) -> float | None:
-    """In bits a second."""
+    """Return bits per second."""
     return None if sent is None else sent * 8000 / ms
 
 
@@ -176,21 +173,3 @@ def _seconds(ms: float) -> float:
 
 def _rounded(value: float | None, digits: int) -> float | None:
     return None if value is None else round(value, digits)
-
-
-def whose(store: Store, name: str) -> str:
-    """The id of the device that a person means; one that is no device's yet may be that of a device to come.
-
-    Raises NoSuchDeviceError for what is no id, and SeveralDevicesError.
-    """
-    try:
-        return devices.find(store, name)
-    except NoSuchDeviceError:
-        if "/" not in name:
-            raise
-        return name
-
-
-def is_known(store: Store, device: str) -> bool:
-    """Whether there is anything of a device so called: itself, or a call."""
-    return bool(select_stored_devices(store, [device])) or has_calls(store, device)

@@ -6,10 +6,10 @@ from typing import Final, NamedTuple
 
 import msgspec
 
-from companion.query import summary as summary_module
-from companion.query.devices import survey
+from companion.query.devices import iterate_statuses
 from companion.query.now import View
-from companion.query.row import Glance, of_statuses
+from companion.query.row import Glance, make_glance_of
+from companion.query.summary import Tally
 from companion.store.census import CensusHeader, load_census_part, save_census
 from companion.store.store import Store
 from companion.times import Json
@@ -30,12 +30,12 @@ class Census(NamedTuple):
 
 def take_census(store: Store, view: View) -> Census:
     """Read the whole fleet."""
-    tally, glances = summary_module.Tally(), []
-    for device, statuses in survey(store, view):
+    tally, glances = Tally(), []
+    for device, statuses in iterate_statuses(store, view):
         tally.add(device, statuses)
-        glances.append(of_statuses(device, statuses, view.bounds))
+        glances.append(make_glance_of(device, statuses, view.bounds))
     glances.sort(key=lambda glance: glance.device)
-    return Census(view.clock.now, glances, tally.told(view))
+    return Census(view.clock.now, glances, tally.summarise(view))
 
 
 def share_census(store: Store, census: Census, fresh_ms: int) -> None:

@@ -1,4 +1,4 @@
-"""The fleet's past: an entry a minute, in a Redis stream."""
+"""Record the fleet's summary each minute, and read its past."""
 
 from collections.abc import Iterable, Mapping
 from itertools import groupby
@@ -15,17 +15,17 @@ N = TypeVar("N", int, float)
 _LATENCIES: Final = tuple(f"p{p}_ms" for p in PERCENTILES)
 
 
-def note(store: Store, summary: Json) -> None:
+def record_summary(store: Store, summary: Json) -> None:
     """Add a summary to the history, unless this minute has one."""
     counts = {status: summary["devices"][status] for status in STATUSES}
     numbers = {**counts, **summary["latency"], "loss_ratio": summary["loss_ratio"]}
     append_minute(store, {name: "" if number is None else number for name, number in numbers.items()})
 
 
-def read(store: Store, since: int, until: int) -> list[Json]:
-    """Points from `since` to `until` (epoch ms), at most MAX_POINTS, oldest first.
+def load_points(store: Store, since: int, until: int) -> list[Json]:
+    """Return points from `since` to `until` (epoch ms), at most MAX_POINTS, oldest first.
 
-    Where a point stands for some minutes its counts are their average, and percentiles and loss the highest of them.
+    A point of several minutes has the average of their counts, and their highest percentiles and loss.
     """
     width = -(-(until - since) // MAX_POINTS // MINUTE_MS) * MINUTE_MS or MINUTE_MS
     first = -(-since // width) * width

@@ -1,4 +1,4 @@
-"""How a record looks now: what its status depends on besides itself."""
+"""Derive the present status of a contact from its record, the clock and the feeds."""
 
 from dataclasses import dataclass
 
@@ -12,7 +12,7 @@ from companion.usrloc.contact import Clock, Contact, Status, is_ghost, status
 
 @dataclass(frozen=True, slots=True)
 class View:
-    """What it takes to see a record as it is now: the clock, the health of the feeds, the words for latencies."""
+    """Hold what a status depends on besides the record: the clock, the health of the feeds, the bounds of latencies."""
 
     clock: Clock
     feeds: dict[str, Feed]
@@ -26,7 +26,7 @@ class View:
         return is_ghost(contact, self.clock.lost_after)
 
 
-def view(config: Config, store: Store) -> View:
-    """The present view: now, and the feeds as they are stored."""
+def load_view(config: Config, store: Store) -> View:
+    """Return the present view: now, and the feeds as they are stored."""
     clock = Clock(now_ms(), config.pings.interval_ms, config.pings.lost_after)
     return View(clock, load_feeds(store), config.quality.bounds)

@@ -1,4 +1,4 @@
-"""A device at a glance: what a list says of it, and what one looks for in a list."""
+"""Make the row of a device in a list, and the glance at it that lists are searched by."""
 
 from collections.abc import Sequence
 
@@ -12,7 +12,7 @@ from companion.usrloc.contact import STATUSES, Contact, Device, Status, best
 
 
 class Glance(msgspec.Struct, frozen=True, array_like=True, gc=False):
-    """Times are epoch ms, 0 = never; `contacts` are those that did not end."""
+    """Hold the fields of a device's row. Times are epoch ms, 0 = never; `contacts` counts those that did not end."""
 
     device: str
     aor: str
@@ -28,13 +28,14 @@ class Glance(msgspec.Struct, frozen=True, array_like=True, gc=False):
     contacts: int
 
 
-def glance(device: Device, view: View) -> Glance:
-    return of_statuses(device, [view.status(contact) for contact in device.contacts], view.bounds)
+def make_glance(device: Device, view: View) -> Glance:
+    """Make the glance at a device."""
+    return make_glance_of(device, [view.status(contact) for contact in device.contacts], view.bounds)
 
 
-def of_statuses(device: Device, statuses: Sequence[Status], bounds: quality.Bounds) -> Glance:
-    """The glance at a device whose contacts have these statuses."""
-    current = speaker(device.contacts, statuses)
+def make_glance_of(device: Device, statuses: Sequence[Status], bounds: quality.Bounds) -> Glance:
+    """Make the glance at a device whose contacts have these statuses."""
+    current = select_speaker(device.contacts, statuses)
     if current is None:
         return Glance(device.id, device.aor, "", best(()), "", False, None, None, 0, 0, 0, 0)
     pinged = max(device.contacts, key=lambda contact: contact.last_latency_at)
@@ -55,14 +56,14 @@ def of_statuses(device: Device, statuses: Sequence[Status], bounds: quality.Boun
     )
 
 
-def speaker(contacts: Sequence[Contact], statuses: Sequence[Status]) -> Contact | None:
-    """The contact that speaks for its device: of the best status, the last one alive."""
+def select_speaker(contacts: Sequence[Contact], statuses: Sequence[Status]) -> Contact | None:
+    """Return the contact that stands for its device: of the best status, the last one alive."""
     ranked = zip(contacts, map(STATUSES.index, statuses), strict=True)
     first = min(ranked, key=lambda pair: (pair[1], -pair[0].alive_at), default=None)
     return first[0] if first else None
 
 
-def row(glanced: Glance) -> Json:
-    """A glance as people and machines read it."""
-    told: Json = msgspec.structs.asdict(glanced)
-    return told | {name: iso(told[name]) for name in ("last_latency_at", "last_register_at")}
+def render_row(glance: Glance) -> Json:
+    """Return the row of a device with ISO 8601 times."""
+    fields: Json = msgspec.structs.asdict(glance)
+    return fields | {name: iso(fields[name]) for name in ("last_latency_at", "last_register_at")}

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from companion.quality import nearest_rank
-from companion.query.devices import survey
+from companion.query.devices import iterate_statuses
 from companion.query.feeds import describe_feed
 from companion.query.now import View
 from companion.store.store import Store
@@ -15,16 +15,16 @@ from companion.usrloc.contact import STATUSES, Contact, Device, Status, best
 PERCENTILES: Final = (50, 95, 99)
 
 
-def compute(store: Store, view: View) -> Json:
-    """Go over the whole fleet, about 40 µs a device."""
+def compute_summary(store: Store, view: View) -> Json:
+    """Return the summary of the whole fleet: about 40 µs a device."""
     tally = Tally()
-    for device, statuses in survey(store, view):
+    for device, statuses in iterate_statuses(store, view):
         tally.add(device, statuses)
-    return tally.told(view)
+    return tally.summarise(view)
 
 
 class Tally:
-    """Adds up devices.
+    """Add up devices.
 
     Latency percentiles are over each contact's last answered ping; `loss_ratio` is the share of the pinged contacts
     whose last ping was lost. Contacts that ended count in neither, and of the statuses only `offline` holds them.
@@ -50,23 +50,23 @@ class Tally:
         if contact.last_latency_ms is not None:
             self._latencies.append(contact.last_latency_ms)
 
-    def told(self, view: View) -> Json:
-        """What it all adds up to, as people and machines read it."""
+    def summarise(self, view: View) -> Json:
+        """Return the summary as people and machines read it."""
         return {
             "at": iso(view.clock.now),
             "devices": _by_status(self._devices),
             "contacts": _by_status(sum(self._contacts.values(), Counter())),
             "contacts_by_node": {node: _by_status(counts) for node, counts in self._contacts.items()},
-            "latency": percentiles(self._latencies),
+            "latency": compute_percentiles(self._latencies),
             "loss_ratio": round(self._losing / self._pinged, 4) if self._pinged else None,
             "nodes": [describe_feed(feed, view.clock.now) for feed in view.feeds.values()],
         }
 
 
-def percentiles(latencies: Sequence[int]) -> Json:
-    """Nearest-rank percentiles in ms, null of nothing.
+def compute_percentiles(latencies: Sequence[int]) -> Json:
+    """Return nearest-rank percentiles in ms, null of nothing.
 
-    >>> percentiles([10, 20, 30, 40])
+    >>> compute_percentiles([10, 20, 30, 40])
     {'p50_ms': 20, 'p95_ms': 40, 'p99_ms': 40}
     """
     ordered = sorted(latencies)

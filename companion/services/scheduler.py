@@ -12,9 +12,10 @@ from companion import log, metrics
 from companion.config import Config
 from companion.opensips.subscriptions import EVERY_SECONDS as SUBSCRIBE_SECONDS
 from companion.opensips.subscriptions import Renewer
-from companion.query import call_quality, history
+from companion.query.call_quality import compute_call_quality
 from companion.query.census import share_census, take_census
-from companion.query.now import view
+from companion.query.history import record_summary
+from companion.query.now import load_view
 from companion.reconcile.job import EVERY_SECONDS, Reconciler
 from companion.remediation.sweep import Sweeper
 from companion.store.call_quality import save_call_quality
@@ -51,11 +52,11 @@ def _census(config: Config, store: Store) -> Run:
         started = time.monotonic()
         if started < resting_until:
             return
-        taken = take_census(store, view(config, store))
+        taken = take_census(store, load_view(config, store))
         rest = RESTS * (time.monotonic() - started)
         fresh_ms = FRESH_MS + round(3 * rest * 1000)
         save_summary(store, taken.summary, fresh_ms)
-        history.note(store, taken.summary)
+        record_summary(store, taken.summary)
         share_census(store, taken, fresh_ms)
         resting_until = started + rest
 
@@ -66,7 +67,7 @@ def _media(config: Config, store: Store) -> Run:
     episodes = log.Episodes(logger, quiet_seconds=3600)
 
     def add_up() -> None:
-        quality = call_quality.compute(store, view(config, store))
+        quality = compute_call_quality(store, load_view(config, store))
         save_call_quality(store, quality)
         if quality["cut"]:
             episodes.warn(

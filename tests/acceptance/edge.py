@@ -15,9 +15,9 @@ from typing import Any, NamedTuple, Self
 import httpx2
 
 from companion.config import Config
-from companion.query import devices
-from companion.query.now import view
-from companion.query.row import glance
+from companion.query.devices import render_device
+from companion.query.now import load_view
+from companion.query.row import make_glance
 from companion.remediation import audit
 from companion.simulator.redis import EmbeddedRedis, free_port
 from companion.store.devices import load_device
@@ -155,12 +155,12 @@ class Companion:
 
     def page(self, device: str) -> dict[str, Any]:
         """All that an operator is told of a device."""
-        return devices.page(self.store, device, view(self.config, self.store), DAY_MS)
+        return render_device(self.store, device, load_view(self.config, self.store), DAY_MS)
 
     def statuses(self, ids: list[str]) -> list[str]:
-        now = view(self.config, self.store)
+        now = load_view(self.config, self.store)
         found = [load_device(self.store, each) for each in ids]
-        return [glance(device, now).status if device else "" for device in found]
+        return [make_glance(device, now).status if device else "" for device in found]
 
     def counts(self, device: str) -> tuple[int, int]:
         """How many pings were answered and how many lost, as stored."""

@@ -15,7 +15,7 @@ from companion.doctor.finding import Finding
 from companion.doctor.gather import gather
 from companion.opensips.mi import Mi
 from companion.opensips.subscriptions import NEEDED, WANTED, Renewer, parse, subscribe
-from companion.query.devices import walk
+from companion.query.devices import iterate_devices
 from companion.simulator.redis import free_port
 from tests.acceptance.conftest import Build, Ports, Server
 from tests.acceptance.edge import INTERVAL, Companion, running, settled, shipped
@@ -50,7 +50,9 @@ class Edge:
         await settled(lambda: any(at < time.time() * 1000 - 2 * INTERVAL * 1000 - 500 for at in self._since()))
 
     def _since(self) -> list[int]:
-        return [contact.registered_at for device in walk(self.companion.store) for contact in device.contacts]
+        return [
+            contact.registered_at for device in iterate_devices(self.companion.store) for contact in device.contacts
+        ]
 
 
 @asynccontextmanager

@@ -20,8 +20,9 @@ from companion.bus.envelope import HEARTBEAT, Message
 from companion.bus.publisher import Publisher
 from companion.config import Config
 from companion.consumer.recorder import Recorder
-from companion.query import devices
-from companion.query.now import view
+from companion.query.device_ids import find_device_id
+from companion.query.devices import iterate_devices, render_device
+from companion.query.now import load_view
 from companion.services.app import App, ServiceName
 from companion.simulator.redis import EmbeddedRedis, free_port
 from companion.store.nodes import Feed, load_feed
@@ -119,18 +120,18 @@ class Setup:
 
     def page(self, device: str) -> Json:
         """What `companion device DEVICE --json` prints."""
-        found = devices.find(self.store, device)
-        shown = devices.page(self.store, found, view(self.config, self.store), WINDOW_MS)
+        found = find_device_id(self.store, device)
+        shown = render_device(self.store, found, load_view(self.config, self.store), WINDOW_MS)
         page: Json = json.loads(json.dumps(shown))
         return page
 
     def pages(self) -> dict[str, Json]:
-        return {device.id: self.page(device.id) for device in devices.walk(self.store)}
+        return {device.id: self.page(device.id) for device in iterate_devices(self.store)}
 
     def samples(self) -> int:
         """How many answered pings are stored, of all devices."""
         keys, now = self.store.keys, int(time.time() * 1000)
-        found = [device.id for device in devices.walk(self.store)]
+        found = [device.id for device in iterate_devices(self.store)]
         read = self.store.series.read
         return sum(len(read(self.store.connection, keys.latency(one), 0, now + 60_000)) for one in found)
 

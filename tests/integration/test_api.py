@@ -15,9 +15,9 @@ from companion import metrics
 from companion.http.api import models
 from companion.http.middleware.methods import MAX_BODY
 from companion.opensips.events import INSERT, LATENCY
-from companion.query import summary as summary_module
-from companion.query.now import view
+from companion.query.now import load_view
 from companion.query.reader import Reader
+from companion.query.summary import compute_summary
 from companion.remediation import audit
 from companion.simulator.redis import EmbeddedRedis
 from companion.store.summary import save_summary
@@ -399,7 +399,7 @@ def test_readiness(web: Setup, api: TestClient) -> None:
     """Ready is who has Redis, every node's feed, and a scheduler; what is missing is told."""
     silent = ["no summary was made within the last minute: is a scheduler running?"]
     assert api.get("/readyz").json() == {"status": "not ready", "reasons": silent}
-    save_summary(web.store, summary_module.compute(web.store, view(web.config, web.store)))
+    save_summary(web.store, compute_summary(web.store, load_view(web.config, web.store)))
     ready = api.get("/readyz")
     assert (ready.status_code, ready.json()) == (200, {"status": "ready", "reasons": []})
     web.store.connection.call("HSET", web.store.keys.node("opensips"), "heartbeat_at", int(time.time() * 1000) - 60_000)

@@ -14,7 +14,8 @@ from companion.http.api import models
 from companion.media.report import Call, Happening, MediaSample, Report
 from companion.opensips.events import INSERT, LATENCY, LOST_PING_US
 from companion.query import call_quality
-from companion.query.now import view
+from companion.query.call_quality import compute_call_quality
+from companion.query.now import load_view
 from companion.services.scheduler import JOBS
 from companion.store.call_quality import FRESH_MS
 from companion.store.call_reports import CallReport, write_report
@@ -320,7 +321,7 @@ def test_more_calls_than_are_looked_at(setup: Setup, monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(call_quality, "MAX_CALLS", 3)
     for n in range(5):
         tell(setup, call_id=f"c{n}", seconds=1)
-    told = call_quality.compute(setup.store, view(setup.config, setup.store))
+    told = compute_call_quality(setup.store, load_view(setup.config, setup.store))
     assert (told["calls"], told["total"], told["cut"]) == (3, 5, True)
 
 

@@ -7,11 +7,12 @@ from pathlib import Path
 import pytest
 
 from companion.opensips.events import INSERT
-from companion.query import census, listing
-from companion.query.devices import survey, walk
-from companion.query.listing import Fleet, Query
-from companion.query.now import View, view
-from companion.query.row import glance, of_statuses
+from companion.query import census, shared_listing
+from companion.query.devices import iterate_devices, iterate_statuses
+from companion.query.listing import Query
+from companion.query.now import View, load_view
+from companion.query.row import make_glance, make_glance_of
+from companion.query.shared_listing import SharedListing
 from companion.simulator.redis import EmbeddedRedis
 from companion.store.census import load_census_header
 from companion.store.devices import load_device
@@ -22,8 +23,8 @@ from tests.integration.web import FLEET, client, fill
 @pytest.fixture
 def large(make_setup: MakeSetup, monkeypatch: pytest.MonkeyPatch) -> Iterator[Setup]:
     """A setup for which a handful of devices is a large fleet, and that looks for a newer census with each question."""
-    monkeypatch.setattr(listing, "SMALL", 0)
-    monkeypatch.setattr(listing, "LOOK_SECONDS", 0.0)
+    monkeypatch.setattr(shared_listing, "SMALL", 0)
+    monkeypatch.setattr(shared_listing, "LOOK_SECONDS", 0.0)
     monkeypatch.setattr(census, "PART", 2)
     setup = make_setup(api={"dashboard": False})
     fill(setup)
@@ -32,7 +33,7 @@ def large(make_setup: MakeSetup, monkeypatch: pytest.MonkeyPatch) -> Iterator[Se
 
 
 def now(setup: Setup, later_ms: int = 0) -> View:
-    seen = view(setup.config, setup.store)
+    seen = load_view(setup.config, setup.store)
     clock = seen.clock._replace(now=seen.clock.now + later_ms)
     return View(clock, seen.feeds, seen.bounds)
 
@@ -43,7 +44,7 @@ def share(setup: Setup) -> census.Census:
     return taken
 
 
-def total(asked: Fleet, seen: View) -> tuple[int, int]:
+def total(asked: SharedListing, seen: View) -> tuple[int, int]:
     """How many devices there are, and when they were counted, once no newer census is being read any more."""
     page = asked.page(Query(), seen)
     while asked._taking and not asked._taking.done():
@@ -63,7 +64,7 @@ def test_there_and_back(large: Setup) -> None:
 def test_the_shared_census_is_listed(large: Setup) -> None:
     """A large fleet is listed as it was when a scheduler counted it, and anew once that has counted again."""
     first = share(large)
-    asked = Fleet(large.store)
+    asked = SharedListing(large.store)
     assert total(asked, now(large)) == (4, first.at)
     fill(large, [*FLEET, (INSERT, "zoe", {})])
     assert total(asked, now(large)) == (4, first.at)
@@ -74,7 +75,7 @@ def test_the_shared_census_is_listed(large: Setup) -> None:
 
 def test_without_a_scheduler(large: Setup) -> None:
     """Where nobody counts, who is asked does, once a minute."""
-    asked, seen = Fleet(large.store), now(large)
+    asked, seen = SharedListing(large.store), now(large)
     assert total(asked, seen) == (4, seen.clock.now)
     fill(large, [*FLEET, (INSERT, "zoe", {})])
     soon, later = now(large, 1000), now(large, 61_000)
@@ -89,7 +90,7 @@ def test_a_census_that_is_gone(large: Setup) -> None:
     taken = share(large)
     large.store.connection.call("DEL", large.store.keys.census_part(taken.at, 1))
     seen = now(large, 5)
-    assert total(Fleet(large.store), seen) == (4, seen.clock.now)
+    assert total(SharedListing(large.store), seen) == (4, seen.clock.now)
 
 
 def test_rows_are_as_of_now(large: Setup) -> None:
@@ -111,14 +112,14 @@ def _contact_of(setup: Setup) -> str:
 def test_a_glance_is_the_same_either_way(large: Setup) -> None:
     """What is read for a census says of a device what all that is known of it says."""
     seen = now(large)
-    assert {glance(device, seen) for device in walk(large.store)} == {
-        of_statuses(device, statuses, seen.bounds) for device, statuses in survey(large.store, seen)
+    assert {make_glance(device, seen) for device in iterate_devices(large.store)} == {
+        make_glance_of(device, statuses, seen.bounds) for device, statuses in iterate_statuses(large.store, seen)
     }
 
 
 def test_redis_is_away(make_setup: MakeSetup, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Without Redis a list is a problem that says so, and no old list."""
-    monkeypatch.setattr(listing, "SMALL", 0)
+    monkeypatch.setattr(shared_listing, "SMALL", 0)
     server = EmbeddedRedis(tmp_path / "redis")
     with server:
         setup = make_setup(server=server, api={"dashboard": False})

@@ -17,7 +17,7 @@ from companion.doctor.gather import gather
 from companion.opensips import events, subscriptions
 from companion.opensips.mi import Mi
 from companion.opensips.subscriptions import Subscription, parse, subscribe
-from companion.query import devices
+from companion.query.devices import iterate_devices
 from companion.services import scheduler
 from companion.services.app import ServiceName
 from companion.simulator.fleet import Behaviour, SimulatedPhone
@@ -69,7 +69,7 @@ def troubles(said: Said) -> dict[str, str]:
 
 
 def measured(setup: Setup) -> bool:
-    contacts = [contact for device in devices.walk(setup.store) for contact in device.contacts]
+    contacts = [contact for device in iterate_devices(setup.store) for contact in device.contacts]
     return len(contacts) == 3 and all(contact.last_latency_at for contact in contacts)
 
 
@@ -141,7 +141,7 @@ async def test_contacts_without_flags(make_setup: MakeSetup) -> None:
     """Contacts that carry no branch flag are pinged by nobody: a failure that tells which flags to set."""
     setup = make_setup()
     async with pair(setup, fleet(Behaviour.SILENT)):
-        await eventually(lambda: len(list(devices.walk(setup.store))) == 3)
+        await eventually(lambda: len(list(iterate_devices(setup.store))) == 3)
         said = await examine(setup)
     assert said["flags"].level == "failure"
     assert 'setbflag("SIP_PING_FLAG"); setbflag("SIPPING_CALC_LATENCY");' in said["flags"].remedy
@@ -267,7 +267,7 @@ async def test_subscriptions_outlive_a_restart(make_setup: MakeSetup) -> None:
         made = metrics.total(metrics.SUBSCRIBED, node="opensips", result="made")
         await eventually(lambda: subscribed(opensips) >= wanted)
         await eventually(
-            lambda: any(contact.last_latency_at for d in devices.walk(setup.store) for contact in d.contacts)
+            lambda: any(contact.last_latency_at for d in iterate_devices(setup.store) for contact in d.contacts)
         )
         assert {(one.event, one.socket) for one in await listed(opensips)} == {
             (event, setup.udp) for event in subscriptions.WANTED

@@ -14,7 +14,7 @@ from companion import metrics
 from companion.bus.envelope import Message
 from companion.consumer.recorder import Recorder
 from companion.opensips.events import DELETE, LATENCY
-from companion.query import devices
+from companion.query.devices import iterate_devices
 from companion.simulator.redis import EmbeddedRedis, free_port
 from tests.integration.conftest import Feeder, MakeSetup, Setup, eventually, message, phone_event, record_batch
 
@@ -33,7 +33,7 @@ def own_redis(tmp_path: Path) -> Iterator[EmbeddedRedis]:
 def stored(setup: Setup) -> list[tuple[str, int]]:
     """Every answered ping that is stored, as (device, time)."""
     connection, keys, read = setup.store.connection, setup.store.keys, setup.store.series.read
-    found = [device.id for device in devices.walk(setup.store)]
+    found = [device.id for device in iterate_devices(setup.store)]
     return [(one, ts) for one in found for ts, _ in read(connection, keys.latency(one), 0, 1 << 52)]
 
 

@@ -3,7 +3,7 @@
 import time
 from typing import Any
 
-from companion.query import history
+from companion.query.history import load_points, record_summary
 from companion.query.reader import Reader
 from companion.usrloc.contact import STATUSES
 from tests.integration.conftest import MakeSetup
@@ -20,7 +20,7 @@ def test_a_minute_is_noted_once(make_setup: MakeSetup) -> None:
     """However many schedulers note a minute, it is there once, and is read as it was."""
     setup = make_setup()
     for _ in range(3):
-        history.note(setup.store, summary(7, 120, 0.25))
+        record_summary(setup.store, summary(7, 120, 0.25))
     points = Reader(setup.config, setup.store).history(HOUR_MS)["points"]
     assert 1 <= len(points) <= 2, "two when a minute ended meanwhile"
     assert points[0].items() >= {"online": 7, "stale": 0, "p95_ms": 120, "loss_ratio": 0.25}.items()
@@ -30,7 +30,7 @@ def test_a_minute_is_noted_once(make_setup: MakeSetup) -> None:
 def test_nothing_known_is_null(make_setup: MakeSetup) -> None:
     """A fleet that nobody has pinged yet has no latency and no loss, not a latency of 0."""
     setup = make_setup()
-    history.note(setup.store, summary(0, None, None))
+    record_summary(setup.store, summary(0, None, None))
     (point,) = Reader(setup.config, setup.store).history(HOUR_MS)["points"]
     assert (point["p50_ms"], point["loss_ratio"]) == (None, None)
 
@@ -55,7 +55,7 @@ def test_a_week_in_few_points(make_setup: MakeSetup) -> None:
         )
         for m in reversed(range(10_080))
     )
-    points = history.read(setup.store, now - 7 * 24 * HOUR_MS, now)
+    points = load_points(setup.store, now - 7 * 24 * HOUR_MS, now)
     assert 450 <= len(points) <= 501
     assert {point["online"] for point in points} == {10}
     assert max(point["p95_ms"] for point in points) == 99

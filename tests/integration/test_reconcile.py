@@ -13,7 +13,8 @@ from typing import Any
 import pytest
 
 from companion.opensips.mi import Mi
-from companion.query.devices import find, walk
+from companion.query.device_ids import find_device_id
+from companion.query.devices import iterate_devices
 from companion.reconcile import comparison as reconciling
 from companion.reconcile import job as reconciler
 from companion.reconcile.comparison import Report, reconcile
@@ -68,7 +69,7 @@ class Pair:
 
     def live(self) -> set[tuple[str, str]]:
         """(aor, contact URI) of every contact that is not ended in the store."""
-        contacts = (contact for device in walk(self.setup.store) for contact in device.contacts)
+        contacts = (contact for device in iterate_devices(self.setup.store) for contact in device.contacts)
         return {(c.binding.aor, c.binding.uri) for c in contacts if not c.ended_at}
 
     async def settled(self) -> None:
@@ -186,7 +187,7 @@ async def test_phones_without_attr(make_setup: MakeSetup, monkeypatch: pytest.Mo
             assert by_instance.isdisjoint(both.setup.pages())
             assert (await both.corrected()).enriched == 3
             assert set(both.setup.pages()) == by_instance
-            assert find(both.setup.store, "phone0") in by_instance
+            assert find_device_id(both.setup.store, "phone0") in by_instance
 
             answered = sum(pings.answered for pings in both.opensips.pings.values())
             both.opensips.reregister("phone0")
@@ -220,7 +221,7 @@ async def test_registered_while_the_dump_came(make_setup: MakeSetup, monkeypatch
             loop.call_soon_threadsafe(both.opensips.resume_events)
             loop.call_soon_threadsafe(both.opensips.reregister, "phone0")
             deadline = time.monotonic() + 10
-            while not any(c.changed_at > started for d in walk(both.setup.store) for c in d.contacts):
+            while not any(c.changed_at > started for d in iterate_devices(both.setup.store) for c in d.contacts):
                 assert time.monotonic() < deadline
                 time.sleep(0.01)
             return hand_over(comparison)

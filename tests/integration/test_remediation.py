@@ -13,8 +13,8 @@ import pytest
 from companion import metrics
 from companion.config import Config
 from companion.opensips.events import INSERT, ContactEvent, Registration
-from companion.query import summary as summary_module
-from companion.query.now import view
+from companion.query.now import load_view
+from companion.query.summary import compute_summary
 from companion.remediation import audit, safety
 from companion.remediation.status import remediation_status
 from companion.simulator.fleet import Behaviour, Push, SimulatedPhone
@@ -117,7 +117,7 @@ class Scene:
         await eventually(lambda: pings.lost >= last)
 
     def count_fleet(self) -> None:
-        save_summary(self.store, summary_module.compute(self.store, view(self.setup.config, self.store)))
+        save_summary(self.store, compute_summary(self.store, load_view(self.setup.config, self.store)))
 
 
 Prepare = Callable[[SimulatedOpenSIPS], None]

@@ -22,8 +22,8 @@ from companion.bus import envelope
 from companion.config import Config
 from companion.consumer.recorder import Recorder
 from companion.opensips import mi
-from companion.query import summary as summary_module
-from companion.query.now import view
+from companion.query.now import load_view
+from companion.query.summary import compute_summary
 from companion.remediation import audit, safety
 from companion.remediation.safety import ClockWatch
 from companion.remediation.sweep import Sweeper
@@ -209,7 +209,7 @@ class World:
         try:
             await self.pass_time(SETTLE)
             await self.pings(3)
-            save_summary(self.store, summary_module.compute(self.store, view(self.setup.config, self.store)))
+            save_summary(self.store, compute_summary(self.store, load_view(self.setup.config, self.store)))
             await self.sweep()
             assert self.troubles() == ""
             yield self

@@ -18,7 +18,8 @@ from companion.bus.publisher import TOGETHER
 from companion.consumer.recorder import Recorder
 from companion.errors import ConfigError
 from companion.opensips import events
-from companion.query import devices
+from companion.query.devices import iterate_devices
+from companion.query.pings import put_in_buckets
 from companion.query.reader import Reader
 from companion.store.connection import Command, Connection, ResponseError
 from companion.store.devices import load_device
@@ -358,10 +359,10 @@ def test_latency_leaves_out_what_a_page_leaves_out(setup: Setup, points: int) ->
     record(setup, [story()])
     reader = Reader(setup.config, setup.store)
     left_out = 0
-    for device in devices.walk(setup.store):
+    for device in iterate_devices(setup.store):
         pings = reader.device(device.id, HOUR_MS)["samples"]
         told = reader.latency(device.id, HOUR_MS, points)
-        assert told["buckets"] == devices.in_buckets(pings, told["bucket_ms"])
+        assert told["buckets"] == put_in_buckets(pings, told["bucket_ms"])
         left_out += len(read(setup, setup.store.keys.lost(device.id))) - sum(bucket.lost for bucket in told["buckets"])
     assert left_out > 0
 

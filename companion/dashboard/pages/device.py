@@ -21,7 +21,7 @@ from companion.dashboard.presence import bands
 from companion.dashboard.refresh import Live
 from companion.dashboard.source import Source
 from companion.errors import NoSuchDeviceError, SeveralDevicesError
-from companion.query.devices import Bucket, in_buckets
+from companion.query.pings import Bucket, put_in_buckets
 from companion.query.reader import Reader
 from companion.times import WINDOWS_MS, now_ms
 from companion.usrloc.contact import SILENT_INTERVALS
@@ -163,7 +163,7 @@ def _read(reader: Reader, name: str, window_ms: int) -> Json:
     told = _gist(reader.news(name, now - OVERLAP_MS))  # first, so that what comes meanwhile is news the next time
     page = reader.device(name, window_ms)
     samples = page["samples"]
-    buckets = in_buckets(samples, window_ms // POINTS) if len(samples) > POINTS else None
+    buckets = put_in_buckets(samples, window_ms // POINTS) if len(samples) > POINTS else None
     return {"now": now, "told": told, "told_since": now - OVERLAP_MS, "page": page, "buckets": buckets}
 
 

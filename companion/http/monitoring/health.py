@@ -10,7 +10,7 @@ from companion.config import Config
 from companion.http.access.guard import scope_of
 from companion.http.api import models
 from companion.http.monitoring import fleet_metrics
-from companion.query.now import View, view
+from companion.query.now import View, load_view
 from companion.store import summary
 from companion.store.connection import NotNowError, ResponseError, Unreachable
 from companion.store.store import Store
@@ -46,7 +46,7 @@ class Health:
 
     def _unready(self) -> list[str]:
         try:
-            seen = view(self._config, self._store)
+            seen = load_view(self._config, self._store)
             saved = load_summary(self._store)
         except (*Unreachable, NotNowError, ResponseError) as error:
             return [f"Redis does not answer: {type(error).__name__}"]

@@ -26,7 +26,7 @@ from companion.http.reports.limits import Limits
 from companion.media import report
 from companion.media.advice import Advice, Policy
 from companion.media.report import Report
-from companion.query import calls as calls_module
+from companion.query.device_ids import find_or_accept_device_id
 from companion.store.call_reports import CallReport, ReportOutcome, WrittenReport, write_reports
 from companion.store.calls import call_ref
 from companion.store.connection import NotNowError, ResponseError, Unreachable
@@ -145,7 +145,7 @@ class Intake:
         """
         if not self._config.secret:
             raise problems.media_off()
-        claims, now = Claims(calls_module.whose(self._store, name), call_id), int(time.time())
+        claims, now = Claims(find_or_accept_device_id(self._store, name), call_id), int(time.time())
         seconds = 60 * (minutes or self._config.token_minutes)
         return call.make(self._config.secret, claims, now, seconds), now + seconds
 

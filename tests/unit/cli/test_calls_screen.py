@@ -10,7 +10,7 @@ from companion.cli.screens.calls import CallsTable, call_page
 from companion.media.report import Happening
 from companion.media.totals import Totals, add
 from companion.media.verdict import Signalling
-from companion.query import calls
+from companion.query.calls import render_call
 from companion.store.call_media import CallMedia
 from companion.store.calls import CallRecord
 from tests.unit.cli.test_devices_screen import shown
@@ -99,7 +99,7 @@ def told(*samples: Any, known: Any = (), happenings: tuple[Happening, ...] = (),
     base = {"ref": "0", "call_id": CALL_ID, "device": DEVICE, "direction": "in", "peer": "sip:bob@example.com"}
     ends = {"ended_at": START + 120_000, "end": "hangup", "why": "", "last_at": START, "dropped": 0, "said_at": 0}
     made = CallRecord(**{**base, "started_at": START, **ends, "totals": sums, **call})
-    shown_page = calls.page(made, media, Signalling(known, 30_000), round(NOW.timestamp() * 1000))
+    shown_page = render_call(made, media, Signalling(known, 30_000), round(NOW.timestamp() * 1000))
     return {**shown_page, "timeline": [], "legs": [DEVICE]}
 
 

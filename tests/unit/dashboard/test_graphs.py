@@ -12,7 +12,7 @@ from companion.dashboard.graphs import device as graph
 from companion.dashboard.graphs import fleet as history
 from companion.dashboard.markup import device, fleet
 from companion.dashboard.presence import Band
-from companion.query.devices import statistics
+from companion.query.pings import compute_statistics
 from companion.usrloc.contact import Ping
 from tests.unit.dashboard.call_page import call_page
 
@@ -125,7 +125,7 @@ def test_graph_begins_with_what_is_known() -> None:
 
 def test_graph_in_words() -> None:
     """Who does not see a graph is told its figures."""
-    said = device.graph_words(statistics(PINGS), BANDS, "24h")
+    said = device.graph_words(compute_statistics(PINGS), BANDS, "24h")
     assert "3 pings, 1 lost; average 65.0 ms, maximum 90 ms, minimum 40 ms. Online 77.8% of the time" in said
     assert device.NO_WORD in device.graph_words({"total": 0}, [], "3h")
     assert "Now p50 70 ms, p95 190 ms, p99 390 ms, 1% lost" in fleet.history_words(POINTS, "24h")

@@ -13,6 +13,7 @@ from companion.media.minutes import moments
 from companion.media.totals import Totals
 from companion.media.verdict import Signalling
 from companion.query import calls as page
+from companion.query.calls import render_call, render_call_row, render_points
 from companion.store.call_media import CallMedia
 from companion.store.calls import CallRecord
 from tests.unit.media.samples import OPUS, START, pings, seconds
@@ -98,7 +99,7 @@ def test_percentiles(values: list[float]) -> None:
 
 def test_a_row_of_nothing() -> None:
     """A call of which nothing is known yet has nulls, not zeros that look like a good line."""
-    told = page.row(stored(), START + 10_000)
+    told = render_call_row(stored(), START + 10_000)
     assert (told["mos"], told["band"], told["rtt_ms"], told["loss_percent"], told["relay"]) == (None,) * 5
     assert (told["live"], told["ended_at"], told["seconds"]) == (True, None, 10)
 
@@ -109,20 +110,20 @@ def test_a_row_of_nothing() -> None:
 )
 def test_live(ended_at: int | None, now: int, live: bool) -> None:  # noqa: FBT001 - one of a table
     """A call is live until it ends, or until nobody has told of it for fifteen seconds."""
-    assert page.row(stored(ended_at=ended_at), START + now)["live"] is live
+    assert render_call_row(stored(ended_at=ended_at), START + now)["live"] is live
 
 
 def test_a_row_of_totals() -> None:
     """Means are over the seconds that were scored, and the band is that of the mean R."""
     sums = Totals(scored_seconds=10, mos_sum=20, delay_points=100, loss_points=233, rtt_sum=900, rtt_n=3, path={})
-    told = page.row(stored(totals=sums), START)
+    told = render_call_row(stored(totals=sums), START)
     assert (told["mos"], told["rtt_ms"], told["band"], told["relay"]) == (2.0, 300.0, "poor", False)
 
 
 def test_a_page_is_json() -> None:
     """All about a call can be told in JSON, and is the same when it is read."""
     samples = [*seconds(1, 60), *seconds(61, 20, packets=40, lost=10)]
-    told = page.page(stored(), CallMedia(tuple(samples), (OPUS,)), Signalling(pings(40, None)), START)
+    told = render_call(stored(), CallMedia(tuple(samples), (OPUS,)), Signalling(pings(40, None)), START)
     assert json.loads(json.dumps(told)) == {**told, "pings": [[START - 30_000, 40], [START, None]]}
     assert told["samples"][0] == [START + 1000, 1000, 40.0, 4.0, 0.0, 24_000, None, 4.37, None, []]
     assert told["formula"] == e_model.FORMULA
@@ -133,7 +134,7 @@ def test_a_page_is_json() -> None:
 def test_a_long_call_is_told_coarser() -> None:
     """However long a call was there are at most so many points, and no second of it is left out."""
     made = moments(seconds(1, 2 * page.MAX_POINTS + 5), [OPUS])
-    told = page.points(made)
+    told = render_points(made)
     assert len(told) <= page.MAX_POINTS
     assert sum(point[1] for point in told) == 1000 * len(made)  # type: ignore[misc]
     assert told[-1][0] == made[-1].sample.at

@@ -11,10 +11,10 @@ from hypothesis import strategies as st
 from companion import sip
 from companion.opensips.events import MAX_EXPIRES, Registration
 from companion.quality import Bounds
-from companion.query.devices import in_buckets, own_pings, statistics
 from companion.query.now import View
-from companion.query.row import glance, row
-from companion.query.summary import percentiles
+from companion.query.pings import compute_statistics, merge_own_pings, put_in_buckets
+from companion.query.row import make_glance, render_row
+from companion.query.summary import compute_percentiles
 from companion.store.contacts import decode_contact, encode_answer, encode_contact
 from companion.store.devices import encode_device
 from companion.store.keys import Keys
@@ -134,7 +134,7 @@ points = st.lists(st.tuples(st.integers(0, 100), st.integers(0, 400)), max_size=
 @given(points, st.lists(st.tuples(st.integers(0, 100), st.sampled_from([1, 2, 3]))).map(sorted), st.integers(0, 101))
 def test_own_pings(answered: list[tuple[int, int]], lost: list[tuple[int, int]], since: int) -> None:
     """Both series in order; of a contact only the losses outside the times it was a ghost."""
-    pings = own_pings(answered, lost, {2: [(since, 60), (80, 1 << 53)]})
+    pings = merge_own_pings(answered, lost, {2: [(since, 60), (80, 1 << 53)]})
     assert sorted(ping.ts for ping in pings) == [ping.ts for ping in pings]
     assert [ping for ping in pings if ping.latency_ms is not None] == [
         Ping(ts, ms) for ts, ms in sorted(answered, key=lambda p: p[0])
@@ -146,7 +146,7 @@ def test_own_pings(answered: list[tuple[int, int]], lost: list[tuple[int, int]],
 @given(points, points)
 def test_statistics(answered: list[tuple[int, int]], lost: list[tuple[int, int]]) -> None:
     """Losses count as losses and never as latencies."""
-    told = statistics(own_pings(answered, lost, {}))
+    told = compute_statistics(merge_own_pings(answered, lost, {}))
     ms = [latency for _, latency in answered]
     assert (len(ms), len(lost), len(ms) + len(lost)) == (told["answered"], told["lost"], told["total"])
     assert (max(ms, default=None), min(ms, default=None)) == (told["max_ms"], told["min_ms"])
@@ -157,8 +157,8 @@ def test_statistics(answered: list[tuple[int, int]], lost: list[tuple[int, int]]
 @given(points, points, st.integers(1, 150))
 def test_buckets_of_pings(answered: list[tuple[int, int]], lost: list[tuple[int, int]], width: int) -> None:
     """Each ping is counted in the bucket it is of; lost ones are no latencies, and empty buckets are left out."""
-    pings = own_pings(answered, lost, {})
-    told = in_buckets(pings, width)
+    pings = merge_own_pings(answered, lost, {})
+    told = put_in_buckets(pings, width)
     starts = sorted({ping.ts // width * width for ping in pings})
     assert [bucket.start for bucket in told] == starts
     for bucket in told:
@@ -172,7 +172,7 @@ def test_buckets_of_pings(answered: list[tuple[int, int]], lost: list[tuple[int,
 @given(st.lists(st.integers(0, 1000), min_size=1))
 def test_percentiles(latencies: list[int]) -> None:
     """At least p percent are not above the p-th percentile, and it is the lowest of them for which that is so."""
-    told = percentiles(latencies)
+    told = compute_percentiles(latencies)
     for p in (50, 95, 99):
         value = told[f"p{p}_ms"]
         assert value in latencies
@@ -182,7 +182,7 @@ def test_percentiles(latencies: list[int]) -> None:
 
 def test_percentiles_of_nothing() -> None:
     """Nothing has no percentiles."""
-    assert percentiles([]) == {"p50_ms": None, "p95_ms": None, "p99_ms": None}
+    assert compute_percentiles([]) == {"p50_ms": None, "p95_ms": None, "p99_ms": None}
 
 
 @given(st.integers(1, 7_000_000_000_000))
@@ -219,7 +219,7 @@ def test_row() -> None:
     ended = some_contact("sip:a@1", ended_at=NOW, last_latency_at=NOW - 3000, last_latency_ms=900)
     stale = some_contact("sip:a@2", disconnected_at=NOW, last_latency_at=NOW - 10, last_latency_ms=217)
     current = some_contact("sip:a@3;pn-provider=fcm;pn-prid=x", last_register_at=NOW - 1000)
-    told = row(glance(Device("alice/x", "alice", "x", NOW, [ended, stale, current]), view()))
+    told = render_row(make_glance(Device("alice/x", "alice", "x", NOW, [ended, stale, current]), view()))
     expected = {
         "device": "alice/x",
         "aor": "alice",
@@ -241,18 +241,18 @@ def test_row_of_a_dead_feed() -> None:
     """A silent bridge makes a device unknown, not lost."""
     device = Device("alice/x", "alice", "x", NOW, [some_contact(last_latency_at=NOW, last_latency_ms=40)])
     assert [
-        row(glance(device, each))["status"]
+        render_row(make_glance(device, each))["status"]
         for each in (view(), view(heartbeat_at=NOW - 10_001), View(view().clock, {}, Bounds()))
     ] == ["online", "unknown", "unknown"]
 
 
 def test_row_of_nothing() -> None:
     """A device without contacts is offline, and of a latency nobody knows there is no quality."""
-    told = row(glance(Device("alice/x", "alice", "x", NOW), view()))
+    told = render_row(make_glance(Device("alice/x", "alice", "x", NOW), view()))
     assert (told["status"], told["last_latency_ms"], told["quality"], told["contacts"]) == ("offline", None, None, 0)
 
 
 @given(st.lists(contacts, max_size=3))
 def test_row_of_anything(some: list[Contact]) -> None:
     """Whatever is stored can be shown."""
-    json.dumps(row(glance(Device("alice/x", "alice", "x", NOW, some), view())))
+    json.dumps(render_row(make_glance(Device("alice/x", "alice", "x", NOW, some), view())))

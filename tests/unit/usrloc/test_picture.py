@@ -25,7 +25,7 @@ from companion.opensips.events import (
     Event,
     Registration,
 )
-from companion.query.devices import own_pings, statistics
+from companion.query.pings import compute_statistics, merge_own_pings
 from companion.usrloc import contact as contacts
 from companion.usrloc.changes import Changes, Entry, Stamp
 from companion.usrloc.contact import Binding, Clock, Contact, Device, Status
@@ -676,7 +676,7 @@ class Replay:
         ghosts = {c.number: contacts.ghost_spans(c, LOST_AFTER) for c in device.contacts}
         answers = [(sample.ts, sample.value) for sample in changes.answered if sample.device == device.id]
         losses = [(sample.ts, sample.value) for sample in changes.lost if sample.device == device.id]
-        return statistics(own_pings(answers, losses, ghosts))
+        return compute_statistics(merge_own_pings(answers, losses, ghosts))
 
     def lines(self, name: str) -> list[str]:
         device = self.device(name)
