@@ -2,7 +2,6 @@
 
 import asyncio
 import signal
-from dataclasses import asdict
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
@@ -229,8 +228,8 @@ def reconcile(
     log.configure(settings.log.format, settings.log.level)
     with opened(settings) as store:
         reports = asyncio.run(compare_nodes([node] if node else [], store, settings, dry_run=dry_run))
-    show([asdict(report) for report in reports], Text("\n".join(map(str, reports))), as_json=as_json)
-    if not all(report.complete for report in reports):
+    show([report.to_json() for report in reports], Text("\n".join(map(str, reports))), as_json=as_json)
+    if not all(report.is_complete for report in reports):
         raise typer.Exit(1)
 
 

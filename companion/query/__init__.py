@@ -1,1 +1,1 @@
-"""Everything that people and machines read."""
+"""Read the store for people and machines."""

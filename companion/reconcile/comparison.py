@@ -1,7 +1,7 @@
-"""What OpenSIPS says it holds (MI ul_dump) against the store.
+"""Compare the contacts that OpenSIPS holds (MI ul_dump) with the store.
 
-Only a node's recorder writes contacts, so what is wrong goes to it as corrections; and none goes there before the dump
-has reached its end, for only then it tells what OpenSIPS does not have.
+Only a node's recorder writes contacts, so it gets corrections. It gets none before the end of the dump: only a whole
+dump shows which contacts OpenSIPS does not have.
 """
 
 import asyncio
@@ -9,7 +9,6 @@ import time
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 from contextlib import aclosing
-from dataclasses import dataclass
 from typing import Any, Final, NamedTuple
 
 from companion import metrics, sip
@@ -18,6 +17,7 @@ from companion.errors import MiError
 from companion.opensips.events import LOST_PING_US, MAX_EXPIRES, Registration
 from companion.opensips.mi import Mi
 from companion.opensips.mi_contact import MiContact
+from companion.reconcile.result import Reconciliation
 from companion.store.contacts import ContactRef, iterate_live_refs, load_contacts
 from companion.store.corrections import (
     Correction,
@@ -35,54 +35,21 @@ from companion.usrloc.contact import Binding, Contact, contact_id
 from companion.usrloc.picture import same_registration
 
 DUMP_SECONDS: Final = 180.0
-"""OpenSIPS takes half a minute to write down 100,000 contacts."""
+"""OpenSIPS takes half a minute to write 100,000 contacts."""
 MARGIN_MS: Final = 5_000
-"""What an event told in the seconds before the dump stands too: it may have been stamped by another host's clock, and
-the bridge may stamp late what was said before the dump."""
+"""An event of the last seconds before the dump wins too: it may have the time of another host's clock, and the bridge
+may stamp an event late."""
 DOUBTED: Final = 50
-"""When more than so many vanish, and more than half of what is known, it is the dump that is doubted."""
+"""When more contacts than this are missing, and more than half of those stored, the dump is refused."""
 SETTLED_SECONDS: Final = 60
-"""An OpenSIPS that runs so long has read its database and its cluster's contacts: what it lost, a restart lost."""
+"""An OpenSIPS that runs so long has read its database and its cluster's contacts: a restart lost what is missing."""
 CHUNK: Final = 500
 
 
-@dataclass(frozen=True, slots=True)
-class Report:
-    """What a comparison found, in contacts. `known` were live in the store before; `gone` OpenSIPS has no more, `found`
-    nobody told of, `refreshed` had a newer registration, `enriched` got a SIP instance. `unparsable` ones of the dump
-    were left out, for `dropped` corrections there was no room. `refused` says why nothing was corrected, "" = it was.
-    """
+async def reconcile(node: str, mi: Mi, store: Store, config: Config, *, dry_run: bool = False) -> Reconciliation:
+    """Compare the contacts of a node's cluster with the node's dump, and send corrections to the recorders.
 
-    node: str
-    known: int = 0
-    in_dump: int = 0
-    gone: int = 0
-    found: int = 0
-    refreshed: int = 0
-    enriched: int = 0
-    unparsable: int = 0
-    dropped: int = 0
-    seconds: float = 0.0
-    up_since: int = 0
-    refused: str = ""
-
-    def __str__(self) -> str:
-        numbers = (f"{getattr(self, name)} {name}" for name in ("gone", "found", "refreshed", "enriched"))
-        said = f"{self.node}: {self.known} contacts known, {self.in_dump} in OpenSIPS; {', '.join(numbers)}"
-        left_out = f"; {self.unparsable} that can not be read" if self.unparsable else ""
-        dropped = f"; no room for {self.dropped} corrections" if self.dropped else ""
-        refused = f"; nothing was corrected: {self.refused}" if self.refused else ""
-        return f"{said} ({self.seconds:.1f} s){left_out}{dropped}{refused}"
-
-    @property
-    def complete(self) -> bool:
-        return not self.refused and not self.dropped
-
-
-async def reconcile(node: str, mi: Mi, store: Store, config: Config, *, dry_run: bool = False) -> Report:
-    """Compare the contacts of a node's cluster with the node's dump, and hand what is wrong to the recorders.
-
-    An MI that fails is in the report; Redis' errors are raised. With `dry_run` nothing is handed over.
+    The result holds an error of MI; those of Redis are raised. With `dry_run` no correction is sent.
     """
     started = time.monotonic()
     counts: dict[str, Any] = {}
@@ -98,11 +65,11 @@ async def reconcile(node: str, mi: Mi, store: Store, config: Config, *, dry_run:
         if not refused and not dry_run:
             counts["dropped"] = await asyncio.to_thread(comparison.hand_over)
     metrics.RECONCILED.labels(node, "refused" if refused else "done").inc()
-    return Report(node, **counts, seconds=round(time.monotonic() - started, 2), refused=refused)
+    return Reconciliation(node, **counts, seconds=round(time.monotonic() - started, 2), refused=refused)
 
 
 async def _take_dump(mi: Mi, comparison: "_Comparison") -> list[Any]:
-    """Compare the dump as it comes in; the AORs of contacts that could not be read."""
+    """Compare the dump as it comes in; return the AORs of contacts that can not be read."""
     unparsable: list[Any] = []
     chunk: list[MiContact] = []
     async with aclosing(mi.dump(DUMP_SECONDS, unparsable)) as dumped:
@@ -115,8 +82,8 @@ async def _take_dump(mi: Mi, comparison: "_Comparison") -> list[Any]:
     return unparsable
 
 
-class _Vanished(NamedTuple):
-    """A contact that is live in the store and not in the dump."""
+class _MissingContact(NamedTuple):
+    """Hold a contact that is live in the store and not in the dump."""
 
     binding: Binding
     node: str
@@ -124,7 +91,7 @@ class _Vanished(NamedTuple):
 
 
 class _Comparison:
-    """One dump against the store, in chunks: of a contact that is alike on both sides only a number is kept."""
+    """Compare one dump with the store, in chunks; of a contact that is the same on both sides only a number is kept."""
 
     def __init__(self, store: Store, node: str, cluster: str) -> None:
         self._store = store
@@ -136,48 +103,49 @@ class _Comparison:
         self._rows: defaultdict[str, list[Row]] = defaultdict(list)
 
     def counts(self) -> dict[str, int]:
-        named = ("known", "gone", "found", "refreshed", "enriched")
-        return {"in_dump": len(self._dumped)} | {name: self._counts[name] for name in named}
+        """Return the counts of the result so far."""
+        names = ("stored", "gone", "added", "refreshed", "enriched")
+        return {"in_dump": len(self._dumped)} | {name: self._counts[name] for name in names}
 
     def take(self, dumped: Sequence[MiContact]) -> None:
-        """Look at some contacts of the dump."""
-        bindings = [Binding(self._cluster, said.domain, said.aor, said.uri) for said in dumped]
+        """Compare some contacts of the dump."""
+        bindings = [Binding(self._cluster, contact.domain, contact.aor, contact.uri) for contact in dumped]
         ids = [contact_id(binding) for binding in bindings]
         self._dumped.update(int(one, 16) for one in ids)
-        refs = [ContactRef(said.aor, one) for said, one in zip(dumped, ids, strict=True)]
-        known = load_contacts(self._store, refs)
-        for binding, one, said in zip(bindings, ids, dumped, strict=True):
-            self._compare(binding, said, known.get(one))
+        refs = [ContactRef(binding.aor, one) for binding, one in zip(bindings, ids, strict=True)]
+        stored = load_contacts(self._store, refs)
+        for binding, one, contact in zip(bindings, ids, dumped, strict=True):
+            self._compare(binding, contact, stored.get(one))
 
-    def _compare(self, binding: Binding, said: MiContact, known: Contact | None) -> None:
-        if known is not None and not known.ended_at:
-            self._counts["known"] += 1
-        what, correction = compare(binding, said, known, self._as_of, now_ms())
+    def _compare(self, binding: Binding, contact: MiContact, record: Contact | None) -> None:
+        if record is not None and not record.ended_at:
+            self._counts["stored"] += 1
+        what, correction = compare(binding, contact, record, self._as_of, now_ms())
         if correction:
-            self._correct(what, correction, known.node if known else self._node)
+            self._correct(what, correction, record.node if record else self._node)
 
     def settle(self, unparsable: Sequence[Any], up_since: int) -> str:
-        """After the dump: what is not in it is gone. Returns why the dump is not believed, "" when it is."""
+        """End contacts that the whole dump does not have. Return why the dump is refused, "" when it is not."""
         spared = {aor for aor in unparsable if isinstance(aor, str)}
         if len(unparsable) > sum(isinstance(aor, str) for aor in unparsable):
             return "not every AOR in the dump can be read"
-        vanished = list(self._vanished())
-        self._counts["known"] += len(vanished)
-        old = [one for one in vanished if one.changed_at < self._as_of and one.binding.aor not in spared]
+        missing = list(self._missing())
+        self._counts["stored"] += len(missing)
+        old = [one for one in missing if one.changed_at < self._as_of and one.binding.aor not in spared]
         restarted_at = up_since if now_ms() - up_since >= 1000 * SETTLED_SECONDS else 0
         doubtful = sum(one.changed_at >= restarted_at for one in old)
-        if doubtful > DOUBTED and 2 * doubtful > self._counts["known"]:
-            return f"{doubtful} of {self._counts['known']} contacts would be gone at once"
+        if doubtful > DOUBTED and 2 * doubtful > self._counts["stored"]:
+            return f"{doubtful} of {self._counts['stored']} contacts would be gone at once"
         for binding, node, _ in old:
             self._correct("gone", Gone(binding, self._as_of), node)
         return ""
 
     def hand_over(self) -> int:
-        """Give each recorder its corrections; how many there was no room for."""
+        """Send each recorder its corrections; return how many there was no room for."""
         leased = select_leased(self._store, list(self._rows))
         dropped = 0
         for node, rows in self._rows.items():
-            # who pinged a contact last may be no more; the rest of its cluster can correct it as well
+            # the node that pinged a contact last may be gone; another one of its cluster can correct it as well
             dropped += append_corrections(self._store, node if node in leased else self._node, rows)
         return dropped
 
@@ -185,50 +153,59 @@ class _Comparison:
         self._counts[what] += 1
         self._rows[node].append(encode_correction(correction))
 
-    def _vanished(self) -> Iterator[_Vanished]:
-        """The cluster's live contacts that are not in the dump."""
-        looked_at = set(self._dumped)
+    def _missing(self) -> Iterator[_MissingContact]:
+        """Return the cluster's live contacts that are not in the dump."""
+        numbers = set(self._dumped)
         for refs in iterate_live_refs(self._store):
-            missing: list[ContactRef] = []
-            for ref in refs:
-                if (number := int(ref.contact, 16)) not in looked_at:
-                    looked_at.add(number)
-                    missing.append(ref)
-            for contact in load_contacts(self._store, missing).values():
+            new = [ref for ref in dict.fromkeys(refs) if int(ref.contact, 16) not in numbers]
+            numbers.update(int(ref.contact, 16) for ref in new)
+            for contact in load_contacts(self._store, new).values():
                 if contact.binding.cluster == self._cluster and not contact.ended_at:
-                    yield _Vanished(contact.binding, contact.node, contact.changed_at)
+                    yield _MissingContact(contact.binding, contact.node, contact.changed_at)
 
 
 def compare(
-    binding: Binding, said: MiContact, known: Contact | None, as_of: int, now: int
+    binding: Binding, contact: MiContact, record: Contact | None, as_of: int, now: int
 ) -> tuple[str, Correction | None]:
-    """What is wrong about one contact of the dump, in a word and as its correction. Times are epoch ms."""
-    if said.state != "active":
+    """Return what is wrong with the record of one contact of the dump: a word and a correction. Times are epoch ms."""
+    if contact.state != "active":
         return "", None
-    registration = _registration(said, now)
-    found = Present(binding, as_of, registration, said.instance or sip.instance(said.attr), _latency_ms(said))
-    if known is None or known.ended_at:
-        return ("", None) if known and known.changed_at >= as_of else ("found", found)
-    if known.changed_at < as_of and not same_registration(known.registration, registration):
-        return "refreshed", found
-    if _needs_instance(known, said.instance):
-        return "enriched", Identified(binding, said.instance)
+    registration = _registration(contact, now)
+    instance = contact.instance or sip.instance(contact.attr)
+    present = Present(binding, as_of, registration, instance, _latency_ms(contact))
+    if record is None or record.ended_at:
+        return ("", None) if record and record.changed_at >= as_of else ("added", present)
+    if record.changed_at < as_of and not same_registration(record.registration, registration):
+        return "refreshed", present
+    if _needs_instance(record, contact.instance):
+        return "enriched", Identified(binding, contact.instance)
     return "", None
 
 
-def _needs_instance(known: Contact, instance: str) -> bool:
-    if not instance or sip.instance(known.registration.attr):
+def _needs_instance(record: Contact, instance: str) -> bool:
+    if not instance or sip.instance(record.registration.attr):
         return False
-    return known.device != sip.device_id(known.binding.aor, known.binding.uri, instance)
+    return record.device != sip.device_id(record.binding.aor, record.binding.uri, instance)
 
 
-def _registration(said: MiContact, now: int) -> Registration:
-    """What MI tells of it, without flags. `now` is late by as long as the dump took to come: rather long than short."""
-    expires_at = 0 if said.seconds_left is None else min(now + 1000 * said.seconds_left, 1000 * MAX_EXPIRES)
+def _registration(contact: MiContact, now: int) -> Registration:
+    """Return the registration in a dump, without flags.
+
+    `now` is late by the time that the dump took to arrive: the expiry is rather too late than too early.
+    """
+    expires_at = 0 if contact.seconds_left is None else min(now + 1000 * contact.seconds_left, 1000 * MAX_EXPIRES)
     return Registration(
-        said.received, said.path, said.user_agent, said.socket, 0, expires_at, said.callid, said.cseq, said.attr
+        received=contact.received,
+        path=contact.path,
+        user_agent=contact.user_agent,
+        socket=contact.socket,
+        bflags=0,
+        expires_at=expires_at,
+        callid=contact.callid,
+        cseq=contact.cseq,
+        attr=contact.attr,
     )
 
 
-def _latency_ms(said: MiContact) -> int | None:
-    return None if said.latency_us in (None, LOST_PING_US) else round(said.latency_us / 1000)
+def _latency_ms(contact: MiContact) -> int | None:
+    return None if contact.latency_us in (None, LOST_PING_US) else round(contact.latency_us / 1000)

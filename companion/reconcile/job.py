@@ -1,4 +1,4 @@
-"""When the nodes' dumps are compared with the store: at start, where events may be missing, and every few hours."""
+"""Decide when to compare a node with the store: at start, where events may be missing, and every few hours."""
 
 import asyncio
 from collections.abc import Sequence
@@ -9,7 +9,8 @@ from companion import log
 from companion.config import Config, OpensipsSection
 from companion.errors import MiError, UsageError
 from companion.opensips.mi import Mi, open_mi
-from companion.reconcile.comparison import DUMP_SECONDS, Report, reconcile
+from companion.reconcile.comparison import DUMP_SECONDS, reconcile
+from companion.reconcile.result import Reconciliation
 from companion.store.leases import select_leased
 from companion.store.locks import acquire_lock
 from companion.store.nodes import Feed, load_feed, load_feeds
@@ -20,17 +21,17 @@ from companion.times import now_ms
 EVERY_SECONDS: Final = 15.0
 PAUSE_MS: Final = 60_000
 PAUSE_FACTOR: Final = 10
-"""A dump holds OpenSIPS up: the next one waits this many times as long as the last one took."""
+"""A dump slows OpenSIPS down: the next one waits this many times as long as the last one took."""
 RESTARTED_MS: Final = 5_000
-"""An up time says when OpenSIPS started, to a second or two of both clocks."""
+"""How exactly an up time tells when OpenSIPS started, given two clocks."""
 LOCK_SECONDS: Final = DUMP_SECONDS + 120
 
 logger = log.get(__name__)
 
 
 @dataclass(frozen=True, slots=True)
-class Last:
-    """The last comparison of a node: when, what of its feed and OpenSIPS it came behind, and how often it failed."""
+class LastReconciliation:
+    """Hold the last comparison of a node: when, the feed and OpenSIPS of that time, and how often it failed since."""
 
     at: int = 0
     run: int = 0
@@ -41,12 +42,13 @@ class Last:
     result: str = ""
 
     def pause_ms(self, every_ms: int) -> int:
+        """Return how long the next comparison waits: longer after failures and after a long dump."""
         longest = max(PAUSE_MS << min(self.failures, 12), round(1000 * PAUSE_FACTOR * self.seconds))
         return min(longest, max(every_ms, PAUSE_MS))
 
 
-def due(last: Last, feed: Feed, up_since: int, every_ms: int, now: int) -> str:
-    """Why a node is to be compared now, "" when it is not. All times are epoch ms."""
+def explain_due(last: LastReconciliation, feed: Feed, up_since: int, every_ms: int, now: int) -> str:
+    """Return why a node is to be compared now, "" when it is not. All times are epoch ms."""
     if not last.at:
         return "it never was"
     if now - last.at < last.pause_ms(every_ms):
@@ -62,7 +64,7 @@ def due(last: Last, feed: Feed, up_since: int, every_ms: int, now: int) -> str:
 
 
 class Reconciler:
-    """The job: looks at each node that has an `[[opensips]]` table and a recorder."""
+    """Compare each node that has an `[[opensips]]` table and a recorder, when it is due."""
 
     def __init__(self, config: Config, store: Store) -> None:
         self._config = config
@@ -78,16 +80,16 @@ class Reconciler:
         for table in self._config.opensips:
             if table.node in feeds:
                 async with open_mi(table) as mi:
-                    await self._look(table.node, mi, feeds[table.node], compared)
+                    await self._compare_due(table.node, mi, feeds[table.node], compared)
 
     def _recorded(self) -> dict[str, Feed]:
         feeds = load_feeds(self._store)
         return {node: feeds[node] for node in select_leased(self._store, list(feeds))}
 
-    async def _look(self, node: str, mi: Mi, feed: Feed, compared: set[str]) -> None:
-        asked_at = now_ms()
+    async def _compare_due(self, node: str, mi: Mi, feed: Feed, compared: set[str]) -> None:
+        checked_at = now_ms()
         try:
-            up_since = asked_at - 1000 * await mi.uptime_seconds()
+            up_since = checked_at - 1000 * await mi.uptime_seconds()
         except MiError as error:
             self._episodes.warn("MI does not answer: contacts can not be compared", node=node, error=str(error))
             return
@@ -97,37 +99,39 @@ class Reconciler:
             return
         logger.info("comparing with OpenSIPS' contacts", node=node, because=reason)
         if cluster in compared:  # its nodes hold the same contacts
-            await asyncio.to_thread(_save, self._store, Report(node, up_since=up_since), feed, Last())
-        elif report := await compare_node(node, mi, self._store, self._config, asked_at):
-            _tell(report)
-            compared |= {cluster} if report.complete else set()
+            await asyncio.to_thread(
+                _save, self._store, Reconciliation(node, up_since=up_since), feed, LastReconciliation()
+            )
+        elif report := await compare_node(node, mi, self._store, self._config, checked_at):
+            _log(report)
+            compared |= {cluster} if report.is_complete else set()
         self._started.add(node)
 
     def _due(self, node: str, feed: Feed, up_since: int) -> str:
-        last, every_ms = read_last(self._store, node), self._config.reconcile.every_ms
-        reason = due(last, feed, up_since, every_ms, now_ms())
+        last, every_ms = load_last(self._store, node), self._config.reconcile.every_ms
+        reason = explain_due(last, feed, up_since, every_ms, now_ms())
         if not reason and node not in self._started and now_ms() - last.at >= last.pause_ms(every_ms):
             return "the companion was started"
         return reason
 
 
-def _tell(report: Report) -> None:
-    fields = {name: value for name, value in asdict(report).items() if name not in ("refused", "up_since")}
+def _log(report: Reconciliation) -> None:
+    fields = {name: value for name, value in report.to_json().items() if name not in ("refused", "up_since")}
     if report.refused:
         logger.warning("OpenSIPS' contacts were not taken over", because=report.refused, **fields)
     else:
         logger.info("compared with OpenSIPS' contacts", **fields)
 
 
-async def compare_node(node: str, mi: Mi, store: Store, config: Config, asked_at: int) -> Report | None:
-    """Compare a node; None when another companion is at its cluster, or has done it since `asked_at` (epoch ms)."""
+async def compare_node(node: str, mi: Mi, store: Store, config: Config, checked_at: int) -> Reconciliation | None:
+    """Compare a node; return None when another companion is at its cluster, or was since `checked_at` (epoch ms)."""
     key = store.keys.reconciler(config.cluster(node))
     lock = await asyncio.to_thread(acquire_lock, store, key, LOCK_SECONDS)
     if lock is None:
         return None
     try:
-        feed, last = await asyncio.to_thread(lambda: (load_feed(store, node)[0], read_last(store, node)))
-        if last.at >= asked_at:
+        feed, last = await asyncio.to_thread(lambda: (load_feed(store, node)[0], load_last(store, node)))
+        if last.at >= checked_at:
             return None
         report = await reconcile(node, mi, store, config)
         await asyncio.to_thread(_save, store, report, feed, last)
@@ -137,16 +141,16 @@ async def compare_node(node: str, mi: Mi, store: Store, config: Config, asked_at
     return report
 
 
-async def compare_nodes(names: Sequence[str], store: Store, config: Config, *, dry_run: bool) -> list[Report]:
-    """Compare these nodes, all that have a table when none is named. Raises UsageError for one without."""
-    reports: list[Report] = []
+async def compare_nodes(names: Sequence[str], store: Store, config: Config, *, dry_run: bool) -> list[Reconciliation]:
+    """Compare these nodes, or all that have a table. Raises UsageError for a node without one."""
+    reports: list[Reconciliation] = []
     for table in _tables(names, config):
         async with open_mi(table) as mi:
             if dry_run:
                 reports.append(await reconcile(table.node, mi, store, config, dry_run=True))
                 continue
             report = await compare_node(table.node, mi, store, config, now_ms())
-            reports.append(report or Report(table.node, refused="another companion is comparing it"))
+            reports.append(report or Reconciliation(table.node, refused="another companion is comparing it"))
     return reports
 
 
@@ -160,21 +164,22 @@ def _tables(names: Sequence[str], config: Config) -> list[OpensipsSection]:
     return [tables[name] for name in names or tables]
 
 
-def read_last(store: Store, node: str) -> Last:
-    kinds = {name: type(value) for name, value in asdict(Last()).items()}
+def load_last(store: Store, node: str) -> LastReconciliation:
+    """Return the last comparison of a node."""
+    kinds = {name: type(value) for name, value in asdict(LastReconciliation()).items()}
     texts = load_reconciliation(store, node)
-    return Last(**{name: kinds[name](text) for name, text in texts.items() if name in kinds})
+    return LastReconciliation(**{name: kinds[name](text) for name, text in texts.items() if name in kinds})
 
 
-def _save(store: Store, report: Report, feed: Feed, last: Last) -> None:
-    """Remember when, and what the comparison came behind: `feed` as it was before."""
-    done = Last(
+def _save(store: Store, report: Reconciliation, feed: Feed, last: LastReconciliation) -> None:
+    """Store when a node was compared, with its feed as it was before."""
+    done = LastReconciliation(
         at=now_ms(),
         run=feed.run,
         steady_since=feed.steady_since,
         up_since=report.up_since or last.up_since,
         seconds=report.seconds,
-        failures=0 if report.complete else last.failures + 1,
-        result=report.refused or f"{report.gone} gone, {report.found} found, {report.dropped} dropped",
+        failures=0 if report.is_complete else last.failures + 1,
+        result=report.refused or f"{report.gone} gone, {report.added} found, {report.dropped} dropped",
     )
     save_reconciliation(store, report.node, asdict(done))

@@ -8,7 +8,8 @@ import pytest
 
 from companion.opensips.mi import Mi
 from companion.reconcile import comparison as reconciling
-from companion.reconcile.comparison import Report, reconcile
+from companion.reconcile.comparison import reconcile
+from companion.reconcile.result import Reconciliation
 from companion.simulator.redis import EmbeddedRedis
 from tests.acceptance import conftest
 from tests.acceptance.conftest import OpenSIPS, eventually
@@ -44,7 +45,7 @@ class Compared:
         self._mi = mi
         self._setup = setup
 
-    async def reconcile(self) -> Report:
+    async def reconcile(self) -> Reconciliation:
         """Compare, and wait until what was found is stored."""
         connection, keys = self._setup.store.connection, self._setup.store.keys
         report = await reconcile("opensips", self._mi, self._setup.store, self._setup.config)
@@ -74,7 +75,7 @@ async def test_registered_unheard(compared: Compared, setup: Setup) -> None:
     async with setup.running(), phone:
         report = await compared.reconcile()
         assert report.refused == ""
-        assert report.found == report.in_dump >= 1
+        assert report.added == report.in_dump >= 1
         found = compared.page()
         assert (found["status"], found["registration"]["received"]) == ("unknown", f"sip:{phone.address};transport=ws")
         assert found["user_agent"] == phone.user_agent
@@ -84,8 +85,8 @@ async def test_registered_unheard(compared: Compared, setup: Setup) -> None:
         assert compared.lines() == ["discovered"]
         assert len(compared.page()["contacts"]) == 1
         again = await compared.reconcile()
-        assert (again.gone, again.found, again.refreshed, again.enriched) == (0, 0, 0, 0)
-        assert again.known == again.in_dump
+        assert (again.gone, again.added, again.refreshed, again.enriched) == (0, 0, 0, 0)
+        assert again.stored == again.in_dump
 
 
 async def test_gone_unheard(compared: Compared, setup: Setup) -> None:
@@ -104,7 +105,7 @@ async def test_gone_unheard(compared: Compared, setup: Setup) -> None:
         assert compared.page()["contacts"][0]["ended_by"] == "gone"
 
         await phone.register()
-        assert (await compared.reconcile()).found == 1
+        assert (await compared.reconcile()).added == 1
         assert compared.page()["status"] == "unknown"
         assert compared.lines()[-2:] == ["gone", "discovered"]
 

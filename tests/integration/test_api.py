@@ -351,7 +351,7 @@ def test_bodies_that_are_none(web: Setup, content: bytes) -> None:
 def test_a_mistake_of_ours(web: Setup, monkeypatch: pytest.MonkeyPatch) -> None:
     """What should not happen is counted, logged and answered with a problem that tells nothing of our insides."""
     monkeypatch.setattr(Reader, "summary", lambda _: 1 / 0)
-    monkeypatch.setattr("companion.http.monitoring.health.view", lambda *_: 1 / 0)
+    monkeypatch.setattr("companion.http.monitoring.health.load_view", lambda *_: 1 / 0)
     api, errors = client(web), metrics.total(metrics.API_ERRORS)
     for path in ("/api/v1/summary", "/readyz"):
         told = problem(api, "GET", path, 500)

@@ -17,8 +17,9 @@ from companion.query.device_ids import find_device_id
 from companion.query.devices import iterate_devices
 from companion.reconcile import comparison as reconciling
 from companion.reconcile import job as reconciler
-from companion.reconcile.comparison import Report, reconcile
-from companion.reconcile.job import Reconciler, read_last
+from companion.reconcile.comparison import reconcile
+from companion.reconcile.job import Reconciler, load_last
+from companion.reconcile.result import Reconciliation
 from companion.simulator.fleet import SimulatedPhone
 from companion.simulator.mi_server import Fault
 from companion.simulator.node import Node
@@ -50,11 +51,11 @@ class Pair:
         self.setup = setup
         self.opensips = opensips
 
-    async def reconcile(self, *, dry_run: bool = False) -> Report:
+    async def reconcile(self, *, dry_run: bool = False) -> Reconciliation:
         async with Mi(self.opensips.mi_url, timeout=2) as mi:
             return await reconcile("opensips", mi, self.setup.store, self.setup.config, dry_run=dry_run)
 
-    async def corrected(self) -> Report:
+    async def corrected(self) -> Reconciliation:
         """Reconcile, and wait until what it found is stored."""
         report = await self.reconcile()
         await eventually(lambda: not self.waiting())
@@ -128,7 +129,7 @@ async def test_opensips_restarted_unheard(make_setup: MakeSetup) -> None:
         report = await both.corrected()
         await both.settled()
 
-        assert (report.known, report.in_dump, report.gone, report.refused) == (6, 2, 5, "")
+        assert (report.stored, report.in_dump, report.gone, report.refused) == (6, 2, 5, "")
         assert both.statuses() == {f"phone{n}": "offline" for n in range(5)} | {"phone5": "online"}
         page = both.setup.page("phone0")
         assert page["contacts"][0]["ended_by"] == "gone"
@@ -144,7 +145,7 @@ async def test_registered_unheard(make_setup: MakeSetup) -> None:
         async with both.setup.running():
             report = await both.corrected()
             page = both.setup.page("phone1")
-            assert (report.known, report.in_dump, report.found) == (0, 3, 3)
+            assert (report.stored, report.in_dump, report.added) == (0, 3, 3)
             assert set(both.statuses().values()) == {"unknown"}
             assert page["device"] == f"phone1/urn:uuid:{1:032x}"
             assert page["registration"]["registered"]
@@ -166,7 +167,7 @@ async def test_a_registration_that_was_missed(make_setup: MakeSetup) -> None:
         await eventually(lambda: both.opensips.phone("phone0").state == "on")
         report = await both.corrected()
         page = both.setup.page("phone0")
-        assert (report.refreshed, report.found, report.gone) == (1, 0, 0)
+        assert (report.refreshed, report.added, report.gone) == (1, 0, 0)
         assert page["registration"]["received"] == both.opensips.phone("phone0").received
         assert (await both.corrected()).refreshed == 0
 
@@ -254,7 +255,7 @@ async def test_dumps_that_fail(make_setup: MakeSetup, monkeypatch: pytest.Monkey
                 continue
             report = await both.reconcile()
             both.opensips.mi_server.heal()
-            assert (report.refused != "", report.gone, report.found) == (True, 0, 0), fault
+            assert (report.refused != "", report.gone, report.added) == (True, 0, 0), fault
         monkeypatch.setattr(Mi, "uptime_seconds", up)
 
         answer = both.opensips.mi_server._answer_body
@@ -286,7 +287,7 @@ async def test_half_the_fleet_vanishes(make_setup: MakeSetup, monkeypatch: pytes
         both.opensips.restart()
         await eventually(lambda: not both.opensips.contacts)
         report = await both.corrected()
-        assert (report.known, report.in_dump) == (60, 0)
+        assert (report.stored, report.in_dump) == (60, 0)
         if not settled:
             assert (report.gone, report.refused) == (60, "")
             assert both.live() == set()
@@ -327,7 +328,7 @@ async def test_dry_run(make_setup: MakeSetup) -> None:
         both.opensips.reregister("phone2")
         before = both.content()
         report = await both.reconcile(dry_run=True)
-        assert (report.gone, report.found, report.refreshed) == (1, 1, 1)
+        assert (report.gone, report.added, report.refreshed) == (1, 1, 1)
         assert both.content() == before
 
 
@@ -343,8 +344,8 @@ async def test_the_second_time(make_setup: MakeSetup) -> None:
         await both.settled()
         before = both.content()
         report = await both.corrected()
-        assert (report.known, report.in_dump) == (4, 4)
-        assert (report.gone, report.found, report.refreshed, report.enriched) == (0, 0, 0, 0)
+        assert (report.stored, report.in_dump) == (4, 4)
+        assert (report.gone, report.added, report.refreshed, report.enriched) == (0, 0, 0, 0)
         assert both.content() == before
 
 
@@ -371,7 +372,7 @@ async def test_a_contact_of_another_cluster(make_setup: MakeSetup) -> None:
         feeder.say("E_UL_CONTACT_INSERT", phone_event("theirs"))
         await eventually(lambda: feeder.beat() or len(both.live()) == 1)
         report = await both.reconcile(dry_run=True)
-        assert (report.known, report.gone, report.found) == (0, 0, 2)
+        assert (report.stored, report.gone, report.added) == (0, 0, 2)
 
 
 async def test_corrections_wait_for_the_recorder(make_setup: MakeSetup) -> None:
@@ -396,7 +397,7 @@ async def test_no_room_for_corrections(make_setup: MakeSetup, monkeypatch: pytes
     async with pair(make_setup, phones(5)) as both:
         await eventually(lambda: len(both.opensips.contacts) == 5)
         report = await both.reconcile()
-        assert (report.found, report.dropped, report.complete, both.waiting()) == (5, 3, False, 2)
+        assert (report.added, report.dropped, report.is_complete, both.waiting()) == (5, 3, False, 2)
 
 
 # When
@@ -420,7 +421,7 @@ async def test_when_it_is_due(make_setup: MakeSetup) -> None:
                 await job.run()
                 assert dumps(both) == 1
                 await eventually(lambda: feeder.beat() or len(both.live()) == 2)
-                assert read_last(both.setup.store, "opensips").result == "0 gone, 2 found, 0 dropped"
+                assert load_last(both.setup.store, "opensips").result == "0 gone, 2 found, 0 dropped"
 
                 feeder.publisher.last_seqs["E_UL_LATENCY_UPDATE"] = 7
                 feeder.ping()
@@ -464,7 +465,7 @@ async def test_an_mi_that_fails_is_asked_less_and_less(make_setup: MakeSetup, mo
             both.opensips.mi_server._answer_body,
         )
         await job.run()
-        last = read_last(both.setup.store, "opensips")
+        last = load_last(both.setup.store, "opensips")
         assert last.failures == 1
         assert last.pause_ms(6 * 3_600_000) == 120_000
         assert replace(last, failures=5).pause_ms(6 * 3_600_000) == 32 * 60_000

@@ -8,14 +8,14 @@ import pytest
 
 from companion.config import load
 from companion.opensips.mi import open_mi
-from companion.reconcile.job import Last, due
+from companion.reconcile.job import LastReconciliation, explain_due
 from companion.store.nodes import Feed
 
 NOW = 1_795_452_109_605
 HOUR = 3_600_000
 EVERY = 6 * HOUR
 FEED = Feed("n", run=7, steady_since=5)
-LAST = Last(at=NOW - HOUR, run=7, steady_since=5, up_since=NOW - 24 * HOUR, seconds=0.5, result="done")
+LAST = LastReconciliation(at=NOW - HOUR, run=7, steady_since=5, up_since=NOW - 24 * HOUR, seconds=0.5, result="done")
 
 
 @pytest.mark.parametrize(
@@ -23,7 +23,7 @@ LAST = Last(at=NOW - HOUR, run=7, steady_since=5, up_since=NOW - 24 * HOUR, seco
     [
         (LAST, FEED, LAST.up_since, ""),
         (LAST, FEED, LAST.up_since + 2000, ""),
-        (Last(), FEED, LAST.up_since, "it never was"),
+        (LastReconciliation(), FEED, LAST.up_since, "it never was"),
         (LAST, replace(FEED, run=8), LAST.up_since, "the bridge was started"),
         (LAST, replace(FEED, steady_since=9), LAST.up_since, "events may be missing"),
         (LAST, FEED, NOW - HOUR // 2, "OpenSIPS was started"),
@@ -34,9 +34,9 @@ LAST = Last(at=NOW - HOUR, run=7, steady_since=5, up_since=NOW - 24 * HOUR, seco
         (replace(LAST, seconds=400), replace(FEED, run=8), LAST.up_since, ""),
     ],
 )
-def test_due(last: Last, feed: Feed, up_since: int, reason: str) -> None:
-    """Each reason is told; none counts right behind the last one, a long one or one that keeps failing."""
-    assert due(last, feed, up_since, EVERY, NOW) == reason
+def test_due(last: LastReconciliation, feed: Feed, up_since: int, reason: str) -> None:
+    """Each reason is named; none counts just after the last comparison, a long one or one that keeps failing."""
+    assert explain_due(last, feed, up_since, EVERY, NOW) == reason
 
 
 async def test_reaching_mi(tmp_path: Path) -> None:
