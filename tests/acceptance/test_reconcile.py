@@ -76,9 +76,9 @@ async def test_registered_unheard(compared: Compared, setup: Setup) -> None:
         report = await compared.reconcile()
         assert report.refused == ""
         assert report.added == report.in_dump >= 1
-        found = compared.page()
-        assert (found["status"], found["registration"]["received"]) == ("unknown", f"sip:{phone.address};transport=ws")
-        assert found["user_agent"] == phone.user_agent
+        page = compared.page()
+        assert (page["status"], page["registration"]["received"]) == ("unknown", f"sip:{phone.address};transport=ws")
+        assert page["user_agent"] == phone.user_agent
 
         await compared.subscribe()
         await eventually(lambda: compared.page()["status"] == "online")

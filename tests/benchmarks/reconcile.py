@@ -51,14 +51,14 @@ def figures(contacts: int) -> list[Figure]:
 def _figure(name: str, url: str, redis_url: str) -> Figure:
     command = [sys.executable, "-m", "tests.benchmarks.reconcile", url, redis_url]
     done = subprocess.run(command, check=True, capture_output=True, text=True)
-    said = json.loads(done.stdout)
-    if said["refused"]:
-        raise AssertionError(said["refused"])
-    corrected = said["found"] + said["gone"]
-    megabytes = said["max_rss_kb"] / 1024
+    numbers = json.loads(done.stdout)
+    if numbers["refused"]:
+        raise AssertionError(numbers["refused"])
+    corrected = numbers["found"] + numbers["gone"]
+    megabytes = numbers["max_rss_kb"] / 1024
     return Figure(
         name,
-        f"{said['seconds']:.1f} s, {megabytes:.0f} MB ({said['idle_rss_kb'] / 1024:.0f} MB idle), "
+        f"{numbers['seconds']:.1f} s, {megabytes:.0f} MB ({numbers['idle_rss_kb'] / 1024:.0f} MB idle), "
         f"{corrected:,} corrections",
         megabytes,
     )
@@ -87,20 +87,22 @@ def _opensips(contacts: int) -> Iterator[str]:
 def _handler(contacts: int) -> type[BaseHTTPRequestHandler]:
     class Handler(BaseHTTPRequestHandler):
         def do_POST(self) -> None:
-            asked = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+            request = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
             self.send_response(200)
             self.end_headers()
-            if asked["method"] == "uptime":
-                self._say({"jsonrpc": "2.0", "id": asked["id"], "result": {"Up time": "86400 [sec]"}})
+            if request["method"] == "uptime":
+                self._say({"jsonrpc": "2.0", "id": request["id"], "result": {"Up time": "86400 [sec]"}})
                 return
-            self.wfile.write(b'{"jsonrpc":"2.0","id":%d,"result":{"Domains":[{"name":"location","AORs":[' % asked["id"])
+            self.wfile.write(
+                b'{"jsonrpc":"2.0","id":%d,"result":{"Domains":[{"name":"location","AORs":[' % request["id"]
+            )
             for number in range(contacts):
                 self.wfile.write(b"," if number else b"")
-                self._say(described(number))
+                self._say(describe_aor(number))
             self.wfile.write(b"]}]}}")
 
-        def _say(self, said: Any) -> None:
-            self.wfile.write(json.dumps(said).encode())
+        def _say(self, reply: Any) -> None:
+            self.wfile.write(json.dumps(reply).encode())
 
         def log_message(self, *_: Any) -> None:
             """Say nothing."""
@@ -108,28 +110,28 @@ def _handler(contacts: int) -> type[BaseHTTPRequestHandler]:
     return Handler
 
 
-def described(number: int) -> dict[str, Any]:
+def describe_aor(number: int) -> dict[str, Any]:
     """One AOR as ul_dump tells of it."""
-    said = ping_params(number, 40_000, 0)
+    params = ping_params(number, 40_000, 0)
     contact = {
-        "Contact": said["uri"],
+        "Contact": params["uri"],
         "ContactID": str(number),
         "Expires": 3000,
         "Q": "",
-        "Callid": said["callid"],
-        "Cseq": said["cseq"],
-        "User-agent": said["user_agent"],
-        "Received": said["received"],
+        "Callid": params["callid"],
+        "Cseq": params["cseq"],
+        "User-agent": params["user_agent"],
+        "Received": params["received"],
         "State": "CS_SYNC",
         "Flags": 0,
         "Cflags": "NAT SIP_PING LATENCY",
-        "Socket": said["socket"],
+        "Socket": params["socket"],
         "Methods": 5951,
-        "Attr": said["attr"],
-        "SIP_instance": said["attr"],
+        "Attr": params["attr"],
+        "SIP_instance": params["attr"],
         "Ping-Latency": 40_000,
     }
-    return {"AOR": said["aor"], "Contacts": [contact]}
+    return {"AOR": params["aor"], "Contacts": [contact]}
 
 
 def _fill(url: str, contacts: int) -> None:
@@ -144,12 +146,12 @@ def _fill(url: str, contacts: int) -> None:
 def _store(store: Store, numbers: range, now: int) -> None:
     usrloc = Usrloc(3)
     for number in numbers:
-        record = described(number)
-        said = parse("location", record["AOR"], record["Contacts"][0])
-        binding = Binding(NODE, said.domain, said.aor, said.uri)
-        _, found = compare(binding, said, None, now - 60_000, now)
-        assert isinstance(found, Present)
-        usrloc.found(binding, found.registration, Stamp(NODE, NODE, found.as_of, 1), instance=found.instance)
+        record = describe_aor(number)
+        contact = parse("location", record["AOR"], record["Contacts"][0])
+        binding = Binding(NODE, contact.domain, contact.aor, contact.uri)
+        _, present = compare(binding, contact, None, now - 60_000, now)
+        assert isinstance(present, Present)
+        usrloc.found(binding, present.registration, Stamp(NODE, NODE, present.as_of, 1), instance=present.instance)
     Batch(store).write(Batch(store).prepare(usrloc.take_changes()))
 
 
@@ -160,8 +162,8 @@ async def _compare(url: str, redis_url: str) -> None:
     async with Mi(url) as mi:
         report = await reconcile(NODE, mi, store, config)
     store.close()
-    said = {name: getattr(report, name) for name in ("seconds", "found", "gone", "refused")}
-    print(json.dumps({**said, "idle_rss_kb": idle, "max_rss_kb": _peak_kb()}))
+    numbers = {name: report.to_json()[name] for name in ("seconds", "found", "gone", "refused")}
+    print(json.dumps({**numbers, "idle_rss_kb": idle, "max_rss_kb": _peak_kb()}))
 
 
 def _peak_kb() -> int:

@@ -43,8 +43,8 @@ def setup(make_setup: MakeSetup) -> Setup:
 
 @pytest.fixture
 def api(setup: Setup) -> Iterator[TestClient]:
-    with client(setup) as asked:
-        yield asked
+    with client(setup) as api:
+        yield api
 
 
 def tell(
@@ -71,14 +71,14 @@ def tell(
         for k, (at, what, fields) in enumerate(happenings, 1)
     ]
     samples = [second(n, at=start + n * 1000, **figures or {}) for n in range(1, seconds + 1)]
-    told = Report(
+    report = Report(
         v=1,
         now=now - heard_ago_ms,
         call=Call(**{"direction": "in", "peer": "sip:bob@example.com", "started_at": start, **call}),
         samples=tuple(samples),
         happenings=(codec, path, *more),
     )
-    write_report(setup.store, CallReport(device, call_id, now, told))
+    write_report(setup.store, CallReport(device, call_id, now, report))
     return start
 
 
@@ -94,10 +94,10 @@ def test_calls_of_a_device(setup: Setup, api: TestClient) -> None:
     new = tell(setup, call_id="new")
     tell(setup, BOB, "other")
     for name in ("ann", quote(ANN, safe=""), "c386bbc4-0b7e-4d8f-8c6a-000000000001"):
-        told = get(api, f"/devices/{name}/calls?window=3h")
-        assert [call["call_id"] for call in told["calls"]] == ["new", "old"]
-        assert (told["device"], told["window_seconds"], told["cut"]) == (ANN, 10_800, False)
-    good, bad = told["calls"]
+        page = get(api, f"/devices/{name}/calls?window=3h")
+        assert [call["call_id"] for call in page["calls"]] == ["new", "old"]
+        assert (page["device"], page["window_seconds"], page["cut"]) == (ANN, 10_800, False)
+    good, bad = page["calls"]
     assert (good["mos"], good["band"], good["loss_percent"], good["live"]) == (4.37, "best", 0.0, True)
     assert (bad["end"], bad["why"], bad["band"], bad["loss_percent"], bad["bad_seconds"]) == (
         "hangup",
@@ -151,16 +151,16 @@ def url(call_id: str = CALL_ID, device: str = "") -> str:
 def test_a_call_in_full(setup: Setup, api: TestClient) -> None:
     """A call's page has all of it on one clock: its seconds, what happened, its minutes, the verdict."""
     start = tell(setup, figures=LOSSY, happenings=((30, "path", {"local": "relay", "remote": "host"}),))
-    told = get(api, url())
-    assert (told["call_id"], told["device"], told["legs"], told["relay"]) == (CALL_ID, ANN, [ANN], True)
-    assert (len(told["samples"]), told["samples"][0][0]) == (120, start + 1000)
-    assert told["samples"][-1][1:6] == [1000, 310.0, 4.0, 6.0, 24_000]
-    assert [happening["what"] for happening in told["happenings"]] == ["codec", "path", "path"]
-    assert [minute["bad"] for minute in told["minutes"]] == [True, True]
-    assert told["verdict"]["what"] == "media"
-    assert "6.0 % of packets lost, round trip 310 ms through a relay, jitter 4 ms" in told["verdict"]["evidence"]
-    assert len(told["verdict"]["bad_minutes"]) == 2
-    assert sum(told["breakdown"].values()) == pytest.approx(45.9, abs=0.2)
+    answer = get(api, url())
+    assert (answer["call_id"], answer["device"], answer["legs"], answer["relay"]) == (CALL_ID, ANN, [ANN], True)
+    assert (len(answer["samples"]), answer["samples"][0][0]) == (120, start + 1000)
+    assert answer["samples"][-1][1:6] == [1000, 310.0, 4.0, 6.0, 24_000]
+    assert [happening["what"] for happening in answer["happenings"]] == ["codec", "path", "path"]
+    assert [minute["bad"] for minute in answer["minutes"]] == [True, True]
+    assert answer["verdict"]["what"] == "media"
+    assert "6.0 % of packets lost, round trip 310 ms through a relay, jitter 4 ms" in answer["verdict"]["evidence"]
+    assert len(answer["verdict"]["bad_minutes"]) == 2
+    assert sum(answer["breakdown"].values()) == pytest.approx(45.9, abs=0.2)
 
 
 def test_pings_and_timeline_around_a_call(make_setup: MakeSetup) -> None:
@@ -177,11 +177,11 @@ def test_pings_and_timeline_around_a_call(make_setup: MakeSetup) -> None:
         add("TS.ADD", keys.latency(ANN), at, latency, "ON_DUPLICATE", "LAST")
         add("XADD", keys.care(ANN), f"{at}-0", "event", "companion-push", "result", "pushed")
     with client(setup) as api:
-        told = get(api, url())
-    assert [latency for _, latency in told["pings"]] == [700, 800, 900, 1000]
-    assert len(told["timeline"]) == 4
-    assert told["verdict"]["what"] == "signalling"
-    assert "the slowest answer took 900 ms" in told["verdict"]["evidence"][1]
+        page = get(api, url())
+    assert [latency for _, latency in page["pings"]] == [700, 800, 900, 1000]
+    assert len(page["timeline"]) == 4
+    assert page["verdict"]["what"] == "signalling"
+    assert "the slowest answer took 900 ms" in page["verdict"]["evidence"][1]
 
 
 def test_lost_pings_around_a_call(make_setup: MakeSetup) -> None:
@@ -190,17 +190,17 @@ def test_lost_pings_around_a_call(make_setup: MakeSetup) -> None:
     fill(setup, [*FLEET, (LATENCY, "ann", {**ATTR, "latency": LOST_PING_US})])
     tell(setup, ago_ms=MINUTE_MS, seconds=59, figures=LOSSY)
     with client(setup) as api:
-        told = get(api, url())
-    assert [latency for _, latency in told["pings"]] == [48, None]
-    assert told["verdict"]["what"] == "signalling"
+        page = get(api, url())
+    assert [latency for _, latency in page["pings"]] == [48, None]
+    assert page["verdict"]["what"] == "signalling"
 
 
 def test_both_sides(setup: Setup, api: TestClient) -> None:
     """A Call-ID that two devices told of is two calls: who asks says which, by any name of the device."""
     tell(setup, ANN)
     tell(setup, BOB, direction="out")
-    told = problem(api, "GET", f"/api/v1{url()}", 409)
-    assert (told["type"].rpartition(":")[2], sorted(told["devices"])) == ("several-calls", [ANN, BOB])
+    answer = problem(api, "GET", f"/api/v1{url()}", 409)
+    assert (answer["type"].rpartition(":")[2], sorted(answer["devices"])) == ("several-calls", [ANN, BOB])
     for name in (ANN, "ann", "c386bbc4-0b7e-4d8f-8c6a-000000000001"):
         assert get(api, url(device=name))["direction"] == "in"
     assert get(api, url(device=BOB))["direction"] == "out"
@@ -210,8 +210,8 @@ def test_both_sides(setup: Setup, api: TestClient) -> None:
 
 def test_no_such_call(api: TestClient) -> None:
     """A Call-ID that nobody told of is no call."""
-    told = problem(api, "GET", "/api/v1/calls/nothing", 404)
-    assert (told["type"].rpartition(":")[2], told["detail"]) == ("no-such-call", "no call is 'nothing'")
+    answer = problem(api, "GET", "/api/v1/calls/nothing", 404)
+    assert (answer["type"].rpartition(":")[2], answer["detail"]) == ("no-such-call", "no call is 'nothing'")
 
 
 @pytest.mark.parametrize("call_id", ["a/b", "a%2Fb", "a%b", "ä ö", "?x=1#y", "samples", "../calls", "'\"<script>"])
@@ -226,9 +226,9 @@ def test_hostile_words(setup: Setup, api: TestClient) -> None:
     evil = {"type": "<img src=x>", "in": "opus/48000/2"}
     happenings = tuple((n, "network", {**evil, "type": f"<b>{n}"}) for n in (10, 20))
     tell(setup, happenings=happenings, peer="<script>", figures=LOSSY)
-    told = get(api, url())
-    assert told["peer"] == "<script>"
-    assert "<" not in str(told["verdict"]) + str(told["minutes"])
+    answer = get(api, url())
+    assert answer["peer"] == "<script>"
+    assert "<" not in str(answer["verdict"]) + str(answer["minutes"])
 
 
 # The fleet's calls
@@ -238,14 +238,14 @@ def test_pages_of_calls(setup: Setup, api: TestClient) -> None:
     """Page after page gives every call once, those last told of first, also where many were told of at one time."""
     for n in range(23):
         tell(setup, call_id=f"c{n}", seconds=1, heard_ago_ms=n // 7 * 1000)
-    found, cursor = [], ""
+    call_ids, cursor = [], ""
     while cursor is not None:
         page = get(api, f"/calls?limit=5&cursor={cursor}")
         assert len(page["calls"]) <= 5
-        found += [call["call_id"] for call in page["calls"]]
+        call_ids += [call["call_id"] for call in page["calls"]]
         cursor = page["next"]
-    assert len(found) == 23
-    assert set(found) == {f"c{n}" for n in range(23)}
+    assert len(call_ids) == 23
+    assert set(call_ids) == {f"c{n}" for n in range(23)}
 
 
 def test_calls_of_one_moment(setup: Setup, api: TestClient) -> None:
@@ -256,12 +256,12 @@ def test_calls_of_one_moment(setup: Setup, api: TestClient) -> None:
         members[f"{call_ref(ANN, f'c{n}')} {ANN}"] = int(time.time() * 1000) // 1000 * 1000
     pairs = [part for member, at in members.items() for part in (at, member)]
     setup.store.connection.call("ZADD", setup.store.keys.calls(), *pairs)
-    found, cursor = set(), ""
+    call_ids, cursor = set(), ""
     while cursor is not None:
         page = get(api, f"/calls?limit=2&cursor={cursor}")
-        found |= {call["call_id"] for call in page["calls"]}
+        call_ids |= {call["call_id"] for call in page["calls"]}
         cursor = page["next"]
-    assert found == {f"c{n}" for n in range(7)}
+    assert call_ids == {f"c{n}" for n in range(7)}
 
 
 @pytest.mark.parametrize(
@@ -275,8 +275,8 @@ def test_what_can_not_be_asked(api: TestClient, query: str) -> None:
 def test_no_calls(api: TestClient) -> None:
     """Where nobody called there is an empty list, and a quality of nothing."""
     assert get(api, "/calls") == {"window_seconds": 86_400, "calls": [], "next": None}
-    told = get(api, "/media")
-    assert (told["calls"], told["total"], told["cut"], told["relay_share"]) == (0, 0, False, None)
+    answer = get(api, "/media")
+    assert (answer["calls"], answer["total"], answer["cut"], answer["relay_share"]) == (0, 0, False, None)
 
 
 # All calls together
@@ -294,10 +294,10 @@ def test_the_quality_of_the_fleet(setup: Setup, api: TestClient) -> None:
             happenings=((0, "path", {"local": "relay", "remote": "host", "local_address": "198.51.100.9"}),),
         )
     tell(setup, call_id="long ago", seconds=1, ago_ms=3 * 3_600_000, heard_ago_ms=2 * 3_600_000)
-    told = get(api, "/media")
-    assert (told["calls"], told["total"], told["scored"], told["live"]) == (6, 6, 6, 6)
-    assert (told["bands"]["best"], told["bands"]["bad"], told["relay_share"]) == (3, 3, 0.5)
-    assert [network["network"] for network in told["networks"]] == ["203.0.113.0/24", "192.0.2.0/24"]
+    answer = get(api, "/media")
+    assert (answer["calls"], answer["total"], answer["scored"], answer["live"]) == (6, 6, 6, 6)
+    assert (answer["bands"]["best"], answer["bands"]["bad"], answer["relay_share"]) == (3, 3, 0.5)
+    assert [network["network"] for network in answer["networks"]] == ["203.0.113.0/24", "192.0.2.0/24"]
 
 
 def run_job(setup: Setup) -> None:
@@ -321,8 +321,8 @@ def test_more_calls_than_are_looked_at(setup: Setup, monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(call_quality, "MAX_CALLS", 3)
     for n in range(5):
         tell(setup, call_id=f"c{n}", seconds=1)
-    told = compute_call_quality(setup.store, load_view(setup.config, setup.store))
-    assert (told["calls"], told["total"], told["cut"]) == (3, 5, True)
+    answer = compute_call_quality(setup.store, load_view(setup.config, setup.store))
+    assert (answer["calls"], answer["total"], answer["cut"]) == (3, 5, True)
 
 
 def test_metrics(setup: Setup, api: TestClient) -> None:
@@ -330,8 +330,8 @@ def test_metrics(setup: Setup, api: TestClient) -> None:
     assert "media_hour_calls{" not in api.get("/metrics").text
     tell(setup, figures=LOSSY)
     run_job(setup)
-    with client(setup) as asked:
-        text = asked.get("/metrics").text
+    with client(setup) as other:
+        text = other.get("/metrics").text
     assert 'opensips_companion_media_hour_calls{band="bad"} 1.0' in text
     assert 'opensips_companion_media_hour_calls{band="best"} 0.0' in text
     assert "opensips_companion_media_hour_loss_ratio 0.06" in text
@@ -355,10 +355,10 @@ def test_a_call_of_a_day(setup: Setup, api: TestClient) -> None:
     start = now - seconds * 1000
     for first in range(1, seconds, 1000):
         samples: tuple[MediaSample, ...] = tuple(second(n, at=start + n * 1000) for n in range(first, first + 1000))
-        told = Report(
+        report = Report(
             v=1, now=now, call=Call(started_at=start), samples=samples, happenings=(codec,) if first == 1 else ()
         )
-        write_report(setup.store, CallReport(ANN, CALL_ID, now + first, told))
+        write_report(setup.store, CallReport(ANN, CALL_ID, now + first, report))
     page = get(api, url())
     assert (len(page["samples"]), page["seconds"], len(page["minutes"])) == (3000, seconds, 200)
     assert sum(point[1] for point in page["samples"]) == seconds * 1000
@@ -372,9 +372,9 @@ def test_calls_on_the_command_line(setup: Setup) -> None:
     tell(setup, call_id="older", ago_ms=20 * MINUTE_MS, figures=LOSSY, ended_at=1, end="hangup")
     tell(setup, call_id="newer")
     tell(setup, BOB, "other", ago_ms=MINUTE_MS, seconds=30)
-    listed, of_ann = setup.cli("calls"), setup.cli("calls", "ann")
-    assert (listed.returncode, listed.stderr) == (0, "")
-    assert [line.split()[-1] for line in listed.stdout.splitlines()[1:]] == ["other", "newer", "older"]
+    every, of_ann = setup.cli("calls"), setup.cli("calls", "ann")
+    assert (every.returncode, every.stderr) == (0, "")
+    assert [line.split()[-1] for line in every.stdout.splitlines()[1:]] == ["other", "newer", "older"]
     assert [line.split()[-1] for line in of_ann.stdout.splitlines()[1:]] == ["newer", "older"]
     rows = json.loads(setup.cli("calls", "ann", "--json", "--window", "3h").stdout)
     assert [(row["call_id"], row["band"]) for row in rows] == [("newer", "best"), ("older", "bad")]
@@ -382,21 +382,21 @@ def test_calls_on_the_command_line(setup: Setup) -> None:
 
 def test_no_calls_on_the_command_line(setup: Setup) -> None:
     """Where nobody called it says so, and what to look at."""
-    shown = setup.cli("calls")
-    assert (shown.returncode, "nobody told of a call" in shown.stdout) == (0, True)
+    done = setup.cli("calls")
+    assert (done.returncode, "nobody told of a call" in done.stdout) == (0, True)
     assert json.loads(setup.cli("calls", "--json").stdout) == []
-    shown = setup.cli("calls", "nobody")
-    assert (shown.returncode, shown.stderr.startswith("error: no device is called 'nobody'")) == (2, True)
+    done = setup.cli("calls", "nobody")
+    assert (done.returncode, done.stderr.startswith("error: no device is called 'nobody'")) == (2, True)
 
 
 def test_a_call_on_the_command_line(setup: Setup) -> None:
     """`call` shows a call by its Call-ID or how that begins, with its verdict; --json all there is."""
     tell(setup, figures=LOSSY)
     for name in (CALL_ID, "5f2c", "5f2c/1b0e…"):
-        shown = setup.cli("call", name)
-        assert (shown.returncode, shown.stderr) == (0, "")
-        assert "Verdict  the media's path" in shown.stdout
-        assert "6.0 % of packets lost, round trip 310 ms" in shown.stdout
+        done = setup.cli("call", name)
+        assert (done.returncode, done.stderr) == (0, "")
+        assert "Verdict  the media's path" in done.stdout
+        assert "6.0 % of packets lost, round trip 310 ms" in done.stdout
     page = json.loads(setup.cli("call", "5f2c", "--json").stdout)
     assert (page["call_id"], page["verdict"]["what"], len(page["samples"])) == (CALL_ID, "media", 120)
 
@@ -406,11 +406,11 @@ def test_which_call_is_meant(setup: Setup) -> None:
     tell(setup, call_id="5f2c-one")
     tell(setup, call_id="5f2c-two")
     tell(setup, BOB, "5f2c-two")
-    shown = setup.cli("call", "5f")
-    assert shown.returncode == 2
-    assert shown.stderr.splitlines()[1:] == ["  5f2c-one", "  5f2c-two"]
-    shown = setup.cli("call", "5f2c-two")
-    assert (shown.returncode, "say with --device which:" in shown.stderr, BOB in shown.stderr) == (2, True, True)
+    done = setup.cli("call", "5f")
+    assert done.returncode == 2
+    assert done.stderr.splitlines()[1:] == ["  5f2c-one", "  5f2c-two"]
+    done = setup.cli("call", "5f2c-two")
+    assert (done.returncode, "say with --device which:" in done.stderr, BOB in done.stderr) == (2, True, True)
     assert setup.cli("call", "5f2c-two", "--device", "bob").returncode == 0
-    shown = setup.cli("call", "nothing")
-    assert (shown.returncode, shown.stderr) == (2, "error: no call is 'nothing'; `companion calls` lists them\n")
+    done = setup.cli("call", "nothing")
+    assert (done.returncode, done.stderr) == (2, "error: no call is 'nothing'; `companion calls` lists them\n")

@@ -52,8 +52,8 @@ def report(*items: MediaSample | Happening, now: int = NOW, **call: Any) -> Repo
     )
 
 
-def write(setup: Setup, told: Report, *, device: str = DEVICE, said_at: int = NOW) -> WrittenReport:
-    return write_report(setup.store, CallReport(device, CALL_ID, said_at, told))
+def write(setup: Setup, call_report: Report, *, device: str = DEVICE, said_at: int = NOW) -> WrittenReport:
+    return write_report(setup.store, CallReport(device, CALL_ID, said_at, call_report))
 
 
 def test_there_and_back(setup: Setup) -> None:
@@ -72,10 +72,10 @@ def test_there_and_back(setup: Setup) -> None:
 
 def test_a_report_that_comes_twice(setup: Setup) -> None:
     """A report that is sent again changes nothing at all."""
-    told = report(codec(0), sample(1), sample(2))
-    write(setup, told)
+    twice = report(codec(0), sample(1), sample(2))
+    write(setup, twice)
     before = dump(setup)
-    assert write(setup, told).items == []
+    assert write(setup, twice).items == []
     assert dump(setup) == before
 
 
@@ -85,9 +85,9 @@ def test_both_legs(setup: Setup) -> None:
     write(setup, report(sample(0), direction="out"), device="bob/web")
     assert {call.device for call in load_legs(setup.store, CALL_ID)} == {DEVICE, "bob/web"}
     assert {call.device for call in load_recent_calls(setup.store, NOW - 1000)} == {DEVICE, "bob/web"}
-    found = load_call(setup.store, "bob/web", CALL_ID)
-    assert found
-    assert found.direction == "out"
+    leg = load_call(setup.store, "bob/web", CALL_ID)
+    assert leg
+    assert leg.direction == "out"
     assert load_call(setup.store, "eve/web", CALL_ID) is None
 
 
@@ -136,8 +136,8 @@ def test_two_at_once(setup: Setup) -> None:
     """Who writes the same call at the same time from several threads stores each item once, and counts it once."""
     reports = [report(*(sample(n) for n in range(upto))) for upto in range(1, 30)]
     with ThreadPoolExecutor(8) as pool:
-        said = [CallReport(DEVICE, CALL_ID, NOW + n, told) for n, told in enumerate(reports)]
-        for outcome in [pool.submit(write_report, setup.store, told) for told in said]:
+        call_reports = [CallReport(DEVICE, CALL_ID, NOW + n, one) for n, one in enumerate(reports)]
+        for outcome in [pool.submit(write_report, setup.store, one) for one in call_reports]:
             with contextlib.suppress(ResponseError):
                 outcome.result()
     write(setup, reports[-1], said_at=NOW + 1000)

@@ -33,9 +33,9 @@ def large(make_setup: MakeSetup, monkeypatch: pytest.MonkeyPatch) -> Iterator[Se
 
 
 def now(setup: Setup, later_ms: int = 0) -> View:
-    seen = load_view(setup.config, setup.store)
-    clock = seen.clock._replace(now=seen.clock.now + later_ms)
-    return View(clock, seen.feeds, seen.bounds)
+    view = load_view(setup.config, setup.store)
+    clock = view.clock._replace(now=view.clock.now + later_ms)
+    return View(clock, view.feeds, view.bounds)
 
 
 def share(setup: Setup) -> census.Census:
@@ -44,10 +44,10 @@ def share(setup: Setup) -> census.Census:
     return taken
 
 
-def total(asked: SharedListing, seen: View) -> tuple[int, int]:
+def total(listing: SharedListing, view: View) -> tuple[int, int]:
     """How many devices there are, and when they were counted, once no newer census is being read any more."""
-    page = asked.page(Query(), seen)
-    while asked._taking and not asked._taking.done():
+    page = listing.page(Query(), view)
+    while listing._taking and not listing._taking.done():
         time.sleep(0.001)
     return page.total, page.as_of
 
@@ -55,42 +55,42 @@ def total(asked: SharedListing, seen: View) -> tuple[int, int]:
 def test_there_and_back(large: Setup) -> None:
     """A census in parts is read as it was shared."""
     taken = share(large)
-    said = load_census_header(large.store)
-    assert said == (taken.at, 2)
-    assert list(taken.glances) == [glance for part in census.load_glances(large.store, said) for glance in part]
+    header = load_census_header(large.store)
+    assert header == (taken.at, 2)
+    assert list(taken.glances) == [glance for part in census.load_glances(large.store, header) for glance in part]
     assert taken.summary["devices"]["total"] == len(taken.glances) == 4
 
 
 def test_the_shared_census_is_listed(large: Setup) -> None:
     """A large fleet is listed as it was when a scheduler counted it, and anew once that has counted again."""
     first = share(large)
-    asked = SharedListing(large.store)
-    assert total(asked, now(large)) == (4, first.at)
+    listing = SharedListing(large.store)
+    assert total(listing, now(large)) == (4, first.at)
     fill(large, [*FLEET, (INSERT, "zoe", {})])
-    assert total(asked, now(large)) == (4, first.at)
+    assert total(listing, now(large)) == (4, first.at)
     second = share(large)
-    total(asked, now(large))  # begins to read it
-    assert total(asked, now(large)) == (5, second.at)
+    total(listing, now(large))  # begins to read it
+    assert total(listing, now(large)) == (5, second.at)
 
 
 def test_without_a_scheduler(large: Setup) -> None:
     """Where nobody counts, who is asked does, once a minute."""
-    asked, seen = SharedListing(large.store), now(large)
-    assert total(asked, seen) == (4, seen.clock.now)
+    listing, view = SharedListing(large.store), now(large)
+    assert total(listing, view) == (4, view.clock.now)
     fill(large, [*FLEET, (INSERT, "zoe", {})])
     soon, later = now(large, 1000), now(large, 61_000)
-    total(asked, soon)
-    assert total(asked, soon) == (4, seen.clock.now)
-    total(asked, later)
-    assert total(asked, later) == (5, later.clock.now)
+    total(listing, soon)
+    assert total(listing, soon) == (4, view.clock.now)
+    total(listing, later)
+    assert total(listing, later) == (5, later.clock.now)
 
 
 def test_a_census_that_is_gone(large: Setup) -> None:
     """Parts that vanished while they were read lose nobody: the devices are counted."""
     taken = share(large)
     large.store.connection.call("DEL", large.store.keys.census_part(taken.at, 1))
-    seen = now(large, 5)
-    assert total(SharedListing(large.store), seen) == (4, seen.clock.now)
+    view = now(large, 5)
+    assert total(SharedListing(large.store), view) == (4, view.clock.now)
 
 
 def test_rows_are_as_of_now(large: Setup) -> None:
@@ -111,9 +111,9 @@ def _contact_of(setup: Setup) -> str:
 
 def test_a_glance_is_the_same_either_way(large: Setup) -> None:
     """What is read for a census says of a device what all that is known of it says."""
-    seen = now(large)
-    assert {make_glance(device, seen) for device in iterate_devices(large.store)} == {
-        make_glance_of(device, statuses, seen.bounds) for device, statuses in iterate_statuses(large.store, seen)
+    view = now(large)
+    assert {make_glance(device, view) for device in iterate_devices(large.store)} == {
+        make_glance_of(device, statuses, view.bounds) for device, statuses in iterate_statuses(large.store, view)
     }
 
 

@@ -33,8 +33,8 @@ def own_redis(tmp_path: Path) -> Iterator[EmbeddedRedis]:
 def stored(setup: Setup) -> list[tuple[str, int]]:
     """Every answered ping that is stored, as (device, time)."""
     connection, keys, read = setup.store.connection, setup.store.keys, setup.store.series.read
-    found = [device.id for device in iterate_devices(setup.store)]
-    return [(one, ts) for one in found for ts, _ in read(connection, keys.latency(one), 0, 1 << 52)]
+    devices = [device.id for device in iterate_devices(setup.store)]
+    return [(device, ts) for device in devices for ts, _ in read(connection, keys.latency(device), 0, 1 << 52)]
 
 
 def cpu_seconds(pid: int) -> float:
@@ -69,11 +69,11 @@ async def test_redis_away(make_setup: MakeSetup, own_redis: EmbeddedRedis, stand
             await asyncio.to_thread(own_redis.start)
             await feeder.pause()
             await all_done(setup, feeder)
-        found, feed = stored(setup), setup.feed()
+        pings, feed = stored(setup), setup.feed()
         lines = Counter(line["event"] for line in consumer.log() if line["level"] != "info")
 
     assert feeder.published > 1000 * OUTAGE_SECONDS
-    assert len(set(found)) == len(found) == feeder.published
+    assert len(set(pings)) == len(pings) == feeder.published
     assert (feed.missed, feed.gaps, feed.silences) == (0, 0, 0)
     assert lines - Counter(["another consumer took over"]) == {"Redis does not take what we have; it waits": 1}
     assert cpu < OUTAGE_SECONDS / 4
@@ -92,11 +92,11 @@ async def test_redis_takes_no_writes(make_setup: MakeSetup, own_redis: EmbeddedR
             await feeder.pause()
             await all_done(setup, feeder)
         feed = setup.feed()
-        told = [line["event"] for line in consumer.log() if line["level"] != "info"]
+        lines = [line["event"] for line in consumer.log() if line["level"] != "info"]
 
     assert len(stored(setup)) == feeder.published
     assert (feed.missed, feed.gaps) == (0, 0)
-    assert told == ["Redis does not take what we have; it waits"]
+    assert lines == ["Redis does not take what we have; it waits"]
 
 
 async def test_a_killed_consumer(make_setup: MakeSetup) -> None:
@@ -116,10 +116,10 @@ async def test_a_killed_consumer(make_setup: MakeSetup) -> None:
                 await eventually(lambda: setup.feed().missed, LEASE_SECONDS + 10)
                 await feeder.pause()
                 await all_done(setup, feeder)
-                found, feed, pages = stored(setup), setup.feed(), setup.pages()
+                pings, feed, pages = stored(setup), setup.feed(), setup.pages()
 
-    unstored = feeder.published - len(found)
-    assert len(set(found)) == len(found)
+    unstored = feeder.published - len(pings)
+    assert len(set(pings)) == len(pings)
     assert 1000 <= unstored <= feed.missed <= unstored + 200
     assert (feed.gaps, feed.silences) == (1, 0)
     assert {page["status"] for page in pages.values()} == {"online"}
@@ -166,8 +166,8 @@ async def test_sigterm(make_setup: MakeSetup) -> None:
             before, asked_at = feeder.published, time.monotonic()
             assert await asyncio.to_thread(first.terminate) == 0
             took = time.monotonic() - asked_at
-            done, found = setup.events_done(), stored(setup)
-            assert len(set(found)) == len(found) == done >= before
+            done, pings = setup.events_done(), stored(setup)
+            assert len(set(pings)) == len(pings) == done >= before
             with setup.process("consumer"):
                 await eventually(lambda: setup.feed().missed)
                 await feeder.pause()
@@ -193,16 +193,16 @@ async def test_a_standby_takes_over(make_setup: MakeSetup) -> None:
                 await eventually(lambda: setup.events_done() > killed_at, LEASE_SECONDS + 10)
                 await feeder.pause()
                 await all_done(setup, feeder)
-                found, feed = stored(setup), setup.feed()
+                pings, feed = stored(setup), setup.feed()
 
-    assert len(set(found)) == len(found) == feeder.published
+    assert len(set(pings)) == len(pings) == feeder.published
     assert (feed.missed, feed.gaps, feed.silences) == (0, 0, 0)
 
 
 # Leases of two nodes, of which one goes to another consumer
 
 
-def said(node: str, seq: int) -> Message:
+def latency_message(node: str, seq: int) -> Message:
     params = phone_event(f"phone-of-{node}", latency=20_000)
     return message(LATENCY, params, int(time.time() * 1000) - 10_000 + seq, seq, node)
 
@@ -219,18 +219,18 @@ def test_one_lease_of_two_is_lost(make_setup: MakeSetup, monkeypatch: pytest.Mon
     setup = make_setup()
     nodes = ["a", "b", "c", "d"]
     recorder = Recorder(setup.config, setup.store)
-    asyncio.run(record_batch(recorder, [said(node, 0) for node in nodes]))
+    asyncio.run(record_batch(recorder, [latency_message(node, 0) for node in nodes]))
     if when == "before the batch":
         steal(setup, recorder, "b")
     else:
         monkeypatch.setattr(recorder, "tick", lambda _: asyncio.to_thread(steal, setup, recorder, "b"))
-    asyncio.run(record_batch(recorder, [said(node, 1) for node in nodes]))
+    asyncio.run(record_batch(recorder, [latency_message(node, 1) for node in nodes]))
     monkeypatch.undo()
 
     assert {node: setup.events_done(node) for node in nodes} == {"a": 2, "b": 1, "c": 2, "d": 2}
     setup.store.connection.call("DEL", setup.store.keys.lease("b"))
     recorder._leases._refused_at.clear()
-    asyncio.run(record_batch(recorder, [said(node, 2) for node in nodes]))
+    asyncio.run(record_batch(recorder, [latency_message(node, 2) for node in nodes]))
     assert {node: setup.events_done(node) for node in nodes} == dict.fromkeys(nodes, 3)
     assert len(stored(setup)) == 12
     assert sum(setup.feed(node).missed for node in nodes) == 0
@@ -242,8 +242,8 @@ def test_what_is_ignored_is_counted(make_setup: MakeSetup) -> None:
     recorder = Recorder(setup.config, setup.store)
     now, params = int(time.time() * 1000), phone_event("late", latency=20_000)
     before = metrics.total(metrics.IGNORED, why="after_end")
-    told = [(LATENCY, 0), (DELETE, 0), (LATENCY, 1)]
-    batch = [message(event, params, now + number, seq) for number, (event, seq) in enumerate(told)]
+    order = [(LATENCY, 0), (DELETE, 0), (LATENCY, 1)]
+    batch = [message(event, params, now + number, seq) for number, (event, seq) in enumerate(order)]
     asyncio.run(record_batch(recorder, batch))
     assert metrics.total(metrics.IGNORED, why="after_end") == before + 1
     assert len(stored(setup)) == 1

@@ -59,9 +59,9 @@ def setup(make_setup: MakeSetup) -> Setup:
 
 def test_list(setup: Setup) -> None:
     """`companion nodes` has a line for each: is it alive, when was it heard of, its breaker; --json all of it."""
-    listed, as_json = setup.cli("nodes"), setup.cli("nodes", "--json")
-    assert (listed.returncode, listed.stderr) == (0, "")
-    head, *lines = listed.stdout.splitlines()
+    table, as_json = setup.cli("nodes"), setup.cli("nodes", "--json")
+    assert (table.returncode, table.stderr) == (0, "")
+    head, *lines = table.stdout.splitlines()
     assert head.split() == ["NODE", "CLUSTER", "FEED", "HEARD", "OF", "LAST", "EVENT", "CONTACTS", "MISSED", "BREAKER"]
     assert [line.split()[:3] for line in lines] == [["old", "old", "silent"], ["opensips", "opensips", "alive"]]
     assert "open, " in lines[0]
@@ -83,8 +83,8 @@ def test_forget(setup: Setup) -> None:
     done = setup.cli("node", "forget", "old")
     assert (done.returncode, done.stderr) == (0, "")
     deleted = {key for name, key in keys_of(setup, "old").items() if name not in LEFT}
-    told, _, keys = done.stdout.strip().partition("; deleted: ")
-    assert (told, set(keys.split(", "))) == ("old is forgotten", deleted)
+    sentence, _, keys = done.stdout.strip().partition("; deleted: ")
+    assert (sentence, set(keys.split(", "))) == ("old is forgotten", deleted)
     assert there(setup, "old") == LEFT
     assert list(load_feeds(setup.store)) == ["opensips"]
     assert (others, pages.keys()) == (there(setup, "opensips") - LEFT, setup.pages().keys())
@@ -92,12 +92,12 @@ def test_forget(setup: Setup) -> None:
 
 def test_what_waited_for_it_waits_no_more(setup: Setup) -> None:
     """/readyz and the feed's metrics, which the alert goes by, speak of a silent node until it is forgotten."""
-    with client(setup) as asked:
-        assert "the feed of node old is silent" in asked.get("/readyz").json()["reasons"]
+    with client(setup) as api:
+        assert "the feed of node old is silent" in api.get("/readyz").json()["reasons"]
     assert setup.cli("node", "forget", "old").returncode == 0
-    with client(setup) as asked:
-        assert not [reason for reason in asked.get("/readyz").json()["reasons"] if "node" in reason]
-        assert 'node="old"' not in asked.get("/metrics").text
+    with client(setup) as api:
+        assert not [reason for reason in api.get("/readyz").json()["reasons"] if "node" in reason]
+        assert 'node="old"' not in api.get("/metrics").text
 
 
 @pytest.mark.parametrize(
@@ -127,9 +127,9 @@ def test_refused(setup: Setup, node: str, silent_seconds: float | None, says: st
 def test_only_who_was_silent_for_long(silent_ms: int, refused: bool) -> None:  # noqa: FBT001
     """A bridge that only restarts is not forgotten meanwhile."""
     now = 1_700_000_000_000
-    seen = View(Clock(now, 120_000, 3), {"n": Feed("n", heartbeat_at=now - silent_ms)}, Bounds())
+    view = View(Clock(now, 120_000, 3), {"n": Feed("n", heartbeat_at=now - silent_ms)}, Bounds())
     with pytest.raises(UsageError) if refused else nullcontext():
-        companion_nodes._refuse("n", seen)
+        companion_nodes._refuse("n", view)
 
 
 def test_a_table_that_is_left(setup: Setup) -> None:

@@ -77,7 +77,7 @@ class Pair:
         """Wait until the store has what OpenSIPS has."""
         await eventually(lambda: self.live() == set(self.opensips.contacts))
 
-    async def heard(self) -> None:
+    async def register_all(self) -> None:
         """Let every phone register, and wait until the store has what OpenSIPS has."""
         await eventually(lambda: len(self.opensips.contacts) == len(self.opensips.fleet))
         for phone in self.opensips.fleet:
@@ -118,7 +118,7 @@ async def test_opensips_restarted_unheard(make_setup: MakeSetup) -> None:
     """Contacts that a restart lost while no bridge listened become offline; those that registered anew appear."""
     async with pair(make_setup, phones(6)) as both, both.setup.running("consumer"):
         async with both.setup.running("bridge"):
-            await both.heard()
+            await both.register_all()
         for number in range(6):
             both.opensips.die(f"phone{number}")
         both.opensips.restart()
@@ -161,7 +161,7 @@ async def test_registered_unheard(make_setup: MakeSetup) -> None:
 async def test_a_registration_that_was_missed(make_setup: MakeSetup) -> None:
     """The newer registration that OpenSIPS holds is taken over, with its address."""
     async with pair(make_setup, phones(1)) as both, both.setup.running():
-        await both.heard()
+        await both.register_all()
         both.opensips.pause_events()
         both.opensips.roam("phone0")
         await eventually(lambda: both.opensips.phone("phone0").state == "on")
@@ -184,7 +184,7 @@ async def test_phones_without_attr(make_setup: MakeSetup, monkeypatch: pytest.Mo
     async with pair(make_setup, fleet, ping_interval=0.3, ping_threshold=0.2) as both:
         by_instance = {f"{phone.aor}/urn:uuid:{phone.instance}" for phone in fleet}
         async with both.setup.running():
-            await both.heard()
+            await both.register_all()
             assert by_instance.isdisjoint(both.setup.pages())
             assert (await both.corrected()).enriched == 3
             assert set(both.setup.pages()) == by_instance
@@ -208,7 +208,7 @@ async def test_phones_without_attr(make_setup: MakeSetup, monkeypatch: pytest.Mo
 async def test_registered_while_the_dump_came(make_setup: MakeSetup, monkeypatch: pytest.MonkeyPatch) -> None:
     """A contact that OpenSIPS did not have when it wrote the dump, and that registered before its correction, stays."""
     async with pair(make_setup, phones(2)) as both, both.setup.running():
-        await both.heard()
+        await both.register_all()
         both.opensips.pause_events()
         both.opensips.unregister("phone0")
         both.opensips.unregister("phone1")
@@ -238,7 +238,7 @@ async def test_dumps_that_fail(make_setup: MakeSetup, monkeypatch: pytest.Monkey
     """A dump that does not come, is garbage or ends early corrects nothing, and says why."""
     monkeypatch.setattr(reconciling, "DUMP_SECONDS", 1.0)
     async with pair(make_setup, phones(3)) as both, both.setup.running():
-        await both.heard()
+        await both.register_all()
         both.opensips.pause_events()
         both.opensips.unregister("phone0")
         before = both.content()
@@ -262,8 +262,8 @@ async def test_dumps_that_fail(make_setup: MakeSetup, monkeypatch: pytest.Monkey
         for part in (0.3, 0.6, 0.9, 0.99):
 
             def cut(body: bytes, part: float = part) -> bytes | None:
-                said = answer(body)
-                return said[: int(len(said) * part)] if said and b"ul_dump" in body else said
+                reply = answer(body)
+                return reply[: int(len(reply) * part)] if reply and b"ul_dump" in body else reply
 
             both.opensips.mi_server._answer_body = cut
             report = await both.reconcile()
@@ -278,7 +278,7 @@ async def test_half_the_fleet_vanishes(make_setup: MakeSetup, monkeypatch: pytes
     """An empty dump is believed when OpenSIPS was started since the contacts were last heard of, else it is not."""
     monkeypatch.setattr(reconciling, "SETTLED_SECONDS", settled)
     async with pair(make_setup, phones(60)) as both, both.setup.running():
-        await both.heard()
+        await both.register_all()
         both.opensips.pause_events()
         for number in range(60):
             both.opensips.die(f"phone{number}")
@@ -299,17 +299,17 @@ async def test_half_the_fleet_vanishes(make_setup: MakeSetup, monkeypatch: pytes
 async def test_an_aor_that_can_not_be_read(make_setup: MakeSetup) -> None:
     """A contact that is in the dump but not fit to be read is not gone."""
     async with pair(make_setup, phones(3)) as both, both.setup.running():
-        await both.heard()
+        await both.register_all()
         both.opensips.pause_events()
         both.opensips.unregister("phone0")
         answer = both.opensips.mi_server._answer_body
 
         def spoilt(body: bytes) -> bytes | None:
-            said = json.loads(answer(body) or b"")
+            reply = json.loads(answer(body) or b"")
             if b"ul_dump" in body:
-                (record,) = (aor for aor in said["result"]["Domains"][0]["AORs"] if aor["AOR"] == "phone1")
+                (record,) = (aor for aor in reply["result"]["Domains"][0]["AORs"] if aor["AOR"] == "phone1")
                 record["Contacts"][0]["SIP_instance"] = "<\x07>"
-            return json.dumps(said).encode()
+            return json.dumps(reply).encode()
 
         both.opensips.mi_server._answer_body = spoilt
         report = await both.corrected()
@@ -320,7 +320,7 @@ async def test_an_aor_that_can_not_be_read(make_setup: MakeSetup) -> None:
 async def test_dry_run(make_setup: MakeSetup) -> None:
     """A dry run tells what is wrong and writes nothing at all."""
     async with pair(make_setup, phones(3)) as both, both.setup.running():
-        await both.heard()
+        await both.register_all()
         both.opensips.pause_events()
         both.opensips.unregister("phone0")
         both.opensips.switch_on("phone1")
@@ -335,7 +335,7 @@ async def test_dry_run(make_setup: MakeSetup) -> None:
 async def test_the_second_time(make_setup: MakeSetup) -> None:
     """Once corrected there is nothing to correct, and nothing is written."""
     async with pair(make_setup, phones(4)) as both, both.setup.running():
-        await both.heard()
+        await both.register_all()
         both.opensips.pause_events()
         both.opensips.unregister("phone0")
         both.opensips.phone("phone2").uri = "sip:new@192.0.2.1"
@@ -379,7 +379,7 @@ async def test_corrections_wait_for_the_recorder(make_setup: MakeSetup) -> None:
     """Corrections that nobody could take yet are taken by the next consumer, and what is none is left out."""
     async with pair(make_setup, phones(2)) as both:
         async with both.setup.running():
-            await both.heard()
+            await both.register_all()
         both.opensips.unregister("phone0")
         call, key = both.setup.store.connection.call, both.setup.store.keys.corrections("opensips")
         call("XADD", key, "*", "gone", "[]")
@@ -448,7 +448,7 @@ async def test_when_it_is_due(make_setup: MakeSetup) -> None:
 async def test_one_companion_does_it(make_setup: MakeSetup) -> None:
     """Of several companions that see the same reason one asks OpenSIPS for a dump."""
     async with pair(make_setup, phones(2)) as both, both.setup.running():
-        await both.heard()
+        await both.register_all()
         jobs = [Reconciler(both.setup.config, both.setup.store) for _ in range(4)]
         await asyncio.gather(*(job.run() for job in jobs))
         assert dumps(both) == 1
@@ -458,7 +458,7 @@ async def test_an_mi_that_fails_is_asked_less_and_less(make_setup: MakeSetup, mo
     """Each dump that was not believed makes the next one wait twice as long."""
     monkeypatch.setattr(reconciler, "PAUSE_MS", 60_000)
     async with pair(make_setup, phones(2)) as both, both.setup.running():
-        await both.heard()
+        await both.register_all()
         job = Reconciler(both.setup.config, both.setup.store)
         both.opensips.mi_server._answer_body, answer = (
             lambda body: b"{" if b"ul_dump" in body else answer(body),
@@ -487,7 +487,7 @@ async def test_the_scheduler_does_it(make_setup: MakeSetup, monkeypatch: pytest.
 async def test_the_command(make_setup: MakeSetup) -> None:
     """`companion reconcile` tells what it found and corrects it; a dump that is not believed is exit code 1."""
     async with pair(make_setup, phones(3)) as both, both.setup.running():
-        await both.heard()
+        await both.register_all()
         both.opensips.pause_events()
         both.opensips.unregister("phone0")
         path = both.setup.file()
@@ -497,17 +497,17 @@ async def test_the_command(make_setup: MakeSetup) -> None:
                 assert [(report["node"], report["gone"], report["refused"]) for report in reports] == [
                     ("opensips", 0, "")
                 ]
-        told = await command(path, "opensips")
-        assert told.returncode == 0
-        assert "opensips: 3 contacts known, 2 in OpenSIPS; 1 gone, 0 found" in told.stdout
+        done = await command(path, "opensips")
+        assert done.returncode == 0
+        assert "opensips: 3 contacts known, 2 in OpenSIPS; 1 gone, 0 found" in done.stdout
         await eventually(lambda: not both.waiting())
         assert both.statuses()["phone0"] == "offline"
 
         both.opensips.mi_server.fail(Fault.GARBAGE)
-        told = await command(path)
-        assert (told.returncode, "nothing was corrected" in told.stdout) == (1, True)
-        told = await command(path, "nobody")
-        assert (told.returncode, "no [[opensips]] table names a node 'nobody'" in told.stderr) == (2, True)
+        done = await command(path)
+        assert (done.returncode, "nothing was corrected" in done.stdout) == (1, True)
+        done = await command(path, "nobody")
+        assert (done.returncode, "no [[opensips]] table names a node 'nobody'" in done.stderr) == (2, True)
 
 
 async def command(config: Path, *arguments: str) -> subprocess.CompletedProcess[str]:

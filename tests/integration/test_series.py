@@ -63,7 +63,10 @@ def by_hand(points: Sequence[tuple[int, int]], bucket_ms: int) -> list[Aggregate
     buckets: dict[int, list[int]] = {}
     for ts, value in points:
         buckets.setdefault(ts // bucket_ms * bucket_ms, []).append(value)
-    return [Aggregate(start, min(each), sum(each), max(each), len(each)) for start, each in sorted(buckets.items())]
+    return [
+        Aggregate(start, min(values), sum(values), max(values), len(values))
+        for start, values in sorted(buckets.items())
+    ]
 
 
 def key_of(setup: Setup, name: str = "x/y") -> str:
@@ -73,8 +76,8 @@ def key_of(setup: Setup, name: str = "x/y") -> str:
 def keys(setup: Setup) -> list[str]:
     """All keys of this setup, but the lease, which is nobody's data."""
     prefix = setup.store.keys.prefix
-    found: Iterable[str] = setup.store.connection.call("KEYS", f"{prefix}*")
-    return sorted(key for key in found if not key.startswith(setup.store.keys.lease("")))
+    names: Iterable[str] = setup.store.connection.call("KEYS", f"{prefix}*")
+    return sorted(key for key in names if not key.startswith(setup.store.keys.lease("")))
 
 
 def kind_of(setup: Setup, key: str) -> str:
@@ -159,16 +162,16 @@ def test_buckets_of_what_is_not_there(setup: Setup) -> None:
 
 def test_either_protocol(make_setup: MakeSetup, kind: Kind, engine: str) -> None:
     """Whichever protocol the Redis library speaks by itself, numbers come out the same."""
-    key, told = "p:k", []
+    key, replies = "p:k", []
     url = make_setup(kind).config.redis.url
     for protocol in (2, 3):
         setup = make_setup(kind, redis={"series": engine, "url": f"{url}?protocol={protocol}"})
         put(setup, [(key, 10, 0xFFFFFFFFFFFFF), (key, 20, 40), (key, 130, 41)])
-        told.append((read(setup, key), aggregates(setup, key, 0, 1000, 100)))
+        replies.append((read(setup, key), aggregates(setup, key, 0, 1000, 100)))
         setup.store.connection.call("DEL", key)
 
-    assert told[0] == told[1]
-    assert told[0][1] == by_hand(told[0][0], 100)
+    assert replies[0] == replies[1]
+    assert replies[0][1] == by_hand(replies[0][0], 100)
 
 
 def test_the_number_of_a_contact_is_exact(setup: Setup) -> None:
@@ -237,9 +240,9 @@ def test_auto_takes_what_the_server_can(make_setup: MakeSetup, kind: Kind, engin
     automatic = make_setup(kind)
     assert automatic.store.series.name == ("timeseries" if kind == "module" else "streams")
     if kind == "plain":
-        wanted = automatic.config.redis.model_copy(update={"series": "timeseries"})
+        section = automatic.config.redis.model_copy(update={"series": "timeseries"})
         with pytest.raises(ConfigError, match=r"\[redis\] series = 'timeseries', but 127.0.0.1:\d+ has no TS commands"):
-            open_store(wanted)
+            open_store(section)
 
 
 # What the store makes of events, with either engine
@@ -269,7 +272,7 @@ def story() -> list[Message]:
 
     gone = {"src_ip": "192.0.2.9", "src_port": 4001, "dst_ip": "192.0.2.1", "dst_port": 443, "proto": "wss"}
     lost = events.LOST_PING_US
-    said = [
+    steps = [
         (events.AOR_INSERT, {"domain": "location", "aor": "ann"}),
         (events.INSERT, ann("a", 4001)),
         (events.LATENCY, ann("a", 4001, latency=20_000)),
@@ -285,23 +288,23 @@ def story() -> list[Message]:
         (events.UPDATE, ann("b", 4002, callid="other", cseq=2)),
         (events.DELETE, phone_event("bob", latency=31_000)),
     ]
-    return [bridge.say(event, params) for event, params in said]
+    return [bridge.say(event, params) for event, params in steps]
 
 
 def long_story() -> list[Message]:
     """Three phones, pinged forty times: some lose, one registers anew, one leaves and comes back."""
-    bridge, said = Bridge(seconds_ago=200), []
+    bridge, messages = Bridge(seconds_ago=200), []
     for turn in range(40):
         for number, aor in enumerate(("ann", "bob", "eve")):
             params = {"callid": "again", "cseq": 1 + turn // 10} if aor == "bob" else {}
             if turn % 10 == 0:
-                said.append(bridge.say(events.UPDATE if turn else events.INSERT, phone_event(aor, **params)))
+                messages.append(bridge.say(events.UPDATE if turn else events.INSERT, phone_event(aor, **params)))
             if (aor, turn) == ("eve", 25):
-                said.append(bridge.say(events.DELETE, phone_event(aor, latency=1000)))
+                messages.append(bridge.say(events.DELETE, phone_event(aor, latency=1000)))
             lost = turn % 7 in range(number)
             latency = events.LOST_PING_US if lost else 20_000 + turn * 1000
-            said.append(bridge.say(events.LATENCY, phone_event(aor, **params, latency=latency)))
-    return said
+            messages.append(bridge.say(events.LATENCY, phone_event(aor, **params, latency=latency)))
+    return messages
 
 
 def together(messages: Sequence[Message]) -> list[Message]:
@@ -318,11 +321,11 @@ def together(messages: Sequence[Message]) -> list[Message]:
 def test_events_that_share_messages(make_setup: MakeSetup, kind: Kind, engine: str) -> None:
     """A flood, most of whose pings are known by their bytes, leaves what the same events leave one by one."""
     alone, shared = (make_setup(kind, redis={"series": engine}) for _ in range(2))
-    told = long_story()
-    record(alone, [[one] for one in told])
-    flood = together(told)
+    messages = long_story()
+    record(alone, [[one] for one in messages])
+    flood = together(messages)
     record(shared, [flood[:15], flood[15:]])
-    assert len(flood) < len(told) / 3
+    assert len(flood) < len(messages) / 3
     for phone in ("ann", "bob", "eve"):
         assert shared.page(phone) == alone.page(phone)
     assert shared.samples() == alone.samples() > 90
@@ -341,16 +344,16 @@ def test_every_key_has_its_end(setup: Setup, together: bool) -> None:  # noqa: F
     """Each key of a device, contact, series, timeline, AOR, instance or connection dies an hour after its samples."""
     record(setup, [story()] if together else [[one] for one in story()])
 
-    seen = set()
+    kinds = set()
     for key in keys(setup):
         ttl, name = setup.store.connection.call("PTTL", key), kind_of(setup, key)
-        seen.add(name)
+        kinds.add(name)
         if name in WITHOUT_TTL:
             assert ttl == -1, key
         else:
             assert RETENTION_MS < ttl <= RETENTION_MS + HOUR_MS, key
     mortal = {"device", "contact", "latency", "lost", "timeline", "aor", "instance", "connection"}
-    assert mortal <= seen <= mortal | WITHOUT_TTL
+    assert mortal <= kinds <= mortal | WITHOUT_TTL
 
 
 @pytest.mark.parametrize("points", [10, 50, 2000])
@@ -361,9 +364,11 @@ def test_latency_leaves_out_what_a_page_leaves_out(setup: Setup, points: int) ->
     left_out = 0
     for device in iterate_devices(setup.store):
         pings = reader.device(device.id, HOUR_MS)["samples"]
-        told = reader.latency(device.id, HOUR_MS, points)
-        assert told["buckets"] == put_in_buckets(pings, told["bucket_ms"])
-        left_out += len(read(setup, setup.store.keys.lost(device.id))) - sum(bucket.lost for bucket in told["buckets"])
+        latency = reader.latency(device.id, HOUR_MS, points)
+        assert latency["buckets"] == put_in_buckets(pings, latency["bucket_ms"])
+        left_out += len(read(setup, setup.store.keys.lost(device.id))) - sum(
+            bucket.lost for bucket in latency["buckets"]
+        )
     assert left_out > 0
 
 
@@ -375,9 +380,9 @@ def test_news_are_what_is_later(setup: Setup) -> None:
     *before, last = page["samples"]
     assert len(before) == 3
     for since, later in ((before[-1].ts, [last]), (last.ts, [])):
-        told = reader.news("bob", since)
-        assert told["samples"] == later
-        assert told["timeline"] == [entry for entry in page["timeline"] if entry["at"] > str(iso(since))]
+        news = reader.news("bob", since)
+        assert news["samples"] == later
+        assert news["timeline"] == [entry for entry in page["timeline"] if entry["at"] > str(iso(since))]
 
 
 def test_a_batch_written_twice(setup: Setup, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -431,31 +436,31 @@ class Cut:
         self._connection.pipeline = self._pipeline  # type: ignore[method-assign]
 
     def _cut(self, commands: Iterable[Command], *, raise_on_error: bool = True, one_moment: bool = False) -> list[Any]:
-        wanted = list(commands)
-        if all(command[0] in self.READS for command in wanted):
-            return self._pipeline(wanted, raise_on_error=raise_on_error, one_moment=one_moment)
-        taken = wanted[: self._left]
+        every = list(commands)
+        if all(command[0] in self.READS for command in every):
+            return self._pipeline(every, raise_on_error=raise_on_error, one_moment=one_moment)
+        taken = every[: self._left]
         self._left -= len(taken)
         replies = self._pipeline(taken, raise_on_error=raise_on_error)
-        if taken != wanted:
+        if taken != every:
             raise RedisConnectionError("cut")
         return replies
 
 
 def test_a_consumer_killed_while_it_wrote(make_setup: MakeSetup, kind: Kind, engine: str) -> None:
     """Wherever a write was cut off, the next consumer, given the same events, ends with what there should be."""
-    told = story()
+    messages = story()
     whole = make_setup(kind, redis={"series": engine})
-    record(whole, [told])
+    record(whole, [messages])
     expected = normal(whole)
     for after in range(75):
         setup = make_setup(kind, redis={"series": engine})
         with Cut(setup.store.connection, after):
             dying = Recorder(setup.config, setup.store)
             dying.give_up_at = 0
-            asyncio.run(record_batch(dying, told))
+            asyncio.run(record_batch(dying, messages))
         asyncio.run(dying.close())
-        record(setup, [told[:7], told[7:]])
+        record(setup, [messages[:7], messages[7:]])
         assert normal(setup) == expected, f"cut after {after} commands"
 
 
@@ -464,9 +469,11 @@ def normal(setup: Setup) -> Json:
     `answers` or in a contact's own record.
     """
     prefix = setup.store.keys.prefix
-    found = {key.removeprefix(prefix): value for key, value in contents(setup).items()}
-    devices = [load_device(setup.store, device) for device in sorted(dict(found["{0}:devices"]))]
-    found["{0}:devices"] = [[(c.id, c.last_latency_at, c.changed_at) for c in d.contacts] for d in devices if d]
-    del found["node:opensips"]
-    found.pop("{0}:answers", None)
-    return found
+    contents_by_key = {key.removeprefix(prefix): value for key, value in contents(setup).items()}
+    devices = [load_device(setup.store, device) for device in sorted(dict(contents_by_key["{0}:devices"]))]
+    contents_by_key["{0}:devices"] = [
+        [(c.id, c.last_latency_at, c.changed_at) for c in d.contacts] for d in devices if d
+    ]
+    del contents_by_key["node:opensips"]
+    contents_by_key.pop("{0}:answers", None)
+    return contents_by_key

@@ -30,12 +30,12 @@ correction = st.one_of(
 
 
 @given(correction)
-def test_there_and_back(said: Correction) -> None:
+def test_there_and_back(original: Correction) -> None:
     """Every correction is the same after its way through the stream, of the same type all the way down."""
-    kind, text = encode_correction(said)
+    kind, text = encode_correction(original)
     back = decode_correction(kind, text.decode())
-    assert back == said
-    assert type(back) is type(said)
+    assert back == original
+    assert type(back) is type(original)
     assert type(back.binding) is Binding
 
 

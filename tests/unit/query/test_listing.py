@@ -1,4 +1,4 @@
-"""Looking for devices in a listing of the whole fleet."""
+"""Test the search for devices in a listing of the whole fleet."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -16,7 +16,7 @@ from companion.usrloc.contact import STATUSES
 AGENTS = ("", "Yealink SIP-T54W", "Browser Phone (SIPJS)", "ÄNDERS <b>")
 ids = st.tuples(st.sampled_from(["a", "ab", "Ä"]), st.text("abÄ", max_size=2))
 glances = st.builds(
-    lambda name, **known: Glance(f"{name[0]}/{name[1]}", name[0], **known),
+    lambda name, **fields: Glance(f"{name[0]}/{name[1]}", name[0], **fields),
     ids,
     node=st.sampled_from(["one", "two"]),
     status=st.sampled_from(STATUSES),
@@ -69,25 +69,25 @@ def meets(glance: Glance, query: Query) -> bool:
 def expected(fleet: list[Glance], query: Query) -> list[str]:
     """What a query means, said the plain way."""
     value = VALUES[query.sort]
-    found = [(value(glance), glance.device) for glance in fleet if meets(glance, query)]
-    valued = sorted((pair for pair in found if pair[0] is not None), reverse=query.descending)
-    return [device for _, device in valued] + sorted(device for value, device in found if value is None)
+    pairs = [(value(glance), glance.device) for glance in fleet if meets(glance, query)]
+    valued = sorted((pair for pair in pairs if pair[0] is not None), reverse=query.descending)
+    return [device for _, device in valued] + sorted(device for value, device in pairs if value is None)
 
 
 @given(fleets, queries)
 def test_pages(fleet: list[Glance], query: Query) -> None:
     """Page after page tells each device that fits once, in the order asked for, and how many there are."""
-    listing, told, cursor = Listing(7, fleet), [], ""
+    listing, devices, cursor = Listing(7, fleet), [], ""
     while True:
         page = listing.page(replace(query, cursor=cursor))
-        told += page.devices
+        devices += page.devices
         assert len(page.devices) <= query.limit
         assert page.as_of == 7
         if page.next is None:
             break
         cursor = page.next
-    assert expected(fleet, query) == told
-    assert page.total == len(told)
+    assert expected(fleet, query) == devices
+    assert page.total == len(devices)
 
 
 @given(fleets, fleets, queries)
