@@ -1,6 +1,9 @@
-"""Text from the network, made safe to show. No I/O."""
+"""Make text from the network safe to show. No I/O."""
 
-from typing import Final
+from typing import Any, Final
+
+Json = dict[str, Any]
+"""A JSON object: what is read off a wire, or ready to be written."""
 
 
 def printable(text: str) -> str:

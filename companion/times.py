@@ -2,9 +2,7 @@
 
 import time
 from datetime import UTC, datetime
-from typing import Any, Final
-
-Json = dict[str, Any]
+from typing import Final
 
 MINUTE_MS: Final = 60_000
 HOUR_MS: Final = 3_600_000

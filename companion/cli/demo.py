@@ -33,7 +33,7 @@ from companion.simulator.opensips import SimulatedOpenSIPS
 from companion.simulator.redis import EmbeddedRedis, free_port
 from companion.store.nodes import load_feed
 from companion.store.store import Store, open_store
-from companion.times import Json
+from companion.text import Json
 from companion.usrloc.contact import STATUSES
 
 SPEED: Final = 10.0

@@ -1,14 +1,14 @@
 """When a device was online and when it was not, from its pings and what happened to it. No I/O."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any, Final, Literal, NamedTuple
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Final, Literal, NamedTuple
 
 from companion.config import PingsSection
+from companion.text import Json
 from companion.times import epoch_ms
 from companion.usrloc.contact import FOR_EVER, SILENT_INTERVALS
 
 State = Literal["online", "offline", "unknown"]
-Json = Mapping[str, Any]
 Sample = tuple[int, int | None]
 """A ping: epoch ms, and ms or None when it was lost."""
 

@@ -7,7 +7,7 @@ from typing import Final, NamedTuple
 
 from companion.media import e_model
 from companion.quality import nearest_rank
-from companion.times import Json
+from companion.text import Json
 
 BANDS: Final[tuple[str, ...]] = (*(name for _, name in e_model.BANDS), "bad", "unknown")
 """From best to worst, and calls of which too little is known."""

@@ -9,7 +9,7 @@ from companion.media import e_model, scoring
 from companion.media.e_model import Score
 from companion.media.report import Flag, Happening, MediaSample
 from companion.media.totals import in_order
-from companion.times import Json
+from companion.text import Json
 
 MINUTE_MS: Final = 60_000
 SHORT_MS: Final = 2_000

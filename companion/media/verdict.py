@@ -12,7 +12,8 @@ from typing import Any, Final, Literal, NamedTuple
 from companion import quality
 from companion.media.minutes import MINUTE_MS, OFFLINE, ONLINE, Change, Minute, Moment, Sound, changes, minutes
 from companion.media.report import Happening
-from companion.times import Json, iso
+from companion.text import Json
+from companion.times import iso
 from companion.usrloc.contact import Ping
 
 Cause = Literal["good", "signalling", "media", "device", "network", "unknown"]

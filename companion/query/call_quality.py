@@ -11,7 +11,8 @@ from companion.query.row import select_speaker
 from companion.store.calls import CallRecord, count_recent_calls, load_recent_calls
 from companion.store.devices import load_devices
 from companion.store.store import Store
-from companion.times import Json, iso
+from companion.text import Json
+from companion.times import iso
 from companion.usrloc.contact import Device
 
 WINDOW_MS: Final = 3_600_000

@@ -12,7 +12,8 @@ from companion.media.scoring import loss_percent, round_trip
 from companion.media.verdict import Signalling
 from companion.store.call_media import CallMedia
 from companion.store.calls import CallRecord
-from companion.times import Json, iso
+from companion.text import Json
+from companion.times import iso
 
 LIVE_MS: Final = 15_000
 """A call without end and without a report for so long is over: three reports are missing."""

@@ -12,7 +12,7 @@ from companion.query.row import Glance, make_glance_of
 from companion.query.summary import Tally
 from companion.store.census import CensusHeader, load_census_part, save_census
 from companion.store.store import Store
-from companion.times import Json
+from companion.text import Json
 
 PART: Final = 2000
 """Devices in a part. A part is decoded at once, and blocks all threads of the process meanwhile."""

@@ -10,7 +10,8 @@ from companion.query.row import make_glance, render_row, select_speaker
 from companion.store.devices import iterate_device_ids, load_brief_devices, load_device, load_devices
 from companion.store.store import Store
 from companion.store.timeline import load_timeline
-from companion.times import MINUTE_MS, Json, iso
+from companion.text import Json
+from companion.times import MINUTE_MS, iso
 from companion.usrloc.contact import Contact, Device, Status
 
 

@@ -3,7 +3,8 @@
 from dataclasses import asdict
 
 from companion.store.nodes import Feed
-from companion.times import Json, iso
+from companion.text import Json
+from companion.times import iso
 
 
 def describe_feed(feed: Feed, now: int) -> Json:

@@ -7,7 +7,8 @@ from typing import Final, TypeVar
 from companion.query.summary import PERCENTILES
 from companion.store.history import append_minute, load_minutes
 from companion.store.store import Store
-from companion.times import MINUTE_MS, Json, iso
+from companion.text import Json
+from companion.times import MINUTE_MS, iso
 from companion.usrloc.contact import STATUSES
 
 MAX_POINTS: Final = 500

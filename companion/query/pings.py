@@ -9,7 +9,8 @@ from companion.query.now import View
 from companion.store.pings import aggregate_answered_pings, load_answered_pings, load_lost_pings
 from companion.store.series import Aggregate, Point, aggregate
 from companion.store.store import Store
-from companion.times import MINUTE_MS, Json
+from companion.text import Json
+from companion.times import MINUTE_MS
 from companion.usrloc.contact import Device, Ping, Span, ghost_spans
 
 

@@ -34,7 +34,8 @@ from companion.store.calls import (
 from companion.store.devices import load_device, load_devices
 from companion.store.store import Store
 from companion.store.summary import count_registered, load_summary
-from companion.times import MINUTE_MS, Json, iso
+from companion.text import Json
+from companion.times import MINUTE_MS, iso
 from companion.usrloc.contact import Device
 
 MIN_POINTS = 10

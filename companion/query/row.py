@@ -7,7 +7,8 @@ import msgspec
 from companion import quality
 from companion.quality import Label
 from companion.query.now import View
-from companion.times import Json, iso
+from companion.text import Json
+from companion.times import iso
 from companion.usrloc.contact import STATUSES, Contact, Device, Status, best
 
 

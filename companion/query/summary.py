@@ -9,7 +9,8 @@ from companion.query.devices import iterate_statuses
 from companion.query.feeds import describe_feed
 from companion.query.now import View
 from companion.store.store import Store
-from companion.times import Json, iso
+from companion.text import Json
+from companion.times import iso
 from companion.usrloc.contact import STATUSES, Contact, Device, Status, best
 
 PERCENTILES: Final = (50, 95, 99)

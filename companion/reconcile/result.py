@@ -2,7 +2,7 @@
 
 from dataclasses import asdict, dataclass
 
-from companion.times import Json
+from companion.text import Json
 
 _JSON_NAMES = {"stored": "known", "added": "found"}
 """The names of fields in JSON and logs, where they differ."""

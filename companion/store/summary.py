@@ -4,7 +4,7 @@ import json
 from typing import Final
 
 from companion.store.store import Store
-from companion.times import Json
+from companion.text import Json
 
 FRESH_MS: Final = 60_000
 

@@ -9,11 +9,11 @@ from urllib.parse import unquote
 
 from companion.errors import InvalidReportError
 from companion.media.report import Item, Report, decode
+from companion.text import Json
 
 COLLECTOR: Final = Path(__file__).parents[2] / "companion/media/static/last-mile.js"
 PAGE: Final = Path(__file__).parent / "peers.html"
 WEEK_MS: Final = 7 * 24 * 3_600_000
-Json = dict[str, Any]
 Answer = tuple[int, Json, dict[str, str]]
 
 

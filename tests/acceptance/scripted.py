@@ -8,7 +8,8 @@ from http.client import HTTPConnection
 from typing import Any, NamedTuple, Self
 from urllib.parse import quote
 
-Json = dict[str, Any]
+from companion.text import Json
+
 SIZE = 300
 """Items in a report: so many are well below what one may carry."""
 

@@ -11,9 +11,10 @@ import pytest
 
 from companion.media import minutes, scoring, verdict
 from companion.media.report import MediaSample
+from companion.text import Json
 from tests.acceptance import browser as chromium
 from tests.acceptance.browser import Browser
-from tests.acceptance.receiver import Call, Json, Receiver, problem
+from tests.acceptance.receiver import Call, Receiver, problem
 from tests.acceptance.relay import Relay
 from tests.acceptance.sip_socket import SipSocket
 from tests.acceptance.stats import ADDRESSES, CASES, Case

@@ -11,9 +11,10 @@ from companion.reconcile import comparison as reconciling
 from companion.reconcile.comparison import reconcile
 from companion.reconcile.result import Reconciliation
 from companion.simulator.redis import EmbeddedRedis
+from companion.text import Json
 from tests.acceptance import conftest
 from tests.acceptance.conftest import OpenSIPS, eventually
-from tests.integration.conftest import Json, Setup
+from tests.integration.conftest import Setup
 from tests.sip_phone.phone import Phone
 
 EVENTS = ("E_UL_CONTACT_INSERT", "E_UL_CONTACT_UPDATE", "E_UL_CONTACT_DELETE", "E_UL_LATENCY_UPDATE")

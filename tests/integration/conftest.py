@@ -27,10 +27,10 @@ from companion.services.app import App, ServiceName
 from companion.simulator.redis import EmbeddedRedis, free_port
 from companion.store.nodes import Feed, load_feed
 from companion.store.store import open_store
+from companion.text import Json
 
 CAPTURE = Path(__file__).parents[1] / "captures" / "opensips-3.6.8"
 WINDOW_MS = 24 * 3_600_000
-Json = dict[str, Any]
 Kind = Literal["module", "plain"]
 _prefixes = count()
 

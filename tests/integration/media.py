@@ -7,9 +7,10 @@ from urllib.parse import quote
 
 from starlette.testclient import TestClient
 
+from companion.text import Json
 from companion.tokens import call
 from companion.tokens.call import Claims
-from tests.integration.conftest import Json, Kind, MakeSetup, Setup
+from tests.integration.conftest import Kind, MakeSetup, Setup
 from tests.integration.web import OPERATE, READ, client
 
 SECRET: Final = "s" * 32

@@ -21,7 +21,8 @@ from companion.query.summary import compute_summary
 from companion.remediation import audit
 from companion.simulator.redis import EmbeddedRedis
 from companion.store.summary import save_summary
-from tests.integration.conftest import Json, MakeSetup, Setup
+from companion.text import Json
+from tests.integration.conftest import MakeSetup, Setup
 from tests.integration.web import OPERATE_SECRET, Event, client, fill, make_web
 
 ANN = "ann/urn:uuid:c386bbc4-0b7e-4d8f-8c6a-000000000001"

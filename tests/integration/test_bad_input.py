@@ -12,7 +12,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from companion import metrics
-from tests.integration.conftest import Feeder, Json, MakeSetup, Setup, Udp, eventually, notification, phone_event
+from tests.integration.conftest import Feeder, MakeSetup, Setup, Udp, eventually, notification, phone_event
 
 LATENCY, INSERT, DISCONNECT = "E_UL_LATENCY_UPDATE", "E_UL_CONTACT_INSERT", "E_CORE_TCP_DISCONNECT"
 TIMES = 40
@@ -228,7 +228,7 @@ async def test_a_peer_that_never_stops(make_setup: MakeSetup, logs: Logs) -> Non
 def envelope(**changes: Any) -> bytes:
     """The body of a good message on the bus, but for the changes."""
     params = phone_event("bad", latency=20_000)
-    whole: Json = {"v": 1, "node": "opensips", "run": 1, "seq": 0, "ts": int(time.time() * 1000), "params": params}
+    whole = {"v": 1, "node": "opensips", "run": 1, "seq": 0, "ts": int(time.time() * 1000), "params": params}
     body: bytes = msgpack.packb(whole | changes)
     return body
 

@@ -20,7 +20,8 @@ from companion.services.scheduler import JOBS
 from companion.store.call_quality import FRESH_MS
 from companion.store.call_reports import CallReport, write_report
 from companion.store.calls import call_ref
-from tests.integration.conftest import Json, MakeSetup, Setup
+from companion.text import Json
+from tests.integration.conftest import MakeSetup, Setup
 from tests.integration.test_api import get, model_of, problem
 from tests.integration.web import Event, client, fill, make_web
 from tests.unit.media.samples import second

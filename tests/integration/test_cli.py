@@ -11,9 +11,9 @@ import pytest
 
 from companion.opensips.events import INSERT, LATENCY, LOST_PING_US
 from companion.simulator.redis import EmbeddedRedis, free_port
+from companion.text import Json
 from tests.integration.conftest import (
     CAPTURE,
-    Json,
     MakeSetup,
     Setup,
     cli,

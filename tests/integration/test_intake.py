@@ -20,7 +20,8 @@ from companion.opensips.events import INSERT
 from companion.simulator.redis import EmbeddedRedis
 from companion.store.call_media import load_media
 from companion.store.calls import CallRecord, load_call
-from tests.integration.conftest import Json, Kind, MakeSetup, Setup
+from companion.text import Json
+from tests.integration.conftest import Kind, MakeSetup, Setup
 from tests.integration.media import (
     CALL_ID,
     DEVICE,

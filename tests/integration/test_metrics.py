@@ -26,7 +26,8 @@ from companion.simulator.fleet import Push, SimulatedPhone
 from companion.simulator.opensips import SimulatedOpenSIPS
 from companion.simulator.redis import EmbeddedRedis, free_port
 from companion.store.nodes import Feed, prepare_feed
-from tests.integration.conftest import Feeder, Json, Kind, MakeSetup, Process, Setup, eventually, until
+from companion.text import Json
+from tests.integration.conftest import Feeder, Kind, MakeSetup, Process, Setup, eventually, until
 from tests.integration.web import client, fill
 
 SPEED = 10.0

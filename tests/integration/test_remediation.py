@@ -27,9 +27,10 @@ from companion.store.devices import load_device
 from companion.store.nodes import load_feeds
 from companion.store.summary import save_summary
 from companion.store.timeline import load_timeline
+from companion.text import Json
 from companion.usrloc.changes import Stamp
 from companion.usrloc.picture import Usrloc
-from tests.integration.conftest import Json, Kind, MakeSetup, Setup, eventually
+from tests.integration.conftest import Kind, MakeSetup, Setup, eventually
 
 Mode = Literal["observe", "enforce"]
 SPEED = 5.0

@@ -36,7 +36,8 @@ from companion.simulator.redis import EmbeddedRedis
 from companion.store.connection import Unreachable
 from companion.store.devices import load_device
 from companion.store.summary import save_summary
-from tests.integration.conftest import Json, Kind, MakeSetup, Process, Setup, eventually, record_batch
+from companion.text import Json
+from tests.integration.conftest import Kind, MakeSetup, Process, Setup, eventually, record_batch
 
 PING = 30.0
 LOST_AFTER = 3

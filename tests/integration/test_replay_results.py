@@ -11,7 +11,8 @@ import pytest
 
 from companion.simulator.replay import replay
 from companion.store.devices import load_device
-from tests.integration.conftest import CAPTURE, Json, Kind, MakeSetup, Setup, eventually
+from companion.text import Json
+from tests.integration.conftest import CAPTURE, Kind, MakeSetup, Setup, eventually
 
 LOST_US = 1_800_000_000
 MIDDLE, END = 65.0, 1000.0

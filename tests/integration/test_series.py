@@ -25,8 +25,9 @@ from companion.store.connection import Command, Connection, ResponseError
 from companion.store.devices import load_device
 from companion.store.series import Aggregate, Row
 from companion.store.store import open_store
+from companion.text import Json
 from companion.times import iso
-from tests.integration.conftest import Json, Kind, MakeSetup, Setup, message, phone_event, record_batch
+from tests.integration.conftest import Kind, MakeSetup, Setup, message, phone_event, record_batch
 
 DAY_MS = 86_400_000
 HOUR_MS = 3_600_000

@@ -9,8 +9,9 @@ from starlette.testclient import TestClient
 
 from companion.opensips.events import INSERT, LATENCY, LOST_PING_US
 from companion.services.web import make_app
+from companion.text import Json
 from companion.tokens.access import Token
-from tests.integration.conftest import Json, MakeSetup, Setup, message, phone_event, record_events
+from tests.integration.conftest import MakeSetup, Setup, message, phone_event, record_events
 
 HOST: Final = "127.0.0.1:8780"
 # the same in each process of tests: they are part of the tests' names

@@ -16,7 +16,7 @@ from companion.cli.screens.graph import Axis, Graph, Held, LostMarks, Scale
 from companion.cli.screens.text import ago, text
 from companion.media import e_model
 from companion.media.minutes import path_words
-from companion.times import Json
+from companion.text import Json
 
 BANDS: Final = {
     "best": "green",

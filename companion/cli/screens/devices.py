@@ -13,7 +13,7 @@ from companion import sip
 from companion.cli.screens.graph import Axis, Graph, LostMarks, moments
 from companion.cli.screens.text import _span, ago, text
 from companion.sip import short_id
-from companion.times import Json
+from companion.text import Json
 from companion.usrloc.contact import Ping
 
 COLOURS: Final = {

@@ -3,7 +3,7 @@
 Numbers and our own words only: nothing a browser reported gets in here.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from itertools import islice
 from typing import Any, Final, NamedTuple
 
@@ -26,9 +26,8 @@ from companion.dashboard.graphs.strips import Block, Marked, blocks, in_rows, ma
 from companion.dashboard.markup.badges import BAND_COLOURS, mos_band, number
 from companion.dashboard.markup.happenings import bitrate, marks
 from companion.media import e_model
+from companion.text import Json
 from companion.times import epoch_ms
-
-Json = Mapping[str, Any]
 
 GAP_MS: Final = 2500
 """A line breaks where nothing was measured for longer, and is level across a sample that is longer."""

@@ -1,7 +1,7 @@
 """One call: who, when and how it ended; whose fault it was; how it went, second by second; what happened meanwhile."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Final
+from typing import Final
 
 from companion.dashboard.markup import Markup, card, facts, heard, note, nothing, tag
 from companion.dashboard.markup import happenings as told
@@ -13,9 +13,8 @@ from companion.dashboard.markup.icons import icon
 from companion.dashboard.markup.tables import Column, cell, fault, table
 from companion.dashboard.markup.times import span, time
 from companion.media import e_model
+from companion.text import Json
 from companion.times import epoch_ms
-
-Json = Mapping[str, Any]
 
 LINES: Final = 30
 MOST_LINES: Final = 500

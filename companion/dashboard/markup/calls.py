@@ -11,10 +11,9 @@ from companion.dashboard.markup.badges import BANDS, band, mos, ms, number, plur
 from companion.dashboard.markup.icons import icon
 from companion.dashboard.markup.tables import Column, cell, table
 from companion.dashboard.markup.times import span, time
-from companion.text import printable
+from companion.text import Json, printable
 from companion.times import WINDOWS_MS
 
-Json = Mapping[str, Any]
 Row = Mapping[str, Any]
 
 SHORT_HISTORY: Final = 8

@@ -1,7 +1,7 @@
 """One device: its last latency, platform and registration, the latencies of a window, contacts, and what happened."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Final
+from typing import Final
 from urllib.parse import urlencode
 
 from companion import sip
@@ -15,9 +15,8 @@ from companion.dashboard.markup.icons import icon
 from companion.dashboard.markup.tables import Column, cell, fault, table
 from companion.dashboard.markup.times import Style, span, time
 from companion.dashboard.presence import Band, share_online
+from companion.text import Json
 from companion.times import WINDOWS_MS, iso
-
-Json = Mapping[str, Any]
 
 TIMELINE_LINES: Final = 20
 ENDED_CONTACTS: Final = 3

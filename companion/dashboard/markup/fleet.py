@@ -1,7 +1,7 @@
 """The fleet in one look: statuses, the worst devices, nodes and their feeds, remediation."""
 
-from collections.abc import Mapping, Sequence
-from typing import Any, Final
+from collections.abc import Sequence
+from typing import Final
 
 from companion.dashboard.filters import devices
 from companion.dashboard.filters.devices import Query
@@ -12,10 +12,9 @@ from companion.dashboard.markup.icons import icon
 from companion.dashboard.markup.remediations import brief, state_words
 from companion.dashboard.markup.tables import Column, cell, fault, table
 from companion.dashboard.markup.times import time
+from companion.text import Json
 from companion.times import WINDOWS_MS
 from companion.usrloc.contact import STATUSES
-
-Json = Mapping[str, Any]
 
 _WORST: Final[Sequence[Column]] = (
     ("Device", ""),

@@ -1,7 +1,7 @@
 """What remediation is at, what it decided, and why."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Final
+from typing import Final
 
 from companion.dashboard.filters.remediations import CHOICES, Filters
 from companion.dashboard.markup import Markup, card, facts, fields, heard, note, tag
@@ -11,9 +11,7 @@ from companion.dashboard.markup.devices import who
 from companion.dashboard.markup.icons import icon
 from companion.dashboard.markup.tables import Column, cell, table
 from companion.dashboard.markup.times import span, time
-from companion.text import printable
-
-Json = Mapping[str, Any]
+from companion.text import Json, printable
 
 MODES: Final = {
     "observe": "It only writes down what it would do.",

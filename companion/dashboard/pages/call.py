@@ -18,6 +18,7 @@ from companion.dashboard.part import Part
 from companion.dashboard.refresh import Live
 from companion.dashboard.source import Source
 from companion.errors import NoSuchCallError, SeveralCallsError
+from companion.text import Json
 from companion.times import epoch_ms, now_ms
 
 LOOK_SECONDS: Final = 1.0
@@ -34,8 +35,6 @@ LEAST_MARGIN_MS: Final = 10_000
 AROUND_MINUTE_MS: Final = 30_000
 LONGEST_MS: Final = 24 * 3_600_000
 """Of a call whose browser says that it began longer ago than that before its first media sample, so much is drawn."""
-
-Json = dict[str, Any]
 
 
 @ui.page("/calls/{name:path}")

@@ -23,6 +23,7 @@ from companion.dashboard.source import Source
 from companion.errors import NoSuchDeviceError, SeveralDevicesError
 from companion.query.pings import Bucket, put_in_buckets
 from companion.query.reader import Reader
+from companion.text import Json
 from companion.times import WINDOWS_MS, now_ms
 from companion.usrloc.contact import SILENT_INTERVALS
 
@@ -36,7 +37,6 @@ OVERLAP_MS: Final = 60_000
 POINTS: Final = 720
 """A window with more pings than this is drawn in as many slices."""
 
-Json = dict[str, Any]
 Gist = str
 Buckets = Sequence[Bucket] | None
 """Of a window with many pings."""

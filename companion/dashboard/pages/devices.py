@@ -14,10 +14,9 @@ from companion.dashboard.refresh import Live
 from companion.dashboard.source import Source
 from companion.errors import UsageError
 from companion.query.reader import Reader
+from companion.text import Json
 
 LOOK_SECONDS: Final = 5.0
-
-Json = dict[str, Any]
 
 
 @ui.page("/devices")

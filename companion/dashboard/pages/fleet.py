@@ -1,6 +1,6 @@
 """The fleet in one look, kept up to date."""
 
-from typing import Any, Final
+from typing import Final
 
 from fastapi import Request
 from nicegui import ui
@@ -14,6 +14,7 @@ from companion.dashboard.part import Part
 from companion.dashboard.refresh import Live
 from companion.dashboard.source import Source
 from companion.query.reader import Reader
+from companion.text import Json
 from companion.times import WINDOWS_MS, now_ms
 
 LOOK_SECONDS: Final = 3.0
@@ -21,8 +22,6 @@ HISTORY_LOOKS: Final = 5
 """The graph is drawn anew with every so many looks: its points are minutes apart."""
 WORST: Final = 8
 DECISIONS: Final = 5
-
-Json = dict[str, Any]
 
 
 @ui.page("/")

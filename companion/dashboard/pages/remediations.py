@@ -14,11 +14,11 @@ from companion.dashboard.part import Part
 from companion.dashboard.refresh import Live
 from companion.dashboard.source import Source
 from companion.query.reader import Reader
+from companion.text import Json
 
 LOOK_SECONDS: Final = 3.0
 SECONDS: Final = frozenset(seconds for seconds, _ in remediations.PAUSES)
 
-Json = dict[str, Any]
 logger = log.get(__name__)
 
 

@@ -14,8 +14,8 @@ from companion.http.reports import endpoint
 from companion.http.reports.intake import Intake
 from companion.media.report import Report
 from companion.query.reader import MAX_CALLS
-from companion.text import SHOWN
-from companion.times import Json, iso
+from companion.text import SHOWN, Json
+from companion.times import iso
 from companion.tokens.call import MAX_CALL_ID, MAX_DEVICE, is_name
 
 router = APIRouter(tags=["calls"])

@@ -9,7 +9,8 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from companion.http.events.hub import Hub
 from companion.query.reader import Reader
-from companion.times import WINDOWS_MS, Json
+from companion.text import Json
+from companion.times import WINDOWS_MS
 
 
 def _reader(request: Request) -> Reader:

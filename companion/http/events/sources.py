@@ -5,11 +5,10 @@ from datetime import datetime
 from typing import Any, Final, NamedTuple, Protocol
 
 from companion.query.reader import Reader
+from companion.text import Json
 
 OVERLAP_MS: Final = 60_000
 """What happened to one device may become visible in another order than it happened, by so much."""
-
-Json = dict[str, Any]
 
 
 class Event(NamedTuple):

@@ -3,12 +3,12 @@
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
+from companion.text import Json
+
 NOW: Final = datetime(2026, 5, 4, 12, 0, tzinfo=UTC)
 START: Final = round(NOW.timestamp() * 1000)
 EVIL: Final = "<img src=x onerror=alert(1)>\"'{{7*7}}`${1}`\u202e</script>"
 DEVICE: Final = f"{EVIL}/urn:uuid:{EVIL}"
-
-Json = dict[str, Any]
 
 
 def at(seconds: float) -> str:

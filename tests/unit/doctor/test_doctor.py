@@ -19,12 +19,12 @@ from companion.opensips.events import LOST_PING_US, Registration
 from companion.opensips.mi_contact import MiContact
 from companion.opensips.subscriptions import WANTED, Subscription, destinations, due, parse, parse_events, reaches
 from companion.store.nodes import Feed
+from companion.text import Json
 from companion.usrloc.contact import Binding, Contact, Device, Ping, contact_id
 
 NOW = 1_800_000_000_000
 SOCKET = "udp:127.0.0.1:5066"
 INTERVAL_MS = 120_000
-Json = dict[str, Any]
 
 
 def registration(socket: str = "ws:127.0.0.1:8080") -> Registration:

@@ -14,8 +14,7 @@ from companion.http.events import hub as streams
 from companion.http.events.hub import EventStream, Hub
 from companion.http.problems import ProblemError
 from companion.store.connection import NotNowError
-
-Json = dict[str, Any]
+from companion.text import Json
 
 
 class Fleet:
