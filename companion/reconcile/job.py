@@ -50,7 +50,7 @@ class LastReconciliation:
 def explain_due(last: LastReconciliation, feed: Feed, up_since: int, every_ms: int, now: int) -> str:
     """Return why a node is to be compared now, "" when it is not. All times are epoch ms."""
     if not last.at:
-        return "it never was"
+        return "it was never compared"
     if now - last.at < last.pause_ms(every_ms):
         return ""
     reasons = {
@@ -58,7 +58,7 @@ def explain_due(last: LastReconciliation, feed: Feed, up_since: int, every_ms: i
         "the bridge was started": feed.run != last.run,
         "events may be missing": feed.steady_since != last.steady_since,
         "OpenSIPS was started": up_since > last.up_since + RESTARTED_MS,
-        "it was long ago": now - last.at >= every_ms,
+        "the last time was long ago": now - last.at >= every_ms,
     }
     return next((reason for reason, holds in reasons.items() if holds), "")
 

@@ -1,0 +1,1 @@
+"""Keep everything in Redis, and send all commands to it."""

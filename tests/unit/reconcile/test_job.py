@@ -23,11 +23,11 @@ LAST = LastReconciliation(at=NOW - HOUR, run=7, steady_since=5, up_since=NOW - 2
     [
         (LAST, FEED, LAST.up_since, ""),
         (LAST, FEED, LAST.up_since + 2000, ""),
-        (LastReconciliation(), FEED, LAST.up_since, "it never was"),
+        (LastReconciliation(), FEED, LAST.up_since, "it was never compared"),
         (LAST, replace(FEED, run=8), LAST.up_since, "the bridge was started"),
         (LAST, replace(FEED, steady_since=9), LAST.up_since, "events may be missing"),
         (LAST, FEED, NOW - HOUR // 2, "OpenSIPS was started"),
-        (replace(LAST, at=NOW - EVERY), FEED, LAST.up_since, "it was long ago"),
+        (replace(LAST, at=NOW - EVERY), FEED, LAST.up_since, "the last time was long ago"),
         (replace(LAST, failures=3), FEED, LAST.up_since, "the last time failed"),
         (replace(LAST, failures=6), FEED, LAST.up_since, ""),
         (replace(LAST, at=NOW - 59_000), replace(FEED, run=8), LAST.up_since, ""),

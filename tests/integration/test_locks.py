@@ -1,0 +1,60 @@
+"""Test locks in a real Redis: one holder at a time, and a fence number that grows."""
+
+import pytest
+
+from companion.store.locks import acquire_lock
+from tests.integration.conftest import Kind, MakeSetup, Setup, until
+
+
+@pytest.fixture(params=["module", "plain"])
+def setup(request: pytest.FixtureRequest, make_setup: MakeSetup) -> Setup:
+    kind: Kind = request.param
+    return make_setup(kind)
+
+
+def key_of(setup: Setup) -> str:
+    return f"{setup.store.keys.prefix}lock"
+
+
+def test_one_holder(setup: Setup) -> None:
+    """A lock has one holder until it is released."""
+    first = acquire_lock(setup.store, key_of(setup), 60)
+    assert first
+    assert acquire_lock(setup.store, key_of(setup), 60) is None
+    assert first.release()
+    second = acquire_lock(setup.store, key_of(setup), 60)
+    assert second
+    assert second.release()
+
+
+def test_the_fence_grows(setup: Setup) -> None:
+    """Each holder of a lock with a counter has a larger number than the one before; a refused one counts nothing."""
+    fences = []
+    for _ in range(3):
+        lock = acquire_lock(setup.store, key_of(setup), 60, fence_key=setup.store.keys.fence())
+        assert lock
+        assert acquire_lock(setup.store, key_of(setup), 60, fence_key=setup.store.keys.fence()) is None
+        fences.append(lock.fence)
+        lock.release()
+    assert fences == [1, 2, 3]
+
+
+def test_a_lock_that_ran_out(setup: Setup) -> None:
+    """A holder whose time ran out can neither renew nor release the lock of the next one."""
+    late = acquire_lock(setup.store, key_of(setup), 0.05)
+    assert late
+    until(lambda: setup.store.connection.call("EXISTS", key_of(setup)) == 0)
+    current = acquire_lock(setup.store, key_of(setup), 60)
+    assert current
+    assert not late.renew()
+    assert not late.release()
+    assert current.renew()
+
+
+def test_a_renewed_lock(setup: Setup) -> None:
+    """A renewal starts the time of a lock anew."""
+    lock = acquire_lock(setup.store, key_of(setup), 60)
+    assert lock
+    setup.store.connection.call("PEXPIRE", key_of(setup), 1000)
+    assert lock.renew()
+    assert setup.store.connection.call("PTTL", key_of(setup)) > 50_000
