@@ -181,8 +181,17 @@ def network_prefix(address: str) -> str:
 INSTANCE_END: Final = 8
 
 
+def short_instance(instance: str, room: int = 2 * INSTANCE_END) -> str:
+    """Shorten a SIP instance, or what else names a device, to its last characters if it has more than `room`.
+
+    >>> short_instance("urn:uuid:38c0c8fd-8712-b8bc-076f-3787b9d179e0"), short_instance("web")
+    ('…b9d179e0', 'web')
+    """
+    return instance if len(instance) <= room else f"…{instance[-INSTANCE_END:]}"
+
+
 def short_id(device: str, room: int) -> str:
-    """A device id in so many columns: the AOR and the end of the instance tell devices apart.
+    """Shorten a device id to `room` columns: the AOR and the end of the instance tell devices apart.
 
     >>> short_id("dave/urn:uuid:38c0c8fd-8712-b8bc-076f-3787b9d179e0", 24)
     'dave/…b9d179e0'
@@ -190,5 +199,5 @@ def short_id(device: str, room: int) -> str:
     if len(device) <= room:
         return device
     aor, _, instance = device.rpartition("/")
-    end = f"/…{instance[-INSTANCE_END:]}"
-    return f"{aor if len(aor) + len(end) <= room else f'{aor[: room - len(end) - 1]}…'}{end}"
+    end = f"/{short_instance(instance, INSTANCE_END)}"
+    return f"{aor if len(aor) + len(end) <= room else f'{aor[: max(1, room - len(end) - 1)]}…'}{end}"

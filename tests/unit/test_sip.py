@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from companion import sip
 from companion.errors import InvalidUriError
-from companion.sip import SipUri, parse_uri
+from companion.sip import SipUri, parse_uri, short_id
 
 ALPHA = "abcXYZ019-_.!~*'()%"
 
@@ -251,3 +251,25 @@ def test_network_prefix(address: str, prefix: str) -> None:
 def test_text_without_network(address: str) -> None:
     """A text that is no address is in no network."""
     assert sip.network_prefix(address) == ""
+
+
+@pytest.mark.parametrize(
+    ("device", "short"),
+    [
+        ("dave/laptop", "dave/laptop"),
+        ("a-longer-name@example.com/laptop", "a-longer-name@ex…/laptop"),
+        ("dave/urn:uuid:38c0c8fd-8712-b8bc-076f-3787b9d179e0", "dave/…b9d179e0"),
+        (
+            "a-very-long-name-at-home@example.com/urn:uuid:38c0c8fd-8712-b8bc-076f-3787b9d179e0",
+            "a-very-long-n…/…b9d179e0",
+        ),
+    ],
+)
+def test_short_id(device: str, short: str) -> None:
+    """A short id keeps the AOR's beginning and the instance's end, within its room."""
+    assert short == short_id(device, 24)
+
+
+def test_short_id_without_room() -> None:
+    """However little room there is, the end of the instance tells devices apart."""
+    assert short_id("dave/urn:uuid:38c0c8fd-8712-b8bc-076f-3787b9d179e0", 4) == "d…/…b9d179e0"

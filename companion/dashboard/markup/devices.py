@@ -12,7 +12,7 @@ from companion.dashboard.markup.icons import icon
 from companion.dashboard.markup.tables import cell, fault, heading
 from companion.dashboard.markup.tables import table as table_of
 from companion.dashboard.markup.times import time
-from companion.sip import INSTANCE_END
+from companion.sip import short_instance
 from companion.text import printable
 from companion.usrloc.contact import STATUSES
 
@@ -43,11 +43,8 @@ def address(device: str) -> str:
 def who(device: str, *, row: bool = False) -> Markup:
     """A device's name as a link: its AOR, and the end of what tells it from others of it."""
     aor, _, instance = device.rpartition("/")
-    end = instance if len(instance) <= 2 * INSTANCE_END else f"…{instance[-INSTANCE_END:]}"
-    name = heard(aor or device)
-    return tag(
-        "a", name, tag("small", heard(end)), href=address(device), title=device, cls="who", data_row="" if row else None
-    )
+    name = (heard(aor or device), tag("small", heard(short_instance(instance))))
+    return tag("a", *name, href=address(device), title=device, cls="who", data_row="" if row else None)
 
 
 def filters(wanted: Query, nodes: Sequence[str], counts: Mapping[str, int]) -> Markup:
