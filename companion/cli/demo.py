@@ -34,6 +34,7 @@ from companion.simulator.redis import EmbeddedRedis, free_port
 from companion.store.nodes import load_feed
 from companion.store.store import Store, open_store
 from companion.text import Json
+from companion.times import now_ms
 from companion.usrloc.contact import STATUSES
 
 SPEED: Final = 10.0
@@ -189,7 +190,7 @@ async def _calls(settings: config.Config, opensips: SimulatedOpenSIPS) -> AsyncI
 
 async def _listening(store: Store, app: asyncio.Task[None]) -> None:
     """Wait until the bridge hears what the phones do first; the app's own end ends it, too."""
-    started_at = time.time() * 1000
+    started_at = now_ms()
     while not app.done() and (await asyncio.to_thread(load_feed, store, NODE))[0].heartbeat_at < started_at:  # noqa: ASYNC110 - Redis does not call back
         await asyncio.sleep(0.05)
 

@@ -1,7 +1,6 @@
 """`companion remediation …` and `companion remediations`: hold remediation, and see what it decided and did."""
 
 import json
-import re
 import time
 from datetime import UTC, datetime
 from typing import Annotated, Any
@@ -14,14 +13,12 @@ from rich.text import Text
 from companion import config
 from companion.cli.options import AsJson, ConfigFile, opened, show
 from companion.cli.screens.text import ago, text
-from companion.errors import UsageError
 from companion.remediation import audit, safety
 from companion.remediation.status import remediation_status
 from companion.store.store import Store
-from companion.times import iso
+from companion.times import iso, parse_duration
 
 POLL_SECONDS = 1.0
-_UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 
 app = typer.Typer(help="Hold remediation for a while, let it go on, see how it is.", no_args_is_help=True)
 
@@ -34,7 +31,7 @@ def pause(
 
     Example: companion remediation pause 30m
     """
-    seconds = _seconds(duration)
+    seconds = parse_duration(duration)
     with opened(config.load(config_file)) as store:
         safety.pause(store, seconds)
     typer.echo(f"remediation does nothing for {duration}; `companion remediation resume` ends that earlier")
@@ -129,10 +126,3 @@ def _table(entries: list[dict[str, Any]]) -> Table:
         names = ("device", "reason", "lost", "action", "result", "why", "mode")
         table.add_row(text(ago(iso(entry["at"]), datetime.now(UTC))), *(text(entry[name]) for name in names))
     return table
-
-
-def _seconds(duration: str) -> float:
-    match = re.fullmatch(r"(\d+)([smhd])", duration)
-    if not match or int(match[1]) == 0:
-        raise UsageError(f"{duration!r} is no duration: write 90s, 30m, 2h or 1d")
-    return int(match[1]) * _UNITS[match[2]]

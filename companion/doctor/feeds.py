@@ -7,6 +7,7 @@ from companion.doctor.finding import Finding, Section, failure, note, ok, times,
 from companion.doctor.redis import clock
 from companion.remediation import safety
 from companion.store.nodes import Feed
+from companion.times import SECOND_MS, format_seconds
 
 MISSED_SHARE = 0.01
 """Of all events: what a consumer misses while it is restarted stays below that."""
@@ -45,7 +46,7 @@ def _feed(facts: Facts, node: str, *, heard: bool) -> Iterator[Finding]:
 
 
 def _silent(facts: Facts, feed: Feed, *, heard: bool) -> Finding:
-    seen = f"silent for {_span(facts.now - feed.heartbeat_at)}" if feed.heartbeat_at else "nothing was ever stored"
+    seen = f"silent for {_length(facts.now - feed.heartbeat_at)}" if feed.heartbeat_at else "nothing was ever stored"
     if heard:
         remedy = "its bridge is up, so run `companion run consumer`; [redis] url and prefix must be the same there"
         return failure(feed.node, f"{seen}: nobody stores what its bridge says", remedy)
@@ -62,12 +63,12 @@ def _events(facts: Facts, feed: Feed) -> Finding:
     contacts = len(facts.live(facts.config.cluster(feed.node))) if contacts is None else contacts
     silence = facts.now - max(feed.last_event_at, feed.run // 1000)
     if contacts and silence > 2 * facts.config.pings.interval_ms:
-        seen = f"alive, but no event for {_span(silence)} with {times(contacts, 'contact')} registered"
+        seen = f"alive, but no event for {_length(silence)} with {times(contacts, 'contact')} registered"
         remedy = "see what is said of its subscriptions and pings; a firewall may drop what it sends to the bridge"
         return failure(feed.node, seen, remedy)
     if not feed.last_event_at:
         return note(feed.node, "alive; no event yet, and no contact that one could be about")
-    return ok(feed.node, f"alive; last event {_span(facts.now - feed.last_event_at)} ago, {told}")
+    return ok(feed.node, f"alive; last event {_length(facts.now - feed.last_event_at)} ago, {told}")
 
 
 def _observed_only(facts: Facts, feed: Feed) -> Iterator[Finding]:
@@ -93,9 +94,5 @@ def _losses(feed: Feed) -> Iterator[Finding]:
         yield note(feed.node, f"{times(feed.invalid, 'message')} refused by the bridge", remedy)
 
 
-def _span(ms: int) -> str:
-    seconds = max(0, ms) // 1000
-    for size, unit in ((86400, "d"), (3600, "h"), (60, "min")):
-        if seconds >= 2 * size:
-            return f"{seconds // size} {unit}"
-    return f"{seconds} s"
+def _length(ms: int) -> str:
+    return format_seconds(max(0, ms) // SECOND_MS)

@@ -7,6 +7,7 @@ from urllib.parse import urlsplit
 from companion.doctor.facts import Facts, OpensipsFacts
 from companion.doctor.finding import Finding, Section, failure, note, ok, some, times, warning
 from companion.opensips.subscriptions import NEEDED, WANTED, Subscription, reaches
+from companion.times import format_seconds
 
 TESTED = ("3.4", "3.6", "4.0")
 ENDED = ("3.4",)
@@ -105,7 +106,7 @@ def _ending(opensips: OpensipsFacts, mine: list[Subscription]) -> Iterator[Findi
     if left and opensips.renewed:
         yield note("subscriptions", "made through MI; `companion run scheduler` renews them")
     elif left:
-        seen = f"{times(len(left), 'subscription')} made through MI, the first ends in {min(left) // 60} min"
+        seen = f"{times(len(left), 'subscription')} made through MI, the first ends in {format_seconds(min(left))}"
         remedy = "set subscribe = true in [[opensips]] and have it renewed, or use subscribe_event() in startup_route"
         yield warning("subscriptions", seen, remedy)
 

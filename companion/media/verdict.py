@@ -13,7 +13,7 @@ from companion import quality
 from companion.media.minutes import MINUTE_MS, OFFLINE, ONLINE, Change, Minute, Moment, Sound, changes, minutes
 from companion.media.report import Happening
 from companion.text import Json
-from companion.times import iso
+from companion.times import SECOND_MS, format_seconds, iso
 from companion.usrloc.contact import Ping
 
 Cause = Literal["good", "signalling", "media", "device", "network", "unknown"]
@@ -196,7 +196,7 @@ def _evidence(what: Cause, minute: Minute, pings: Pings) -> Iterator[str]:
 def _network_words(minute: Minute) -> Iterator[str]:
     told = dict.fromkeys(change.told for change in minute.changes)
     if "offline" in minute.flags:
-        yield f"offline for {spell(minute.flags['offline'])}"
+        yield f"offline for {_length(minute.flags['offline'])}"
         told.pop(OFFLINE, None)
         told.pop(ONLINE, None)
     yield from list(told)[:CHANGES_TOLD]
@@ -212,7 +212,7 @@ def _steady_words(steady: Sound) -> str:
 
 def _silence_words(sound: Sound) -> Iterator[str]:
     if sound.silent_ms >= SILENT_MS:
-        yield f"nothing came in for {spell(sound.silent_ms)}, though neither muted nor held"
+        yield f"nothing came in for {_length(sound.silent_ms)}, though neither muted nor held"
 
 
 def _concealed_words(sound: Sound) -> Iterator[str]:
@@ -240,7 +240,7 @@ def _device_words(minute: Minute) -> Iterator[str]:
         yield f"the jitter buffer held sound back for {sound.buffer_ms.mean:.0f} ms"
     for flag, words in (("hidden", "the page was in the background"), ("gap", "no timer of the page ran")):
         if flag in minute.flags:
-            yield f"{words} for {spell(minute.flags[flag])}"
+            yield f"{words} for {_length(minute.flags[flag])}"
 
 
 def _score_words(sound: Sound) -> Iterator[str]:
@@ -248,7 +248,7 @@ def _score_words(sound: Sound) -> Iterator[str]:
         return
     costs = (("loss", sound.loss_points.mean), ("delay", sound.delay_points.mean), ("codec", sound.codec_points.mean))
     told = ", ".join(f"{name} {points:.0f}" for name, points in costs if points and points >= 1)
-    over = f" over the {spell(sound.r.ms)} that could be scored" if sound.r.ms < MOST_SHARE * sound.ms else ""
+    over = f" over the {_length(sound.r.ms)} that could be scored" if sound.r.ms < MOST_SHARE * sound.ms else ""
     yield f"MOS {sound.mos.mean:.1f}{over}" + (f"; points of R lost: {told}" if told else "")
 
 
@@ -262,16 +262,8 @@ def pings_words(pings: Pings) -> str:
     return f"the signalling path was {how}: {_count(pings.total, 'ping')}{lost}{took}"
 
 
-def spell(ms: float) -> str:
-    """A duration as a person says it.
-
-    >>> spell(1_400), spell(59_600), spell(200_000)
-    ('1 s', '1 min', '3 min 20 s')
-    """
-    minutes, seconds = divmod(round(ms / 1000), 60)
-    return " ".join(
-        filter(None, (f"{minutes} min" if minutes else "", f"{seconds} s" if seconds or not minutes else ""))
-    )
+def _length(ms: float) -> str:
+    return format_seconds(round(ms / SECOND_MS))
 
 
 def _percent(share: float) -> str:
@@ -357,7 +349,7 @@ def _of_the_end(case: Case, total: Minute, pings: Pings) -> tuple[Cause, list[st
 def _muted_words(total: Minute) -> Iterator[str]:
     for flag, words in (("muted", "muted"), ("held", "on hold")):
         if flag in total.flags:
-            yield f"{words} for {spell(total.flags[flag])}, which is no outage"
+            yield f"{words} for {_length(total.flags[flag])}, which is no outage"
 
 
 def _missing_words(sound: Sound) -> str:
@@ -369,7 +361,7 @@ def _missing_words(sound: Sound) -> str:
     if sound.loss_percent is None:
         missing.append("no packets came in")
     why = ", ".join(missing) or "the codec is not known, or there are no figures for it" if not sound.r.ms else ""
-    head = f"insufficient data: {spell(sound.r.ms)} of {spell(sound.ms)} could be scored"
+    head = f"insufficient data: {_length(sound.r.ms)} of {_length(sound.ms)} could be scored"
     return f"{head}; {why}" if why else head
 
 

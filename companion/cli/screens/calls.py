@@ -16,7 +16,9 @@ from companion.cli.screens.graph import Axis, Graph, Held, LostMarks, Scale
 from companion.cli.screens.text import ago, text
 from companion.media import e_model
 from companion.media.minutes import path_words
+from companion.sip import INSTANCE_END, short_id
 from companion.text import Json
+from companion.times import epoch_ms, format_seconds
 
 BANDS: Final = {
     "best": "green",
@@ -40,7 +42,6 @@ TROUBLE: Final = {"offline", "limit", "switch-over", "restart"}
 """Happenings one looks for."""
 WIDE: Final = 110
 """Columns from which on a list of calls has room for all there is to say of them."""
-LEAST_INSTANCE: Final = 4
 MINUTES_TOLD: Final = 10
 EVIDENCE_TOLD: Final = 2
 CONCEALED_TOLD: Final = 5.0
@@ -67,7 +68,7 @@ class CallsTable:
             table.add_column(column.name, no_wrap=True, justify=column.justify, overflow="ellipsis")
         for call, row in zip(self._calls, rows, strict=True):
             elastic = {
-                "DEVICE": text(who(call["device"], rooms[0])),
+                "DEVICE": text(short_id(call["device"], rooms[0])),
                 "WITH": _cut(peer(call), rooms[1]),
                 "CALL-ID": _cut(call["call_id"], rooms[2]),
             }
@@ -81,7 +82,7 @@ class CallsTable:
             yield _Column("DEVICE")
         yield _Column("", lambda call: text(ARROWS.get(call["direction"], "·")))
         yield _Column("WITH")
-        yield _Column("LENGTH", lambda call: text(clock(call["seconds"])), "right")
+        yield _Column("LENGTH", lambda call: text(format_seconds(call["seconds"])), "right")
         yield _Column("ENDED", ended)
         yield _Column("MOS", mos, "right")
         yield _Column("LOSS", lambda call: text(_percent(call["loss_percent"])), "right")
@@ -101,10 +102,10 @@ class CallsTable:
         rest -= len(columns) - 1
         devices = [call["device"] for call in self._calls] if self._of_many else []
         peers, ids = [*map(peer, self._calls)], [call["call_id"] for call in self._calls]
-        short = max((len(device.rpartition("/")[0]) + LEAST_INSTANCE + 2 for device in devices), default=0)
+        short = max((len(device.rpartition("/")[0]) + INSTANCE_END + 2 for device in devices), default=0)
         longest = [max(map(len, told), default=0) for told in (devices, peers, ids)]
         rooms = [0, 0, 0]
-        for step in ((13, 11, 9), (short, 24, 20), longest):
+        for step in ((15, 9, 9), (short, 24, 20), longest):
             for n in (2, 1, 0):  # a Call-ID is to be typed, a peer to be recognised
                 rooms[n] += max(0, min(step[n], longest[n], rooms[n] + rest - sum(rooms)) - rooms[n])
         return rooms
@@ -134,35 +135,11 @@ def peer(call: Json) -> str:
     return said.removeprefix("sip:").removeprefix("sips:")
 
 
-def who(device: str, room: int) -> str:
-    """A device id in so many columns: as much as can be of its AOR, and of its instance the end.
-
-    >>> who("ursula/urn:uuid:f5bb9188-4b9b-57d4-a9bb-2d7f257e8454", 13), who("bob/web", 13)
-    ('ursula/…8454', 'bob/web')
-    """
-    aor, _, instance = device.rpartition("/")
-    if len(device) <= room:
-        return device
-    end = f"/…{instance[-LEAST_INSTANCE:]}"
-    return aor[: max(1, room - len(end))] + end
-
-
 def _cut(value: str, room: int) -> Text:
     """In so many columns, cut where there are more."""
     shown = text(value)
     shown.truncate(max(1, room), overflow="ellipsis")
     return shown
-
-
-def clock(seconds: int) -> str:
-    """How long a call lasted.
-
-    >>> clock(42), clock(723), clock(4000)
-    ('0:42', '12:03', '1:06:40')
-    """
-    minutes, rest = divmod(seconds, 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
 
 
 def ended(call: Json) -> Text:
@@ -207,7 +184,8 @@ def call_page(page: Json, now: datetime | None = None) -> Group:
 
 
 def _head(page: Json) -> Panel:
-    line = Text.assemble(ARROWS.get(page["direction"], "·"), " ", text(page["peer"]), f"   {clock(page['seconds'])}   ")
+    length = format_seconds(page["seconds"])
+    line = Text.assemble(ARROWS.get(page["direction"], "·"), " ", text(page["peer"]), f"   {length}   ")
     line.append_text(ended(page)).append("   MOS ").append_text(mos(page))
     if page["band"]:
         line.append_text(text(f" {page['band']}", BANDS.get(page["band"], "")))
@@ -331,16 +309,12 @@ def _graph(title: str, points: Sequence[Held], span: tuple[int, int], scale: Sca
 
 def _span(page: Json) -> tuple[int, int]:
     """The time of the call, and of what the device did before and after as much as is no longer than half of that."""
-    start = _epoch_ms(page["started_at"])
+    start = epoch_ms(page["started_at"])
     end = max(start + page["seconds"] * 1000, start + 1000)
     known = [at for at, _ in page["pings"]]
     around = (end - start) // 2
     since, until = max(start - around, min(known, default=start)), min(end + around, max(known, default=end))
     return min(start, since), max(end, until)
-
-
-def _epoch_ms(at: str) -> int:
-    return round(datetime.fromisoformat(at).timestamp() * 1000)
 
 
 def _top(points: Iterable[Held]) -> float:

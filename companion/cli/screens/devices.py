@@ -11,9 +11,10 @@ from rich.text import Text
 
 from companion import sip
 from companion.cli.screens.graph import Axis, Graph, LostMarks, moments
-from companion.cli.screens.text import _span, ago, text
+from companion.cli.screens.text import ago, text
 from companion.sip import short_id
 from companion.text import Json
+from companion.times import format_duration, format_seconds
 from companion.usrloc.contact import Ping
 
 COLOURS: Final = {
@@ -135,7 +136,7 @@ def _pairs(*pairs: tuple[str, object]) -> Table:
 
 
 def _window_title(latency: Json) -> Text:
-    return Text(f"Latency, the last {_span(latency['window_seconds'])}", style="bold")
+    return Text(f"Latency, the last {format_seconds(latency['window_seconds'])}", style="bold")
 
 
 def _statistics(latency: Json) -> Text:
@@ -232,12 +233,8 @@ def _detail(name: str, value: Any) -> str:
     if name == "lost":
         return f"{value} {'ping' if value == 1 else 'pings'} lost"
     if name.endswith("_ms"):
-        return f"{_TIMES_TOLD.get(name, name.removesuffix('_ms'))} {_duration(int(value))}"
+        return f"{_TIMES_TOLD.get(name, name.removesuffix('_ms'))} {format_duration(int(value))}"
     return f"{name} {value}"
-
-
-def _duration(ms: int) -> str:
-    return f"{ms} ms" if ms < 1000 else f"{ms / 1000:.1f} s" if ms < 120_000 else _span(ms // 1000)
 
 
 def summary_page(summary: Json, now: datetime | None = None) -> Group:

@@ -5,6 +5,7 @@ from datetime import datetime
 from rich.text import Text
 
 from companion.text import printable
+from companion.times import format_seconds
 
 
 def text(value: object, style: str = "") -> Text:
@@ -20,12 +21,5 @@ def ago(at: str | None, now: datetime) -> str:
         return ""
     seconds = round((now - datetime.fromisoformat(at)).total_seconds())
     if seconds < 0:
-        return f"in {_span(-seconds)}"
-    return f"{_span(seconds)} ago" if seconds else "now"
-
-
-def _span(seconds: int) -> str:
-    for size, unit in ((86400, "d"), (3600, "h"), (60, "min")):
-        if seconds >= 2 * size or (unit == "min" and seconds >= size):
-            return f"{seconds // size} {unit}"
-    return f"{seconds} s"
+        return f"in {format_seconds(-seconds)}"
+    return f"{format_seconds(seconds)} ago" if seconds else "now"

@@ -7,6 +7,8 @@ NiceGUI passes on without watching each of them.
 from collections.abc import Sequence
 from typing import Any, Final
 
+from companion.times import MINUTE_MS
+
 Options = dict[str, Any]
 Point = tuple[Any, ...]
 """(epoch ms, value or None, what a tooltip says, and within how many ms of the pointer it does; left out: always)"""
@@ -14,7 +16,7 @@ Window = tuple[int, int]
 """From and until, epoch ms."""
 
 HEADROOM: Final = 1.12
-SHORTEST_MS: Final = 60_000
+SHORTEST_MS: Final = MINUTE_MS
 _STEPS: Final = {1: 5, 1.25: 5, 1.5: 3, 2: 4, 2.5: 5, 3: 3, 4: 4, 5: 5, 6: 3, 8: 4, 10: 5}
 """Where an axis may end, and into how many parts it is divided then."""
 

@@ -27,11 +27,10 @@ from companion.dashboard.markup.badges import BAND_COLOURS, mos_band, number
 from companion.dashboard.markup.happenings import bitrate, marks
 from companion.media import e_model
 from companion.text import Json
-from companion.times import epoch_ms
+from companion.times import MINUTE_MS, epoch_ms
 
 GAP_MS: Final = 2500
 """A line breaks where nothing was measured for longer, and is level across a sample that is longer."""
-MINUTE_MS: Final = 60_000
 MOST_MARKS: Final = 100
 LANES: Final = {"muted": "--muted", "held": "--muted", "hidden": "--unknown", "gap": "--losing", "offline": "--stale"}
 """What a media sample may say of its second, and the colour of its strip."""

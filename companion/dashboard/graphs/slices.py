@@ -5,9 +5,10 @@ from itertools import groupby
 from statistics import median_low
 from typing import Any, Final, NamedTuple
 
+from companion.times import SECOND_MS
+
 POINTS: Final = 600
 """A call with more media samples than this is drawn in about as many slices."""
-_SECOND_MS: Final = 1000
 
 
 class Slice(NamedTuple):
@@ -44,7 +45,7 @@ def in_slices(rows: Iterable[Sequence[Any]], window: tuple[int, int], points: in
     near = [each for each in map(_of_row, rows) if each.at > since and each.since < until]
     if len(near) <= points:
         return near
-    width_ms = -(-(near[-1].at - near[0].since) // (points * _SECOND_MS)) * _SECOND_MS
+    width_ms = -(-(near[-1].at - near[0].since) // (points * SECOND_MS)) * SECOND_MS
     groups = groupby(near, key=lambda each: each.at // width_ms if each.ms <= width_ms else each)
     return [_together(list(group)) for _, group in groups]
 
@@ -60,7 +61,7 @@ def spans(slices: Iterable[Slice], flag: str) -> list[tuple[int, int]]:
     for each in slices:
         if flag not in each.flags:
             continue
-        if found and each.since - found[-1][1] <= _SECOND_MS:
+        if found and each.since - found[-1][1] <= SECOND_MS:
             found[-1] = found[-1][0], each.at
         else:
             found.append((each.since, each.at))

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import Final, NamedTuple
 
 from companion.dashboard.graphs.axes import Options, Window, line
+from companion.times import MINUTE_MS
 
 LETTER: Final = 0.027
 """The part of the graph's width that a letter takes on a phone: words stand where there is room for them there, too."""
@@ -12,7 +13,7 @@ NEAR: Final = 0.01
 """A mark is told of when the pointer is within this part of the window from it."""
 LATE: Final = 0.6
 """Behind this part of the window the words of a mark stand before it."""
-STEP_MS: Final = 60_000
+STEP_MS: Final = MINUTE_MS
 SHAPES: Final = {
     "path": "diamond",
     "restart": "triangle",

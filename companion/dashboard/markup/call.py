@@ -11,10 +11,10 @@ from companion.dashboard.markup.device import lines
 from companion.dashboard.markup.devices import address as device_address
 from companion.dashboard.markup.icons import icon
 from companion.dashboard.markup.tables import Column, cell, fault, table
-from companion.dashboard.markup.times import span, time
+from companion.dashboard.markup.times import time
 from companion.media import e_model
 from companion.text import Json
-from companion.times import epoch_ms
+from companion.times import epoch_ms, format_duration, format_seconds
 
 LINES: Final = 30
 MOST_LINES: Final = 500
@@ -113,7 +113,7 @@ def _quality(page: Json) -> Markup:
     figure = tag("p", f"{page['mos']:.2f}", tag("small", "MOS"), band(page["band"]), cls="big")
     worst = tag("p", "worst second ", mos(page["mos_min"]), cls="below")
     bad = page["bad_seconds"]
-    alarm = tag("p", f"{span(1000 * bad)} of it worse than medium", cls="alarm") if bad else None
+    alarm = tag("p", f"{format_seconds(bad)} of it worse than medium", cls="alarm") if bad else None
     return card("Quality", figure, worst, alarm, *_lost_points(points), cls="w4")
 
 
@@ -318,7 +318,7 @@ def minutes(page: Json) -> Markup:
 
 def _minute(row: Json) -> Markup:
     pings = row["pings"]
-    flags = ", ".join(f"{flag} {span(round(1000 * seconds))}" for flag, seconds in row["flags"].items())
+    flags = ", ".join(f"{flag} {format_duration(round(1000 * seconds))}" for flag, seconds in row["flags"].items())
     return tag(
         "tr",
         cell(time(row["at"], "clock")),

@@ -10,9 +10,9 @@ from companion.dashboard.markup import Markup, card, fields, heard, note, nothin
 from companion.dashboard.markup.badges import BANDS, band, mos, ms, number, plural, share, tally
 from companion.dashboard.markup.icons import icon
 from companion.dashboard.markup.tables import Column, cell, table
-from companion.dashboard.markup.times import span, time
+from companion.dashboard.markup.times import time
 from companion.text import Json, printable
-from companion.times import WINDOWS_MS
+from companion.times import WINDOWS_MS, format_seconds
 
 Row = Mapping[str, Any]
 
@@ -92,7 +92,7 @@ def _end_title(row: Row) -> str | None:
 
 
 def length(row: Row) -> str:
-    return span(1000 * row["seconds"]) if row["seconds"] else "0 s"
+    return format_seconds(row["seconds"])
 
 
 def lost(percent: float | None) -> Markup:

@@ -13,10 +13,10 @@ from companion.dashboard.markup.badges import ms, number, plural, quality_of, sh
 from companion.dashboard.markup.devices import address
 from companion.dashboard.markup.icons import icon
 from companion.dashboard.markup.tables import Column, cell, fault, table
-from companion.dashboard.markup.times import Style, span, time
+from companion.dashboard.markup.times import Style, time
 from companion.dashboard.presence import Band, share_online
 from companion.text import Json
-from companion.times import WINDOWS_MS, iso
+from companion.times import WINDOWS_MS, format_duration, iso
 
 TIMELINE_LINES: Final = 20
 ENDED_CONTACTS: Final = 3
@@ -249,7 +249,7 @@ def switch_overs(entries: Sequence[Json]) -> Markup:
             cls="w4",
         )
     known = [entry["outage_ms"] for entry in found if "outage_ms" in entry]
-    hint = tag("span", f"longest {span(max(known))}", cls="hint") if known else None
+    hint = tag("span", f"longest {format_duration(max(known))}", cls="hint") if known else None
     return card(
         "Switch-overs", tag("ol", *map(_switch_over, found[:TIMELINE_LINES]), cls="moves"), aside=hint, cls="w4"
     )

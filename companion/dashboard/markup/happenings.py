@@ -9,8 +9,8 @@ from typing import Any, Final, NamedTuple
 from companion.dashboard.markup import Markup, heard, tag
 from companion.dashboard.markup.badges import share
 from companion.dashboard.markup.timeline import Line
-from companion.dashboard.markup.times import span
 from companion.text import printable
+from companion.times import format_duration
 
 Happening = Mapping[str, Any]
 Fields = Mapping[str, Any]
@@ -79,7 +79,7 @@ def took(fields: Fields) -> str:
     """How long a switch-over took, to the last step that was reached; "" when none was."""
     steps = [number_in(fields, name) for name, _ in _STEPS[1:]]
     longest = max((ms for ms in steps if ms is not None), default=None)
-    return "" if longest is None else span(round(longest))
+    return "" if longest is None else format_duration(round(longest))
 
 
 def ways(path: Fields) -> Markup:
@@ -150,7 +150,7 @@ def _switch_over(fields: Fields) -> Line:
     words = "Switch-over failed" if failed else f"Switched over in {time}" if time else "Switched over"
     steps = [(name, number_in(fields, key)) for key, name in _STEPS]
     parts: list[Markup] = [tag("span", "because of ", heard(fields["reason"]))] if fields.get("reason") else []
-    parts += [f"{name} {span(round(ms))}" for name, ms in steps if ms is not None]
+    parts += [f"{name} {format_duration(round(ms))}" for name, ms in steps if ms is not None]
     return Line("switch", "bad" if failed else "warn", words, _listed(parts))
 
 

@@ -10,8 +10,9 @@ from companion.dashboard.markup.badges import plural
 from companion.dashboard.markup.devices import who
 from companion.dashboard.markup.icons import icon
 from companion.dashboard.markup.tables import Column, cell, table
-from companion.dashboard.markup.times import span, time
+from companion.dashboard.markup.times import time
 from companion.text import Json, printable
+from companion.times import format_duration, format_seconds
 
 MODES: Final = {
     "observe": "It only writes down what it would do.",
@@ -42,7 +43,12 @@ def state_words(state: Json) -> Markup:
     marks = [mode_mark(state["mode"])]
     if state["paused_seconds"]:
         marks.append(
-            tag("span", icon("pause"), f"paused, {span(1000 * state['paused_seconds'])} left", cls="mark losing")
+            tag(
+                "span",
+                icon("pause"),
+                f"paused, {format_seconds(state['paused_seconds'])} left",
+                cls="mark losing",
+            )
         )
     for node, since in state["open_breakers"].items():
         marks.append(
@@ -84,7 +90,7 @@ def _breakers(found: Mapping[str, str]) -> Markup:
 
 def _switch(now: Json, *, may_operate: bool) -> Markup:
     left = now["paused_seconds"]
-    said = tag("span", icon("pause"), f"paused, {span(1000 * left)} left", cls="mark losing") if left else None
+    said = tag("span", icon("pause"), f"paused, {format_seconds(left)} left", cls="mark losing") if left else None
     if not may_operate:
         why = tag("span", "Pausing needs to be logged in with an operate token.", cls="hint")
         return tag("div", said, why, cls="line")
@@ -200,11 +206,11 @@ def _evidence(entry: Json) -> Markup:
     if entry.get("attempt"):
         parts.append(f"attempt {entry['attempt']}")
     if entry.get("after_ms"):
-        parts.append(f"came back after {span(entry['after_ms'])}")
+        parts.append(f"came back after {format_duration(entry['after_ms'])}")
     if entry.get("answer"):
         parts.append(tag("span", "OpenSIPS: ", heard(entry["answer"])))
     if entry.get("duration_ms"):
-        parts.append(f"in {span(entry['duration_ms'])}")
+        parts.append(f"in {format_duration(entry['duration_ms'])}")
     listed = [piece for part in parts for piece in (", ", part)][1:]
     return tag("span", *listed, " · ", heard(entry["node"]), cls="muted")
 

@@ -5,8 +5,8 @@ from typing import Any, Final, NamedTuple
 
 from companion.dashboard.markup import Markup, heard, tag
 from companion.dashboard.markup.badges import plural
-from companion.dashboard.markup.times import span
 from companion.text import printable
+from companion.times import format_duration
 
 Entry = Mapping[str, Any]
 
@@ -75,7 +75,7 @@ def _remediation(action: str, entry: Entry) -> Line:
     outcome = str(entry.get("result", ""))
     said = result(outcome)
     if outcome == "woken":
-        said = f"woken after {span(int(entry.get('after_ms', 0)))}"
+        said = f"woken after {format_duration(int(entry.get('after_ms', 0)))}"
     attempt = int(entry.get("attempt", 0))
     tried = f", attempt {attempt}" if attempt else ""
     why = tag("span", f"because {reason(str(entry.get('reason', '')))}{tried}")
@@ -85,7 +85,7 @@ def _remediation(action: str, entry: Entry) -> Line:
 def _recovered(entry: Entry) -> Line:
     lost, after = int(entry.get("lost", 0)), entry.get("after_ms")
     by = "registered again" if entry.get("by") == "register" else "answered again"
-    took = f" after {span(int(after))}" if after is not None else ""
+    took = f" after {format_duration(int(after))}" if after is not None else ""
     return Line(
         "online", "good", f"Recovered: {by}{took}", tag("span", f"{plural(lost, 'ping')} lost") if lost else None
     )
@@ -94,9 +94,9 @@ def _recovered(entry: Entry) -> Line:
 def outage(entry: Entry) -> str:
     """How long a device was away at a switch-over, as far as that is known."""
     if "outage_ms" in entry:
-        return span(int(entry["outage_ms"]))
+        return format_duration(int(entry["outage_ms"]))
     if "outage_at_most_ms" in entry:
-        return f"at most {span(int(entry['outage_at_most_ms']))}"
+        return f"at most {format_duration(int(entry['outage_at_most_ms']))}"
     return "unknown"
 
 

@@ -1,11 +1,10 @@
-"""Times and spans as people read them: the browser turns times into words, in its own zone, and keeps them true."""
+"""Show times as people read them: the browser turns them into words in its own zone, and keeps them true."""
 
-from typing import Final, Literal
+from typing import Literal
 
 from companion.dashboard.markup import Markup, nothing, tag
 
 Style = Literal["ago", "brief", "moment", "clock", "date"]
-_UNITS: Final = ((86_400, "d"), (3_600, "h"), (60, "min"))
 
 
 def time(at: str | None, style: Style = "ago", otherwise: str = "") -> Markup:
@@ -17,28 +16,3 @@ def time(at: str | None, style: Style = "ago", otherwise: str = "") -> Markup:
     if not at:
         return tag("span", otherwise, cls="nothing") if otherwise else nothing()
     return tag("time", at, datetime=at, data_style=style)
-
-
-def span(ms: int) -> str:
-    """How long something took, with two units at most.
-
-    >>> span(99), span(1400), span(60_000), span(7_500_000)
-    ('99 ms', '1.4 s', '1 min', '2 h 5 min')
-    """
-    if ms < 1000:
-        return f"{ms} ms"
-    if ms < 60_000:
-        return f"{ms / 1000:.1f}".removesuffix(".0") + " s"
-    seconds = ms // 1000
-    for number, (size, unit) in enumerate(_UNITS):
-        if seconds >= size:
-            rest = _rest(seconds % size, number)
-            return f"{seconds // size} {unit}{rest}"
-    raise AssertionError
-
-
-def _rest(seconds: int, number: int) -> str:
-    if number + 1 == len(_UNITS):
-        return f" {seconds} s" if seconds else ""
-    size, unit = _UNITS[number + 1]
-    return f" {seconds // size} {unit}" if seconds >= size else ""

@@ -19,7 +19,7 @@ from companion.dashboard.refresh import Live
 from companion.dashboard.source import Source
 from companion.errors import NoSuchCallError, SeveralCallsError
 from companion.text import Json
-from companion.times import epoch_ms, now_ms
+from companion.times import DAY_MS, MINUTE_MS, epoch_ms, now_ms
 
 LOOK_SECONDS: Final = 1.0
 LIVE_SECONDS: Final = 2.0
@@ -33,7 +33,7 @@ MOST_OF_THE_TIME: Final = 0.1
 MARGIN: Final = 0.04
 LEAST_MARGIN_MS: Final = 10_000
 AROUND_MINUTE_MS: Final = 30_000
-LONGEST_MS: Final = 24 * 3_600_000
+LONGEST_MS: Final = DAY_MS
 """Of a call whose browser says that it began longer ago than that before its first media sample, so much is drawn."""
 
 
@@ -167,6 +167,6 @@ def _extent(told: Json, now: int) -> Window:
 def _window(call: Window, minute: int, *, live: bool) -> Window:
     """What the graph shows: a minute and what is around it, or the call with a margin."""
     if minute:
-        return minute - AROUND_MINUTE_MS, minute + call_graph.MINUTE_MS + AROUND_MINUTE_MS
+        return minute - AROUND_MINUTE_MS, minute + MINUTE_MS + AROUND_MINUTE_MS
     margin = max(LEAST_MARGIN_MS, round(MARGIN * (call[1] - call[0])))
     return call[0] - margin, call[1] if live else call[1] + margin

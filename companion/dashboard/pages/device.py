@@ -24,7 +24,7 @@ from companion.errors import NoSuchDeviceError, SeveralDevicesError
 from companion.query.pings import Bucket, put_in_buckets
 from companion.query.reader import Reader
 from companion.text import Json
-from companion.times import WINDOWS_MS, now_ms
+from companion.times import MINUTE_MS, WINDOWS_MS, now_ms
 from companion.usrloc.contact import SILENT_INTERVALS
 
 LOOK_SECONDS: Final = 1.0
@@ -32,7 +32,7 @@ CALLS_LOOKS: Final = 5
 """Its calls are read with every so many looks: their pages report every five seconds."""
 ANEW_SECONDS: Final = 30.0
 """After so long all is read again though nothing is new: the window moves on."""
-OVERLAP_MS: Final = 60_000
+OVERLAP_MS: Final = MINUTE_MS
 """What happened becomes visible in another order than it happened: by so much at most."""
 POINTS: Final = 720
 """A window with more pings than this is drawn in as many slices."""

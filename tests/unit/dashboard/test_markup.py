@@ -374,15 +374,6 @@ def test_timeline_in_words(entry: dict[str, Any], said: str) -> None:
     assert said == timeline.line(entry).words
 
 
-@pytest.mark.parametrize(
-    ("ms", "said"),
-    [(99, "99 ms"), (1400, "1.4 s"), (1000, "1 s"), (60_000, "1 min"), (61_000, "1 min 1 s"), (90_000_000, "1 d 1 h")],
-)
-def test_span(ms: int, said: str) -> None:
-    """How long something took has two units at most."""
-    assert said == times.span(ms)
-
-
 def test_time_carries_its_iso_form() -> None:
     """A time carries its ISO 8601 form, from which the browser makes the words; never is a word or a dash."""
     assert ["time", {"datetime": at(0), "data-style": "moment"}, at(0)] == times.time(at(0), "moment")

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from companion.media import verdict as verdicts
 from companion.media.report import Happening, MediaSample
-from companion.media.verdict import CAUSES, Cause, judge, judge_minute, spell
+from companion.media.verdict import CAUSES, Cause, judge, judge_minute
 from tests.unit.media.samples import OPUS, START, any_samples, call, case, happening, pings, second, seconds, verdict
 
 FINE = pings(40, 50, 45, 60, 44, 48, 51)
@@ -192,15 +192,6 @@ def test_told_as_json() -> None:
     told = verdicts.told(verdict(seconds(1, 60, **LOSSY)))
     assert msgspec.json.decode(msgspec.json.encode(told)) == told
     assert told["bad_minutes"][0]["at"] == "2026-11-24T09:30:00.000Z"
-
-
-@pytest.mark.parametrize(
-    ("ms", "words"),
-    [(0, "0 s"), (499, "0 s"), (1400, "1 s"), (59_400, "59 s"), (60_000, "1 min"), (200_000, "3 min 20 s")],
-)
-def test_spell(ms: float, words: str) -> None:
-    """Durations are told in minutes and seconds."""
-    assert words == spell(ms)
 
 
 # Whatever comes
