@@ -98,12 +98,15 @@ def _apply(correction: Correction, usrloc: Usrloc, feed: Feed) -> str:
             changed = usrloc.identify(binding, correction.instance)
         else:
             stamp = Stamp(feed.node, feed.cluster, correction.as_of, feed.run)
-            changed = usrloc.gone(binding, stamp) if isinstance(correction, Gone) else _found(usrloc, correction, stamp)
+            changed = _end_or_adopt(usrloc, correction, stamp)
     except Exception:
         logger.exception("a correction could not be applied", kind=kind_of(correction))
         return "error"
     return "applied" if changed else "overtaken"
 
 
-def _found(usrloc: Usrloc, said: Present, stamp: Stamp) -> bool:
-    return usrloc.found(said.binding, said.registration, stamp, instance=said.instance, latency_ms=said.latency_ms)
+def _end_or_adopt(usrloc: Usrloc, correction: Gone | Present, stamp: Stamp) -> bool:
+    if isinstance(correction, Gone):
+        return usrloc.end_missing(correction.binding, stamp)
+    instance, latency_ms = correction.instance, correction.latency_ms
+    return usrloc.adopt(correction.binding, correction.registration, stamp, instance=instance, latency_ms=latency_ms)

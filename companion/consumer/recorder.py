@@ -377,7 +377,7 @@ class Recorder:
         """Let those that came first go when there are too many: their next event finds them stored."""
         known, changes = self._usrloc.devices, self._usrloc.changes
         if len(known) > self._config.consumer.max_devices:
-            unwritten = {device.id for device in changes.seen} | {contact.device for contact in changes.contacts}
+            unwritten = {device.id for device in changes.active} | {contact.device for contact in changes.contacts}
             for device in list(known.values())[: len(known) // EVICTED_SHARE + 1]:
                 if device.id not in unwritten:
                     self._usrloc.drop(device)

@@ -32,7 +32,7 @@ from companion.store.leases import select_leased
 from companion.store.store import Store
 from companion.times import now_ms
 from companion.usrloc.contact import Binding, Contact, contact_id
-from companion.usrloc.picture import same_registration
+from companion.usrloc.registrations import is_same_registration
 
 DUMP_SECONDS: Final = 180.0
 """OpenSIPS takes half a minute to write 100,000 contacts."""
@@ -175,7 +175,7 @@ def compare(
     present = Present(binding, as_of, registration, instance, _latency_ms(contact))
     if record is None or record.ended_at:
         return ("", None) if record and record.changed_at >= as_of else ("added", present)
-    if record.changed_at < as_of and not same_registration(record.registration, registration):
+    if record.changed_at < as_of and not is_same_registration(record.registration, registration):
         return "refreshed", present
     if _needs_instance(record, contact.instance):
         return "enriched", Identified(binding, contact.instance)

@@ -42,12 +42,12 @@ class Batch:
     def prepare(self, changes: Changes) -> Prepared:
         """Copy what is to be written as it is now; later changes belong to another batch."""
         latency, lost = self._keys.latency, self._keys.lost
-        due = [device for device, ts in changes.seen.items() if _is_due(device, ts)]
+        due = [device for device, ts in changes.active.items() if _is_due(device, ts)]
         return Prepared(
             [(latency(device), ts, value) for device, ts, value in changes.answered],
             [(lost(device), ts, value) for device, ts, value in changes.lost],
             self._state(changes, due),
-            [(device, changes.seen[device]) for device in due],
+            [(device, changes.active[device]) for device in due],
             {sample.device for sample in changes.answered} if due else set(),
         )
 
@@ -131,7 +131,7 @@ class Batch:
     def _refresh(self, changes: Changes, due: Iterable[Device]) -> Iterable[Command]:
         """Extend the life of active devices' keys: hourly, and at once of new devices and rare series."""
         for device in dict.fromkeys((*due, *changes.devices)):
-            yield from self._refresh_device(device, changes.seen.get(device, device.first_seen_at))
+            yield from self._refresh_device(device, changes.active.get(device, device.first_seen_at))
         for device_id in {sample.device for sample in changes.lost}:
             yield ("PEXPIRE", self._keys.lost(device_id), self._ttl_ms)
 

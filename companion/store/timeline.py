@@ -7,14 +7,14 @@ from typing import Any, Final
 
 from companion.store.connection import Command
 from companion.store.store import Store
-from companion.usrloc.changes import Entry
+from companion.usrloc.changes import TimelineEntry
 
 MAX_ENTRIES: Final = 1000
 
 _NUMBERS: Final = frozenset({"lost", "after_ms", "outage_ms", "outage_at_most_ms", "attempt"})
 
 
-def prepare_entries(key: str, entries: Sequence[Entry], retention_ms: int) -> list[Command]:
+def prepare_entries(key: str, entries: Sequence[TimelineEntry], retention_ms: int) -> list[Command]:
     """Prepare to append entries, oldest first, with their times as ids: Redis refuses one that is sent again."""
     rows: list[Command] = []
     for ts, together in groupby(entries, attrgetter("ts")):

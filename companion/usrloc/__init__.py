@@ -1,1 +1,1 @@
-"""Contacts, devices, their status and switch-overs, moved on by events. No I/O."""
+"""Keep contacts, devices and their status from events. No I/O."""

@@ -1,4 +1,4 @@
-"""What a batch of events changed, for the store to write. No I/O."""
+"""Collect what a batch of events changed, for the store to write. No I/O."""
 
 from dataclasses import dataclass, field
 from typing import NamedTuple
@@ -9,7 +9,7 @@ Fields = dict[str, str | int]
 
 
 class Stamp(NamedTuple):
-    """Where and when an event happened: the node that said so, its cluster, epoch ms, the publisher's run."""
+    """Name where and when an event happened: node, its cluster, time (epoch ms) and the publisher's run."""
 
     node: str
     cluster: str
@@ -18,15 +18,15 @@ class Stamp(NamedTuple):
 
 
 class Sample(NamedTuple):
-    """One ping of a device: `value` is its latency in ms, or for a lost one the number of the contact that lost it."""
+    """Hold one ping of a device. `value` is the latency in ms; of a lost ping, the number of its contact."""
 
     device: str
     ts: int
     value: int
 
 
-class Entry(NamedTuple):
-    """One line of a device's timeline."""
+class TimelineEntry(NamedTuple):
+    """Hold one line of a device's timeline."""
 
     device: str
     ts: int
@@ -36,14 +36,21 @@ class Entry(NamedTuple):
 
 @dataclass(slots=True)
 class Changes:
-    """What one batch of events changed. The dicts are ordered sets."""
+    """Hold what one batch of events changed. The dicts are ordered sets.
+
+    `answers`: contacts with a newer answered ping. `active`: devices that an event spoke of, and when (epoch ms).
+    """
 
     answered: list[Sample] = field(default_factory=list)
     lost: list[Sample] = field(default_factory=list)
-    entries: list[Entry] = field(default_factory=list)
+    entries: list[TimelineEntry] = field(default_factory=list)
     answers: dict[Contact, None] = field(default_factory=dict)
     contacts: dict[Contact, None] = field(default_factory=dict)
     devices: dict[Device, None] = field(default_factory=dict)
-    seen: dict[Device, int] = field(default_factory=dict)
+    active: dict[Device, int] = field(default_factory=dict)
     connected: dict[Contact, str] = field(default_factory=dict)
     disconnected: list[tuple[Contact, str]] = field(default_factory=list)
+
+    def note(self, contact: Contact, ts: int, event: str, **fields: str | int) -> None:
+        """Add a line about a contact to its device's timeline."""
+        self.entries.append(TimelineEntry(contact.device, ts, event, {"contact": contact.id, **fields}))

@@ -1,4 +1,4 @@
-"""A contact and its device: their records, and what status they are in. No I/O."""
+"""Hold contacts and devices, and derive their status. No I/O."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -13,19 +13,19 @@ STATUSES: Final[tuple[Status, ...]] = ("online", "losing", "unknown", "stale", "
 """From best to worst: a device has the best status of its contacts."""
 
 SILENT_INTERVALS: Final = 2
-"""Ping intervals without a word after which a contact's state is no longer known."""
+"""The number of ping intervals without evidence after which a contact's status is unknown."""
 
 
 GHOST_SPANS: Final = 10
-"""So many times a contact may come back from being a ghost until the first is forgotten."""
+"""The number of times as a ghost that a contact keeps."""
 FOR_EVER: Final = 1 << 53
 
 Span = tuple[int, int]
-"""From and until, epoch ms, both included."""
+"""First and last time, epoch ms, both included."""
 
 
 class Binding(NamedTuple):
-    """What makes a contact that contact: one binding in the usrloc of a cluster."""
+    """Name a contact: one binding in the usrloc of a cluster."""
 
     cluster: str
     domain: str
@@ -35,11 +35,11 @@ class Binding(NamedTuple):
 
 @dataclass(slots=True, eq=False)
 class Contact:
-    """One binding and what is known of it. Times are epoch ms, 0 = not (yet).
+    """Hold one contact and the evidence about it. Times are epoch ms, 0 = not (yet).
 
-    `registered_at` is the first REGISTER seen of it; `superseded_at` when a newer contact of the same device first
-    answered since this one last showed life; `changed_at` and `run` tell the event that spoke last.
-    `re_register_noted_at` is of the timeline, and not stored. `was_ghost` are the times it was one and came back.
+    `registered_at` is its first REGISTER. `superseded_at` is when a newer contact of the same device first answered
+    after the last sign of life of this one. `changed_at` and `run` name the last event. `re_register_noted_at` belongs
+    to the timeline and is not stored. `was_ghost` holds the times in which it was a ghost and came back.
     """
 
     binding: Binding
@@ -65,7 +65,7 @@ class Contact:
 
     @property
     def alive_at(self) -> int:
-        """The last evidence of life: an answered ping or a REGISTER."""
+        """Return the time of the last evidence of life: an answered ping or a REGISTER."""
         return max(self.last_latency_at, self.last_register_at)
 
     @property
@@ -74,17 +74,17 @@ class Contact:
 
     @property
     def address(self) -> str:
-        """The `ip:port` it was last seen at."""
+        """Return the `ip:port` that it last used."""
         return sip.network_address(self.registration.received, self.binding.uri)
 
     @property
     def connection(self) -> str:
-        """The `ip:port` of the WebSocket it lives on, "" where a dead connection would say nothing of it."""
+        """Return the `ip:port` of its WebSocket, or "" where a disconnect would be no evidence."""
         return sip.connection_address(self.registration.received, self.registration.path)
 
     @property
     def number(self) -> int:
-        """Its id as a number that a time series value (a double) holds exactly."""
+        """Return its id as a number that a time series value (a double) holds exactly."""
         return int(self.id[:13], 16)
 
     @property
@@ -94,7 +94,7 @@ class Contact:
 
 @dataclass(slots=True, eq=False)
 class Device:
-    """What a person holds; it outlives its contacts, the oldest of which come first."""
+    """Hold a device, which outlives its contacts. The oldest contact comes first."""
 
     id: str
     aor: str
@@ -106,7 +106,7 @@ class Device:
 
 
 class Clock(NamedTuple):
-    """What a status depends on besides the record: now (epoch ms) and how pings are sent."""
+    """Hold what a status depends on besides the record: now (epoch ms) and how pings are sent."""
 
     now: int
     interval_ms: int
@@ -114,12 +114,12 @@ class Clock(NamedTuple):
 
 
 def contact_id(binding: Binding) -> str:
-    """Sixteen hex digits that stand for a binding in keys: URIs are long and hold push credentials."""
+    """Return sixteen hex digits that stand for a binding in keys: URIs are long and hold push credentials."""
     return blake2b("\0".join(binding).encode("utf-8", "replace"), digest_size=8).hexdigest()
 
 
 def status(contact: Contact, clock: Clock, *, feed_alive: bool) -> Status:
-    """The status of a contact. A dead feed makes all unknown but what is certain without it."""
+    """Return the status of a contact. A dead feed makes it unknown, unless it is certain without the feed."""
     if contact.ended_at or 0 < contact.registration.expires_at <= clock.now:
         return "offline"
     if contact.disconnected_at:
@@ -132,8 +132,8 @@ def status(contact: Contact, clock: Clock, *, feed_alive: bool) -> Status:
 
 
 def _silent(contact: Contact, clock: Clock) -> bool:
-    last_word_at = max(contact.alive_at, contact.last_lost_at)
-    return clock.now - last_word_at > SILENT_INTERVALS * clock.interval_ms
+    evidence_at = max(contact.alive_at, contact.last_lost_at)
+    return clock.now - evidence_at > SILENT_INTERVALS * clock.interval_ms
 
 
 def best(statuses: Iterable[Status]) -> Status:
@@ -141,17 +141,17 @@ def best(statuses: Iterable[Status]) -> Status:
 
 
 def is_dead(contact: Contact, lost_after: int) -> bool:
-    """Whether its connection died or it lost too many pings in a row."""
+    """Return whether its connection died or it lost too many pings in a row."""
     return bool(contact.disconnected_at) or contact.consecutive_lost >= lost_after
 
 
 def is_ghost(contact: Contact, lost_after: int) -> bool:
-    """Whether it is dead while a newer contact of its device has answered since it last showed life."""
+    """Return whether it is dead while a newer contact of its device has answered."""
     return bool(contact.superseded_at) and is_dead(contact, lost_after)
 
 
 def ghost_spans(contact: Contact, lost_after: int, until: int = FOR_EVER) -> tuple[Span, ...]:
-    """When it was a ghost, and is: its losses in those times are not its device's."""
+    """Return the times in which it was a ghost: its lost pings of those times are not its device's."""
     if not is_ghost(contact, lost_after):
         return contact.was_ghost
     return (*contact.was_ghost, (contact.superseded_at, until))[-GHOST_SPANS:]

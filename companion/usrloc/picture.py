@@ -1,7 +1,7 @@
-"""Our picture of what the nodes hold in usrloc, moved on by their events. No I/O.
+"""Keep a picture of what the nodes hold in usrloc, moved on by their events. No I/O.
 
-`Usrloc.apply` takes one event and notes in `changes` what has to be stored; `changes` is taken away, batch by batch, by
-whoever writes. Contacts that are not in the picture must be put there first (`missing`, `put`), else they count as new.
+`Usrloc.apply` takes one event and collects in `changes` what has to be stored. The writer takes `changes` away, batch
+by batch. Contacts that are stored but not in the picture must be `put` there first, or they count as new.
 """
 
 from collections import Counter
@@ -20,26 +20,29 @@ from companion.opensips.events import (
     Event,
     Registration,
 )
-from companion.usrloc.changes import Changes, Entry, Fields, Sample, Stamp
-from companion.usrloc.contact import Binding, Contact, Device, contact_id, ghost_spans, is_dead
+from companion.usrloc.changes import Changes, Sample, Stamp
+from companion.usrloc.connections import Connections
+from companion.usrloc.contact import Binding, Contact, Device, contact_id, ghost_spans
+from companion.usrloc.registrations import is_same_register, is_same_registration
+from companion.usrloc.switch_over import Outage, note_arrival, note_death, note_move
 
 LATE_MS: Final = 10_000
-"""Words about a contact that come this soon after its end were under way when it ended."""
+"""Events about a contact that arrive this soon after its end were under way when it ended."""
 REMOVED_BEHIND_LOSS_MS: Final = 1_000
-"""A DELETE this close behind a lost ping is OpenSIPS' own removal (nathelper remove_on_timeout)."""
+"""A DELETE this soon after a lost ping is a removal by OpenSIPS itself (nathelper remove_on_timeout)."""
 HOUR_MS: Final = 3_600_000
 ENDED_KEPT: Final = 50
-"""Ended contacts a device remembers: enough to leave their losses out, few enough for who reloads all day."""
+"""The number of ended contacts that a device keeps: enough to leave out their lost pings."""
 
 
 class Usrloc:
-    """Every contact and device that events spoke of and that still has its place in memory."""
+    """Hold the contacts and devices that are in memory, and what changed since the last write."""
 
     def __init__(self, lost_after: int) -> None:
         self._lost_after = lost_after
         self.contacts: dict[Binding, Contact] = {}
         self.devices: dict[str, Device] = {}
-        self._connections: dict[tuple[str, str], dict[Contact, None]] = {}
+        self._connections = Connections()
         self.changes = Changes()
         self.ignored: Counter[str] = Counter()
         self.removals: Counter[str] = Counter()
@@ -49,24 +52,23 @@ class Usrloc:
         return changes
 
     def put(self, devices: Iterable[Device]) -> None:
-        """Bring devices with all their contacts back into the picture, as they were stored."""
+        """Put stored devices with all their contacts into the picture."""
         for device in devices:
             if device.id in self.devices:
                 continue
             self.devices[device.id] = device
-            for contact in device.contacts:
-                self.contacts[contact.binding] = contact
-                if not contact.ended_at and contact.connection:
-                    self._connections.setdefault((contact.binding.cluster, contact.connection), {})[contact] = None
+            self._connections.index(device.contacts)
+            self.contacts.update((contact.binding, contact) for contact in device.contacts)
 
     def drop(self, device: Device) -> None:
-        """Let go of a device that is stored: its next event finds it there."""
+        """Drop a stored device from memory."""
         del self.devices[device.id]
         for contact in device.contacts:
             self.contacts.pop(contact.binding, None)
-            self._forget_connection(contact)
+            self._connections.forget(contact)
 
     def apply(self, event: Event, stamp: Stamp) -> None:
+        """Move the picture on by one event."""
         if isinstance(event, ContactEvent):
             self._apply_contact(event, stamp)
         elif isinstance(event, DisconnectEvent):
@@ -75,7 +77,7 @@ class Usrloc:
             assert isinstance(event, AorEvent)  # noqa: S101 - an AOR's contacts say all that its own events say
 
     def expire(self, contact: Contact, before: int, now: int) -> bool:
-        """End a contact whose `expires` passed before a time without word; whether it was so."""
+        """End a contact that expired before a time (epoch ms); return whether it did."""
         due = not contact.ended_at and 0 < contact.registration.expires_at <= before
         if due:
             self._end(contact, "expired", max(now, contact.changed_at + 1))
@@ -85,7 +87,7 @@ class Usrloc:
         binding = Binding(stamp.cluster, event.domain, event.aor, event.uri)
         contact = self.contacts.get(binding)
         if contact is not None and (contact.run == stamp.run and stamp.ts <= contact.changed_at):
-            return  # said before: a batch that was sent again
+            return  # registration before: a batch that was sent again
         if contact is not None and contact.ended_at and _came_late(contact, event, stamp):
             self.ignored["after_end"] += 1
             return
@@ -104,8 +106,8 @@ class Usrloc:
         if contact is None or contact.ended_at:
             contact = self._discover(event, stamp, binding)
         elif contact.registration != event.registration:
-            if contact.failing and not same_registration(contact.registration, event.registration):
-                self._recover(contact, stamp.ts, "register")  # nobody told of it, yet it was there
+            if contact.failing and not is_same_registration(contact.registration, event.registration):
+                self._recover(contact, stamp.ts, "register")  # its REGISTER was lost on the way
             self._take_registration(contact, event.registration)
             self.changes.contacts[contact] = None
         self._pinged(contact, event.latency_us, stamp.ts, stamp.node, stamp.run)
@@ -128,7 +130,7 @@ class Usrloc:
         changes = self.changes
         changes.answered.append(Sample(contact.device, ts, latency_ms))
         device = self.devices[contact.device]
-        changes.seen[device] = ts
+        changes.active[device] = ts
         if contact.disconnected_at and ts - latency_ms <= contact.disconnected_at:
             return  # the answer was under way when the connection died
         self._lives(contact, ts)
@@ -142,33 +144,33 @@ class Usrloc:
 
     def _lost(self, contact: Contact, ts: int) -> None:
         self.changes.lost.append(Sample(contact.device, ts, contact.number))
-        self.changes.seen[self.devices[contact.device]] = ts
+        self.changes.active[self.devices[contact.device]] = ts
         contact.consecutive_lost += 1
         contact.last_lost_at = ts
         if contact.consecutive_lost == 1:
             contact.lost_since = ts
-            self._note(contact, ts, "lost")
+            self.changes.note(contact, ts, "lost")
         if contact.consecutive_lost == self._lost_after:
-            self._note(contact, ts, "stale", lost=contact.consecutive_lost)
+            self.changes.note(contact, ts, "stale", lost=contact.consecutive_lost)
             if not contact.disconnected_at:
-                self._departed(contact, ts)
+                note_death(self.changes, self.devices[contact.device], contact, ts)
         self.changes.contacts[contact] = None
 
     def _lives(self, contact: Contact, ts: int) -> None:
-        """It showed life: no newer contact has answered since. What it lost as a ghost stays a ghost's."""
+        """End the time in which a newer contact had replaced it; keep its lost pings of that time apart."""
         if contact.superseded_at:
             contact.was_ghost = ghost_spans(contact, self._lost_after, ts)
             contact.superseded_at = 0
 
     def _recover(self, contact: Contact, ts: int, by: str) -> None:
-        """End a run of losses, or a death that was none."""
+        """End a run of lost pings, or withdraw a disconnect."""
         since = min(filter(None, (contact.lost_since, contact.disconnected_at)))
-        self._note(contact, ts, "recovered", by=by, lost=contact.consecutive_lost, after_ms=ts - since)
+        self.changes.note(contact, ts, "recovered", by=by, lost=contact.consecutive_lost, after_ms=ts - since)
         contact.consecutive_lost = contact.lost_since = contact.disconnected_at = 0
         self.changes.contacts[contact] = None
 
     def _supersede(self, device: Device, newer: Contact, ts: int) -> None:
-        """Mark the older contacts of one SIP instance that a newer one answered since they last showed life."""
+        """Mark the older contacts of a SIP instance that this newer one replaced by its answer."""
         if not device.instance:
             return  # two desk phones may share the fallback id
         for older in device.contacts:
@@ -185,9 +187,11 @@ class Usrloc:
         if contact is None or contact.ended_at:
             contact = self._enter(binding, event.registration, stamp)
             contact.registered_at = stamp.ts
-            self._note(contact, stamp.ts, "registered", address=contact.address)
-            self._arrived(contact, stamp.ts)
-        elif _same_register(contact.registration, event.registration) or _overtaken(contact, event.registration, stamp):
+            self.changes.note(contact, stamp.ts, "registered", address=contact.address)
+            note_arrival(self.changes, self.devices[contact.device], contact, stamp.ts, self._lost_after)
+        elif is_same_register(contact.registration, event.registration) or _overtaken(
+            contact, event.registration, stamp
+        ):
             return  # usrloc replication tells every node of the cluster
         else:
             self._lives(contact, stamp.ts)
@@ -196,65 +200,67 @@ class Usrloc:
         contact.last_register_at = contact.changed_at = stamp.ts
         contact.run = stamp.run
         self.changes.contacts[contact] = None
-        self.changes.seen[self.devices[contact.device]] = stamp.ts
+        self.changes.active[self.devices[contact.device]] = stamp.ts
 
     def _note_re_register(self, contact: Contact, event: ContactEvent, ts: int) -> None:
-        """Those that change nothing but the time are noted once an hour: a phone may send one a minute."""
-        known, said = contact.registration, event.registration
-        renewed = known._replace(expires_at=said.expires_at, cseq=said.cseq)
-        if renewed != said or contact.failing or ts - contact.re_register_noted_at >= HOUR_MS:
+        """Note a REGISTER. One that changes only the expiry is noted once an hour: phones may send one a minute."""
+        registration = event.registration
+        renewed = contact.registration._replace(expires_at=registration.expires_at, cseq=registration.cseq)
+        if renewed != registration or contact.failing or ts - contact.re_register_noted_at >= HOUR_MS:
             contact.re_register_noted_at = ts
-            self._note(contact, ts, "re-registered", address=sip.network_address(said.received, event.uri))
+            self.changes.note(
+                contact, ts, "re-registered", address=sip.network_address(registration.received, event.uri)
+            )
 
-    def _re_register(self, contact: Contact, said: Registration, ts: int, died_at: int) -> None:
+    def _re_register(self, contact: Contact, registration: Registration, ts: int, died_at: int) -> None:
         old_address, alive_at = contact.address, contact.alive_at
-        self._take_registration(contact, said)
+        self._take_registration(contact, registration)
         if contact.failing:
             self._recover(contact, ts, "register")
         if old_address and contact.address != old_address:
-            self._note_switch_over(contact, ts, old_address, died_at, _at_most(alive_at, ts))
+            note_move(self.changes, contact, old_address, ts, Outage(died_at, alive_at, ts))
 
     def _discover(self, event: ContactEvent, stamp: Stamp, binding: Binding) -> Contact:
-        """A contact whose REGISTER was not heard of: from before our start, or lost on the way."""
+        """Enter a contact without its REGISTER, which came before our start or was lost."""
         contact = self._enter(binding, event.registration, stamp)
-        self._note(contact, stamp.ts, "discovered", address=contact.address)
+        self.changes.note(contact, stamp.ts, "discovered", address=contact.address)
         self.changes.contacts[contact] = None
         return contact
 
-    def _enter(self, binding: Binding, said: Registration, stamp: Stamp, instance: str = "") -> Contact:
+    def _enter(self, binding: Binding, registration: Registration, stamp: Stamp, instance: str = "") -> Contact:
         previous = self.contacts.get(binding)
-        instance = instance or sip.instance(said.attr)
+        instance = instance or sip.instance(registration.attr)
         device_id = sip.device_id(binding.aor, binding.uri, instance)
         if previous and not instance:
             device_id = previous.device
-        contact = Contact(binding, contact_id(binding), device_id, stamp.node, said)
+        contact = Contact(binding, contact_id(binding), device_id, stamp.node, registration)
         if previous:
             contact.was_ghost = ghost_spans(previous, self._lost_after, stamp.ts)
             self._remove_from_device(previous)
         self.contacts[binding] = contact
         self._add_to_device(contact, instance, stamp.ts)
-        self._connect(contact)
+        self._connections.connect(contact, self.changes)
         return contact
 
-    def _take_registration(self, contact: Contact, said: Registration) -> None:
-        """Keep what is said of the registration; an instance that shows up moves the contact to its device."""
-        self._disconnect(contact)
-        contact.registration = said
-        self._connect(contact)
-        instance = sip.instance(said.attr)
+    def _take_registration(self, contact: Contact, registration: Registration) -> None:
+        """Take over a registration; a SIP instance that appears moves the contact to its device."""
+        self._connections.disconnect(contact, self.changes)
+        contact.registration = registration
+        self._connections.connect(contact, self.changes)
+        instance = sip.instance(registration.attr)
         if instance:
             self._move(contact, instance)
 
     def _move(self, contact: Contact, instance: str) -> bool:
-        """Give a contact to the device of that instance, unless it is there."""
+        """Move a contact to the device of an instance; return whether it was elsewhere."""
         device_id = sip.device_id(contact.binding.aor, contact.binding.uri, instance)
         if device_id == contact.device:
             return False
         self._remove_from_device(contact)
         contact.device = device_id
         self._add_to_device(contact, instance, contact.changed_at)
-        seen = self.changes.seen
-        seen[self.devices[device_id]] = max(contact.changed_at, seen.get(self.devices[device_id], 0))
+        device, active = self.devices[device_id], self.changes.active
+        active[device] = max(contact.changed_at, active.get(device, 0))
         return True
 
     def _add_to_device(self, contact: Contact, instance: str, ts: int) -> None:
@@ -275,17 +281,17 @@ class Usrloc:
         self.changes.devices[device] = None
 
     def _refresh(self, stamp: Stamp, contact: Contact | None) -> None:
-        """OpenSIPS itself asked for a push to bring this contact back (registrar pn_enable)."""
+        """Note that OpenSIPS itself asked for a push (registrar pn_enable)."""
         if contact and not contact.ended_at:
-            self._note(contact, stamp.ts, "push-sent", by="opensips")
+            self.changes.note(contact, stamp.ts, "push-sent", by="opensips")
             contact.changed_at = stamp.ts
             contact.run = stamp.run
             self.changes.contacts[contact] = None
 
-    # Corrections: what OpenSIPS itself says it holds, as it was some time ago: what an event told since then stands
+    # Corrections from an MI dump of some time ago: events since then count more
 
-    def gone(self, binding: Binding, stamp: Stamp) -> bool:
-        """End a live contact that OpenSIPS did not have any more at `stamp.ts`; tells whether anything changed."""
+    def end_missing(self, binding: Binding, stamp: Stamp) -> bool:
+        """End a live contact that OpenSIPS no longer had at `stamp.ts`; return whether anything changed."""
         contact = self.contacts.get(binding)
         if contact is None or contact.ended_at or contact.changed_at >= stamp.ts:
             return False
@@ -294,35 +300,41 @@ class Usrloc:
         self._end(contact, "expired" if expired else "gone", self._behind(contact, stamp.ts))
         return True
 
-    def found(
-        self, binding: Binding, said: Registration, stamp: Stamp, *, instance: str = "", latency_ms: int | None = None
+    def adopt(
+        self,
+        binding: Binding,
+        registration: Registration,
+        stamp: Stamp,
+        *,
+        instance: str = "",
+        latency_ms: int | None = None,
     ) -> bool:
-        """Take over a contact that OpenSIPS had at `stamp.ts`, or its registration where we know an older one.
+        """Take over a contact that OpenSIPS had at `stamp.ts`, or its newer registration; return whether it changed.
 
-        `said.bflags` does not count: MI names the flags instead of numbering them. `latency_ms` is of a ping at some
-        unknown time, so it is no evidence of life. Tells whether anything changed.
+        `registration.bflags` does not count: MI names the flags instead of numbering them. `latency_ms` is of a ping at
+        an unknown time, so it is no evidence of life.
         """
         contact = self.contacts.get(binding)
         if contact is not None and contact.changed_at >= stamp.ts:
             return False
         if contact is None or contact.ended_at:
-            contact = self._enter(binding, said, stamp, instance)
+            contact = self._enter(binding, registration, stamp, instance)
             contact.last_latency_ms = latency_ms
             contact.changed_at = self._behind(contact, stamp.ts)
-            self._note(contact, contact.changed_at, "discovered", address=contact.address)
-        elif same_registration(contact.registration, said):
+            self.changes.note(contact, contact.changed_at, "discovered", address=contact.address)
+        elif is_same_registration(contact.registration, registration):
             return False
         else:
             contact.changed_at = self._behind(contact, stamp.ts)
-            self._missed_register(contact, said, contact.changed_at)
+            self._missed_register(contact, registration, contact.changed_at)
             self.identify(binding, instance)
         contact.run = stamp.run
         self.changes.contacts[contact] = None
-        self.changes.seen[self.devices[contact.device]] = contact.changed_at
+        self.changes.active[self.devices[contact.device]] = contact.changed_at
         return True
 
     def identify(self, binding: Binding, instance: str) -> bool:
-        """Move a contact whose events name no SIP instance to the device of this one; tells whether it did."""
+        """Move a contact whose events name no SIP instance to its device; return whether it moved."""
         contact = self.contacts.get(binding)
         if not instance or contact is None or contact.ended_at or sip.instance(contact.registration.attr):
             return False
@@ -331,16 +343,18 @@ class Usrloc:
         self.changes.contacts[contact] = None
         return True
 
-    def _missed_register(self, contact: Contact, said: Registration, ts: int) -> None:
-        """A REGISTER nobody told of: behind all we know of the contact, for pings would have brought its news too."""
-        self._note(contact, ts, "re-registered", address=sip.network_address(said.received, contact.binding.uri))
+    def _missed_register(self, contact: Contact, registration: Registration, ts: int) -> None:
+        """Apply a REGISTER that no event brought, after everything that is known of the contact."""
+        self.changes.note(
+            contact, ts, "re-registered", address=sip.network_address(registration.received, contact.binding.uri)
+        )
         self._lives(contact, ts)
-        self._re_register(contact, said._replace(bflags=contact.registration.bflags), ts, 0)
+        self._re_register(contact, registration._replace(bflags=contact.registration.bflags), ts, 0)
 
     def _behind(self, contact: Contact, ts: int) -> int:
-        """`ts`, or just behind all that is on the device's timeline: that takes no entry older than its last."""
-        known = self.devices[contact.device].contacts
-        return max(ts, 1 + max(max(other.changed_at, other.disconnected_at) for other in known))
+        """Return `ts`, or a time just behind the device's timeline, which takes no entry older than its last."""
+        contacts = self.devices[contact.device].contacts
+        return max(ts, 1 + max(max(other.changed_at, other.disconnected_at) for other in contacts))
 
     # Ends
 
@@ -358,16 +372,16 @@ class Usrloc:
             self._end(contact, "unregistered", stamp.ts)
 
     def _end(self, contact: Contact, reason: str, ts: int) -> None:
-        self._disconnect(contact)
+        self._connections.disconnect(contact, self.changes)
         contact.ended_at = contact.changed_at = ts
         contact.ended_by = reason
-        self._note(contact, ts, reason, address=contact.address)
+        self.changes.note(contact, ts, reason, address=contact.address)
         self.changes.contacts[contact] = None
         self.changes.answers.pop(contact, None)
-        self.changes.seen[self.devices[contact.device]] = ts
+        self.changes.active[self.devices[contact.device]] = ts
 
     def _apply_disconnect(self, event: DisconnectEvent, stamp: Stamp) -> None:
-        contacts = self._connections.get((stamp.cluster, event.address), {})
+        contacts = self._connections.contacts_on(stamp.cluster, event.address)
         if len(contacts) > 1:
             self.ignored["shared_connection"] += 1
             return  # one connection for several lines, or a proxy: it says too little of any of them
@@ -375,92 +389,19 @@ class Usrloc:
             if contact.disconnected_at or (contact.run == stamp.run and stamp.ts < contact.changed_at):
                 continue
             contact.disconnected_at = stamp.ts  # changed_at stays: a contact's own event may have the same time
-            self._note(contact, stamp.ts, "disconnected", address=event.address)
+            self.changes.note(contact, stamp.ts, "disconnected", address=event.address)
             if contact.consecutive_lost < self._lost_after:
-                self._departed(contact, stamp.ts)
+                note_death(self.changes, self.devices[contact.device], contact, stamp.ts)
             self.changes.contacts[contact] = None
-
-    # Switch-overs: a device leaves one address and registers from another (only a SIP instance makes that sure)
-
-    def _arrived(self, contact: Contact, ts: int) -> None:
-        """A new contact of a device whose last one is known to be dead."""
-        device = self.devices[contact.device]
-        others = [c for c in device.contacts if c is not contact]
-        if not device.instance or not others:
-            return
-        last = max(others, key=lambda other: other.alive_at)
-        left = last.ended_by in ("unregistered", "expired")  # it went on purpose, or long ago
-        if not left and is_dead(last, self._lost_after) and last.address != contact.address:
-            self._note_switch_over(contact, ts, last.address, last.disconnected_at, _at_most(last.alive_at, ts))
-
-    def _departed(self, contact: Contact, ts: int) -> None:
-        """A contact turned out to be dead after its device had registered from elsewhere."""
-        device = self.devices[contact.device]
-        if not device.instance:
-            return
-        newer = [
-            other
-            for other in device.contacts
-            if not other.ended_at and other.registered_at > contact.alive_at and other.address != contact.address
-        ]
-        if newer:
-            first = min(newer, key=lambda other: other.registered_at)
-            self._note_switch_over(first, ts, contact.address, 0, _at_most(contact.alive_at, first.registered_at))
-
-    def _note_switch_over(self, contact: Contact, ts: int, old: str, died_at: int, at_most: Fields) -> None:
-        """The outage is known when the connection's death was seen before the new REGISTER, else only its bound."""
-        outage: Fields = {"outage_ms": ts - died_at} if died_at else at_most
-        self._note(contact, ts, "switched-over", **{"from": old, "to": contact.address, **outage})
-
-    # Small things
-
-    def _note(self, contact: Contact, ts: int, event: str, **fields: str | int) -> None:
-        self.changes.entries.append(Entry(contact.device, ts, event, {"contact": contact.id, **fields}))
-
-    def _connect(self, contact: Contact) -> None:
-        address = contact.connection
-        if address and not contact.ended_at:
-            self._connections.setdefault((contact.binding.cluster, address), {})[contact] = None
-            self.changes.connected[contact] = address
-
-    def _disconnect(self, contact: Contact) -> None:
-        address = self._forget_connection(contact)
-        if address:
-            self.changes.connected.pop(contact, None)
-            self.changes.disconnected.append((contact, address))
-
-    def _forget_connection(self, contact: Contact) -> str:
-        address = contact.connection
-        contacts = self._connections.get((contact.binding.cluster, address), {})
-        if contact not in contacts:
-            return ""
-        del contacts[contact]
-        if not contacts:
-            del self._connections[contact.binding.cluster, address]
-        return address
-
-
-def _at_most(alive_at: int, back_at: int) -> Fields:
-    """The bound of an outage; there is none when nobody ever saw the old contact alive."""
-    return {"outage_at_most_ms": back_at - alive_at} if alive_at else {}
 
 
 def _came_late(contact: Contact, event: ContactEvent, stamp: Stamp) -> bool:
-    """Whether it was under way when the contact ended: a ping, or another node's word of the last REGISTER."""
-    said_before = event.name == LATENCY or _same_register(contact.registration, event.registration)
-    return said_before and stamp.ts - contact.ended_at < LATE_MS
+    """Return whether an event was under way when the contact ended: a ping, or the last REGISTER again."""
+    is_repeated = event.name == LATENCY or is_same_register(contact.registration, event.registration)
+    return is_repeated and stamp.ts - contact.ended_at < LATE_MS
 
 
-def _same_register(known: Registration, said: Registration) -> bool:
-    return (known.callid, known.cseq, known.expires_at) == (said.callid, said.cseq, said.expires_at)
-
-
-def same_registration(known: Registration, said: Registration) -> bool:
-    """Whether both are of one REGISTER, by what events and MI both tell exactly."""
-    return (known.callid, known.cseq, known.received, known.path) == (said.callid, said.cseq, said.received, said.path)
-
-
-def _overtaken(contact: Contact, said: Registration, stamp: Stamp) -> bool:
-    """Whether another node's word is of a REGISTER older than the one we know."""
-    known = contact.registration
-    return stamp.node != contact.node and known.callid == said.callid and said.cseq < known.cseq
+def _overtaken(contact: Contact, registration: Registration, stamp: Stamp) -> bool:
+    """Return whether another node's event is of an older REGISTER than the latest."""
+    latest = contact.registration
+    return stamp.node != contact.node and latest.callid == registration.callid and registration.cseq < latest.cseq

@@ -10,7 +10,7 @@ from companion.opensips.events import DELETE, INSERT, LATENCY, LOST_PING_US, UPD
 from companion.store.batch import Batch
 from companion.store.series import Row
 from companion.store.store import Store
-from companion.usrloc.changes import Entry, Fields, Stamp
+from companion.usrloc.changes import Fields, Stamp, TimelineEntry
 from companion.usrloc.picture import HOUR_MS, Usrloc
 from tests.benchmarks.measure import NODE
 from tests.benchmarks.phones import INTERVAL_MS, LOSSES, Fleet, Phone, phone
@@ -68,7 +68,7 @@ def _tell(usrloc: Usrloc, fleet: Fleet, one: Phone, now: int) -> None:
     (contact,) = usrloc.devices[device].contacts
     fields: Fields = {"contact": contact.id, "address": contact.address}
     for at in range(first_at + HOUR_MS, last_register_at, HOUR_MS):
-        usrloc.changes.entries.append(Entry(device, at, "re-registered", fields))
+        usrloc.changes.entries.append(TimelineEntry(device, at, "re-registered", fields))
     _apply(usrloc, UPDATE, one.params(0, fleet.expires), last_register_at)
     _apply(usrloc, LATENCY, one.params(one.latency_ms(0) * 1000, fleet.expires), last_at + 1)
     for lost in range(LOSSES[one.kind]):

@@ -27,7 +27,7 @@ from companion.opensips.events import (
 )
 from companion.query.pings import compute_statistics, merge_own_pings
 from companion.usrloc import contact as contacts
-from companion.usrloc.changes import Changes, Entry, Stamp
+from companion.usrloc.changes import Changes, Stamp, TimelineEntry
 from companion.usrloc.contact import Binding, Clock, Contact, Device, Status
 from companion.usrloc.picture import ENDED_KEPT, Usrloc
 
@@ -81,7 +81,7 @@ class World:
     def is_ghost(self, uri: str = OLD) -> bool:
         return contacts.is_ghost(self.contact(uri), LOST_AFTER)
 
-    def timeline(self, *events: str) -> list[Entry]:
+    def timeline(self, *events: str) -> list[TimelineEntry]:
         return [entry for entry in self.usrloc.changes.entries if not events or entry.event in events]
 
     def lines(self) -> list[str]:
@@ -507,7 +507,7 @@ def test_put_and_drop(world: World) -> None:
     world.tell(said(INSERT), answered(), lost())
     device, contact = world.usrloc.devices[DEVICE], world.contact()
     world.usrloc.drop(device)
-    assert (world.usrloc.devices, world.usrloc.contacts, world.usrloc._connections) == ({}, {}, {})
+    assert (world.usrloc.devices, world.usrloc.contacts, world.usrloc._connections._contacts) == ({}, {}, {})
     world.usrloc.put([device])
     world.tell(lost(), died())
     assert (2, world.now) == (contact.consecutive_lost, contact.disconnected_at)
@@ -560,7 +560,7 @@ def assert_consistent(usrloc: Usrloc) -> None:
     for contact in owned:
         if contact.connection and not contact.ended_at:
             connections[contact.binding.cluster, contact.connection].add(contact)
-    assert dict(connections) == {key: set(on_it) for key, on_it in usrloc._connections.items()}
+    assert dict(connections) == {key: set(on_it) for key, on_it in usrloc._connections._contacts.items()}
 
 
 @given(stories)
