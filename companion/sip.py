@@ -37,7 +37,8 @@ class SipUri(NamedTuple):
         return next((value or "" for key, value in self.params if key == name), None)
 
     def __str__(self) -> str:
-        user = f"{self.user}:{self.password}@" if self.password else f"{self.user}@" if self.user else ""
+        rest = "".join(f"{key}{value}" for key, value in self.params) + self.headers
+        user = f"{self.user}:{self.password}@" if self.password else f"{self.user}@" if self.user or "@" in rest else ""
         port = f":{self.port}" if self.port is not None else ""
         params = "".join(f";{key}" if value is None else f";{key}={value}" for key, value in self.params)
         headers = f"?{self.headers}" if self.headers else ""

@@ -48,6 +48,7 @@ def test_round_trip_with_password(uri: SipUri, password: str) -> None:
 @example("sip:::@h")
 @example("sip:@h")
 @example("sip:h:٣")
+@example("sip:@0;@h")
 def test_any_text(text: str) -> None:
     """Any text is a URI or InvalidUriError; what was read once is read the same again."""
     try:
