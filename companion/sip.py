@@ -18,7 +18,7 @@ _URI: Final = re.compile(
 _QUOTED: Final = re.compile(r'"(?:[^"\\]|\\.)*"', re.DOTALL)
 _INSTANCE: Final = re.compile(r'"?<?(?P<urn>urn:[a-z0-9][a-z0-9-]{0,31}:[^\s<>"/]+)>?"?', re.IGNORECASE)
 _CREDENTIAL: Final = re.compile(r"(?P<name>pn-(?:prid|param))=(?P<value>[^;?>&]*)", re.IGNORECASE)
-_CONNECTED: Final = frozenset({"ws", "wss"})
+_CONNECTED: Final = frozenset({"ws", "wss", "tcp", "tls"})
 
 
 class SipUri(NamedTuple):
@@ -113,6 +113,16 @@ def _user_or_host(uri: str) -> str:
     return parsed.user or parsed.host
 
 
+def push_token(uri: str) -> str:
+    """Return the RFC 8599 `pn-prid` of a contact, "" when it has none."""
+    if "pn-" not in uri.lower():
+        return ""
+    try:
+        return parse_uri(uri).param("pn-prid") or ""
+    except InvalidUriError:
+        return ""
+
+
 def push_provider(uri: str) -> str:
     """The RFC 8599 push service of a contact that can be woken by push, "" of one that can not."""
     if "pn-" not in uri:
@@ -129,20 +139,21 @@ def mask(text: str) -> str:
     return _CREDENTIAL.sub(r"\g<name>=***", text) if "pn-" in text.lower() else text
 
 
-def connection_address(received: str, path: str) -> str:
-    """`ip:port` of the WebSocket connection a contact lives on; "" where a dead connection says nothing of it.
+def connection(received: str, path: str) -> tuple[str, str]:
+    """Return protocol and `ip:port` of the connection that a contact lives on, ("", "") where it has none of its own.
 
-    That is so for UDP and TCP, and for contacts with a Path: an outbound proxy holds their connection.
+    That is so for UDP, and for contacts with a Path: an outbound proxy holds their connection.
     """
     if path or not received:
-        return ""
+        return "", ""
     try:
         uri = parse_uri(received)
     except InvalidUriError:
-        return ""
-    if (uri.param("transport") or "").lower() not in _CONNECTED or uri.port is None:
-        return ""
-    return f"{uri.host}:{uri.port}"
+        return "", ""
+    proto = (uri.param("transport") or ("tls" if uri.scheme == "sips" else "")).lower()
+    if proto not in _CONNECTED or uri.port is None:
+        return "", ""
+    return proto, f"{uri.host}:{uri.port}"
 
 
 def network_address(received: str, uri: str) -> str:

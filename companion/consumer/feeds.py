@@ -14,6 +14,7 @@ from companion.store.connection import Command
 from companion.store.keys import Keys
 from companion.store.nodes import DEAD_AFTER_MS, Feed, prepare_feed, prepare_seqs_removal
 from companion.times import now_ms
+from companion.usrloc.intervals import Intervals
 
 logger = log.get(__name__)
 
@@ -105,6 +106,13 @@ class Feeds:
         self.unsettle(node)
         self._episodes.warn("events are missing on the bus", node=node, event_name=event, missed=missed)
 
+    def _count_doubled(self, node: str, doubled: int) -> None:
+        if doubled:
+            self.held[node].doubled += doubled
+            metrics.DOUBLED.labels(node).inc(doubled)
+            self.unsettle(node)
+            self._episodes.warn("pings arrive twice: subscribe each event once, over one transport", node=node)
+
     def unsettle(self, node: str) -> None:
         """Events may be missing: what is known of the node's contacts may be wrong until they are pinged again."""
         self.held[node].steady_since = now_ms()
@@ -126,7 +134,7 @@ class Feeds:
 
     # Writing
 
-    def progress(self, keys: Keys, removals: MutableMapping[str, int]) -> list[Command]:
+    def progress(self, keys: Keys, removals: MutableMapping[str, int], intervals: Intervals) -> list[Command]:
         """Each touched node's feed, and up to where its events are stored once this stands.
 
         `removals`: what OpenSIPS itself removed since the last time, by node; it goes into the feeds.
@@ -134,6 +142,8 @@ class Feeds:
         commands: list[Command] = []
         for node in self._touched:
             self.held[node].removals += removals.pop(node, 0)
+            self.held[node].interval_ms = intervals.observe(node)
+            self._count_doubled(node, intervals.doubled.pop(node, 0))
             if node in self._new_runs:
                 commands.append(prepare_seqs_removal(keys, node))
             commands += prepare_feed(keys, self.held[node], self._sequences.seqs.get(node, {}))

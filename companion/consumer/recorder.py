@@ -74,7 +74,7 @@ class Recorder:
         self._store = store
         self._batch = Batch(store)
         self._leases = Leases(store)
-        self._usrloc = Usrloc(config.pings.lost_after)
+        self._usrloc = Usrloc(config.pings.lost_after, config.pings.interval_ms)
         self._feeds = Feeds()
         self._corrector = Corrector(store)
         self._pings: dict[str, Pings] = {}
@@ -369,7 +369,9 @@ class Recorder:
 
     def _progress(self) -> list[Command]:
         """How far all is once this batch stands."""
-        return self._feeds.progress(self._store.keys, self._usrloc.removals) + self._corrector.deletions()
+        usrloc = self._usrloc
+        progress = self._feeds.progress(self._store.keys, usrloc.removals, usrloc.intervals)
+        return progress + self._corrector.deletions()
 
     # Memory
 
@@ -386,7 +388,7 @@ class Recorder:
 
     def _forget_all(self) -> None:
         """What we have in memory may not be what is stored: read it again."""
-        self._usrloc = Usrloc(self._config.pings.lost_after)
+        self._usrloc = Usrloc(self._config.pings.lost_after, self._config.pings.interval_ms)
         self._feeds.clear()
         self._corrector.clear()
         self._pings.clear()

@@ -77,11 +77,15 @@ class AorEvent(NamedTuple):
 
 
 class DisconnectEvent(NamedTuple):
-    """A TCP-like connection ended. `address` is the far end as `ip:port`, IPv6 in brackets."""
+    """Hold the end of a TCP-like connection. `address` is the far end as `ip:port`, IPv6 in brackets.
+
+    `socket` is the near end, written like the `socket` of a contact event; "" when the event does not name it.
+    """
 
     name: str
     address: str
     proto: str
+    socket: str = ""
 
 
 Event = ContactEvent | AorEvent | DisconnectEvent
@@ -115,6 +119,8 @@ class _Aor(msgspec.Struct, gc=False):
 class _Disconnect(msgspec.Struct, gc=False):
     src_ip: Text = None
     src_port: Number = None
+    dst_ip: Text = None
+    dst_port: Number = None
     proto: Text = None
 
 
@@ -184,12 +190,14 @@ def _contact_event(name: str, said: _Contact) -> ContactEvent:
     return ContactEvent(name, domain, aor, uri, registration, latency_us)
 
 
-def _disconnect_event(name: str, said: _Disconnect) -> DisconnectEvent:
-    ip, port, proto = said.src_ip or "", said.src_port or 0, said.proto or ""
-    _check_texts(ip, ip + proto)
+def _disconnect_event(name: str, params: _Disconnect) -> DisconnectEvent:
+    ip, port, proto = params.src_ip or "", params.src_port or 0, params.proto or ""
+    near_ip, near_port = params.dst_ip or "", params.dst_port or 0
+    _check_texts(ip, ip + proto + near_ip)
     if not 0 < port < 65536:
         raise InvalidEventError("out_of_range", "src_port")
-    return DisconnectEvent(name, address(ip, port), proto)
+    socket = f"{proto}:{address(near_ip, near_port)}" if near_ip and 0 < near_port < 65536 else ""
+    return DisconnectEvent(name, address(ip, port), proto, socket)
 
 
 def _check_texts(required: str, texts: str) -> None:

@@ -97,7 +97,7 @@ class Batch:
         key = keys.contact(aor, contact.id)
         ref = format_ref(contact)
         expires_at = 0 if contact.ended_at else contact.registration.expires_at or NEVER
-        failing_since = 0 if contact.ended_at else contact.lost_since or contact.disconnected_at
+        failing_since = 0 if contact.ended_at else contact.lost_since or contact.disconnected_at or contact.doubted_at
         commands: list[Command] = [("HDEL", keys.answers(shard), contact.id)] if contact.ended_at else []
         commands.append(_indexed(keys.expires(shard), ref, expires_at))
         commands.append(_indexed(keys.failing(shard), ref, failing_since))

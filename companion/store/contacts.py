@@ -1,13 +1,16 @@
 """Read and write contacts as Redis hashes. Values are plain text that an operator can read."""
 
+import json
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import astuple
 from itertools import chain
 from typing import Final, NamedTuple
 
 from companion.opensips.events import Registration
 from companion.store.store import Store
 from companion.usrloc.contact import Binding, Contact, Span
+from companion.usrloc.evidence import NodeEvidence
 
 _NUMBERS = (
     "registered_at",
@@ -22,6 +25,9 @@ _NUMBERS = (
     "changed_at",
     "run",
 )
+_LATER_NUMBERS: Final = ("doubts", "doubted_at")
+_LATER_TEXTS: Final = ("holder", "disconnected_by", "superseded_by", "advertised_socket")
+"""Fields that a record of an earlier version lacks."""
 CHUNK: Final = 1000
 """Contacts that are read at once."""
 SCAN: Final = 500
@@ -56,6 +62,8 @@ def encode_contact(contact: Contact) -> dict[str, str | int]:
         **contact.registration._asdict(),
         "last_latency_ms": "" if contact.last_latency_ms is None else contact.last_latency_ms,
         **{name: getattr(contact, name) for name in _NUMBERS},
+        **{name: getattr(contact, name) for name in (*_LATER_NUMBERS, *_LATER_TEXTS)},
+        "evidence": encode_evidence(contact.evidence),
         "ended_by": contact.ended_by,
         "was_ghost": " ".join(f"{since}-{until}" for since, until in contact.was_ghost),
     }
@@ -73,8 +81,12 @@ def decode_contact(fields: Mapping[str, str], answer: str | None = None) -> Cont
         last_latency_ms=int(latency) if latency else None,
         ended_by=fields["ended_by"],
         was_ghost=_decode_spans(fields.get("was_ghost", "")),
-        **{name: int(fields[name]) for name in _NUMBERS},
     )
+    for name in (*_NUMBERS, *_LATER_NUMBERS):
+        setattr(contact, name, int(fields.get(name, 0)))
+    for name in _LATER_TEXTS:
+        setattr(contact, name, fields.get(name, ""))
+    contact.evidence = decode_evidence(fields.get("evidence", ""))
     if answer:
         _add_answer(contact, answer)
     return contact
@@ -99,16 +111,29 @@ def _decode_spans(text: str) -> tuple[Span, ...]:
     return tuple((int(since), int(until)) for since, _, until in pairs)
 
 
+def encode_evidence(evidence: Mapping[str, NodeEvidence]) -> str:
+    """Return the evidence of each node as a JSON object of lists: answered_at, lost, lost_since, last_lost_at."""
+    return json.dumps({node: astuple(own) for node, own in evidence.items()}, separators=(",", ":"))
+
+
+def decode_evidence(text: str) -> dict[str, NodeEvidence]:
+    """Read what `encode_evidence` wrote; a record of an earlier version has none."""
+    return {node: NodeEvidence(*numbers) for node, numbers in json.loads(text or "{}").items()}
+
+
 def encode_answer(contact: Contact) -> str:
-    """Return the last answered ping: `ts latency`, both in ms."""
-    return f"{contact.last_latency_at} {contact.last_latency_ms}"
+    """Return the last answered ping: time (epoch ms), latency (ms) and the node that sent it."""
+    return f"{contact.last_latency_at} {contact.last_latency_ms} {contact.node}"
 
 
 def _add_answer(contact: Contact, answer: str) -> None:
-    at, latency = map(int, answer.split())
-    if at > contact.last_latency_at:
-        contact.last_latency_at, contact.last_latency_ms = at, latency
-        contact.changed_at = max(contact.changed_at, at)
+    at, latency, node = [*answer.split(" ", 2), ""][:3]
+    if int(at) > contact.last_latency_at:
+        contact.last_latency_at, contact.last_latency_ms = int(at), int(latency)
+        contact.changed_at = max(contact.changed_at, int(at))
+    if node:
+        evidence = contact.evidence.setdefault(node, NodeEvidence())
+        evidence.answered_at = max(evidence.answered_at, int(at))
 
 
 def load_contacts(store: Store, refs: Sequence[ContactRef]) -> dict[str, Contact]:

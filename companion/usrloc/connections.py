@@ -2,7 +2,9 @@
 
 from collections.abc import Iterable
 
-from companion.usrloc.changes import Changes
+from companion.opensips.events import DisconnectEvent
+from companion.opensips.sockets import parse_socket
+from companion.usrloc.changes import Changes, Stamp
 from companion.usrloc.contact import Contact
 
 
@@ -15,6 +17,20 @@ class Connections:
     def contacts_on(self, cluster: str, address: str) -> list[Contact]:
         """Return the live contacts on a connection."""
         return list(self._contacts.get((cluster, address), ()))
+
+    def matching(self, event: DisconnectEvent, stamp: Stamp) -> list[Contact]:
+        """Return the live contacts whose connection a node says has ended.
+
+        Protocol, source and destination must match, and the node must be the one that holds the connection, as far as
+        these are known. MI's socket is not compared: it is the advertised one.
+        """
+        return [
+            contact
+            for contact in self.contacts_on(stamp.cluster, event.address)
+            if contact.transport == event.proto.lower()
+            and contact.holder in ("", stamp.node)
+            and _is_on(contact.registration.socket, event.socket)
+        ]
 
     def index(self, contacts: Iterable[Contact]) -> None:
         """Take in contacts that are stored already."""
@@ -44,3 +60,8 @@ class Connections:
         if not contacts:
             del self._contacts[key]
         return True
+
+
+def _is_on(socket: str, destination: str) -> bool:
+    near, listening = parse_socket(destination), parse_socket(socket)
+    return near is None or listening is None or listening.accepts(*near)

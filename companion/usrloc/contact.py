@@ -7,6 +7,7 @@ from typing import Final, Literal, NamedTuple
 
 from companion import sip
 from companion.opensips.events import Registration
+from companion.usrloc.evidence import NodeEvidence, Reach, reach
 
 Status = Literal["online", "losing", "unknown", "stale", "offline"]
 STATUSES: Final[tuple[Status, ...]] = ("online", "losing", "unknown", "stale", "offline")
@@ -40,6 +41,12 @@ class Contact:
     `registered_at` is its first REGISTER. `superseded_at` is when a newer contact of the same device first answered
     after the last sign of life of this one. `changed_at` and `run` name the last event. `re_register_noted_at` belongs
     to the timeline and is not stored. `was_ghost` holds the times in which it was a ghost and came back.
+
+    `node` gave the last ping or the first REGISTER. `holder` is the node that holds its connection or took its REGISTER
+    over a socket of its own, "" when unknown. `evidence` is by node. `consecutive_lost`, `lost_since` and
+    `last_lost_at` count the lost pings of nodes that can reach it. `doubts` counts those of nodes that can not, since
+    `doubted_at`: no evidence, but a reason to ask the holder. `disconnected_by` is the node whose connection ended.
+    `superseded_by` is the id of the newer contact. `advertised_socket` is what MI calls its socket.
     """
 
     binding: Binding
@@ -62,6 +69,13 @@ class Contact:
     run: int = 0
     re_register_noted_at: int = 0
     was_ghost: tuple[Span, ...] = ()
+    holder: str = ""
+    evidence: dict[str, NodeEvidence] = field(default_factory=dict)
+    doubts: int = 0
+    doubted_at: int = 0
+    disconnected_by: str = ""
+    superseded_by: str = ""
+    advertised_socket: str = ""
 
     @property
     def alive_at(self) -> int:
@@ -70,6 +84,7 @@ class Contact:
 
     @property
     def failing(self) -> bool:
+        """Return whether it lost pings or its connection died."""
         return bool(self.consecutive_lost or self.disconnected_at)
 
     @property
@@ -79,8 +94,17 @@ class Contact:
 
     @property
     def connection(self) -> str:
-        """Return the `ip:port` of its WebSocket, or "" where a disconnect would be no evidence."""
-        return sip.connection_address(self.registration.received, self.registration.path)
+        """Return the `ip:port` of its connection, or "" where a disconnect would be no evidence."""
+        return sip.connection(self.registration.received, self.registration.path)[1]
+
+    @property
+    def transport(self) -> str:
+        """Return the protocol of its connection: ws, wss, tcp or tls, "" where it has none of its own."""
+        return sip.connection(self.registration.received, self.registration.path)[0]
+
+    def reach(self, node: str) -> Reach:
+        """Return whether a node can reach it."""
+        return reach(node, self.holder, self.evidence.get(node), connected=bool(self.connection))
 
     @property
     def number(self) -> int:
@@ -89,7 +113,13 @@ class Contact:
 
     @property
     def push_provider(self) -> str:
+        """Return its RFC 8599 push service, "" when it can not be woken."""
         return sip.push_provider(self.binding.uri)
+
+    @property
+    def push_token(self) -> str:
+        """Return its RFC 8599 `pn-prid`, "" when it has none."""
+        return sip.push_token(self.binding.uri)
 
 
 @dataclass(slots=True, eq=False)
@@ -148,6 +178,19 @@ def is_dead(contact: Contact, lost_after: int) -> bool:
 def is_ghost(contact: Contact, lost_after: int) -> bool:
     """Return whether it is dead while a newer contact of its device has answered."""
     return bool(contact.superseded_at) and is_dead(contact, lost_after)
+
+
+def is_replacement(older: Contact, newer: Contact, overlap_ms: int) -> bool:
+    """Return whether a newer contact of the same SIP instance stands for the same phone as an older one.
+
+    Some phones make their instance from the AOR, so two phones may share one. They differ in their push token, or both
+    show life at the same time for longer than `overlap_ms`. Independent clusters never share contacts.
+    """
+    if older.binding.cluster != newer.binding.cluster or older.registered_at >= newer.registered_at:
+        return False
+    if older.push_token and newer.push_token and older.push_token != newer.push_token:
+        return False
+    return older.alive_at <= newer.registered_at + overlap_ms
 
 
 def ghost_spans(contact: Contact, lost_after: int, until: int = FOR_EVER) -> tuple[Span, ...]:

@@ -20,9 +20,12 @@ from companion.opensips.events import (
     Event,
     Registration,
 )
+from companion.opensips.sockets import parse_socket
 from companion.usrloc.changes import Changes, Sample, Stamp
 from companion.usrloc.connections import Connections
-from companion.usrloc.contact import Binding, Contact, Device, contact_id, ghost_spans
+from companion.usrloc.contact import Binding, Contact, Device, contact_id, ghost_spans, is_replacement
+from companion.usrloc.evidence import NodeEvidence
+from companion.usrloc.intervals import Intervals
 from companion.usrloc.registrations import is_same_register, is_same_registration
 from companion.usrloc.switch_over import Outage, note_arrival, note_death, note_move
 
@@ -38,8 +41,9 @@ ENDED_KEPT: Final = 50
 class Usrloc:
     """Hold the contacts and devices that are in memory, and what changed since the last write."""
 
-    def __init__(self, lost_after: int) -> None:
+    def __init__(self, lost_after: int, interval_ms: int) -> None:
         self._lost_after = lost_after
+        self.intervals = Intervals(interval_ms)
         self.contacts: dict[Binding, Contact] = {}
         self.devices: dict[str, Device] = {}
         self._connections = Connections()
@@ -105,12 +109,19 @@ class Usrloc:
     def _ping(self, event: ContactEvent, stamp: Stamp, binding: Binding, contact: Contact | None) -> None:
         if contact is None or contact.ended_at:
             contact = self._discover(event, stamp, binding)
-        elif contact.registration != event.registration:
-            if contact.failing and not is_same_registration(contact.registration, event.registration):
-                self._recover(contact, stamp.ts, "register")  # its REGISTER was lost on the way
-            self._take_registration(contact, event.registration)
-            self.changes.contacts[contact] = None
+        else:
+            self._follow(contact, event.registration, stamp)
         self._pinged(contact, event.latency_us, stamp.ts, stamp.node, stamp.run)
+
+    def _follow(self, contact: Contact, registration: Registration, stamp: Stamp) -> None:
+        """Take over what a ping tells of the contact's registration."""
+        registration = _with_own_socket(contact, registration, stamp)
+        if contact.registration == registration or _overtaken(contact, registration, stamp):
+            return
+        if contact.failing and not is_same_registration(contact.registration, registration):
+            self._recover(contact, stamp.ts, "register")  # its REGISTER was lost on the way
+        self._take_registration(contact, registration, stamp)
+        self.changes.contacts[contact] = None
 
     def ping(self, contact: Contact, latency_us: int, ts: int, node: str, run: int) -> None:
         """Apply a ping of a contact that has not ended and whose registration is as it was."""
@@ -121,52 +132,83 @@ class Usrloc:
         contact.node = node
         contact.changed_at = ts
         contact.run = run
+        self.changes.active[self.devices[contact.device]] = ts
+        evidence = contact.evidence.get(node)
+        if evidence is None:
+            evidence = contact.evidence[node] = NodeEvidence()
+            self.changes.contacts[contact] = None
+        elif evidence.pinged_at:
+            self.intervals.add(node, ts - evidence.pinged_at)
         if latency_us == LOST_PING_US:
-            self._lost(contact, ts)
+            self._lost(contact, evidence, ts)
         else:
-            self._answered(contact, ts, round(latency_us / 1000))
+            self._answered(contact, evidence, ts, round(latency_us / 1000))
 
-    def _answered(self, contact: Contact, ts: int, latency_ms: int) -> None:
-        changes = self.changes
+    def _answered(self, contact: Contact, evidence: NodeEvidence, ts: int, latency_ms: int) -> None:
+        changes, node = self.changes, contact.node
         changes.answered.append(Sample(contact.device, ts, latency_ms))
-        device = self.devices[contact.device]
-        changes.active[device] = ts
         if contact.disconnected_at and ts - latency_ms <= contact.disconnected_at:
             return  # the answer was under way when the connection died
+        evidence.add_answer(ts)
+        if contact.holder != node and contact.connection:
+            contact.holder = node  # only over the contact's own connection can it have answered
+            changes.contacts[contact] = None
         self._lives(contact, ts)
         contact.last_latency_ms = latency_ms
         contact.last_latency_at = ts
         changes.answers[contact] = None
-        if contact.consecutive_lost or contact.disconnected_at:
+        if contact.failing or contact.doubts:
             self._recover(contact, ts, "ping")
+        device = self.devices[contact.device]
         if len(device.contacts) > 1:
             self._supersede(device, contact, ts)
 
-    def _lost(self, contact: Contact, ts: int) -> None:
+    def _lost(self, contact: Contact, evidence: NodeEvidence, ts: int) -> None:
+        node = contact.node
+        if not evidence.add_loss(ts, self.intervals.least_gap_ms(node)):
+            return
+        self.changes.contacts[contact] = None
+        if contact.reach(node) == "no":
+            self._doubt(contact, ts)
+            return
         self.changes.lost.append(Sample(contact.device, ts, contact.number))
-        self.changes.active[self.devices[contact.device]] = ts
-        contact.consecutive_lost += 1
         contact.last_lost_at = ts
+        if evidence.lost > contact.consecutive_lost:
+            self._count_loss(contact, evidence, ts)
+
+    def _doubt(self, contact: Contact, ts: int) -> None:
+        """Count a lost ping of a node that can not reach the contact: no evidence, but a reason to ask its holder."""
+        self.ignored["not_reachable_from_node"] += 1
+        contact.doubts += 1
+        contact.doubted_at = contact.doubted_at or ts
+
+    def _count_loss(self, contact: Contact, evidence: NodeEvidence, ts: int) -> None:
+        contact.consecutive_lost = evidence.lost
+        contact.lost_since = contact.lost_since or evidence.lost_since
         if contact.consecutive_lost == 1:
-            contact.lost_since = ts
             self.changes.note(contact, ts, "lost")
         if contact.consecutive_lost == self._lost_after:
             self.changes.note(contact, ts, "stale", lost=contact.consecutive_lost)
             if not contact.disconnected_at:
                 note_death(self.changes, self.devices[contact.device], contact, ts)
-        self.changes.contacts[contact] = None
 
     def _lives(self, contact: Contact, ts: int) -> None:
         """End the time in which a newer contact had replaced it; keep its lost pings of that time apart."""
         if contact.superseded_at:
             contact.was_ghost = ghost_spans(contact, self._lost_after, ts)
             contact.superseded_at = 0
+            contact.superseded_by = ""
 
     def _recover(self, contact: Contact, ts: int, by: str) -> None:
-        """End a run of lost pings, or withdraw a disconnect."""
-        since = min(filter(None, (contact.lost_since, contact.disconnected_at)))
-        self.changes.note(contact, ts, "recovered", by=by, lost=contact.consecutive_lost, after_ms=ts - since)
+        """End a run of lost pings on every node, or withdraw a disconnect."""
+        if contact.failing:
+            since = min(filter(None, (contact.lost_since, contact.disconnected_at)))
+            self.changes.note(contact, ts, "recovered", by=by, lost=contact.consecutive_lost, after_ms=ts - since)
         contact.consecutive_lost = contact.lost_since = contact.disconnected_at = 0
+        contact.doubts = contact.doubted_at = 0
+        contact.disconnected_by = ""
+        for evidence in contact.evidence.values():
+            evidence.lost = evidence.lost_since = 0
         self.changes.contacts[contact] = None
 
     def _supersede(self, device: Device, newer: Contact, ts: int) -> None:
@@ -176,8 +218,8 @@ class Usrloc:
         for older in device.contacts:
             if older is newer or older.ended_at or older.superseded_at:
                 continue
-            if older.registered_at < newer.registered_at:
-                older.superseded_at = ts
+            if is_replacement(older, newer, self.intervals.configured_ms):
+                older.superseded_at, older.superseded_by = ts, newer.id
                 if older.failing:
                     self.changes.contacts[older] = None
 
@@ -189,18 +231,25 @@ class Usrloc:
             contact.registered_at = stamp.ts
             self.changes.note(contact, stamp.ts, "registered", address=contact.address)
             note_arrival(self.changes, self.devices[contact.device], contact, stamp.ts, self._lost_after)
-        elif is_same_register(contact.registration, event.registration) or _overtaken(
-            contact, event.registration, stamp
-        ):
-            return  # usrloc replication tells every node of the cluster
+        elif is_same_register(contact.registration, event.registration):
+            self._take_replica(contact, event.registration, stamp)
+            return
+        elif _overtaken(contact, event.registration, stamp):
+            return
         else:
             self._lives(contact, stamp.ts)
             self._note_re_register(contact, event, stamp.ts)
-            self._re_register(contact, event.registration, stamp.ts, contact.disconnected_at)
+            self._re_register(contact, event.registration, stamp, contact.disconnected_at)
         contact.last_register_at = contact.changed_at = stamp.ts
         contact.run = stamp.run
         self.changes.contacts[contact] = None
         self.changes.active[self.devices[contact.device]] = stamp.ts
+
+    def _take_replica(self, contact: Contact, registration: Registration, stamp: Stamp) -> None:
+        """Learn the listening socket when the node that took the REGISTER tells of it after a replica did."""
+        if registration.socket and not contact.registration.socket:
+            self._take_registration(contact, registration, stamp)
+            self.changes.contacts[contact] = None
 
     def _note_re_register(self, contact: Contact, event: ContactEvent, ts: int) -> None:
         """Note a REGISTER. One that changes only the expiry is noted once an hour: phones may send one a minute."""
@@ -212,10 +261,10 @@ class Usrloc:
                 contact, ts, "re-registered", address=sip.network_address(registration.received, event.uri)
             )
 
-    def _re_register(self, contact: Contact, registration: Registration, ts: int, died_at: int) -> None:
-        old_address, alive_at = contact.address, contact.alive_at
-        self._take_registration(contact, registration)
-        if contact.failing:
+    def _re_register(self, contact: Contact, registration: Registration, stamp: Stamp, died_at: int) -> None:
+        old_address, alive_at, ts = contact.address, contact.alive_at, stamp.ts
+        self._take_registration(contact, registration, stamp)
+        if contact.failing or contact.doubts:
             self._recover(contact, ts, "register")
         if old_address and contact.address != old_address:
             note_move(self.changes, contact, old_address, ts, Outage(died_at, alive_at, ts))
@@ -237,16 +286,22 @@ class Usrloc:
         if previous:
             contact.was_ghost = ghost_spans(previous, self._lost_after, stamp.ts)
             self._remove_from_device(previous)
+        contact.holder = _holder(contact, stamp)
         self.contacts[binding] = contact
         self._add_to_device(contact, instance, stamp.ts)
         self._connections.connect(contact, self.changes)
         return contact
 
-    def _take_registration(self, contact: Contact, registration: Registration) -> None:
+    def _take_registration(self, contact: Contact, registration: Registration, stamp: Stamp) -> None:
         """Take over a registration; a SIP instance that appears moves the contact to its device."""
+        old_path = contact.address, contact.registration.socket
         self._connections.disconnect(contact, self.changes)
         contact.registration = registration
         self._connections.connect(contact, self.changes)
+        if old_path != (contact.address, registration.socket):
+            contact.holder = _holder(contact, stamp)
+        if old_path[0] != contact.address:
+            contact.evidence.clear()  # what reached the old address says nothing of the new one
         instance = sip.instance(registration.attr)
         if instance:
             self._move(contact, instance)
@@ -317,6 +372,7 @@ class Usrloc:
         contact = self.contacts.get(binding)
         if contact is not None and contact.changed_at >= stamp.ts:
             return False
+        registration, advertised = registration._replace(socket=""), registration.socket
         if contact is None or contact.ended_at:
             contact = self._enter(binding, registration, stamp, instance)
             contact.last_latency_ms = latency_ms
@@ -326,8 +382,9 @@ class Usrloc:
             return False
         else:
             contact.changed_at = self._behind(contact, stamp.ts)
-            self._missed_register(contact, registration, contact.changed_at)
+            self._missed_register(contact, registration, stamp._replace(ts=contact.changed_at))
             self.identify(binding, instance)
+        contact.advertised_socket = advertised
         contact.run = stamp.run
         self.changes.contacts[contact] = None
         self.changes.active[self.devices[contact.device]] = contact.changed_at
@@ -343,13 +400,12 @@ class Usrloc:
         self.changes.contacts[contact] = None
         return True
 
-    def _missed_register(self, contact: Contact, registration: Registration, ts: int) -> None:
+    def _missed_register(self, contact: Contact, registration: Registration, stamp: Stamp) -> None:
         """Apply a REGISTER that no event brought, after everything that is known of the contact."""
-        self.changes.note(
-            contact, ts, "re-registered", address=sip.network_address(registration.received, contact.binding.uri)
-        )
-        self._lives(contact, ts)
-        self._re_register(contact, registration._replace(bflags=contact.registration.bflags), ts, 0)
+        address = sip.network_address(registration.received, contact.binding.uri)
+        self.changes.note(contact, stamp.ts, "re-registered", address=address)
+        self._lives(contact, stamp.ts)
+        self._re_register(contact, registration._replace(bflags=contact.registration.bflags), stamp, 0)
 
     def _behind(self, contact: Contact, ts: int) -> int:
         """Return `ts`, or a time just behind the device's timeline, which takes no entry older than its last."""
@@ -381,7 +437,7 @@ class Usrloc:
         self.changes.active[self.devices[contact.device]] = ts
 
     def _apply_disconnect(self, event: DisconnectEvent, stamp: Stamp) -> None:
-        contacts = self._connections.contacts_on(stamp.cluster, event.address)
+        contacts = self._connections.matching(event, stamp)
         if len(contacts) > 1:
             self.ignored["shared_connection"] += 1
             return  # one connection for several lines, or a proxy: it says too little of any of them
@@ -389,10 +445,27 @@ class Usrloc:
             if contact.disconnected_at or (contact.run == stamp.run and stamp.ts < contact.changed_at):
                 continue
             contact.disconnected_at = stamp.ts  # changed_at stays: a contact's own event may have the same time
+            contact.disconnected_by = stamp.node
             self.changes.note(contact, stamp.ts, "disconnected", address=event.address)
             if contact.consecutive_lost < self._lost_after:
                 note_death(self.changes, self.devices[contact.device], contact, stamp.ts)
             self.changes.contacts[contact] = None
+
+
+def _holder(contact: Contact, stamp: Stamp) -> str:
+    """Return the node whose own listening socket the registration names, "" when that is not certain.
+
+    A replica names no socket, for the socket is another machine's. A wildcard socket (0.0.0.0) exists on every node.
+    """
+    socket = parse_socket(contact.registration.socket)
+    return "" if socket is None or socket.is_wildcard else stamp.node
+
+
+def _with_own_socket(contact: Contact, registration: Registration, stamp: Stamp) -> Registration:
+    """Return a registration as a ping tells it, with the socket that a replica does not know."""
+    if not registration.socket and stamp.node != contact.holder:
+        return registration._replace(socket=contact.registration.socket)
+    return registration
 
 
 def _came_late(contact: Contact, event: ContactEvent, stamp: Stamp) -> bool:

@@ -38,7 +38,7 @@ def write(store: Store, fleet: Fleet, numbers: range, now: int) -> int:
     rest = chain.from_iterable(islice(history, 1, None) for history in histories)
     while rows := list(islice(rest, ROWS)):
         _store(store, rows)
-    usrloc = Usrloc(LOST_AFTER)
+    usrloc = Usrloc(LOST_AFTER, INTERVAL_MS)
     for one in phones:
         _tell(usrloc, fleet, one, now)
     Batch(store).write(Batch(store).prepare(usrloc.take_changes()))

@@ -144,7 +144,7 @@ def _fill(url: str, contacts: int) -> None:
 
 
 def _store(store: Store, numbers: range, now: int) -> None:
-    usrloc = Usrloc(3)
+    usrloc = Usrloc(3, 120_000)
     for number in numbers:
         record = describe_aor(number)
         contact = parse("location", record["AOR"], record["Contacts"][0])

@@ -490,7 +490,7 @@ async def test_enforce_only_observes(make_setup: MakeSetup, *, nodes: list[Json]
 async def test_enforce_only_observes_shared_aors(make_setup: MakeSetup) -> None:
     """A contact whose AOR is registered in another cluster too is only observed."""
     async with scene(make_setup(), phone("mute"), phone("alone"), mode="enforce") as now:
-        elsewhere = Usrloc(LOST_AFTER)
+        elsewhere = Usrloc(LOST_AFTER, 1000)
         registration = Registration("", "", "", "", 0, 0, "c", 1, "")
         event = ContactEvent(INSERT, "location", "mute", "sip:mute@192.0.2.1", registration, 0)
         elsewhere.apply(event, Stamp("far", "far", 1, 1))

@@ -64,7 +64,7 @@ def test_readers_take_any_text(one: str, other: str) -> None:
     """What reads a contact's texts has an answer to any text, and each contact has a device."""
     sip.instance(one)
     sip.push_provider(one)
-    sip.connection_address(one, other)
+    sip.connection(one, other)
     sip.network_address(one, other)
     assert sip.device_id("alice", one, "").startswith("alice/")
 
@@ -96,7 +96,7 @@ def test_hostile_text_is_read_in_linear_time(hostile: str) -> None:
     sip.instance(hostile)
     sip.mask(hostile)
     sip.push_provider(hostile)
-    sip.connection_address(hostile, "")
+    sip.connection(hostile, "")
     assert time.perf_counter() - started < 2
 
 
@@ -200,22 +200,39 @@ def test_mask(prid: str, param: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("received", "path", "expected"),
+    ("received", "path", "proto", "address"),
     [
-        ("sip:127.0.0.1:38566;transport=ws", "", "127.0.0.1:38566"),
-        ("sip:127.0.0.1:38566;transport=WSS", "", "127.0.0.1:38566"),
-        ("sip:[2001:DB8::1]:38566;transport=ws", "", "[2001:db8::1]:38566"),
-        ("sip:127.0.0.1:38566;transport=ws", "<sip:proxy;lr>", ""),
-        ("sip:127.0.0.1:5060", "", ""),
-        ("sip:127.0.0.1:5060;transport=tcp", "", ""),
-        ("sip:127.0.0.1;transport=ws", "", ""),
-        ("", "", ""),
-        ("garbage", "", ""),
+        ("sip:127.0.0.1:38566;transport=ws", "", "ws", "127.0.0.1:38566"),
+        ("sip:127.0.0.1:38566;transport=WSS", "", "wss", "127.0.0.1:38566"),
+        ("sip:[2001:DB8::1]:38566;transport=ws", "", "ws", "[2001:db8::1]:38566"),
+        ("sip:127.0.0.1:38566;transport=ws", "<sip:proxy;lr>", "", ""),
+        ("sip:127.0.0.1:5060", "", "", ""),
+        ("sip:127.0.0.1:5060;transport=tcp", "", "tcp", "127.0.0.1:5060"),
+        ("sip:127.0.0.1:5060;transport=tls", "", "tls", "127.0.0.1:5060"),
+        ("sips:127.0.0.1:5060", "", "tls", "127.0.0.1:5060"),
+        ("sip:127.0.0.1:5060;transport=udp", "", "", ""),
+        ("sip:127.0.0.1;transport=ws", "", "", ""),
+        ("", "", "", ""),
+        ("garbage", "", "", ""),
     ],
 )
-def test_connection_address(received: str, path: str, expected: str) -> None:
-    """Only a WebSocket that ends at OpenSIPS itself is a connection whose death says something."""
-    assert expected == sip.connection_address(received, path)
+def test_connection(received: str, path: str, proto: str, address: str) -> None:
+    """Only a TCP, TLS or WebSocket connection that ends at OpenSIPS itself is one whose end is evidence."""
+    assert (proto, address) == sip.connection(received, path)
+
+
+@pytest.mark.parametrize(
+    ("uri", "token"),
+    [
+        ("sip:a@h;pn-provider=fcm;pn-prid=T", "T"),
+        ("sip:a@h;PN-PRID=T:remote&T2:voip", "T:remote&T2:voip"),
+        ("sip:a@h", ""),
+        ("garbage pn-prid=T", ""),
+    ],
+)
+def test_push_token(uri: str, token: str) -> None:
+    """A push token tells phones apart that share an instance."""
+    assert token == sip.push_token(uri)
 
 
 @pytest.mark.parametrize(

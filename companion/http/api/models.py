@@ -200,6 +200,8 @@ class Feed(Answer):
     steady_since: int = Field(description="Epoch ms; since then no event is known to be missing.")
     removals: Count = Field(description="Contacts that OpenSIPS itself removed behind lost pings.")
     transports: Count = Field(description="Over how many transports its events came since its bridge was started.")
+    interval_ms: Count = Field(description="How often the node pings a contact, as observed; 0 = not yet.")
+    doubled: Count = Field(description="Pings that arrived twice.")
 
 
 class Summary(Answer):

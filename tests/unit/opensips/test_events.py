@@ -169,7 +169,9 @@ def test_aor_with_a_space() -> None:
 def test_disconnect(ip: str, expected: str) -> None:
     """A dead connection is known by its far end, in one spelling."""
     params = {"src_ip": ip, "src_port": 4242, "dst_ip": "192.0.2.9", "dst_port": 80, "proto": "ws"}
-    assert DisconnectEvent("E_CORE_TCP_DISCONNECT", expected, "ws") == parse(events.DISCONNECT, params)
+    assert DisconnectEvent("E_CORE_TCP_DISCONNECT", expected, "ws", "ws:192.0.2.9:80") == parse(
+        events.DISCONNECT, params
+    )
 
 
 @pytest.mark.parametrize("port", [0, 65536, None, -1, "4242"])

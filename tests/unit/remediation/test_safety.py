@@ -130,7 +130,7 @@ def test_beginning(fields: dict[str, int], expected: bool) -> None:  # noqa: FBT
 
 def test_a_register_that_was_missed() -> None:
     """A ping that tells of a REGISTER nobody told of shows life since: the losses before it are of another run."""
-    usrloc = Usrloc(lost_after=3)
+    usrloc = Usrloc(lost_after=3, interval_ms=1000)
     first = Registration("", "", "", "", 14, 0, "call", 7, "")
 
     def say(name: str, registration: Registration, latency_us: int, at: int) -> None:

@@ -2,12 +2,13 @@
 
 from typing import Any
 
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from companion.store.contacts import decode_contact, encode_answer, encode_contact
 from companion.store.devices import encode_device
 from companion.usrloc.contact import Contact, Device
+from companion.usrloc.evidence import NodeEvidence
 from tests.unit.store.contacts import NOW, contacts, some_contact
 
 
@@ -29,10 +30,12 @@ def test_contact_there_and_back(contact: Contact) -> None:
 @given(contacts, st.integers(1, NOW), st.integers(0, 600_000))
 def test_later_answer(contact: Contact, later_ms: int, latency_ms: int) -> None:
     """The answers hash knows of later pings than the contact's own hash."""
+    assume(contact.node)
     fields = stored(encode_contact(contact))
     contact.last_latency_at += later_ms
     contact.last_latency_ms = latency_ms
     contact.changed_at = max(contact.changed_at, contact.last_latency_at)
+    contact.evidence[contact.node] = NodeEvidence(contact.last_latency_at)
     assert state(contact) == state(decode_contact(fields, encode_answer(contact)))
 
 

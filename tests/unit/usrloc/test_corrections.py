@@ -24,6 +24,7 @@ REGISTRATION = Registration("sip:192.0.2.1:4711;transport=ws", "", "Phone", "", 
 INSTANCE = "urn:uuid:1"
 BY_USER, BY_INSTANCE = "alice/alice", f"alice/{INSTANCE}"
 LOST_AFTER = 3
+INTERVAL_MS = 1000
 
 
 def stamp(after_ms: int) -> Stamp:
@@ -34,7 +35,7 @@ class World:
     """A Usrloc that hears events of one contact, at times given in ms after NOW."""
 
     def __init__(self) -> None:
-        self.usrloc = Usrloc(LOST_AFTER)
+        self.usrloc = Usrloc(LOST_AFTER, INTERVAL_MS)
 
     def tell(self, name: str, at: int, latency_ms: int = 0, uri: str = URI, **changes: object) -> None:
         said = REGISTRATION._replace(**changes)  # type: ignore[arg-type]

@@ -33,6 +33,7 @@ from companion.usrloc.picture import ENDED_KEPT, Usrloc
 
 NOW = 1_795_452_109_605
 LOST_AFTER = 3
+INTERVAL_MS = 1000
 PHONE = "<urn:uuid:1>"
 DEVICE = "alice/urn:uuid:1"
 OLD, NEW = "sip:alice@old.invalid;transport=ws", "sip:alice@new.invalid;transport=ws"
@@ -64,7 +65,7 @@ class World:
     """A Usrloc and a clock; `tell` says an event, by default a second after the last one."""
 
     def __init__(self) -> None:
-        self.usrloc = Usrloc(LOST_AFTER)
+        self.usrloc = Usrloc(LOST_AFTER, INTERVAL_MS)
         self.now = NOW
 
     def tell(self, *said: Event, node: str = "n", after_ms: int = 1000) -> None:
@@ -650,7 +651,7 @@ class Replay:
 
     def __init__(self, capture: Capture, until: float) -> None:
         self.now = T0 + round(until * 1000)
-        self.usrloc = Usrloc(LOST_AFTER)
+        self.usrloc = Usrloc(LOST_AFTER, INTERVAL_MS)
         self.said = [each for each in capture if each[0] <= self.now]
         times = iter([at for at, _, _ in self.said])
         stamps = Stamps(lambda: next(times))

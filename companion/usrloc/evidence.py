@@ -1,0 +1,57 @@
+"""Hold what each node knows of a contact, and tell which node can reach it. No I/O."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+Reach = Literal["yes", "no", "unknown"]
+
+
+@dataclass(slots=True)
+class NodeEvidence:
+    """Hold what one node's pings of a contact gave since it came to its present address. Times are epoch ms, 0 = never.
+
+    `lost` counts the lost pings in a row. Events doubled on their way count once.
+    """
+
+    answered_at: int = 0
+    lost: int = 0
+    lost_since: int = 0
+    last_lost_at: int = 0
+
+    @property
+    def pinged_at(self) -> int:
+        """Return the time of the last ping, answered or lost."""
+        return max(self.answered_at, self.last_lost_at)
+
+    def add_answer(self, ts: int) -> None:
+        """Take in an answered ping."""
+        self.answered_at = ts
+        self.lost = self.lost_since = 0
+
+    def add_loss(self, ts: int, least_gap_ms: float) -> bool:
+        """Take in a lost ping; return whether it counts.
+
+        One that follows the last counted one sooner than `least_gap_ms` is the same loss again: two transports, two
+        subscriptions or two bridges doubled it.
+        """
+        if self.lost and ts - self.last_lost_at < least_gap_ms:
+            return False
+        self.lost += 1
+        self.last_lost_at = ts
+        if self.lost == 1:
+            self.lost_since = ts
+        return True
+
+
+def reach(node: str, holder: str, evidence: NodeEvidence | None, *, connected: bool) -> Reach:
+    """Return whether a node can reach a contact.
+
+    `holder` is the node that the contact registered with over a socket of its own, or that got an answer over the
+    contact's connection; "" when unknown. Only the holder reaches a `connected` contact (TCP, TLS, WebSocket), for
+    nobody can dial a phone behind NAT. Over UDP an answer proves that a node reaches it.
+    """
+    if node == holder:
+        return "yes"
+    if evidence is not None and evidence.answered_at and not (connected and holder):
+        return "yes"
+    return "no" if holder else "unknown"
