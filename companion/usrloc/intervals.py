@@ -8,6 +8,8 @@ LEAST_PINGS: Final = 20
 """The number of pings from which an observed interval counts."""
 KEPT_PINGS: Final = 201
 LEAST_SHORT_GAPS: Final = 2
+COMPRESSED: Final = 4
+"""The number of short gaps for a long one from which time is compressed. Doubled feeds have one or two."""
 DOUBLED_MS: Final = 1000
 """Two pings of one contact closer together than this are one ping told twice: nathelper counts in seconds."""
 
@@ -16,7 +18,7 @@ class Intervals:
     """Hold the ping interval of each node: the median gap between two pings in a row of one contact.
 
     `doubled` counts, by node, the pings that came twice: by two transports, two subscriptions or two bridges. In a feed
-    whose every gap is that short, time is compressed: events of a capture are replayed, and none counts as doubled.
+    of which nearly every gap is that short, time is compressed: a capture is replayed, and no ping counts as doubled.
     """
 
     def __init__(self, configured_ms: int) -> None:
@@ -24,6 +26,7 @@ class Intervals:
         self.doubled: Counter[str] = Counter()
         self._doubled_ms = min(configured_ms / 2, DOUBLED_MS)
         self._short_gaps: Counter[str] = Counter()
+        self._long_gaps: Counter[str] = Counter()
         self._gaps: defaultdict[str, deque[int]] = defaultdict(lambda: deque(maxlen=KEPT_PINGS))
         self._observed: dict[str, int] = {}
 
@@ -31,6 +34,7 @@ class Intervals:
         """Take in the gap between two pings in a row of one contact."""
         if gap_ms >= self._doubled_ms:
             self._gaps[node].append(gap_ms)
+            self._long_gaps[node] += 1
             return
         self._short_gaps[node] += 1
         if not self._is_compressed(node):
@@ -51,4 +55,5 @@ class Intervals:
         return 0 if self._is_compressed(node) else self._doubled_ms
 
     def _is_compressed(self, node: str) -> bool:
-        return self._short_gaps[node] >= LEAST_SHORT_GAPS and not self._gaps[node]
+        short, long = self._short_gaps[node], self._long_gaps[node]
+        return short >= LEAST_SHORT_GAPS and short > COMPRESSED * long
