@@ -196,7 +196,9 @@ def _disconnect_event(name: str, params: _Disconnect) -> DisconnectEvent:
     _check_texts(ip, ip + proto + near_ip)
     if not 0 < port < 65536:
         raise InvalidEventError("out_of_range", "src_port")
-    socket = f"{proto}:{address(near_ip, near_port)}" if near_ip and 0 < near_port < 65536 else ""
+    if near_ip and not 0 < near_port < 65536:
+        raise InvalidEventError("out_of_range", "dst_port")  # 4.0: a dial that failed, not the phone's connection
+    socket = f"{proto}:{address(near_ip, near_port)}" if near_ip else ""
     return DisconnectEvent(name, address(ip, port), proto, socket)
 
 

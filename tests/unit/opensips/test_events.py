@@ -174,6 +174,12 @@ def test_disconnect(ip: str, expected: str) -> None:
     )
 
 
+def test_failed_dial() -> None:
+    """OpenSIPS 4.0 tells of a dial that failed with destination port 0: no phone lost its connection."""
+    params = {"src_ip": "192.0.2.1", "src_port": 4242, "dst_ip": "192.0.2.9", "dst_port": 0, "proto": "ws"}
+    assert refusal(events.DISCONNECT, **params) == "out_of_range"
+
+
 @pytest.mark.parametrize("port", [0, 65536, None, -1, "4242"])
 def test_disconnect_port(port: Any) -> None:
     """A far end has a port."""
