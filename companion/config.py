@@ -143,10 +143,14 @@ class PingsSection(Section):
         return round(self.interval * 1000)
 
 
+_PROBE_URL = re.compile(r"udp:(\[[0-9A-Fa-f:.]+\]|[^:\[\]\s]+):[0-9]{1,5}")
+
+
 class OpensipsSection(Section):
     """One OpenSIPS: `node` as its bridge calls it, `cluster` when several share usrloc, `mi_url` of its mi_http.
 
     `mi_user` and `mi_password` for Basic auth, `mi_ca_file` (PEM) for a private CA, `mi_timeout` in seconds for a call.
+    `probe_url` is its mi_datagram, through which phones are asked before a removal.
     `subscribe` to its events through MI; `events_to` is where it sends them, when not to [bridge]'s own address.
     """
 
@@ -157,11 +161,14 @@ class OpensipsSection(Section):
     mi_password: str = Field("", repr=False)
     mi_ca_file: Path | None = None
     mi_timeout: float = Field(5.0, gt=0, le=60)
+    probe_url: str = ""
     subscribe: bool = False
     events_to: str = ""
 
     @model_validator(mode="after")
     def _check(self) -> Self:
+        if self.probe_url and not _PROBE_URL.fullmatch(self.probe_url):
+            raise ValueError(f"probe_url = {self.probe_url!r} is not udp:HOST:PORT")
         if urlsplit(self.mi_url).scheme not in ("http", "https"):
             raise ValueError(f"mi_url = {self.mi_url!r} is no http:// or https:// URL")
         return self
@@ -195,6 +202,8 @@ class RemediationSection(Section):
     breaker_candidates: int = Field(50, ge=0)
     breaker_share: float = Field(0.2, ge=0, le=1)
     breaker_calm: float = Field(60, ge=0)
+    node_lost_after: float = Field(3600, ge=60)
+    suspects_per_hour: int = Field(5, ge=0)
     max_per_sweep: int = Field(200, ge=1)
     max_per_minute: int = Field(400, ge=1)
     push_event: str = Field("E_COMPANION_PUSH", pattern=r"^E_[A-Z0-9_]{1,60}$")
