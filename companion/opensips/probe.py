@@ -69,13 +69,14 @@ class Prober:
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        self.close()
+        await self.aclose()
 
-    def close(self) -> None:
+    async def aclose(self) -> None:
         """Close the socket; questions in flight fail."""
         if self._channel:
             self._channel.close()
             self._channel = None
+            await asyncio.sleep(0)  # lets the transport close
 
     async def ask(self, question: Question) -> ProbeReply:
         """Ask one contact. Never raises for what the network does: the reply says what failed."""

@@ -91,13 +91,18 @@ async def start_server() -> tuple[asyncio.DatagramTransport, MiDatagram, str]:
     return transport, server, f"udp:127.0.0.1:{transport.get_extra_info('sockname')[1]}"
 
 
+async def close(transport: asyncio.DatagramTransport) -> None:
+    transport.close()
+    await asyncio.sleep(0)
+
+
 async def test_many_at_once() -> None:
     """Many questions are in flight at once, but never more than the receiver holds; each gets its own reply."""
     transport, server, url = await start_server()
     async with Prober(url) as prober:
         uris = [f"sip:{'live' if number % 3 else 'dead'}{number}@h" for number in range(200)]
         replies = await asyncio.gather(*(prober.ask(Question(uri, "", "")) for uri in uris))
-    transport.close()
+    await close(transport)
     assert ["answered" if "live" in uri else "unanswered" for uri in uris] == [reply.result for reply in replies]
     assert 10 < server.most <= 50
 
@@ -107,15 +112,14 @@ async def test_one_question_per_address() -> None:
     transport, server, url = await start_server()
     async with Prober(url) as prober:
         await asyncio.gather(*(prober.ask(QUESTION) for _ in range(5)))
-    transport.close()
+    await close(transport)
     assert server.most == 1
 
 
 async def test_nobody_listens() -> None:
     """Where no mi_datagram listens, the question failed: that proves nothing about the phone."""
     transport, _, url = await start_server()
-    transport.close()
-    await asyncio.sleep(0)
+    await close(transport)
     async with Prober(url) as prober:
         reply = await prober.ask(QUESTION)
     assert reply.result == "failed"
