@@ -9,6 +9,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel, Field
 from starlette.exceptions import HTTPException
+from starlette.middleware.body_limit import MAX_BODY_SIZE_SCOPE_KEY
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from companion import log, metrics
@@ -295,10 +296,12 @@ def _where(location: Sequence[int | str]) -> str:
     return ".".join(map(str, location))
 
 
-def _http(_: Request, error: Exception) -> JSONResponse:
+def _http(request: Request, error: Exception) -> JSONResponse:
     said = cast("HTTPException", error)
     if said.status_code == 400:  # as FastAPI calls a body that is no text
         return wrong_usage(said.detail).response()
+    if said.status_code == 413:
+        return too_large(request.scope[MAX_BODY_SIZE_SCOPE_KEY]).response()
     title = HTTPStatus(said.status_code).phrase
     detail, remedy = {
         404: ("there is nothing at this path", "see /api/v1/openapi.json"),

@@ -1,26 +1,33 @@
 """The HTTP application, put together, and the service it runs as."""
 
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from importlib.util import find_spec
 
 from fastapi import FastAPI
 from fastapi.responses import HTMLResponse
+from starlette.applications import Starlette
+from starlette.middleware import Middleware
+from starlette.routing import Mount, Route
 
 from companion import __version__, dashboard
 from companion.config import Config
 from companion.http import problems
 from companion.http.access import pages
-from companion.http.access.cors import Cors
 from companion.http.access.guard import Access, Guard
+from companion.http.access.hosts import Hosts
 from companion.http.access.login import Login
 from companion.http.api import calls, devices, events, fleet
 from companion.http.api.openapi import make_api
 from companion.http.events.hub import Hub
+from companion.http.middleware.body_limit import BodyLimit
+from companion.http.middleware.head import Head
 from companion.http.middleware.headers import Headers
-from companion.http.middleware.methods import Methods
+from companion.http.middleware.options import Options
 from companion.http.monitoring.health import Health
 from companion.http.paths import PREFIX, RawPaths
-from companion.http.reports import collector
-from companion.http.reports.endpoint import Reports
+from companion.http.reports import endpoint
+from companion.http.reports.app import PATHS, make_reports
 from companion.http.reports.intake import Intake
 from companion.http.server import Server
 from companion.query.reader import Reader
@@ -30,36 +37,62 @@ EXTRA = "nicegui"
 """The package that the dashboard needs and that an installation may be without."""
 
 
-def make_app(config: Config, store: Store) -> FastAPI:
-    """The HTTP application; it reads only the store. API, streams and dashboard share one Reader, `state.reader`."""
-    app = FastAPI(title="OpenSIPS Companion", openapi_url=None, redirect_slashes=False)
+def make_app(config: Config, store: Store) -> Starlette:
+    """Make the HTTP application: reports of other sites' pages beside the guard, all else behind it.
+
+    It reads only the store. API, streams and dashboard share one Reader, `state.reader`.
+    """
+    hosts = (*config.api.hosts, config.api.host)
+    intake = Intake(config, store)
+    guarded = _make_guarded(config, store, intake, hosts)
+    reports = make_reports(intake, config.media.origins, hosts)
+
+    @asynccontextmanager
+    async def lifespan(_: Starlette) -> AsyncIterator[None]:  # of the dashboard: a mount gets none
+        async with guarded.router.lifespan_context(guarded):
+            yield
+
+    app = Starlette(
+        routes=[*(Route(path, reports) for path in PATHS), Mount("/", guarded)],
+        middleware=[Middleware(Headers), Middleware(RawPaths), Middleware(Head), Middleware(Options)],
+        lifespan=lifespan,
+    )
+    app.state = guarded.state
+    return app
+
+
+def _make_guarded(config: Config, store: Store, intake: Intake, hosts: Sequence[str]) -> FastAPI:
+    """Make the application behind the guard: probes, login, API and dashboard."""
     access, reader = Access(config.api), Reader(config, store)
-    app.state.reader = reader
-    app.state.hub = Hub(reader)
-    app.state.intake = intake = Intake(config, store)
+    app = FastAPI(
+        openapi_url=None,
+        redirect_slashes=False,
+        middleware=[
+            Middleware(problems.Catch),
+            Middleware(BodyLimit),
+            Middleware(Hosts, names=hosts),
+            Middleware(Guard, access=access),
+        ],
+    )
+    app.state.reader, app.state.hub, app.state.intake = reader, Hub(reader), intake
     problems.add_handlers(app)
     app.include_router(Health(config, store).router)
     app.include_router(Login(config.api, access).router)
-    app.include_router(collector.router)
     v1 = make_v1()
     v1.state = app.state
     app.mount(PREFIX, v1)
     _add_dashboard(app, config, reader)
-    app.add_middleware(Reports, intake=intake)
-    app.add_middleware(Guard, access=access)
-    app.add_middleware(Methods)
-    app.add_middleware(problems.Catch)
-    app.add_middleware(Cors, origins=config.media.origins)
-    app.add_middleware(RawPaths)
-    app.add_middleware(Headers)  # added last, so outermost: nothing is answered without them
     return app
 
 
 def make_v1() -> FastAPI:
-    """The API, an application of its own: what is not in it is not looked for among the dashboard's pages."""
+    """Make the API, an application of its own: a path that it lacks is not searched among the dashboard's pages.
+
+    It has the route of reports for its document; requests reach that route through the application beside the guard.
+    """
     api = make_api("OpenSIPS Companion", __version__, PREFIX)
     problems.add_handlers(api)
-    for part in (devices, calls, fleet, events):
+    for part in (devices, calls, endpoint, fleet, events):
         api.include_router(part.router)
     return api
 

@@ -7,12 +7,15 @@ from typing import NamedTuple
 import pytest
 from fastapi import FastAPI
 from fastapi.routing import iter_route_contexts
+from starlette.applications import Starlette
 from starlette.routing import Mount
+from starlette.routing import Route as StarletteRoute
 from starlette.testclient import TestClient
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from companion.http.access.sessions import COOKIE, SECONDS
 from companion.http.access.throttle import EACH_AT_ONCE
+from companion.http.reports.app import PATHS
 from companion.services import web as app
 from companion.tokens import access
 from companion.tokens.access import Token
@@ -95,9 +98,10 @@ def test_every_route(make_setup: MakeSetup, asker: str, *, open_reads: bool) -> 
     setup = make_web(make_setup, open_reads=open_reads)
     asked = client(setup, peer=peer, **said)
     order = ["none", "read", "operate"]
-    table = [(route.path, method) for route in routes(app_of(asked)) for method in sorted(route.methods | {"OPTIONS"})]
+    table = {(route.path, method) for route in all_routes(asked) for method in route.methods | {"OPTIONS"}}
+    assert table >= {(path, "OPTIONS") for path in PATHS}
     assert len(table) > 30
-    for path, method in table:
+    for path, method in sorted(table):
         sent = "HEAD" if path in ENDLESS and method == "GET" else method
         answer = asked.request(
             sent, path.replace("{id:path}", "ann"), json={"seconds": 1} if method == "POST" else None
@@ -110,9 +114,21 @@ def test_every_route(make_setup: MakeSetup, asker: str, *, open_reads: bool) -> 
             assert answer.headers["content-type"] == "application/problem+json"
 
 
+def all_routes(asked: TestClient) -> Iterator[Route]:
+    """Yield the routes behind the guard and beside it."""
+    assert isinstance(asked.app, Starlette)
+    for mounted in asked.app.routes:
+        assert isinstance(mounted, Mount | StarletteRoute)
+        assert isinstance(mounted.app, FastAPI)
+        yield from routes(mounted.app)
+
+
 def app_of(asked: TestClient) -> FastAPI:
-    assert isinstance(asked.app, FastAPI)
-    return asked.app
+    """Return the application behind the guard."""
+    assert isinstance(asked.app, Starlette)
+    (guarded,) = (route.app for route in asked.app.routes if isinstance(route, Mount))
+    assert isinstance(guarded, FastAPI)
+    return guarded
 
 
 def test_unknown_paths_are_closed(make_setup: MakeSetup) -> None:
@@ -339,9 +355,7 @@ def test_guessing(web: Setup) -> None:
     assert refused.status_code == 429
     assert 0 < int(refused.headers["retry-after"]) <= 12
     assert "Too many failed logins: wait" in refused.text
-    with TestClient(
-        app_of(guesser), base_url=f"http://{HOST}", client=("127.0.0.2", 1), follow_redirects=False
-    ) as other:
+    with TestClient(guesser.app, base_url=f"http://{HOST}", client=("127.0.0.2", 1), follow_redirects=False) as other:
         assert other.post("/login", data={"token": READ_SECRET}).status_code == 303
 
 

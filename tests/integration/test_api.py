@@ -13,7 +13,7 @@ from starlette.testclient import TestClient
 
 from companion import metrics
 from companion.http.api import models
-from companion.http.middleware.methods import MAX_BODY
+from companion.http.middleware.body_limit import MAX_BODY
 from companion.opensips.events import INSERT, LATENCY
 from companion.query.now import load_view
 from companion.query.reader import Reader

@@ -3,6 +3,8 @@
 from urllib.parse import quote
 
 import pytest
+from starlette.applications import Starlette
+from starlette.routing import Mount
 from starlette.testclient import TestClient
 
 from companion.dashboard.source import Source
@@ -87,7 +89,9 @@ def test_one_process_may_serve_it_again(setup: Setup) -> None:
 def test_it_reads_with_the_reader_of_the_api(setup: Setup) -> None:
     """Pages and API share one Reader, and with it what that keeps of the fleet: it is read once for both."""
     app = make_app(setup.config, setup.store)
-    (source,) = (layer.kwargs["source"] for layer in app.user_middleware if "source" in layer.kwargs)
+    (guarded,) = (route.app for route in app.routes if isinstance(route, Mount))
+    assert isinstance(guarded, Starlette)
+    (source,) = (layer.kwargs["source"] for layer in guarded.user_middleware if "source" in layer.kwargs)
     assert isinstance(source, Source)
     assert source.reader is app.state.reader
 

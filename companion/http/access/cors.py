@@ -1,7 +1,8 @@
-"""What pages of other sites may do: fetch the collector, and tell of their calls, if their origin is allowed.
+"""Let pages of allowed origins read the answers of an application (CORS).
 
-Nothing else that a page of another site asks is answered so that it could read it (companion.api.access has the rest).
-No cookie counts on these paths, so `Access-Control-Allow-Credentials` is never said.
+No cookie counts there, so `Access-Control-Allow-Credentials` is never sent. Starlette's CORSMiddleware does not serve:
+it tells every origin which headers it could read, answers preflights of other origins in plain text, and sets no
+Cross-Origin-Resource-Policy.
 """
 
 from collections.abc import Iterable
@@ -13,45 +14,38 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from companion.http import problems
 from companion.http.access import origin
-from companion.http.paths import SCRIPT_PATH, is_report
 
 MAX_AGE_SECONDS: Final = 7200
-"""How long a browser need not ask again whether it may; none takes more for an answer."""
+"""How long a browser may remember a preflight; no browser keeps one for longer."""
 
 
 class Cors:
-    """ASGI, right behind RawPaths: answers preflights, and lets pages of allowed origins read all other answers."""
+    """Answer preflights, and let pages of allowed origins read all other answers."""
 
     def __init__(self, app: ASGIApp, origins: Iterable[str]) -> None:
         self._app = app
         self._origins = frozenset(origins)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if not is_shared(scope):
-            await self._app(scope, receive, send)
-            return
-        said = origin.header(scope, b"origin")
-        allowed = said if said in self._origins else ""
+        page = origin.header(scope, b"origin")
+        allowed = page if page in self._origins else ""
 
-        async def sending(message: Message) -> None:
+        async def send_with_headers(message: Message) -> None:
             if message["type"] == "http.response.start":
                 _add(MutableHeaders(scope=message), allowed)
             await send(message)
 
         if _is_preflight(scope):
-            await (_welcome() if allowed else problems.foreign_origin().response())(scope, receive, sending)
+            answer = _permission() if allowed else problems.foreign_origin().response()
+            await answer(scope, receive, send_with_headers)
         else:
-            await self._app(scope, receive, sending)
+            await self._app(scope, receive, send_with_headers)
 
 
-def is_shared(scope: Scope) -> bool:
-    return is_report(scope) or (scope["type"] == "http" and scope["path"] == SCRIPT_PATH)
-
-
-def may_tell(scope: Scope, origins: Iterable[str]) -> bool:
-    """Whether who asks is no page, one of ours, or one of an allowed origin."""
-    said = [value for name, value in scope["headers"] if name == b"origin"]
-    return not said or origin.is_same_origin(scope) is True or origin.header(scope, b"origin") in origins
+def is_allowed(scope: Scope, origins: Iterable[str]) -> bool:
+    """Return whether a request comes from no page, from one of ours, or from one of an allowed origin."""
+    has_origin = any(name == b"origin" for name, _ in scope["headers"])
+    return not has_origin or origin.is_same_origin(scope) is True or origin.header(scope, b"origin") in origins
 
 
 def _is_preflight(scope: Scope) -> bool:
@@ -59,7 +53,7 @@ def _is_preflight(scope: Scope) -> bool:
     return scope["method"] == "OPTIONS" and {b"origin", b"access-control-request-method"} <= names
 
 
-def _welcome() -> Response:
+def _permission() -> Response:
     headers = {
         "Access-Control-Allow-Methods": "GET, POST",
         "Access-Control-Allow-Headers": "Authorization, Content-Type",

@@ -1,7 +1,7 @@
-"""Who may do what: asked of every request and every websocket, before any route is looked for.
+"""Decide who may do what: every request and every websocket passes here before any route is looked for.
 
-Looking (GET, HEAD, OPTIONS, a dashboard's websocket) needs `read`, all else `operate`; what is open to everybody is
-listed here and nowhere else, so that a new route is closed until somebody decides otherwise.
+Reading (GET, HEAD, OPTIONS, a dashboard's websocket) needs `read`, all else `operate`. What is open to everybody is
+listed here and nowhere else, so a new route is closed until somebody decides otherwise.
 """
 
 import re
@@ -14,30 +14,26 @@ from starlette.responses import RedirectResponse
 from starlette.types import ASGIApp, Receive, Send
 from starlette.types import Scope as AsgiScope
 
-from companion import metrics
 from companion.config import ApiSection
 from companion.http import problems
 from companion.http.access import origin
+from companion.http.access.denial import count_denial, deny
 from companion.http.access.sessions import COOKIE, Session, Sessions
-from companion.http.middleware.methods import SOCKET_PATH
-from companion.http.paths import SCRIPT_PATH, is_report
+from companion.http.paths import SOCKET_PATH
 from companion.tokens import access as tokens
 from companion.tokens.access import Scope, Token
 
-OPEN: Final = frozenset(("/healthz", "/readyz", "/login", "/logout", "/companion.css", SCRIPT_PATH))
-PROBES: Final = frozenset(("/healthz", "/readyz"))
-"""Asked by whatever name: an orchestrator knows only an address, and they tell nobody anything."""
+OPEN: Final = frozenset(("/healthz", "/readyz", "/login", "/logout", "/companion.css"))
 SAFE: Final = frozenset(("GET", "HEAD", "OPTIONS"))
 HOME: Final = "/"
 
 _KEY: Final = "companion.access"
-_POLICY_VIOLATION: Final = 1008
 _LOCAL_PATH: Final = re.compile(r"/(?:[\x21-\x2e\x30-\x5b\x5d-\x7e][\x21-\x5b\x5d-\x7e]*)?")
 """A path on this server: no second / or \\ behind the first one, which browsers take for the name of another."""
 
 
 class Identity(NamedTuple):
-    """Who asks: by what they are known, as whom, what they may, and until when (epoch seconds, 0 = no end)."""
+    """Hold who sends a request: proven by what, with which scope and name, until when (epoch seconds, 0 = no end)."""
 
     by: Literal["token", "session", "loopback", "nothing", "wrong token"]
     scope: Scope = "none"
@@ -46,19 +42,21 @@ class Identity(NamedTuple):
 
 
 class Access:
-    """What the configuration says of who may do what."""
+    """Identify clients by the tokens and rules of the configuration."""
 
     def __init__(self, config: ApiSection) -> None:
         self._tokens = tuple(Token.parse(line) for line in config.tokens)
         self._open_reads = config.open_reads
-        self._hosts = (*config.hosts, config.host)
         self.sessions = Sessions(self._tokens, config.session_key)
 
     def token(self, secret: str) -> Token | None:
         return tokens.find(self._tokens, secret)
 
     def identify(self, scope: AsgiScope) -> Identity:
-        """Who asks now. A wrong token is never made up for by a session or by asking from here: it is a mistake."""
+        """Return who sends a request now.
+
+        A session or a connection from this machine never makes up for a wrong token: that is a mistake to report.
+        """
         secret = bearer(scope)
         if secret:
             token = self.token(secret)
@@ -73,25 +71,20 @@ class Access:
     def session(self, scope: AsgiScope) -> Session | None:
         return self.sessions.read(cookie(scope))
 
-    def is_served(self, scope: AsgiScope) -> bool:
-        return scope["path"] in PROBES or origin.is_served(origin.host(scope), self._hosts)
-
     def objection(self, scope: AsgiScope) -> problems.ProblemError | None:
-        """Why the request must not go on; None when nothing speaks against it."""
-        if not self.is_served(scope):
-            return problems.wrong_host(origin.host(scope))
-        if is_report(scope):
-            return None  # those come from pages of others, and bring a token of another kind: companion.api.intake
-        who, needs = self.identify(scope), needed(scope)
-        if _is_forged(scope, who):
+        """Return why the request must not go on; None when it may."""
+        identity, needed = self.identify(scope), needed_scope(scope)
+        if _is_forged(scope, identity):
             return problems.foreign_page()
-        if tokens.allows(who.scope, needs):
+        if tokens.allows(identity.scope, needed):
             return None
-        return problems.login_needed(wrong=who.by == "wrong token") if who.scope == "none" else _may_not_act(who)
+        if identity.scope == "none":
+            return problems.login_needed(wrong=identity.by == "wrong token")
+        return _refuse_action(identity)
 
 
 class Guard:
-    """ASGI: lets through what Access does not object to."""
+    """Let requests through unless Access objects."""
 
     def __init__(self, app: ASGIApp, access: Access) -> None:
         self._app = app
@@ -105,50 +98,47 @@ class Guard:
         problem = self._access.objection(scope)
         if not problem:
             await self._app(scope, receive, send)
-            return
-        metrics.API_DENIED.labels(problem.name).inc()
-        if scope["type"] == "websocket":
-            await send({"type": "websocket.close", "code": _POLICY_VIOLATION, "reason": problem.body["title"]})
         elif problem.status == 401 and _is_page(scope):
+            count_denial(problem)
             await RedirectResponse(login_path(scope), 303)(scope, receive, send)
         else:
-            await problem.response()(scope, receive, send)
+            await deny(problem, scope, receive, send)
 
 
-def needed(scope: AsgiScope) -> Scope:
-    """What one must be allowed to for this request."""
+def needed_scope(scope: AsgiScope) -> Scope:
+    """Return the access scope that a request needs."""
     if scope["path"] in OPEN:
         return "none"
-    looks = scope["type"] == "websocket" or scope["method"] in SAFE or scope["path"].startswith(SOCKET_PATH)
-    return "read" if looks else "operate"
+    is_read = scope["type"] == "websocket" or scope["method"] in SAFE or scope["path"].startswith(SOCKET_PATH)
+    return "read" if is_read else "operate"
 
 
 def identity_of(connection: HTTPConnection | Mapping[str, Any]) -> Identity:
-    """Who is at the other end of a request, a websocket, or their ASGI scope, as of now: sessions end."""
+    """Return who is at the other end of a request, a websocket or their ASGI scope, as of now: sessions end."""
     scope = connection.scope if isinstance(connection, HTTPConnection) else connection
     access: Access = scope[_KEY]
     return access.identify(dict(scope))
 
 
 def scope_of(connection: HTTPConnection | Mapping[str, Any]) -> Scope:
-    """What who is at the other end may do: "none", "read" or "operate"."""
+    """Return what the other end may do: "none", "read" or "operate"."""
     return identity_of(connection).scope
 
 
 def name_of(connection: HTTPConnection | Mapping[str, Any]) -> str:
-    """The name of the token that somebody logged in with; "" for who needed none."""
+    """Return the name of the token that the other end logged in with; "" when it needed none."""
     return identity_of(connection).name
 
 
 def local_path(path: str) -> str:
-    """The path if it is one on this server, else the front page: nobody is led elsewhere by a link to our login."""
+    """Return the path if it is on this server, else the front page: our login must lead nobody elsewhere."""
     return path if _LOCAL_PATH.fullmatch(path) else HOME
 
 
 def login_path(scope: AsgiScope) -> str:
     query = scope["query_string"].decode("latin-1")
-    wanted = quote(scope["path"], safe="/") + (f"?{query}" if query else "")
-    return f"/login?next={quote(local_path(wanted), safe='/')}"
+    target = quote(scope["path"], safe="/") + (f"?{query}" if query else "")
+    return f"/login?next={quote(local_path(target), safe='/')}"
 
 
 def cookie(scope: AsgiScope) -> str:
@@ -156,28 +146,30 @@ def cookie(scope: AsgiScope) -> str:
 
 
 def bearer(scope: AsgiScope) -> str:
-    """The token of the header Authorization; "" when there is none."""
+    """Return the token of the header Authorization; "" when there is none."""
     scheme, _, secret = origin.header(scope, b"authorization").partition(" ")
     return secret.strip() if scheme.lower() == "bearer" else ""
 
 
-def _is_forged(scope: AsgiScope, who: Identity) -> bool:
-    """Whether a page of somebody else makes a browser ask, and the browser adds what lets it in.
+def _is_forged(scope: AsgiScope, identity: Identity) -> bool:
+    """Return whether a page of another site makes a browser send this, and the browser adds what lets it in.
 
-    For what only looks it is enough that such a page can not read the answer, but it could read from a websocket.
+    For a read it is enough that such a page can not see the answer, but it could read from a websocket.
     """
-    if (scope["type"] == "http" and scope["method"] in SAFE) or who.by in ("token", "wrong token"):
+    if (scope["type"] == "http" and scope["method"] in SAFE) or identity.by in ("token", "wrong token"):
         return False
     same = origin.is_same_origin(scope)
-    return same is not True if who.by == "session" else same is False
+    return same is not True if identity.by == "session" else same is False
 
 
-def _may_not_act(who: Identity) -> problems.ProblemError:
-    """On loopback one may read without a token, but nobody acts without one."""
-    return problems.login_needed(wrong=False) if who.by == "loopback" else problems.not_allowed()
+def _refuse_action(identity: Identity) -> problems.ProblemError:
+    """Return the problem of a reader that acts: on loopback nobody needs a token to read, but everybody to act."""
+    return problems.login_needed(wrong=False) if identity.by == "loopback" else problems.not_allowed()
 
 
 def _is_page(scope: AsgiScope) -> bool:
-    """Whether a person waits for a page there."""
-    machines = scope["path"].startswith("/api/") or scope["method"] not in ("GET", "HEAD")
-    return not machines and "text/html" in origin.header(scope, b"accept")
+    """Return whether a person waits for a page."""
+    is_machine = (
+        scope["type"] == "websocket" or scope["path"].startswith("/api/") or scope["method"] not in ("GET", "HEAD")
+    )
+    return not is_machine and "text/html" in origin.header(scope, b"accept")

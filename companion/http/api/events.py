@@ -10,7 +10,7 @@ from companion.http import problems
 from companion.http.access.guard import scope_of
 from companion.http.api.parameters import AHub
 from companion.http.events import hub as hub_module
-from companion.http.middleware.methods import ASKED_HEAD
+from companion.http.middleware.head import is_head
 
 router = APIRouter(tags=["live"])
 
@@ -43,7 +43,7 @@ async def events(
     `timeline`. Of the fleet: `summary`, `nodes` and `remediation`, first of all and whenever they change. In both
     `trouble`, a problem, when there is nothing to be told for a while.
     """
-    if ASKED_HEAD in request.scope:
+    if is_head(request.scope):
         return Response(media_type=hub_module.EVENT_STREAM_TYPE)
     if not query.device:
         return await hub.fleet(lambda: scope_of(request) != "none")

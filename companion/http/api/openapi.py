@@ -5,7 +5,7 @@ from typing import Any, Final
 from fastapi import FastAPI
 
 from companion.http import problems
-from companion.http.api.calls import SCHEMAS
+from companion.http.reports.endpoint import SCHEMAS
 
 _DESCRIPTION: Final = """What OpenSIPS Companion knows of the devices behind OpenSIPS: how well their last mile is, what
 happened to them, what was done about it. Times are ISO 8601 in UTC, but for samples, whose times are epoch

@@ -1,4 +1,4 @@
-"""The collector, for pages to import: `/static/last-mile.js`, with a tag that changes with what is in it."""
+"""Serve the collector, a JavaScript module for pages to import, with a tag that changes with its content."""
 
 from hashlib import sha256
 from pathlib import Path
@@ -8,18 +8,18 @@ from fastapi import APIRouter, Request, Response
 from starlette.exceptions import HTTPException
 
 import companion.media
-from companion.http.paths import SCRIPT_PATH
 
+PATH: Final = "/static/last-mile.js"
 FILE: Final = Path(companion.media.__file__).with_name("static") / "last-mile.js"
 CACHE_SECONDS: Final = 300
-"""After which a browser asks whether it is still the same: so long pages may run an older one."""
+"""A browser checks after this time whether it is still the same, so a page may run an older one for so long."""
 
 router = APIRouter(include_in_schema=False)
 
 
-@router.get(SCRIPT_PATH)
-def collector(request: Request) -> Response:
-    """The module, or 304 for who has it."""
+@router.get(PATH)
+def get_collector(request: Request) -> Response:
+    """Return the module, or 304 to a client that has it."""
     try:
         module = FILE.read_bytes()
     except FileNotFoundError:

@@ -1,57 +1,71 @@
-"""Reports of calls over HTTP: read off the request, taken by the Intake, answered."""
+"""Take the reports of browsers: the route, as it is served and as the OpenAPI document describes it."""
 
-import re
-from typing import Final
-from urllib.parse import parse_qsl, unquote
+from typing import Annotated, Any, Final
 
 import msgspec
-from starlette.requests import Request
-from starlette.responses import Response
-from starlette.types import ASGIApp, Receive, Scope, Send
+from fastapi import APIRouter, Depends, Query, Request, Response
+from pydantic import BaseModel, ConfigDict, Field
 
 from companion.http import problems
-from companion.http.paths import is_report
+from companion.http.api import models
+from companion.http.api.call_id import CallId
 from companion.http.reports.intake import Intake
-from companion.tokens.call import MAX_CALL_ID, is_name
+from companion.media.report import Report
+from companion.tokens.call import MAX_DEVICE
 
-_CALL: Final = re.compile(r".*/calls/([^/]+)/samples")
+PATH: Final = "/calls/{call_id}/samples"
+
+(_REPORT,), _PARTS = msgspec.json.schema_components([Report], ref_template="#/components/schemas/Told{name}")
+SCHEMAS: Final = {f"Told{name}": schema for name, schema in _PARTS.items()}
+"""The parts of a report for the OpenAPI document, which pydantic knows nothing of."""
+_BODY: Final[dict[str, Any]] = {
+    "requestBody": {
+        "required": True,
+        "description": "JSON, whatever the Content-Type says: sendBeacon can only say text/plain.",
+        "content": {"application/json": {"schema": _REPORT}},
+    },
+    "security": [{"call": []}, {}],
+}
+
+router = APIRouter(tags=["calls"])
 
 
-class Reports:
-    """ASGI, innermost: takes reports before FastAPI looks for a route.
+class ReportQuery(BaseModel):
+    """Describe whose call it is."""
 
-    Of a thousand calls 200 come in a second, and its ways take longer than all that is to be done with one. The route
-    in companion.api.calls does the same, and is what the OpenAPI document describes.
+    model_config = ConfigDict(extra="forbid")
+
+    device: str = Field("", description="The device's id, if the token is to be checked for it.", max_length=MAX_DEVICE)
+
+
+async def find_intake(request: Request) -> Intake:  # async: FastAPI runs all else in a thread of its own
+    intake: Intake = request.app.state.intake
+    return intake
+
+
+IntakeDependency = Annotated[Intake, Depends(find_intake)]
+
+
+@router.post(
+    PATH,
+    name="take_samples",
+    response_model=models.Taken,
+    responses=problems.documented(
+        *(413, 429),
+        _401="No token, or one that is wrong or expired.",
+        _403="The token is of another device or call, or the page of an origin that is not allowed.",
+        _404="This companion takes no reports: [media] has no secret.",
+        _503="Redis is away, too much waits for it, or the report came in too slowly: see `Retry-After`.",
+    ),
+    openapi_extra=_BODY,
+)
+async def take_report(
+    intake: IntakeDependency, request: Request, call_id: CallId, query: Annotated[ReportQuery, Query()]
+) -> Response:
+    """Take what a browser tells of its call. It needs a token of its own, see `/media-tokens`.
+
+    A report may come twice, and may overlap with others: what is stored already is left out. The page may forget
+    items with a number below `next`.
     """
-
-    def __init__(self, app: ASGIApp, intake: Intake) -> None:
-        self._app = app
-        self._intake = intake
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if not is_report(scope) or scope["method"] != "POST":
-            await self._app(scope, receive, send)
-            return
-        try:
-            answer = await take(self._intake, Request(scope, receive))
-        except problems.ProblemError as problem:
-            answer = problem.response()
-        await answer(scope, receive, send)
-
-
-async def take(intake: Intake, request: Request) -> Response:
-    """Raises ProblemError."""
-    found = _CALL.fullmatch(request.scope["path"])
-    call_id = unquote(found[1]) if found else ""
-    if not is_name(call_id, MAX_CALL_ID):
-        raise problems.wrong_usage(f"path.call_id: is longer than {MAX_CALL_ID} characters, or can not be shown")
-    answer = await intake.take(request, call_id, _device(request))
+    answer = await intake.take(request, call_id, query.device)
     return Response(msgspec.json.encode(answer), media_type="application/json")
-
-
-def _device(request: Request) -> str:
-    """The one thing that may be said in the query."""
-    said = parse_qsl(request.scope["query_string"].decode("latin-1"), keep_blank_values=True)
-    if [name for name, _ in said] not in ([], ["device"]):
-        raise problems.wrong_usage("query: may have `device`, once, and nothing else")
-    return said[0][1] if said else ""

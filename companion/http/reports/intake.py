@@ -21,7 +21,7 @@ from companion.errors import InvalidReportError, InvalidTokenError
 from companion.http import problems
 from companion.http.access import cors
 from companion.http.access.guard import bearer
-from companion.http.middleware.methods import MAX_REPORT, announced
+from companion.http.middleware.body_limit import content_length
 from companion.http.reports.limits import Limits
 from companion.media import report
 from companion.media.advice import Advice, Policy
@@ -35,6 +35,7 @@ from companion.times import now_ms
 from companion.tokens import call
 from companion.tokens.call import Claims
 
+MAX_REPORT: Final = 256 * 1024
 TOGETHER_SECONDS: Final = 0.02
 """A report waits so long for others: nobody waits for its answer, and what is written at once costs half as much."""
 TOGETHER_MOST: Final = 100
@@ -152,11 +153,11 @@ class Intake:
     async def _take(self, request: Request, call_id: str, device: str) -> Answer:
         if not self._config.secret:
             raise problems.media_off()
-        if not cors.may_tell(request.scope, self._config.origins):
+        if not cors.is_allowed(request.scope, self._config.origins):
             raise problems.foreign_origin()
         secret = bearer(request.scope)
         claims = self._check(secret, call_id, device) if secret else None
-        with (self._known if claims else self._strangers).entered(announced(request.scope) or MAX_REPORT):
+        with (self._known if claims else self._strangers).entered(content_length(request.scope) or MAX_REPORT):
             body = await _body(request)
             claims = claims or self._check(report.token(body), call_id, device)
             self._limit(claims, len(body))
@@ -201,7 +202,7 @@ async def _body(request: Request) -> bytes:
             return await request.body()
     except (TimeoutError, ClientDisconnect):
         raise problems.too_slow(BODY_SECONDS) from None
-    except HTTPException:  # companion.api.methods has it
+    except HTTPException:  # from the body limit
         raise problems.too_large(MAX_REPORT) from None
 
 

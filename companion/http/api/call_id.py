@@ -1,0 +1,30 @@
+"""Read a Call-ID from the path of a request."""
+
+from typing import Annotated
+from urllib.parse import unquote
+
+from fastapi import Depends, Path
+
+from companion.http import problems
+from companion.text import SHOWN
+from companion.tokens.call import MAX_CALL_ID, is_name
+
+
+async def _read_call_id(  # async: FastAPI runs all else in a thread of its own
+    call_id: Annotated[
+        str,
+        Path(
+            # of the decoded text, so FastAPI can not check it
+            json_schema_extra={"minLength": 1, "maxLength": MAX_CALL_ID, "pattern": SHOWN},
+            description="The Call-ID. Percent-encode it as one segment: `/` as %2F, `%` as %25.",
+            examples=["5f2c1b0e9a@phone.example.com"],
+        ),
+    ],
+) -> str:
+    decoded = unquote(call_id)
+    if not is_name(decoded, MAX_CALL_ID):
+        raise problems.wrong_usage(f"path.call_id: is longer than {MAX_CALL_ID} characters, or can not be shown")
+    return decoded
+
+
+CallId = Annotated[str, Depends(_read_call_id)]

@@ -1,0 +1,42 @@
+"""Serve pages of other sites: the collector, and the reports of their calls.
+
+Reports bring a token of their own kind, so this application stands beside the guard, with its own limit and CORS.
+"""
+
+from collections.abc import Iterable
+from functools import partial
+from typing import Final
+
+from fastapi import FastAPI
+from starlette.middleware import Middleware
+
+from companion import metrics
+from companion.http import problems
+from companion.http.access.cors import Cors
+from companion.http.access.hosts import Hosts
+from companion.http.middleware.body_limit import BodyLimit
+from companion.http.paths import PREFIX
+from companion.http.reports import collector, endpoint
+from companion.http.reports.intake import MAX_REPORT, Intake
+
+PATHS: Final = (f"{PREFIX}{endpoint.PATH}", collector.PATH)
+"""The paths that the application serves."""
+
+
+def make_reports(intake: Intake, origins: Iterable[str], hosts: Iterable[str]) -> FastAPI:
+    """Make the application for pages of these origins that know us by one of these host names."""
+    app = FastAPI(
+        openapi_url=None,
+        redirect_slashes=False,
+        middleware=[
+            Middleware(Cors, origins=origins),
+            Middleware(problems.Catch),
+            Middleware(Hosts, names=hosts),
+            Middleware(BodyLimit, max_bytes=MAX_REPORT, on_refusal=partial(metrics.count_refused_report, "too-large")),
+        ],
+    )
+    app.state.intake = intake
+    problems.add_handlers(app)
+    app.include_router(endpoint.router, prefix=PREFIX)
+    app.include_router(collector.router)
+    return app
