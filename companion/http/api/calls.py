@@ -8,10 +8,12 @@ from pydantic import BaseModel, ConfigDict, Field
 from companion.http import problems
 from companion.http.api import models
 from companion.http.api.call_id import CallId
-from companion.http.api.parameters import AReader, Json, Told, WindowQuery
+from companion.http.api.json_response import JsonResponse
+from companion.http.api.reader import ReaderDependency
+from companion.http.api.window import WindowQuery
 from companion.http.reports.endpoint import IntakeDependency
 from companion.query.reader import MAX_CALLS
-from companion.times import iso
+from companion.times import Json, iso
 from companion.tokens.call import MAX_DEVICE
 
 router = APIRouter(tags=["calls"])
@@ -37,9 +39,9 @@ class CallQuery(BaseModel):
 
 
 @router.get("/calls", response_model=models.FleetCalls, responses=problems.documented())
-def list_calls(reader: AReader, query: Annotated[CallsQuery, Query()]) -> Told:
+def list_calls(reader: ReaderDependency, query: Annotated[CallsQuery, Query()]) -> JsonResponse:
     """List the calls of all devices that were told of in a window, those last told of first, a page at a time."""
-    return Told(reader.fleet_calls(query.ms, query.cursor, query.limit))
+    return JsonResponse(reader.fleet_calls(query.ms, query.cursor, query.limit))
 
 
 @router.get(
@@ -48,19 +50,19 @@ def list_calls(reader: AReader, query: Annotated[CallsQuery, Query()]) -> Told:
     responses=problems.documented(404, _404="There is no such call.")
     | {409: {"model": problems.SeveralCalls, "description": "Several devices told of this call: say which."}},
 )
-def one_call(reader: AReader, call_id: CallId, query: Annotated[CallQuery, Query()]) -> Told:
+def one_call(reader: ReaderDependency, call_id: CallId, query: Annotated[CallQuery, Query()]) -> JsonResponse:
     """All about one call as one device saw it: how it sounded second by second, and whose fault it was when bad."""
-    return Told(reader.call(call_id, query.device))
+    return JsonResponse(reader.call(call_id, query.device))
 
 
 @router.get("/media", response_model=models.Media, responses=problems.documented())
-def media(reader: AReader) -> Told:
+def media(reader: ReaderDependency) -> JsonResponse:
     """How the calls of the last hour sound, all together, as of half a minute ago."""
-    return Told(reader.media())
+    return JsonResponse(reader.media())
 
 
 @router.post("/media-tokens", response_model=models.CallToken, responses=problems.documented(403, 404, 409))
-def make_token(intake: IntakeDependency, wanted: models.WantedCallToken) -> Json:
+def make_token(intake: IntakeDependency, call: models.WantedCallToken) -> Json:
     """Make a token with which a page may tell of one call of one device. Needs scope `operate`."""
-    made, until = intake.token(wanted.device, wanted.call_id, wanted.minutes)
-    return {"token": made, "expires_at": iso(1000 * until)}
+    token, until = intake.token(call.device, call.call_id, call.minutes)
+    return {"token": token, "expires_at": iso(1000 * until)}

@@ -4,15 +4,17 @@ import csv
 import io
 from collections.abc import Iterable, Iterator
 from typing import Annotated
-from urllib.parse import quote
+from urllib.parse import quote, unquote
 
-from fastapi import APIRouter, Query
+from fastapi import APIRouter, Depends, Path, Query
 from fastapi.responses import StreamingResponse
 from pydantic import BaseModel, ConfigDict, Field
 
 from companion.http import problems
 from companion.http.api import models
-from companion.http.api.parameters import ADevice, AReader, AWindow, Told, WindowQuery
+from companion.http.api.json_response import JsonResponse
+from companion.http.api.reader import ReaderDependency
+from companion.http.api.window import Window, WindowQuery
 from companion.quality import Label
 from companion.query.listing import MAX_LIMIT, Sort
 from companion.query.listing import Query as FleetQuery
@@ -21,6 +23,25 @@ from companion.times import iso
 from companion.usrloc.contact import Status
 
 router = APIRouter(tags=["devices"])
+
+
+def _read_device_name(
+    device_id: Annotated[
+        str,
+        Path(
+            alias="id",
+            min_length=1,
+            max_length=4096,
+            description="What a person calls it: its id, its SIP instance or its AOR when that is one device alone. "
+            "Percent-encode it as one segment: `/` as %2F, `%` as %25.",
+            examples=["alice/urn:uuid:c386bbc4-0b7e-4d8f-8c6a", "alice"],
+        ),
+    ],
+) -> str:
+    return unquote(device_id)
+
+
+DeviceName = Annotated[str, Depends(_read_device_name)]
 
 
 class DevicesQuery(BaseModel):
@@ -48,27 +69,27 @@ class PointsQuery(WindowQuery):
 
 
 @router.get("/devices", response_model=models.Devices, responses=problems.documented())
-def list_devices(reader: AReader, query: Annotated[DevicesQuery, Query()]) -> Told:
+def list_devices(reader: ReaderDependency, query: Annotated[DevicesQuery, Query()]) -> JsonResponse:
     """List devices: those that fit, sorted, a page at a time."""
-    return Told(reader.devices(FleetQuery(**query.model_dump())))
+    return JsonResponse(reader.devices(FleetQuery(**query.model_dump())))
 
 
 @router.get("/devices/{id:path}/latency", response_model=models.Latency, responses=problems.documented(404, 409))
-def latency(reader: AReader, device: ADevice, query: Annotated[PointsQuery, Query()]) -> Told:
+def latency(reader: ReaderDependency, device: DeviceName, query: Annotated[PointsQuery, Query()]) -> JsonResponse:
     """The latency of one device over a window, for a graph."""
-    return Told(reader.latency(device, query.ms, query.points))
+    return JsonResponse(reader.latency(device, query.ms, query.points))
 
 
 @router.get("/devices/{id:path}/timeline", response_model=models.Timeline, responses=problems.documented(404, 409))
-def timeline(reader: AReader, device: ADevice, window: AWindow) -> Told:
+def timeline(reader: ReaderDependency, device: DeviceName, window: Window) -> JsonResponse:
     """What happened to one device in a window."""
-    return Told(reader.timeline(device, window.ms))
+    return JsonResponse(reader.timeline(device, window.ms))
 
 
 @router.get("/devices/{id:path}/calls", response_model=models.Calls, responses=problems.documented(404, 409))
-def calls(reader: AReader, device: ADevice, window: AWindow) -> Told:
+def calls(reader: ReaderDependency, device: DeviceName, window: Window) -> JsonResponse:
     """The calls of one device that began in a window, newest first."""
-    return Told(reader.calls(device, window.ms))
+    return JsonResponse(reader.calls(device, window.ms))
 
 
 @router.get(
@@ -87,7 +108,7 @@ def calls(reader: AReader, device: ADevice, window: AWindow) -> Told:
         }
     },
 )
-def latency_csv(reader: AReader, device: ADevice, window: AWindow) -> StreamingResponse:
+def latency_csv(reader: ReaderDependency, device: DeviceName, window: Window) -> StreamingResponse:
     """Every ping of one device in a window as CSV; the latency of a lost one is empty."""
     page = reader.device(device, window.ms)
     name = quote(f"{page['device']} {window.window}.csv", safe="")
@@ -99,9 +120,9 @@ def latency_csv(reader: AReader, device: ADevice, window: AWindow) -> StreamingR
 
 
 @router.get("/devices/{id:path}", response_model=models.Device, responses=problems.documented(404, 409))
-def one_device(reader: AReader, device: ADevice, window: AWindow) -> Told:
+def one_device(reader: ReaderDependency, device: DeviceName, window: Window) -> JsonResponse:
     """All about one device: registration, latency over a window, contacts, pings, timeline."""
-    return Told(reader.device(device, window.ms))
+    return JsonResponse(reader.device(device, window.ms))
 
 
 def _csv(samples: Iterable[tuple[int, int | None]]) -> Iterator[str]:

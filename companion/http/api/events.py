@@ -2,17 +2,25 @@
 
 from typing import Annotated
 
-from fastapi import APIRouter, Header, Query, Request, Response
+from fastapi import APIRouter, Depends, Header, Query, Request, Response
 from fastapi.responses import StreamingResponse
 from pydantic import BaseModel, ConfigDict, Field
 
 from companion.http import problems
 from companion.http.access.guard import scope_of
-from companion.http.api.parameters import AHub
 from companion.http.events import hub as hub_module
+from companion.http.events.hub import Hub
 from companion.http.middleware.head import is_head
 
 router = APIRouter(tags=["live"])
+
+
+def _find_hub(request: Request) -> Hub:
+    hub: Hub = request.app.state.hub
+    return hub
+
+
+HubDependency = Annotated[Hub, Depends(_find_hub)]
 
 
 class EventsQuery(BaseModel):
@@ -30,7 +38,7 @@ class EventsQuery(BaseModel):
     | {200: {"description": "Events, for as long as the client listens.", "content": hub_module.EVENT_STREAM}},
 )
 async def events(
-    hub: AHub,
+    hub: HubDependency,
     request: Request,
     query: Annotated[EventsQuery, Query()],
     last_event_id: Annotated[

@@ -9,7 +9,9 @@ from companion import log
 from companion.http import problems
 from companion.http.access.guard import name_of
 from companion.http.api import models
-from companion.http.api.parameters import AReader, AWindow, Told
+from companion.http.api.json_response import JsonResponse
+from companion.http.api.reader import ReaderDependency
+from companion.http.api.window import Window
 
 router = APIRouter()
 logger = log.get(__name__)
@@ -25,50 +27,50 @@ class PageQuery(BaseModel):
 
 
 @router.get("/summary", response_model=models.Summary, responses=problems.documented(), tags=["fleet"])
-def summary(reader: AReader) -> Told:
+def summary(reader: ReaderDependency) -> JsonResponse:
     """The fleet in one look, as of a few seconds ago."""
-    return Told(reader.summary())
+    return JsonResponse(reader.summary())
 
 
 @router.get("/history", response_model=models.History, responses=problems.documented(), tags=["fleet"])
-def history(reader: AReader, window: AWindow) -> Told:
+def history(reader: ReaderDependency, window: Window) -> JsonResponse:
     """How the fleet was over a window."""
-    return Told(reader.history(window.ms))
+    return JsonResponse(reader.history(window.ms))
 
 
 @router.get("/nodes", response_model=models.Nodes, responses=problems.documented(), tags=["fleet"])
-def nodes(reader: AReader) -> Told:
+def nodes(reader: ReaderDependency) -> JsonResponse:
     """Each OpenSIPS, and how well its events come in."""
-    return Told(reader.nodes())
+    return JsonResponse(reader.nodes())
 
 
 @router.get("/remediations", response_model=models.Remediations, responses=problems.documented(), tags=["remediation"])
-def remediations(reader: AReader, page: Annotated[PageQuery, Query()]) -> Told:
+def remediations(reader: ReaderDependency, page: Annotated[PageQuery, Query()]) -> JsonResponse:
     """What remediation decided and did, newest first."""
-    return Told(reader.remediations(page.cursor, page.limit))
+    return JsonResponse(reader.remediations(page.cursor, page.limit))
 
 
 @router.get("/remediation", response_model=models.Remediation, responses=problems.documented(), tags=["remediation"])
-def remediation(reader: AReader) -> Told:
+def remediation(reader: ReaderDependency) -> JsonResponse:
     """How remediation is."""
-    return Told(reader.remediation())
+    return JsonResponse(reader.remediation())
 
 
 @router.post(
     "/remediation/pause", response_model=models.Remediation, responses=problems.documented(403), tags=["remediation"]
 )
-def pause(reader: AReader, request: Request, length: models.Pause) -> Told:
+def pause(reader: ReaderDependency, request: Request, length: models.Pause) -> JsonResponse:
     """Let remediation do nothing for a while, on all companions of this Redis. Needs scope `operate`."""
     reader.pause(length.seconds)
     logger.info("remediation paused", by=name_of(request), seconds=length.seconds)
-    return Told(reader.remediation())
+    return JsonResponse(reader.remediation())
 
 
 @router.post(
     "/remediation/resume", response_model=models.Remediation, responses=problems.documented(403), tags=["remediation"]
 )
-def resume(reader: AReader, request: Request) -> Told:
+def resume(reader: ReaderDependency, request: Request) -> JsonResponse:
     """End a pause. Needs scope `operate`."""
     reader.resume()
     logger.info("remediation resumed", by=name_of(request))
-    return Told(reader.remediation())
+    return JsonResponse(reader.remediation())
