@@ -1,18 +1,25 @@
 """Server-sent events over HTTP: one device, or the fleet, as it changes."""
 
-from typing import Annotated
+from typing import Annotated, Any, Final
 
 from fastapi import APIRouter, Depends, Header, Query, Request, Response
 from fastapi.responses import StreamingResponse
+from fastapi.sse import EventSourceResponse
 from pydantic import BaseModel, ConfigDict, Field
 
 from companion.http import problems
 from companion.http.access.guard import scope_of
-from companion.http.events import hub as hub_module
 from companion.http.events.hub import Hub
 from companion.http.middleware.head import is_head
 
 router = APIRouter(tags=["live"])
+
+_CONTENT: Final[dict[str, Any]] = {
+    str(EventSourceResponse.media_type): {
+        "schema": {"type": "string"},
+        "example": "retry: 3000\n\nevent: sample\ndata: [1795512600123, 48]\nid: 1795512600123\n\n: alive\n\n",
+    }
+}
 
 
 def _find_hub(request: Request) -> Hub:
@@ -35,7 +42,7 @@ class EventsQuery(BaseModel):
     "/events",
     response_class=StreamingResponse,
     responses=problems.documented(404, 409)
-    | {200: {"description": "Events, for as long as the client listens.", "content": hub_module.EVENT_STREAM}},
+    | {200: {"description": "Events, for as long as the client listens.", "content": _CONTENT}},
 )
 async def events(
     hub: HubDependency,
@@ -52,7 +59,7 @@ async def events(
     `trouble`, a problem, when there is nothing to be told for a while.
     """
     if is_head(request.scope):
-        return Response(media_type=hub_module.EVENT_STREAM_TYPE)
+        return Response(media_type=EventSourceResponse.media_type)
     if not query.device:
         return await hub.fleet(lambda: scope_of(request) != "none")
     since = int(last_event_id) if last_event_id.isdecimal() and len(last_event_id) <= 13 else 0

@@ -4,10 +4,10 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from functools import partial
-from typing import Any, Final
+from typing import Final
 
 import anyio
-from starlette.responses import StreamingResponse
+from fastapi.sse import EventSourceResponse, format_sse_event
 from starlette.types import Message, Receive, Scope, Send
 
 from companion import log, metrics
@@ -70,7 +70,7 @@ class Subscription:
 
         It ends when the client may not read any more: its session is over, or was ended.
         """
-        yield f"retry: {RETRY_MS}\n\n".encode()
+        yield format_sse_event(retry=RETRY_MS)
         for event in first:
             yield event.encode()
         happened = {event.encode() for event in first if event.at}
@@ -83,15 +83,19 @@ class Subscription:
             async with asyncio.timeout(ALIVE_SECONDS):
                 return await self._queue.get()
         except TimeoutError:
-            return b": alive\n\n"
+            return format_sse_event(comment="alive")
 
 
-class EventStream(StreamingResponse):
-    """A subscription as a response; with the end of either both are over."""
+class EventStream(EventSourceResponse):
+    """Send a subscription; with the end of either both are over.
+
+    FastAPI would frame what a route yields by itself, but for each client anew, and would wait for a stuck client
+    without end.
+    """
 
     def __init__(self, subscription: Subscription, first: Sequence[Event]) -> None:
         headers = {"X-Accel-Buffering": "no"}
-        super().__init__(subscription.frames(first), headers=headers, media_type=EVENT_STREAM_TYPE)
+        super().__init__(subscription.frames(first), headers=headers)
         self._subscription = subscription
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -229,13 +233,3 @@ class Hub:
     def _count(self, more: int) -> None:
         self._open += more
         metrics.API_STREAMS.set(self._open)
-
-
-EVENT_STREAM_TYPE: Final = "text/event-stream"
-
-EVENT_STREAM: Final[dict[str, Any]] = {
-    EVENT_STREAM_TYPE: {
-        "schema": {"type": "string"},
-        "example": "retry: 3000\n\nevent: sample\nid: 1795512600123\ndata: [1795512600123, 48]\n\n: alive\n\n",
-    }
-}

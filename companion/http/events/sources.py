@@ -1,11 +1,12 @@
 """What can be watched live: one device, or the fleet. Blocking: pollers ask in a thread."""
 
 import json
-from datetime import datetime
 from typing import Any, Final, NamedTuple, Protocol
 
+from fastapi.sse import format_sse_event
+
 from companion.query.reader import Reader
-from companion.text import Json
+from companion.times import Json, epoch_ms
 
 OVERLAP_MS: Final = 60_000
 """What happened to one device may become visible in another order than it happened, by so much."""
@@ -19,8 +20,8 @@ class Event(NamedTuple):
     at: int = 0
 
     def encode(self) -> bytes:
-        number = f"id: {self.at}\n" if self.at else ""
-        return f"event: {self.name}\n{number}data: {json.dumps(self.data, separators=(',', ':'))}\n\n".encode()
+        text = json.dumps(self.data, separators=(",", ":"))
+        return format_sse_event(event=self.name, data_str=text, id=str(self.at) if self.at else None)
 
 
 class Source(Protocol):
@@ -84,12 +85,8 @@ def _read_news(news: Json) -> tuple[Json, list[Event]]:
     """A device's row, and what is new of it in the order it happened."""
     row = dict(news)
     samples = [Event("sample", list(sample), sample[0]) for sample in row.pop("samples")]
-    entries = [Event("timeline", entry, _epoch_ms(entry["at"])) for entry in row.pop("timeline")]
+    entries = [Event("timeline", entry, epoch_ms(entry["at"])) for entry in row.pop("timeline")]
     return row, sorted([*samples, *entries], key=lambda event: event.at)
-
-
-def _epoch_ms(at: str) -> int:
-    return round(datetime.fromisoformat(at).timestamp() * 1000)
 
 
 def _gist(event: Event) -> Any:
