@@ -12,7 +12,9 @@ from pydantic import BaseModel
 from starlette.testclient import TestClient
 
 from companion import metrics
-from companion.http.api import models
+from companion.http.api.models.devices import DeviceModel, DevicesModel, EntryModel, LatencyModel, TimelineModel
+from companion.http.api.models.fleet import HistoryModel, NodesModel, SummaryModel
+from companion.http.api.models.remediation import RemediationModel
 from companion.http.middleware.body_limit import MAX_BODY
 from companion.opensips.events import INSERT, LATENCY
 from companion.query.now import load_view
@@ -283,19 +285,19 @@ def extras(seen: object) -> list[tuple[str, set[str]]]:
         return []
     inner = [found for name in type(seen).model_fields for found in extras(getattr(seen, name))]
     own = set(seen.model_extra or ())
-    return [*inner, (type(seen).__name__, own)] if own and not isinstance(seen, models.Entry) else inner
+    return [*inner, (type(seen).__name__, own)] if own and not isinstance(seen, EntryModel) else inner
 
 
 def test_everything_answered_is_described(api: TestClient) -> None:
     """The models name every member that answers have: none is only found out by looking."""
-    model_of(get(api, "/devices"), models.Devices)
-    model_of(get(api, "/devices/bob%2Fbob"), models.Device)
-    model_of(get(api, "/devices/ann/latency"), models.Latency)
-    model_of(get(api, "/devices/ann/timeline"), models.Timeline)
-    model_of(get(api, "/summary"), models.Summary)
-    model_of(get(api, "/nodes"), models.Nodes)
-    model_of(get(api, "/history"), models.History)
-    model_of(get(api, "/remediation"), models.Remediation)
+    model_of(get(api, "/devices"), DevicesModel)
+    model_of(get(api, "/devices/bob%2Fbob"), DeviceModel)
+    model_of(get(api, "/devices/ann/latency"), LatencyModel)
+    model_of(get(api, "/devices/ann/timeline"), TimelineModel)
+    model_of(get(api, "/summary"), SummaryModel)
+    model_of(get(api, "/nodes"), NodesModel)
+    model_of(get(api, "/history"), HistoryModel)
+    model_of(get(api, "/remediation"), RemediationModel)
 
 
 # What is not there

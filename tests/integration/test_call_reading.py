@@ -10,7 +10,8 @@ from urllib.parse import quote
 import pytest
 from starlette.testclient import TestClient
 
-from companion.http.api import models
+from companion.http.api.models.call_quality import MediaModel
+from companion.http.api.models.calls import CallPageModel, CallsModel, FleetCallsModel
 from companion.media.report import Call, Happening, MediaSample, Report
 from companion.opensips.events import INSERT, LATENCY, LOST_PING_US
 from companion.query import call_quality
@@ -343,10 +344,10 @@ def test_metrics(setup: Setup, api: TestClient) -> None:
 def test_everything_answered_is_described(setup: Setup, api: TestClient) -> None:
     """The models name every member that answers have."""
     tell(setup, figures=LOSSY, happenings=((30, "path", {"local": "relay", "remote": "host"}), (40, "muted", {})))
-    model_of(get(api, "/devices/ann/calls"), models.Calls)
-    model_of(get(api, "/calls"), models.FleetCalls)
-    model_of(get(api, url()), models.CallPage)
-    model_of(get(api, "/media"), models.Media)
+    model_of(get(api, "/devices/ann/calls"), CallsModel)
+    model_of(get(api, "/calls"), FleetCallsModel)
+    model_of(get(api, url()), CallPageModel)
+    model_of(get(api, "/media"), MediaModel)
 
 
 def test_a_call_of_a_day(setup: Setup, api: TestClient) -> None:

@@ -6,9 +6,11 @@ from fastapi import APIRouter, Query
 from pydantic import BaseModel, ConfigDict, Field
 
 from companion.http import problems
-from companion.http.api import models
 from companion.http.api.call_id import CallId
 from companion.http.api.json_response import JsonResponse
+from companion.http.api.models.call_quality import MediaModel
+from companion.http.api.models.call_tokens import CallTokenModel, CallTokenRequestModel
+from companion.http.api.models.calls import CallPageModel, FleetCallsModel
 from companion.http.api.reader import ReaderDependency
 from companion.http.api.window import WindowQuery
 from companion.http.reports.endpoint import IntakeDependency
@@ -38,7 +40,7 @@ class CallQuery(BaseModel):
     )
 
 
-@router.get("/calls", response_model=models.FleetCalls, responses=problems.documented())
+@router.get("/calls", response_model=FleetCallsModel, responses=problems.documented())
 def list_calls(reader: ReaderDependency, query: Annotated[CallsQuery, Query()]) -> JsonResponse:
     """List the calls of all devices that were told of in a window, those last told of first, a page at a time."""
     return JsonResponse(reader.fleet_calls(query.ms, query.cursor, query.limit))
@@ -46,7 +48,7 @@ def list_calls(reader: ReaderDependency, query: Annotated[CallsQuery, Query()]) 
 
 @router.get(
     "/calls/{call_id}",
-    response_model=models.CallPage,
+    response_model=CallPageModel,
     responses=problems.documented(404, _404="There is no such call.")
     | {409: {"model": problems.SeveralCalls, "description": "Several devices told of this call: say which."}},
 )
@@ -55,14 +57,14 @@ def one_call(reader: ReaderDependency, call_id: CallId, query: Annotated[CallQue
     return JsonResponse(reader.call(call_id, query.device))
 
 
-@router.get("/media", response_model=models.Media, responses=problems.documented())
+@router.get("/media", response_model=MediaModel, responses=problems.documented())
 def media(reader: ReaderDependency) -> JsonResponse:
     """How the calls of the last hour sound, all together, as of half a minute ago."""
     return JsonResponse(reader.media())
 
 
-@router.post("/media-tokens", response_model=models.CallToken, responses=problems.documented(403, 404, 409))
-def make_token(intake: IntakeDependency, call: models.WantedCallToken) -> Json:
+@router.post("/media-tokens", response_model=CallTokenModel, responses=problems.documented(403, 404, 409))
+def make_token(intake: IntakeDependency, call: CallTokenRequestModel) -> Json:
     """Make a token with which a page may tell of one call of one device. Needs scope `operate`."""
     token, until = intake.token(call.device, call.call_id, call.minutes)
     return {"token": token, "expires_at": iso(1000 * until)}

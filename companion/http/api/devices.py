@@ -11,8 +11,9 @@ from fastapi.responses import StreamingResponse
 from pydantic import BaseModel, ConfigDict, Field
 
 from companion.http import problems
-from companion.http.api import models
 from companion.http.api.json_response import JsonResponse
+from companion.http.api.models.calls import CallsModel
+from companion.http.api.models.devices import DeviceModel, DevicesModel, LatencyModel, TimelineModel
 from companion.http.api.reader import ReaderDependency
 from companion.http.api.window import Window, WindowQuery
 from companion.quality import Label
@@ -68,25 +69,25 @@ class PointsQuery(WindowQuery):
     points: int = Field(288, ge=MIN_POINTS, le=MAX_POINTS, description="Buckets at most.")
 
 
-@router.get("/devices", response_model=models.Devices, responses=problems.documented())
+@router.get("/devices", response_model=DevicesModel, responses=problems.documented())
 def list_devices(reader: ReaderDependency, query: Annotated[DevicesQuery, Query()]) -> JsonResponse:
     """List devices: those that fit, sorted, a page at a time."""
     return JsonResponse(reader.devices(FleetQuery(**query.model_dump())))
 
 
-@router.get("/devices/{id:path}/latency", response_model=models.Latency, responses=problems.documented(404, 409))
+@router.get("/devices/{id:path}/latency", response_model=LatencyModel, responses=problems.documented(404, 409))
 def latency(reader: ReaderDependency, device: DeviceName, query: Annotated[PointsQuery, Query()]) -> JsonResponse:
     """The latency of one device over a window, for a graph."""
     return JsonResponse(reader.latency(device, query.ms, query.points))
 
 
-@router.get("/devices/{id:path}/timeline", response_model=models.Timeline, responses=problems.documented(404, 409))
+@router.get("/devices/{id:path}/timeline", response_model=TimelineModel, responses=problems.documented(404, 409))
 def timeline(reader: ReaderDependency, device: DeviceName, window: Window) -> JsonResponse:
     """What happened to one device in a window."""
     return JsonResponse(reader.timeline(device, window.ms))
 
 
-@router.get("/devices/{id:path}/calls", response_model=models.Calls, responses=problems.documented(404, 409))
+@router.get("/devices/{id:path}/calls", response_model=CallsModel, responses=problems.documented(404, 409))
 def calls(reader: ReaderDependency, device: DeviceName, window: Window) -> JsonResponse:
     """The calls of one device that began in a window, newest first."""
     return JsonResponse(reader.calls(device, window.ms))
@@ -119,7 +120,7 @@ def latency_csv(reader: ReaderDependency, device: DeviceName, window: Window) ->
     )
 
 
-@router.get("/devices/{id:path}", response_model=models.Device, responses=problems.documented(404, 409))
+@router.get("/devices/{id:path}", response_model=DeviceModel, responses=problems.documented(404, 409))
 def one_device(reader: ReaderDependency, device: DeviceName, window: Window) -> JsonResponse:
     """All about one device: registration, latency over a window, contacts, pings, timeline."""
     return JsonResponse(reader.device(device, window.ms))

@@ -8,8 +8,9 @@ from pydantic import BaseModel, ConfigDict, Field
 from companion import log
 from companion.http import problems
 from companion.http.access.guard import name_of
-from companion.http.api import models
 from companion.http.api.json_response import JsonResponse
+from companion.http.api.models.fleet import HistoryModel, NodesModel, SummaryModel
+from companion.http.api.models.remediation import PauseModel, RemediationModel, RemediationsModel
 from companion.http.api.reader import ReaderDependency
 from companion.http.api.window import Window
 
@@ -26,40 +27,40 @@ class PageQuery(BaseModel):
     limit: int = Field(50, ge=1, le=500, description="Entries on a page.")
 
 
-@router.get("/summary", response_model=models.Summary, responses=problems.documented(), tags=["fleet"])
+@router.get("/summary", response_model=SummaryModel, responses=problems.documented(), tags=["fleet"])
 def summary(reader: ReaderDependency) -> JsonResponse:
     """The fleet in one look, as of a few seconds ago."""
     return JsonResponse(reader.summary())
 
 
-@router.get("/history", response_model=models.History, responses=problems.documented(), tags=["fleet"])
+@router.get("/history", response_model=HistoryModel, responses=problems.documented(), tags=["fleet"])
 def history(reader: ReaderDependency, window: Window) -> JsonResponse:
     """How the fleet was over a window."""
     return JsonResponse(reader.history(window.ms))
 
 
-@router.get("/nodes", response_model=models.Nodes, responses=problems.documented(), tags=["fleet"])
+@router.get("/nodes", response_model=NodesModel, responses=problems.documented(), tags=["fleet"])
 def nodes(reader: ReaderDependency) -> JsonResponse:
     """Each OpenSIPS, and how well its events come in."""
     return JsonResponse(reader.nodes())
 
 
-@router.get("/remediations", response_model=models.Remediations, responses=problems.documented(), tags=["remediation"])
+@router.get("/remediations", response_model=RemediationsModel, responses=problems.documented(), tags=["remediation"])
 def remediations(reader: ReaderDependency, page: Annotated[PageQuery, Query()]) -> JsonResponse:
     """What remediation decided and did, newest first."""
     return JsonResponse(reader.remediations(page.cursor, page.limit))
 
 
-@router.get("/remediation", response_model=models.Remediation, responses=problems.documented(), tags=["remediation"])
+@router.get("/remediation", response_model=RemediationModel, responses=problems.documented(), tags=["remediation"])
 def remediation(reader: ReaderDependency) -> JsonResponse:
     """How remediation is."""
     return JsonResponse(reader.remediation())
 
 
 @router.post(
-    "/remediation/pause", response_model=models.Remediation, responses=problems.documented(403), tags=["remediation"]
+    "/remediation/pause", response_model=RemediationModel, responses=problems.documented(403), tags=["remediation"]
 )
-def pause(reader: ReaderDependency, request: Request, length: models.Pause) -> JsonResponse:
+def pause(reader: ReaderDependency, request: Request, length: PauseModel) -> JsonResponse:
     """Let remediation do nothing for a while, on all companions of this Redis. Needs scope `operate`."""
     reader.pause(length.seconds)
     logger.info("remediation paused", by=name_of(request), seconds=length.seconds)
@@ -67,7 +68,7 @@ def pause(reader: ReaderDependency, request: Request, length: models.Pause) -> J
 
 
 @router.post(
-    "/remediation/resume", response_model=models.Remediation, responses=problems.documented(403), tags=["remediation"]
+    "/remediation/resume", response_model=RemediationModel, responses=problems.documented(403), tags=["remediation"]
 )
 def resume(reader: ReaderDependency, request: Request) -> JsonResponse:
     """End a pause. Needs scope `operate`."""

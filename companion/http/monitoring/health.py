@@ -8,7 +8,7 @@ from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
 from companion.config import Config
 from companion.http.access.guard import scope_of
-from companion.http.api import models
+from companion.http.api.models.health import AliveModel, ReadyModel
 from companion.http.monitoring import fleet_metrics
 from companion.query.now import View, load_view
 from companion.store import summary
@@ -25,8 +25,8 @@ class Health:
         self._store = store
         self._registry = fleet_metrics.registry(config, store)
         self.router = APIRouter(tags=["health"])
-        self.router.add_api_route("/healthz", self.alive, response_model=models.Alive)
-        self.router.add_api_route("/readyz", self.ready, response_model=models.Ready)
+        self.router.add_api_route("/healthz", self.alive, response_model=AliveModel)
+        self.router.add_api_route("/readyz", self.ready, response_model=ReadyModel)
         self.router.add_api_route("/metrics", self.metrics)
 
     async def alive(self) -> dict[str, str]:

@@ -7,8 +7,8 @@ from fastapi import APIRouter, Depends, Query, Request, Response
 from pydantic import BaseModel, ConfigDict, Field
 
 from companion.http import problems
-from companion.http.api import models
 from companion.http.api.call_id import CallId
+from companion.http.api.models.reports import ReceiptModel
 from companion.http.reports.intake import Intake
 from companion.media.report import Report
 from companion.tokens.call import MAX_DEVICE
@@ -49,7 +49,7 @@ IntakeDependency = Annotated[Intake, Depends(find_intake)]
 @router.post(
     PATH,
     name="take_samples",
-    response_model=models.Taken,
+    response_model=ReceiptModel,
     responses=problems.documented(
         *(413, 429),
         _401="No token, or one that is wrong or expired.",

@@ -1,0 +1,1 @@
+"""Describe what the API answers and accepts."""

@@ -1,0 +1,14 @@
+"""Describe the answers of the probes."""
+
+from typing import Literal
+
+from pydantic import BaseModel, Field
+
+
+class AliveModel(BaseModel):
+    status: Literal["alive"]
+
+
+class ReadyModel(BaseModel):
+    status: Literal["ready", "not ready"]
+    reasons: list[str] = Field(default=[], description="Why not; told only to who may read.")
