@@ -1,6 +1,5 @@
 """`companion doctor`: see what keeps the companion from doing its work, and what to do about it."""
 
-import asyncio
 from collections import Counter
 from typing import Annotated, Any, Final
 
@@ -18,6 +17,7 @@ from companion.doctor.gather import gather
 from companion.errors import ConfigError, MiError
 from companion.opensips.mi import open_mi
 from companion.opensips.subscriptions import destinations, subscribe
+from companion.services import event_loop
 from companion.text import printable
 
 DAY_SECONDS: Final = 86_400
@@ -46,7 +46,7 @@ def doctor(
     Exit code 1 when there is a ✗.
     """
     settings = config.load(config_file)
-    sections = asyncio.run(_look(settings, fix=fix_subscriptions))
+    sections = event_loop.run(_look(settings, fix=fix_subscriptions))
     show([_edge(section) for section in sections], page(sections), as_json=as_json)
     if any(finding.level == "failure" for section in sections for finding in section.findings):
         raise typer.Exit(1)

@@ -27,6 +27,7 @@ from companion.query.now import load_view
 from companion.query.row import make_glance_of, render_row
 from companion.query.summary import compute_summary
 from companion.reconcile.job import compare_nodes
+from companion.services import event_loop
 from companion.services.app import SERVICES, App
 from companion.simulator.replay import replay as play
 
@@ -92,7 +93,7 @@ def run(
     settings = config.load(config_file)
     log.configure(settings.log.format, settings.log.level)
     names = [name for name in SERVICES if not services or name in services]
-    asyncio.run(_until_signal(App(settings, names)))
+    event_loop.run(_until_signal(App(settings, names)))
 
 
 async def _until_signal(service: App) -> None:
@@ -186,7 +187,7 @@ def replay(
     console = Console(stderr=True)
     with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:
         task = progress.add_task("replaying", total=None)
-        result = asyncio.run(
+        result = event_loop.run(
             play(capture, to, speed, progress=lambda done, total: progress.update(task, completed=done, total=total))
         )
     typer.echo(f"{result.objects} events, {result.bytes} bytes in {result.seconds:.1f} s")
@@ -227,9 +228,9 @@ def reconcile(
     settings = config.load(config_file)
     log.configure(settings.log.format, settings.log.level)
     with opened(settings) as store:
-        reports = asyncio.run(compare_nodes([node] if node else [], store, settings, dry_run=dry_run))
-    show([report.to_json() for report in reports], Text("\n".join(map(str, reports))), as_json=as_json)
-    if not all(report.is_complete for report in reports):
+        reports = event_loop.run(compare_nodes([node] if node else [], store, settings, dry_run=dry_run))
+    show([asdict(report) for report in reports], Text("\n".join(map(str, reports))), as_json=as_json)
+    if not all(report.complete for report in reports):
         raise typer.Exit(1)
 
 
@@ -261,7 +262,7 @@ def demo(
 
     An embedded Redis, every service, a simulated OpenSIPS with phones, and a live table of them.
     """
-    asyncio.run(run_demo(phones, folder, seconds))
+    event_loop.run(run_demo(phones, folder, seconds))
 
 
 app.command(

@@ -1,4 +1,4 @@
-"""An HTTP application on its socket, within the event loop of the process."""
+"""Serve an ASGI application on its socket, within the event loop of the process."""
 
 from collections.abc import Generator, Sequence
 from contextlib import contextmanager
@@ -9,15 +9,16 @@ from starlette.types import ASGIApp
 
 from companion.config import ListenSection
 from companion.errors import UnavailableError
+from companion.http.protocol import HttpProtocol
 
 KEEP_ALIVE_SECONDS: Final = 15
-"""A page that tells of its call every five seconds keeps its connection."""
+"""A page that reports its call every five seconds keeps its connection."""
 GRACE_SECONDS: Final = 3
-"""So long requests that are under way may go on when the server stops."""
+"""How long requests may go on when the server stops."""
 
 
 class _Uvicorn(uvicorn.Server):
-    """Leaves signals to who runs the event loop."""
+    """Leave signals to the owner of the event loop."""
 
     @contextmanager
     def capture_signals(self) -> Generator[None]:
@@ -25,7 +26,7 @@ class _Uvicorn(uvicorn.Server):
 
 
 class Server:
-    """Serves until stopped. `table` is the section of the configuration that says where, as errors name it."""
+    """Serve until stopped. `table` is the section of the configuration that errors name."""
 
     def __init__(self, app: ASGIApp, at: ListenSection, table: str, proxies: Sequence[str] = ()) -> None:
         self._where = f"{at.listen}; see [{table}] listen"
@@ -34,7 +35,7 @@ class Server:
                 app,
                 host=at.host,
                 port=at.port,
-                http="h11",  # the same one with and without the dashboard, whose packages bring another
+                http=HttpProtocol,
                 log_config=None,
                 access_log=False,
                 server_header=False,
@@ -45,7 +46,12 @@ class Server:
         )
 
     async def run(self) -> None:
-        """Raises UnavailableError when the address can not be had."""
+        """Serve until stopped.
+
+        Raises:
+            UnavailableError: The address can not be had.
+
+        """
         try:
             await self._uvicorn.serve()
         except SystemExit:  # uvicorn's way to say that the address is taken
