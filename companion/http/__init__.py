@@ -1,1 +1,1 @@
-"""The HTTP service without its pages."""
+"""Serve HTTP: the API, probes, reports of browsers, and access to them."""

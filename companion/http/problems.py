@@ -1,4 +1,4 @@
-"""What goes wrong, as RFC 9457 problems: `{type, title, status, detail, remedy, …}`."""
+"""Answer errors with RFC 9457 problems: `{type, title, status, detail, remedy, …}`."""
 
 from collections.abc import Sequence
 from http import HTTPStatus
@@ -31,14 +31,14 @@ logger = log.get(__name__)
 
 
 class Mistake(BaseModel):
-    """One thing wrong with a request."""
+    """Represent one mistake in a request."""
 
     where: str = Field(description="Which part of it.", examples=["query.limit"])
     message: str = Field(examples=["Input should be less than or equal to 500"])
 
 
 class Problem(BaseModel):
-    """RFC 9457: what is wrong, and what to do about it."""
+    """Represent an error and its remedy (RFC 9457)."""
 
     type: str = Field(
         description="Which problem, for programs; it stays the same.", examples=[f"{_TYPE}no-such-device"]
@@ -62,7 +62,7 @@ class WrongRequest(Problem):
 
 
 class ProblemError(Exception):
-    """Raised in a route to answer with a problem; `more` are members of its own."""
+    """Answer the request of a route with a problem; `more` are members of its own."""
 
     def __init__(self, status: int, name: str, title: str, detail: str, remedy: str, **more: Any) -> None:
         super().__init__(detail)
@@ -79,7 +79,7 @@ class ProblemError(Exception):
         }
 
     def with_headers(self, **headers: str) -> "ProblemError":
-        """Say more in headers, such as `retry_after`."""
+        """Add headers, such as `retry_after`."""
         self.headers |= {name.replace("_", "-"): value for name, value in headers.items()}
         return self
 
@@ -108,7 +108,7 @@ def several_calls(error: SeveralCallsError) -> ProblemError:
 
 
 def login_needed(*, wrong: bool) -> ProblemError:
-    """Nobody is known to ask; `wrong` when they tried to be."""
+    """Return the problem of a request without a token; `wrong` when its token is unknown."""
     detail = "this token is not known here" if wrong else "this needs a token"
     remedy = "send `Authorization: Bearer TOKEN`; `companion token new NAME` makes one for [api] tokens"
     challenge = 'Bearer realm="companion"' + (', error="invalid_token"' if wrong else "")
@@ -143,7 +143,7 @@ def media_off() -> ProblemError:
 
 
 def call_token_needed(*, wrong: bool) -> ProblemError:
-    """Nobody known tells of a call; `wrong` when they tried to be."""
+    """Return the problem of a report without a token; `wrong` when its token is invalid."""
     detail = "this is no token for telling of a call" if wrong else "this needs a token for the call"
     remedy = (
         "POST /api/v1/media-tokens makes one; send it as `Authorization: Bearer TOKEN`, or as `token` in the report"
@@ -222,12 +222,14 @@ def broken() -> ProblemError:
 
 
 def documented(*more: int, **otherwise: str) -> dict[int | str, dict[str, Any]]:
-    """What a route of the API may answer instead, for its OpenAPI document; `more` beside what all of them may.
+    """Describe the problems that a route may answer with, for the OpenAPI document.
 
-    `otherwise` is what a status means for this route where that is not the usual, which is then one of them, too:
-    `_404="There is no such call."`.
+    Args:
+        more: Statuses beside those that every route has.
+        otherwise: What a status means for this route where that is not the usual: `_404="There is no such call."`.
+
     """
-    told = {
+    meanings = {
         401: "Nobody known asks: see `WWW-Authenticate`.",
         403: "The token may read, and no more.",
         404: "There is no such device.",
@@ -239,17 +241,17 @@ def documented(*more: int, **otherwise: str) -> dict[int | str, dict[str, Any]]:
         500: "Our mistake.",
         503: "Redis is away, or too many streams are open: see `Retry-After`.",
     }
-    meant = {int(status.removeprefix("_")): text for status, text in otherwise.items()}
-    told |= meant
+    own_meanings = {int(status.removeprefix("_")): text for status, text in otherwise.items()}
+    meanings |= own_meanings
     models: dict[int, type[Problem]] = {409: SeveralDevices, 422: WrongRequest}
     return {
-        status: {"model": models.get(status, Problem), "description": told[status]}
-        for status in sorted({401, 421, 422, 500, 503, *more, *meant})
+        status: {"model": models.get(status, Problem), "description": meanings[status]}
+        for status in sorted({401, 421, 422, 500, 503, *more, *own_meanings})
     }
 
 
 def add_handlers(app: FastAPI) -> None:
-    """Let every error that a route ends with become a problem."""
+    """Answer every error of a route with a problem."""
     app.add_exception_handler(ProblemError, _own)
     app.add_exception_handler(RequestValidationError, _invalid)
     app.add_exception_handler(HTTPException, _http)
@@ -297,23 +299,23 @@ def _where(location: Sequence[int | str]) -> str:
 
 
 def _http(request: Request, error: Exception) -> JSONResponse:
-    said = cast("HTTPException", error)
-    if said.status_code == 400:  # as FastAPI calls a body that is no text
-        return wrong_usage(said.detail).response()
-    if said.status_code == 413:
+    error = cast("HTTPException", error)
+    if error.status_code == 400:  # as FastAPI calls a body that is no text
+        return wrong_usage(error.detail).response()
+    if error.status_code == 413:
         return too_large(request.scope[MAX_BODY_SIZE_SCOPE_KEY]).response()
-    title = HTTPStatus(said.status_code).phrase
+    title = HTTPStatus(error.status_code).phrase
     detail, remedy = {
         404: ("there is nothing at this path", "see /api/v1/openapi.json"),
         405: ("this method is not for this path", "see the header Allow"),
-    }.get(said.status_code, (said.detail, "mend the request"))
-    problem = ProblemError(said.status_code, title.lower().replace(" ", "-"), title, detail, remedy)
-    problem.headers |= said.headers or {}
+    }.get(error.status_code, (error.detail, "mend the request"))
+    problem = ProblemError(error.status_code, title.lower().replace(" ", "-"), title, detail, remedy)
+    problem.headers |= error.headers or {}
     return problem.response()
 
 
 class Catch:
-    """ASGI: what nobody else has caught is logged, counted, and answered with a problem like all the rest."""
+    """Log, count and answer errors that nothing else has caught."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app

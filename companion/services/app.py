@@ -1,4 +1,4 @@
-"""Starts the chosen services, watches them, stops them in order."""
+"""Start the chosen services, watch them, and stop them in order."""
 
 import asyncio
 import gc
@@ -21,7 +21,7 @@ logger = log.get(__name__)
 
 
 class Service(Protocol):
-    """What runs until it is told to stop, and then finishes what it has begun."""
+    """Run until stopped, then finish what has begun."""
 
     async def run(self) -> None: ...
 
@@ -29,7 +29,7 @@ class Service(Protocol):
 
 
 class App:
-    """The services of one process. What comes first in the flow of data stops first, so that the next can drain."""
+    """Run the services of one process. The first in the flow of data stops first, so that the next can drain."""
 
     def __init__(self, config: Config, names: Sequence[ServiceName] = SERVICES) -> None:
         self._config = config
@@ -38,10 +38,10 @@ class App:
         self._running: list[tuple[Service, asyncio.Task[None]]] = []
 
     async def run(self, stopped: asyncio.Event) -> None:
-        """Serve until `stopped` is set, or a service dies: then its error is raised once the others have ended."""
-        _spare_the_collector()
+        """Run until `stopped` is set or a service dies; raise its error once the others have ended."""
+        _relax_garbage_collection()
         try:
-            for service in await asyncio.to_thread(self._make):
+            for service in await asyncio.to_thread(self._make_services):
                 self._running.append((service, asyncio.create_task(service.run())))
             await self._wait(stopped)
         finally:
@@ -49,22 +49,22 @@ class App:
         for _, task in self._running:
             task.result()
 
-    def _make(self) -> list[Service]:
-        """The services in the order of their start: who receives is there before who sends."""
+    def _make_services(self) -> list[Service]:
+        """Make the services in the order of their start: a receiver starts before its sender."""
         services: list[Service] = []
         if self._config.metrics.listen:
             services.append(Counters(self._config.metrics))
         if "api" in self._names:
-            services.append(Api(self._config, self._store()))
+            services.append(Api(self._config, self._open_store()))
         if "scheduler" in self._names:
-            services.append(Scheduler(self._config, self._store()))
+            services.append(Scheduler(self._config, self._open_store()))
         if "consumer" in self._names:
-            services.append(Consumer(self._config, self._store()))
+            services.append(Consumer(self._config, self._open_store()))
         if "bridge" in self._names:
             services.append(Bridge(self._config.bridge, wait_for_subscriber="consumer" in self._names))
         return services
 
-    def _store(self) -> Store:
+    def _open_store(self) -> Store:
         store = open_store(self._config.redis)
         self._stores.append(store)
         return store
@@ -82,8 +82,8 @@ class App:
             store.close()
 
 
-def _spare_the_collector() -> None:
-    """Events make no cycles: looking for some at every 700 new objects costs a third of the throughput."""
+def _relax_garbage_collection() -> None:
+    """Collect garbage rarely: events make no cycles, and searching for some costs a third of the throughput."""
     gc.collect()
     gc.freeze()
     gc.set_threshold(100_000, 50, 100)

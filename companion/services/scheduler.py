@@ -1,4 +1,4 @@
-"""Every periodic job, in one table, run by APScheduler."""
+"""Run every periodic job, from one table, with APScheduler."""
 
 import asyncio
 import time
@@ -21,22 +21,21 @@ from companion.remediation.sweep import Sweeper
 from companion.store.call_quality import save_call_quality
 from companion.store.devices import forget_vanished_devices
 from companion.store.store import Store
-from companion.store.summary import FRESH_MS, save_summary
 from companion.times import now_ms
 
 logger = log.get(__name__)
 
 END_SECONDS: Final = 10.0
-"""What a job that is running has to finish; a dump of a big OpenSIPS would take minutes."""
+"""How long a running job may take to finish; a dump of a big OpenSIPS would take minutes."""
 
 RESTS: Final = 4
-"""Going over a large fleet is followed by a rest so many times as long: it must not take a core for itself."""
+"""A census of a large fleet is followed by a rest so many times as long: it must not take a core for itself."""
 
 Run = Callable[[], Awaitable[None]]
 
 
 class Job(NamedTuple):
-    """What runs every so many seconds. A job never overlaps itself; `jitter` keeps several companions apart."""
+    """Describe a job. It never overlaps itself; `jitter` (seconds) keeps several companions apart."""
 
     name: str
     every: Callable[[Config], float]
@@ -44,10 +43,10 @@ class Job(NamedTuple):
     make: Callable[[Config, Store], Run]
 
 
-def _census(config: Config, store: Store) -> Run:
+def _make_census(config: Config, store: Store) -> Run:
     resting_until = 0.0
 
-    def take() -> None:
+    def take_census() -> None:
         nonlocal resting_until
         started = time.monotonic()
         if started < resting_until:
@@ -60,15 +59,15 @@ def _census(config: Config, store: Store) -> Run:
         share_census(store, taken, fresh_ms)
         resting_until = started + rest
 
-    return lambda: asyncio.to_thread(take)
+    return lambda: asyncio.to_thread(take_census)
 
 
-def _media(config: Config, store: Store) -> Run:
+def _make_call_quality(config: Config, store: Store) -> Run:
     episodes = log.Episodes(logger, quiet_seconds=3600)
 
-    def add_up() -> None:
-        quality = compute_call_quality(store, load_view(config, store))
-        save_call_quality(store, quality)
+    def compute_quality() -> None:
+        quality = call_quality.compute(store, view(config, store))
+        call_quality.save(store, quality)
         if quality["cut"]:
             episodes.warn(
                 "more calls than are looked at: their quality is that of the newest",
@@ -76,30 +75,30 @@ def _media(config: Config, store: Store) -> Run:
                 looked_at=quality["calls"],
             )
 
-    return lambda: asyncio.to_thread(add_up)
+    return lambda: asyncio.to_thread(compute_quality)
 
 
-def _retention(_: Config, store: Store) -> Run:
-    def forget() -> None:
-        forgotten = forget_vanished_devices(store, now_ms())
+def _make_retention(_: Config, store: Store) -> Run:
+    def forget_vanished() -> None:
+        forgotten = store.forget_vanished(now_ms())
         if forgotten:
-            logger.info("devices of which nothing is left were taken off the index", count=forgotten)
+            logger.info("devices without data were removed from the index", count=forgotten)
 
-    return lambda: asyncio.to_thread(forget)
+    return lambda: asyncio.to_thread(forget_vanished)
 
 
 JOBS: Final = (
     Job("sweep", lambda config: config.remediation.sweep_interval, 0, lambda config, store: Sweeper(config, store).run),
-    Job("census", lambda _: 15, 2, _census),
+    Job("census", lambda _: 15, 2, _make_census),
     Job("reconcile", lambda _: EVERY_SECONDS, 2, lambda config, store: Reconciler(config, store).run),
     Job("subscriptions", lambda _: SUBSCRIBE_SECONDS, 2, lambda config, _: Renewer(config).run),
-    Job("media", lambda _: 30, 5, _media),
-    Job("retention", lambda _: 3600, 300, _retention),
+    Job("media", lambda _: 30, 5, _make_call_quality),
+    Job("retention", lambda _: 3600, 300, _make_retention),
 )
 
 
 class Scheduler:
-    """Runs all jobs until stopped; a job that is running then may finish, if it takes no longer than END_SECONDS."""
+    """Run all jobs until stopped. A job that is running then has END_SECONDS to finish."""
 
     def __init__(self, config: Config, store: Store) -> None:
         self._stopping = asyncio.Event()
@@ -107,7 +106,7 @@ class Scheduler:
         self._scheduler = AsyncIOScheduler(timezone="UTC")
         for job in JOBS:
             self._scheduler.add_job(
-                self._guarded(job.name, job.make(config, store)),
+                self._guard(job.name, job.make(config, store)),
                 "interval",
                 id=job.name,
                 seconds=job.every(config),
@@ -133,8 +132,8 @@ class Scheduler:
     def stop(self) -> None:
         self._stopping.set()
 
-    def _guarded(self, name: str, run: Run) -> Run:
-        failures = metrics.JOB_FAILURES.labels(name)  # there from now on: nobody sees a counter rise that begins at 1
+    def _guard(self, name: str, run: Run) -> Run:
+        failures = metrics.JOB_FAILURES.labels(name)  # made now: a counter that begins at 1 shows no rise
 
         async def guarded() -> None:
             task = asyncio.current_task()

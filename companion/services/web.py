@@ -1,4 +1,4 @@
-"""The HTTP application, put together, and the service it runs as."""
+"""Put the HTTP application together, and run it as a service."""
 
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
@@ -98,7 +98,7 @@ def make_v1() -> FastAPI:
 
 
 def _add_dashboard(app: FastAPI, config: Config, reader: Reader) -> None:
-    """The dashboard at /, or why there is none."""
+    """Add the dashboard at /, or a page that says why there is none."""
     if not config.api.dashboard:
         _explain(app, "The dashboard is switched off.", "<code>[api] dashboard = true</code> switches it on.")
     elif not find_spec(EXTRA):
@@ -117,7 +117,7 @@ def _explain(app: FastAPI, why: str, remedy: str) -> None:
 
 
 class Api:
-    """The HTTP application on its socket, until stopped."""
+    """Run the HTTP application on its socket until stopped."""
 
     def __init__(self, config: Config, store: Store) -> None:
         app = make_app(config, store)

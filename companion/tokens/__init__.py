@@ -1,1 +1,1 @@
-"""Access tokens and call tokens."""
+"""Make and check access tokens and call tokens."""

@@ -1,4 +1,4 @@
-"""By what a page may tell of one call of one device: a JSON Web Token (RFC 7519), good for a day at most. No I/O."""
+"""Make and check call tokens: JSON Web Tokens (RFC 7519) with which a page may report one call. No I/O."""
 
 import re
 from functools import lru_cache
@@ -19,34 +19,34 @@ MAX_REMEMBERED: Final = 16_384
 MAX_DEVICE: Final = 512
 MAX_CALL_ID: Final = 256
 LEEWAY_SECONDS: Final = 30
-"""The operator's own backend may make tokens, and its clock is another one."""
+"""The operator's own backend may make tokens by another clock."""
 _NAME: Final = re.compile(rf"(?![\s\S]*[\ud800-\udfff]){SHOWN}")
 _OPTIONS: Final[jwt.types.Options] = {
     "require": ["aud", "sub", "call", "iat", "exp"],
     "verify_aud": True,
-    "verify_exp": False,  # below, by the clock we are told
+    "verify_exp": False,  # below, by the caller's clock
     "verify_iat": False,
     "verify_nbf": False,
 }
 
 
 class Claims(NamedTuple):
-    """Whose device, and which of its calls."""
+    """Name the device and the call that a token is for."""
 
     device: str
     call_id: str
 
 
 def make(secret: str, claims: Claims, now: int, seconds: int) -> str:
-    """A token that is good from `now` (epoch seconds) on for so many seconds."""
+    """Return a token that is good from `now` (epoch seconds) on for so many seconds."""
     payload = {"aud": AUDIENCE, "sub": claims.device, "call": claims.call_id, "iat": now, "exp": now + seconds}
     return jwt.encode(payload, secret, ALGORITHM)
 
 
 def check(secret: str, text: str, now: int) -> Claims:
-    """What a token is for, if it is good `now` (epoch seconds).
+    """Return what a token is for, if it is good `now` (epoch seconds).
 
-    Raises InvalidTokenError; its text repeats nothing of the token. One that is good for longer than a day is wrong.
+    Raises InvalidTokenError; its text repeats nothing of the token. A token for longer than a day is wrong.
     """
     payload = _signed(secret, text)
     _check_times(payload["iat"], payload["exp"], payload.get("nbf", 0), now)
@@ -55,7 +55,7 @@ def check(secret: str, text: str, now: int) -> Claims:
 
 @lru_cache(MAX_REMEMBERED)
 def _signed(secret: str, text: str) -> dict[str, Any]:
-    """What was signed with the secret. A page shows the same token again and again, and to check it takes 0.1 ms."""
+    """Return the payload. A page sends the same token with each report, and a check takes 0.1 ms."""
     if not secret or len(text) > MAX_CHARACTERS:
         raise InvalidTokenError("wrong")
     try:
@@ -82,7 +82,7 @@ def _claims(device: Any, call_id: Any) -> Claims:
 
 
 def is_name(text: str, most: int) -> bool:
-    """Whether a device or a call may be called so: some characters, none of which does anything but stand there.
+    """Return whether a text may name a device or a call: neither empty nor too long, without control characters.
 
     >>> is_name("a84b4c76e66710@192.0.2.1", 256), is_name("", 256), is_name(chr(7), 256)
     (True, False, False)

@@ -14,7 +14,7 @@ from starlette.testclient import TestClient
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from companion.http.access.sessions import COOKIE, SECONDS
-from companion.http.access.throttle import EACH_AT_ONCE
+from companion.http.access.throttle import ADDRESS_BURST
 from companion.http.reports.app import PATHS
 from companion.services import web as app
 from companion.tokens import access
@@ -349,7 +349,7 @@ def test_a_login_with_nonsense(web: Setup, body: bytes) -> None:
 def test_guessing(web: Setup) -> None:
     """After some wrong tokens even the right one has to wait, and is told how long; another address does not."""
     guesser = client(web)
-    for _ in range(EACH_AT_ONCE):
+    for _ in range(ADDRESS_BURST):
         assert guesser.post("/login", data={"token": WRONG_SECRET}).status_code == 401
     refused = guesser.post("/login", data={"token": READ_SECRET})
     assert refused.status_code == 429

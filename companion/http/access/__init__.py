@@ -1,1 +1,1 @@
-"""Who may do what: tokens, logins, origins, throttling."""
+"""Decide who may do what."""

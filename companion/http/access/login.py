@@ -1,4 +1,4 @@
-"""Logging in and out with a browser: a form takes a token, and a cookie stands for it afterwards."""
+"""Log browsers in and out: a form takes a token, and a cookie stands for it afterwards."""
 
 from typing import Final
 from urllib.parse import parse_qs
@@ -22,7 +22,7 @@ WRONG: Final = "This token is not known here."
 
 
 class Login:
-    """The login page's routes; `router` has them."""
+    """Serve the login page; `router` has its routes."""
 
     def __init__(self, config: ApiSection, access: Access) -> None:
         self._access = access
@@ -39,18 +39,21 @@ class Login:
         return HTMLResponse(pages.login(local_path(request.query_params.get("next", HOME))))
 
     async def log_in(self, request: Request) -> Response:
-        """Take a token from the form; 303 to where the person wanted to go, the form again with 401 or 429."""
-        sent = await _fields(request)
-        path = local_path(sent.get("next", HOME))
+        """Take a token from the form.
+
+        Answer 303 to the page that the person came for, or the form again with 401 or 429.
+        """
+        form = await _read_form(request)
+        path = local_path(form.get("next", HOME))
         address = origin.peer(request.scope)
         wait = self._throttle.wait(address)
         if wait:
-            return self._refused(problems.too_many_logins(wait), path)
-        token = self._access.token(sent.get("token", "").strip())
+            return self._refuse(problems.too_many_logins(wait), path)
+        token = self._access.token(form.get("token", "").strip())
         if not token:
             self._throttle.failed(address)
             self._episodes.warn("a login failed", address=address)
-            return self._refused(problems.login_needed(wrong=True), path)
+            return self._refuse(problems.login_needed(wrong=True), path)
         metrics.API_LOGINS.labels("in").inc()
         logger.info("logged in", name=token.name, scope=token.scope, address=address)
         return self._welcome(request.scope, token, path)
@@ -71,7 +74,7 @@ class Login:
         answer.set_cookie(COOKIE, value, SECONDS, httponly=True, samesite="strict", secure=secure)
         return answer
 
-    def _refused(self, problem: problems.ProblemError, path: str) -> Response:
+    def _refuse(self, problem: problems.ProblemError, path: str) -> Response:
         metrics.API_LOGINS.labels("throttled" if problem.status == 429 else "wrong").inc()
         wrong = WRONG if problem.status == 401 else f"{problem.body['title']}: {problem.body['remedy']}."
         return HTMLResponse(pages.login(path, wrong), problem.status, problem.headers)
@@ -80,8 +83,8 @@ class Login:
         return scope["scheme"] == "https" if self._secure == "auto" else self._secure == "always"
 
 
-async def _fields(request: Request) -> dict[str, str]:
-    """The fields of a form as browsers send it; the first of a name, as text."""
+async def _read_form(request: Request) -> dict[str, str]:
+    """Read the fields of a form as browsers send it: the first of each name, as text."""
     body = (await request.body()).decode("utf-8", "replace")
     try:
         return {name: values[0] for name, values in parse_qs(body, max_num_fields=10).items()}

@@ -1,7 +1,7 @@
-"""Where a request comes from, as far as its ASGI scope tells. No I/O.
+"""Find out where a request comes from, as far as its ASGI scope tells. No I/O.
 
-A browser can be made to ask us by any page it has open, and a proxy asks in the name of strangers: being asked from
-loopback alone is no reason to trust.
+Any open page can make a browser send us requests, and a proxy sends those of strangers: a connection from loopback
+alone is no reason to trust.
 """
 
 import re
@@ -14,25 +14,25 @@ from starlette.types import Scope
 
 _HOST: Final = re.compile(r"(\[[0-9a-f:.]+\]|[a-z0-9_-]+(?:\.[a-z0-9_-]+)*)\.?(?::([0-9]{1,5}))?")
 _DEFAULT_PORTS: Final = {"http": "80", "https": "443"}
-_PROXIES_SAY: Final = frozenset(
+_PROXY_HEADERS: Final = frozenset(
     (b"forwarded", b"via", b"x-real-ip", b"x-client-ip", b"x-cluster-client-ip", b"true-client-ip", b"cf-connecting-ip")
 )
 
 
 def header(scope: Scope, name: bytes) -> str:
-    """A header's value, "" when it is not there or, as none that we read may be, there twice."""
+    """Return a header's value; "" when it is missing or, as none that we read may be, there twice."""
     values = [value for key, value in scope["headers"] if key == name]
     return values[0].decode("latin-1") if len(values) == 1 else ""
 
 
 def host(scope: Scope) -> str:
-    """The name or address in the Host header, lower case and without the port; "" when it is no such thing."""
-    found = _HOST.fullmatch(header(scope, b"host").lower())
-    return found[1].strip("[]") if found else ""
+    """Return the name or address in the Host header, lower case and without the port; "" when it is invalid."""
+    match = _HOST.fullmatch(header(scope, b"host").lower())
+    return match[1].strip("[]") if match else ""
 
 
 def is_loopback(name: str) -> bool:
-    """Whether a host name, or a peer's address, is this machine's own."""
+    """Return whether a host name, or a peer's address, is this machine's own."""
     try:
         address = ip_address(name)
     except ValueError:
@@ -43,7 +43,7 @@ def is_loopback(name: str) -> bool:
 
 
 def peer(scope: Scope) -> str:
-    """The address that asks, behind a proxy we believe that of its client; "" for what is none, and may be any text."""
+    """Return the address of the client, as trusted proxies give it; "" when it is no address."""
     try:
         return str(ip_address((scope.get("client") or ("",))[0]))
     except ValueError:
@@ -51,26 +51,26 @@ def peer(scope: Scope) -> str:
 
 
 def is_served(name: str, patterns: Iterable[str]) -> bool:
-    """Whether we go by that name. Otherwise a page whose name was made to lead here could read us (DNS rebinding)."""
+    """Return whether a host name is ours. A page under another name that leads here could read us (DNS rebinding)."""
     return is_loopback(name) or any(fnmatchcase(name, pattern.lower().strip("[]")) for pattern in patterns if name)
 
 
 def is_local(scope: Scope) -> bool:
-    """Whether somebody on this machine asks us directly.
+    """Return whether a request comes from this machine directly, not through a proxy.
 
-    Not through a proxy: those name themselves or the client in a header, or call us by a public name, or, as nginx does
-    unless told otherwise, speak HTTP/1.0.
+    Proxies name themselves or the client in a header, or use a public name of ours, or speak HTTP/1.0, as nginx does
+    by default.
     """
     return is_loopback(peer(scope)) and is_loopback(host(scope)) and not _is_proxied(scope)
 
 
 def _is_proxied(scope: Scope) -> bool:
-    said = any(name in _PROXIES_SAY or name.startswith(b"x-forwarded") for name, _ in scope["headers"])
-    return said or scope.get("http_version") == "1.0"
+    has_header = any(name in _PROXY_HEADERS or name.startswith(b"x-forwarded") for name, _ in scope["headers"])
+    return has_header or scope.get("http_version") == "1.0"
 
 
 def is_same_origin(scope: Scope) -> bool | None:
-    """Whether one of our own pages asks; None when nothing tells, as with programs, which are no browsers."""
+    """Return whether one of our own pages sent the request; None when nothing tells, as with programs."""
     site = header(scope, b"sec-fetch-site")
     if site:
         return site == "same-origin"
@@ -84,6 +84,6 @@ def is_same_origin(scope: Scope) -> bool | None:
 
 
 def _place(scheme: str, host_and_port: str) -> str:
-    """HOST:PORT, "" for what is none. Both sides are taken with the page's scheme: ours a proxy may have changed."""
-    found = _HOST.fullmatch(host_and_port)
-    return f"{found[1]}:{found[2] or _DEFAULT_PORTS[scheme]}" if found else ""
+    """Return HOST:PORT, "" for an invalid one. A proxy may have changed our scheme, so the page's counts for both."""
+    match = _HOST.fullmatch(host_and_port)
+    return f"{match[1]}:{match[2] or _DEFAULT_PORTS[scheme]}" if match else ""

@@ -1,4 +1,4 @@
-"""The pages that need no dashboard: the login, and what stands at / where there is none."""
+"""Render the pages that need no dashboard: the login, and the front page where there is none."""
 
 from html import escape
 from pathlib import Path
@@ -30,7 +30,7 @@ _FORM: Final = Template(
 <input type="hidden" name="next" value="$next">
 <label for="token">Access token</label>
 <input id="token" name="token" type="password" autocomplete="current-password" required autofocus
- aria-describedby="$described"$invalid>
+ aria-describedby="$description"$invalid>
 <button type="submit">Log in</button>
 <p class="faint" id="hint">Whoever runs this companion makes one: <code>companion token new NAME</code></p>
 </form>"""
@@ -38,15 +38,15 @@ _FORM: Final = Template(
 
 
 def login(next_path: str, wrong: str = "") -> str:
-    """The login form, with what was wrong the last time."""
+    """Render the login form, with the error of the last try."""
     message = f'<p class="wrong" id="wrong" role="alert">{escape(wrong)}</p>\n' if wrong else ""
-    described, invalid = ("wrong hint", ' aria-invalid="true"') if wrong else ("hint", "")
-    form = _FORM.substitute(message=message, next=escape(next_path), described=described, invalid=invalid)
+    description, invalid = ("wrong hint", ' aria-invalid="true"') if wrong else ("hint", "")
+    form = _FORM.substitute(message=message, next=escape(next_path), description=description, invalid=invalid)
     title = "Log in again" if wrong else "Log in"
     return _PAGE.substitute(title=title, heading="OpenSIPS Companion", content=form)
 
 
 def no_dashboard(why: str, remedy: str) -> str:
-    """What stands where the dashboard would be."""
+    """Render the page in place of the dashboard."""
     content = f"<p>{escape(why)}</p>\n<p>{remedy}</p>\n<p><a href='/api/v1/openapi.json'>The HTTP API</a> is there.</p>"
     return _PAGE.substitute(title="No dashboard", heading="No dashboard here", content=content)

@@ -1,4 +1,4 @@
-"""Who logged in with a browser: a signed cookie, and the few that were logged out before their time. No I/O."""
+"""Keep the sessions of browsers: signed cookies, and the few that ended before their time. No I/O."""
 
 import hmac
 import re
@@ -19,7 +19,7 @@ _COOKIE: Final = re.compile(rf"([A-Za-z0-9_-]{{22}})~([0-9]{{1,12}})~({NAME.patt
 
 
 class Session(NamedTuple):
-    """One login: `until` is epoch seconds."""
+    """Represent one login; `until` is epoch seconds."""
 
     id: str
     until: int
@@ -27,9 +27,10 @@ class Session(NamedTuple):
 
 
 class Sessions:
-    """Makes and reads cookies. A cookie names its token and is signed with it: it dies when the token goes.
+    """Make and read cookies.
 
-    What one may do is the token's business at the time of asking, and so never in the cookie.
+    A cookie names its token and is signed with it, so it dies with the token. The scope is not in the cookie: that of
+    the token counts at each request.
     """
 
     def __init__(self, tokens: Iterable[Token], key: str, clock: Callable[[], float] = time.time) -> None:
@@ -39,22 +40,22 @@ class Sessions:
         self._ended: dict[str, int] = {}
 
     def start(self, token: Token) -> str:
-        """The cookie of a new session."""
+        """Start a session and return its cookie."""
         return self._sign(Session(secrets.token_urlsafe(16), int(self._clock()) + SECONDS, token))
 
     def read(self, cookie: str) -> Session | None:
-        """The session of a cookie, None when it is forged, over, ended, or of a token that is no more."""
-        found = _COOKIE.fullmatch(cookie)
-        token = self._tokens.get(found[3]) if found else None
-        if not found or not token:
+        """Return the session of a cookie; None when it is forged, over, ended, or of a removed token."""
+        match = _COOKIE.fullmatch(cookie)
+        token = self._tokens.get(match[3]) if match else None
+        if not match or not token:
             return None
-        session = Session(found[1], int(found[2]), token)
+        session = Session(match[1], int(match[2]), token)
         if not hmac.compare_digest(self._sign(session), cookie):
             return None
         return session if self._clock() < session.until and session.id not in self._ended else None
 
     def end(self, cookie: str) -> None:
-        """Let a cookie be good for nothing from now on, whoever has a copy of it."""
+        """End a session, for all copies of its cookie."""
         session = self.read(cookie)
         if not session:
             return
@@ -66,6 +67,6 @@ class Sessions:
         self._ended[session.id] = session.until
 
     def _sign(self, session: Session) -> str:
-        said = f"{session.id}~{session.until}~{session.token.name}"
-        signature = hmac.new(self._key, f"{said}~{session.token.line}".encode(), sha256)
-        return f"{said}~{signature.hexdigest()}"
+        payload = f"{session.id}~{session.until}~{session.token.name}"
+        signature = hmac.new(self._key, f"{payload}~{session.token.line}".encode(), sha256)
+        return f"{payload}~{signature.hexdigest()}"

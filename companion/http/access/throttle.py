@@ -1,4 +1,4 @@
-"""How often one may try to log in: each address for itself, and all together. No I/O."""
+"""Throttle failed logins, by address and all together. No I/O."""
 
 import math
 import time
@@ -6,16 +6,16 @@ from collections.abc import Callable
 from ipaddress import IPv6Address, ip_address
 from typing import Final
 
-EACH_AT_ONCE: Final = 5
-EACH_SECONDS: Final = 12.0
-ALL_AT_ONCE: Final = 100
+ADDRESS_BURST: Final = 5
+ADDRESS_SECONDS: Final = 12.0
+ALL_BURST: Final = 100
 ALL_SECONDS: Final = 0.6
-"""So many tries at once, then one in so many seconds."""
+"""A burst of tries may come at once, then one in so many seconds."""
 MAX_ADDRESSES: Final = 10_000
 
 
-class Allowance:
-    """`most` tries that are used up at once and come back one in so many seconds."""
+class TokenBucket:
+    """Hold tries for a burst of `most`, refilled by one in so many seconds (a token bucket)."""
 
     def __init__(self, most: int, seconds: float, now: float) -> None:
         self._most = most
@@ -24,7 +24,7 @@ class Allowance:
         self._at = now
 
     def wait(self, now: float, tries: int = 1) -> float:
-        """Seconds until there may be so many further tries; 0 when there may be now."""
+        """Return the seconds until so many further tries are allowed; 0 = now."""
         self._left = min(self._most, self._left + max(0.0, now - self._at) / self._seconds)
         self._at = now
         return 0.0 if self._left >= tries else (tries - self._left) * self._seconds
@@ -38,39 +38,39 @@ class Allowance:
 
 
 class Throttle:
-    """Counts failed logins. What is refused counts no further: one address can not use up what all have together."""
+    """Count failed logins. A refused try is not counted, so one address can not use up the bucket of all."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
-        self._all = Allowance(ALL_AT_ONCE, ALL_SECONDS, clock())
-        self._each: dict[str, Allowance] = {}
+        self._all = TokenBucket(ALL_BURST, ALL_SECONDS, clock())
+        self._buckets: dict[str, TokenBucket] = {}
 
     def wait(self, address: str) -> int:
-        """Whole seconds until this address may try again; 0 = now."""
+        """Return the whole seconds until this address may try again; 0 = now."""
         now = self._clock()
-        own = self._each.get(_network(address))
+        own = self._buckets.get(_network(address))
         return math.ceil(max(self._all.wait(now), own.wait(now) if own else 0.0))
 
     def failed(self, address: str) -> None:
         now = self._clock()
         key = _network(address)
-        if key not in self._each:
+        if key not in self._buckets:
             self._make_room(now)
-            self._each[key] = Allowance(EACH_AT_ONCE, EACH_SECONDS, now)
-        self._each[key].use()
+            self._buckets[key] = TokenBucket(ADDRESS_BURST, ADDRESS_SECONDS, now)
+        self._buckets[key].use()
         self._all.use()
 
     def _make_room(self, now: float) -> None:
-        if len(self._each) >= MAX_ADDRESSES:
-            for allowance in self._each.values():
-                allowance.wait(now)
-            self._each = {key: allowance for key, allowance in self._each.items() if not allowance.full}
-        while len(self._each) >= MAX_ADDRESSES:
-            del self._each[next(iter(self._each))]
+        if len(self._buckets) >= MAX_ADDRESSES:
+            for bucket in self._buckets.values():
+                bucket.wait(now)
+            self._buckets = {key: bucket for key, bucket in self._buckets.items() if not bucket.full}
+        while len(self._buckets) >= MAX_ADDRESSES:
+            del self._buckets[next(iter(self._buckets))]
 
 
 def _network(address: str) -> str:
-    """An address, of IPv6 its /64: one subscriber has as many addresses in it as he likes."""
+    """Return an address, of IPv6 its /64: one subscriber has all addresses in it."""
     try:
         parsed = ip_address(address)
     except ValueError:

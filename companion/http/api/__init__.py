@@ -1,1 +1,1 @@
-"""The routes of /api/v1 and their models."""
+"""Serve /api/v1."""

@@ -22,14 +22,14 @@ router = APIRouter(tags=["calls"])
 
 
 class CallsQuery(WindowQuery):
-    """Which page of the calls of a window."""
+    """Choose a page of the calls of a window."""
 
     cursor: str = Field("", description="`next` of the page before.", pattern=r"^([0-9]{1,16}-[0-9a-f]{16})?$")
     limit: int = Field(50, ge=1, le=MAX_CALLS, description="Calls on a page.")
 
 
 class CallQuery(BaseModel):
-    """Whose side of the call."""
+    """Choose the side of the call."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -42,7 +42,7 @@ class CallQuery(BaseModel):
 
 @router.get("/calls", response_model=FleetCallsModel, responses=problems.documented())
 def list_calls(reader: ReaderDependency, query: Annotated[CallsQuery, Query()]) -> JsonResponse:
-    """List the calls of all devices that were told of in a window, those last told of first, a page at a time."""
+    """List the calls of all devices with a report in a window, those last reported first, a page at a time."""
     return JsonResponse(reader.fleet_calls(query.ms, query.cursor, query.limit))
 
 
@@ -53,18 +53,18 @@ def list_calls(reader: ReaderDependency, query: Annotated[CallsQuery, Query()]) 
     | {409: {"model": problems.SeveralCalls, "description": "Several devices told of this call: say which."}},
 )
 def one_call(reader: ReaderDependency, call_id: CallId, query: Annotated[CallQuery, Query()]) -> JsonResponse:
-    """All about one call as one device saw it: how it sounded second by second, and whose fault it was when bad."""
+    """Return all about one call as one device saw it: how it sounded each second, and the cause when it was bad."""
     return JsonResponse(reader.call(call_id, query.device))
 
 
 @router.get("/media", response_model=MediaModel, responses=problems.documented())
 def media(reader: ReaderDependency) -> JsonResponse:
-    """How the calls of the last hour sound, all together, as of half a minute ago."""
+    """Return how the calls of the last hour sound, all together, as of half a minute ago."""
     return JsonResponse(reader.media())
 
 
 @router.post("/media-tokens", response_model=CallTokenModel, responses=problems.documented(403, 404, 409))
 def make_token(intake: IntakeDependency, call: CallTokenRequestModel) -> Json:
-    """Make a token with which a page may tell of one call of one device. Needs scope `operate`."""
-    token, until = intake.token(call.device, call.call_id, call.minutes)
+    """Make a token with which a page may report one call of one device. Needs scope `operate`."""
+    token, until = intake.make_token(call.device, call.call_id, call.minutes)
     return {"token": token, "expires_at": iso(1000 * until)}

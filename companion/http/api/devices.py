@@ -1,4 +1,4 @@
-"""Devices over HTTP: the list, one of them, its latency, its timeline and its calls."""
+"""Serve devices over HTTP: the list, one of them, its latency, its timeline and its calls."""
 
 import csv
 import io
@@ -46,7 +46,7 @@ DeviceName = Annotated[str, Depends(_read_device_name)]
 
 
 class DevicesQuery(BaseModel):
-    """Which devices, in which order. All that is given must fit."""
+    """Choose devices and their order. All conditions must fit."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -64,32 +64,32 @@ class DevicesQuery(BaseModel):
 
 
 class PointsQuery(WindowQuery):
-    """How far to look back, and how fine."""
+    """Choose how far to look back, and how fine."""
 
     points: int = Field(288, ge=MIN_POINTS, le=MAX_POINTS, description="Buckets at most.")
 
 
 @router.get("/devices", response_model=DevicesModel, responses=problems.documented())
 def list_devices(reader: ReaderDependency, query: Annotated[DevicesQuery, Query()]) -> JsonResponse:
-    """List devices: those that fit, sorted, a page at a time."""
+    """List the devices that fit, sorted, a page at a time."""
     return JsonResponse(reader.devices(FleetQuery(**query.model_dump())))
 
 
 @router.get("/devices/{id:path}/latency", response_model=LatencyModel, responses=problems.documented(404, 409))
 def latency(reader: ReaderDependency, device: DeviceName, query: Annotated[PointsQuery, Query()]) -> JsonResponse:
-    """The latency of one device over a window, for a graph."""
+    """Return the latency of one device over a window, for a graph."""
     return JsonResponse(reader.latency(device, query.ms, query.points))
 
 
 @router.get("/devices/{id:path}/timeline", response_model=TimelineModel, responses=problems.documented(404, 409))
 def timeline(reader: ReaderDependency, device: DeviceName, window: Window) -> JsonResponse:
-    """What happened to one device in a window."""
+    """Return what happened to one device in a window."""
     return JsonResponse(reader.timeline(device, window.ms))
 
 
 @router.get("/devices/{id:path}/calls", response_model=CallsModel, responses=problems.documented(404, 409))
 def calls(reader: ReaderDependency, device: DeviceName, window: Window) -> JsonResponse:
-    """The calls of one device that began in a window, newest first."""
+    """List the calls of one device that began in a window, newest first."""
     return JsonResponse(reader.calls(device, window.ms))
 
 
@@ -110,7 +110,7 @@ def calls(reader: ReaderDependency, device: DeviceName, window: Window) -> JsonR
     },
 )
 def latency_csv(reader: ReaderDependency, device: DeviceName, window: Window) -> StreamingResponse:
-    """Every ping of one device in a window as CSV; the latency of a lost one is empty."""
+    """Return every ping of one device in a window as CSV; the latency of a lost one is empty."""
     page = reader.device(device, window.ms)
     name = quote(f"{page['device']} {window.window}.csv", safe="")
     return StreamingResponse(
@@ -122,12 +122,12 @@ def latency_csv(reader: ReaderDependency, device: DeviceName, window: Window) ->
 
 @router.get("/devices/{id:path}", response_model=DeviceModel, responses=problems.documented(404, 409))
 def one_device(reader: ReaderDependency, device: DeviceName, window: Window) -> JsonResponse:
-    """All about one device: registration, latency over a window, contacts, pings, timeline."""
+    """Return all about one device: registration, latency over a window, contacts, pings, timeline."""
     return JsonResponse(reader.device(device, window.ms))
 
 
 def _csv(samples: Iterable[tuple[int, int | None]]) -> Iterator[str]:
-    """In pieces of some kilobytes."""
+    """Yield the lines in pieces of some kilobytes."""
     buffer = io.StringIO()
     writer = csv.writer(buffer)
     writer.writerow(("time", "latency_ms"))

@@ -1,4 +1,4 @@
-"""Server-sent events over HTTP: one device, or the fleet, as it changes."""
+"""Stream one device, or the fleet, as it changes."""
 
 from typing import Annotated, Any, Final
 
@@ -31,7 +31,7 @@ HubDependency = Annotated[Hub, Depends(_find_hub)]
 
 
 class EventsQuery(BaseModel):
-    """What to watch."""
+    """Choose the stream."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -56,11 +56,11 @@ async def events(
 
     Of one device: `status` (its row, first of all and whenever it changes), `sample` (`[epoch ms, ms or null]`) and
     `timeline`. Of the fleet: `summary`, `nodes` and `remediation`, first of all and whenever they change. In both
-    `trouble`, a problem, when there is nothing to be told for a while.
+    `trouble`, a problem, when events can not be read for a while.
     """
     if is_head(request.scope):
         return Response(media_type=EventSourceResponse.media_type)
     if not query.device:
-        return await hub.fleet(lambda: scope_of(request) != "none")
+        return await hub.open_fleet(lambda: scope_of(request) != "none")
     since = int(last_event_id) if last_event_id.isdecimal() and len(last_event_id) <= 13 else 0
-    return await hub.device(query.device, since, lambda: scope_of(request) != "none")
+    return await hub.open_device(query.device, since, lambda: scope_of(request) != "none")

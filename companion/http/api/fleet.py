@@ -1,4 +1,4 @@
-"""The fleet over HTTP: its summary and history, its nodes, and what remediation does to it."""
+"""Serve the fleet over HTTP: its summary and history, its nodes, and remediation."""
 
 from typing import Annotated
 
@@ -19,7 +19,7 @@ logger = log.get(__name__)
 
 
 class PageQuery(BaseModel):
-    """Which page of a list."""
+    """Choose a page of a list."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -29,31 +29,31 @@ class PageQuery(BaseModel):
 
 @router.get("/summary", response_model=SummaryModel, responses=problems.documented(), tags=["fleet"])
 def summary(reader: ReaderDependency) -> JsonResponse:
-    """The fleet in one look, as of a few seconds ago."""
+    """Return the summary of the fleet, as of a few seconds ago."""
     return JsonResponse(reader.summary())
 
 
 @router.get("/history", response_model=HistoryModel, responses=problems.documented(), tags=["fleet"])
 def history(reader: ReaderDependency, window: Window) -> JsonResponse:
-    """How the fleet was over a window."""
+    """Return how the fleet was over a window."""
     return JsonResponse(reader.history(window.ms))
 
 
 @router.get("/nodes", response_model=NodesModel, responses=problems.documented(), tags=["fleet"])
 def nodes(reader: ReaderDependency) -> JsonResponse:
-    """Each OpenSIPS, and how well its events come in."""
+    """List each OpenSIPS, and how well its events come in."""
     return JsonResponse(reader.nodes())
 
 
 @router.get("/remediations", response_model=RemediationsModel, responses=problems.documented(), tags=["remediation"])
 def remediations(reader: ReaderDependency, page: Annotated[PageQuery, Query()]) -> JsonResponse:
-    """What remediation decided and did, newest first."""
+    """List what remediation decided and did, newest first."""
     return JsonResponse(reader.remediations(page.cursor, page.limit))
 
 
 @router.get("/remediation", response_model=RemediationModel, responses=problems.documented(), tags=["remediation"])
 def remediation(reader: ReaderDependency) -> JsonResponse:
-    """How remediation is."""
+    """Return the state of remediation."""
     return JsonResponse(reader.remediation())
 
 
@@ -61,7 +61,7 @@ def remediation(reader: ReaderDependency) -> JsonResponse:
     "/remediation/pause", response_model=RemediationModel, responses=problems.documented(403), tags=["remediation"]
 )
 def pause(reader: ReaderDependency, request: Request, length: PauseModel) -> JsonResponse:
-    """Let remediation do nothing for a while, on all companions of this Redis. Needs scope `operate`."""
+    """Pause remediation for a while, on all companions of this Redis. Needs scope `operate`."""
     reader.pause(length.seconds)
     logger.info("remediation paused", by=name_of(request), seconds=length.seconds)
     return JsonResponse(reader.remediation())

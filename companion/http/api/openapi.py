@@ -1,4 +1,4 @@
-"""The OpenAPI document, as FastAPI makes it but for what it does not know: problems, tokens, several devices."""
+"""Complete the OpenAPI document of FastAPI with problems, tokens and reports."""
 
 from typing import Any, Final
 
@@ -21,7 +21,7 @@ TAGS: Final = [
 
 
 def make_api(title: str, version: str, prefix: str) -> FastAPI:
-    """An application whose document, at `prefix`/openapi.json, tells of problems and tokens."""
+    """Make an application with a complete document at `prefix`/openapi.json."""
     api = FastAPI(
         title=title,
         version=version,
@@ -36,26 +36,26 @@ def make_api(title: str, version: str, prefix: str) -> FastAPI:
         redirect_slashes=False,
         generate_unique_id_function=lambda route: route.name,
     )
-    made = api.openapi
+    make_document = api.openapi
 
     def openapi() -> dict[str, Any]:
-        return _completed(made())
+        return _complete(make_document())
 
     api.openapi = openapi  # type: ignore[method-assign]
     return api
 
 
-def _completed(document: dict[str, Any]) -> dict[str, Any]:
+def _complete(document: dict[str, Any]) -> dict[str, Any]:
     document["components"]["securitySchemes"] = {
         "token": {"type": "http", "scheme": "bearer", "description": "As `companion token new NAME` prints it."},
         "session": {"type": "apiKey", "in": "cookie", "name": "companion_session", "description": "From /login."},
         "call": {"type": "http", "scheme": "bearer", "bearerFormat": "JWT", "description": "From /media-tokens."},
     }
     document["components"]["schemas"] |= SCHEMAS
-    known: list[dict[str, list[str]]] = [{"token": []}, {"session": []}]
+    logins: list[dict[str, list[str]]] = [{"token": []}, {"session": []}]
     for operations in document["paths"].values():
         for method, operation in operations.items():
-            operation.setdefault("security", [*known, {}] if method == "get" else known)
+            operation.setdefault("security", [*logins, {}] if method == "get" else logins)
             for status, response in operation["responses"].items():
                 content = response.get("content", {})
                 if int(status) >= 400 and "application/json" in content:

@@ -9,7 +9,7 @@ from companion.times import WINDOWS_MS
 
 
 class WindowQuery(BaseModel):
-    """How far to look back."""
+    """Choose how far to look back."""
 
     model_config = ConfigDict(extra="forbid")
 

@@ -1,1 +1,1 @@
-"""Server-sent events."""
+"""Stream server-sent events."""

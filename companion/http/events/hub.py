@@ -1,4 +1,4 @@
-"""Server-sent events: who watches the same thing shares one poller, however many they are."""
+"""Stream server-sent events: all clients to one thing share one poller."""
 
 import asyncio
 import time
@@ -13,7 +13,7 @@ from starlette.types import Message, Receive, Scope, Send
 from companion import log, metrics
 from companion.errors import NoSuchDeviceError, SeveralDevicesError
 from companion.http import problems
-from companion.http.events.sources import DeviceSource, Event, FleetSource, Source
+from companion.http.events.sources import DeviceSource, Event, EventSource, FleetSource
 from companion.query.reader import Reader
 from companion.store.connection import NotNowError, ResponseError, Unreachable
 from companion.times import now_ms
@@ -21,28 +21,28 @@ from companion.times import now_ms
 MAX_STREAMS: Final = 200
 POLL_SECONDS: Final = 1.0
 REST: Final = 4
-"""A poller rests so many times as long as its poll took: what is slow to read is read less often."""
+"""A poller rests so many times as long as its poll took, so slow reads are made less often."""
 ALIVE_SECONDS: Final = 15.0
 RETRY_MS: Final = 3000
 SEND_SECONDS: Final = 30.0
-"""A client that takes nothing for so long is given up."""
+"""A client that takes nothing for so long is cut off."""
 QUEUE_EVENTS: Final = 500
 LOOK_BACK_MS: Final = 3_600_000
-"""A client that comes back is told what it missed, of the last hour at most."""
+"""A client that comes back gets what it missed, of the last hour at most."""
 THREADS: Final = 4
-"""So many polls at once: those who ask for other things shall find a thread while Redis is slow."""
+"""How many polls run at once: other requests must find a thread while Redis is slow."""
 
 _AWAY: Final = (*Unreachable, NotNowError, ResponseError)
 _FLEET: Final = ""
-"""What is watched by who names no device."""
+"""The key of the fleet's watch; the others are device ids."""
 
 logger = log.get(__name__)
 
 
-class Subscription:
-    """One client's events that wait to be sent. Who lets too many wait is sent away, and may come back for them."""
+class StreamClient:
+    """Queue the events of one client. A client with a full queue is cut off, and may come back for them."""
 
-    def __init__(self, may_go_on: Callable[[], bool], leave: Callable[["Subscription"], None]) -> None:
+    def __init__(self, may_go_on: Callable[[], bool], leave: Callable[["StreamClient"], None]) -> None:
         self._may_go_on = may_go_on
         self._leave = leave
         self._queue: asyncio.Queue[bytes | None] = asyncio.Queue()
@@ -56,7 +56,7 @@ class Subscription:
             self._queue.put_nowait(frame)
 
     def end(self) -> None:
-        """Send nothing that still waits."""
+        """End the stream, and drop what is queued."""
         self._ended = True
         while not self._queue.empty():
             self._queue.get_nowait()
@@ -66,16 +66,16 @@ class Subscription:
         self._leave(self)
 
     async def frames(self, first: Sequence[Event]) -> AsyncIterator[bytes]:
-        """The stream: what there is to begin with, then events as they come, and a comment where there are none.
+        """Yield the first events, then new ones as they come, and a comment when there are none for a while.
 
-        It ends when the client may not read any more: its session is over, or was ended.
+        The stream ends when the client may not read any more: its session has ended.
         """
         yield format_sse_event(retry=RETRY_MS)
         for event in first:
             yield event.encode()
-        happened = {event.encode() for event in first if event.at}
+        sent = {event.encode() for event in first if event.at}
         while (following := await self._next()) and self._may_go_on():
-            if following not in happened:
+            if following not in sent:
                 yield following
 
     async def _next(self) -> bytes | None:
@@ -87,16 +87,16 @@ class Subscription:
 
 
 class EventStream(EventSourceResponse):
-    """Send a subscription; with the end of either both are over.
+    """Send the frames of a client; with the end of either both are over.
 
     FastAPI would frame what a route yields by itself, but for each client anew, and would wait for a stuck client
     without end.
     """
 
-    def __init__(self, subscription: Subscription, first: Sequence[Event]) -> None:
+    def __init__(self, client: StreamClient, first: Sequence[Event]) -> None:
         headers = {"X-Accel-Buffering": "no"}
-        super().__init__(subscription.frames(first), headers=headers)
-        self._subscription = subscription
+        super().__init__(client.frames(first), headers=headers)
+        self._client = client
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         async def sending(message: Message) -> None:
@@ -108,15 +108,15 @@ class EventStream(EventSourceResponse):
         except TimeoutError:
             metrics.DROPPED.labels("stream").inc()
         finally:
-            self._subscription.close()
+            self._client.close()
 
 
 class _Watch:
-    """One poller, and who is told what it finds."""
+    """Poll one source for its clients."""
 
-    def __init__(self, source: Source, limiter: anyio.CapacityLimiter) -> None:
+    def __init__(self, source: EventSource, limiter: anyio.CapacityLimiter) -> None:
         self.source = source
-        self.subscriptions: set[Subscription] = set()
+        self.clients: set[StreamClient] = set()
         self.stopped = False
         self._limiter = limiter
         self._beginning = asyncio.Lock()
@@ -124,7 +124,7 @@ class _Watch:
         self._task: asyncio.Task[None] | None = None
 
     async def begin(self) -> None:
-        """Know how it is now, so that from here on all that is new is told."""
+        """Poll once and go on polling, so that clients get all that is new from here on."""
         async with self._beginning:
             if not self._task:
                 await self._poll()
@@ -134,16 +134,16 @@ class _Watch:
         self.stopped = True
         if self._task:
             self._task.cancel()
-        for subscription in self.subscriptions:
-            subscription.end()
+        for client in self.clients:
+            client.end()
 
     async def _run(self) -> None:
         try:
             while True:
                 started = time.monotonic()
-                for frame in await self._new():
-                    for subscription in self.subscriptions:
-                        subscription.offer(frame)
+                for frame in await self._read_new():
+                    for client in self.clients:
+                        client.offer(frame)
                 await asyncio.sleep(max(POLL_SECONDS, REST * (time.monotonic() - started)))
         except (NoSuchDeviceError, SeveralDevicesError):  # the device is no more
             self.stop()
@@ -152,13 +152,13 @@ class _Watch:
             logger.exception("the poller of a stream failed")
             self.stop()
 
-    async def _new(self) -> list[bytes]:
-        """What is new; while Redis is away that alone, once."""
+    async def _read_new(self) -> list[bytes]:
+        """Return what is new as frames; while Redis is away one frame that says so, once."""
         try:
             events = await self._poll()
         except _AWAY as error:
-            told, self._away = self._away, True
-            return [] if told else [Event("trouble", problems.redis_away(error).body).encode()]
+            was_away, self._away = self._away, True
+            return [] if was_away else [Event("trouble", problems.redis_away(error).body).encode()]
         self._away = False
         return [event.encode() for event in events]
 
@@ -167,7 +167,7 @@ class _Watch:
 
 
 class Hub:
-    """All streams there are: a bounded number, and a watch for each thing that somebody watches."""
+    """Hold all streams: a bounded number, and one watch for each source."""
 
     def __init__(self, reader: Reader) -> None:
         self._reader = reader
@@ -176,8 +176,8 @@ class Hub:
         self._open = 0
         self._closed = False
 
-    async def device(self, name: str, since: int, may_go_on: Callable[[], bool]) -> EventStream:
-        """The stream of the device that a person means, with what happened to it after `since` (epoch ms, 0 = now).
+    async def open_device(self, name: str, since: int, may_go_on: Callable[[], bool]) -> EventStream:
+        """Open the stream of a device, with what happened to it after `since` (epoch ms, 0 = now).
 
         Raises NoSuchDeviceError and SeveralDevicesError as Reader does, ProblemError when there are too many streams.
         """
@@ -188,13 +188,13 @@ class Hub:
         source = partial(DeviceSource, self._reader, device, now)
         return await self._join(device, source, max(since, now - LOOK_BACK_MS) if since else 0, may_go_on)
 
-    async def fleet(self, may_go_on: Callable[[], bool]) -> EventStream:
-        """The stream of the fleet; otherwise as `device`."""
+    async def open_fleet(self, may_go_on: Callable[[], bool]) -> EventStream:
+        """Open the stream of the fleet; otherwise as `open_device`."""
         self._check()
         return await self._join(_FLEET, partial(FleetSource, self._reader), 0, may_go_on)
 
     def close(self) -> None:
-        """End all streams, and begin none: the server stops."""
+        """End all streams, and open no more: the server stops."""
         self._closed = True
         for watch in self._watches.values():
             watch.stop()
@@ -205,27 +205,27 @@ class Hub:
             raise problems.too_many_streams(MAX_STREAMS)
 
     async def _join(
-        self, key: str, make: Callable[[], Source], since: int, may_go_on: Callable[[], bool]
+        self, key: str, make: Callable[[], EventSource], since: int, may_go_on: Callable[[], bool]
     ) -> EventStream:
         self._check()
         watch = self._watches.get(key)
         if not watch or watch.stopped:
             watch = self._watches[key] = _Watch(make(), self._limiter)
-        subscription = Subscription(may_go_on, partial(self._leave, key, watch))
-        watch.subscriptions.add(subscription)
+        client = StreamClient(may_go_on, partial(self._leave, key, watch))
+        watch.clients.add(client)
         self._count(1)
         try:
             await watch.begin()
             first = await anyio.to_thread.run_sync(watch.source.first, since)
         except BaseException:
-            subscription.close()
+            client.close()
             raise
-        return EventStream(subscription, first)
+        return EventStream(client, first)
 
-    def _leave(self, key: str, watch: _Watch, subscription: Subscription) -> None:
-        watch.subscriptions.remove(subscription)
+    def _leave(self, key: str, watch: _Watch, client: StreamClient) -> None:
+        watch.clients.remove(client)
         self._count(-1)
-        if not watch.subscriptions:
+        if not watch.clients:
             watch.stop()
             if self._watches.get(key) is watch:
                 del self._watches[key]

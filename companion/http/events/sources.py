@@ -1,4 +1,4 @@
-"""What can be watched live: one device, or the fleet. Blocking: pollers ask in a thread."""
+"""Read what changes: one device, or the fleet. Blocking: pollers run in a thread."""
 
 import json
 from typing import Any, Final, NamedTuple, Protocol
@@ -9,11 +9,11 @@ from companion.query.reader import Reader
 from companion.times import Json, epoch_ms
 
 OVERLAP_MS: Final = 60_000
-"""What happened to one device may become visible in another order than it happened, by so much."""
+"""Events of one device may become visible in another order than they happened, by so much."""
 
 
 class Event(NamedTuple):
-    """One event of a stream; `at` (epoch ms) is what a client that comes back tells as Last-Event-ID, 0 = nothing."""
+    """Represent one event of a stream; `at` (epoch ms, 0 = none) is its id, for Last-Event-ID."""
 
     name: str
     data: Any
@@ -24,24 +24,24 @@ class Event(NamedTuple):
         return format_sse_event(event=self.name, data_str=text, id=str(self.at) if self.at else None)
 
 
-class Source(Protocol):
-    """What one poller reads; the first poll is for knowing where it begins, nobody is told of it."""
+class EventSource(Protocol):
+    """Read for one poller. The first poll finds where to begin, and its events are dropped."""
 
     def first(self, since: int) -> list[Event]:
-        """How it is, and what happened after `since` (epoch ms, 0 = nothing of that): for who joins."""
+        """Return the present state, and what happened after `since` (epoch ms, 0 = nothing): for a new subscriber."""
 
     def poll(self) -> list[Event]:
-        """What is new since the last poll."""
+        """Return what is new since the last poll."""
 
 
 class DeviceSource:
-    """One device: `sample` and `timeline` as they come, `status` when its row has changed."""
+    """Read one device: `sample` and `timeline` as they come, `status` when its row has changed."""
 
     def __init__(self, reader: Reader, device: str, now: int) -> None:
         self._reader = reader
         self._device = device
         self._newest = now
-        self._told: frozenset[bytes] = frozenset()
+        self._sent: frozenset[bytes] = frozenset()
         self._row: Json = {}
 
     def first(self, since: int) -> list[Event]:
@@ -51,21 +51,21 @@ class DeviceSource:
     def poll(self) -> list[Event]:
         row, events = _read_news(self._reader.news(self._device, self._newest - OVERLAP_MS))
         frames = [event.encode() for event in events]
-        new = [event for event, frame in zip(events, frames, strict=True) if frame not in self._told]
+        new = [event for event, frame in zip(events, frames, strict=True) if frame not in self._sent]
         new += [Event("status", row)] if row != self._row else []
         self._newest = max([self._newest, *(event.at for event in events)])
-        self._told, self._row = frozenset(frames), row
+        self._sent, self._row = frozenset(frames), row
         return new
 
 
 class FleetSource:
-    """The fleet: `summary`, `nodes` and `remediation`, each when something of it has changed."""
+    """Read the fleet: `summary`, `nodes` and `remediation`, each when it has changed."""
 
     def __init__(self, reader: Reader) -> None:
         self._reader = reader
-        self._told: dict[str, Any] = {}
+        self._gists: dict[str, Any] = {}
 
-    def first(self, since: int) -> list[Event]:  # noqa: ARG002 - all there is to tell is how it is now
+    def first(self, since: int) -> list[Event]:  # noqa: ARG002 - there is only the present state
         reader = self._reader
         return [
             Event("summary", reader.summary()),
@@ -74,15 +74,15 @@ class FleetSource:
         ]
 
     def poll(self) -> list[Event]:
-        seen = self.first(0)
-        gists = {event.name: _gist(event) for event in seen}
-        changed = [event for event in seen if gists[event.name] != self._told.get(event.name)]
-        self._told = gists
+        events = self.first(0)
+        gists = {event.name: _gist(event) for event in events}
+        changed = [event for event in events if gists[event.name] != self._gists.get(event.name)]
+        self._gists = gists
         return changed
 
 
 def _read_news(news: Json) -> tuple[Json, list[Event]]:
-    """A device's row, and what is new of it in the order it happened."""
+    """Return a device's row, and what is new of it in the order it happened."""
     row = dict(news)
     samples = [Event("sample", list(sample), sample[0]) for sample in row.pop("samples")]
     entries = [Event("timeline", entry, epoch_ms(entry["at"])) for entry in row.pop("timeline")]
@@ -90,7 +90,7 @@ def _read_news(news: Json) -> tuple[Json, list[Event]]:
 
 
 def _gist(event: Event) -> Any:
-    """What of an answer about the fleet makes it another one: not the clocks in it, nor what another event tells."""
+    """Return what of an event makes it a new one: without clocks, and without what another event holds."""
     if event.name == "nodes":
         return [_without(node, "heartbeat_at", "said_at") for node in event.data["nodes"]]
     return _without(event.data, "at", "nodes", "paused_seconds"), bool(event.data.get("paused_seconds"))

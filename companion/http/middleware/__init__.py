@@ -1,1 +1,1 @@
-"""ASGI middleware for every route."""
+"""Hold ASGI middleware for all routes."""

@@ -1,4 +1,4 @@
-"""What every answer carries, so that a browser does nothing with it that was not meant."""
+"""Add the headers that keep browsers from misusing an answer."""
 
 from typing import Final
 
@@ -25,26 +25,26 @@ _DASHBOARD: Final = (
 
 
 class Headers:
-    """ASGI: adds them; what an answer says itself of caching and content stands."""
+    """Add security headers; those of an answer about caching and content stand."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        async def sending(message: Message) -> None:
+        async def send_with_headers(message: Message) -> None:
             if message["type"] == "http.response.start":
                 _add(MutableHeaders(scope=message), own=scope["path"].startswith(OWN_PATHS))
             await send(message)
 
-        await self._app(scope, receive, sending)
+        await self._app(scope, receive, send_with_headers)
 
 
 def _add(headers: MutableHeaders, *, own: bool) -> None:
-    """`own`: an answer of the API, not of the dashboard."""
+    """Add the headers; `own` when the answer is not of the dashboard."""
     headers.update(_ALWAYS)
     headers.setdefault("Cross-Origin-Resource-Policy", "same-origin")
     headers.setdefault("Cache-Control", "no-store")
     headers.setdefault("Content-Security-Policy", _NOTHING_BUT_STYLE if own else _DASHBOARD)
-    # not no-referrer for pages: with it a browser names no origin for the forms on them, which we want to know
+    # not no-referrer for pages: a browser would then name no origin for their forms, which we check
     page = headers.get("content-type", "").startswith("text/html")
     headers.setdefault("Referrer-Policy", "same-origin" if page else "no-referrer")

@@ -1,1 +1,1 @@
-"""/healthz, /readyz and /metrics."""
+"""Serve /healthz, /readyz and /metrics."""

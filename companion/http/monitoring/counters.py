@@ -1,4 +1,4 @@
-"""/metrics of a process that runs no `api`: what it counts itself, and nothing that the store knows."""
+"""Serve /metrics of a process without `api`: its own counters, and nothing from the store."""
 
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from starlette.applications import Starlette
@@ -13,7 +13,7 @@ from companion.http.server import Server
 
 
 class Counters:
-    """The service: serves the counters of its process where `[metrics] listen` says, until stopped."""
+    """Serve the counters of this process at `[metrics] listen` until stopped."""
 
     def __init__(self, config: MetricsSection) -> None:
         self._for_anybody = config.allow_anybody
@@ -26,7 +26,7 @@ class Counters:
         self._server.stop()
 
     def _metrics(self, request: Request) -> Response:
-        """What there is for who asks by a name of this machine: a page on the web could make its own lead here."""
+        """Return the counters to requests under a name of this machine: the name of a web page may lead here."""
         name = origin.host(request.scope)
         if not self._for_anybody and not origin.is_loopback(name):
             metrics.API_DENIED.labels("wrong-host").inc()

@@ -1,6 +1,6 @@
-"""What /metrics says of the fleet, the feeds and Redis: read from the store, so it is the same from each companion.
+"""Read the metrics of the fleet, the feeds and Redis from the store, the same in each companion.
 
-What Redis does not tell is absent, never a number of before; `redis_up` says why.
+A metric that Redis does not give is absent, never an old number; `redis_up` says why.
 """
 
 import time
@@ -27,7 +27,7 @@ from companion.store.sweeps import load_last_sweep
 from companion.usrloc.contact import STATUSES
 
 FRESH_SECONDS: Final = 3.0
-"""Whoever asks again within this time gets the same: scraping costs Redis next to nothing."""
+"""Scrapes within this time get the same answer, so they cost Redis next to nothing."""
 PATIENCE_SECONDS: Final = 3.0
 """A Redis that has not answered by then is away: Prometheus waits ten seconds for all of /metrics."""
 
@@ -36,7 +36,7 @@ Values = Mapping[str, float] | Mapping[tuple[str, ...], float] | float | None
 
 
 class Family(NamedTuple):
-    """What a metric is called (without the prefix), what it tells, and of what: labels, spaces between."""
+    """Describe a metric: its name without the prefix, its help text, and its labels, spaces between."""
 
     name: str
     text: str
@@ -44,7 +44,7 @@ class Family(NamedTuple):
     kind: Literal["gauge", "counter"] = "gauge"
 
     def of(self, values: Values) -> Metric:
-        """The metric with these values by label or labels, with one value, or without any."""
+        """Return the metric with values by label or labels, with one value, or without any."""
         family = CounterMetricFamily if self.kind == "counter" else GaugeMetricFamily
         metric = family(metrics.PREFIX + self.name, self.text, labels=self.labels.split())
         by_labels = values if isinstance(values, Mapping) else {} if values is None else {(): values}
@@ -83,7 +83,7 @@ COUNTS: Final = {
         "feed_opensips_removals_total", "Contacts OpenSIPS itself removed behind lost pings.", "node", "counter"
     ),
 }
-"""What a feed counts."""
+"""The counters of a feed."""
 HOUR_CALLS: Final = Family(
     "media_hour_calls", "Calls of the last hour by the band of their mean R, when they were last added up.", "band"
 )
@@ -99,7 +99,7 @@ FAMILIES: Final = (
 
 
 def registry(config: Config, store: Store) -> CollectorRegistry:
-    """All that /metrics says: what this process counts, and what the store tells."""
+    """Return the registry of all metrics: the counters of this process, and those of the store."""
     both = CollectorRegistry()
     both.register(metrics.REGISTRY)
     both.register(FleetCollector(config, store))
@@ -107,14 +107,14 @@ def registry(config: Config, store: Store) -> CollectorRegistry:
 
 
 class FleetCollector(Collector):
-    """Asks Redis in a thread of its own, one question at a time: a Redis that hangs holds up nobody for long."""
+    """Read Redis in one thread of its own, so that a Redis that hangs holds up no scrape for long."""
 
     def __init__(self, config: Config, store: Store) -> None:
         self._ping_interval = config.pings.interval
         self._store = store
         self._lock = Lock()
         self._thread = ThreadPoolExecutor(1, "fleet-metrics")
-        self._asked_at = 0.0
+        self._read_at = 0.0
         self._answer: Future[list[Metric]] | None = None
 
     def describe(self) -> Iterator[Metric]:
@@ -123,15 +123,15 @@ class FleetCollector(Collector):
     def collect(self) -> Iterator[Metric]:
         yield PING_INTERVAL.of(self._ping_interval)
         try:
-            yield from self._ask().result(PATIENCE_SECONDS)
+            yield from self._start_read().result(PATIENCE_SECONDS)
         except TimeoutError:
             yield UP.of(0)
 
-    def _ask(self) -> Future[list[Metric]]:
+    def _start_read(self) -> Future[list[Metric]]:
         with self._lock:
             now = time.monotonic()
-            if self._answer is None or (self._answer.done() and now - self._asked_at >= FRESH_SECONDS):
-                self._asked_at = now
+            if self._answer is None or (self._answer.done() and now - self._read_at >= FRESH_SECONDS):
+                self._read_at = now
                 self._answer = self._thread.submit(self._read)
             return self._answer
 
@@ -143,12 +143,12 @@ class FleetCollector(Collector):
             return [UP.of(0)]
 
     def _fleet(self) -> Iterator[Metric]:
-        counted = load_summary(self._store)
-        if counted:
-            yield COUNTED.of(datetime.fromisoformat(counted["at"]).timestamp())
-            yield DEVICES.of(_by_status(counted["devices"]))
-            yield CONTACTS.of(_by_node_and_status(counted["contacts_by_node"]))
-        swept_at = load_last_sweep(self._store).get("at")
+        last = summary.load(self._store)
+        if last:
+            yield COUNTED.of(datetime.fromisoformat(last["at"]).timestamp())
+            yield DEVICES.of(_by_status(last["devices"]))
+            yield CONTACTS.of(_by_node_and_status(last["contacts_by_node"]))
+        swept_at = self._store.connection.call("HGET", self._store.keys.sweep(), "at")
         if swept_at:
             yield SWEPT.of(int(swept_at) / 1000)
 
@@ -161,24 +161,26 @@ class FleetCollector(Collector):
             yield family.of({node: getattr(feed, count) for node, feed in feeds.items()})
 
     def _breakers(self, feeds: Mapping[str, Feed]) -> dict[str, float]:
-        are_open = open_breakers(self._store, list(feeds))
-        return {node: float(node in are_open) for node in feeds}
+        commands: list[Command] = [("EXISTS", self._store.keys.breaker(node)) for node in feeds]
+        return dict(zip(feeds, map(int, self._store.connection.pipeline(commands)), strict=True))
 
     def _media(self) -> Iterator[Metric]:
-        told = load_call_quality(self._store)
-        if told:
-            loss, relayed = told["loss_percent"], told["relay_share"]
-            yield HOUR_COUNTED.of(datetime.fromisoformat(told["at"]).timestamp())
-            yield HOUR_CALLS.of(told["bands"])
-            yield HOUR_MOS.of({name: mos for name, mos in told["mos"].items() if mos is not None})
+        quality = call_quality.load(self._store)
+        if quality:
+            loss, relayed = quality["loss_percent"], quality["relay_share"]
+            yield HOUR_COUNTED.of(datetime.fromisoformat(quality["at"]).timestamp())
+            yield HOUR_CALLS.of(quality["bands"])
+            yield HOUR_MOS.of({name: mos for name, mos in quality["mos"].items() if mos is not None})
             yield HOUR_RELAY.of(relayed)
             yield HOUR_LOSS.of(None if loss is None else loss / 100)
 
     def _memory(self) -> Iterator[Metric]:
-        memory = read_memory(self._store)
-        if memory:
-            yield MEMORY_USED.of(memory.used_bytes)
-            yield MEMORY_MAX.of(memory.max_bytes)
+        try:
+            memory = self._store.connection.call("INFO", "memory")
+        except ResponseError:
+            return  # an ACL may keep it from us
+        yield MEMORY_USED.of(memory["used_memory"])
+        yield MEMORY_MAX.of(memory["maxmemory"])
 
 
 def _by_status(counts: Mapping[str, Any]) -> dict[str, float]:
@@ -190,5 +192,5 @@ def _by_node_and_status(counts: Mapping[str, Mapping[str, Any]]) -> dict[tuple[s
 
 
 def _times(times: Iterable[tuple[str, int]]) -> dict[str, float]:
-    """Epoch ms as Prometheus' seconds; what never was, is absent."""
+    """Convert epoch ms to seconds; leave out times that never were."""
     return {node: at / 1000 for node, at in times if at}

@@ -1,4 +1,4 @@
-"""What machines ask: alive, ready, metrics."""
+"""Serve probes and metrics."""
 
 import time
 from datetime import datetime
@@ -18,7 +18,7 @@ from companion.store.summary import load_summary
 
 
 class Health:
-    """The routes that are not of the API; `router` has them."""
+    """Serve /healthz, /readyz and /metrics; `router` has their routes."""
 
     def __init__(self, config: Config, store: Store) -> None:
         self._config = config
@@ -30,39 +30,37 @@ class Health:
         self.router.add_api_route("/metrics", self.metrics)
 
     async def alive(self) -> dict[str, str]:
-        """Tells that the process answers."""
+        """Answer that the process runs."""
         return {"status": "alive"}
 
     def ready(self, request: Request, response: Response) -> dict[str, object]:
-        """Redis answers, every node's feed lives, and the scheduler runs; 503 otherwise, to readers with reasons."""
-        reasons = self._unready()
+        """Answer 200 when Redis answers, all feeds live and the scheduler runs, else 503, with reasons for readers."""
+        reasons = self._find_reasons()
         response.status_code = 503 if reasons else 200
-        told = reasons if scope_of(request) != "none" else []
-        return {"status": "not ready" if reasons else "ready", "reasons": told}
+        shown_reasons = reasons if scope_of(request) != "none" else []
+        return {"status": "not ready" if reasons else "ready", "reasons": shown_reasons}
 
     def metrics(self) -> Response:
-        """Everything that is counted, for Prometheus."""
+        """Return all metrics for Prometheus."""
         return Response(generate_latest(self._registry), media_type=CONTENT_TYPE_LATEST)
 
-    def _unready(self) -> list[str]:
+    def _find_reasons(self) -> list[str]:
         try:
-            seen = load_view(self._config, self._store)
-            saved = load_summary(self._store)
+            now = view(self._config, self._store)
+            saved = summary.load(self._store)
         except (*Unreachable, NotNowError, ResponseError) as error:
             return [f"Redis does not answer: {type(error).__name__}"]
-        return [*_feeds(seen), *_scheduler(saved["at"] if saved else None)]
+        return [*_check_feeds(now), *_check_scheduler(saved["at"] if saved else None)]
 
 
-def _feeds(seen: View) -> list[str]:
-    if not seen.feeds:
+def _check_feeds(now: View) -> list[str]:
+    if not now.feeds:
         return ["no bridge has been heard of: is one running?"]
-    return [
-        f"the feed of node {feed.node} is silent" for feed in seen.feeds.values() if not feed.is_alive(seen.clock.now)
-    ]
+    return [f"the feed of node {feed.node} is silent" for feed in now.feeds.values() if not feed.alive(now.clock.now)]
 
 
-def _scheduler(summed_at: str | None) -> list[str]:
-    """The summary is what a scheduler always does, whatever else it is told to."""
+def _check_scheduler(summed_at: str | None) -> list[str]:
+    """Check the age of the last summary, which every scheduler makes."""
     if not summed_at:
         return ["no summary was made within the last minute: is a scheduler running?"]
     seconds = round(time.time() - datetime.fromisoformat(summed_at).timestamp())

@@ -1,1 +1,1 @@
-"""The endpoint that browsers post media reports to."""
+"""Take the reports of browsers, and serve their collector."""

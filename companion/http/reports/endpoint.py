@@ -1,4 +1,4 @@
-"""Take the reports of browsers: the route, as it is served and as the OpenAPI document describes it."""
+"""Route the reports of browsers, as the OpenAPI document describes it."""
 
 from typing import Annotated, Any, Final
 
@@ -62,7 +62,7 @@ IntakeDependency = Annotated[Intake, Depends(find_intake)]
 async def take_report(
     intake: IntakeDependency, request: Request, call_id: CallId, query: Annotated[ReportQuery, Query()]
 ) -> Response:
-    """Take what a browser tells of its call. It needs a token of its own, see `/media-tokens`.
+    """Take the report of a browser about its call. It needs a token of its own, see `/media-tokens`.
 
     A report may come twice, and may overlap with others: what is stored already is left out. The page may forget
     items with a number below `next`.

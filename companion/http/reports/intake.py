@@ -1,7 +1,7 @@
-"""Taking in what browsers tell of their calls: who may, how much, how often, and into the store.
+"""Take the reports of browsers: check their tokens, sizes and rates, and store them.
 
-A report is read and checked in the event loop; only what waits for Redis runs in a thread. What comes while too much
-waits is sent away, to come again: pages keep what was not taken.
+A report is read and checked in the event loop; only the writes to Redis run in a thread. While too much waits, reports
+are refused and pages send them again.
 """
 
 import asyncio
@@ -36,12 +36,12 @@ from companion.tokens import call
 from companion.tokens.call import Claims
 
 MAX_REPORT: Final = 256 * 1024
-TOGETHER_SECONDS: Final = 0.02
-"""A report waits so long for others: nobody waits for its answer, and what is written at once costs half as much."""
-TOGETHER_MOST: Final = 100
+BATCH_SECONDS: Final = 0.02
+"""How long a report waits for others: nobody waits for its answer, and a write together costs half as much."""
+BATCH_MOST: Final = 100
 MAX_BYTES: Final = 32 << 20
 MAX_STRANGERS_BYTES: Final = 8 << 20
-"""Of reports that are read or wait; the second of those that bring their token only in the body."""
+"""Bytes of reports that are read or wait; the second for those that bring their token only in the body."""
 BODY_SECONDS: Final = 10.0
 """How long a body may take to come in."""
 BYTES_A_TRY: Final = 8192
@@ -50,8 +50,8 @@ BYTES_A_TRY: Final = 8192
 logger = log.get(__name__)
 
 
-class Answer(msgspec.Struct, frozen=True):
-    """What a page is told: how many items were stored, which one comes next, and how much to send at most."""
+class Receipt(msgspec.Struct, frozen=True):
+    """Answer a page: how many items were stored, which one comes next, and how much media to send at most."""
 
     stored: int
     next: int
@@ -59,7 +59,7 @@ class Answer(msgspec.Struct, frozen=True):
 
 
 class Gate:
-    """Lets in so many bytes at once."""
+    """Let in so many bytes at once."""
 
     def __init__(self, most: int) -> None:
         self._most = most
@@ -67,7 +67,7 @@ class Gate:
 
     @contextmanager
     def entered(self, size: int) -> Iterator[None]:
-        """Raises ProblemError when it is full."""
+        """Hold room for so many bytes; raise ProblemError when there is none."""
         if self._inside + size > self._most:
             raise problems.too_busy()
         self._inside += size
@@ -78,7 +78,7 @@ class Gate:
 
 
 class Writer:
-    """Writes reports in a thread, together with those that come at about the same time."""
+    """Write reports in a thread, together with those that come at about the same time."""
 
     def __init__(self, store: Store, policy: Policy | None) -> None:
         self._store = store
@@ -87,22 +87,22 @@ class Writer:
         self._waiting: list[tuple[CallReport, asyncio.Future[WrittenReport]]] = []
         self._task: asyncio.Task[None] | None = None
 
-    async def write(self, told: CallReport) -> WrittenReport:
-        """Raises what write_report raises."""
-        future: asyncio.Future[WrittenReport] = asyncio.get_running_loop().create_future()
-        self._waiting.append((told, future))
+    async def write(self, report: calls.Told) -> calls.Written:
+        """Write a report; raise what calls.write_all returns for it."""
+        future: asyncio.Future[calls.Written] = asyncio.get_running_loop().create_future()
+        self._waiting.append((report, future))
         if self._task is None or self._task.done():
             self._task = asyncio.create_task(self._run())
         return await future
 
     async def _run(self) -> None:
         while self._waiting:
-            await asyncio.sleep(TOGETHER_SECONDS)
-            batch, self._waiting = self._waiting[:TOGETHER_MOST], self._waiting[TOGETHER_MOST:]
+            await asyncio.sleep(BATCH_SECONDS)
+            batch, self._waiting = self._waiting[:BATCH_MOST], self._waiting[BATCH_MOST:]
             outcomes = await asyncio.get_running_loop().run_in_executor(self._thread, self._write, batch)
             for (_, future), outcome in zip(batch, outcomes, strict=True):
                 if future.done():
-                    continue  # who asked is gone
+                    continue  # the client is gone
                 if isinstance(outcome, Exception):
                     future.set_exception(outcome)
                 else:
@@ -110,37 +110,44 @@ class Writer:
 
     def _write(self, batch: Sequence[tuple[CallReport, Any]]) -> Sequence[ReportOutcome]:
         try:
-            return write_reports(self._store, [told for told, _ in batch], self._policy)
-        except Exception as error:  # noqa: BLE001 - each of them gets it, and raises it where it is known what to do
+            return calls.write_all(self._store, [report for report, _ in batch], self._policy)
+        except Exception as error:  # noqa: BLE001 - each caller gets it, and knows what to do
             return [error] * len(batch)
 
 
 class Intake:
-    """Takes reports, for the event loop of one process."""
+    """Take reports, for the event loop of one process."""
 
     def __init__(self, config: Config, store: Store) -> None:
         self._config = config.media
         self._store = store
         self._limits = Limits(config.media.reports_per_minute, config.media.max_calls)
-        self._known, self._strangers = Gate(MAX_BYTES), Gate(MAX_STRANGERS_BYTES)
+        self._gate, self._strangers_gate = Gate(MAX_BYTES), Gate(MAX_STRANGERS_BYTES)
         self._writer = Writer(store, advice_policy(config.media))
         self._episodes = log.Episodes(logger)
         metrics.MEDIA_CALLS.set_function(self._limits.live)
 
-    async def take(self, request: Request, call_id: str, device: str) -> Answer:
-        """Take one report of a call; `device`, where it is said, is to be the token's. Raises ProblemError."""
+    async def take(self, request: Request, call_id: str, device: str) -> Receipt:
+        """Take one report of a call; raise ProblemError when it is refused.
+
+        Args:
+            request: The report.
+            call_id: The call that it is about.
+            device: The device that the token must be for; "" for any.
+
+        """
         started = time.perf_counter()
         try:
             answer = await self._take(request, call_id, device)
         except problems.ProblemError as problem:
-            raise self._refused(problem) from None
+            raise self._count_refusal(problem) from None
         except (*Unreachable, NotNowError, ResponseError) as error:
-            raise self._refused(problems.redis_away(error)) from None
+            raise self._count_refusal(problems.redis_away(error)) from None
         metrics.MEDIA_SECONDS.observe(time.perf_counter() - started)
         return answer
 
-    def token(self, name: str, call_id: str, minutes: int | None) -> tuple[str, int]:
-        """A token for telling of a call of the device so called, and until when it is good (epoch seconds).
+    def make_token(self, name: str, call_id: str, minutes: int | None) -> tuple[str, int]:
+        """Make a token for reporting a call of the device with this name; return it and its end (epoch seconds).
 
         Raises ProblemError, and what calls.whose raises.
         """
@@ -150,21 +157,21 @@ class Intake:
         seconds = 60 * (minutes or self._config.token_minutes)
         return call.make(self._config.secret, claims, now, seconds), now + seconds
 
-    async def _take(self, request: Request, call_id: str, device: str) -> Answer:
+    async def _take(self, request: Request, call_id: str, device: str) -> Receipt:
         if not self._config.secret:
             raise problems.media_off()
         if not cors.is_allowed(request.scope, self._config.origins):
             raise problems.foreign_origin()
         secret = bearer(request.scope)
-        claims = self._check(secret, call_id, device) if secret else None
-        with (self._known if claims else self._strangers).entered(content_length(request.scope) or MAX_REPORT):
-            body = await _body(request)
-            claims = claims or self._check(report.token(body), call_id, device)
+        claims = self._check_token(secret, call_id, device) if secret else None
+        with (self._gate if claims else self._strangers_gate).entered(content_length(request.scope) or MAX_REPORT):
+            body = await _read_body(request)
+            claims = claims or self._check_token(report.token(body), call_id, device)
             self._limit(claims, len(body))
             return await self._store_report(claims, _decode(body, self._store.retention_ms))
 
-    def _check(self, secret: str, call_id: str, device: str) -> Claims:
-        """What the token is for, if it is for this call."""
+    def _check_token(self, secret: str, call_id: str, device: str) -> Claims:
+        """Return what the token is for, if it is for this call."""
         if not secret:
             raise problems.call_token_needed(wrong=False)
         try:
@@ -181,22 +188,22 @@ class Intake:
         if seconds:
             raise problems.too_many_reports(seconds)
 
-    async def _store_report(self, claims: Claims, told: Report) -> Answer:
-        ours = report.shift(told, now_ms())
+    async def _store_report(self, claims: Claims, original: Report) -> Receipt:
+        ours = report.shift(original, now_ms())
         if not self._config.full_addresses:
             ours = report.shorten(ours)
-        written = await self._writer.write(CallReport(*claims, told.now, ours))
-        self._limits.told(call_ref(*claims), ended=told.call.ended_at is not None)
-        _count(written, len(told.samples) + len(told.happenings))
-        return Answer(len(written.items), written.after.next, written.advice)
+        written = await self._writer.write(calls.Told(*claims, original.now, ours))
+        self._limits.note_report(calls.ref_of(*claims), ended=original.call.ended_at is not None)
+        _count(written, len(original.samples) + len(original.happenings))
+        return Receipt(len(written.items), written.after.next, written.advice)
 
-    def _refused(self, problem: problems.ProblemError) -> problems.ProblemError:
+    def _count_refusal(self, problem: problems.ProblemError) -> problems.ProblemError:
         metrics.count_refused_report(problem.name)
         self._episodes.warn(f"a report of a call was refused: {problem.name}")
         return problem
 
 
-async def _body(request: Request) -> bytes:
+async def _read_body(request: Request) -> bytes:
     try:
         async with asyncio.timeout(BODY_SECONDS):
             return await request.body()
@@ -213,13 +220,13 @@ def _decode(body: bytes, retention_ms: int) -> Report:
         raise problems.wrong_report(error) from None
 
 
-def _count(written: WrittenReport, told: int) -> None:
+def _count(written: calls.Written, sent: int) -> None:
     new, before, after = written.items, written.before, written.after
     samples = after.samples - before.samples
     metrics.MEDIA_REPORTS.labels("stored" if new else "nothing_new").inc()
     metrics.MEDIA_ITEMS.labels("sample").inc(samples)
     metrics.MEDIA_ITEMS.labels("happening").inc(len(new) - samples)
-    metrics.MEDIA_DUPLICATES.inc(told - len(new))
+    metrics.MEDIA_DUPLICATES.inc(sent - len(new))
     metrics.MEDIA_MISSING.inc(after.missing - before.missing)
     if after.scored_seconds > before.scored_seconds:
         metrics.MEDIA_MOS.observe((after.mos_sum - before.mos_sum) / (after.scored_seconds - before.scored_seconds))

@@ -109,7 +109,7 @@ def ms(seconds_ago: float = 0) -> int:
 async def test_a_device(fleet: Fleet) -> None:
     """Who joins is told how the device is, then each sample and entry once, and its row when that has changed."""
     fleet.samples = [(ms(30), 40)]
-    client = Client(await make_hub(fleet).device("ann", 0, always))
+    client = Client(await make_hub(fleet).open_device("ann", 0, always))
     assert await client.next() == ("status", fleet.row, "")
     sample = (ms(), 50)
     fleet.samples.append(sample)
@@ -124,7 +124,7 @@ async def test_a_device(fleet: Fleet) -> None:
 
 async def test_late_samples(fleet: Fleet) -> None:
     """A sample that becomes visible behind a newer one is told all the same."""
-    client = Client(await make_hub(fleet).device("ann", 0, always))
+    client = Client(await make_hub(fleet).open_device("ann", 0, always))
     await client.next()
     newer, older = (ms(), 50), (ms(20), None)
     fleet.samples.append(newer)
@@ -139,8 +139,8 @@ async def test_coming_back(fleet: Fleet) -> None:
     missed = (ms(10), 60)
     fleet.samples = [(ms(20), 50), missed]
     hub = make_hub(fleet)
-    other = Client(await hub.device("ann", 0, always))
-    client = Client(await hub.device("ann", ms(15), always))
+    other = Client(await hub.open_device("ann", 0, always))
+    client = Client(await hub.open_device("ann", ms(15), always))
     assert (await client.next())[0] == "status"
     assert (await client.next())[1] == list(missed)
     following = (ms(), 70)
@@ -153,7 +153,7 @@ async def test_coming_back(fleet: Fleet) -> None:
 async def test_many_watch_one_device(fleet: Fleet) -> None:
     """However many watch a device, it is read by one poller; that ends with the last of them."""
     hub = make_hub(fleet)
-    clients = [Client(await hub.device(name, 0, always)) for name in ("ann", "ann/1", "ann", "ann")]
+    clients = [Client(await hub.open_device(name, 0, always)) for name in ("ann", "ann/1", "ann", "ann")]
     fleet.samples.append((ms(), 50))
     for client in clients:
         assert [(await client.next())[0], (await client.next())[0]] == ["status", "sample"]
@@ -168,7 +168,7 @@ async def test_many_watch_one_device(fleet: Fleet) -> None:
 
 async def test_the_fleet(fleet: Fleet) -> None:
     """Of the fleet one is told how it is, and then what has changed; clocks alone are no change."""
-    client = Client(await make_hub(fleet).fleet(always))
+    client = Client(await make_hub(fleet).open_fleet(always))
     assert [(await client.next())[0] for _ in range(3)] == ["summary", "nodes", "remediation"]
     fleet.paused = 60
     name, data, number = await client.next()
@@ -180,7 +180,7 @@ async def test_the_fleet(fleet: Fleet) -> None:
 
 async def test_redis_goes_away(fleet: Fleet) -> None:
     """While there is nothing to be told that is told, once; afterwards the stream goes on without a hole."""
-    client = Client(await make_hub(fleet).device("ann", 0, always))
+    client = Client(await make_hub(fleet).open_device("ann", 0, always))
     await client.next()
     fleet.error = NotNowError("LOADING")
     name, problem, _ = await client.next()
@@ -194,23 +194,23 @@ async def test_redis_goes_away(fleet: Fleet) -> None:
 async def test_no_such_device(fleet: Fleet) -> None:
     """A device that is none has no stream, and nothing is left of the try; one that vanishes ends its streams."""
     hub = make_hub(fleet)
-    client = Client(await hub.device("ann", 0, always))
+    client = Client(await hub.open_device("ann", 0, always))
     fleet.error = NoSuchDeviceError("ann")
     await client.ended()
     with pytest.raises(NoSuchDeviceError):
-        await hub.device("ann", 0, always)
+        await hub.open_device("ann", 0, always)
     assert (hub._open, hub._watches) == (0, {})
 
 
 async def test_a_poller_that_fails(fleet: Fleet) -> None:
     """A mistake of ours ends the streams it concerns, is counted, and the next stream is a new one."""
     hub, errors = make_hub(fleet), metrics.total(metrics.API_ERRORS)
-    client = Client(await hub.device("ann", 0, always))
+    client = Client(await hub.open_device("ann", 0, always))
     fleet.error = ZeroDivisionError()
     await client.ended()
     assert metrics.total(metrics.API_ERRORS) == errors + 1
     fleet.error = None
-    again = Client(await hub.device("ann", 0, always))
+    again = Client(await hub.open_device("ann", 0, always))
     assert (await again.next())[0] == "status"
     await again.leave()
 
@@ -219,13 +219,13 @@ async def test_too_many_streams(fleet: Fleet, monkeypatch: pytest.MonkeyPatch) -
     """So many streams and no more; when one ends there may be another."""
     monkeypatch.setattr(streams, "MAX_STREAMS", 2)
     hub, refused = make_hub(fleet), metrics.total(metrics.API_STREAMS_REFUSED)
-    clients = [Client(await hub.fleet(always)) for _ in range(2)]
+    clients = [Client(await hub.open_fleet(always)) for _ in range(2)]
     with pytest.raises(ProblemError) as problem:
-        await hub.device("ann", 0, always)
+        await hub.open_device("ann", 0, always)
     assert (problem.value.status, problem.value.headers["retry-after"]) == (503, "5")
     assert metrics.total(metrics.API_STREAMS_REFUSED) == refused + 1
     await clients[0].leave()
-    clients[0] = Client(await hub.fleet(always))
+    clients[0] = Client(await hub.open_fleet(always))
     for client in clients:
         await client.leave()
 
@@ -234,7 +234,10 @@ async def test_a_slow_client(fleet: Fleet, monkeypatch: pytest.MonkeyPatch) -> N
     """A client that does not keep up is sent away, counted, and costs the others nothing."""
     monkeypatch.setattr(streams, "QUEUE_EVENTS", 3)
     hub, dropped = make_hub(fleet), metrics.total(metrics.DROPPED, queue="stream")
-    slow, quick = Client(await hub.device("ann", 0, always), slow=True), Client(await hub.device("ann", 0, always))
+    slow, quick = (
+        Client(await hub.open_device("ann", 0, always), slow=True),
+        Client(await hub.open_device("ann", 0, always)),
+    )
     await quick.next()
     for n in range(6):
         fleet.samples.append((ms() + n, 50 + n))
@@ -249,7 +252,7 @@ async def test_a_client_that_takes_nothing(fleet: Fleet, monkeypatch: pytest.Mon
     """A client whose connection is stuck is given up, and its place is free again."""
     monkeypatch.setattr(streams, "SEND_SECONDS", 0.05)
     hub = make_hub(fleet)
-    stuck = Client(await hub.device("ann", 0, always), slow=True)
+    stuck = Client(await hub.open_device("ann", 0, always), slow=True)
     await stuck.ended()
     assert (hub._open, hub._watches) == (0, {})
 
@@ -257,7 +260,7 @@ async def test_a_client_that_takes_nothing(fleet: Fleet, monkeypatch: pytest.Mon
 async def test_silence(fleet: Fleet, monkeypatch: pytest.MonkeyPatch) -> None:
     """Where nothing happens a comment now and then keeps proxies from hanging up."""
     monkeypatch.setattr(streams, "ALIVE_SECONDS", 0.01)
-    client = Client(await make_hub(fleet).device("ann", 0, always))
+    client = Client(await make_hub(fleet).open_device("ann", 0, always))
     async with asyncio.timeout(5):
         while await client._frames.get() != b": alive\n\n":
             pass
@@ -267,16 +270,16 @@ async def test_silence(fleet: Fleet, monkeypatch: pytest.MonkeyPatch) -> None:
 async def test_the_session_ends(fleet: Fleet, monkeypatch: pytest.MonkeyPatch) -> None:
     """A stream ends when who listens may not read any more, whether anything happens or not."""
     monkeypatch.setattr(streams, "ALIVE_SECONDS", 0.01)
-    client = Client(await make_hub(fleet).device("ann", 0, lambda: False))
+    client = Client(await make_hub(fleet).open_device("ann", 0, lambda: False))
     await client.ended()
 
 
 async def test_stopping(fleet: Fleet) -> None:
     """When the server stops, all streams end by themselves and none begins."""
     hub = make_hub(fleet)
-    clients = [Client(await hub.device("ann", 0, always)), Client(await hub.fleet(always))]
+    clients = [Client(await hub.open_device("ann", 0, always)), Client(await hub.open_fleet(always))]
     hub.close()
     for client in clients:
         await client.ended()
     with pytest.raises(ProblemError):
-        await hub.fleet(always)
+        await hub.open_fleet(always)

@@ -42,11 +42,11 @@ def test_live() -> None:
     limits = Limits(60, 10, clock)
     for call in "ab":
         limits.wait(call)
-        limits.told(call, ended=False)
+        limits.note_report(call, ended=False)
     assert limits.live() == 2
-    limits.told("a", ended=True)
+    limits.note_report("a", ended=True)
     assert limits.live() == 1
     clock.now += LIVE_SECONDS
     assert limits.live() == 0
-    limits.told("nobody", ended=False)
+    limits.note_report("nobody", ended=False)
     assert limits.live() == 0

@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from companion.http.access import throttle
-from companion.http.access.throttle import ALL_AT_ONCE, EACH_AT_ONCE, EACH_SECONDS, MAX_ADDRESSES, Throttle
+from companion.http.access.throttle import ADDRESS_BURST, ADDRESS_SECONDS, ALL_BURST, MAX_ADDRESSES, Throttle
 
 
 class Clock:
@@ -24,21 +24,21 @@ def test_one_address() -> None:
     """After five failures an address waits for each further one, and another address does not."""
     clock = Clock()
     tried = Throttle(clock)
-    fail(tried, "192.0.2.1", EACH_AT_ONCE - 1)
+    fail(tried, "192.0.2.1", ADDRESS_BURST - 1)
     assert tried.wait("192.0.2.1") == 0
     tried.failed("192.0.2.1")
-    assert (tried.wait("192.0.2.1"), tried.wait("192.0.2.2")) == (EACH_SECONDS, 0)
-    clock.now += EACH_SECONDS
+    assert (tried.wait("192.0.2.1"), tried.wait("192.0.2.2")) == (ADDRESS_SECONDS, 0)
+    clock.now += ADDRESS_SECONDS
     assert tried.wait("192.0.2.1") == 0
     tried.failed("192.0.2.1")
-    assert tried.wait("192.0.2.1") == EACH_SECONDS
+    assert tried.wait("192.0.2.1") == ADDRESS_SECONDS
 
 
 def test_all_addresses() -> None:
     """Many addresses that guess together are slowed down as well."""
     clock = Clock()
     tried = Throttle(clock)
-    for n in range(ALL_AT_ONCE):
+    for n in range(ALL_BURST):
         assert tried.wait(f"192.0.2.{n}") == 0
         tried.failed(f"192.0.2.{n}")
     assert tried.wait("198.51.100.1") == 1
@@ -49,9 +49,9 @@ def test_all_addresses() -> None:
 def test_addresses_of_one_subscriber() -> None:
     """All addresses of an IPv6 /64 are one; an IPv4 address is one of its own."""
     tried = Throttle(Clock())
-    for n in range(EACH_AT_ONCE):
+    for n in range(ADDRESS_BURST):
         tried.failed(f"2001:db8::{n:x}")
-    assert tried.wait("2001:db8::ffff") == EACH_SECONDS
+    assert tried.wait("2001:db8::ffff") == ADDRESS_SECONDS
     assert tried.wait("2001:db8:0:1::1") == 0
 
 
@@ -61,12 +61,12 @@ def test_memory_is_bounded() -> None:
     tried = Throttle(clock)
     for n in range(MAX_ADDRESSES):
         tried.failed(f"10.{n >> 16}.{n >> 8 & 255}.{n & 255}")
-    assert len(tried._each) == MAX_ADDRESSES
+    assert len(tried._buckets) == MAX_ADDRESSES
     tried.failed("192.0.2.1")
-    assert len(tried._each) == MAX_ADDRESSES
-    clock.now += EACH_SECONDS * EACH_AT_ONCE
+    assert len(tried._buckets) == MAX_ADDRESSES
+    clock.now += ADDRESS_SECONDS * ADDRESS_BURST
     tried.failed("192.0.2.2")
-    assert len(tried._each) == 1
+    assert len(tried._buckets) == 1
 
 
 @given(st.lists(st.tuples(st.text(max_size=40), st.floats(-10, 1000)), max_size=50))
@@ -77,4 +77,4 @@ def test_any_address_and_clock(tries: list[tuple[str, float]]) -> None:
     for address, seconds in tries:
         clock.now += seconds
         tried.failed(address)
-        assert 0 <= tried.wait(address) <= len(tries) * max(EACH_SECONDS, throttle.ALL_SECONDS)
+        assert 0 <= tried.wait(address) <= len(tries) * max(ADDRESS_SECONDS, throttle.ALL_SECONDS)
