@@ -72,9 +72,9 @@ def page(setup: Setup, *, token: str | None = None, **headers: str) -> TestClien
     return client(setup, peer="192.0.2.9", secret=secret, **{"origin": ORIGIN, **headers})
 
 
-def send(asked: TestClient, told: Json | bytes, call_id: str = CALL_ID, query: str = "", **headers: str) -> Any:
-    body = told if isinstance(told, bytes) else json.dumps(told).encode()
-    return asked.post(path_of(call_id) + query, content=body, headers=headers)
+def send(browser: TestClient, payload: Json | bytes, call_id: str = CALL_ID, query: str = "", **headers: str) -> Any:
+    body = payload if isinstance(payload, bytes) else json.dumps(payload).encode()
+    return browser.post(path_of(call_id) + query, content=body, headers=headers)
 
 
 def dump(setup: Setup) -> dict[str, Any]:

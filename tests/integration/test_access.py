@@ -93,17 +93,17 @@ def scope_needed(path: str, method: str) -> str:
 @pytest.mark.parametrize("asker", ASKERS)
 def test_every_route(make_setup: MakeSetup, asker: str, *, open_reads: bool) -> None:
     """Each route lets in who may, and nobody else; the routes are those there are, so none can be forgotten."""
-    said, peer, where_open, where_closed = ASKERS[asker]
+    headers, peer, where_open, where_closed = ASKERS[asker]
     may = where_open if open_reads else where_closed
     setup = make_web(make_setup, open_reads=open_reads)
-    asked = client(setup, peer=peer, **said)
+    asker_client = client(setup, peer=peer, **headers)
     order = ["none", "read", "operate"]
-    table = {(route.path, method) for route in all_routes(asked) for method in route.methods | {"OPTIONS"}}
+    table = {(route.path, method) for route in all_routes(asker_client) for method in route.methods | {"OPTIONS"}}
     assert table >= {(path, "OPTIONS") for path in PATHS}
     assert len(table) > 30
     for path, method in sorted(table):
         sent = "HEAD" if path in ENDLESS and method == "GET" else method
-        answer = asked.request(
+        answer = asker_client.request(
             sent, path.replace("{id:path}", "ann"), json={"seconds": 1} if method == "POST" else None
         )
         let_in = order.index(may) >= order.index(scope_needed(path, method))
@@ -114,19 +114,19 @@ def test_every_route(make_setup: MakeSetup, asker: str, *, open_reads: bool) -> 
             assert answer.headers["content-type"] == "application/problem+json"
 
 
-def all_routes(asked: TestClient) -> Iterator[Route]:
+def all_routes(http_client: TestClient) -> Iterator[Route]:
     """Yield the routes behind the guard and beside it."""
-    assert isinstance(asked.app, Starlette)
-    for mounted in asked.app.routes:
+    assert isinstance(http_client.app, Starlette)
+    for mounted in http_client.app.routes:
         assert isinstance(mounted, Mount | StarletteRoute)
         assert isinstance(mounted.app, FastAPI)
         yield from routes(mounted.app)
 
 
-def app_of(asked: TestClient) -> FastAPI:
+def app_of(http_client: TestClient) -> FastAPI:
     """Return the application behind the guard."""
-    assert isinstance(asked.app, Starlette)
-    (guarded,) = (route.app for route in asked.app.routes if isinstance(route, Mount))
+    assert isinstance(http_client.app, Starlette)
+    (guarded,) = (route.app for route in http_client.app.routes if isinstance(route, Mount))
     assert isinstance(guarded, FastAPI)
     return guarded
 
@@ -188,9 +188,9 @@ def test_readiness_tells_its_reasons_to_readers_only(make_setup: MakeSetup) -> N
 # Sessions
 
 
-def log_in(asked: TestClient, secret: str, path: str = "/") -> None:
+def log_in(browser: TestClient, secret: str, path: str = "/") -> None:
     """As a browser does; the client keeps the cookie."""
-    answer = asked.post("/login", data={"token": secret, "next": path}, headers={"origin": f"http://{HOST}"})
+    answer = browser.post("/login", data={"token": secret, "next": path}, headers={"origin": f"http://{HOST}"})
     assert (answer.status_code, answer.headers["location"]) == (303, path)
 
 
@@ -221,13 +221,13 @@ def test_the_cookie(make_setup: MakeSetup, choice: str, scheme: str, *, secure: 
     """Scripts can not read the cookie, other sites can not make a browser send it, and https keeps it."""
     browser = client(make_web(make_setup, secure_cookie=choice))
     browser.base_url = f"{scheme}://{HOST}"
-    said = browser.post("/login", data={"token": READ_SECRET}).headers["set-cookie"]
-    assert said.startswith(f"{COOKIE}=")
-    attributes = {part.strip().lower() for part in said.split(";")[1:]}
+    set_cookie = browser.post("/login", data={"token": READ_SECRET}).headers["set-cookie"]
+    assert set_cookie.startswith(f"{COOKIE}=")
+    attributes = {part.strip().lower() for part in set_cookie.split(";")[1:]}
     assert {"httponly", "samesite=strict", "path=/", f"max-age={SECONDS}"} <= attributes
     assert ("secure" in attributes) is secure
-    assert READ_SECRET not in said
-    assert READ.digest not in said
+    assert READ_SECRET not in set_cookie
+    assert READ.digest not in set_cookie
 
 
 def test_a_session_may_what_its_token_may(closed: Setup) -> None:
@@ -244,8 +244,8 @@ def test_a_session_dies_with_its_token(make_setup: MakeSetup) -> None:
     key = "k" * 32
     before = client(make_web(make_setup, open_reads=False, session_key=key))
     log_in(before, READ_SECRET)
-    for known, expected in (([READ.line], 200), ([OPERATE.line], 401)):
-        after = client(make_web(make_setup, open_reads=False, session_key=key, tokens=known))
+    for lines, expected in (([READ.line], 200), ([OPERATE.line], 401)):
+        after = client(make_web(make_setup, open_reads=False, session_key=key, tokens=lines))
         after.cookies.set(COOKIE, before.cookies[COOKIE])
         assert after.get("/api/v1/summary").status_code == expected
 
@@ -366,17 +366,17 @@ def test_a_new_token(make_setup: MakeSetup) -> None:
     """What `companion token new` prints is all it takes: one line to configure, one secret to show."""
     made = cli("token", "new", "grafana", "--scope", "read", "--json")
     assert (made.returncode, made.stderr) == (0, "")
-    told = json.loads(made.stdout)
-    setup = make_web(make_setup, open_reads=False, tokens=[told["line"]])
-    assert client(setup, secret=told["token"]).get("/api/v1/summary").status_code == 200
-    assert client(setup, secret=told["token"]).post("/api/v1/remediation/resume").status_code == 403
+    token = json.loads(made.stdout)
+    setup = make_web(make_setup, open_reads=False, tokens=[token["line"]])
+    assert client(setup, secret=token["token"]).get("/api/v1/summary").status_code == 200
+    assert client(setup, secret=token["token"]).post("/api/v1/remediation/resume").status_code == 403
 
 
 def test_a_new_token_for_people() -> None:
     """A person sees the token, the line, and where that goes; without a scope it is for reading."""
     made = cli("token", "new", "ann")
     assert "[api] tokens" in made.stdout
-    secret, line = (found.strip() for found in made.stdout.splitlines() if found.startswith("  "))
+    secret, line = (line.strip() for line in made.stdout.splitlines() if line.startswith("  "))
     assert secret.startswith("companion_")
     assert Token.parse(line) == access.find([Token.parse(line)], secret)
     assert line.startswith("ann:read:")
@@ -393,13 +393,13 @@ def test_tokens_that_can_not_be(arguments: tuple[str, ...]) -> None:
 # Without a dashboard
 
 
-@pytest.mark.parametrize(("switched", "said"), [(False, "switched off"), (True, "not installed")])
-def test_no_dashboard(make_setup: MakeSetup, monkeypatch: pytest.MonkeyPatch, *, switched: bool, said: str) -> None:
+@pytest.mark.parametrize(("switched", "reason"), [(False, "switched off"), (True, "not installed")])
+def test_no_dashboard(make_setup: MakeSetup, monkeypatch: pytest.MonkeyPatch, *, switched: bool, reason: str) -> None:
     """Where there is no dashboard, a page tells why and what to do about it; who may not read is led to the login."""
     monkeypatch.setattr(app, "EXTRA", "no_such_package")
     page = client(make_web(make_setup, dashboard=switched)).get("/")
     assert (page.status_code, page.headers["content-type"]) == (404, "text/html; charset=utf-8")
-    assert f"The dashboard is {said}" in page.text
+    assert f"The dashboard is {reason}" in page.text
     closed = client(make_web(make_setup, dashboard=switched, open_reads=False), accept="text/html")
     assert closed.get("/").headers["location"] == "/login?next=/"
 

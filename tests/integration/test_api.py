@@ -47,8 +47,8 @@ def api(web: Setup) -> TestClient:
 def get(api: TestClient, path: str) -> Json:
     answer = api.get(f"/api/v1{path}")
     assert answer.status_code == 200, answer.text
-    told: Json = answer.json()
-    return told
+    answer_body: Json = answer.json()
+    return answer_body
 
 
 def problem(api: TestClient, method: str, path: str, status: int, **more: object) -> Json:
@@ -56,11 +56,11 @@ def problem(api: TestClient, method: str, path: str, status: int, **more: object
     answer = api.request(method, path, **more)  # type: ignore[arg-type]
     assert answer.status_code == status, answer.text
     assert answer.headers["content-type"] == "application/problem+json"
-    told: Json = answer.json()
-    assert told["status"] == status
-    assert told["type"].startswith("urn:opensips-companion:problem:")
-    assert all(told[name] for name in ("title", "detail", "remedy"))
-    return told
+    details: Json = answer.json()
+    assert details["status"] == status
+    assert details["type"].startswith("urn:opensips-companion:problem:")
+    assert all(details[name] for name in ("title", "detail", "remedy"))
+    return details
 
 
 # Devices
@@ -112,13 +112,13 @@ def test_pages(make_setup: MakeSetup, sort: str, descending: str) -> None:
     api, order = client(setup), f"sort={sort}&descending={descending}"
     whole = [row["device"] for row in get(api, f"/devices?{order}&limit=500")["devices"]]
     assert len(set(whole)) == 23
-    found, cursor = [], ""
+    listed_devices, cursor = [], ""
     while cursor is not None:
         page = get(api, f"/devices?{order}&limit=5&cursor={quote(cursor, safe='')}")
         assert page["total"] == 23
-        found += [row["device"] for row in page["devices"]]
+        listed_devices += [row["device"] for row in page["devices"]]
         cursor = page["next"]
-    assert found == whole
+    assert listed_devices == whole
 
 
 @pytest.mark.parametrize(
@@ -128,8 +128,8 @@ def test_pages(make_setup: MakeSetup, sort: str, descending: str) -> None:
 )
 def test_what_can_not_be_asked(api: TestClient, query: str) -> None:
     """A question that can not be meant is refused with what is wrong in it, a misspelt filter too."""
-    told = problem(api, "GET", f"/api/v1/devices?{query}", 422)
-    assert query.partition("=")[0] in told["detail"]
+    refusal = problem(api, "GET", f"/api/v1/devices?{query}", 422)
+    assert query.partition("=")[0] in refusal["detail"]
 
 
 @pytest.mark.parametrize(
@@ -169,10 +169,10 @@ def test_an_id_with_percents(api: TestClient) -> None:
 @pytest.mark.parametrize("part", ["", "/latency", "/timeline", "/latency.csv"])
 def test_no_device_and_several(api: TestClient, part: str) -> None:
     """A device that is none is 404; several are 409, and which ones."""
-    told = problem(api, "GET", f"/api/v1/devices/nobody{part}", 404)
-    assert told["detail"] == "no device is called 'nobody'"
-    told = problem(api, "GET", f"/api/v1/devices/bob{part}", 409)
-    assert (told["detail"], told["devices"]) == ("'bob' is 2 devices", ["bob/bob", "bob/latency"])
+    refusal = problem(api, "GET", f"/api/v1/devices/nobody{part}", 404)
+    assert refusal["detail"] == "no device is called 'nobody'"
+    refusal = problem(api, "GET", f"/api/v1/devices/bob{part}", 409)
+    assert (refusal["detail"], refusal["devices"]) == ("'bob' is 2 devices", ["bob/bob", "bob/latency"])
 
 
 def test_several_whose_names_look_like_our_words(make_setup: MakeSetup) -> None:
@@ -180,9 +180,9 @@ def test_several_whose_names_look_like_our_words(make_setup: MakeSetup) -> None:
     setup = make_web(make_setup)
     aor = "two; say which:  ann/ann"
     fill(setup, [(INSERT, aor, {"uri": f"sip:{user}@192.0.2.5"}) for user in ("one", "other")])
-    with client(setup) as asked:
-        told = problem(asked, "GET", f"/api/v1/devices/{quote(aor, safe='')}", 409)
-    assert (told["detail"], told["devices"]) == (f"{aor!r} is 2 devices", [f"{aor}/one", f"{aor}/other"])
+    with client(setup) as api:
+        refusal = problem(api, "GET", f"/api/v1/devices/{quote(aor, safe='')}", 409)
+    assert (refusal["detail"], refusal["devices"]) == (f"{aor!r} is 2 devices", [f"{aor}/one", f"{aor}/other"])
 
 
 @pytest.mark.parametrize(
@@ -197,16 +197,16 @@ def test_odd_names(api: TestClient, name: str) -> None:
 def test_windows(api: TestClient, window: str) -> None:
     """A device can be looked at over the windows there are."""
     for path in ("/devices/ann", "/devices/ann/latency", "/devices/ann/timeline", "/history"):
-        told = get(api, f"{path}?window={window}")
-        assert WINDOWS[window] == told.get("latency", told)["window_seconds"]
+        page = get(api, f"{path}?window={window}")
+        assert WINDOWS[window] == page.get("latency", page)["window_seconds"]
     assert problem(api, "GET", "/api/v1/devices/ann?window=1h", 422)["mistakes"][0]["where"] == "query.window"
 
 
 def test_latency(api: TestClient) -> None:
     """The latency of a device comes in as many buckets as are asked for, at most."""
-    told = get(api, "/devices/ann/latency?points=10&window=3h")
-    (bucket,) = told["buckets"]
-    assert (bucket[1:], told["bucket_ms"] >= 10_800_000 / 10) == ([20, 20.0, 20, 1, 0], True)
+    latency = get(api, "/devices/ann/latency?points=10&window=3h")
+    (bucket,) = latency["buckets"]
+    assert (bucket[1:], latency["bucket_ms"] >= 10_800_000 / 10) == ([20, 20.0, 20, 1, 0], True)
     for points in (9, 2001):
         problem(api, "GET", f"/api/v1/devices/ann/latency?points={points}", 422)
 
@@ -229,8 +229,8 @@ def test_export(api: TestClient) -> None:
 
 def test_summary_and_nodes(api: TestClient) -> None:
     """The fleet in one look, and each OpenSIPS."""
-    told = get(api, "/summary")
-    assert (told["devices"]["total"], told["devices"]["losing"], told["loss_ratio"]) == (4, 1, 0.3333)
+    summary = get(api, "/summary")
+    assert (summary["devices"]["total"], summary["devices"]["losing"], summary["loss_ratio"]) == (4, 1, 0.3333)
     (node,) = get(api, "/nodes")["nodes"]
     assert (node["node"], node["alive"], node["breaker"]) == ("opensips", True, None)
 
@@ -261,31 +261,31 @@ def test_remediations(web: Setup) -> None:
     for n in range(1, 8):
         fields = {**numbers, **texts, "device": f"d{n}"}
         call("XADD", key, f"{1_800_000_000_000 + n}-0", *(part for pair in fields.items() for part in pair))
-    api, found, cursor = client(web), [], ""
+    api, devices, cursor = client(web), [], ""
     while cursor is not None:
         page = get(api, f"/remediations?limit=3&cursor={cursor}")
-        found += [entry["device"] for entry in page["remediations"]]
+        devices += [entry["device"] for entry in page["remediations"]]
         cursor = page["next"]
-    assert found == [f"d{n}" for n in range(7, 0, -1)]
+    assert devices == [f"d{n}" for n in range(7, 0, -1)]
     for wrong in ("x", "0-0", "-", "5", "1-1-1", "%2B"):
         problem(api, "GET", f"/api/v1/remediations?cursor={wrong}", 422)
 
 
-def model_of(told: object, model: type[BaseModel]) -> None:
+def model_of(answer: object, model: type[BaseModel]) -> None:
     """Check that an answer has what its model describes, and nothing that it does not."""
-    seen = model.model_validate(told, strict=False)
-    extra = {name: sorted(found) for name, found in extras(seen)}
+    parsed = model.model_validate(answer, strict=False)
+    extra = {name: sorted(members) for name, members in extras(parsed)}
     assert not extra
 
 
-def extras(seen: object) -> list[tuple[str, set[str]]]:
-    if isinstance(seen, list):
-        return [found for one in seen for found in extras(one)]
-    if not isinstance(seen, BaseModel):
+def extras(parsed: object) -> list[tuple[str, set[str]]]:
+    if isinstance(parsed, list):
+        return [extra for one in parsed for extra in extras(one)]
+    if not isinstance(parsed, BaseModel):
         return []
-    inner = [found for name in type(seen).model_fields for found in extras(getattr(seen, name))]
-    own = set(seen.model_extra or ())
-    return [*inner, (type(seen).__name__, own)] if own and not isinstance(seen, EntryModel) else inner
+    inner = [extra for name in type(parsed).model_fields for extra in extras(getattr(parsed, name))]
+    own = set(parsed.model_extra or ())
+    return [*inner, (type(parsed).__name__, own)] if own and not isinstance(parsed, EntryModel) else inner
 
 
 def test_everything_answered_is_described(api: TestClient) -> None:
@@ -326,8 +326,8 @@ def test_methods(web: Setup, method: str, path: str, allowed: str) -> None:
     api = client(web, secret=OPERATE_SECRET)
     problem(api, method, path, 405)
     assert allowed == api.request(method, path).headers["allow"]
-    asked = api.options(path)
-    assert (asked.status_code, asked.headers["allow"], asked.content) == (204, allowed, b"")
+    options = api.options(path)
+    assert (options.status_code, options.headers["allow"], options.content) == (204, allowed, b"")
     if "HEAD" in allowed:
         got, head = api.get(path), api.head(path)
         assert (head.status_code, head.content) == (got.status_code, b"")
@@ -357,8 +357,8 @@ def test_a_mistake_of_ours(web: Setup, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("companion.http.monitoring.health.load_view", lambda *_: 1 / 0)
     api, errors = client(web), metrics.total(metrics.API_ERRORS)
     for path in ("/api/v1/summary", "/readyz"):
-        told = problem(api, "GET", path, 500)
-        assert "division" not in str(told)
+        failure = problem(api, "GET", path, 500)
+        assert "division" not in str(failure)
     assert metrics.total(metrics.API_ERRORS) == errors + 2
 
 
@@ -382,8 +382,8 @@ def test_redis_is_away(tmp_path: Path, make_setup: MakeSetup) -> None:
         "events",
     ]
     for path in paths:
-        told = problem(api, "GET", f"/api/v1/{path}", 503)
-        assert told["title"] == "Redis is away"
+        failure = problem(api, "GET", f"/api/v1/{path}", 503)
+        assert failure["title"] == "Redis is away"
         assert api.get(f"/api/v1/{path}").headers["retry-after"] == "5"
     assert api.get("/healthz").json() == {"status": "alive"}
     ready = api.get("/readyz")
@@ -417,6 +417,6 @@ def test_readiness_of_an_empty_store(make_setup: MakeSetup) -> None:
 
 def test_metrics(api: TestClient) -> None:
     """What is counted is there for Prometheus: of this process, and of the fleet."""
-    told = api.get("/metrics").text
-    assert "opensips_companion_api_denied_total" in told
-    assert "opensips_companion_redis_up 1.0" in told
+    text = api.get("/metrics").text
+    assert "opensips_companion_api_denied_total" in text
+    assert "opensips_companion_redis_up 1.0" in text

@@ -49,10 +49,10 @@ def setup(make_setup: MakeSetup) -> Setup:
     return make_media(make_setup)
 
 
-def the_call(setup: Setup) -> CallRecord:
-    found = load_call(setup.store, DEVICE, CALL_ID)
-    assert found
-    return found
+def the_call(setup: Setup) -> calls.Call:
+    call = calls.find(setup.store, DEVICE, CALL_ID)
+    assert call
+    return call
 
 
 def refused(why: str) -> float:
@@ -81,22 +81,22 @@ def test_a_report(make_setup: MakeSetup, kind: Kind) -> None:
 def test_sent_again(make_setup: MakeSetup, kind: Kind) -> None:
     """A report that is sent again, byte for byte, changes nothing; a page whose answer was lost learns the same."""
     setup = make_media(make_setup, kind)
-    told = json.dumps(report(OPUS, sample(1), sample(2))).encode()
-    send(page(setup), told)
+    payload = json.dumps(report(OPUS, sample(1), sample(2))).encode()
+    send(page(setup), payload)
     before = dump(setup)
-    assert send(page(setup), told).json() == {"stored": 0, "next": 3, "advice": None}
+    assert send(page(setup), payload).json() == {"stored": 0, "next": 3, "advice": None}
     assert dump(setup) == before
 
 
 def test_overlap_and_order(setup: Setup) -> None:
     """A beacon with all that was not confirmed may overtake a report; each item is stored once."""
-    asked = page(setup)
-    send(asked, report(sample(0), sample(1)))
+    browser = page(setup)
+    send(browser, report(sample(0), sample(1)))
     ended = {"started_at": now_ms() - 60_000, "ended_at": now_ms(), "end": "closed"}
     beacon = report(*(sample(n) for n in range(1, 5)), token=a_token(), call=ended)
     assert send(page(setup, token="", content_type="text/plain"), beacon).json()["stored"] == 3
     overtaken = report(sample(1), sample(2)) | {"now": beacon["now"] - 100}
-    assert send(asked, overtaken).json() == {"stored": 0, "next": 5, "advice": None}
+    assert send(browser, overtaken).json() == {"stored": 0, "next": 5, "advice": None}
     call = the_call(setup)
     assert (call.end, call.totals.items, call.totals.missing) == ("closed", 5, 0)
 
@@ -111,19 +111,19 @@ def test_redis_away(make_setup: MakeSetup, own_redis: EmbeddedRedis) -> None:
     """While Redis is away pages are told to come again; when they do all is stored, and nothing twice."""
     media = {"secret": SECRET, "origins": [ORIGIN]}
     setup = make_setup(server=own_redis, media=media)
-    asked, told = page(setup), [OPUS, *(sample(n) for n in range(1, 10))]
-    assert send(asked, report(*told[:5])).json()["stored"] == 5
+    browser, items = page(setup), [OPUS, *(sample(n) for n in range(1, 10))]
+    assert send(browser, report(*items[:5])).json()["stored"] == 5
     own_redis.stop()
     before = refused("redis-away")
-    away = send(asked, report(*told))
+    away = send(browser, report(*items))
     assert (away.status_code, away.headers["retry-after"]) == (503, "5")
     assert away.json()["type"].endswith(":redis-away")
     assert away.headers["access-control-allow-origin"] == ORIGIN
     assert away.headers["access-control-expose-headers"] == "Retry-After"
     assert refused("redis-away") == before + 1
     own_redis.start()
-    assert send(asked, report(*told)).json() == {"stored": 5, "next": 10, "advice": None}
-    assert len(load_media(setup.store, the_call(setup)).samples) == 9
+    assert send(browser, report(*items)).json() == {"stored": 5, "next": 10, "advice": None}
+    assert len(calls.read(setup.store, the_call(setup)).samples) == 9
 
 
 def test_addresses(make_setup: MakeSetup) -> None:
@@ -140,13 +140,13 @@ def test_addresses(make_setup: MakeSetup) -> None:
 def test_advice(make_setup: MakeSetup) -> None:
     """A page with trouble is advised to send less, in each answer until it has done so."""
     setup = make_media(make_setup, advice=True, advice_after=3)
-    asked, now = page(setup), now_ms()
+    browser, now = page(setup), now_ms()
     trouble = report(*(sample(n, at=now, out={"lost": 0.2, "rtt_ms": 50}) for n in range(4)), now=now)
-    first = send(asked, trouble).json()
+    first = send(browser, trouble).json()
     assert first["advice"] == {"max_bitrate": 32_000, "why": "loss"}
-    assert send(asked, report()).json()["advice"] == first["advice"]
+    assert send(browser, report()).json()["advice"] == first["advice"]
     done = happening(4, "limit", by="advice", max_bps=32_000)
-    assert send(asked, report(done)).json()["advice"] is None
+    assert send(browser, report(done)).json()["advice"] is None
     assert send(page(make_media(make_setup)), trouble).json()["advice"] is None
 
 
@@ -154,17 +154,17 @@ def test_counted(setup: Setup) -> None:
     """What is stored, told twice, never told and how it sounds is counted, and so are the calls that go on."""
     counters = (metrics.MEDIA_ITEMS, metrics.MEDIA_DUPLICATES, metrics.MEDIA_MISSING, metrics.MEDIA_REPORTS)
     before = [metrics.total(counter) for counter in counters]
-    asked = page(setup)
-    send(asked, report(OPUS, sample(1), sample(5)))
-    send(asked, report(sample(5)))
+    browser = page(setup)
+    send(browser, report(OPUS, sample(1), sample(5)))
+    send(browser, report(sample(5)))
     after = [metrics.total(counter) for counter in counters]
     assert [b - a for a, b in zip(before, after, strict=True)] == [3, 1, 3, 2]
     reader = {"authorization": f"Bearer {READ_SECRET}"}
-    told = asked.get("/metrics", headers=reader).text
-    assert f"{metrics.PREFIX}media_calls 1.0" in told
-    assert CALL_ID not in told
-    send(asked, report(call={"started_at": now_ms() - 1000, "ended_at": now_ms(), "end": "hangup"}))
-    assert f"{metrics.PREFIX}media_calls 0.0" in asked.get("/metrics", headers=reader).text
+    text = browser.get("/metrics", headers=reader).text
+    assert f"{metrics.PREFIX}media_calls 1.0" in text
+    assert CALL_ID not in text
+    send(browser, report(call={"started_at": now_ms() - 1000, "ended_at": now_ms(), "end": "hangup"}))
+    assert f"{metrics.PREFIX}media_calls 0.0" in browser.get("/metrics", headers=reader).text
 
 
 # Refused
@@ -225,9 +225,9 @@ def test_tokens(abused: Abused, name: str, *, beacon: bool) -> None:
     """Who has no good token for this very call is refused and told why, wherever the token is; nothing is stored."""
     make, status, problem = TOKENS[name]
     before = refused(problem)
-    told = report(sample(0)) | ({"token": make()} if beacon else {})
+    payload = report(sample(0)) | ({"token": make()} if beacon else {})
     headers = {"origin": ORIGIN} | ({} if beacon else {"authorization": f"Bearer {make()}"})
-    answer = send(abused.page, told, **headers)
+    answer = send(abused.page, payload, **headers)
     assert (answer.status_code, answer.json()["type"].rpartition(":")[2]) == (status, problem)
     assert answer.headers["content-type"] == "application/problem+json"
     assert answer.headers["access-control-allow-origin"] == ORIGIN
@@ -237,11 +237,11 @@ def test_tokens(abused: Abused, name: str, *, beacon: bool) -> None:
 
 def test_another_device(setup: Setup) -> None:
     """A page that says whose call it tells of is refused when the token is of another device."""
-    asked = page(setup, token=a_token("eve/web"))
-    answer = send(asked, report(sample(0)), query="?device=alice%2Fweb")
+    browser = page(setup, token=a_token("eve/web"))
+    answer = send(browser, report(sample(0)), query="?device=alice%2Fweb")
     assert (answer.status_code, answer.json()["type"].rpartition(":")[2]) == (403, "foreign-call")
     assert dump(setup) == {}
-    assert send(asked, report(sample(0)), query="?device=eve%2Fweb").status_code == 200
+    assert send(browser, report(sample(0)), query="?device=eve%2Fweb").status_code == 200
 
 
 def bad(**more: Any) -> bytes:
@@ -316,11 +316,11 @@ def test_nonsense_of_strangers(abused: Abused, name: str) -> None:
     assert (answer.status_code, answer.json()["type"].rpartition(":")[2]) == (401, "token-needed")
 
 
-@pytest.mark.parametrize("announced", [True, False])
-def test_too_large(setup: Setup, *, announced: bool) -> None:
+@pytest.mark.parametrize("has_length", [True, False])
+def test_too_large(setup: Setup, *, has_length: bool) -> None:
     """A report of more than 256 KiB is refused, whether it says so or not."""
     body, before = b" " * (256 * 1024 + 1), refused("too-large")
-    sent: Any = body if announced else iter([body])
+    sent: Any = body if has_length else iter([body])
     answer = page(setup).post(path_of(), content=sent)
     assert (answer.status_code, answer.json()["type"].rpartition(":")[2]) == (413, "too-large")
     assert answer.headers["access-control-allow-origin"] == ORIGIN
@@ -338,9 +338,9 @@ def test_call_ids(setup: Setup, call_id: str) -> None:
 def test_too_many(make_setup: MakeSetup) -> None:
     """A call that is told of too often has to wait and is told how long; another call does not. A large one is many."""
     setup = make_media(make_setup, reports_per_minute=3)
-    asked, before = page(setup), refused("too-many-reports")
-    assert [send(asked, report(sample(n))).status_code for n in range(4)] == [200, 200, 200, 429]
-    answer = send(asked, report(sample(9)))
+    browser, before = page(setup), refused("too-many-reports")
+    assert [send(browser, report(sample(n))).status_code for n in range(4)] == [200, 200, 200, 429]
+    answer = send(browser, report(sample(9)))
     assert 0 < int(answer.headers["retry-after"]) <= 20
     assert answer.json()["type"].endswith(":too-many-reports")
     assert refused("too-many-reports") == before + 2
@@ -366,17 +366,17 @@ def test_switched_off(make_setup: MakeSetup) -> None:
     setup = make_media(make_setup, secret="")
     answer = send(page(setup), report(sample(0)))
     assert (answer.status_code, answer.json()["type"].rpartition(":")[2]) == (404, "media-off")
-    wanted = {"device": DEVICE, "call_id": CALL_ID}
-    answer = client(setup, secret=OPERATE_SECRET).post("/api/v1/media-tokens", json=wanted)
+    request = {"device": DEVICE, "call_id": CALL_ID}
+    answer = client(setup, secret=OPERATE_SECRET).post("/api/v1/media-tokens", json=request)
     assert (answer.status_code, answer.json()["type"].rpartition(":")[2]) == (404, "media-off")
 
 
 # From whose pages
 
 
-def preflight(asked: TestClient, path: str, origin: str) -> Any:
+def preflight(browser: TestClient, path: str, origin: str) -> Any:
     headers = {"origin": origin, "access-control-request-method": "POST"}
-    return asked.options(path, headers=headers | {"access-control-request-headers": "authorization,content-type"})
+    return browser.options(path, headers=headers | {"access-control-request-headers": "authorization,content-type"})
 
 
 def test_a_preflight(setup: Setup) -> None:
@@ -407,10 +407,10 @@ def test_a_preflight(setup: Setup) -> None:
 def test_foreign_pages(abused: Abused, origin: str) -> None:
     """A page of any other origin may neither ask, nor send though it has a token, nor read why."""
     before = refused("foreign-page")
-    asked = preflight(abused.page, path_of(), origin)
+    preflighted = preflight(abused.page, path_of(), origin)
     sent = send(abused.page, report(sample(0)), origin=origin, authorization=f"Bearer {a_token()}")
     beacon = send(abused.page, report(sample(0), token=a_token()), origin=origin)
-    for answer in (asked, sent, beacon):
+    for answer in (preflighted, sent, beacon):
         assert (answer.status_code, answer.json()["type"].rpartition(":")[2]) == (403, "foreign-page")
         assert not [name for name in answer.headers if name.startswith("access-control-")]
     assert refused("foreign-page") == before + 2
@@ -454,7 +454,7 @@ def test_the_path_as_it_was_sent(setup: Setup) -> None:
 
 
 @pytest.fixture
-def known(setup: Setup) -> Setup:
+def phones(setup: Setup) -> Setup:
     """A setup that knows alice's phone and two of bob's."""
     instance = DEVICE.partition("/")[2]
     phones: list[tuple[str, str, Json]] = [
@@ -466,18 +466,18 @@ def known(setup: Setup) -> Setup:
     return setup
 
 
-def wanted(asked: TestClient, device: str, **more: Any) -> Any:
-    return asked.post("/api/v1/media-tokens", json={"device": device, "call_id": CALL_ID, **more})
+def request_token(api: TestClient, device: str, **more: Any) -> Any:
+    return api.post("/api/v1/media-tokens", json={"device": device, "call_id": CALL_ID, **more})
 
 
-def test_making_tokens(known: Setup) -> None:
+def test_making_tokens(phones: Setup) -> None:
     """Who may operate gets a token for a call of a device, by whatever it is called; with it a page may tell."""
-    operator = client(known, secret=OPERATE_SECRET)
-    made = wanted(operator, "alice", minutes=5)
+    operator = client(phones, secret=OPERATE_SECRET)
+    made = request_token(operator, "alice", minutes=5)
     assert made.status_code == 200
     assert jwt.decode(made.json()["token"], SECRET, ["HS256"], audience="last-mile")["sub"] == DEVICE
-    assert send(page(known, token=made.json()["token"]), report(sample(0))).status_code == 200
-    assert the_call(known).device == DEVICE
+    assert send(page(phones, token=made.json()["token"]), report(sample(0))).status_code == 200
+    assert the_call(phones).device == DEVICE
     assert made.json()["expires_at"].endswith("Z")
 
 
@@ -490,37 +490,37 @@ def test_making_tokens(known: Setup) -> None:
         ("", 422, "wrong-request"),
     ],
 )
-def test_tokens_for_whom(known: Setup, device: str, status: int, problem: str) -> None:
+def test_tokens_for_whom(phones: Setup, device: str, status: int, problem: str) -> None:
     """A name must be one device's; a whole id may be of a device that was not seen yet."""
-    made = wanted(client(known, secret=OPERATE_SECRET), device)
+    made = request_token(client(phones, secret=OPERATE_SECRET), device)
     assert (made.status_code, made.json().get("type", "").rpartition(":")[2]) == (status, problem)
 
 
 @pytest.mark.parametrize(
     "more", [{"minutes": 0}, {"minutes": 1441}, {"x": 1}, {"call_id": "a\n"}, {"call_id": "x" * 257}]
 )
-def test_tokens_that_can_not_be(known: Setup, more: Json) -> None:
+def test_tokens_that_can_not_be(phones: Setup, more: Json) -> None:
     """What can not be meant makes no token."""
-    assert wanted(client(known, secret=OPERATE_SECRET), "alice", **more).status_code == 422
+    assert request_token(client(phones, secret=OPERATE_SECRET), "alice", **more).status_code == 422
 
 
-def test_who_makes_tokens(known: Setup) -> None:
+def test_who_makes_tokens(phones: Setup) -> None:
     """A reader makes none, nor does a page with a token for a call."""
-    assert wanted(client(known, secret=READ_SECRET), "alice").status_code == 403
-    assert wanted(client(known, secret=a_token()), "alice").status_code == 401
-    assert wanted(client(known), "alice").status_code == 401
+    assert request_token(client(phones, secret=READ_SECRET), "alice").status_code == 403
+    assert request_token(client(phones, secret=a_token()), "alice").status_code == 401
+    assert request_token(client(phones), "alice").status_code == 401
 
 
-def test_the_command(known: Setup) -> None:
+def test_the_command(phones: Setup) -> None:
     """`companion token media` makes the same, in one piece for people and as JSON for machines."""
-    printed = known.cli("token", "media", "alice", CALL_ID, "--minutes", "5")
+    printed = phones.cli("token", "media", "alice", CALL_ID, "--minutes", "5")
     assert printed.returncode == 0, printed.stderr
-    assert send(page(known, token=printed.stdout.split()[-1]), report(sample(0))).status_code == 200
-    made = json.loads(known.cli("token", "media", "alice", CALL_ID, "--json").stdout)
+    assert send(page(phones, token=printed.stdout.split()[-1]), report(sample(0))).status_code == 200
+    made = json.loads(phones.cli("token", "media", "alice", CALL_ID, "--json").stdout)
     assert (made["device"], made["call_id"]) == (DEVICE, CALL_ID)
-    assert send(page(known, token=made["token"]), report(sample(1))).status_code == 200
-    assert known.cli("token", "media", "nobody", CALL_ID).returncode == 2
-    assert known.cli("token", "media", "alice", "a\nb").returncode == 2
+    assert send(page(phones, token=made["token"]), report(sample(1))).status_code == 200
+    assert phones.cli("token", "media", "nobody", CALL_ID).returncode == 2
+    assert phones.cli("token", "media", "alice", "a\nb").returncode == 2
 
 
 def test_the_command_without_a_secret(make_setup: MakeSetup) -> None:

@@ -147,11 +147,11 @@ async def test_who_may_listen(make_setup: MakeSetup) -> None:
     setup = make_live(make_setup, tokens=[READ.line], open_reads=False)
     async with setup.running(*SERVICES), httpx2.AsyncClient(base_url=f"http://{setup.config.api.listen}") as client:
         assert (await client.get("/api/v1/events")).status_code == 401
-        known = {"authorization": f"Bearer {READ_SECRET}"}
-        assert (await client.head("/api/v1/events", headers=known)).status_code == 200
-        assert (await client.get("/api/v1/events?device=nobody", headers=known)).status_code == 404
-        assert (await client.get("/api/v1/events?devise=ann", headers=known)).status_code == 422
-        async with listening(setup, **known) as stream:
+        reader = {"authorization": f"Bearer {READ_SECRET}"}
+        assert (await client.head("/api/v1/events", headers=reader)).status_code == 200
+        assert (await client.get("/api/v1/events?device=nobody", headers=reader)).status_code == 404
+        assert (await client.get("/api/v1/events?devise=ann", headers=reader)).status_code == 422
+        async with listening(setup, **reader) as stream:
             await following(stream, "summary")
 
 

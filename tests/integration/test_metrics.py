@@ -52,21 +52,21 @@ class Scrape:
 
     def value(self, name: str, **labels: str) -> float | None:
         """The sum over the series with these labels; None when there is none."""
-        found = [
+        values = [
             sample.value
             for sample in self.samples
             if sample.name == metrics.PREFIX + name and labels.items() <= sample.labels.items()
         ]
-        return sum(found) if found else None
+        return sum(values) if values else None
 
     def sure(self, name: str, **labels: str) -> float:
-        found = self.value(name, **labels)
-        assert found is not None, name
-        return found
+        value = self.value(name, **labels)
+        assert value is not None, name
+        return value
 
 
 @dataclass
-class Seen:
+class Recording:
     """One answer of a companion that has been at it for a while, and what its phones would give away."""
 
     scrape: Scrape
@@ -74,7 +74,7 @@ class Seen:
 
 
 @pytest.fixture(scope="module")
-def seen(servers: Mapping[Kind, EmbeddedRedis], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Seen]:
+def recording(servers: Mapping[Kind, EmbeddedRedis], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Recording]:
     """A companion in a process of its own, so that nobody else has counted there."""
     port, mi = free_port(), free_port()
     setup = Setup(
@@ -93,7 +93,7 @@ def seen(servers: Mapping[Kind, EmbeddedRedis], tmp_path_factory: pytest.TempPat
         yield asyncio.run(_watch(setup, f"http://127.0.0.1:{port}/metrics", mi))
 
 
-async def _watch(setup: Setup, url: str, mi: int) -> Seen:
+async def _watch(setup: Setup, url: str, mi: int) -> Recording:
     await eventually(lambda: setup.feed().heartbeat_at)
     opensips = SimulatedOpenSIPS(
         "opensips", PHONES, setup.udp, mi_listen=f"127.0.0.1:{mi}", ping_interval=PING, ping_threshold=1, speed=SPEED
@@ -102,7 +102,7 @@ async def _watch(setup: Setup, url: str, mi: int) -> Seen:
         while not _is_all_there(scrape := await asyncio.to_thread(_scrape, url)):  # noqa: ASYNC110 - not an event
             await asyncio.sleep(0.2)
         contacts = opensips.contacts
-    return Seen(scrape, [*_secrets(), *(uri for _, uri in contacts)])
+    return Recording(scrape, [*_secrets(), *(uri for _, uri in contacts)])
 
 
 def _scrape(url: str) -> Scrape:
@@ -134,26 +134,26 @@ def _secrets() -> list[str]:
 
 
 @needs_promtool
-def test_prometheus_has_nothing_to_complain_of(seen: Seen) -> None:
+def test_prometheus_has_nothing_to_complain_of(recording: Recording) -> None:
     """Names, types, units and help texts of a companion at work are as Prometheus wants them."""
-    told = subprocess.run(
+    checked = subprocess.run(
         ["promtool", "check", "metrics"],
-        input=seen.scrape.text.encode(),
+        input=recording.scrape.text.encode(),
         capture_output=True,
         timeout=60,
         check=False,
     )
-    assert (told.returncode, told.stdout, told.stderr) == (0, b"", b"")
+    assert (checked.returncode, checked.stdout, checked.stderr) == (0, b"", b"")
 
 
-def test_it_tells_of_nobody(seen: Seen) -> None:
+def test_it_tells_of_nobody(recording: Recording) -> None:
     """No AOR, URI, instance, User-Agent, address or push token of a phone is anywhere in it."""
-    assert [secret for secret in seen.secrets if secret in seen.scrape.text] == []
+    assert [secret for secret in recording.secrets if secret in recording.scrape.text] == []
 
 
-def test_the_fleet(seen: Seen) -> None:
+def test_the_fleet(recording: Recording) -> None:
     """Devices and contacts are those there are, counted just now."""
-    scrape = seen.scrape
+    scrape = recording.scrape
     assert len(PHONES) == scrape.sure("devices")
     assert len(PHONES) == scrape.sure("contacts", node="opensips")
     for when in ("fleet_counted", "swept"):
@@ -161,9 +161,9 @@ def test_the_fleet(seen: Seen) -> None:
     assert scrape.sure("ping_interval_seconds") == PING / SPEED
 
 
-def test_the_feed(seen: Seen) -> None:
+def test_the_feed(recording: Recording) -> None:
     """The bridge was heard of just now, and has brought what the consumer took."""
-    scrape = seen.scrape
+    scrape = recording.scrape
     for what in ("event", "heartbeat"):
         assert abs(time.time() - scrape.sure(f"feed_last_{what}_timestamp_seconds", node="opensips")) < 60
     assert scrape.sure("feed_received_total", node="opensips") > 0
@@ -172,9 +172,9 @@ def test_the_feed(seen: Seen) -> None:
     assert scrape.sure("events_total", node="opensips", event="E_UL_LATENCY_UPDATE") > 0
 
 
-def test_what_it_depends_on(seen: Seen) -> None:
+def test_what_it_depends_on(recording: Recording) -> None:
     """Redis is up and says how much memory it uses; writes, reads, calls of MI and jobs are measured."""
-    scrape = seen.scrape
+    scrape = recording.scrape
     assert scrape.sure("redis_up") == 1
     assert scrape.sure("redis_memory_used_bytes") > 100_000
     assert scrape.sure("redis_memory_max_bytes") == 0
@@ -187,15 +187,15 @@ def test_what_it_depends_on(seen: Seen) -> None:
     assert scrape.sure("build_info", version=__version__) == 1
 
 
-def test_counters_begin_at_0(seen: Seen) -> None:
+def test_counters_begin_at_0(recording: Recording) -> None:
     """What an alert waits for is there before it happens: nobody sees a counter rise that begins at 1."""
     for queue in ("consumer", "kernel_udp", "stream", "stream_connections"):
-        assert seen.scrape.sure("dropped_total", queue=queue) == 0
+        assert recording.scrape.sure("dropped_total", queue=queue) == 0
 
 
-def test_round_trips(seen: Seen) -> None:
+def test_round_trips(recording: Recording) -> None:
     """Answered pings are in the histogram, lost ones are counted apart: the half hour that OpenSIPS says is no time."""
-    scrape, node = seen.scrape, "opensips"
+    scrape, node = recording.scrape, "opensips"
     answered = scrape.sure("ping_rtt_seconds_count", node=node)
     assert answered > 0
     assert answered == scrape.sure("ping_rtt_seconds_bucket", node=node, le="10.0")
@@ -205,8 +205,8 @@ def test_round_trips(seen: Seen) -> None:
 
 
 def _ask(setup: Setup) -> Scrape:
-    with client(setup) as asked:
-        answer = asked.get("/metrics")
+    with client(setup) as api:
+        answer = api.get("/metrics")
     assert answer.status_code == 200
     return Scrape(answer.text)
 
@@ -241,15 +241,15 @@ def test_redis_is_away(make_setup: MakeSetup, tmp_path: Path, monkeypatch: pytes
     with EmbeddedRedis(tmp_path / "own") as server:
         setup = make_setup(server=server, api={"dashboard": False})
         fill(setup)
-        with client(setup) as asked:
+        with client(setup) as api:
 
             def up() -> float:
-                return Scrape(asked.get("/metrics").text).sure("redis_up")
+                return Scrape(api.get("/metrics").text).sure("redis_up")
 
             assert up() == 1
             server.stop()
             until(lambda: up() == 0)
-            gone = Scrape(asked.get("/metrics").text)
+            gone = Scrape(api.get("/metrics").text)
             assert gone.value("feed_received_total") is None
             assert gone.sure("build_info") == 1
             server.start()
@@ -292,8 +292,8 @@ async def test_a_process_without_api(make_setup: MakeSetup) -> None:
         assert scrape.sure("events_total", node="opensips", event="E_UL_LATENCY_UPDATE") > 0
         assert scrape.sure("build_info", version=__version__) == 1
         assert "process_cpu_seconds_total" in {sample.name for sample in scrape.samples}
-        told = {sample.name.removeprefix(metrics.PREFIX) for sample in scrape.samples}
-        assert not told & {family.name for family in fleet_metrics.FAMILIES}
+        names = {sample.name.removeprefix(metrics.PREFIX) for sample in scrape.samples}
+        assert not names & {family.name for family in fleet_metrics.FAMILIES}
         assert consumer.terminate() == 0
 
 
@@ -337,10 +337,10 @@ def test_a_port_for_metrics_that_is_taken(make_setup: MakeSetup) -> None:
     setup, url = _counters(make_setup)
     at = url.removeprefix("http://").removesuffix("/metrics")
     with socket.create_server(("127.0.0.1", int(at.rpartition(":")[2]))):
-        shown = setup.cli("run", "consumer")
-    assert shown.returncode == 1
-    assert shown.stderr.splitlines()[-1] == f"error: can not listen on {at}; see [metrics] listen"
-    assert "Traceback" not in shown.stderr
+        finished = setup.cli("run", "consumer")
+    assert finished.returncode == 1
+    assert finished.stderr.splitlines()[-1] == f"error: can not listen on {at}; see [metrics] listen"
+    assert "Traceback" not in finished.stderr
 
 
 @pytest.mark.parametrize(

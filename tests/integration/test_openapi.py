@@ -22,7 +22,7 @@ schema = schemathesis.openapi.from_dict(make_v1().openapi()).exclude(path="/even
 """All operations but the endless one."""
 ALICE = {"attr": "<urn:uuid:c386bbc4-0b7e-4d8f-8c6a>"}
 """The device of the document's examples."""
-KNOWN = {"authorization": f"Bearer {OPERATE_SECRET}"}
+OPERATOR = {"authorization": f"Bearer {OPERATE_SECRET}"}
 SAMPLES = "/calls/{call_id}/samples"
 
 
@@ -38,8 +38,8 @@ def companion(servers: dict[Kind, EmbeddedRedis], tmp_path_factory: pytest.TempP
         until(lambda: is_alive(listen), 60)
         yield f"http://{listen}"
         assert process.terminate() == 0
-        told = {line["event"] for line in process.log() if line["level"] in ("warning", "error")}
-        assert told <= {
+        warnings = {line["event"] for line in process.log() if line["level"] in ("warning", "error")}
+        assert warnings <= {
             f"a report of a call was refused: {why}" for why in ("wrong-report", "token-wrong", "foreign-call")
         }
     setup.store.close()
@@ -54,8 +54,8 @@ def is_alive(listen: str) -> bool:
 
 @pytest.fixture(scope="module")
 def document(companion: str) -> dict[str, Any]:
-    told: dict[str, Any] = httpx2.get(f"{companion}/api/v1/openapi.json").json()
-    return told
+    document: dict[str, Any] = httpx2.get(f"{companion}/api/v1/openapi.json").json()
+    return document
 
 
 @schema.parametrize()
@@ -79,20 +79,20 @@ def test_operations(companion: str, case: schemathesis.Case[Any]) -> None:
 def _headers(case: schemathesis.Case[Any]) -> dict[str, str]:
     """What lets it in: where a call is told of, a token for that very call."""
     if case.path != SAMPLES:
-        return KNOWN
+        return OPERATOR
     device, call_id = case.query.get("device") or "alice/web", unquote(str(case.path_parameters["call_id"]))
     return {"authorization": f"Bearer {a_token(str(device), call_id)}"}
 
 
 def test_a_report_as_it_is_described(companion: str, document: dict[str, Any]) -> None:
     """A report that is made by the document's own schema, and whose times fit, is taken."""
-    told = report(sample(0), happening(1, "ice", state="connected"))
+    payload = report(sample(0), happening(1, "ice", state="connected"))
     body = document["paths"][SAMPLES]["post"]["requestBody"]["content"]["application/json"]["schema"]
-    described = Draft202012Validator({**document, **body})
-    assert described.is_valid(told)
-    assert not described.is_valid(told | {"now": -1})
+    validator = Draft202012Validator({**document, **body})
+    assert validator.is_valid(payload)
+    assert not validator.is_valid(payload | {"now": -1})
     headers = {"authorization": f"Bearer {a_token()}"}
-    answer = httpx2.post(f"{companion}{path_of()}", json=told, headers=headers)
+    answer = httpx2.post(f"{companion}{path_of()}", json=payload, headers=headers)
     assert (answer.status_code, answer.json()) == (200, {"stored": 2, "next": 2, "advice": None})
 
 

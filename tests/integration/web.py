@@ -43,9 +43,9 @@ def fill(setup: Setup, events: Sequence[Event] = FLEET) -> None:
     now, seqs, batch = int(time.time() * 1000) - 1000, dict.fromkeys((INSERT, LATENCY), -1), []
     for n, (event, aor, params) in enumerate(events):
         seqs[event] += 1
-        told = phone_event(aor, **params)
-        batch.append(message(event, told, now + n, seqs[event]))
-    record_events(setup, batch)
+        payload = phone_event(aor, **params)
+        batch.append(message(event, payload, now + n, seqs[event]))
+    asyncio.run(record_batch(Recorder(setup.config, setup.store), batch))
     setup.store.connection.call("HSET", setup.store.keys.node("opensips"), "heartbeat_at", now + ALIVE_MS)
 
 
@@ -56,13 +56,13 @@ def make_web(make_setup: MakeSetup, **api: object) -> Setup:
 
 def client(setup: Setup, *, peer: str = "127.0.0.1", secret: str = "", **headers: str) -> TestClient:
     """Somebody who asks the API of a setup, from this address and with this token."""
-    said = {name.replace("_", "-"): value for name, value in headers.items()}
+    sent_headers = {name.replace("_", "-"): value for name, value in headers.items()}
     if secret:
-        said["authorization"] = f"Bearer {secret}"
+        sent_headers["authorization"] = f"Bearer {secret}"
     return TestClient(
         make_app(setup.config, setup.store),
         base_url=f"http://{HOST}",
-        headers=said,
+        headers=sent_headers,
         client=(peer, 50_000),
         follow_redirects=False,
     )

@@ -25,11 +25,11 @@ class Fleet:
         self.entries: list[Json] = []
         self.row: Json = {"device": "ann/1", "status": "online"}
         self.paused = 0
-        self.asked = 0
+        self.reads = 0
         self.error: Exception | None = None
 
     def news(self, device: str, since_ms: int) -> Json:
-        self.asked += 1
+        self.reads += 1
         if self.error:
             raise self.error
         samples = [sample for sample in self.samples if sample[0] > since_ms]
@@ -161,9 +161,9 @@ async def test_many_watch_one_device(fleet: Fleet) -> None:
     for client in clients:
         await client.leave()
     assert hub._watches == {}
-    asked = fleet.asked
+    reads = fleet.reads
     await asyncio.sleep(0.05)
-    assert asked == fleet.asked
+    assert reads == fleet.reads
 
 
 async def test_the_fleet(fleet: Fleet) -> None:

@@ -13,10 +13,10 @@ LOCAL = ("127.0.0.1", 50_000)
 
 def scope(*headers: tuple[str, str], client: tuple[str, int] | None = LOCAL, version: str = "1.1") -> dict[str, Any]:
     """An ASGI scope with these headers; of `host` there is one unless it is among them."""
-    said = [(name.encode(), value.encode("latin-1")) for name, value in headers]
-    if not any(name == b"host" for name, _ in said):
-        said.append((b"host", b"127.0.0.1:8780"))
-    return {"type": "http", "scheme": "http", "headers": said, "client": client, "http_version": version}
+    fields = [(name.encode(), value.encode("latin-1")) for name, value in headers]
+    if not any(name == b"host" for name, _ in fields):
+        fields.append((b"host", b"127.0.0.1:8780"))
+    return {"type": "http", "scheme": "http", "headers": fields, "client": client, "http_version": version}
 
 
 @pytest.mark.parametrize(
@@ -54,7 +54,7 @@ def test_a_neighbour(client: str, host: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "asked",
+    "request_scope",
     [
         scope(client=("192.0.2.1", 1)),
         scope(client=("::ffff:192.0.2.1", 1)),
@@ -72,9 +72,9 @@ def test_a_neighbour(client: str, host: str) -> None:
         ),
     ],
 )
-def test_no_neighbour(asked: dict[str, Any]) -> None:
+def test_no_neighbour(request_scope: dict[str, Any]) -> None:
     """Another machine, a proxy with or without headers, a foreign name: none of them is a neighbour."""
-    assert not origin.is_local(asked)
+    assert not origin.is_local(request_scope)
 
 
 @pytest.mark.parametrize(
@@ -142,9 +142,9 @@ def test_same_origin(headers: list[tuple[str, str]], *, expected: bool | None) -
 )
 def test_any_headers(headers: list[tuple[str, str]]) -> None:
     """Any headers give an answer."""
-    asked = scope(*headers)
-    assert origin.is_local(asked) in (True, False)
-    assert origin.is_same_origin(asked) in (True, False, None)
+    request_scope = scope(*headers)
+    assert origin.is_local(request_scope) in (True, False)
+    assert origin.is_same_origin(request_scope) in (True, False, None)
 
 
 @pytest.mark.parametrize(

@@ -49,7 +49,7 @@ def test_a_session_dies_with_its_token() -> None:
     cookie = Sessions([ANN], KEY).start(ANN)
     replaced = [access.make("ann", "operate")[1]]
     demoted = [Token(ANN.name, "read", ANN.digest)]
-    assert [Sessions(known, KEY).read(cookie) for known in ([BOB], replaced, demoted)] == [None] * 3
+    assert [Sessions(tokens, KEY).read(cookie) for tokens in ([BOB], replaced, demoted)] == [None] * 3
 
 
 def test_a_cookie_can_not_be_changed() -> None:
@@ -57,7 +57,7 @@ def test_a_cookie_can_not_be_changed() -> None:
     sessions = Sessions([ANN, BOB], KEY)
     cookie = sessions.start(BOB)
     changed = [cookie[:at] + chr(ord(letter) ^ 1) + cookie[at + 1 :] for at, letter in enumerate(cookie)]
-    assert [found for found in map(sessions.read, changed) if found] == []
+    assert [session for session in map(sessions.read, changed) if session] == []
     assert sessions.read(cookie.replace("bob", "ann")) is None
     assert sessions.read(Sessions([ANN, BOB], "x" * 32).start(BOB)) is None
 
