@@ -54,7 +54,7 @@ class SeveralDevices(Problem):
 
 
 class SeveralCalls(Problem):
-    devices: list[str] = Field(description="The devices that told of the call.")
+    devices: list[str] = Field(description="The devices that reported the call.")
 
 
 class WrongRequest(Problem):
@@ -93,7 +93,7 @@ def no_such_device(error: NoSuchDeviceError) -> ProblemError:
 
 
 def several_devices(error: SeveralDevicesError) -> ProblemError:
-    remedy, devices = "ask again with one of `devices`, as it stands there", list(error.devices)
+    remedy, devices = "repeat the request with one of `devices`, exactly as written", list(error.devices)
     return ProblemError(409, "several-devices", "Several devices", error.detail, remedy, devices=devices)
 
 
@@ -103,7 +103,7 @@ def no_such_call(error: NoSuchCallError) -> ProblemError:
 
 
 def several_calls(error: SeveralCallsError) -> ProblemError:
-    remedy, devices = "ask again with one of `devices` as `device`", list(error.devices)
+    remedy, devices = "repeat the request with one of `devices` as `device`", list(error.devices)
     return ProblemError(409, "several-calls", "Several calls", error.detail, remedy, devices=devices)
 
 
@@ -112,29 +112,29 @@ def login_needed(*, wrong: bool) -> ProblemError:
     detail = "this token is not known here" if wrong else "this needs a token"
     remedy = "send `Authorization: Bearer TOKEN`; `companion token new NAME` makes one for [api] tokens"
     challenge = 'Bearer realm="companion"' + (', error="invalid_token"' if wrong else "")
-    problem = ProblemError(401, "login-needed", "Who asks is not known", detail, remedy)
+    problem = ProblemError(401, "login-needed", "Login needed", detail, remedy)
     return problem.with_headers(www_authenticate=challenge)
 
 
 def not_allowed() -> ProblemError:
-    detail, remedy = "this token may read, and no more", "use a token of scope operate"
+    detail, remedy = "this token may only read", "use a token of scope operate"
     problem = ProblemError(403, "not-allowed", "Not allowed", detail, remedy)
     return problem.with_headers(www_authenticate='Bearer error="insufficient_scope", scope="operate"')
 
 
 def foreign_page() -> ProblemError:
-    detail = "the request was made by a page of another site, or by one that does not say of which"
+    detail = "a page of another site, or of one without a name, sent the request"
     return ProblemError(403, "foreign-page", "From another site", detail, "programs send a token, not a cookie")
 
 
 def wrong_host(name: str) -> ProblemError:
-    detail = f"this server does not go by the name {name!r}" if name else "the request names no host"
-    remedy = "add the name to [api] hosts, or ask by a name that is there; behind a proxy let that pass on Host"
-    return ProblemError(421, "wrong-host", "Not by this name", detail, remedy)
+    detail = f"this server is not called {name!r}" if name else "the request names no host"
+    remedy = "add the name to [api] hosts, or use a name that is there; a proxy must pass on Host"
+    return ProblemError(421, "wrong-host", "Wrong host", detail, remedy)
 
 
 def too_large(limit: int) -> ProblemError:
-    return ProblemError(413, "too-large", "Too large", f"a body may have {limit} bytes here", "send less")
+    return ProblemError(413, "too-large", "Too large", f"a body may have at most {limit} bytes here", "send less")
 
 
 def media_off() -> ProblemError:
@@ -144,7 +144,7 @@ def media_off() -> ProblemError:
 
 def call_token_needed(*, wrong: bool) -> ProblemError:
     """Return the problem of a report without a token; `wrong` when its token is invalid."""
-    detail = "this is no token for telling of a call" if wrong else "this needs a token for the call"
+    detail = "this token is not valid for reports of calls" if wrong else "this needs a token for the call"
     remedy = (
         "POST /api/v1/media-tokens makes one; send it as `Authorization: Bearer TOKEN`, or as `token` in the report"
     )
@@ -155,28 +155,28 @@ def call_token_needed(*, wrong: bool) -> ProblemError:
 
 
 def token_expired() -> ProblemError:
-    detail, remedy = "the token was good and is no more", "get another one: POST /api/v1/media-tokens"
+    detail, remedy = "the token has expired", "get another one: POST /api/v1/media-tokens"
     problem = ProblemError(401, "token-expired", "Token expired", detail, remedy)
     return problem.with_headers(www_authenticate='Bearer realm="last-mile", error="invalid_token"')
 
 
 def foreign_call() -> ProblemError:
     detail, remedy = "the token is of another device or call", "get one for this device and call"
-    return ProblemError(403, "foreign-call", "Of another call", detail, remedy)
+    return ProblemError(403, "foreign-call", "Wrong call", detail, remedy)
 
 
 def foreign_origin() -> ProblemError:
-    detail = "the request was made by a page of another site"
+    detail = "a page of another site sent the request"
     return ProblemError(403, "foreign-page", "From another site", detail, "add its origin to [media] origins")
 
 
 def wrong_report(error: InvalidReportError) -> ProblemError:
     remedy = "send what docs/media.md describes"
-    return ProblemError(422, "wrong-report", "The report can not be meant so", error.detail, remedy)
+    return ProblemError(422, "wrong-report", "Invalid report", error.detail, remedy)
 
 
 def too_many_reports(seconds: int) -> ProblemError:
-    detail = "this call is told of more often than [media] reports_per_minute"
+    detail = "this call is reported more often than [media] reports_per_minute allows"
     problem = ProblemError(429, "too-many-reports", "Too many reports", detail, f"wait {seconds} s")
     return problem.with_headers(retry_after=str(seconds))
 
@@ -200,7 +200,7 @@ def too_many_logins(seconds: int) -> ProblemError:
 
 
 def too_many_streams(limit: int) -> ProblemError:
-    remedy = "close some, or ask GET /api/v1/devices/{id} now and then"
+    remedy = "close some, or poll GET /api/v1/devices/{id}"
     problem = ProblemError(503, "too-many-streams", "Too many streams", f"{limit} streams are open", remedy)
     return problem.with_headers(retry_after=str(RETRY_SECONDS))
 
@@ -213,12 +213,12 @@ def redis_away(error: Exception) -> ProblemError:
 
 def wrong_usage(detail: str) -> ProblemError:
     remedy = "see /api/v1/openapi.json"
-    return ProblemError(422, "wrong-request", "The request can not be meant so", detail, remedy)
+    return ProblemError(422, "wrong-request", "Invalid request", detail, remedy)
 
 
 def broken() -> ProblemError:
-    detail, remedy = "something went wrong that should not", "the companion's log has the reason"
-    return ProblemError(500, "broken", "Our mistake", detail, remedy)
+    detail, remedy = "an internal error happened", "the companion's log has the reason"
+    return ProblemError(500, "broken", "Internal error", detail, remedy)
 
 
 def documented(*more: int, **otherwise: str) -> dict[int | str, dict[str, Any]]:
@@ -230,15 +230,15 @@ def documented(*more: int, **otherwise: str) -> dict[int | str, dict[str, Any]]:
 
     """
     meanings = {
-        401: "Nobody known asks: see `WWW-Authenticate`.",
-        403: "The token may read, and no more.",
+        401: "The token is missing or unknown: see `WWW-Authenticate`.",
+        403: "The token may only read.",
         404: "There is no such device.",
-        409: "Several devices are called so.",
+        409: "Several devices have this name.",
         413: "The body is too large.",
-        421: "Asked by a name that is not in [api] hosts.",
-        422: "The request can not be meant so.",
+        421: "The host name is not in [api] hosts.",
+        422: "The request is invalid.",
         429: "Too often: see `Retry-After`.",
-        500: "Our mistake.",
+        500: "Internal error.",
         503: "Redis is away, or too many streams are open: see `Retry-After`.",
     }
     own_meanings = {int(status.removeprefix("_")): text for status, text in otherwise.items()}

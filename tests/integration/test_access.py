@@ -444,7 +444,7 @@ def test_websockets(
         with pytest.raises(WebSocketDisconnect) as refused, browser.websocket_connect(place, headers=dict(headers)):
             pass
         assert refused.value.code == 1008
-        assert refused.value.reason in ("Who asks is not known", "From another site", "Not by this name")
+        assert refused.value.reason in ("Login needed", "From another site", "Wrong host")
 
 
 # What every answer carries

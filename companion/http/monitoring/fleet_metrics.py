@@ -29,7 +29,7 @@ from companion.usrloc.contact import STATUSES
 FRESH_SECONDS: Final = 3.0
 """Scrapes within this time get the same answer, so they cost Redis next to nothing."""
 PATIENCE_SECONDS: Final = 3.0
-"""A Redis that has not answered by then is away: Prometheus waits ten seconds for all of /metrics."""
+"""A Redis that has not answered by then counts as away: Prometheus waits ten seconds for all of /metrics."""
 
 
 Values = Mapping[str, float] | Mapping[tuple[str, ...], float] | float | None
