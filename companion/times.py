@@ -1,8 +1,9 @@
-"""Handle times: UTC epoch milliseconds inside, ISO 8601 at the edge. No I/O."""
+"""Read and write times: epoch milliseconds inside, ISO 8601 at the edge, durations for people. No I/O."""
 
+import re
 import time
 from datetime import UTC, datetime
-from typing import Any, Final
+from typing import Final
 
 from companion.errors import UsageError
 
@@ -16,17 +17,6 @@ WINDOWS_MS: Final = {"3h": 3 * HOUR_MS, "6h": 6 * HOUR_MS, "12h": 12 * HOUR_MS, 
 _UNITS: Final = ((86_400, "d"), (3_600, "h"), (60, "min"), (1, "s"))
 _TYPED: Final = re.compile(r"([0-9]{1,9})([smhd])")
 _TYPED_SECONDS: Final = {"s": 1, "m": 60, "h": 3_600, "d": 86_400}
-
-
-def now_ms() -> int:
-    """Return the present time in epoch ms, by this machine's clock."""
-    return int(time.time() * 1000)
-
-MINUTE_MS: Final = 60_000
-HOUR_MS: Final = 3_600_000
-DAY_MS: Final = 86_400_000
-WINDOWS_MS: Final = {"3h": 3 * HOUR_MS, "6h": 6 * HOUR_MS, "12h": 12 * HOUR_MS, "24h": DAY_MS, "7d": 7 * DAY_MS}
-"""How far people may look back."""
 
 
 def now_ms() -> int:

@@ -229,8 +229,8 @@ def reconcile(
     log.configure(settings.log.format, settings.log.level)
     with opened(settings) as store:
         reports = event_loop.run(compare_nodes([node] if node else [], store, settings, dry_run=dry_run))
-    show([asdict(report) for report in reports], Text("\n".join(map(str, reports))), as_json=as_json)
-    if not all(report.complete for report in reports):
+    show([report.to_json() for report in reports], Text("\n".join(map(str, reports))), as_json=as_json)
+    if not all(report.is_complete for report in reports):
         raise typer.Exit(1)
 
 

@@ -21,6 +21,7 @@ from companion.remediation.sweep import Sweeper
 from companion.store.call_quality import save_call_quality
 from companion.store.devices import forget_vanished_devices
 from companion.store.store import Store
+from companion.store.summary import FRESH_MS, save_summary
 from companion.times import now_ms
 
 logger = log.get(__name__)
@@ -46,7 +47,7 @@ class Job(NamedTuple):
 def _make_census(config: Config, store: Store) -> Run:
     resting_until = 0.0
 
-    def take_census() -> None:
+    def run_census() -> None:
         nonlocal resting_until
         started = time.monotonic()
         if started < resting_until:
@@ -59,15 +60,15 @@ def _make_census(config: Config, store: Store) -> Run:
         share_census(store, taken, fresh_ms)
         resting_until = started + rest
 
-    return lambda: asyncio.to_thread(take_census)
+    return lambda: asyncio.to_thread(run_census)
 
 
 def _make_call_quality(config: Config, store: Store) -> Run:
     episodes = log.Episodes(logger, quiet_seconds=3600)
 
     def compute_quality() -> None:
-        quality = call_quality.compute(store, view(config, store))
-        call_quality.save(store, quality)
+        quality = compute_call_quality(store, load_view(config, store))
+        save_call_quality(store, quality)
         if quality["cut"]:
             episodes.warn(
                 "more calls than are looked at: their quality is that of the newest",
@@ -80,7 +81,7 @@ def _make_call_quality(config: Config, store: Store) -> Run:
 
 def _make_retention(_: Config, store: Store) -> Run:
     def forget_vanished() -> None:
-        forgotten = store.forget_vanished(now_ms())
+        forgotten = forget_vanished_devices(store, now_ms())
         if forgotten:
             logger.info("devices without data were removed from the index", count=forgotten)
 

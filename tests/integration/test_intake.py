@@ -49,8 +49,8 @@ def setup(make_setup: MakeSetup) -> Setup:
     return make_media(make_setup)
 
 
-def the_call(setup: Setup) -> calls.Call:
-    call = calls.find(setup.store, DEVICE, CALL_ID)
+def the_call(setup: Setup) -> CallRecord:
+    call = load_call(setup.store, DEVICE, CALL_ID)
     assert call
     return call
 
@@ -123,7 +123,7 @@ def test_redis_away(make_setup: MakeSetup, own_redis: EmbeddedRedis) -> None:
     assert refused("redis-away") == before + 1
     own_redis.start()
     assert send(browser, report(*items)).json() == {"stored": 5, "next": 10, "advice": None}
-    assert len(calls.read(setup.store, the_call(setup)).samples) == 9
+    assert len(load_media(setup.store, the_call(setup)).samples) == 9
 
 
 def test_addresses(make_setup: MakeSetup) -> None:

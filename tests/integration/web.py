@@ -45,7 +45,7 @@ def fill(setup: Setup, events: Sequence[Event] = FLEET) -> None:
         seqs[event] += 1
         payload = phone_event(aor, **params)
         batch.append(message(event, payload, now + n, seqs[event]))
-    asyncio.run(record_batch(Recorder(setup.config, setup.store), batch))
+    record_events(setup, batch)
     setup.store.connection.call("HSET", setup.store.keys.node("opensips"), "heartbeat_at", now + ALIVE_MS)
 
 

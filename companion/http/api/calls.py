@@ -15,7 +15,8 @@ from companion.http.api.reader import ReaderDependency
 from companion.http.api.window import WindowQuery
 from companion.http.reports.endpoint import IntakeDependency
 from companion.query.reader import MAX_CALLS
-from companion.times import Json, iso
+from companion.text import Json
+from companion.times import iso
 from companion.tokens.call import MAX_DEVICE
 
 router = APIRouter(tags=["calls"])

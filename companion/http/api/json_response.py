@@ -3,7 +3,7 @@
 import msgspec
 from fastapi import Response
 
-from companion.times import Json
+from companion.text import Json
 
 
 class JsonResponse(Response):

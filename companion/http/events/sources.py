@@ -6,7 +6,8 @@ from typing import Any, Final, NamedTuple, Protocol
 from fastapi.sse import format_sse_event
 
 from companion.query.reader import Reader
-from companion.times import Json, epoch_ms
+from companion.text import Json
+from companion.times import epoch_ms
 
 OVERLAP_MS: Final = 60_000
 """Events of one device may become visible in another order than they happened, by so much."""

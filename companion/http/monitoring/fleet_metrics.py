@@ -143,12 +143,12 @@ class FleetCollector(Collector):
             return [UP.of(0)]
 
     def _fleet(self) -> Iterator[Metric]:
-        last = summary.load(self._store)
+        last = load_summary(self._store)
         if last:
             yield COUNTED.of(datetime.fromisoformat(last["at"]).timestamp())
             yield DEVICES.of(_by_status(last["devices"]))
             yield CONTACTS.of(_by_node_and_status(last["contacts_by_node"]))
-        swept_at = self._store.connection.call("HGET", self._store.keys.sweep(), "at")
+        swept_at = load_last_sweep(self._store).get("at")
         if swept_at:
             yield SWEPT.of(int(swept_at) / 1000)
 
@@ -161,11 +161,11 @@ class FleetCollector(Collector):
             yield family.of({node: getattr(feed, count) for node, feed in feeds.items()})
 
     def _breakers(self, feeds: Mapping[str, Feed]) -> dict[str, float]:
-        commands: list[Command] = [("EXISTS", self._store.keys.breaker(node)) for node in feeds]
-        return dict(zip(feeds, map(int, self._store.connection.pipeline(commands)), strict=True))
+        are_open = open_breakers(self._store, list(feeds))
+        return {node: float(node in are_open) for node in feeds}
 
     def _media(self) -> Iterator[Metric]:
-        quality = call_quality.load(self._store)
+        quality = load_call_quality(self._store)
         if quality:
             loss, relayed = quality["loss_percent"], quality["relay_share"]
             yield HOUR_COUNTED.of(datetime.fromisoformat(quality["at"]).timestamp())
@@ -175,12 +175,10 @@ class FleetCollector(Collector):
             yield HOUR_LOSS.of(None if loss is None else loss / 100)
 
     def _memory(self) -> Iterator[Metric]:
-        try:
-            memory = self._store.connection.call("INFO", "memory")
-        except ResponseError:
-            return  # an ACL may keep it from us
-        yield MEMORY_USED.of(memory["used_memory"])
-        yield MEMORY_MAX.of(memory["maxmemory"])
+        memory = read_memory(self._store)
+        if memory:
+            yield MEMORY_USED.of(memory.used_bytes)
+            yield MEMORY_MAX.of(memory.max_bytes)
 
 
 def _by_status(counts: Mapping[str, Any]) -> dict[str, float]:

@@ -46,8 +46,8 @@ class Health:
 
     def _find_reasons(self) -> list[str]:
         try:
-            now = view(self._config, self._store)
-            saved = summary.load(self._store)
+            now = load_view(self._config, self._store)
+            saved = load_summary(self._store)
         except (*Unreachable, NotNowError, ResponseError) as error:
             return [f"Redis does not answer: {type(error).__name__}"]
         return [*_check_feeds(now), *_check_scheduler(saved["at"] if saved else None)]
@@ -56,7 +56,9 @@ class Health:
 def _check_feeds(now: View) -> list[str]:
     if not now.feeds:
         return ["no bridge has been heard of: is one running?"]
-    return [f"the feed of node {feed.node} is silent" for feed in now.feeds.values() if not feed.alive(now.clock.now)]
+    return [
+        f"the feed of node {feed.node} is silent" for feed in now.feeds.values() if not feed.is_alive(now.clock.now)
+    ]
 
 
 def _check_scheduler(summed_at: str | None) -> list[str]:

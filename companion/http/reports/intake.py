@@ -87,9 +87,9 @@ class Writer:
         self._waiting: list[tuple[CallReport, asyncio.Future[WrittenReport]]] = []
         self._task: asyncio.Task[None] | None = None
 
-    async def write(self, report: calls.Told) -> calls.Written:
-        """Write a report; raise what calls.write_all returns for it."""
-        future: asyncio.Future[calls.Written] = asyncio.get_running_loop().create_future()
+    async def write(self, report: CallReport) -> WrittenReport:
+        """Write a report; raise what write_reports returns for it."""
+        future: asyncio.Future[WrittenReport] = asyncio.get_running_loop().create_future()
         self._waiting.append((report, future))
         if self._task is None or self._task.done():
             self._task = asyncio.create_task(self._run())
@@ -110,7 +110,7 @@ class Writer:
 
     def _write(self, batch: Sequence[tuple[CallReport, Any]]) -> Sequence[ReportOutcome]:
         try:
-            return calls.write_all(self._store, [report for report, _ in batch], self._policy)
+            return write_reports(self._store, [report for report, _ in batch], self._policy)
         except Exception as error:  # noqa: BLE001 - each caller gets it, and knows what to do
             return [error] * len(batch)
 
@@ -149,7 +149,7 @@ class Intake:
     def make_token(self, name: str, call_id: str, minutes: int | None) -> tuple[str, int]:
         """Make a token for reporting a call of the device with this name; return it and its end (epoch seconds).
 
-        Raises ProblemError, and what calls.whose raises.
+        Raises ProblemError, and what find_or_accept_device_id raises.
         """
         if not self._config.secret:
             raise problems.media_off()
@@ -192,8 +192,8 @@ class Intake:
         ours = report.shift(original, now_ms())
         if not self._config.full_addresses:
             ours = report.shorten(ours)
-        written = await self._writer.write(calls.Told(*claims, original.now, ours))
-        self._limits.note_report(calls.ref_of(*claims), ended=original.call.ended_at is not None)
+        written = await self._writer.write(CallReport(*claims, original.now, ours))
+        self._limits.note_report(call_ref(*claims), ended=original.call.ended_at is not None)
         _count(written, len(original.samples) + len(original.happenings))
         return Receipt(len(written.items), written.after.next, written.advice)
 
@@ -220,7 +220,7 @@ def _decode(body: bytes, retention_ms: int) -> Report:
         raise problems.wrong_report(error) from None
 
 
-def _count(written: calls.Written, sent: int) -> None:
+def _count(written: WrittenReport, sent: int) -> None:
     new, before, after = written.items, written.before, written.after
     samples = after.samples - before.samples
     metrics.MEDIA_REPORTS.labels("stored" if new else "nothing_new").inc()
