@@ -63,6 +63,7 @@ class Prober:
         self._tag = secrets.token_hex(4)
         self._in_flight = asyncio.Semaphore(MAX_IN_FLIGHT)
         self._turns: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
+        self._opening = asyncio.Lock()
         self._channel: _Channel | None = None
 
     async def __aenter__(self) -> Self:
@@ -100,11 +101,12 @@ class Prober:
         return read_reply(reply)
 
     async def _open(self) -> "_Channel":
-        if self._channel is None or self._channel.is_closed:
-            loop = asyncio.get_running_loop()
-            remote = self._address.host, self._address.port
-            _, self._channel = await loop.create_datagram_endpoint(_Channel, remote_addr=remote)
-        return self._channel
+        async with self._opening:
+            if self._channel is None:
+                loop = asyncio.get_running_loop()
+                remote = self._address.host, self._address.port
+                _, self._channel = await loop.create_datagram_endpoint(_Channel, remote_addr=remote)
+            return self._channel
 
 
 class _Channel(asyncio.DatagramProtocol):
@@ -113,7 +115,6 @@ class _Channel(asyncio.DatagramProtocol):
     def __init__(self) -> None:
         self._waiting: dict[str, asyncio.Future[dict[str, Any]]] = {}
         self._transport: asyncio.DatagramTransport | None = None
-        self.is_closed = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         assert isinstance(transport, asyncio.DatagramTransport)  # noqa: S101 - it was made for datagrams
@@ -141,7 +142,6 @@ class _Channel(asyncio.DatagramProtocol):
             del self._waiting[number]
 
     def close(self) -> None:
-        self.is_closed = True
         for future in self._waiting.values():
             with contextlib.suppress(asyncio.InvalidStateError):
                 future.set_exception(ConnectionError("closed"))
