@@ -11,7 +11,7 @@ import itertools
 import json
 import secrets
 import time
-from typing import Any, Final, Literal, NamedTuple, Self
+from typing import Any, Final, Literal, NamedTuple, Self, cast
 from weakref import WeakValueDictionary
 
 from companion import metrics
@@ -117,8 +117,7 @@ class _Channel(asyncio.DatagramProtocol):
         self._transport: asyncio.DatagramTransport | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.DatagramTransport)  # noqa: S101 - it was made for datagrams
-        self._transport = transport
+        self._transport = cast("asyncio.DatagramTransport", transport)
 
     def datagram_received(self, datagram: bytes, _: Any) -> None:
         reply = _decode(datagram)
