@@ -78,11 +78,10 @@ async def test_a_device(make_setup: MakeSetup) -> None:
                 ping(udp, "ann", 48_000)
                 _, (ts, latency_ms), number = await following(stream, "sample")
                 assert (latency_ms, number, abs(ts - sent_at) < 5000) == (48, str(ts), True)
-                for _ in range(setup.config.pings.lost_after):
-                    ping(udp, "ann", LOST_PING_US)
+                ping(udp, "ann", LOST_PING_US)
                 assert (await following(stream, "sample"))[1][1] is None
                 assert (await following(stream, "timeline"))[1]["event"] == "lost"
-                assert (await following(stream, "status"))[1]["status"] == "stale"
+                assert (await following(stream, "status"))[1]["status"] == "losing"
 
 
 async def test_coming_back(make_setup: MakeSetup) -> None:
