@@ -8,7 +8,8 @@ from rich.text import Text
 
 from companion import config
 from companion.cli.options import AsJson, AWindow, ConfigFile, Window, opened, show
-from companion.cli.screens.calls import CallsTable, call_page
+from companion.cli.screens.call import call_page
+from companion.cli.screens.calls import CallsTable
 from companion.query.reader import MAX_CALLS, Reader
 
 

@@ -20,7 +20,8 @@ from rich.live import Live
 from rich.text import Text
 
 from companion import config, log
-from companion.cli.screens import devices as terminal
+from companion.cli.screens.cells import count_cell
+from companion.cli.screens.devices import DevicesTable
 from companion.errors import UsageError
 from companion.query.devices import iterate_statuses
 from companion.query.now import load_view
@@ -250,8 +251,8 @@ class Fleet:
     def __rich_console__(self, console: Console, _: ConsoleOptions) -> RenderResult:
         room = max(1, console.size.height - LINES_AROUND) if console.is_terminal else len(self._rows)
         hidden = len(self._rows) - room
-        yield Text("   ").join(terminal.count(self._counts[status], status, status) for status in STATUSES)
-        yield terminal.DevicesTable(self._rows[:room], self._now)
+        yield Text("   ").join(count_cell(self._counts[status], status, status) for status in STATUSES)
+        yield DevicesTable(self._rows[:room], self._now)
         yield Text(f"and {hidden} more" if hidden > 0 else "", style="bright_black")
 
 

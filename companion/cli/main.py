@@ -19,7 +19,9 @@ from companion.cli import tokens as api
 from companion.cli.demo import run_demo
 from companion.cli.doctor import doctor
 from companion.cli.options import AsJson, AWindow, ConfigFile, Window, opened, show
-from companion.cli.screens import devices
+from companion.cli.screens.device import device_page
+from companion.cli.screens.devices import DevicesTable
+from companion.cli.screens.summary import summary_page
 from companion.errors import UsageError
 from companion.query.device_ids import find_device_id
 from companion.query.devices import iterate_statuses, render_device
@@ -128,7 +130,7 @@ def list_devices(
         seen = load_view(settings, store)
         rows = [render_row(make_glance_of(*each, seen.bounds)) for each in iterate_statuses(store, seen)]
     rows = sorted((row for row in rows if status in (None, row["status"])), key=lambda row: str(row["device"]))
-    show(rows, devices.DevicesTable(rows), as_json=as_json)
+    show(rows, DevicesTable(rows), as_json=as_json)
 
 
 @app.command(
@@ -153,7 +155,7 @@ def device(
     with opened(settings) as store:
         found = find_device_id(store, name)
         page = render_device(store, found, load_view(settings, store), window.ms)
-    show(page, devices.device_page(page), as_json=as_json)
+    show(page, device_page(page), as_json=as_json)
 
 
 @app.command(epilog=examples(("For machines", "companion summary --json")))
@@ -167,7 +169,7 @@ def summary(config_file: ConfigFile = None, as_json: AsJson = False) -> None:
     settings = config.load(config_file)
     with opened(settings) as store:
         seen = compute_summary(store, load_view(settings, store))
-    show(seen, devices.summary_page(seen), as_json=as_json)
+    show(seen, summary_page(seen), as_json=as_json)
 
 
 @app.command(

@@ -6,7 +6,7 @@ import typer
 
 from companion import config
 from companion.cli.options import AsJson, ConfigFile, opened, show
-from companion.cli.screens import devices
+from companion.cli.screens.nodes import nodes_table
 from companion.errors import UsageError
 from companion.query.now import View, load_view
 from companion.query.reader import Reader
@@ -31,7 +31,7 @@ def nodes(config_file: ConfigFile = None, as_json: AsJson = False) -> None:
     settings = config.load(config_file)
     with opened(settings) as store:
         rows = Reader(settings, store).nodes()["nodes"]
-    show(rows, devices.nodes_table(rows), as_json=as_json)
+    show(rows, nodes_table(rows), as_json=as_json)
 
 
 @app.command()

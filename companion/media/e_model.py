@@ -24,6 +24,9 @@ Band = Literal["best", "high", "medium", "low", "poor", "bad"]
 BANDS: Final[tuple[tuple[float, Band], ...]] = ((90, "best"), (80, "high"), (70, "medium"), (60, "low"), (50, "poor"))
 """ITU-T G.109's categories of quality, by the least R of each; below the last it does not recommend a connection."""
 
+BAND_NAMES: Final[tuple[Band, ...]] = (*(name for _, name in BANDS), "bad")
+"""All bands, the best first."""
+
 
 class Codec(NamedTuple):
     """What the E-model has to know: impairment without loss, robustness against loss, and the delay it adds in ms."""
@@ -134,6 +137,15 @@ def band(r: float) -> Band:
     ('best', 'high', 'poor', 'bad')
     """
     return next((name for least, name in BANDS if r >= least), "bad")
+
+
+def mos_band(rounded: float) -> Band:
+    """Return the band of a MOS that may be rounded to two digits.
+
+    >>> mos_band(4.34), mos_band(3.59), mos_band(1)
+    ('best', 'low', 'bad')
+    """
+    return next((name for least, name in BANDS if rounded >= round(mos(least), 2)), "bad")
 
 
 def percent_lost(lost: float, received: float) -> float | None:

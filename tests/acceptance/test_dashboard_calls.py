@@ -17,7 +17,7 @@ import pytest
 from selenium.webdriver import Keys
 from selenium.webdriver.remote.webelement import WebElement
 
-from companion.dashboard.markup.calls import address
+from companion.dashboard.markup.call_cells import address
 from companion.opensips.events import INSERT, LATENCY, LOST_PING_US
 from companion.query.reader import Reader
 from companion.simulator.redis import EmbeddedRedis, free_port

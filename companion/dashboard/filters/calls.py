@@ -6,7 +6,7 @@ from typing import Any, Final, Self
 from urllib.parse import urlencode
 
 from companion.dashboard.filters import devices
-from companion.dashboard.markup.badges import BANDS, mos_band
+from companion.media.e_model import BAND_NAMES, mos_band
 from companion.query.reader import Reader
 from companion.times import WINDOWS_MS
 
@@ -14,7 +14,7 @@ PAGE: Final = 50
 CHUNK: Final = 200
 MOST_CHUNKS: Final = 20
 """So much one question goes through; further calls are on the next page."""
-WORST: Final = (*BANDS, "unknown")
+WORST: Final = (*BAND_NAMES, "unknown")
 """The bands a call's worst second may be in; unknown when none could be scored."""
 
 

@@ -23,9 +23,10 @@ from companion.dashboard.graphs.axes import (
 from companion.dashboard.graphs.device import crosses
 from companion.dashboard.graphs.slices import Slice, in_slices, spans, usual_ms
 from companion.dashboard.graphs.strips import Block, Marked, blocks, in_rows, marked
-from companion.dashboard.markup.badges import BAND_COLOURS, mos_band, number
+from companion.dashboard.markup.badges import BAND_COLOURS, number
 from companion.dashboard.markup.happenings import bitrate, marks
 from companion.media import e_model
+from companion.media.e_model import mos_band
 from companion.text import Json
 from companion.times import MINUTE_MS, epoch_ms
 
@@ -51,7 +52,7 @@ _SECOND: Final = {"color": "var(--graph-second)", "lineStyle": {"width": 1.5, "t
 _KEYS: Final = {"a": {"color": "var(--graph)"}, "b": {"color": "var(--graph-second)"}}
 
 
-class Plot(NamedTuple):
+class CallPlot(NamedTuple):
     """What a call's graph is drawn on: the window, when the call was, and the OPTIONS pings' bounds and interval."""
 
     window: Window
@@ -67,7 +68,7 @@ class Drawing(NamedTuple):
     height: int
 
 
-def of_call(page: Json, plot: Plot) -> Drawing:
+def draw_call(page: Json, plot: CallPlot) -> Drawing:
     """A page of Reader.call's, drawn; what never happened in the window, or was not measured, has no place on it."""
     sheet = _Sheet(page, plot)
     slices = in_slices(page["samples"], plot.window)
@@ -86,7 +87,7 @@ def of_call(page: Json, plot: Plot) -> Drawing:
 class _Sheet:
     """Panels and strips from the top down, each with its grid and axes."""
 
-    def __init__(self, page: Json, plot: Plot) -> None:
+    def __init__(self, page: Json, plot: CallPlot) -> None:
         self.plot = plot
         told = ((epoch_ms(happening["at"]), mark) for happening, mark in marks(page["happenings"]))
         seen = (Marked(at, *mark) for at, mark in told if plot.window[0] <= at <= plot.window[1])
@@ -167,7 +168,7 @@ def _media(sheet: _Sheet, page: Json, slices: Sequence[Slice]) -> None:
     sheet.panel("Bitrate in {a|━━}  out {b|┅┅}  in kbit/s", 72, _axis(17, ins, outs), ins, outs | _SECOND)
 
 
-def _signalling(sheet: _Sheet, pings: Sequence[Sequence[Any]], plot: Plot) -> None:
+def _signalling(sheet: _Sheet, pings: Sequence[Sequence[Any]], plot: CallPlot) -> None:
     """What OpenSIPS measured meanwhile."""
     since, until = plot.window
     near = [(ts, ms) for ts, ms in pings if since - plot.ping_ms <= ts <= until + plot.ping_ms]
@@ -254,7 +255,7 @@ def _bad_minutes(page: Json, call: Window) -> list[Block]:
     return found
 
 
-def _outside(plot: Plot) -> Iterator[tuple[Options, Options]]:
+def _outside(plot: CallPlot) -> Iterator[tuple[Options, Options]]:
     (since, until), (began, ended) = plot.window, plot.call
     for first, last in ((since, began), (ended, until)):
         if last > first:

@@ -32,7 +32,7 @@ _HEIGHTS: Final[dict[str, tuple[float, float]]] = {"online": (0, 1), "offline": 
 _COLOURS: Final = {"online": "var(--online)", "offline": "var(--stale)", "unknown": "var(--unknown)"}
 
 
-class Plot(NamedTuple):
+class DevicePlot(NamedTuple):
     """What a device's graph is drawn on; the line breaks where nothing came for longer than `gap_ms`."""
 
     window: Window
@@ -41,7 +41,7 @@ class Plot(NamedTuple):
     bands: Sequence[Band]
 
 
-def of_pings(pings: Sequence[Ping], plot: Plot) -> Options:
+def draw_pings(pings: Sequence[Ping], plot: DevicePlot) -> Options:
     """Each ping of the window."""
     answered = [(ping.ts, ping.latency_ms) for ping in pings if ping.latency_ms is not None]
     points = [(ts, ms, f"{ms} ms, {quality.label(ms, plot.bounds)}") for ts, ms in answered]
@@ -50,7 +50,7 @@ def of_pings(pings: Sequence[Ping], plot: Plot) -> Options:
     return _graph([drawn], lost, max((ms for _, ms in answered), default=0), plot)
 
 
-def of_buckets(buckets: Sequence[Sequence[Any]], plot: Plot) -> Options:
+def draw_buckets(buckets: Sequence[Sequence[Any]], plot: DevicePlot) -> Options:
     """A long window in slices `[ts, min, avg, max, answered, lost]`: the average, and from the least to the most."""
     answered = [bucket for bucket in buckets if bucket[4]]
     average = [(ts, mean, f"{number(mean)} ms, {quality.label(mean, plot.bounds)}") for ts, _, mean, *_ in answered]
@@ -68,7 +68,7 @@ def of_buckets(buckets: Sequence[Sequence[Any]], plot: Plot) -> Options:
     return _graph(lines, lost, max((bucket[3] for bucket in answered), default=0), plot)
 
 
-def _graph(lines: list[Options], lost: Sequence[Point], highest: float, plot: Plot) -> Options:
+def _graph(lines: list[Options], lost: Sequence[Point], highest: float, plot: DevicePlot) -> Options:
     top = ceiling(highest, plot.bounds.excellent)
     lines[0]["markArea"] = {"silent": True, "data": tuple(_qualities(plot.bounds, top))}
     lanes = [_lane("lost", 1, bottom=52), _lane("", 2, bottom=34)]

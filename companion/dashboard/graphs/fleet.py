@@ -24,7 +24,7 @@ _PERCENTILES: Final = (("p50", "solid"), ("p95", "dashed"), ("p99", "dotted"))
 Points = Sequence[Mapping[str, Any]]
 
 
-def graph(points: Points, window: Window) -> Options:
+def draw_history(points: Points, window: Window) -> Options:
     """The options of a graph of what Reader.history tells."""
     times = [epoch_ms(point["at"]) for point in points]
     gap_ms = (window[1] - window[0]) // GAPS

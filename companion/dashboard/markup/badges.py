@@ -5,7 +5,7 @@ from typing import Any, Final
 from companion import quality
 from companion.dashboard.markup import Markup, nothing, tag
 from companion.dashboard.markup.icons import icon, signal
-from companion.media import e_model
+from companion.media.e_model import BAND_NAMES, mos_band
 
 MEANINGS: Final = {
     "online": "answered a ping or registered within two ping intervals, and has lost none since",
@@ -23,7 +23,6 @@ BAND_COLOURS: Final = {
     "poor": "--bad",
     "bad": "--worst",
 }
-BANDS: Final = tuple(BAND_COLOURS)
 BAND_MEANINGS: Final = {
     "best": "users are very satisfied (R from 90)",
     "high": "users are satisfied (R from 80)",
@@ -46,15 +45,6 @@ def quality_of(word: str | None) -> Markup:
     return tag("span", signal(len(quality.LABELS) - quality.LABELS.index(word)), word, cls=f"quality {word}")
 
 
-def mos_band(mos: float) -> str:
-    """The band of a MOS that may be rounded to two digits.
-
-    >>> mos_band(4.34), mos_band(3.59), mos_band(1)
-    ('best', 'low', 'bad')
-    """
-    return next((name for least, name in e_model.BANDS if mos >= round(e_model.mos(least), 2)), "bad")
-
-
 def mos(value: float | None, word: str | None = None) -> Markup:
     """A MOS and its band in a word: the one that is given, or that of the value."""
     if value is None:
@@ -63,7 +53,7 @@ def mos(value: float | None, word: str | None = None) -> Markup:
 
 
 def band(word: str) -> Markup:
-    bars = signal(len(BANDS) - 1 - BANDS.index(word))
+    bars = signal(len(BAND_NAMES) - 1 - BAND_NAMES.index(word))
     return tag("span", bars, word, cls=f"quality band-{word}", title=BAND_MEANINGS[word])
 
 

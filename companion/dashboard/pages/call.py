@@ -8,10 +8,9 @@ from nicegui import ui
 
 from companion.dashboard.filters import devices
 from companion.dashboard.frame import Frame, source_of
-from companion.dashboard.graphs import call as call_graph
 from companion.dashboard.graphs.axes import Window
-from companion.dashboard.markup import call as shown_as
-from companion.dashboard.markup import tag
+from companion.dashboard.graphs.call import CallPlot, draw_call
+from companion.dashboard.markup import call, call_details, call_graph, call_minutes, tag
 from companion.dashboard.markup.frame import waiting
 from companion.dashboard.markup.happenings import marks
 from companion.dashboard.part import Part
@@ -83,9 +82,9 @@ class Call:
         try:
             self._page = await self._source.ask(self._source.reader.call, self._call_id, self._device)
         except NoSuchCallError:
-            self._lose(shown_as.no_call(self._call_id))
+            self._lose(call.no_call(self._call_id))
         except SeveralCallsError as error:
-            self._lose(shown_as.choice(self._call_id, error.devices), status=300)
+            self._lose(call.choice(self._call_id, error.devices), status=300)
         else:
             self._show()
         took = time.monotonic() - began
@@ -97,25 +96,25 @@ class Call:
         told = self._page
         self._device = told["device"]
         self._section.set_visibility(True)
-        self._top.show(shown_as.title(told), shown_as.legs(told), shown_as.overview(told))
+        self._top.show(call.title(told), call.legs(told), call.overview(told))
         self._draw(told)
-        rest = shown_as.columns(told, self._minute, everything=self._everything)
-        self._rest.show(rest, shown_as.minutes(told))
+        rest = call_details.columns(told, self._minute, everything=self._everything)
+        self._rest.show(rest, call_minutes.minutes(told))
 
     def _draw(self, told: Json) -> None:
         config = self._source.config
         call = _extent(told, now_ms())
-        plot = call_graph.Plot(
+        plot = CallPlot(
             _window(call, self._minute, live=told["live"]), call, config.quality.bounds, config.pings.interval_ms
         )
-        drawing = call_graph.of_call(told, plot)
-        nothing = shown_as.nothing_measured() if not told["samples"] else None
-        self._figures.show(shown_as.graph_head(told, self._minute), shown_as.statistics(told), nothing)
+        drawing = draw_call(told, plot)
+        nothing = call_graph.nothing_measured() if not told["samples"] else None
+        self._figures.show(call_graph.graph_head(told, self._minute), call_graph.statistics(told), nothing)
         self._graph.set_visibility(bool(told["samples"] or told["pings"]))
         self._graph.props["options"] = drawing.options
-        self._graph.props["aria-label"] = shown_as.graph_words(told)
+        self._graph.props["aria-label"] = call_graph.graph_words(told)
         self._graph.style(f"height: {drawing.height}px")
-        self._keys.show(shown_as.graph_keys([mark.kind for _, mark in marks(told["happenings"])]))
+        self._keys.show(call_graph.graph_keys([mark.kind for _, mark in marks(told["happenings"])]))
 
     def _lose(self, said: Any, status: int = 404) -> None:
         self._page = None

@@ -7,7 +7,7 @@ from nicegui import ui
 
 from companion.dashboard.filters.calls import Filters, find
 from companion.dashboard.frame import Frame, source_of
-from companion.dashboard.markup import calls, tag
+from companion.dashboard.markup import call_quality, calls, tag
 from companion.dashboard.markup.frame import waiting
 from companion.dashboard.part import Part
 from companion.dashboard.refresh import Live
@@ -50,7 +50,7 @@ class Calls:
         except UsageError:  # a cursor that is none, in an address somebody made up
             self._wanted = wanted.at("")
             return
-        self._top.show(calls.title(answer["quality"]), calls.overview(answer["quality"]))
+        self._top.show(calls.title(answer["quality"]), call_quality.overview(answer["quality"]))
         if wanted is self._wanted:
             found, following = answer["found"]
             self._filters.show(calls.filters(wanted))

@@ -11,10 +11,10 @@ from nicegui import ui
 from companion.config import Config
 from companion.dashboard.filters import devices
 from companion.dashboard.frame import Frame, source_of
-from companion.dashboard.graphs import device
 from companion.dashboard.graphs.axes import Options, Window, known_part
-from companion.dashboard.markup import calls, tag
-from companion.dashboard.markup import device as shown_as
+from companion.dashboard.graphs.device import DevicePlot, draw_buckets, draw_pings
+from companion.dashboard.markup import device, tag
+from companion.dashboard.markup.call_history import history
 from companion.dashboard.markup.frame import no_device, waiting
 from companion.dashboard.part import Part
 from companion.dashboard.presence import bands
@@ -112,27 +112,27 @@ class Device:
 
     async def _look_at_calls(self) -> None:
         told = await self._source.ask(self._source.reader.calls, self._name, WINDOWS_MS[self._window])
-        self._history.show(calls.history(told["calls"], cut=told["cut"], everything=self._every_call))
+        self._history.show(history(told["calls"], cut=told["cut"], everything=self._every_call))
 
     def _show(self, page: Json, buckets: Buckets, window: Window) -> None:
-        self._top.show(shown_as.title(page), shown_as.overview(page))
+        self._top.show(device.title(page), device.overview(page))
         self._section.set_visibility(True)
         self._show_latency(page, buckets, window)
-        happened = shown_as.timeline(page, everything=self._everything)
-        columns = tag("div", happened, shown_as.switch_overs(page["timeline"]), cls="columns")
-        self._rest.show(shown_as.contacts(page), columns)
+        happened = device.timeline(page, everything=self._everything)
+        columns = tag("div", happened, device.switch_overs(page["timeline"]), cls="columns")
+        self._rest.show(device.contacts(page), columns)
 
     def _show_latency(self, page: Json, buckets: Buckets, window: Window) -> None:
         config, latency = self._source.config, page["latency"]
         found = bands(page, *window, config.pings)
         first = found[0].since if found else window[0]
-        plot = device.Plot(
+        plot = DevicePlot(
             known_part(window, first), config.quality.bounds, _gap_ms(config, window[1] - window[0]), found
         )
-        self._figures.show(shown_as.analysis_head(page["device"], self._window), shown_as.statistics(latency))
+        self._figures.show(device.analysis_head(page["device"], self._window), device.statistics(latency))
         self._graph.props["options"] = _graph(page, buckets, plot)
-        self._graph.props["aria-label"] = shown_as.graph_words(latency, found, self._window)
-        self._keys.show(shown_as.graph_keys(found, first if first > window[0] else 0))
+        self._graph.props["aria-label"] = device.graph_words(latency, found, self._window)
+        self._keys.show(device.graph_keys(found, first if first > window[0] else 0))
 
     def _lose(self, several: Sequence[str] = ()) -> None:
         self._frame.not_found()
@@ -172,8 +172,8 @@ def _gist(news: Json) -> Gist:
     return json.dumps(news, sort_keys=True)
 
 
-def _graph(page: Json, buckets: Buckets, plot: device.Plot) -> Options:
-    return device.of_pings(page["samples"], plot) if buckets is None else device.of_buckets(buckets, plot)
+def _graph(page: Json, buckets: Buckets, plot: DevicePlot) -> Options:
+    return draw_pings(page["samples"], plot) if buckets is None else draw_buckets(buckets, plot)
 
 
 def _gap_ms(config: Config, window_ms: int) -> int:

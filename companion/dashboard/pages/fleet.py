@@ -7,7 +7,7 @@ from nicegui import ui
 
 from companion.dashboard.filters import devices
 from companion.dashboard.frame import Frame, source_of
-from companion.dashboard.graphs import fleet as history
+from companion.dashboard.graphs.fleet import draw_history
 from companion.dashboard.markup import fleet, tag
 from companion.dashboard.markup.frame import waiting
 from companion.dashboard.part import Part
@@ -65,7 +65,7 @@ class Fleet:
         window_ms = WINDOWS_MS[self._window]
         points = (await self._source.ask(self._source.reader.history, window_ms))["points"]
         now = now_ms()
-        self._graph.props["options"] = history.graph(points, (now - window_ms, now))
+        self._graph.props["options"] = draw_history(points, (now - window_ms, now))
         self._graph.props["aria-label"] = fleet.history_words(points, self._window)
 
 

@@ -6,7 +6,8 @@ from typing import Any
 import pytest
 from rich.cells import cell_len
 
-from companion.cli.screens.calls import CallsTable, call_page
+from companion.cli.screens.call import call_page
+from companion.cli.screens.calls import CallsTable
 from companion.media.report import Happening
 from companion.media.totals import Totals, add
 from companion.media.verdict import Signalling

@@ -8,7 +8,7 @@ import pytest
 from rich.cells import cell_len
 from rich.console import Console, RenderableType
 
-from companion.cli.screens import devices, graph, text
+from companion.cli.screens import device, devices, graph, summary, text, timeline
 from companion.usrloc.contact import Ping
 
 NOW = datetime(2026, 5, 4, 12, 0, tzinfo=UTC)
@@ -141,7 +141,7 @@ def test_page_fits(width: int) -> None:
         "from": "192.0.2.1:40000",
         "to": "192.0.2.2:40000",
     }
-    lines = shown(devices.device_page(page(samples=pings, timeline=[{**moved, "outage_ms": 99}]), NOW), width)
+    lines = shown(device.device_page(page(samples=pings, timeline=[{**moved, "outage_ms": 99}]), NOW), width)
     assert all(cell_len(line) <= width for line in lines)
     assert len([line for line in lines if "█" in line]) <= graph.GRAPH_HEIGHT
     assert any(line.endswith("now UTC") for line in lines)
@@ -152,21 +152,21 @@ def test_page_fits(width: int) -> None:
 def test_lost_pings_are_marked() -> None:
     """A lost ping is a cross under its place, and no column of the graph."""
     now = round(NOW.timestamp() * 1000)
-    lines = shown(devices.LatencyGraph([Ping(now - 1000, None), Ping(now, 50)], 60_000, now))
+    lines = shown(device.LatencyGraph([Ping(now - 1000, None), Ping(now, 50)], 60_000, now))
     assert "×" in lines[-2]
     assert lines[0].count("█") == 1
 
 
 def test_no_pings_at_all() -> None:
     """A device that was never pinged has no graph."""
-    assert shown(devices.LatencyGraph([], 60_000, 0)) == []
+    assert shown(device.LatencyGraph([], 60_000, 0)) == []
 
 
 def test_ghosts_and_ended_contacts() -> None:
     """Ghosts are called so; of many contacts that ended only the last few are shown, and the rest counted."""
     ended = [contact(n, ended_at=at(-n), ended_by="expired", status="offline") for n in range(3, 13)]
     ghost = contact(2, status="stale", ghost=True)
-    lines = shown(devices.device_page(page(contacts=[contact(1), ghost, *ended]), NOW), 120)
+    lines = shown(device.device_page(page(contacts=[contact(1), ghost, *ended]), NOW), 120)
     assert any(line.startswith("  2  stale ghost") for line in lines)
     assert [line.split()[0] for line in lines if " expired " in line] == ["3", "4", "5"]
     assert any("and 7 more that ended" in line for line in lines)
@@ -175,7 +175,7 @@ def test_ghosts_and_ended_contacts() -> None:
 def test_timeline_names_contacts_by_number() -> None:
     """A line of the timeline says which of the listed contacts it is about."""
     entries = [{"at": at(-9), "event": "lost", "contact": "c2"}, {"at": at(-8), "event": "stale", "contact": "gone"}]
-    lines = shown(devices.device_page(page(contacts=[contact(1), contact(2)], timeline=entries), NOW))
+    lines = shown(device.device_page(page(contacts=[contact(1), contact(2)], timeline=entries), NOW))
     newest, oldest = lines[lines.index("Timeline") + 1 :]
     assert "#" not in newest
     assert "#2  lost" in oldest
@@ -196,7 +196,7 @@ def test_timeline_names_contacts_by_number() -> None:
 )
 def test_told(fields: dict[str, Any], words: str) -> None:
     """What happened is told in words, and what is not known yet by its name."""
-    assert words == devices.told({"at": at(0), "event": "x", "contact": "c", **fields})
+    assert words == timeline.describe_entry({"at": at(0), "event": "x", "contact": "c", **fields})
 
 
 @pytest.mark.parametrize(
@@ -212,5 +212,5 @@ def test_summary_without_nodes() -> None:
     """Where nothing was ever heard of, the summary says what to look at."""
     counts = dict.fromkeys(("online", "losing", "unknown", "stale", "offline", "total"), 0)
     latency = {"p50_ms": None, "p95_ms": None, "p99_ms": None}
-    summary = {"devices": counts, "contacts": counts, "latency": latency, "loss_ratio": None, "nodes": []}
-    assert "is a bridge running" in shown(devices.summary_page(summary, NOW))[-1]
+    empty = {"devices": counts, "contacts": counts, "latency": latency, "loss_ratio": None, "nodes": []}
+    assert "is a bridge running" in shown(summary.summary_page(empty, NOW))[-1]

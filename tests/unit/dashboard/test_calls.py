@@ -8,22 +8,22 @@ import pytest
 from companion import quality
 from companion.dashboard.filters import devices
 from companion.dashboard.filters.calls import Filters, find
-from companion.dashboard.graphs import call as call_graph
 from companion.dashboard.graphs import slices, strips
-from companion.dashboard.markup import call, calls, happenings
-from companion.dashboard.markup.badges import mos_band
+from companion.dashboard.graphs.call import MOST_MARKS, CallPlot, draw_call
+from companion.dashboard.markup import call_cells, call_graph, call_history, happenings
 from companion.dashboard.pages.call import _extent, _minute, _window
 from companion.media import e_model
+from companion.media.e_model import mos_band
 from tests.unit.dashboard.call_page import EVIL, HAPPENINGS, START, call_page, call_row, happening, second, unknown_row
 from tests.unit.dashboard.test_graphs import series
 from tests.unit.dashboard.test_markup import text, walk
 
 WINDOW = (START - 70_000, START)
-PLOT = call_graph.Plot(WINDOW, (START - 60_000, START - 5000), quality.Bounds(), 5000)
+PLOT = CallPlot(WINDOW, (START - 60_000, START - 5000), quality.Bounds(), 5000)
 
 
-def drawn(plot: call_graph.Plot = PLOT, **values: Any) -> dict[str, Any]:
-    return call_graph.of_call(call_page(**values), plot).options
+def drawn(plot: CallPlot = PLOT, **values: Any) -> dict[str, Any]:
+    return draw_call(call_page(**values), plot).options
 
 
 def lanes(options: dict[str, Any]) -> list[str]:
@@ -139,16 +139,16 @@ def test_marks_go_into_rows_that_do_not_overlap() -> None:
 def test_marks_behind_count_are_left_out() -> None:
     """A browser that tells of a thousand restarts does not drown the graph."""
     options = drawn(happenings=[happening(-30, "restart")] * 1000)
-    assert sum(len(each["data"]) for each in options["series"] if each["name"] == "Here:") == call_graph.MOST_MARKS
+    assert sum(len(each["data"]) for each in options["series"] if each["name"] == "Here:") == MOST_MARKS
 
 
 def test_graph_of_a_call_in_words() -> None:
     """Who does not see the graph is told its figures."""
-    said = call.graph_words(call_page())
+    said = call_graph.graph_words(call_page())
     assert "MOS 3.96 in the mean, 1.31 at worst, medium; 1.6% of packets lost, round trip 91 ms" in said
     assert "3 bad minutes; 3 OPTIONS pings of the device, 1 lost" in said
     assert "could not" not in said
-    assert "Nothing of this call could be scored" in call.graph_words(call_page(**unknown_row()))
+    assert "Nothing of this call could be scored" in call_graph.graph_words(call_page(**unknown_row()))
 
 
 # When it was
@@ -234,12 +234,12 @@ def test_marks_are_what_changes_the_sound() -> None:
 )
 def test_how_a_call_ended(row: dict[str, Any], said: str) -> None:
     """A call is live, or it is said how it ended."""
-    assert text(calls.ended(row)) == said
+    assert text(call_cells.ended(row)) == said
 
 
 def test_unknown_figures_are_dashes() -> None:
     """What nobody measured is no zero."""
-    shown = text(calls.history([unknown_row()], everything=False))
+    shown = text(call_history.history([unknown_row()], everything=False))
     assert "0%" not in shown
     assert "0 ms" not in shown
 
@@ -247,13 +247,13 @@ def test_unknown_figures_are_dashes() -> None:
 def test_the_history_is_short_until_asked() -> None:
     """The newest calls are shown, and how many more there are; then all."""
     rows = [call_row(call_id=str(n)) for n in range(20)]
-    assert "Show 12 earlier" in text(calls.history(rows, everything=False))
-    assert sum(name == "tr" for name, *_ in walk(calls.history(rows, everything=True))) == 21
+    assert "Show 12 earlier" in text(call_history.history(rows, everything=False))
+    assert sum(name == "tr" for name, *_ in walk(call_history.history(rows, everything=True))) == 21
 
 
 def test_call_address_is_one_segment() -> None:
     """A Call-ID in an address is encoded whole, and so is the device, which has a slash."""
-    where = calls.address("a/b%2Fc?d#e", "alice/urn:uuid:1", 5)
+    where = call_cells.address("a/b%2Fc?d#e", "alice/urn:uuid:1", 5)
     path, _, rest = where.partition("?")
     assert unquote(path.removeprefix("/calls/")) == "a/b%2Fc?d#e"
     assert path.count("/") == 2

@@ -15,6 +15,11 @@ from companion.dashboard.filters.remediations import Filters
 from companion.dashboard.markup import (
     Markup,
     call,
+    call_details,
+    call_graph,
+    call_history,
+    call_minutes,
+    call_quality,
     calls,
     device,
     devices,
@@ -222,8 +227,8 @@ EVERYTHING: Final[dict[str, Markup]] = {
     "no timeline": device.timeline(page(timeline=[])),
     "switch-overs": device.switch_overs(TIMELINE),
     "no switch-overs": device.switch_overs([]),
-    "stream history": calls.history([call_row(), unknown_row(live=True)] * 5, everything=False),
-    "no stream history": calls.history([], everything=False),
+    "stream history": call_history.history([call_row(), unknown_row(live=True)] * 5, everything=False),
+    "no stream history": call_history.history([], everything=False),
     "call": tag(
         "div", call.title(call_page()), call.legs(call_page(legs=[EVIL_DEVICE, OTHER])), call.overview(call_page())
     ),
@@ -231,11 +236,16 @@ EVERYTHING: Final[dict[str, Markup]] = {
     "several calls": call.choice(EVIL, [EVIL_DEVICE, OTHER]),
     "no call": call.no_call(EVIL),
     "call's graph": tag(
-        "div", call.graph_head(call_page(), START), call.statistics(call_page()), call.nothing_measured()
+        "div",
+        call_graph.graph_head(call_page(), START),
+        call_graph.statistics(call_page()),
+        call_graph.nothing_measured(),
     ),
-    "call's graph's keys": call.graph_keys(["path", "restart", "network", "limit", "switch-over"]),
-    "call below": tag("div", call.columns(call_page(), START, everything=False), call.minutes(call_page())),
-    "unknown call below": call.columns(
+    "call's graph's keys": call_graph.graph_keys(["path", "restart", "network", "limit", "switch-over"]),
+    "call below": tag(
+        "div", call_details.columns(call_page(), START, everything=False), call_minutes.minutes(call_page())
+    ),
+    "unknown call below": call_details.columns(
         call_page(
             **unknown_row(),
             happenings=[],
@@ -245,9 +255,13 @@ EVERYTHING: Final[dict[str, Markup]] = {
         0,
         everything=True,
     ),
-    "calls": tag("div", calls.title(QUALITY), calls.overview(QUALITY), calls.recent([call_row()], filtered=False)),
-    "no calls": tag("div", calls.title(None), calls.overview(QUALITY | {"calls": 0}), calls.recent([], filtered=False)),
-    "no networks": calls.overview(QUALITY | {"networks": [], "cut": False}),
+    "calls": tag(
+        "div", calls.title(QUALITY), call_quality.overview(QUALITY), calls.recent([call_row()], filtered=False)
+    ),
+    "no calls": tag(
+        "div", calls.title(None), call_quality.overview(QUALITY | {"calls": 0}), calls.recent([], filtered=False)
+    ),
+    "no networks": call_quality.overview(QUALITY | {"networks": [], "cut": False}),
     "no calls found": calls.recent([], filtered=True),
     "call filters": calls.filters(CallFilters(text=EVIL, worst=("bad", "unknown"))),
     "call pager": calls.pager("1-0", CallFilters(since="2-0")),

@@ -1,0 +1,184 @@
+"""Render one call."""
+
+from collections.abc import Iterable, Iterator
+from datetime import UTC, datetime
+from typing import Any, Final
+
+from rich.console import Group, RenderableType
+from rich.panel import Panel
+from rich.table import Table
+from rich.text import Text
+
+from companion.cli.screens.call_cells import ARROWS, BANDS, ended, mos
+from companion.cli.screens.call_quality import breakdown, graphs
+from companion.cli.screens.text import ago, text
+from companion.cli.screens.timeline import describe_entry
+from companion.media.minutes import path_words
+from companion.text import Json
+from companion.times import format_seconds
+
+VERDICTS: Final = {
+    "good": ("good", "green"),
+    "signalling": ("the signalling path: the device's line", "red"),
+    "media": ("the media's path", "red"),
+    "device": ("the device", "magenta"),
+    "network": ("a change of network", "yellow"),
+    "unknown": ("not known", "bright_black"),
+}
+
+
+TROUBLE: Final = {"offline", "limit", "switch-over", "restart"}
+"""Happenings one looks for."""
+
+
+MINUTES_TOLD: Final = 10
+
+
+EVIDENCE_TOLD: Final = 2
+
+
+HAPPENINGS_TOLD: Final = 20
+
+
+def call_page(page: Json, now: datetime | None = None) -> Group:
+    now = now or datetime.now(UTC)
+    return Group(
+        _head(page),
+        _facts(page, now),
+        "",
+        *_verdict(page["verdict"]),
+        "",
+        *breakdown(page),
+        *graphs(page),
+        *_bad_minutes(page["verdict"]),
+        Text("Happenings", style="bold"),
+        _happenings(page),
+    )
+
+
+def _head(page: Json) -> Panel:
+    length = format_seconds(page["seconds"])
+    line = Text.assemble(ARROWS.get(page["direction"], "·"), " ", text(page["peer"]), f"   {length}   ")
+    line.append_text(ended(page)).append("   MOS ").append_text(mos(page))
+    if page["band"]:
+        line.append_text(text(f" {page['band']}", BANDS.get(page["band"], "")))
+    return Panel(line, title=text(page["call_id"], "bold"), title_align="left", expand=False)
+
+
+def _facts(page: Json, now: datetime) -> Table:
+    path = page["path"] or {}
+    facts = (
+        ("Device", page["device"]),
+        ("Also told of by", ", ".join(leg for leg in page["legs"] if leg != page["device"])),
+        ("Started", f"{_moment(page['started_at'])} UTC, {ago(page['started_at'], now)}"),
+        ("Ended", _end_words(page)),
+        ("Path", _path_words(path) if path else ""),
+        ("Codec", page["codec"]),
+        ("Not there", _missing_words(page)),
+    )
+    table = Table.grid(padding=(0, 2))
+    for name, value in facts:
+        if value:
+            table.add_row(Text(f"  {name}", style="bright_black"), text(value))
+    return table
+
+
+def _path_words(path: Json) -> str:
+    """Which way media goes: its candidates, networks at both ends, and what the device is connected by."""
+    near, far = (path.get(name) for name in ("local_address", "remote_address"))
+    ends = f"{near} → {far}" if near and far else f"from {near}" if near else f"to {far}" if far else ""
+    return ", ".join(str(part) for part in (path_words(path), ends, path.get("network")) if part)
+
+
+def _moment(at: str) -> str:
+    return datetime.fromisoformat(at).strftime("%d %b %H:%M:%S")
+
+
+def _end_words(page: Json) -> str:
+    if not page["ended_at"]:
+        return "it goes on" if page["live"] else "not told: the page tells no more"
+    return ", ".join(filter(None, (f"{_moment(page['ended_at'])} UTC", page["end"], page["why"])))
+
+
+def _missing_words(page: Json) -> str:
+    told_of = ((page["missing"], "items never came"), (page["dropped"], "items the page had no room for"))
+    return ", ".join(f"{number} {words}" for number, words in told_of if number)
+
+
+def _verdict(verdict: Json) -> Iterator[RenderableType]:
+    words, style = VERDICTS.get(verdict["what"], VERDICTS["unknown"])
+    yield Text.assemble(("Verdict  ", "bold"), (words, f"bold {style}"))
+    yield from _sentences(verdict["evidence"])
+
+
+def _sentences(evidence: Iterable[str]) -> Iterator[Table]:
+    for sentence in evidence:
+        line = Table.grid()
+        line.add_row("  ", _wrapped(sentence))
+        yield line
+
+
+def _wrapped(value: str, style: str = "") -> Text:
+    """Text that may go on in the next line."""
+    shown = text(value, style)
+    shown.no_wrap, shown.overflow = False, "fold"
+    return shown
+
+
+def _bad_minutes(verdict: Json) -> Iterator[RenderableType]:
+    """What each bad minute is blamed on, with what has not been said of the call already."""
+    minutes, said = verdict["bad_minutes"], verdict["evidence"]
+    if not minutes:
+        return
+    yield Text("Bad minutes", style="bold")
+    table = Table.grid(padding=(0, 2))
+    for minute in minutes[:MINUTES_TOLD]:
+        at = datetime.fromisoformat(minute["at"]).strftime("%H:%M:%S")
+        style = VERDICTS.get(minute["what"], VERDICTS["unknown"])[1]
+        own = [sentence for sentence in minute["evidence"] if sentence not in said][:EVIDENCE_TOLD]
+        evidence = _wrapped("; ".join(own) or "as above", "bright_black")
+        table.add_row(Text(f"  {at}", style="bright_black"), text(minute["what"], style), evidence)
+    yield table
+    yield from _hidden(len(minutes) - MINUTES_TOLD, "more")
+    yield ""
+
+
+def _happenings(page: Json) -> RenderableType:
+    """What happened in the call, and what happened to its device meanwhile, on one clock, the newest first."""
+    lines = [(each["at"], each["what"], _fields(each), True) for each in page["happenings"]]
+    lines += [(each["at"], each["event"], describe_entry(each), False) for each in page["timeline"]]
+    if not lines:
+        return Text("  none were told of", style="bright_black")
+    table = Table.grid(padding=(0, 2))
+    for at, what, words, in_call in sorted(lines, key=lambda line: line[0], reverse=True)[:HAPPENINGS_TOLD]:
+        style = "yellow" if what in TROUBLE else "" if in_call else "bright_black"
+        when = datetime.fromisoformat(at).strftime("%H:%M:%S")
+        table.add_row(
+            Text(f"  {when}", style="bright_black"),
+            Text("call" if in_call else "device", style="bright_black"),
+            text(what, style),
+            _wrapped(words, "bright_black") if words else "",
+        )
+    return Group(table, *_hidden(len(lines) - HAPPENINGS_TOLD, "earlier"))
+
+
+def _hidden(number: int, what: str) -> Iterator[Text]:
+    if number > 0:
+        yield Text(f"  and {number} {what}: --json has them all", style="bright_black")
+
+
+def _fields(happening: Json) -> str:
+    """What a happening tells besides its time and name, in words."""
+    said = happening["fields"]
+    if happening["what"] == "path":
+        return _path_words(said)
+    return ", ".join(_field(name, value) for name, value in said.items())
+
+
+def _field(name: str, value: Any) -> str:
+    """A field as a person says it: `media after 3.4 s`, `state connected`."""
+    if name.endswith("_ms") and isinstance(value, int | float):
+        return f"{name.removesuffix('_ms')} after {value / 1000:.1f} s"
+    if name.endswith("_bps") and isinstance(value, int | float):
+        return f"{name.removesuffix('_bps')} {value / 1000:.0f} kbit/s"
+    return f"{name} {value}"

@@ -1,0 +1,33 @@
+"""Render what the list of calls and one call show alike."""
+
+from typing import Final
+
+from rich.text import Text
+
+from companion.cli.screens.text import text
+from companion.text import Json
+
+BANDS: Final = {
+    "best": "green",
+    "high": "green",
+    "medium": "yellow",
+    "low": "dark_orange",
+    "poor": "red",
+    "bad": "bold red",
+}
+
+
+ENDS: Final = {"failed": "red", "lost": "red", "live": "cyan", "gone": "bright_black"}
+
+
+ARROWS: Final = {"in": "←", "out": "→", "": "·"}
+
+
+def ended(call: Json) -> Text:
+    """How a call ended: live while it goes on, gone when its page told no more."""
+    word = call["end"] or ("live" if call["live"] else "ended" if call["ended_at"] else "gone")
+    return text(word, ENDS.get(word, ""))
+
+
+def mos(call: Json) -> Text:
+    return text(None if call["mos"] is None else f"{call['mos']:.2f}", BANDS.get(call["band"] or "", ""))

@@ -1,0 +1,154 @@
+"""Render one device."""
+
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Final
+
+from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
+from rich.panel import Panel
+from rich.table import Table
+from rich.text import Text
+
+from companion import sip
+from companion.cli.screens.cells import coloured, latency_cell
+from companion.cli.screens.graph import Axis, Graph, LostMarks, moments
+from companion.cli.screens.text import ago, text
+from companion.cli.screens.timeline import describe_entry
+from companion.text import Json
+from companion.times import format_seconds
+from companion.usrloc.contact import Ping
+
+ENDED_CONTACTS: Final = 3
+
+
+TIMELINE_LINES: Final = 20
+
+
+def device_page(page: Json, now: datetime | None = None) -> Group:
+    now = now or datetime.now(UTC)
+    return Group(
+        _head(page, now),
+        "",
+        Text("Registration", style="bold"),
+        _registration(page["registration"], now),
+        "",
+        _window_title(page["latency"]),
+        _statistics(page["latency"]),
+        LatencyGraph(page["samples"], page["latency"]["window_seconds"] * 1000, round(now.timestamp() * 1000)),
+        "",
+        Text("Contacts", style="bold"),
+        _contacts(page["contacts"], now),
+        "",
+        Text("Timeline", style="bold"),
+        _timeline(page["timeline"], {contact["contact"]: n for n, contact in enumerate(page["contacts"], 1)}),
+    )
+
+
+def _head(page: Json, now: datetime) -> Panel:
+    line = Text.assemble(coloured(page["status"]), "   last latency ", latency_cell(page["last_latency_ms"]), " ")
+    if page["quality"]:
+        line.append_text(coloured(page["quality"]))
+    line.append(f"   {ago(page['last_latency_at'], now) or 'never pinged'}", style="bright_black")
+    if page["consecutive_lost"]:
+        line.append(f"   {page['consecutive_lost']} pings lost in a row", style="yellow")
+    return Panel(line, title=text(page["device"], "bold"), title_align="left", expand=False)
+
+
+def _registration(registration: Json, now: datetime) -> Table:
+    return _pairs(
+        ("Registered", "yes" if registration["registered"] else "no"),
+        ("Expires", ago(registration["expires_at"], now)),
+        ("Last REGISTER", ago(registration["last_register_at"], now)),
+        ("User agent", registration["user_agent"]),
+        ("Received from", registration["received"]),
+        ("Push", "yes" if registration["push"] else "no"),
+    )
+
+
+def _pairs(*pairs: tuple[str, object]) -> Table:
+    table = Table.grid(padding=(0, 2))
+    for name, value in pairs:
+        table.add_row(Text(f"  {name}", style="bright_black"), text(value))
+    return table
+
+
+def _window_title(latency: Json) -> Text:
+    return Text(f"Latency, the last {format_seconds(latency['window_seconds'])}", style="bold")
+
+
+def _statistics(latency: Json) -> Text:
+    if not latency["total"]:
+        return Text("  no pings in this window", style="bright_black")
+    return Text.assemble(
+        "  average ",
+        latency_cell(latency["average_ms"]),
+        "   max ",
+        latency_cell(latency["max_ms"]),
+        "   min ",
+        latency_cell(latency["min_ms"]),
+        f"\n  pings {latency['total']}   answered {latency['answered']}",
+        f"   lost {latency['lost']} ({latency['loss_ratio']:.1%})",
+    )
+
+
+class LatencyGraph:
+    """The highest latency of each slice of the window as a column, and below it where pings were lost."""
+
+    def __init__(self, pings: Sequence[Ping], window_ms: int, now: int) -> None:
+        self._pings = pings
+        self._span = max(now - window_ms, min((ts for ts, _ in pings), default=now) - 1), now
+
+    def __rich_console__(self, _: Console, __: ConsoleOptions) -> RenderResult:
+        if self._pings:
+            start = datetime.fromtimestamp(self._span[0] / 1000, UTC).strftime("%d %b %H:%M")
+            yield Graph(moments(self._pings), self._span)
+            yield LostMarks(moments(self._pings), self._span)
+            yield Axis(start, "now UTC")
+
+
+def _contacts(contacts: Sequence[Json], now: datetime) -> RenderableType:
+    """Those there are, and of those that ended the last few; the timeline speaks of them by their numbers here."""
+    if not contacts:
+        return Text("  none", style="bright_black")
+    table = Table(box=None, pad_edge=False, header_style="bright_black", padding=(0, 2, 0, 0))
+    for name in ("  #", "STATUS", "LATENCY", "LOST", "SEEN", "ADDRESS", "URI"):
+        table.add_column(name, no_wrap=name != "URI", justify="right" if name in ("LATENCY", "LOST") else "left")
+    live = sum(not contact["ended_at"] for contact in contacts)
+    shown = contacts[: live + ENDED_CONTACTS]
+    for number, contact in enumerate(shown, 1):
+        table.add_row(text(f"  {number}"), *_contact(contact, now))
+    hidden = len(contacts) - len(shown)
+    more = Text(f"  and {hidden} more that ended: --json has them all", style="bright_black")
+    return Group(table, more) if hidden else table
+
+
+def _contact(contact: Json, now: datetime) -> Sequence[Text]:
+    status = text(contact["ended_by"], "bright_black") if contact["ended_by"] else coloured(contact["status"])
+    if contact["ghost"]:
+        status.append(" ghost", style="magenta")
+    return (
+        status,
+        latency_cell(contact["last_latency_ms"]),
+        text(contact["consecutive_lost"] or ""),
+        text(ago(contact["last_latency_at"] or contact["last_register_at"], now)),
+        text(sip.network_address(contact["received"], contact["uri"])),
+        text(contact["uri"]),
+    )
+
+
+def _timeline(entries: Sequence[Json], numbers: Mapping[str, int]) -> RenderableType:
+    if not entries:
+        return Text("  nothing in this window", style="bright_black")
+    table = Table.grid(padding=(0, 2))
+    for entry in list(reversed(entries))[:TIMELINE_LINES]:
+        at = datetime.fromisoformat(entry["at"]).strftime("%d %b %H:%M:%S")
+        number = numbers.get(entry.get("contact", ""))
+        table.add_row(
+            Text(f"  {at}", style="bright_black"),
+            Text(f"#{number}" if number else "", style="bright_black"),
+            coloured(entry["event"]),
+            text(describe_entry(entry) or " ", "bright_black"),
+        )
+    hidden = len(entries) - TIMELINE_LINES
+    more = Text(f"  and {hidden} earlier: --json has them all", style="bright_black")
+    return Group(table, more) if hidden > 0 else table

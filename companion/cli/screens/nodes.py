@@ -1,0 +1,42 @@
+"""Render the list of nodes."""
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+
+from rich.console import JustifyMethod, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from companion.cli.screens.text import ago, text
+from companion.text import Json
+
+
+def nodes_table(nodes: Sequence[Json], now: datetime | None = None) -> RenderableType:
+    """A line for each node: since when it is silent, and what hangs on it."""
+    now = now or datetime.now(UTC)
+    if not nodes:
+        return no_node()
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for name in ("NODE", "CLUSTER", "FEED", "HEARD OF", "LAST EVENT", "CONTACTS", "MISSED", "BREAKER"):
+        justify: JustifyMethod = "right" if name in ("CONTACTS", "MISSED") else "left"
+        table.add_column(name, no_wrap=name not in ("NODE", "CLUSTER"), justify=justify)
+    for node in nodes:
+        table.add_row(
+            text(node["node"]),
+            text(node["cluster"]),
+            feed_cell(node),
+            text(ago(node["heartbeat_at"], now)),
+            text(ago(node["last_event_at"], now)),
+            text(node["contacts"]),
+            text(node["missed"]),
+            text(f"open, {ago(node['breaker'], now)}" if node["breaker"] else "", "red"),
+        )
+    return table
+
+
+def feed_cell(node: Json) -> Text:
+    return Text("alive", style="green") if node["alive"] else Text("silent", style="red")
+
+
+def no_node() -> Text:
+    return Text("no node has been heard of: is a bridge running, and does OpenSIPS send to it?", style="yellow")

@@ -1,0 +1,119 @@
+"""Show the parts of a call that several pages share."""
+
+from collections.abc import Sequence
+from typing import Final
+from urllib.parse import urlencode
+
+from companion.dashboard.filters import devices
+from companion.dashboard.markup import Markup, heard, note, nothing, tag
+from companion.dashboard.markup.badges import mos, ms, number
+from companion.dashboard.markup.icons import icon
+from companion.dashboard.markup.tables import Column, cell
+from companion.dashboard.markup.times import time
+from companion.text import Json, printable
+from companion.times import format_seconds
+
+DIRECTIONS: Final = {"in": "from", "out": "to"}
+
+
+_ENDS: Final = {
+    "hangup": ("hung up", "offline", "offline"),
+    "closed": ("page closed", "offline", "offline"),
+    "failed": ("failed", "stale", "stale"),
+    "lost": ("lost", "stale", "stale"),
+}
+"""What an end is called, its icon and its colour."""
+
+
+FIGURE_COLUMNS: Final[Sequence[Column]] = (("Lost", "w-s num"), ("Round trip", "w-m num spare"), ("Path", "w-m spare"))
+
+
+def address(call_id: str, device: str = "", minute: int = 0) -> str:
+    """Where a call's page is, as this device saw it; `minute` (epoch ms) is what its graph shows."""
+    said = {"device": device, "minute": str(minute) if minute else ""}
+    more = urlencode({name: value for name, value in said.items() if value})
+    return f"/calls/{devices.quoted(call_id)}{'?' if more else ''}{more}{'#clock' if minute else ''}"
+
+
+def party(row: Json) -> Markup:
+    """Who is at the other end, and who called whom."""
+    word = DIRECTIONS.get(row["direction"], "with")
+    return tag("span", arrow(row), tag("span", f" {word} "), peer(row), cls="party")
+
+
+def arrow(row: Json) -> Markup:
+    return icon(row["direction"]) if row["direction"] in DIRECTIONS else None
+
+
+def peer(row: Json) -> Markup:
+    """The other end, without the scheme that all have."""
+    return heard(row["peer"].removeprefix("sip:"))
+
+
+def ended(row: Json) -> Markup:
+    """Why it ended or failed, as a mark; a call that goes on is live."""
+    if row["live"]:
+        return tag("span", icon("feed"), "live", cls="mark online", title="A report came within the last 15 seconds")
+    word, drawing, tone = _ENDS.get(row["end"], ("no more heard", "unknown", "unknown"))
+    return tag("span", icon(drawing), word, cls=f"mark {tone}", title=_end_title(row))
+
+
+def _end_title(row: Json) -> str | None:
+    return printable(row["why"]) or (None if row["end"] else "Its page stopped to report before the call ended")
+
+
+def length(row: Json) -> str:
+    return format_seconds(row["seconds"])
+
+
+def lost(percent: float | None) -> Markup:
+    if percent is None:
+        return nothing()
+    return tag(
+        "span", f"{number(round(percent, 1))}%", cls="alarm" if percent >= 1 else "zero" if not percent else None
+    )
+
+
+def way(row: Json) -> Markup:
+    """Whether media went through a relay, and over what."""
+    if row["relay"] is None:
+        return nothing()
+    protocol = (row["path"] or {}).get("relay" if row["relay"] else "protocol")
+    more = f" {protocol}" if protocol in ("udp", "tcp", "tls") else None
+    return tag("span", "relay" if row["relay"] else "direct", more)
+
+
+def call_link(row: Json, *, named: bool = False) -> Markup:
+    """A link to it; `named` says whose call it is."""
+    aor = row["device"].rpartition("/")[0] or row["device"]
+    mine = tag("span", heard(aor), " ", cls="mine") if named else None
+    where = address(row["call_id"], row["device"])
+    title = f"{row['device']}, Call-ID {row['call_id']}"
+    return tag("a", mine, party(row), href=where, title=title, cls="who", data_row="")
+
+
+def course_cells(row: Json) -> tuple[Markup, ...]:
+    """When it began, how long it took, and how it ended."""
+    why = tag("small", heard(row["why"]), cls="why") if row["why"] and not row["live"] else None
+    return (
+        cell(time(row["started_at"], "date")),
+        cell(length(row), "right spare"),
+        cell(tag("span", ended(row), why, cls="end")),
+    )
+
+
+def figure_cells(row: Json) -> tuple[Markup, ...]:
+    return (
+        cell(mos(row["mos"], row["band"]), "right", "MOS"),
+        cell(lost(row["loss_percent"]), "num", "Lost"),
+        cell(ms(row["rtt_ms"]), "num spare", "Round trip"),
+        cell(way(row), "spare", "Path"),
+    )
+
+
+def no_calls() -> Markup:
+    script = tag("code", "/static/last-mile.js")
+    return note(
+        "No call in this window",
+        tag("p", "Calls appear once the page that makes them loads ", script, " and is given a token."),
+    )

@@ -1,0 +1,44 @@
+"""Show the calls of one device."""
+
+from collections.abc import Sequence
+from typing import Final
+
+from companion.dashboard.markup import Markup, card, tag
+from companion.dashboard.markup.badges import plural
+from companion.dashboard.markup.call_cells import FIGURE_COLUMNS, call_link, course_cells, figure_cells, no_calls
+from companion.dashboard.markup.tables import Column, cell, table
+from companion.text import Json
+
+SHORT_HISTORY: Final = 8
+
+
+_HISTORY: Final[Sequence[Column]] = (
+    ("Call", ""),
+    ("Started", "w-l"),
+    ("Duration", "w-m spare"),
+    ("Ended", "w-l"),
+    ("MOS", "w-mos"),
+    *FIGURE_COLUMNS,
+)
+
+
+def history(calls: Sequence[Json], *, cut: bool = False, everything: bool = False) -> Markup:
+    """The calls of a device, newest first; `cut` when there are more than these."""
+    if not calls:
+        return card("Stream history", no_calls())
+    shown = calls if everything else calls[:SHORT_HISTORY]
+    hidden = len(calls) - len(shown)
+    more = (
+        tag("button", f"Show {hidden} earlier", type="button", act="every-call", cls="button more") if hidden else None
+    )
+    return card("Stream history", table(_HISTORY, map(_of_device, shown)), more, aside=_hint(calls, cut=cut))
+
+
+def _hint(calls: Sequence[Json], *, cut: bool) -> Markup:
+    live = sum(row["live"] for row in calls)
+    which = "the last " if cut else None
+    return tag("span", which, plural(len(calls), "call"), f", {live} live" if live else None, cls="hint")
+
+
+def _of_device(row: Json) -> Markup:
+    return tag("tr", cell(call_link(row), "span"), *course_cells(row), *figure_cells(row), key=row["call_id"])
