@@ -11,17 +11,15 @@ import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import ExitStack, asynccontextmanager, contextmanager
 from dataclasses import replace
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
-from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
+from rich.console import Console, Group, RenderableType
 from rich.live import Live
 from rich.text import Text
 
 from companion import config, log
-from companion.cli.screens.cells import count_cell
-from companion.cli.screens.devices import DevicesTable
+from companion.cli.screens.fleet import FleetScreen
 from companion.errors import UsageError
 from companion.query.devices import iterate_statuses
 from companion.query.now import load_view
@@ -34,9 +32,7 @@ from companion.simulator.opensips import SimulatedOpenSIPS
 from companion.simulator.redis import EmbeddedRedis, free_port
 from companion.store.nodes import load_feed
 from companion.store.store import Store, open_store
-from companion.text import Json
 from companion.times import now_ms
-from companion.usrloc.contact import STATUSES
 
 SPEED: Final = 10.0
 """The phones live so much faster than real ones, so that there is something to see."""
@@ -47,9 +43,6 @@ API_PORT: Final = 8780
 REFRESH_SECONDS: Final = 1.0
 RELOADING_PHONE: Final = 3
 """Its page reloads all the time: it has switch-overs and ghosts to show."""
-TROUBLE_FIRST: Final = ("stale", "losing", "unknown", "online", "offline")
-LINES_AROUND: Final = 13
-"""Lines of the screen that are not devices: where to look, the counts, the table's head, what is left out."""
 
 _CONFIG = """# Written by `companion demo`: use it with -c while the demo runs.
 [redis]
@@ -240,23 +233,8 @@ def program() -> str:
     return shlex.quote(str(absolute.relative_to(here) if absolute.is_relative_to(here) else absolute))
 
 
-class Fleet:
-    """The fleet's counts, and as many devices as the terminal has room for, those with trouble first."""
-
-    def __init__(self, counts: Json, rows: list[Json]) -> None:
-        self._counts = counts
-        self._rows = sorted(rows, key=lambda row: (TROUBLE_FIRST.index(row["status"]), row["device"]))
-        self._now = datetime.now(UTC)
-
-    def __rich_console__(self, console: Console, _: ConsoleOptions) -> RenderResult:
-        room = max(1, console.size.height - LINES_AROUND) if console.is_terminal else len(self._rows)
-        hidden = len(self._rows) - room
-        yield Text("   ").join(count_cell(self._counts[status], status, status) for status in STATUSES)
-        yield DevicesTable(self._rows[:room], self._now)
-        yield Text(f"and {hidden} more" if hidden > 0 else "", style="bright_black")
-
-
-def _fleet(settings: config.Config, store: Store) -> Fleet:
-    seen = load_view(settings, store)
-    counts = compute_summary(store, seen)["devices"]
-    return Fleet(counts, [render_row(make_glance_of(*each, seen.bounds)) for each in iterate_statuses(store, seen)])
+def _fleet(settings: config.Config, store: Store) -> FleetScreen:
+    view = load_view(settings, store)
+    counts = compute_summary(store, view)["devices"]
+    rows = [render_row(make_glance_of(*statuses, view.bounds)) for statuses in iterate_statuses(store, view)]
+    return FleetScreen(counts, rows)

@@ -67,7 +67,7 @@ class Status(StrEnum):
     offline = "offline"
 
 
-class Service(StrEnum):
+class ServiceName(StrEnum):
     bridge = "bridge"
     consumer = "consumer"
     scheduler = "scheduler"
@@ -83,7 +83,7 @@ class Service(StrEnum):
 )
 def run(
     services: Annotated[
-        list[Service] | None,
+        list[ServiceName] | None,
         typer.Argument(metavar="SERVICE", help=f"Which of: {', '.join(SERVICES)}. All when none is named."),
     ] = None,
     config_file: ConfigFile = None,

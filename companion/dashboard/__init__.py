@@ -1,7 +1,7 @@
-"""The dashboard: pages for support and operations, made with NiceGUI, an extra that need not be installed.
+"""Serve the dashboard: pages for support and operations, made with NiceGUI, an optional extra.
 
-`pages/` asks, and answers what is pressed; `markup/` makes plain data of what there is to show; part.js shows it. Only
-`mount` and what it imports need NiceGUI.
+`pages/` reads the data and handles what is pressed, `markup/` turns data into markup, part.js shows it in the browser.
+Only `mount` and its imports need NiceGUI.
 """
 
 from fastapi import FastAPI
@@ -11,9 +11,9 @@ from companion.query.reader import Reader
 
 
 def mount(app: FastAPI, config: Config, reader: Reader) -> None:
-    """Put the pages on an application, behind all routes it has already. They read from the reader that is given.
+    """Mount the pages on an application, behind all its routes.
 
-    Raises ImportError where NiceGUI is not installed. It takes half a second to import: call this late.
+    Raises ImportError where NiceGUI is not installed. The import takes half a second: call this late.
     """
     from companion.dashboard.server import mount as mount_pages  # noqa: PLC0415 - NiceGUI costs start time
 

@@ -1,4 +1,4 @@
-"""The dashboard's own files: style sheet and script, under an address that changes with what is in them."""
+"""Serve the style sheet and the script under an address that changes with their content."""
 
 from hashlib import blake2b
 from pathlib import Path

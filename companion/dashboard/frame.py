@@ -1,4 +1,4 @@
-"""What is around every page: the head with its ways, the word when Redis is away, and where the page itself goes."""
+"""Frame every page: its head with the navigation, the banner when Redis is away, and the place of its content."""
 
 from typing import Final, Self
 
@@ -8,29 +8,30 @@ from nicegui import ui
 from companion.dashboard import assets
 from companion.dashboard.markup.frame import away, broken, head
 from companion.dashboard.part import Part
-from companion.dashboard.source import Source
+from companion.dashboard.reader_threads import ReaderThreads
 from companion.http.access import guard
 from companion.times import now_ms
 
 CONTEXT: Final = "companion.dashboard"
-"""In the ASGI scope: the Source of the application that was asked."""
+"""The key of the application's ReaderThreads in the ASGI scope."""
 
 
-def source_of(request: Request) -> Source:
-    source: Source = request.scope[CONTEXT]
-    return source
+def threads_of(request: Request) -> ReaderThreads:
+    """Return the reader threads of the application that serves a request."""
+    threads: ReaderThreads = request.scope[CONTEXT]
+    return threads
 
 
 class Frame:
-    """The frame of one page for one viewer; what is made within `with frame:` is its content."""
+    """Frame one page for one viewer; elements that are made within `with frame:` are its content."""
 
     def __init__(self, request: Request, title: str) -> None:
         self._request = request
         self._client = ui.context.client
         ui.page_title(f"{title} · OpenSIPS Companion")
         ui.add_head_html(assets.HEAD)
-        who = guard.identity_of(request)
-        top = Part(*head(request.url.path, by=who.by), clock=now_ms())
+        identity = guard.identity_of(request)
+        top = Part(*head(request.url.path, by=identity.by), clock=now_ms())
         top.move(self._client.layout, target_index=0)
         self._main = ui.element("div").props("id=main tabindex=-1")
         with self._main:
@@ -40,37 +41,34 @@ class Frame:
         self._main.__enter__()
         return self
 
-    def __exit__(self, *what: object) -> None:
-        self._main.__exit__(*what)
+    def __exit__(self, *error: object) -> None:
+        self._main.__exit__(*error)
 
     def may_read(self) -> bool:
         return guard.scope_of(self._request) != "none"
 
     def may_operate(self) -> bool:
-        """Asked at the time of doing: a session may have ended since the page was opened."""
+        """Return whether the viewer may act now: a session may have ended since the page was opened."""
         return guard.scope_of(self._request) == "operate"
 
     @property
     def viewer(self) -> str:
-        """By which token's name the viewer is known; "" for who needed none."""
+        """Return the name of the viewer's token, "" where no token is needed."""
         return guard.name_of(self._request)
 
     def log_in(self) -> None:
         self._client.open(guard.login_path(self._request.scope))
 
-    def say_away(self, why: str) -> None:
-        self._banner.show(away(why))
+    def show_away(self, reason: str) -> None:
+        self._banner.show(away(reason))
 
-    def say_broken(self) -> None:
+    def show_broken(self) -> None:
         self._client.status_code = 500
         self._banner.show(broken())
 
-    def say_here(self) -> None:
+    def hide_banner(self) -> None:
         self._banner.show()
 
-    def not_found(self) -> None:
-        self.answer(404)
-
     def answer(self, status: int) -> None:
-        """Say by HTTP's code that this is not the page that was asked for."""
+        """Answer with an HTTP status other than 200: this is not the page that the address names."""
         self._client.status_code = status

@@ -1,4 +1,4 @@
-"""The NiceGUI element that shows markup, and tells of what is pressed or typed in it."""
+"""Show markup as a NiceGUI element, and pass on what is pressed or typed in it."""
 
 from collections.abc import Awaitable, Callable
 from typing import Any
@@ -13,7 +13,7 @@ OnGo = Callable[[str], Awaitable[None] | None]
 
 
 class Part(Element, component="part.js", esm={"companion": "script"}):
-    """A piece of a page. What changed is sent, and the browser changes only that: nothing flickers, focus stays."""
+    """Show a piece of a page; the browser changes only what has changed: nothing flickers, and focus stays."""
 
     def __init__(self, *markup: Markup, **props: Any) -> None:
         super().__init__()
@@ -24,17 +24,17 @@ class Part(Element, component="part.js", esm={"companion": "script"}):
             self.props["markup"] = markup
 
     def move_to(self, address: str) -> None:
-        """Make the browser's address this one, without loading anything."""
+        """Change the address in the browser without loading anything."""
         self.props["address"] = address
 
     def on_act(self, handler: OnAct) -> None:
-        """Call `handler(name, value)` when something with `act` is used; what comes is the browser's word only."""
+        """Call `handler(name, value)` when something with `act` is used; a browser may send any value."""
 
-        def said(event: GenericEventArguments) -> Awaitable[None] | None:
-            told = event.args if isinstance(event.args, dict) else {}
-            return handler(str(told.get("name", "")), told.get("value"))
+        def handle(event: GenericEventArguments) -> Awaitable[None] | None:
+            act = event.args if isinstance(event.args, dict) else {}
+            return handler(str(act.get("name", "")), act.get("value"))
 
-        self.on("act", said)
+        self.on("act", handle)
 
     def on_go(self, handler: OnGo) -> None:
         """Call `handler(query)` when a link with `go` is followed, or the browser goes back to one."""

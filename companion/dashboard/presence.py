@@ -37,7 +37,7 @@ class Word(NamedTuple):
     contact: str
 
 
-def bands(page: Json, since: int, until: int, pings: PingsSection) -> list[Band]:
+def compute_presence(page: Json, since: int, until: int, pings: PingsSection) -> list[Band]:
     """The states of a device over a window, from its page (`samples`, `timeline`, `contacts`), without overlaps.
 
     Offline counts from the first ping lost of those that made it stale. Silence of more than two ping intervals is

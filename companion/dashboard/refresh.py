@@ -1,6 +1,7 @@
-"""Pages that keep themselves up to date for as long as somebody has them open."""
+"""Keep pages up to date for as long as somebody has them open."""
 
 import asyncio
+from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable
 from typing import Final
 
@@ -10,42 +11,62 @@ from companion import log
 from companion.dashboard.frame import Frame
 from companion.errors import UnavailableError
 
-FIRST_LOOK_SECONDS: Final = 1.5
-"""After so long a page is shown without its data, which follow when they come."""
+FIRST_REFRESH_SECONDS: Final = 1.5
+"""After this time a page is sent without its data, which follow when they come."""
 
 episodes = log.Episodes(log.get(__name__))
 
-Look = Callable[[], Awaitable[None]]
+Refresh = Callable[[], Awaitable[None]]
 
 
-class Live:
-    """Looks once before the page is sent, and then again and again; a Redis that is away is said, and gets over."""
+class LivePage(ABC):
+    """Represent a page that can read its data again."""
 
-    def __init__(self, frame: Frame, look: Look, seconds: float) -> None:
+    def __init__(self) -> None:
+        self.on_change: Refresh = self.refresh
+        """What to call after the viewer has chosen something else."""
+
+    @abstractmethod
+    async def refresh(self) -> None:
+        """Read the data of the page, and show them."""
+
+
+class Refresher:
+    """Refresh a page before it is sent and then periodically; show a banner while Redis does not answer."""
+
+    def __init__(self, frame: Frame, page: LivePage) -> None:
         self._frame = frame
-        self._look = look
-        self._looking = asyncio.Lock()
-        ui.timer(seconds, self.look, immediate=False)
+        self._page = page
+        self._lock = asyncio.Lock()
 
-    async def begin(self) -> None:
+    async def refresh_first(self) -> None:
+        """Refresh the page, but do not wait long for Redis."""
         try:
-            async with asyncio.timeout(FIRST_LOOK_SECONDS):
-                await self.look()
+            async with asyncio.timeout(FIRST_REFRESH_SECONDS):
+                await self.refresh()
         except TimeoutError:
-            self._frame.say_away("Redis takes long to answer")
+            self._frame.show_away("Redis takes long to answer")
 
-    async def look(self) -> None:
-        """Look now; one look at a time."""
-        async with self._looking:
+    async def refresh(self) -> None:
+        """Refresh the page now; never twice at the same time."""
+        async with self._lock:
             if not self._frame.may_read():
                 self._frame.log_in()
                 return
             try:
-                await self._look()
+                await self._page.refresh()
             except UnavailableError as error:
-                self._frame.say_away(f"Redis does not answer ({error})")
-            except Exception:  # noqa: BLE001 - whatever it is, who looks must know that the page stands still
+                self._frame.show_away(f"Redis does not answer ({error})")
+            except Exception:  # noqa: BLE001 - whatever it is, the viewer must know that the page stands still
                 episodes.warn("a page could not be brought up to date", exc_info=True)
-                self._frame.say_broken()
+                self._frame.show_broken()
             else:
-                self._frame.say_here()
+                self._frame.hide_banner()
+
+
+async def keep_fresh(frame: Frame, page: LivePage, seconds: float) -> None:
+    """Refresh a page before it is sent, every so many seconds, and after each choice of its viewer."""
+    refresher = Refresher(frame, page)
+    page.on_change = refresher.refresh
+    ui.timer(seconds, refresher.refresh, immediate=False)
+    await refresher.refresh_first()

@@ -1,4 +1,4 @@
-"""NiceGUI on the application of the API."""
+"""Mount NiceGUI on the application of the API."""
 
 from typing import Final
 
@@ -13,37 +13,37 @@ from companion.dashboard.frame import CONTEXT, Frame
 from companion.dashboard.markup.frame import broken, no_page
 from companion.dashboard.pages import call, calls, device, devices, fleet, remediations
 from companion.dashboard.part import Part
-from companion.dashboard.source import Source
+from companion.dashboard.reader_threads import ReaderThreads
 from companion.query.reader import Reader
 
 __all__ = ["call", "calls", "device", "devices", "fleet", "mount", "remediations"]
 
 RECONNECT_SECONDS: Final = 10.0
-"""A page whose connection broke for shorter than this goes on where it was; later it loads anew."""
+"""A page whose connection breaks for less than this continues where it was; after this time it loads again."""
 KEPT_MESSAGES: Final = 100
 
 nicegui.app.add_static_files(assets.ADDRESS, assets.FOLDER, max_cache_age=assets.CACHE_SECONDS)
 
 
-class _Here:
-    """ASGI: tells the pages which application they were asked through: there may be several in a process."""
+class _ThreadsMiddleware:
+    """Pass the reader threads of this application to its pages: a process may hold several applications."""
 
-    def __init__(self, app: ASGIApp, source: Source) -> None:
+    def __init__(self, app: ASGIApp, threads: ReaderThreads) -> None:
         self._app = app
-        self._source = source
+        self._threads = threads
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        scope[CONTEXT] = self._source
+        scope[CONTEXT] = self._threads
         await self._app(scope, receive, send)
 
 
 def mount(app: FastAPI, config: Config, reader: Reader) -> None:
-    """See companion.dashboard.mount."""
-    app.add_middleware(_Here, source=Source(config, reader))
-    _forget_last_run()
+    """Mount the pages, as companion.dashboard.mount says."""
+    app.add_middleware(_ThreadsMiddleware, threads=ReaderThreads(config, reader))
+    _reset_nicegui()
     ui.run_with(
         app,
-        root=_nowhere,
+        root=_show_no_page,
         title="OpenSIPS Companion",
         favicon=assets.FOLDER / "favicon.svg",
         dark=None,
@@ -56,21 +56,21 @@ def mount(app: FastAPI, config: Config, reader: Reader) -> None:
     )
 
 
-def _forget_last_run() -> None:
-    """NiceGUI is one for the whole process, and takes no middleware once it ran: let it begin anew."""
+def _reset_nicegui() -> None:
+    """Reset NiceGUI, which exists once in a process and accepts no middleware after its first run."""
     nicegui.app.middleware_stack = None
     nicegui.app.user_middleware.clear()
 
 
-def _broken() -> None:
+def _show_error() -> None:
     with Frame(ui.context.client.request, "Error"):
         Part(broken())
 
 
-nicegui.app.on_page_exception(_broken)
+nicegui.app.on_page_exception(_show_error)
 
 
-def _nowhere(request: Request) -> None:
+def _show_no_page(request: Request) -> None:
     with Frame(request, "No such page") as frame:
-        frame.not_found()
+        frame.answer(404)
         Part(no_page())

@@ -7,7 +7,7 @@ from starlette.applications import Starlette
 from starlette.routing import Mount
 from starlette.testclient import TestClient
 
-from companion.dashboard.source import Source
+from companion.dashboard.reader_threads import ReaderThreads
 from companion.opensips.events import INSERT
 from companion.services.web import make_app
 from companion.tokens import access
@@ -91,9 +91,9 @@ def test_it_reads_with_the_reader_of_the_api(setup: Setup) -> None:
     app = make_app(setup.config, setup.store)
     (guarded,) = (route.app for route in app.routes if isinstance(route, Mount))
     assert isinstance(guarded, Starlette)
-    (source,) = (layer.kwargs["source"] for layer in guarded.user_middleware if "source" in layer.kwargs)
-    assert isinstance(source, Source)
-    assert source.reader is app.state.reader
+    (threads,) = (layer.kwargs["threads"] for layer in guarded.user_middleware if "threads" in layer.kwargs)
+    assert isinstance(threads, ReaderThreads)
+    assert threads.reader is app.state.reader
 
 
 def test_own_files_are_here(setup: Setup) -> None:
@@ -108,7 +108,7 @@ def test_own_files_are_here(setup: Setup) -> None:
 
 
 @pytest.mark.parametrize(
-    "broken", ["companion.query.reader.Reader.summary", "companion.dashboard.pages.fleet.Fleet._go"]
+    "broken", ["companion.query.reader.Reader.summary", "companion.dashboard.pages.fleet.FleetPage._go"]
 )
 def test_a_fault_of_ours_tells_nobody_its_insides(setup: Setup, monkeypatch: pytest.MonkeyPatch, broken: str) -> None:
     """When something breaks the page says that it stands still, and only the log says why."""

@@ -1,6 +1,6 @@
-"""What is looked for, in a page's address and back. No I/O.
+"""Write the filters of the device list into a page's address, and read them back. No I/O.
 
-Addresses come from anywhere: what is no status, sort or number in them is left out, never an error.
+Anybody can write an address: a word that is not a status, a sort or a number is ignored and never an error.
 """
 
 from dataclasses import replace
@@ -15,6 +15,7 @@ from companion.usrloc.contact import STATUSES
 __all__ = [
     "Query",
     "address",
+    "changed",
     "fields",
     "first_page",
     "is_filtered",
@@ -23,6 +24,7 @@ __all__ = [
     "read",
     "sorted_by",
     "toggled",
+    "window",
 ]
 
 DEFAULT_WINDOW: Final = "24h"
@@ -31,54 +33,55 @@ MAX_QUERY: Final = 4000
 _TEXTS: Final = ("search", "user_agent", "node", "aor", "cursor")
 _CHOICES: Final = {"status": STATUSES, "quality": quality.LABELS}
 _PUSH: Final = {"yes": True, "no": False}
-_USUAL: Final = Query()
+_DEFAULTS: Final = Query()
 
 
 def read(text: str) -> Query:
-    """The query in the part of an address behind its ?."""
-    said = fields(text)
-    found: dict[str, Any] = {name: said[name][0][:MAX_TEXT] for name in _TEXTS if name in said}
+    """Read a query from the part of an address behind its ?."""
+    given = fields(text)
+    values: dict[str, Any] = {name: given[name][0][:MAX_TEXT] for name in _TEXTS if name in given}
     for name, words in _CHOICES.items():
-        found[name] = tuple(word for word in words if word in said.get(name, ()))
-    sort = said.get("sort", [""])[0]
+        values[name] = tuple(word for word in words if word in given.get(name, ()))
+    sort = given.get("sort", [""])[0]
     if sort in SORTS:
-        found["sort"] = sort
-    found["descending"] = said.get("descending") == ["yes"]
-    found["push"] = _PUSH.get(said.get("push", [""])[0])
-    return Query(**found)
+        values["sort"] = sort
+    values["descending"] = given.get("descending") == ["yes"]
+    values["push"] = _PUSH.get(given.get("push", [""])[0])
+    return Query(**values)
 
 
 def address(query: Query) -> str:
-    """The page of a query; what is as always is not said."""
-    said: list[tuple[str, str]] = [(name, word) for name in _CHOICES for word in getattr(query, name)]
-    said += [(name, value) for name in _TEXTS if (value := getattr(query, name))]
+    """Return the address of the page of a query, without the fields that have their default."""
+    given: list[tuple[str, str]] = [(name, word) for name in _CHOICES for word in getattr(query, name)]
+    given += [(name, value) for name in _TEXTS if (value := getattr(query, name))]
     if query.push is not None:
-        said.append(("push", "yes" if query.push else "no"))
-    if query.sort != _USUAL.sort:
-        said.append(("sort", query.sort))
+        given.append(("push", "yes" if query.push else "no"))
+    if query.sort != _DEFAULTS.sort:
+        given.append(("sort", query.sort))
     if query.descending:
-        said.append(("descending", "yes"))
-    return f"/devices?{urlencode(said)}" if said else "/devices"
+        given.append(("descending", "yes"))
+    return f"/devices?{urlencode(given)}" if given else "/devices"
 
 
 def is_filtered(query: Query) -> bool:
-    return replace(query, sort=_USUAL.sort, descending=False, cursor="", limit=_USUAL.limit) != _USUAL
+    unordered = replace(query, sort=_DEFAULTS.sort, descending=False, cursor="", limit=_DEFAULTS.limit)
+    return unordered != _DEFAULTS
 
 
 def toggled(query: Query, name: str, word: str) -> Query:
-    """With one status or quality more, or less; from the first page on."""
+    """Return the query with one status or quality more or less, from the first page on."""
     chosen = getattr(query, name)
-    words = tuple(each for each in _CHOICES[name] if (each in chosen) != (each == word))
+    words = tuple(choice for choice in _CHOICES[name] if (choice in chosen) != (choice == word))
     changes: dict[str, Any] = {name: words}
     return replace(query, cursor="", **changes)
 
 
-def changed(query: Query, name: str, value: str) -> Query | None:
-    """With another text or choice; None for what is none."""
+def changed(query: Query, name: str, value: str) -> Query:
+    """Return the query with another text or choice, from the first page on; the same for any other name."""
     if name == "push":
         return replace(query, cursor="", push=_PUSH.get(value))
     if name not in ("search", "user_agent", "node"):
-        return None
+        return query
     changes: dict[str, Any] = {name: value[:MAX_TEXT]}
     return replace(query, cursor="", **changes)
 
@@ -96,13 +99,13 @@ def first_page(query: Query) -> Query:
 
 
 def window(text: str) -> str:
-    """The name of the window in an address' query."""
+    """Read the name of the window from the query of an address."""
     name = fields(text).get("window", [DEFAULT_WINDOW])[0]
     return name if name in WINDOWS_MS else DEFAULT_WINDOW
 
 
 def fields(text: str) -> dict[str, list[str]]:
-    """What the part of an address behind its ? says; nothing when it says too much."""
+    """Read the fields in the part of an address behind its ?; none when there are too many."""
     try:
         return parse_qs(text[:MAX_QUERY], max_num_fields=100)
     except ValueError:
@@ -110,5 +113,5 @@ def fields(text: str) -> dict[str, list[str]]:
 
 
 def quoted(device: str) -> str:
-    """A device id as one segment of a path."""
+    """Encode a device id as one segment of a path."""
     return quote(device, safe="")

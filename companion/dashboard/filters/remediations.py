@@ -1,28 +1,29 @@
-"""Which of remediation's decisions somebody looks for, in a page's address and back."""
+"""Write the filters of the list of decisions into a page's address, and read them back."""
 
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
-from typing import Any, Final, Self
+from typing import Final, Self
 from urllib.parse import urlencode
 
-from companion.dashboard.filters.devices import fields
+from companion.dashboard.filters import devices
+from companion.dashboard.filters.paging import CHUNK, PAGE, collect_page
 from companion.query.reader import Reader
+from companion.text import Json
 
-PAGE: Final = 50
-CHUNK: Final = 200
-MOST_CHUNKS: Final = 50
-"""So much one question goes through; further decisions are on the next page."""
+MAX_CHUNKS: Final = 50
+"""One search reads at most this much; further decisions are on the next page."""
 CHOICES: Final = {
     "action": ("push", "remove", "keep"),
     "reason": ("lost-pings", "disconnected", "ghost"),
     "mode": ("observe", "enforce"),
 }
-MAX_TEXT: Final = 200
 
 
 @dataclass(frozen=True, slots=True)
-class Filters:
-    """`text` is contained in device, AOR, node, result, why or answer; `since` is where an earlier page ended."""
+class DecisionFilters:
+    """Hold which decisions of remediation to show.
+
+    `text` is contained in device, AOR, node, result, why or answer; `since` is where an earlier page ended.
+    """
 
     text: str = ""
     action: str = ""
@@ -31,21 +32,22 @@ class Filters:
     since: str = ""
 
     @classmethod
-    def read(cls, text: str) -> Self:
-        """From the part of an address behind its ?; what is no choice is left out."""
-        said = {name: values[0][:MAX_TEXT] for name, values in fields(text).items()}
-        chosen = {name: said[name] for name, words in CHOICES.items() if said.get(name) in words}
-        return cls(text=said.get("text", ""), since=said.get("since", ""), **chosen)
+    def read(cls, query: str) -> Self:
+        """Read filters from the query of an address, and ignore what is not one of the choices."""
+        fields = {name: values[0][: devices.MAX_TEXT] for name, values in devices.fields(query).items()}
+        chosen = {name: fields[name] for name, words in CHOICES.items() if fields.get(name) in words}
+        return cls(text=fields.get("text", ""), since=fields.get("since", ""), **chosen)
 
     def address(self) -> str:
-        said = {name: value for name, value in asdict(self).items() if value}
-        return f"/remediations?{urlencode(said)}" if said else "/remediations"
+        """Return the address of the page with these filters, without those that are empty."""
+        fields = {name: value for name, value in asdict(self).items() if value}
+        return f"/remediations?{urlencode(fields)}" if fields else "/remediations"
 
     def changed(self, name: str, value: str) -> Self:
-        """With another text or choice, from the newest on; as it is for what is neither."""
+        """Return filters with another text or choice, from the newest decision on; the same for any other name."""
         if name != "text" and value not in ("", *CHOICES.get(name, ())):
             return self
-        return replace(self, since="", **{name: value[:MAX_TEXT]}) if name in ("text", *CHOICES) else self
+        return replace(self, since="", **{name: value[: devices.MAX_TEXT]}) if name in ("text", *CHOICES) else self
 
     def at(self, since: str) -> Self:
         return replace(self, since=since)
@@ -54,21 +56,19 @@ class Filters:
     def any(self) -> bool:
         return bool(self.text or self.action or self.reason or self.mode)
 
-    def fit(self, entry: Mapping[str, Any]) -> bool:
-        if any(getattr(self, name) not in ("", entry[name]) for name in CHOICES):
+    def fit(self, decision: Json) -> bool:
+        """Return whether a decision is one of those to show."""
+        if any(getattr(self, name) not in ("", decision[name]) for name in CHOICES):
             return False
         names = ("device", "node", "result", "why", "answer")
-        return not self.text or any(self.text.lower() in str(entry.get(name, "")).lower() for name in names)
+        return not self.text or any(self.text.lower() in str(decision.get(name, "")).lower() for name in names)
 
 
-def find(reader: Reader, wanted: Filters) -> tuple[list[dict[str, Any]], str | None]:
-    """At least a page of the decisions that fit, newest first, and where the next page begins; None on the last."""
-    found: list[dict[str, Any]] = []
-    since: str | None = wanted.since
-    for _ in range(MOST_CHUNKS):
-        answer = reader.remediations(since or "", CHUNK if wanted.any else PAGE)
-        found += filter(wanted.fit, answer["remediations"])
-        since = answer["next"]
-        if since is None or len(found) >= PAGE:
-            break
-    return found, since
+def find_decisions(reader: Reader, filters: DecisionFilters) -> tuple[list[Json], str | None]:
+    """Return a page of the decisions that fit, newest first, and where the next begins; None on the last page."""
+
+    def read(cursor: str) -> tuple[list[Json], str | None]:
+        answer = reader.remediations(cursor, CHUNK if filters.any else PAGE)
+        return answer["remediations"], answer["next"]
+
+    return collect_page(read, filters.fit, filters.since, MAX_CHUNKS)

@@ -3,15 +3,15 @@
 from collections.abc import Sequence
 from typing import Final
 
-from companion.dashboard.filters.calls import WORST, Filters
+from companion.dashboard.filters.calls import WORST, CallFilters
 from companion.dashboard.markup import Markup, fields, note, tag
 from companion.dashboard.markup.badges import band, mos, number
 from companion.dashboard.markup.call_cells import FIGURE_COLUMNS, call_link, course_cells, figure_cells, no_calls
 from companion.dashboard.markup.icons import icon
+from companion.dashboard.markup.navigation import pager, window_choice
 from companion.dashboard.markup.tables import Column, cell, table
 from companion.media.e_model import BAND_NAMES
 from companion.text import Json
-from companion.times import WINDOWS_MS
 
 _CALLS: Final[Sequence[Column]] = (
     ("Call", ""),
@@ -30,31 +30,17 @@ def title(quality: Json | None) -> Markup:
     return tag("div", tag("h1", "Calls"), mark, cls="title")
 
 
-def filters(wanted: Filters) -> Markup:
-    """What one may look for; each is in the address."""
-    search = fields.search("text", wanted.text, "Peer, device, Call-ID or why it ended")
-    clear = (
-        tag("a", "Clear", href=Filters(window=wanted.window).address(), go=True, cls="muted") if wanted.any else None
-    )
-    line = tag("div", search, _windows(wanted), clear, cls="line")
-    return tag("form", line, _chips(wanted), role="search", aria_label="Calls", act="search-now", cls="filters")
+def filter_fields(filters: CallFilters) -> Markup:
+    """Show the fields, windows and bands to choose calls by."""
+    search = fields.search("text", filters.text, "Peer, device, Call-ID or why it ended")
+    windows = window_choice(filters.window, lambda name: filters.within(name).address())
+    cleared = CallFilters(window=filters.window).address()
+    clear = tag("a", "Clear", href=cleared, go=True, cls="muted") if filters.any else None
+    line = tag("div", search, windows, clear, cls="line")
+    return tag("form", line, _chips(filters), role="search", aria_label="Calls", act="search-now", cls="filters")
 
 
-def _windows(wanted: Filters) -> Markup:
-    links = (
-        tag(
-            "a",
-            name,
-            href=wanted.within(name).address(),
-            go=True,
-            aria_current="true" if name == wanted.window else None,
-        )
-        for name in WINDOWS_MS
-    )
-    return tag("nav", *links, cls="choice", aria_label="Window")
-
-
-def _chips(wanted: Filters) -> Markup:
+def _chips(wanted: CallFilters) -> Markup:
     links = (
         tag(
             "a",
@@ -97,8 +83,6 @@ def _of_fleet(row: Json) -> Markup:
     )
 
 
-def pager(following: str | None, wanted: Filters) -> Markup:
-    first = tag("a", icon("back"), "Newest", href=wanted.at("").address(), go=True, cls="button")
-    older = tag("a", "Older", icon("next"), href=wanted.at(following or "").address(), go=True, cls="button")
-    links = (first if wanted.since else None, older if following else None)
-    return tag("div", tag("span"), tag("nav", *links, aria_label="Pages of the list"), cls="pager")
+def list_pager(following: str | None, filters: CallFilters) -> Markup:
+    first = ("Newest", filters.at("").address()) if filters.since else None
+    return pager(first, ("Older", filters.at(following).address()) if following else None)

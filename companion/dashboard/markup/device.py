@@ -12,11 +12,12 @@ from companion.dashboard.markup import timeline as happened
 from companion.dashboard.markup.badges import ms, number, plural, quality_of, share, status, tally
 from companion.dashboard.markup.devices import address
 from companion.dashboard.markup.icons import icon
+from companion.dashboard.markup.navigation import window_choice
 from companion.dashboard.markup.tables import Column, cell, fault, table
 from companion.dashboard.markup.times import Style, time
 from companion.dashboard.presence import Band, share_online
 from companion.text import Json
-from companion.times import WINDOWS_MS, format_duration, iso
+from companion.times import format_duration, iso
 
 TIMELINE_LINES: Final = 20
 ENDED_CONTACTS: Final = 3
@@ -92,21 +93,10 @@ def _yes(is_so: bool, yes_icon: str, no_icon: str, yes: str = "yes", no: str = "
     return tag("span", icon(mark), f" {word}", cls="yes" if is_so else "zero")
 
 
-def windows(device: str, chosen: str) -> Markup:
-    """The choice of a window; each is an address to share."""
-    links = (
-        tag(
-            "a", name, href=f"{address(device)}?window={name}", go=True, aria_current="true" if name == chosen else None
-        )
-        for name in WINDOWS_MS
-    )
-    return tag("nav", *links, cls="choice", aria_label="Window")
-
-
 def analysis_head(device: str, chosen: str) -> Markup:
     csv = f"/api/v1/devices/{devices.quoted(device)}/latency.csv?window={chosen}"
     export = tag("a", icon("download"), "CSV", href=csv, download=True, cls="button", title="All pings of this window")
-    right = tag("div", windows(device, chosen), export, cls="line")
+    right = tag("div", window_choice(chosen, lambda name: f"{address(device)}?window={name}"), export, cls="line")
     return tag("header", tag("h2", "Latency analysis", id="latency-title"), right)
 
 

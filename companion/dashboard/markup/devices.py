@@ -1,7 +1,7 @@
 """The list of devices: search, filters, a table that is cards on a phone, and the way to the next page."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Final
+from typing import Final
 
 from companion import quality
 from companion.dashboard.filters import devices
@@ -9,14 +9,13 @@ from companion.dashboard.filters.devices import Query
 from companion.dashboard.markup import Markup, fields, heard, note, nothing, tag
 from companion.dashboard.markup.badges import MEANINGS, ms, number, plural, quality_of, status
 from companion.dashboard.markup.icons import icon
+from companion.dashboard.markup.navigation import pager
 from companion.dashboard.markup.tables import cell, fault, heading
 from companion.dashboard.markup.tables import table as table_of
 from companion.dashboard.markup.times import time
 from companion.sip import short_instance
-from companion.text import printable
+from companion.text import Json, printable
 from companion.usrloc.contact import STATUSES
-
-Row = Mapping[str, Any]
 
 COLUMNS: Final = (
     ("Device", "device", "w-third"),
@@ -47,7 +46,7 @@ def who(device: str, *, row: bool = False) -> Markup:
     return tag("a", *name, href=address(device), title=device, cls="who", data_row="" if row else None)
 
 
-def filters(wanted: Query, nodes: Sequence[str], counts: Mapping[str, int]) -> Markup:
+def filter_fields(wanted: Query, nodes: Sequence[str], counts: Mapping[str, int]) -> Markup:
     """Everything one may look for; each is in the address."""
     return tag(
         "form",
@@ -95,7 +94,7 @@ def _chips(legend: str, wanted: Query, name: str, words: Sequence[tuple[str, Seq
     return tag("div", tag("span", legend, cls="legend"), *links, role="group", aria_label=legend, cls="chips")
 
 
-def table(rows: Sequence[Row], wanted: Query) -> Markup:
+def table(rows: Sequence[Json], wanted: Query) -> Markup:
     if not rows:
         return _none(wanted)
     columns = [(_column(wanted, *column), "") for column in COLUMNS]
@@ -112,7 +111,7 @@ def _column(wanted: Query, name: str, by: str, cls: str) -> Markup:
     return heading(link, cls, aria_sort=("descending" if wanted.descending else "ascending") if current else None)
 
 
-def _row(row: Row) -> Markup:
+def _row(row: Json) -> Markup:
     lost = row["consecutive_lost"]
     return tag(
         "tr",
@@ -153,15 +152,9 @@ def no_devices() -> Markup:
     )
 
 
-def pager(answer: Mapping[str, Any], wanted: Query) -> Markup:
-    """How many there are, as of when, and where the others are."""
-    total = answer["total"]
-    first = tag("a", icon("back"), "First", href=devices.address(devices.first_page(wanted)), go=True, cls="button")
-    onward = devices.address(devices.page_at(wanted, answer["next"])) if answer["next"] else ""
-    following = tag("a", "Next", icon("next"), href=onward, go=True, cls="button")
-    return tag(
-        "div",
-        tag("p", plural(total, "device"), ", as of ", time(answer["as_of"], "ago", "now")),
-        tag("nav", first if wanted.cursor else None, following if onward else None, aria_label="Pages of the list"),
-        cls="pager",
-    )
+def list_pager(page: Json, query: Query) -> Markup:
+    """Show how many devices there are, as of when, and the links to the other pages."""
+    first = ("First", devices.address(devices.first_page(query))) if query.cursor else None
+    following = ("Next", devices.address(devices.page_at(query, page["next"]))) if page["next"] else None
+    count = tag("p", plural(page["total"], "device"), ", as of ", time(page["as_of"], "ago", "now"))
+    return pager(first, following, count)

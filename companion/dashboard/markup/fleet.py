@@ -9,11 +9,11 @@ from companion.dashboard.markup import Markup, card, heard, note, tag
 from companion.dashboard.markup.badges import MEANINGS, ms, number, plural, quality_of, share, status
 from companion.dashboard.markup.devices import no_devices, who
 from companion.dashboard.markup.icons import icon
+from companion.dashboard.markup.navigation import window_choice
 from companion.dashboard.markup.remediations import brief, state_words
 from companion.dashboard.markup.tables import Column, cell, fault, table
 from companion.dashboard.markup.times import time
 from companion.text import Json
-from companion.times import WINDOWS_MS
 from companion.usrloc.contact import STATUSES
 
 _WORST: Final[Sequence[Column]] = (
@@ -60,14 +60,6 @@ def _status(word: str, counts: Json) -> Markup:
     return tag("a", status(word), count, bar, href=where, title=MEANINGS[word], cls=f"of-{word}")
 
 
-def windows(chosen: str) -> Markup:
-    links = (
-        tag("a", name, href=f"/?window={name}", go=True, aria_current="true" if name == chosen else None)
-        for name in WINDOWS_MS
-    )
-    return tag("nav", *links, cls="choice", aria_label="Window")
-
-
 def history_head(summary: Json, chosen: str) -> Markup:
     latency = summary["latency"]
     now = tag(
@@ -76,7 +68,9 @@ def history_head(summary: Json, chosen: str) -> Markup:
         tag("span", "lost ", share(summary["loss_ratio"])),
         cls="keys now",
     )
-    return tag("header", tag("h2", "Latency and loss", id="history-title"), now, windows(chosen))
+    return tag(
+        "header", tag("h2", "Latency and loss", id="history-title"), now, window_choice(chosen, "/?window={}".format)
+    )
 
 
 def history_words(points: Sequence[Json], window: str) -> str:

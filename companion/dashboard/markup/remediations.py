@@ -3,12 +3,13 @@
 from collections.abc import Mapping, Sequence
 from typing import Final
 
-from companion.dashboard.filters.remediations import CHOICES, Filters
+from companion.dashboard.filters.remediations import CHOICES, DecisionFilters
 from companion.dashboard.markup import Markup, card, facts, fields, heard, note, tag
 from companion.dashboard.markup import timeline as happened
 from companion.dashboard.markup.badges import plural
 from companion.dashboard.markup.devices import who
 from companion.dashboard.markup.icons import icon
+from companion.dashboard.markup.navigation import pager
 from companion.dashboard.markup.tables import Column, cell, table
 from companion.dashboard.markup.times import time
 from companion.text import Json, printable
@@ -133,7 +134,7 @@ def _dialog(title: str, said: str, act: str, yes: str, *fields: Markup) -> Marku
     return tag("dialog", form, modal=True, act="cancel", aria_labelledby="dialog-title", key=act)
 
 
-def filters(wanted: Filters) -> Markup:
+def filter_fields(wanted: DecisionFilters) -> Markup:
     """What one may look for; each is in the address."""
     search = fields.search("text", wanted.text, "Device, node, result or answer")
     choices = (
@@ -145,11 +146,9 @@ def filters(wanted: Filters) -> Markup:
     return tag("form", line, role="search", aria_label="Decisions", act="search-now", cls="filters")
 
 
-def pager(following: str | None, wanted: Filters) -> Markup:
-    first = tag("a", icon("back"), "Newest", href=wanted.at("").address(), go=True, cls="button")
-    older = tag("a", "Older", icon("next"), href=wanted.at(following or "").address(), go=True, cls="button")
-    links = (first if wanted.since else None, older if following else None)
-    return tag("div", tag("span"), tag("nav", *links, aria_label="Pages of the list"), cls="pager")
+def list_pager(following: str | None, filters: DecisionFilters) -> Markup:
+    first = ("Newest", filters.at("").address()) if filters.since else None
+    return pager(first, ("Older", filters.at(following).address()) if following else None)
 
 
 def decisions(entries: Sequence[Json], *, filtered: bool) -> Markup:

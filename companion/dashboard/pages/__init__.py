@@ -1,1 +1,1 @@
-"""The pages, a file each: they ask the reader, show markup, and answer what is pressed."""
+"""Read the data of each page, show them, and handle what its viewer chooses."""

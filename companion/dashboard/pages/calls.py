@@ -1,74 +1,58 @@
-"""The fleet's recent calls, and how they sound; what is looked for is in the address."""
+"""Show the fleet's recent calls and how they sound; the filters are in the address."""
 
-from typing import Any, Final
+from typing import Final
 
 from fastapi import Request
 from nicegui import ui
 
-from companion.dashboard.filters.calls import Filters, find
-from companion.dashboard.frame import Frame, source_of
+from companion.dashboard.filter_bar import FilterBar, FilterCodec
+from companion.dashboard.filters.calls import CallFilters, find_calls
+from companion.dashboard.frame import Frame, threads_of
 from companion.dashboard.markup import call_quality, calls, tag
 from companion.dashboard.markup.frame import waiting
 from companion.dashboard.part import Part
-from companion.dashboard.refresh import Live
-from companion.dashboard.source import Source
+from companion.dashboard.reader_threads import ReaderThreads
+from companion.dashboard.refresh import LivePage, keep_fresh
 from companion.errors import UsageError
 from companion.query.reader import Reader
 from companion.text import Json
 
-LOOK_SECONDS: Final = 5.0
+REFRESH_SECONDS: Final = 5.0
+CODEC: Final = FilterCodec(CallFilters.read, CallFilters.address, CallFilters.changed)
 
 
 @ui.page("/calls")
-async def page(request: Request) -> None:
+async def show_calls(request: Request) -> None:
     frame = Frame(request, "Calls")
     with frame:
-        shown = Calls(source_of(request), Filters.read(request.url.query))
-    live = Live(frame, shown.look, LOOK_SECONDS)
-    shown.on_change = live.look
-    await live.begin()
+        page = CallsPage(threads_of(request), CallFilters.read(request.url.query))
+    await keep_fresh(frame, page, REFRESH_SECONDS)
 
 
-class Calls:
-    """What one viewer looks for among the calls."""
+class CallsPage(LivePage):
+    """Show one viewer the calls that fit the filters."""
 
-    def __init__(self, source: Source, wanted: Filters) -> None:
-        self._source = source
-        self._wanted = wanted
-        self.on_change = self.look
+    def __init__(self, threads: ReaderThreads, filters: CallFilters) -> None:
+        super().__init__()
+        self._threads = threads
         self._top = Part(calls.title(None), waiting(), follows=True)
-        self._filters = Part(calls.filters(wanted))
+        self._bar = FilterBar(self, CODEC, filters, Part(calls.filter_fields(filters)))
         self._list = Part(tag("div", waiting(8), cls="card"))
-        for part in (self._top, self._filters, self._list):
-            part.on_go(self._go)
-        self._filters.on_act(self._change)
+        self._bar.take_links(self._top, self._list)
 
-    async def look(self) -> None:
-        wanted = self._wanted
+    async def refresh(self) -> None:
+        filters = self._bar.filters
         try:
-            answer = await self._source.ask(_look, self._source.reader, wanted)
-        except UsageError:  # a cursor that is none, in an address somebody made up
-            self._wanted = wanted.at("")
+            answer = await self._threads.run(_read, self._threads.reader, filters)
+        except UsageError:  # the address holds a cursor that we never gave
+            self._bar.filters = filters.at("")
             return
         self._top.show(calls.title(answer["quality"]), call_quality.overview(answer["quality"]))
-        if wanted is self._wanted:
-            found, following = answer["found"]
-            self._filters.show(calls.filters(wanted))
-            self._list.show(calls.recent(found, filtered=wanted.any), calls.pager(following, wanted))
-
-    async def _go(self, text: str) -> None:
-        await self._want(Filters.read(text))
-
-    async def _change(self, name: str, value: Any) -> None:
-        if name == "text":
-            await self._want(self._wanted.saying(str(value)))
-
-    async def _want(self, wanted: Filters) -> None:
-        if wanted != self._wanted:
-            self._wanted = wanted
-            self._filters.move_to(wanted.address())
-            await self.on_change()
+        if filters is self._bar.filters:  # else the viewer has chosen others meanwhile
+            rows, following = answer["page"]
+            self._bar.part.show(calls.filter_fields(filters))
+            self._list.show(calls.recent(rows, filtered=filters.any), calls.list_pager(following, filters))
 
 
-def _look(reader: Reader, wanted: Filters) -> Json:
-    return {"quality": reader.media(), "found": find(reader, wanted)}
+def _read(reader: Reader, filters: CallFilters) -> Json:
+    return {"quality": reader.media(), "page": find_calls(reader, filters)}

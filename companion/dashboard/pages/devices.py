@@ -1,78 +1,62 @@
-"""The list of devices: what is looked for is in the address, and the list keeps itself up to date."""
+"""Show the list of devices; the filters are in the address."""
 
-from typing import Any, Final
+from typing import Final
 
 from fastapi import Request
 from nicegui import ui
 
-from companion.dashboard.filters import devices as query
-from companion.dashboard.frame import Frame, source_of
+from companion.dashboard.filter_bar import FilterBar, FilterCodec
+from companion.dashboard.filters import devices as device_filters
+from companion.dashboard.frame import Frame, threads_of
 from companion.dashboard.markup import devices, tag
 from companion.dashboard.markup.frame import waiting
 from companion.dashboard.part import Part
-from companion.dashboard.refresh import Live
-from companion.dashboard.source import Source
+from companion.dashboard.reader_threads import ReaderThreads
+from companion.dashboard.refresh import LivePage, keep_fresh
 from companion.errors import UsageError
+from companion.query.listing import Query
 from companion.query.reader import Reader
 from companion.text import Json
 
-LOOK_SECONDS: Final = 5.0
+REFRESH_SECONDS: Final = 5.0
+CODEC: Final = FilterCodec(device_filters.read, device_filters.address, device_filters.changed)
 
 
 @ui.page("/devices")
-async def page(request: Request) -> None:
+async def show_devices(request: Request) -> None:
     frame = Frame(request, "Devices")
     with frame:
-        shown = Devices(source_of(request), query.read(request.url.query))
-    live = Live(frame, shown.look, LOOK_SECONDS)
-    shown.on_change = live.look
-    await live.begin()
+        page = DevicesPage(threads_of(request), device_filters.read(request.url.query))
+    await keep_fresh(frame, page, REFRESH_SECONDS)
 
 
-class Devices:
-    """What one viewer looks for, and finds."""
+class DevicesPage(LivePage):
+    """Show one viewer the devices that fit the filters."""
 
-    def __init__(self, source: Source, wanted: query.Query) -> None:
-        self._source = source
-        self._wanted = wanted
-        self.on_change = self.look
-        self._title = Part(tag("div", tag("h1", "Devices"), cls="title"), follows=True)
-        self._title.on_go(self._go)
-        self._filters = Part()
+    def __init__(self, threads: ReaderThreads, query: Query) -> None:
+        super().__init__()
+        self._threads = threads
+        title = Part(tag("div", tag("h1", "Devices"), cls="title"), follows=True)
+        self._bar = FilterBar(self, CODEC, query, Part())
         self._list = Part(tag("div", waiting(8), cls="card"))
-        for part in (self._filters, self._list):
-            part.on_go(self._go)
-        self._filters.on_act(self._change)
+        self._bar.take_links(title, self._list)
 
-    async def look(self) -> None:
-        wanted = self._wanted
+    async def refresh(self) -> None:
+        query = self._bar.filters
         try:
-            answer = await self._source.ask(_look, self._source.reader, wanted)
-        except UsageError:  # a cursor of another list, in an address somebody made up
-            self._wanted = query.first_page(wanted)
+            answer = await self._threads.run(_read, self._threads.reader, query)
+        except UsageError:  # the address holds a cursor that we never gave, or of another query
+            self._bar.filters = device_filters.first_page(query)
             return
-        if wanted is not self._wanted:
-            return  # the viewer looks for something else by now
-        found = answer["found"]
-        self._filters.show(devices.filters(wanted, answer["nodes"], answer["counts"]))
-        self._list.show(devices.table(found["devices"], wanted), devices.pager(found, wanted))
-
-    async def _go(self, text: str) -> None:
-        self._wanted = query.read(text)
-        self._filters.move_to(query.address(self._wanted))
-        await self.on_change()
-
-    async def _change(self, name: str, value: Any) -> None:
-        changed = query.changed(self._wanted, name, str(value))
-        if changed and changed != self._wanted:
-            self._wanted = changed
-            self._filters.move_to(query.address(changed))
-            await self.on_change()
+        if query is self._bar.filters:  # else the viewer has chosen others meanwhile
+            page = answer["page"]
+            self._bar.part.show(devices.filter_fields(query, answer["nodes"], answer["counts"]))
+            self._list.show(devices.table(page["devices"], query), devices.list_pager(page, query))
 
 
-def _look(reader: Reader, wanted: query.Query) -> Json:
+def _read(reader: Reader, query: Query) -> Json:
     return {
-        "found": reader.devices(wanted),
+        "page": reader.devices(query),
         "nodes": [node["node"] for node in reader.nodes()["nodes"]],
         "counts": reader.summary()["devices"],
     }

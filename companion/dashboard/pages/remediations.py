@@ -1,4 +1,4 @@
-"""What remediation decided and why; and the switch that holds it, for who may operate."""
+"""Show what remediation decided and why, and the switch that pauses it for viewers who may operate."""
 
 from typing import Any, Final
 
@@ -6,74 +6,60 @@ from fastapi import Request
 from nicegui import ui
 
 from companion import log
-from companion.dashboard.filters.remediations import Filters, find
-from companion.dashboard.frame import Frame, source_of
+from companion.dashboard.filter_bar import FilterBar, FilterCodec
+from companion.dashboard.filters.remediations import DecisionFilters, find_decisions
+from companion.dashboard.frame import Frame, threads_of
 from companion.dashboard.markup import remediations, tag
 from companion.dashboard.markup.frame import waiting
 from companion.dashboard.part import Part
-from companion.dashboard.refresh import Live
-from companion.dashboard.source import Source
+from companion.dashboard.reader_threads import ReaderThreads
+from companion.dashboard.refresh import LivePage, keep_fresh
 from companion.query.reader import Reader
 from companion.text import Json
 
-LOOK_SECONDS: Final = 3.0
-SECONDS: Final = frozenset(seconds for seconds, _ in remediations.PAUSES)
+REFRESH_SECONDS: Final = 3.0
+PAUSE_SECONDS: Final = frozenset(seconds for seconds, _ in remediations.PAUSES)
+CODEC: Final = FilterCodec(DecisionFilters.read, DecisionFilters.address, DecisionFilters.changed)
 
 logger = log.get(__name__)
 
 
 @ui.page("/remediations")
-async def page(request: Request) -> None:
+async def show_remediations(request: Request) -> None:
     frame = Frame(request, "Remediations")
     with frame:
-        shown = Remediations(source_of(request), frame, Filters.read(request.url.query))
-    live = Live(frame, shown.look, LOOK_SECONDS)
-    shown.on_change = live.look
-    await live.begin()
+        page = RemediationsPage(threads_of(request), frame, DecisionFilters.read(request.url.query))
+    await keep_fresh(frame, page, REFRESH_SECONDS)
 
 
-class Remediations:
-    """What one viewer looks for among the decisions, and the dialog that is open."""
+class RemediationsPage(LivePage):
+    """Show one viewer the state of remediation, the decisions that fit the filters, and a dialog when one is open."""
 
-    def __init__(self, source: Source, frame: Frame, wanted: Filters) -> None:
-        self._source = source
+    def __init__(self, threads: ReaderThreads, frame: Frame, filters: DecisionFilters) -> None:
+        super().__init__()
+        self._threads = threads
         self._frame = frame
-        self._wanted = wanted
-        self.on_change = self.look
-        self._title = Part(tag("div", tag("h1", "Remediations"), cls="title"), follows=True)
+        title = Part(tag("div", tag("h1", "Remediations"), cls="title"), follows=True)
         self._state = Part(waiting())
-        self._filters = Part(remediations.filters(wanted))
+        self._bar = FilterBar(self, CODEC, filters, Part(remediations.filter_fields(filters)))
         self._list = Part(tag("div", waiting(8), cls="card"))
         self._dialog = Part()
-        for part in (self._title, self._filters, self._list):
-            part.on_go(self._go)
-        self._filters.on_act(self._change)
+        self._bar.take_links(title, self._list)
         for part in (self._state, self._dialog):
             part.on_act(self._act)
 
-    async def look(self) -> None:
-        wanted = self._wanted
-        answer = await self._source.ask(_look, self._source.reader, wanted)
+    async def refresh(self) -> None:
+        filters = self._bar.filters
+        answer = await self._threads.run(_read, self._threads.reader, filters)
         self._state.show(remediations.state(answer["state"], may_operate=self._frame.may_operate()))
-        if wanted is self._wanted:
-            self._filters.show(remediations.filters(wanted))
-            found, following = answer["found"]
-            self._list.show(remediations.decisions(found, filtered=wanted.any), remediations.pager(following, wanted))
-
-    async def _go(self, text: str) -> None:
-        self._wanted = Filters.read(text)
-        self._filters.move_to(self._wanted.address())
-        await self.on_change()
-
-    async def _change(self, name: str, value: Any) -> None:
-        changed = self._wanted.changed(name, str(value))
-        if changed != self._wanted:
-            self._wanted = changed
-            self._filters.move_to(changed.address())
-            await self.on_change()
+        if filters is self._bar.filters:  # else the viewer has chosen others meanwhile
+            rows, following = answer["page"]
+            self._bar.part.show(remediations.filter_fields(filters))
+            decisions = remediations.decisions(rows, filtered=filters.any)
+            self._list.show(decisions, remediations.list_pager(following, filters))
 
     async def _act(self, name: str, value: Any) -> None:
-        """What is pressed; the browser may say anything, so who may do it is asked here and now."""
+        """Do what is pressed; a browser may send anything, so whether the viewer may do it is checked here."""
         self._dialog.show()
         if not self._frame.may_operate():
             return
@@ -84,17 +70,17 @@ class Remediations:
         elif name == "pause":
             await self._pause(value)
         elif name == "resume":
-            await self._source.ask(self._source.reader.resume)
+            await self._threads.run(self._threads.reader.resume)
             logger.info("remediation was resumed", by=self._frame.viewer)
             await self.on_change()
 
-    async def _pause(self, value: Any) -> None:
-        said = str(value.get("seconds", "")) if isinstance(value, dict) else ""
-        if said.isdecimal() and int(said) in SECONDS:
-            await self._source.ask(self._source.reader.pause, int(said))
-            logger.info("remediation was paused", seconds=int(said), by=self._frame.viewer)
+    async def _pause(self, fields: Any) -> None:
+        seconds = str(fields.get("seconds", "")) if isinstance(fields, dict) else ""
+        if seconds.isdecimal() and int(seconds) in PAUSE_SECONDS:
+            await self._threads.run(self._threads.reader.pause, int(seconds))
+            logger.info("remediation was paused", seconds=int(seconds), by=self._frame.viewer)
             await self.on_change()
 
 
-def _look(reader: Reader, wanted: Filters) -> Json:
-    return {"state": reader.remediation(), "found": find(reader, wanted)}
+def _read(reader: Reader, filters: DecisionFilters) -> Json:
+    return {"state": reader.remediation(), "page": find_decisions(reader, filters)}

@@ -7,7 +7,7 @@ import pytest
 
 from companion import quality
 from companion.dashboard.filters import devices
-from companion.dashboard.filters.calls import Filters, find
+from companion.dashboard.filters.calls import CallFilters, find_calls
 from companion.dashboard.graphs import slices, strips
 from companion.dashboard.graphs.call import MOST_MARKS, CallPlot, draw_call
 from companion.dashboard.markup import call_cells, call_graph, call_history, happenings
@@ -264,39 +264,39 @@ def test_call_address_is_one_segment() -> None:
 # Looking for calls
 
 
-@pytest.mark.parametrize("wanted", [Filters(), Filters("a & b", ("best", "unknown"), "7d", "17-ab")])
-def test_filters_go_into_the_address_and_back(wanted: Filters) -> None:
+@pytest.mark.parametrize("wanted", [CallFilters(), CallFilters("a & b", ("best", "unknown"), "7d", "17-ab")])
+def test_filters_go_into_the_address_and_back(wanted: CallFilters) -> None:
     """What is looked for is in the address, and an address shared finds the same."""
-    assert wanted == Filters.read(wanted.address().partition("?")[2])
+    assert wanted == CallFilters.read(wanted.address().partition("?")[2])
 
 
 def test_filters_take_only_choices() -> None:
     """What is no band or window changes nothing."""
-    assert Filters() == Filters.read("worst=evil&window=9y")
-    assert Filters(worst=("high", "bad")) == Filters(worst=("bad",), since="1-a").toggled("high")
-    assert Filters() == Filters(worst=("bad",)).toggled("bad")
+    assert CallFilters() == CallFilters.read("worst=evil&window=9y")
+    assert CallFilters(worst=("high", "bad")) == CallFilters(worst=("bad",), since="1-a").toggled("high")
+    assert CallFilters() == CallFilters(worst=("bad",)).toggled("bad")
 
 
 @pytest.mark.parametrize(
     ("wanted", "fits"),
     [
-        (Filters(), True),
-        (Filters(worst=("bad",)), True),
-        (Filters(worst=("medium",)), False),
-        (Filters(text="ALICE"), True),
-        (Filters(text="busy"), True),
-        (Filters(text="nobody"), False),
+        (CallFilters(), True),
+        (CallFilters(worst=("bad",)), True),
+        (CallFilters(worst=("medium",)), False),
+        (CallFilters(text="ALICE"), True),
+        (CallFilters(text="busy"), True),
+        (CallFilters(text="nobody"), False),
     ],
 )
-def test_filters_fit(wanted: Filters, fits: bool) -> None:  # noqa: FBT001 - a value
+def test_filters_fit(wanted: CallFilters, fits: bool) -> None:  # noqa: FBT001 - a value
     """The band is that of the worst second; the text is in peer, device, Call-ID or why."""
     assert wanted.fit(call_row(peer="sip:alice@x", why="486 Busy here")) is fits
 
 
 def test_calls_without_a_score_can_be_found() -> None:
     """A call of which nothing could be scored is in no band, but not beyond finding."""
-    assert Filters(worst=("unknown",)).fit(unknown_row())
-    assert not Filters(worst=("bad",)).fit(unknown_row())
+    assert CallFilters(worst=("unknown",)).fit(unknown_row())
+    assert not CallFilters(worst=("bad",)).fit(unknown_row())
 
 
 class Told:
@@ -316,7 +316,7 @@ class Told:
 def test_bad_calls_are_found_far_behind() -> None:
     """A filter finds the few calls that fit among many, and ends where there are no more."""
     told = Told(1050)
-    found, following = find(told, Filters(worst=("bad",)))  # type: ignore[arg-type]
+    found, following = find_calls(told, CallFilters(worst=("bad",)))  # type: ignore[arg-type]
     assert len(found) == 11
     assert following is None
 
@@ -324,7 +324,7 @@ def test_bad_calls_are_found_far_behind() -> None:
 def test_looking_for_calls_is_bounded() -> None:
     """A filter that nothing fits goes through so many calls at once, and offers to go on behind them."""
     told = Told(20_000)
-    found, following = find(told, Filters(text="nothing has that"))  # type: ignore[arg-type]
+    found, following = find_calls(told, CallFilters(text="nothing has that"))  # type: ignore[arg-type]
     assert not found
     assert following == "4000"
     assert told.asked == 20

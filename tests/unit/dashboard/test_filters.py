@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from companion.dashboard.filters import devices
-from companion.dashboard.filters.remediations import Filters, find
+from companion.dashboard.filters.remediations import DecisionFilters, find_decisions
 from companion.query.listing import Query
 
 
@@ -36,20 +36,20 @@ def test_filters_begin_with_the_first_page() -> None:
     assert Query() == devices.toggled(wanted, "status", "stale")
     assert Query(status=("stale",), push=True) == devices.changed(wanted, "push", "yes")
     assert Query(status=("stale",), sort="lost", descending=True) == devices.sorted_by(wanted, "lost", descending=True)
-    assert devices.changed(wanted, "limit", "500") is None
+    assert wanted == devices.changed(wanted, "limit", "500")
 
 
-@pytest.mark.parametrize("wanted", [Filters(), Filters("a & b", "push", "ghost", "enforce", "1-0")])
-def test_decision_filters_go_into_the_address_and_back(wanted: Filters) -> None:
+@pytest.mark.parametrize("wanted", [DecisionFilters(), DecisionFilters("a & b", "push", "ghost", "enforce", "1-0")])
+def test_decision_filters_go_into_the_address_and_back(wanted: DecisionFilters) -> None:
     """What is looked for among decisions is in the address, too."""
-    assert wanted == Filters.read(wanted.address().partition("?")[2])
+    assert wanted == DecisionFilters.read(wanted.address().partition("?")[2])
 
 
 def test_decision_filters_take_only_choices() -> None:
     """What is no choice changes nothing."""
-    assert Filters() == Filters.read("action=rm&mode=evil")
-    assert Filters() == Filters().changed("action", "rm") == Filters().changed("since", "x")
-    assert Filters(action="push") == Filters(since="1-0").changed("action", "push")
+    assert DecisionFilters() == DecisionFilters.read("action=rm&mode=evil")
+    assert DecisionFilters() == DecisionFilters().changed("action", "rm") == DecisionFilters().changed("since", "x")
+    assert DecisionFilters(action="push") == DecisionFilters(since="1-0").changed("action", "push")
 
 
 class Told:
@@ -70,7 +70,7 @@ class Told:
 def test_decisions_are_found_far_behind() -> None:
     """A filter finds the few decisions that fit among many, and ends where there are no more."""
     told = Told(1050)
-    found, following = find(told, Filters(action="push"))  # type: ignore[arg-type]
+    found, following = find_decisions(told, DecisionFilters(action="push"))  # type: ignore[arg-type]
     assert len(found) == 11
     assert following is None
 
@@ -78,7 +78,7 @@ def test_decisions_are_found_far_behind() -> None:
 def test_looking_for_decisions_is_bounded() -> None:
     """A filter that nothing fits goes through so many decisions at once, and offers to go on behind them."""
     told = Told(20_000)
-    found, following = find(told, Filters(text="nothing has that"))  # type: ignore[arg-type]
+    found, following = find_decisions(told, DecisionFilters(text="nothing has that"))  # type: ignore[arg-type]
     assert not found
     assert following == "10000"
     assert told.asked == 50

@@ -10,8 +10,8 @@ from urllib.parse import unquote
 import pytest
 
 from companion import dashboard
-from companion.dashboard.filters.calls import Filters as CallFilters
-from companion.dashboard.filters.remediations import Filters
+from companion.dashboard.filters.calls import CallFilters
+from companion.dashboard.filters.remediations import DecisionFilters
 from companion.dashboard.markup import (
     Markup,
     call,
@@ -214,8 +214,8 @@ EVERYTHING: Final[dict[str, Markup]] = {
     "devices": devices.table([row(), row(last_latency_ms=None, quality=None, last_latency_at=None)], Query()),
     "no devices": devices.table([], Query()),
     "none found": devices.table([], Query(search=EVIL)),
-    "filters": devices.filters(Query(search=EVIL, status=("stale",), push=True), [EVIL], SUMMARY["devices"]),  # type: ignore[arg-type]
-    "pager": devices.pager({"total": 99, "next": "abc", "as_of": at(0)}, Query(cursor="x", sort="latency")),
+    "filters": devices.filter_fields(Query(search=EVIL, status=("stale",), push=True), [EVIL], SUMMARY["devices"]),  # type: ignore[arg-type]
+    "pager": devices.list_pager({"total": 99, "next": "abc", "as_of": at(0)}, Query(cursor="x", sort="latency")),
     "device": tag("div", device.title(page()), device.overview(page())),
     "never answered": device.overview(page(last_latency_ms=None, quality=None, last_latency_at=None, contacts=[])),
     "figures": tag("div", device.analysis_head(EVIL_DEVICE, "7d"), device.statistics(page()["latency"])),
@@ -263,8 +263,8 @@ EVERYTHING: Final[dict[str, Markup]] = {
     ),
     "no networks": call_quality.overview(QUALITY | {"networks": [], "cut": False}),
     "no calls found": calls.recent([], filtered=True),
-    "call filters": calls.filters(CallFilters(text=EVIL, worst=("bad", "unknown"))),
-    "call pager": calls.pager("1-0", CallFilters(since="2-0")),
+    "call filters": calls.filter_fields(CallFilters(text=EVIL, worst=("bad", "unknown"))),
+    "call pager": calls.list_pager("1-0", CallFilters(since="2-0")),
     "fleet": tag("div", fleet.title(SUMMARY), fleet.statuses(SUMMARY), fleet.history_head(SUMMARY, "24h")),
     "worst": fleet.worst([row()]),
     "no worst": fleet.worst([]),
@@ -276,8 +276,8 @@ EVERYTHING: Final[dict[str, Markup]] = {
     "dialogs": tag("div", remediations.pause_dialog(), remediations.resume_dialog()),
     "decisions": remediations.decisions([DECISION], filtered=False),
     "no decisions": remediations.decisions([], filtered=True),
-    "decision filters": remediations.filters(Filters(text=EVIL, action="push")),
-    "decision pager": remediations.pager("1-0", Filters(since="2-0")),
+    "decision filters": remediations.filter_fields(DecisionFilters(text=EVIL, action="push")),
+    "decision pager": remediations.list_pager("1-0", DecisionFilters(since="2-0")),
 }
 
 

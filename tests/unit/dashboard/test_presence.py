@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from companion.config import PingsSection
 from companion.dashboard import presence as module
-from companion.dashboard.presence import Band, bands, share_online
+from companion.dashboard.presence import Band, compute_presence, share_online
 
 MINUTE = 60_000
 START = 1_800_000_000_000
@@ -46,7 +46,7 @@ def page(
 
 def seen(shown: dict[str, Any], minutes: float = 60) -> list[tuple[float, float, str]]:
     """The bands of the first hour, in minutes."""
-    found = bands(shown, START, at(minutes), PINGS)
+    found = compute_presence(shown, START, at(minutes), PINGS)
     return [((since - START) / MINUTE, (until - START) / MINUTE, state) for since, until, state in found]
 
 
@@ -179,7 +179,7 @@ def test_bands_follow_each_other(pings: list[tuple[int, int | None]], happened: 
     """Whatever happened, bands are in order, never overlap, and stay within the window."""
     timeline = [entry(second / 60, event, name, lost=3) for second, event, name in sorted(happened)]
     shown = page([(second / 60, ms) for second, ms in sorted(pings, key=lambda ping: ping[0])], timeline, [contact()])
-    found = bands(shown, START, at(60), PINGS)
+    found = compute_presence(shown, START, at(60), PINGS)
     for band, following in zip(found, [*found[1:], None], strict=True):
         assert START <= band.since < band.until <= (following.since if following else at(60))
         assert following is None or band.state != following.state or band.until < following.since

@@ -1,4 +1,4 @@
-"""The Reader, asked from an event loop: in threads of its own, so that a Redis that hangs holds up nobody else."""
+"""Call the Reader from an event loop, in threads of its own: a Redis that hangs does not hold up anything else."""
 
 import asyncio
 from collections.abc import Callable
@@ -15,21 +15,21 @@ THREADS: Final = 8
 T = TypeVar("T")
 
 
-class Source:
-    """What all pages of one application read from."""
+class ReaderThreads:
+    """Hold the Reader of one application, and the threads in which its pages call it."""
 
     def __init__(self, config: Config, reader: Reader) -> None:
         self.config = config
         self.reader = reader
         self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="dashboard")
 
-    async def ask(self, question: Callable[..., T], *arguments: Any, **named: Any) -> T:
-        """A question of the reader's, and its answer.
+    async def run(self, function: Callable[..., T], *arguments: Any, **named: Any) -> T:
+        """Call a function in one of the threads, and return its result.
 
-        Raises UnavailableError when Redis does not answer, UsageError for what there is not.
+        Raises UnavailableError when Redis does not answer, and what the function raises (UsageError of the Reader).
         """
         loop = asyncio.get_running_loop()
         try:
-            return await loop.run_in_executor(self._threads, partial(question, *arguments, **named))
+            return await loop.run_in_executor(self._threads, partial(function, *arguments, **named))
         except (*Unreachable, ResponseError) as error:
             raise UnavailableError(type(error).__name__) from error
