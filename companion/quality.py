@@ -1,4 +1,4 @@
-"""How good a latency is, in words, and how good a call sounds, in ITU-T's numbers. No I/O."""
+"""Label latencies by quality, and compute percentiles. No I/O."""
 
 from collections.abc import Sequence
 from typing import Final, Literal, NamedTuple, TypeVar
@@ -10,7 +10,7 @@ N = TypeVar("N", int, float)
 
 
 class Bounds(NamedTuple):
-    """Exclusive upper bounds of each label, in ms; from `poor` on it is bad."""
+    """Hold the exclusive upper bound of each label in ms; from `poor` on a latency is bad."""
 
     excellent: int = 100
     good: int = 150
@@ -19,7 +19,7 @@ class Bounds(NamedTuple):
 
 
 def label(latency_ms: float, bounds: Bounds) -> Label:
-    """The first label whose bound is above the latency.
+    """Return the first label with a bound above the latency.
 
     >>> label(99, Bounds()), label(100, Bounds()), label(217, Bounds()), label(400, Bounds())
     ('excellent', 'good', 'poor', 'bad')

@@ -1,4 +1,4 @@
-"""SIP URIs (RFC 3261 §19.1), their push parameters (RFC 8599) and what names a device. No I/O."""
+"""Read SIP URIs (RFC 3261 §19.1) and their push parameters (RFC 8599), and name devices. No I/O."""
 
 import re
 from ipaddress import ip_interface, ip_network
@@ -22,7 +22,7 @@ _CONNECTED: Final = frozenset({"ws", "wss", "tcp", "tls"})
 
 
 class SipUri(NamedTuple):
-    """A SIP or SIPS URI; user and parameters as written (still percent-encoded), host in lower case."""
+    """Represent a SIP or SIPS URI; user and parameters stay percent-encoded, the host is in lower case."""
 
     scheme: str
     user: str
@@ -33,7 +33,7 @@ class SipUri(NamedTuple):
     headers: str
 
     def param(self, name: str) -> str | None:
-        """The value of a parameter, "" when it has none, None when it is not there."""
+        """Return the value of a parameter, "" if it has none, None if it is missing."""
         return next((value or "" for key, value in self.params if key == name), None)
 
     def __str__(self) -> str:
@@ -87,7 +87,7 @@ def _params(text: str) -> tuple[tuple[str, str | None], ...]:
 
 
 def instance(attr: str) -> str:
-    """The SIP instance (RFC 5626 §4.1) that OpenSIPS was told to put in `attr`, without <>; "" when there is none.
+    """Return the SIP instance (RFC 5626 §4.1) that OpenSIPS stores in `attr`, without <>; "" if there is none.
 
     >>> instance("<urn:uuid:F81D4FAE-7DEC-11D0-A765-00A0C91E6BF6>")
     'urn:uuid:f81d4fae-7dec-11d0-a765-00a0c91e6bf6'
@@ -97,10 +97,10 @@ def instance(attr: str) -> str:
 
 
 def device_id(aor: str, uri: str, instance: str) -> str:
-    """What names a device: `aor/instance`, without an instance `aor/uri-user`.
+    """Return the id of a device: `aor/instance`, or `aor/uri-user` without an instance.
 
-    A URI that has no user, or is none, gives its host or itself, so that each contact belongs to some device. What is
-    behind the last slash is the instance or the user: a slash in those is written %2F.
+    A URI without a user gives its host, a text that is no URI gives itself: each contact belongs to some device.
+    A slash in the part behind the last slash is written %2F.
     """
     return f"{aor}/{instance or _user_or_host(uri).replace('/', '%2F')}"
 
@@ -124,7 +124,7 @@ def push_token(uri: str) -> str:
 
 
 def push_provider(uri: str) -> str:
-    """The RFC 8599 push service of a contact that can be woken by push, "" of one that can not."""
+    """Return the push service (RFC 8599) that can wake a contact, "" if none can."""
     if "pn-" not in uri:
         return ""
     try:
@@ -135,7 +135,7 @@ def push_provider(uri: str) -> str:
 
 
 def mask(text: str) -> str:
-    """`text` without the values of pn-prid and pn-param: who holds those can push to the phone."""
+    """Mask the values of pn-prid and pn-param: they allow anybody to send pushes to the phone."""
     return _CREDENTIAL.sub(r"\g<name>=***", text) if "pn-" in text.lower() else text
 
 
@@ -157,7 +157,7 @@ def connection(received: str, path: str) -> tuple[str, str]:
 
 
 def network_address(received: str, uri: str) -> str:
-    """`ip:port` a contact was last seen at: of `received`, else of the contact URI itself; "" when neither tells."""
+    """Return the `ip:port` of a contact: of `received`, else of its URI; "" if neither has one."""
     try:
         parsed = parse_uri(received or uri)
     except InvalidUriError:

@@ -1,1 +1,1 @@
-"""The command line, one file per command group."""
+"""Run the command line, one file per command group."""

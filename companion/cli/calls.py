@@ -1,4 +1,4 @@
-"""`companion calls` and `companion call ID`: how calls sounded, and whose fault it was when one sounded bad."""
+"""Show calls: `companion calls` lists them, `companion call ID` shows one."""
 
 from typing import Annotated
 
@@ -15,7 +15,7 @@ from companion.query.reader import MAX_CALLS, Reader
 
 def calls(
     device: Annotated[
-        str, typer.Argument(metavar="DEVICE", help="Only its calls: a device id, a SIP instance or an AOR.")
+        str, typer.Argument(metavar="DEVICE", help="Only calls of this device: its id, SIP instance or AOR.")
     ] = "",
     config_file: ConfigFile = None,
     window: AWindow = Window.h24,
@@ -23,45 +23,45 @@ def calls(
 ) -> None:
     """List calls, the newest first, a line each.
 
-    With whom, how long, how it ended, and how it sounded: MOS from 1 (bad) to 4.5 (best), packets lost, round trip,
-    and whether it went through a relay. "–" is what nobody told. A call is "gone" when its page went without a word.
+    A line shows the other end, the length, how the call ended, and how it sounded: MOS from 1 (bad) to 4.5 (best), lost
+    packets, round trip, and whether media went through a relay. "–" means unknown. A call is "gone" when its page
+    stopped to report without an end.
 
-    Only calls whose page uses the browser collector are there. A wide terminal shows more, a pipe all of a line.
+    Only calls of pages with the browser collector are listed. A wide terminal shows more columns, a pipe shows all.
     """
     settings = config.load(config_file)
     with opened(settings) as store:
         reader = Reader(settings, store)
-        told = reader.calls(device, window.ms) if device else reader.fleet_calls(window.ms, limit=MAX_CALLS)
-    rows, cut = told["calls"], told.get("cut") or told.get("next")
+        answer = reader.calls(device, window.ms) if device else reader.fleet_calls(window.ms, limit=MAX_CALLS)
+    rows, cut = answer["calls"], answer.get("cut") or answer.get("next")
     rows.sort(key=lambda row: str(row["started_at"]), reverse=True)
     table = CallsTable(rows, of_many=not device)
     show(rows, _or_nothing(Group(table, *([_cut()] if cut else [])) if rows else None), as_json=as_json)
 
 
 def _cut() -> Text:
-    return Text(f"these are the newest {MAX_CALLS}: a shorter --window, or a DEVICE, leaves fewer", style="yellow")
+    return Text(f"only the newest {MAX_CALLS} calls are listed: choose a shorter --window, or a DEVICE", style="yellow")
 
 
 def _or_nothing(table: RenderableType | None) -> RenderableType:
-    return table or Text("nobody told of a call in this window: do the pages use the collector, see docs/media.md?")
+    return table or Text("no call was reported in this window: do the pages load the collector? see docs/media.md")
 
 
 def call(
-    call_id: Annotated[
-        str, typer.Argument(metavar="ID", help="A Call-ID, or how it begins when that is enough to tell it.")
-    ],
+    call_id: Annotated[str, typer.Argument(metavar="ID", help="A Call-ID, or its beginning if it is unique.")],
     device: Annotated[
-        str, typer.Option(metavar="DEVICE", help="Whose side of it, where both told: a device id, instance or AOR.")
+        str,
+        typer.Option(metavar="DEVICE", help="The device, if several reported the call: its id, SIP instance or AOR."),
     ] = "",
     config_file: ConfigFile = None,
     as_json: AsJson = False,
 ) -> None:
-    """Show one call in full: how it sounded, and whose fault it was when it sounded bad.
+    """Show one call in full: how it sounded, and what made it sound bad.
 
-    The verdict with its evidence, what delay, loss and codec cost of R (the E-model's scale, 93 is best), graphs of
-    MOS, round trip, loss and the device's OPTIONS latency on one clock, bad minutes, and what happened in it.
+    The verdict with its evidence, what delay, loss and codec cost of R (the scale of the E-model, 93 is best), graphs
+    of MOS, round trip, loss and OPTIONS latency on one clock, bad minutes, and happenings.
 
-    ID is what `companion calls` lists; docs/media.md tells how verdicts come about.
+    `companion calls` lists the IDs; docs/media.md explains the verdicts.
     """
     settings = config.load(config_file)
     with opened(settings) as store:

@@ -1,4 +1,4 @@
-"""The whole companion on one machine with nothing around it: an embedded Redis and a simulated OpenSIPS with phones."""
+"""Run the whole companion on one machine, with an embedded Redis and a simulated OpenSIPS with phones."""
 
 import asyncio
 import fcntl
@@ -68,7 +68,10 @@ secret = "{secret}"
 
 
 class _Console(Console):
-    """Raises BrokenPipeError where nobody reads any more; rich would exit then, whatever else still runs."""
+    """Print to the terminal, and raise BrokenPipeError when nobody reads any more.
+
+    rich would exit then, whatever else still runs.
+    """
 
     def on_broken_pipe(self) -> None:
         raise  # noqa: PLE0704 - rich calls this while it handles one
@@ -105,14 +108,14 @@ async def run_demo(phones: int, folder: Path, seconds: float) -> None:
 
 
 def _fleet_of(phones: int) -> list[SimulatedPhone]:
-    """The same devices in each demo, but new lives: a browser never gets a contact of its last life again."""
+    """Build the same devices in each demo, but with new contacts: a browser never gets a contact of an earlier demo."""
     now = time.time_ns()
     return [replace(phone, seed=f"{now}/{n}") for n, phone in enumerate(build_fleet(phones, pace=2.0))]
 
 
 @contextmanager
 def _locked(folder: Path) -> Iterator[None]:
-    """The folder for us alone: two Redis servers would spoil each other's data."""
+    """Lock the folder: two Redis servers in it would corrupt each other's data."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
         lock = (folder / "lock").open("w")
@@ -143,7 +146,7 @@ def _write_config(folder: Path, redis_url: str, datagram: int, mi: int) -> Path:
 
 
 def _api_port() -> int:
-    """The usual one where it is free."""
+    """Return the usual port if it is free, else any free port."""
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
@@ -172,7 +175,7 @@ async def _live(settings: config.Config, file: Path, opensips: SimulatedOpenSIPS
 
 @asynccontextmanager
 async def _calls(settings: config.Config, opensips: SimulatedOpenSIPS) -> AsyncIterator[None]:
-    """The phones that are browsers call each other meanwhile."""
+    """Let the simulated browsers call each other."""
     calls = SimulatedCalls(opensips.fleet, f"http://{settings.api.listen}", settings.media.secret)
     calling = asyncio.create_task(calls.run())
     try:
@@ -219,13 +222,13 @@ def _where_to_look(settings: config.Config, file: Path, aor: str) -> RenderableT
         ("plain Redis", settings.redis.url),
         ("the log", f"{file.parent}/companion.log"),
     )
-    rows = [Text.assemble((f"  {name:<13}", "bright_black"), told) for name, told in lines]
+    rows = [Text.assemble((f"  {name:<13}", "bright_black"), where) for name, where in lines]
     title = f"Simulated phones, {SPEED:.0f} times as fast as real ones. Ctrl-C ends it."
     return Group(Text(title, style="bold"), "Look around, here or from another terminal in this folder:", *rows, "")
 
 
 def program() -> str:
-    """How to call the companion again as it was called now, from the same folder."""
+    """Return the command line that calls the companion again as it was called now, from the same folder."""
     called = Path(sys.argv[0])
     if called.name == "__main__.py":
         return f"{shlex.quote(sys.executable)} -m companion"

@@ -1,4 +1,4 @@
-"""`companion doctor`: see what keeps the companion from doing its work, and what to do about it."""
+"""Check what keeps the companion from working, and say what to do: `companion doctor`."""
 
 from collections import Counter
 from typing import Annotated, Any, Final
@@ -34,16 +34,18 @@ REMEDY: Final = "cyan"
 def doctor(
     config_file: ConfigFile = None,
     fix_subscriptions: Annotated[  # noqa: FBT002 - a flag is a keyword on a command line
-        bool, typer.Option("--fix-subscriptions", help="First subscribe to what OpenSIPS sends to nobody, for a day.")
+        bool, typer.Option("--fix-subscriptions", help="First subscribe to missing events of OpenSIPS, for a day.")
     ] = False,
     as_json: AsJson = False,  # noqa: FBT002
 ) -> None:
-    """See whether OpenSIPS, the bus and Redis are as they should be.
+    """Check OpenSIPS, the bus and Redis, and say what to do about each problem.
 
-    ✓ is fine, · needs nothing, ! should be looked at, ✗ keeps the companion from its work. What is not fine comes with
-    what to do about it. Nothing is changed, but by --fix-subscriptions.
+    ✓ is fine, · is only a note, ! should be looked at, ✗ keeps the companion from working. Nothing is changed, unless
+    you give --fix-subscriptions.
 
     Exit code 1 when there is a ✗.
+
+    Example: companion doctor -c config.toml
     """
     settings = config.load(config_file)
     sections = event_loop.run(_look(settings, fix=fix_subscriptions))
@@ -76,7 +78,7 @@ def _edge(section: Section) -> dict[str, Any]:
 
 
 def page(sections: list[Section]) -> Group:
-    """The report: a line for each finding, what to do below it, and a last line that sums up."""
+    """Render the report: a line for each finding, its remedy below it, and a last line with the totals."""
     longest = max((len(finding.name) for section in sections for finding in section.findings), default=0)
     parts: list[RenderableType] = []
     for section in sections:
@@ -98,17 +100,17 @@ def _table(findings: list[Finding], name_width: int) -> Table:
     return table
 
 
-def _remedy(said: str) -> Table:
-    """Behind one arrow: first words, then lines to copy."""
+def _remedy(remedy: str) -> Table:
+    """Render a remedy behind one arrow: a sentence first, then lines to copy."""
     table = Table.grid(padding=(0, 1))
-    for number, line in enumerate(said.splitlines()):
+    for number, line in enumerate(remedy.splitlines()):
         table.add_row("" if number else Text("→", style=REMEDY), _words(line, REMEDY))
     return table
 
 
-def _words(said: str, style: str = "") -> Text:
-    """Text that may be longer than a line, with nothing in it that a terminal obeys."""
-    return Text(printable(said), style=style)
+def _words(words: str, style: str = "") -> Text:
+    """Render text that may be longer than a line, without control characters."""
+    return Text(printable(words), style=style)
 
 
 def _sum(sections: list[Section]) -> Text:

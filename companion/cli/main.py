@@ -1,4 +1,4 @@
-"""The command line. Each command reads its options, calls one thing, and shows what comes back."""
+"""Define the command line: each command reads its options, calls one function, and shows its result."""
 
 import asyncio
 import signal
@@ -35,7 +35,7 @@ from companion.simulator.replay import replay as play
 
 
 def examples(*lines: tuple[str, str]) -> str:
-    """The end of a command's help: what one may want, and what to type for it; "\\b" keeps the lines apart."""
+    r"""Write the examples at the end of a command's help: a purpose and what to type; "\b" keeps the lines apart."""
     width = max(len(wish) for wish, _ in lines) + 1
     return "\b\n" + "\n".join(f"{wish + ':':<{width}}  {command}" for wish, command in lines)
 
@@ -47,14 +47,14 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
-    help="See how the SIP and WebRTC devices behind OpenSIPS are. Each command tells more with --help.",
+    help="See how well OpenSIPS reaches your SIP and WebRTC devices. Each command explains itself with --help.",
     epilog=examples(
         ("Try it without an OpenSIPS", "companion demo"),
         ("Run it beside one", "companion run -c config.toml"),
         ("Look at the fleet", "companion summary"),
-        ("Find who has trouble", "companion devices --status stale"),
+        ("Find devices with trouble", "companion devices --status stale"),
         ("Look at one device", "companion device alice"),
-        ("See how its calls sounded", "companion calls alice"),
+        ("Look at its calls", "companion calls alice"),
     ),
 )
 
@@ -84,13 +84,13 @@ class ServiceName(StrEnum):
 def run(
     services: Annotated[
         list[ServiceName] | None,
-        typer.Argument(metavar="SERVICE", help=f"Which of: {', '.join(SERVICES)}. All when none is named."),
+        typer.Argument(metavar="SERVICE", help=f"One or more of: {', '.join(SERVICES)}. Default: all."),
     ] = None,
     config_file: ConfigFile = None,
 ) -> None:
     """Run the companion, or some of its services.
 
-    Ctrl-C or SIGTERM stops it cleanly: what was received is stored.
+    Ctrl-C or SIGTERM stops it cleanly: all events that it received are stored.
     """
     settings = config.load(config_file)
     log.configure(settings.log.format, settings.log.level)
@@ -109,26 +109,28 @@ async def _until_signal(service: App) -> None:
 @app.command(
     "devices",
     epilog=examples(
-        ("Who does not answer", "companion devices --status stale"),
-        ("Which phones of one make", "companion devices | grep Yealink"),
+        ("Devices that do not answer", "companion devices --status stale"),
+        ("Phones of one make", "companion devices | grep Yealink"),
         ("For machines", "companion devices --json"),
     ),
 )
 def list_devices(
     config_file: ConfigFile = None,
-    status: Annotated[Status | None, typer.Option(metavar="STATUS", help=f"Only these: {', '.join(Status)}.")] = None,
+    status: Annotated[
+        Status | None, typer.Option(metavar="STATUS", help=f"Only devices with this status: {', '.join(Status)}.")
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """List devices, a line each.
 
     Status, last latency and its quality, lost pings, last REGISTER, push, node and user agent.
 
-    A narrow terminal shows the ends of long ids and fewer columns; a pipe gets all of a line, one for each device.
+    A narrow terminal shortens long ids and shows fewer columns; a pipe gets all columns, one line for each device.
     """
     settings = config.load(config_file)
     with opened(settings) as store:
-        seen = load_view(settings, store)
-        rows = [render_row(make_glance_of(*each, seen.bounds)) for each in iterate_statuses(store, seen)]
+        view = load_view(settings, store)
+        rows = [render_row(make_glance_of(*statuses, view.bounds)) for statuses in iterate_statuses(store, view)]
     rows = sorted((row for row in rows if status in (None, row["status"])), key=lambda row: str(row["device"]))
     show(rows, DevicesTable(rows), as_json=as_json)
 
@@ -140,36 +142,37 @@ def list_devices(
     )
 )
 def device(
-    name: Annotated[str, typer.Argument(metavar="ID", help="A device id, a SIP instance or an AOR, when unique.")],
+    name: Annotated[str, typer.Argument(metavar="ID", help="A device id, or a SIP instance or AOR if it is unique.")],
     config_file: ConfigFile = None,
     window: AWindow = Window.h24,
     as_json: AsJson = False,
 ) -> None:
     """Show one device in full.
 
-    Its registration, latency and losses over a window, contacts, and a timeline of what happened to it.
+    Its registration, latency and losses over a window, contacts, and a timeline of events and actions.
 
-    ID is what `companion devices` lists, or just the SIP instance or the AOR where that is enough.
+    ID is an id of `companion devices`, or just the SIP instance or the AOR if it is unique.
     """
     settings = config.load(config_file)
     with opened(settings) as store:
-        found = find_device_id(store, name)
-        page = render_device(store, found, load_view(settings, store), window.ms)
+        device_id = find_device_id(store, name)
+        page = render_device(store, device_id, load_view(settings, store), window.ms)
     show(page, device_page(page), as_json=as_json)
 
 
 @app.command(epilog=examples(("For machines", "companion summary --json")))
 def summary(config_file: ConfigFile = None, as_json: AsJson = False) -> None:
-    """Show the fleet in one look.
+    """Show the whole fleet at a glance.
 
-    Devices and contacts by status, latency percentiles, loss, and how well each node's events come in.
+    Devices and contacts by status, latency percentiles, loss, and the health of each node's feed.
 
-    Percentiles are over the last answered ping of each contact; loss is the share of contacts whose last ping was lost.
+    Percentiles are over the last answered ping of each contact; loss is the share of contacts that lost their last
+    ping.
     """
     settings = config.load(config_file)
     with opened(settings) as store:
-        seen = compute_summary(store, load_view(settings, store))
-    show(seen, summary_page(seen), as_json=as_json)
+        counts = compute_summary(store, load_view(settings, store))
+    show(counts, summary_page(counts), as_json=as_json)
 
 
 @app.command(
@@ -177,13 +180,13 @@ def summary(config_file: ConfigFile = None, as_json: AsJson = False) -> None:
 )
 def replay(
     capture: Annotated[Path, typer.Argument(metavar="FILE", help="event_datagram.jsonl, or event_stream.bin.")],
-    to: Annotated[str, typer.Option(help="Where to: udp:HOST:PORT or tcp:HOST:PORT, as OpenSIPS would.")],
+    to: Annotated[str, typer.Option(help="The bridge: udp:HOST:PORT or tcp:HOST:PORT.")],
     config_file: ConfigFile = None,
-    speed: Annotated[float, typer.Option(help="How many times as fast; 0 = as fast as it goes.", min=0)] = 1.0,
+    speed: Annotated[float, typer.Option(help="How many times as fast; 0: as fast as possible.", min=0)] = 1.0,
 ) -> None:
-    """Play captured events to a bridge.
+    """Send captured events to a bridge.
 
-    They keep the timing they had, unless --speed says otherwise.
+    They keep their original timing, unless you give --speed.
     """
     config.load(config_file)
     console = Console(stderr=True)
@@ -202,10 +205,11 @@ def replay(
 def check_config(config_file: ConfigFile = None) -> None:
     """Check the configuration.
 
-    File and environment, without starting anything. Exit code 2 and a line for each problem when it is wrong.
+    Checks the file and the environment without starting anything. If something is wrong, the exit code is 2 and each
+    problem has a line.
     """
     config.load(config_file)
-    typer.echo("the configuration is fine")
+    typer.echo("the configuration is valid")
 
 
 @app.command(
@@ -215,17 +219,15 @@ def check_config(config_file: ConfigFile = None) -> None:
     )
 )
 def reconcile(
-    node: Annotated[
-        str, typer.Argument(metavar="[NODE]", help="One [[opensips]] node. All of them when none is named.")
-    ] = "",
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only tell what would be corrected.")] = False,
+    node: Annotated[str, typer.Argument(metavar="[NODE]", help="A node of [[opensips]]. Default: all.")] = "",
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only print what would be corrected.")] = False,
     config_file: ConfigFile = None,
     as_json: AsJson = False,
 ) -> None:
-    """Compare what OpenSIPS holds (MI ul_dump) with what is known here, and correct it.
+    """Compare the contacts of OpenSIPS (MI ul_dump) with the stored ones, and correct these.
 
-    Contacts that OpenSIPS no longer has become offline, those nobody told of appear, and SIP instances are added.
-    A running companion does it by itself. Exit code 1 when a dump was not believed.
+    Contacts that OpenSIPS no longer has become offline, missing ones are added, and SIP instances are filled in.
+    A running companion does this by itself. Exit code 1 when a dump was rejected.
     """
     settings = config.load(config_file)
     log.configure(settings.log.format, settings.log.level)
@@ -238,11 +240,11 @@ def reconcile(
 
 @app.command("curve-keys", epilog=examples(("Once, then copy the files", "companion curve-keys keys/")))
 def curve_keys(
-    folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="Where to put NAME.secret and NAME.public.")],
+    folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="The folder for NAME.secret and NAME.public.")],
 ) -> None:
-    """Make keys for a bus that leaves the machine.
+    """Make keys for a bus between machines.
 
-    A CURVE key pair for a bridge and one for a consumer.
+    Writes a CURVE key pair for a bridge and one for a consumer.
     """
     for name in ("bridge", "consumer"):
         try:
@@ -258,11 +260,11 @@ def demo(
     folder: Annotated[Path, typer.Option(metavar="FOLDER", help="Where the embedded Redis keeps its data.")] = Path(
         "demo-data"
     ),
-    seconds: Annotated[float, typer.Option(help="End by itself after so long; 0 = on Ctrl-C.", min=0)] = 0,
+    seconds: Annotated[float, typer.Option(help="Stop after this time; 0: stop on Ctrl-C.", min=0)] = 0,
 ) -> None:
-    """Show it all without an OpenSIPS.
+    """Show the companion without an OpenSIPS.
 
-    An embedded Redis, every service, a simulated OpenSIPS with phones, and a live table of them.
+    Starts an embedded Redis, every service, and a simulated OpenSIPS with phones, and shows a live table of them.
     """
     event_loop.run(run_demo(phones, folder, seconds))
 

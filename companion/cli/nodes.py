@@ -1,4 +1,4 @@
-"""`companion nodes` and `companion node …`: whose events come in, and a node that is gone for good."""
+"""Show the nodes and their feeds, and forget a node: `companion nodes` and `companion node forget`."""
 
 from typing import Annotated
 
@@ -12,21 +12,24 @@ from companion.query.now import View, load_view
 from companion.query.reader import Reader
 from companion.store import nodes as store_nodes
 from companion.store.nodes import forget_node
+from companion.times import SECOND_MS, format_seconds
 
-app = typer.Typer(help="Forget a node that is gone for good; `companion nodes` lists them.", no_args_is_help=True)
+app = typer.Typer(
+    help="Forget a node that will not come back; `companion nodes` lists the nodes.", no_args_is_help=True
+)
 
 
 @app.callback()
 def _several() -> None:
-    """Without this a typer app with a single command is that command."""
+    """Make typer expect the name of a command: with one command alone it does not."""
 
 
 def nodes(config_file: ConfigFile = None, as_json: AsJson = False) -> None:
     """List the nodes, a line each.
 
-    Whether its feed is alive, when its bridge and OpenSIPS were last heard of, contacts, missed events, open breaker.
+    Whether its feed is alive, when its bridge and OpenSIPS were last active, contacts, missed events, open breaker.
 
-    Contacts are those of the last summary. `companion summary` shows more of each feed's counts.
+    Contacts are counted with the last summary. `companion summary` shows more figures of each feed.
     """
     settings = config.load(config_file)
     with opened(settings) as store:
@@ -39,10 +42,10 @@ def forget(
     node: Annotated[str, typer.Argument(metavar="NODE", help="A node whose bridge will not come back.")],
     config_file: ConfigFile = None,
 ) -> None:
-    """Forget a node that is gone for good.
+    """Forget a node that will not come back.
 
-    Nothing waits or warns for it any more: all that is kept of the node itself is deleted. Its contacts stay: they are
-    offline once they expire, and their history lasts as long as any. Refused while its feed is alive.
+    All that is stored about the node itself is deleted, and nothing waits or warns for it any more. Its contacts stay:
+    they are offline when they expire, and their history is kept as long as any. A node with a live feed is refused.
 
     Example: companion node forget edge-2
     """
@@ -52,17 +55,18 @@ def forget(
         deleted = forget_node(store, node)
     typer.echo(f"{node} is forgotten; deleted: {', '.join(deleted)}")
     if any(table.node == node for table in settings.opensips):
-        typer.echo("its [[opensips]] table is still in the configuration: take it out, too")
+        typer.echo("its [[opensips]] table is still in the configuration: remove it, too")
 
 
-def _refuse(node: str, seen: View) -> None:
-    """Raise UsageError when there is no such node, or it may be about to come back."""
-    feed = seen.feeds.get(node)
+def _refuse(node: str, view: View) -> None:
+    """Raise UsageError if there is no such node, or if it may be about to come back."""
+    feed = view.feeds.get(node)
     if feed is None:
-        raise UsageError(f"no node is called {node!r}; `companion nodes` lists them all")
-    silent_ms = max(0, seen.clock.now - feed.heartbeat_at)
+        raise UsageError(f"there is no node {node!r}; `companion nodes` lists the nodes")
+    silent_ms = max(0, view.clock.now - feed.heartbeat_at)
     if silent_ms < store_nodes.GONE_AFTER_MS:
+        silent, wait = (format_seconds(ms // SECOND_MS) for ms in (silent_ms, store_nodes.GONE_AFTER_MS))
         raise UsageError(
-            f"{node} was heard of {silent_ms // 1000} s ago: end its bridge, and take its bus out of [consumer] "
-            f"subscribe; {store_nodes.GONE_AFTER_MS // 1000} s later it can be forgotten"
+            f"{node} was alive {silent} ago: stop its bridge, and remove its bus from [consumer] subscribe; "
+            f"{wait} later you can forget it"
         )

@@ -1,4 +1,4 @@
-"""What commands share: their common options, the store for the length of a command, and how its answer is shown."""
+"""Share options, access to the store, and output between commands."""
 
 import json
 from collections.abc import Iterator
@@ -22,7 +22,7 @@ ConfigFile = Annotated[
         "-c",
         "--config",
         metavar="FILE",
-        help="The configuration. Without it ./config.toml, if there is one.",
+        help="The configuration file. Default: ./config.toml, if it exists.",
         dir_okay=False,
     ),
 ]
@@ -30,7 +30,7 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for machines.")
 
 
 class Window(StrEnum):
-    """How far to look back."""
+    """Represent how far to look back."""
 
     h3 = "3h"
     h6 = "6h"
@@ -46,12 +46,12 @@ class Window(StrEnum):
 AWindow = Annotated[Window, typer.Option(metavar="WINDOW", help=f"How far to look back: {', '.join(Window)}.")]
 
 PIPE_WIDTH: Final = 200
-"""Columns where no terminal says how many there are: a line for each device, for grep."""
+"""Columns where the output is no terminal: one line for each device, for grep."""
 
 
 @contextmanager
 def opened(settings: config.Config) -> Iterator[Store]:
-    """The store for one command; what goes wrong at Redis ends the command with one line."""
+    """Open the store for one command; an error of Redis ends the command with one line."""
     store = open_store(settings.redis)
     try:
         yield store
@@ -61,10 +61,10 @@ def opened(settings: config.Config) -> Iterator[Store]:
         store.close()
 
 
-def show(data: Any, page: RenderableType, *, as_json: bool) -> None:
-    """Print the data as JSON, or the page made of it."""
+def show(payload: Any, page: RenderableType, *, as_json: bool) -> None:
+    """Print the payload as JSON, or the page made of it."""
     if as_json:
-        typer.echo(json.dumps(data, indent=2))
+        typer.echo(json.dumps(payload, indent=2))
         return
     console = Console()
     if not console.is_terminal:

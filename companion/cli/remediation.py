@@ -1,4 +1,4 @@
-"""`companion remediation …` and `companion remediations`: hold remediation, and see what it decided and did."""
+"""Pause and resume remediation, and show what it decided: `companion remediation` and `companion remediations`."""
 
 import json
 import time
@@ -16,73 +16,86 @@ from companion.cli.screens.text import ago, text
 from companion.remediation import audit, safety
 from companion.remediation.status import remediation_status
 from companion.store.store import Store
-from companion.times import iso, parse_duration
+from companion.times import format_seconds, iso, parse_duration
 
 POLL_SECONDS = 1.0
 
-app = typer.Typer(help="Hold remediation for a while, let it go on, see how it is.", no_args_is_help=True)
+app = typer.Typer(help="Pause remediation, resume it, and show its state.", no_args_is_help=True)
 
 
 @app.command()
 def pause(
-    duration: Annotated[str, typer.Argument(help="How long: 90s, 30m, 2h, 1d.")], config_file: ConfigFile = None
+    duration: Annotated[str, typer.Argument(help="How long, such as 90s, 30m, 2h or 1d.")],
+    config_file: ConfigFile = None,
 ) -> None:
-    """Let remediation do nothing for a while, on all companions of this Redis: for maintenance, say.
+    """Pause remediation on all companions of this Redis, for example during maintenance.
+
+    It neither wakes nor removes contacts until the time is over, and then continues by itself.
 
     Example: companion remediation pause 30m
     """
     seconds = parse_duration(duration)
     with opened(config.load(config_file)) as store:
         safety.pause(store, seconds)
-    typer.echo(f"remediation does nothing for {duration}; `companion remediation resume` ends that earlier")
+    typer.echo(f"remediation is paused for {duration}; `companion remediation resume` ends the pause")
 
 
 @app.command()
 def resume(config_file: ConfigFile = None) -> None:
-    """End a pause."""
+    """End a pause before its time.
+
+    Example: companion remediation resume
+    """
     with opened(config.load(config_file)) as store:
         safety.resume(store)
-    typer.echo("remediation goes on")
+    typer.echo("remediation is running again")
 
 
 @app.command()
 def status(config_file: ConfigFile = None, as_json: AsJson = False) -> None:
-    """Show the mode, the last sweep, what keeps it from acting, open breakers, and who else removes contacts."""
+    """Show the mode, the last sweep, what holds it back, open breakers, and contacts that OpenSIPS removed itself.
+
+    Example: companion remediation status
+    """
     settings = config.load(config_file)
     with opened(settings) as store:
-        seen = remediation_status(settings, store)
-    show(seen, _page(seen), as_json=as_json)
+        state = remediation_status(settings, store)
+    show(state, _page(state), as_json=as_json)
 
 
-def _page(seen: dict[str, Any]) -> Group:
+def _page(state: dict[str, Any]) -> Group:
     table = Table.grid(padding=(0, 2))
     for name, value in (
-        ("mode", seen["mode"]),
-        ("paused", f"for {seen['paused_seconds']} s more" if seen["paused_seconds"] else "no"),
-        ("last sweep", ago(seen["last_sweep_at"], datetime.now(UTC)) or "none yet: is `companion run scheduler` up?"),
-        ("candidates", f"{seen['candidates']}, of which {seen['acted']} were decided on"),
-        ("held back by", seen["troubles"]),
-        ("only observed", ", ".join(f"{node}: {why}" for node, why in seen["observed_only"].items())),
-        ("open breakers", ", ".join(f"{node} since {since}" for node, since in seen["open_breakers"].items())),
+        ("mode", state["mode"]),
+        ("paused", f"for {format_seconds(state['paused_seconds'])} more" if state["paused_seconds"] else "no"),
+        ("last sweep", ago(state["last_sweep_at"], datetime.now(UTC)) or "none yet: is `companion run scheduler` up?"),
+        ("candidates", f"{state['candidates']}, of which {state['acted']} were decided on"),
+        ("held back by", state["troubles"]),
+        ("only observed", ", ".join(f"{node}: {why}" for node, why in state["observed_only"].items())),
+        ("open breakers", ", ".join(f"{node} since {since}" for node, since in state["open_breakers"].items())),
     ):
         table.add_row(Text(name, style="bright_black"), text(value))
     notes = [
         Text(
-            f"OpenSIPS itself removed {count} contacts of {node} behind lost pings: it and we do the same work",
+            f"OpenSIPS itself removed {count} contacts of {node} after lost pings: both do the same work",
             "yellow",
         )
-        for node, count in seen["removed_by_opensips"].items()
+        for node, count in state["removed_by_opensips"].items()
     ]
     return Group(table, *notes)
 
 
 def remediations(
     config_file: ConfigFile = None,
-    count: Annotated[int, typer.Option(help="How many of the newest.", min=1, max=100_000)] = 50,
-    follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on showing new ones until Ctrl-C.")] = False,
+    count: Annotated[int, typer.Option(help="How many decisions, the newest.", min=1, max=100_000)] = 50,
+    follow: Annotated[
+        bool, typer.Option("--follow", "-f", help="Print new decisions as they come, until Ctrl-C.")
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """List what remediation decided, why, and what came of it; with --json and --follow an object a line.
+    """List what remediation decided, the reason, and the outcome.
+
+    With --json and --follow each line is a JSON object.
 
     Example: companion remediations --follow
     """
@@ -94,13 +107,12 @@ def remediations(
         while True:
             for _, entry in entries:
                 _line(entry, as_json=as_json)
-            last = entries[-1][0] if entries else last_seen(store)
+            last = entries[-1][0] if entries else _newest_id(store)
             time.sleep(POLL_SECONDS)
             entries = audit.read(store, last)
 
 
-def last_seen(store: Store) -> str:
-    """The id of the newest decision, to go on from."""
+def _newest_id(store: Store) -> str:
     newest = audit.read(store, count=1)
     return newest[-1][0] if newest else "-"
 

@@ -1,4 +1,4 @@
-"""`companion token …`: who may use the HTTP API and the dashboard, and who may tell of a call."""
+"""Make tokens for the HTTP API and the dashboard, or for one call: `companion token`."""
 
 import time
 from enum import StrEnum
@@ -26,23 +26,25 @@ class Scope(StrEnum):
 
 @app.command()
 def new(
-    name: Annotated[str, typer.Argument(metavar="NAME", help="Whose it is, such as grafana or ann; it is in the log.")],
-    scope: Annotated[Scope, typer.Option(help="read: look only; operate: act as well.")] = Scope.read,
+    name: Annotated[
+        str, typer.Argument(metavar="NAME", help="The owner, such as grafana or ann; it appears in the log.")
+    ],
+    scope: Annotated[Scope, typer.Option(help="read: only read; operate: also act.")] = Scope.read,
     as_json: AsJson = False,
 ) -> None:
-    """Make a token and the line that lets it in.
+    """Make an access token, and the line that enables it.
 
-    The token is shown this once and kept nowhere: the configuration only has its SHA-256.
+    The token is shown only once and stored nowhere: the configuration has only its SHA-256.
 
     Example: companion token new grafana --scope read
     """
     if not access.NAME.fullmatch(name):
-        raise UsageError(f"{name!r} is no name for a token: up to 64 letters, digits, dots, dashes and underscores")
+        raise UsageError(f"{name!r} can not name a token: use up to 64 letters, digits, dots, dashes and underscores")
     secret, call = access.make(name, scope.value)
     page = Group(
-        Text("The token. Nobody can show it again:"),
+        Text("The token. It can not be shown again:"),
         Text(f"\n  {secret}\n", style="bold"),
-        Text("What to add to [api] tokens, or to the file of tokens_file as a line; then restart the companion:"),
+        Text("Add this to [api] tokens, or as a line to the file of tokens_file; then restart the companion:"),
         Text(f"\n  {call.line}\n"),
     )
     show({"token": secret, "line": call.line}, page, as_json=as_json)
@@ -50,25 +52,25 @@ def new(
 
 @app.command()
 def media(
-    device: Annotated[str, typer.Argument(metavar="DEVICE", help="Its id, its SIP instance or its AOR.")],
+    device: Annotated[str, typer.Argument(metavar="DEVICE", help="The device: its id, SIP instance or AOR.")],
     call_id: Annotated[str, typer.Argument(metavar="CALL_ID", help="The Call-ID, as in SIP.")],
     minutes: Annotated[
-        int, typer.Option(min=0, max=MAX_MINUTES, help="How long it is good; 0: [media] token_minutes.")
+        int, typer.Option(min=0, max=MAX_MINUTES, help="For how many minutes it is valid; 0: [media] token_minutes.")
     ] = 0,
     config_file: ConfigFile = None,
     as_json: AsJson = False,
 ) -> None:
-    """Make a token with which a page may tell of one call of a device, for a while.
+    """Make a token that allows a page to report one call of a device for some minutes.
 
-    An operator's own backend gets them from the API: POST /api/v1/media-tokens.
+    The backend of an operator gets such tokens from the API: POST /api/v1/media-tokens.
 
     Example: companion token media alice 5f2c1b0e9a@phone.example.com --minutes 30
     """
     settings = config.load(config_file)
     if not settings.media.secret:
-        raise UsageError("[media] has no secret: set secret_file, `openssl rand -hex 32` makes one")
+        raise UsageError("[media] has no secret: set secret_file; `openssl rand -hex 32` makes a secret")
     if not call.is_name(call_id, MAX_CALL_ID) or not call.is_name(device, MAX_DEVICE):
-        raise UsageError(f"a Call-ID has at most {MAX_CALL_ID} characters and a device {MAX_DEVICE}, that can be shown")
+        raise UsageError(f"a Call-ID has at most {MAX_CALL_ID} printable characters, a device at most {MAX_DEVICE}")
     with opened(settings) as store:
         claims = Claims(find_or_accept_device_id(store, device), call_id)
     now, seconds = int(time.time()), 60 * (minutes or settings.media.token_minutes)

@@ -1,4 +1,4 @@
-"""Frame every page: its head with the navigation, the banner when Redis is away, and the place of its content."""
+"""Wrap every page in a frame: head with navigation, banner when Redis is away, place for the content."""
 
 from typing import Final, Self
 
@@ -23,7 +23,7 @@ def threads_of(request: Request) -> ReaderThreads:
 
 
 class Frame:
-    """Frame one page for one viewer; elements that are made within `with frame:` are its content."""
+    """Wrap one page for one viewer; elements that are made within `with frame:` are its content."""
 
     def __init__(self, request: Request, title: str) -> None:
         self._request = request

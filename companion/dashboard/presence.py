@@ -1,4 +1,4 @@
-"""When a device was online and when it was not, from its pings and what happened to it. No I/O."""
+"""Compute when a device was online, from its pings and its timeline. No I/O."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Final, Literal, NamedTuple
@@ -10,26 +10,26 @@ from companion.usrloc.contact import FOR_EVER, SILENT_INTERVALS
 
 State = Literal["online", "offline", "unknown"]
 Sample = tuple[int, int | None]
-"""A ping: epoch ms, and ms or None when it was lost."""
+"""Holds a ping: its time in epoch ms, and its latency in ms or None when it was lost."""
 
 _LIVES: Final = frozenset({"registered", "re-registered", "recovered", "discovered"})
 _NO_LIFE_BEFORE: Final = frozenset({"registered", "discovered", "expired", "removed-after-lost-pings", "gone"})
-"""As the first word of a contact: it is new, or it died before."""
+"""Events that, as the first of a contact, tell that it did not live before."""
 _DIES: Final = frozenset({"disconnected", "stale", "unregistered", "expired", "removed-after-lost-pings", "gone"})
-_SOMEWHERE: Final = "?"
-"""The contact behind an answered ping, which does not say whose it is."""
+_ANY_CONTACT: Final = "?"
+"""Stands for the contact that answered a ping: a ping does not tell which contact it was."""
 
 
 class Band(NamedTuple):
-    """One state from `since` until `until`, epoch ms."""
+    """Represent one state from `since` until `until`, epoch ms."""
 
     since: int
     until: int
     state: State
 
 
-class Word(NamedTuple):
-    """Something heard of the device: a contact that lives or dies, or pings alike from `at` to `until` (contact "")."""
+class Sign(NamedTuple):
+    """Represent a sign of one contact that it lives or dies, or pings alike from `at` to `until` (contact "")."""
 
     at: int
     until: int
@@ -38,35 +38,35 @@ class Word(NamedTuple):
 
 
 def compute_presence(page: Json, since: int, until: int, pings: PingsSection) -> list[Band]:
-    """The states of a device over a window, from its page (`samples`, `timeline`, `contacts`), without overlaps.
+    """Return the states of a device over a window, without overlaps; `page` has its samples, timeline and contacts.
 
-    Offline counts from the first ping lost of those that made it stale. Silence of more than two ping intervals is
-    unknown. Before anything was heard of it there is no band at all.
+    Offline begins with the first lost ping of those that made it stale. A silence of more than two ping intervals is
+    unknown. There is no band before the first sign of the device.
     """
     patience_ms = SILENT_INTERVALS * pings.interval_ms
-    told = list(_told(page, since))
-    runs = _runs(page["samples"], sorted(word.at for word in told), patience_ms)
-    words = sorted([*runs, *told], key=lambda word: word.at)
+    timeline_signs = list(_timeline_signs(page, since))
+    runs = _runs(page["samples"], sorted(sign.at for sign in timeline_signs), patience_ms)
+    signs = sorted([*runs, *timeline_signs], key=lambda sign: sign.at)
     living = _alive_at_start(page, since, pings.lost_after)
-    presence = _Presence(living, _heard_before(page, since), patience_ms)
+    presence = _Presence(living, _last_sign_before(page, since), patience_ms)
     changes = [
         *presence.start(since),
-        *(change for word in words if word.at <= until for change in presence.take(word)),
+        *(change for sign in signs if sign.at <= until for change in presence.take(sign)),
     ]
     changes += presence.silence(until)
     return _merge(changes, since, until)
 
 
 class _Presence:
-    """Which contacts of the device live, and when something was last heard of them."""
+    """Track which contacts of the device live, and the time of its last sign."""
 
-    def __init__(self, living: Iterable[str], heard_at: int, patience_ms: int) -> None:
+    def __init__(self, living: Iterable[str], last_sign_at: int, patience_ms: int) -> None:
         self._living = set(living)
-        self._heard_at = heard_at
+        self._last_sign_at = last_sign_at
         self._patience_ms = patience_ms
 
     def start(self, since: int) -> Iterator[tuple[int, State]]:
-        if self._heard_at:
+        if self._last_sign_at:
             yield since, self._state
 
     @property
@@ -74,25 +74,25 @@ class _Presence:
         return "online" if self._living else "offline"
 
     def silence(self, now: int) -> Iterator[tuple[int, State]]:
-        """The change to unknown, if nothing was heard for too long before `now`."""
-        if self._living and self._heard_at and now - self._heard_at > self._patience_ms:
-            yield self._heard_at + self._patience_ms, "unknown"
+        """Yield the change to unknown, if the last sign was too long before `now`."""
+        if self._living and self._last_sign_at and now - self._last_sign_at > self._patience_ms:
+            yield self._last_sign_at + self._patience_ms, "unknown"
 
-    def take(self, word: Word) -> Iterator[tuple[int, State]]:
-        yield from self.silence(word.at)
-        if word.what == "dies":
-            self._living -= {word.contact, _SOMEWHERE}
-        elif word.contact:
-            self._living.add(word.contact)
-        elif word.what == "lives" and not self._living:
-            self._living.add(_SOMEWHERE)
-        self._heard_at = word.until
-        yield word.at, self._state
+    def take(self, sign: Sign) -> Iterator[tuple[int, State]]:
+        yield from self.silence(sign.at)
+        if sign.what == "dies":
+            self._living -= {sign.contact, _ANY_CONTACT}
+        elif sign.contact:
+            self._living.add(sign.contact)
+        elif sign.what == "lives" and not self._living:
+            self._living.add(_ANY_CONTACT)
+        self._last_sign_at = sign.until
+        yield sign.at, self._state
 
 
-def _runs(samples: Iterable[Sample], told_at: Iterable[int], patience_ms: int) -> Iterator[Word]:
-    """Pings alike with neither a silence nor another word between them as one: a week has thousands."""
-    breaks = iter((*told_at, FOR_EVER))
+def _runs(samples: Iterable[Sample], sign_times: Iterable[int], patience_ms: int) -> Iterator[Sign]:
+    """Combine pings that are alike, with neither a silence nor another sign between them: a week has thousands."""
+    breaks = iter((*sign_times, FOR_EVER))
     first, last, next_break, lost = 0, 0, 0, False
     for ts, latency_ms in samples:
         if ts > next_break or ts - last > patience_ms or lost is not (latency_ms is None):
@@ -106,45 +106,45 @@ def _runs(samples: Iterable[Sample], told_at: Iterable[int], patience_ms: int) -
         yield _run(first, last, lost=lost)
 
 
-def _run(first: int, last: int, *, lost: bool) -> Word:
-    return Word(first, last, "lost" if lost else "lives", "")
+def _run(first: int, last: int, *, lost: bool) -> Sign:
+    return Sign(first, last, "lost" if lost else "lives", "")
 
 
-def _told(page: Json, since: int) -> Iterator[Word]:
-    """What the timeline tells of its contacts."""
+def _timeline_signs(page: Json, since: int) -> Iterator[Sign]:
+    """Yield the signs of contacts in the timeline."""
     began_to_lose: dict[str, int] = {}
     for entry in page["timeline"]:
         at, event, contact = epoch_ms(entry["at"]), entry["event"], str(entry.get("contact", ""))
         if event == "lost":
             began_to_lose[contact] = at
         elif event in _LIVES:
-            yield Word(at, at, "lives", contact)
+            yield Sign(at, at, "lives", contact)
         elif event in _DIES:
             died_at = began_to_lose.get(contact, since) if event == "stale" else at
-            yield Word(died_at, died_at, "dies", contact)
+            yield Sign(died_at, died_at, "dies", contact)
 
 
 def _alive_at_start(page: Json, since: int, lost_after: int) -> Iterator[str]:
-    """Contacts from before the window: known by their records, else by the first that is heard of them."""
+    """Yield the contacts that lived at the start of the window, by their records or by their first sign in it."""
     first: dict[str, Json] = {}
     for entry in page["timeline"]:
         first.setdefault(str(entry.get("contact", "")), entry)
     recorded = {contact["contact"]: contact for contact in page["contacts"]}
     for contact in {*first, *recorded} - {""}:
-        said_alive = _was_alive(recorded[contact], since, lost_after) if contact in recorded else True
-        if said_alive and (contact not in first or _was_there(first[contact], lost_after)):
+        was_alive = _was_alive(recorded[contact], since, lost_after) if contact in recorded else True
+        if was_alive and (contact not in first or _was_there(first[contact], lost_after)):
             yield contact
 
 
 def _was_there(entry: Json, lost_after: int) -> bool:
-    """Whether a contact whose first word in the window is this one was alive before."""
+    """Return whether a contact lived before this entry, its first in the window."""
     if entry["event"] == "recovered":
         return 0 < int(entry.get("lost", 0)) < lost_after
     return entry["event"] not in _NO_LIFE_BEFORE
 
 
 def _was_alive(contact: Json, since: int, lost_after: int) -> bool:
-    """Whether it had begun by then, and had not died: what its record says of its last death."""
+    """Return whether a contact had begun by then and had not died, by its record."""
     deaths = [contact["ended_at"], contact["disconnected_at"]]
     if contact["consecutive_lost"] >= lost_after:
         deaths.append(contact["lost_since"])
@@ -152,8 +152,8 @@ def _was_alive(contact: Json, since: int, lost_after: int) -> bool:
     return 0 < _begun_at(contact) <= since and (died_at is None or died_at > since)
 
 
-def _heard_before(page: Json, since: int) -> int:
-    """When something was last heard of the device before the window, as far as that is known; 0 = never."""
+def _last_sign_before(page: Json, since: int) -> int:
+    """Return the time of the last known sign before the window; 0 for none."""
     begun = [contact for contact in page["contacts"] if 0 < _begun_at(contact) <= since]
     return max((min(_alive_at(contact), since) for contact in begun), default=0)
 
@@ -182,8 +182,8 @@ def _merge(changes: Sequence[tuple[int, State]], since: int, until: int) -> list
     return merged
 
 
-def share_online(found: Sequence[Band]) -> float | None:
-    """The share of the time that something is known of in which it was online."""
-    known = sum(band.until - band.since for band in found if band.state != "unknown")
-    online = sum(band.until - band.since for band in found if band.state == "online")
-    return online / known if known else None
+def share_online(bands: Sequence[Band]) -> float | None:
+    """Return the share of the known time in which the device was online."""
+    measured = sum(band.until - band.since for band in bands if band.state != "unknown")
+    online = sum(band.until - band.since for band in bands if band.state == "online")
+    return online / measured if measured else None

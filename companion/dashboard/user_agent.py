@@ -1,4 +1,4 @@
-"""What a User-Agent says of the platform: app, browser, system, hardware. It says what it likes; nothing is certain.
+"""Read the platform from a User-Agent: app, browser, system, hardware. A phone may claim anything.
 
 No I/O. The text comes from the network and may be anything: each pattern is linear in its length.
 """
@@ -11,7 +11,7 @@ Kind = Literal["browser", "app", "desk phone", ""]
 
 
 class Platform(NamedTuple):
-    """As far as the User-Agent tells; "" for what it does not. Names carry their versions: `Firefox 133.0`."""
+    """Hold what a User-Agent claims; "" for what it does not mention. Names carry versions: `Firefox 133.0`."""
 
     kind: Kind = ""
     app: str = ""
@@ -22,7 +22,7 @@ class Platform(NamedTuple):
 
     @property
     def name(self) -> str:
-        """What a person would call it."""
+        """Return the name that people would use."""
         return self.browser or self.model or self.app or self.library
 
 
@@ -115,19 +115,22 @@ def _kind(browser: str, library: str, app: str) -> Kind:
 
 
 def _first(patterns: Sequence[Pattern], text: str) -> str:
-    """The name of the first pattern that is found, with its version."""
+    """Return the name of the first pattern that matches, with its version."""
     for pattern, name in patterns:
-        found = pattern.search(text)
-        if found:
-            version = next((group for group in found.groups() if group), "")
+        match = pattern.search(text)
+        if match:
+            version = next((group for group in match.groups() if group), "")
             return name.format(version.replace("_", ".")).strip()
     return ""
 
 
 def _app(text: str) -> str:
-    """The name and version a User-Agent begins with: `Name/1.2`, `Name 1.2`, `Name rv1.2`, else its first words."""
-    found = next(filter(None, (pattern.match(text) for pattern in _NAMED)), None)
-    if found is None:
+    """Return the name and version at the start of a User-Agent, else its first words.
+
+    The forms are `Name/1.2`, `Name 1.2` and `Name rv1.2`.
+    """
+    match = next(filter(None, (pattern.match(text) for pattern in _NAMED)), None)
+    if match is None:
         return re.split(r"[(/;\t]", text, maxsplit=1)[0].strip()[:60]
-    name = re.sub(r"^(Linphone)(?:Android|iOS|-?Desktop)$", r"\1", found[1].strip(), flags=re.IGNORECASE)
-    return f"{name} {found[2]}"
+    name = re.sub(r"^(Linphone)(?:Android|iOS|-?Desktop)$", r"\1", match[1].strip(), flags=re.IGNORECASE)
+    return f"{name} {match[2]}"

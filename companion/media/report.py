@@ -12,7 +12,7 @@ from msgspec.structs import replace
 
 from companion.errors import InvalidReportError
 from companion.sip import network_prefix
-from companion.text import SHOWN
+from companion.text import SAFE_TEXT
 
 VERSION: Final = 1
 MAX_SAMPLES: Final = 1200
@@ -33,7 +33,7 @@ Measure = Annotated[float, Meta(ge=0, le=1e9)]
 Share = Annotated[float, Meta(ge=0, le=1)]
 ItemNumber = Annotated[int, Meta(ge=0, lt=MAX_ITEMS)]
 Word = Annotated[str, Meta(pattern=r"^[A-Za-z][A-Za-z0-9_]{0,23}$" + _NO_LINE_END)]
-Text = Annotated[str, Meta(max_length=256, pattern=SHOWN + _NO_LINE_END)]
+Text = Annotated[str, Meta(max_length=256, pattern=SAFE_TEXT + _NO_LINE_END)]
 Flag = Literal["muted", "held", "hidden", "gap", "restart", "offline"]
 Direction = Literal["in", "out", ""]
 End = Literal["", "hangup", "failed", "lost", "closed"]

@@ -8,7 +8,7 @@ import jwt
 import jwt.types
 
 from companion.errors import InvalidTokenError
-from companion.text import SHOWN
+from companion.text import SAFE_TEXT
 
 AUDIENCE: Final = "last-mile"
 ALGORITHM: Final = "HS256"
@@ -20,7 +20,7 @@ MAX_DEVICE: Final = 512
 MAX_CALL_ID: Final = 256
 LEEWAY_SECONDS: Final = 30
 """The operator's own backend may make tokens by another clock."""
-_NAME: Final = re.compile(rf"(?![\s\S]*[\ud800-\udfff]){SHOWN}")
+_NAME: Final = re.compile(rf"(?![\s\S]*[\ud800-\udfff]){SAFE_TEXT}")
 _OPTIONS: Final[jwt.types.Options] = {
     "require": ["aud", "sub", "call", "iat", "exp"],
     "verify_aud": True,

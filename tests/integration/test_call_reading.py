@@ -385,7 +385,7 @@ def test_calls_on_the_command_line(setup: Setup) -> None:
 def test_no_calls_on_the_command_line(setup: Setup) -> None:
     """Where nobody called it says so, and what to look at."""
     done = setup.cli("calls")
-    assert (done.returncode, "nobody told of a call" in done.stdout) == (0, True)
+    assert (done.returncode, "no call was reported" in done.stdout) == (0, True)
     assert json.loads(setup.cli("calls", "--json").stdout) == []
     done = setup.cli("calls", "nobody")
     assert (done.returncode, done.stderr.startswith("error: no device is called 'nobody'")) == (2, True)

@@ -225,7 +225,7 @@ def test_every_mistake_is_told(tmp_path: Path) -> None:
 
 def test_check_config(setup: Setup, tmp_path: Path) -> None:
     """A good configuration is fine; one that is not there is not; the environment counts, and is named."""
-    assert setup.cli("check-config").stdout == "the configuration is fine\n"
+    assert setup.cli("check-config").stdout == "the configuration is valid\n"
     missing = cli("check-config", "-c", str(tmp_path / "none.toml"))
     assert (missing.returncode, len(lines(missing.stderr))) == (2, 1)
     wrong = cli("check-config", "-c", str(setup.file()), COMPANION_REDIS__SHARDS="many")

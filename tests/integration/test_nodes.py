@@ -103,11 +103,11 @@ def test_what_waited_for_it_waits_no_more(setup: Setup) -> None:
 @pytest.mark.parametrize(
     ("node", "silent_seconds", "says"),
     [
-        ("nobody", None, "error: no node is called 'nobody'; `companion nodes` lists them all"),
+        ("nobody", None, "error: there is no node 'nobody'; `companion nodes` lists the nodes"),
         (
             "young",
             -60,
-            "young was heard of 0 s ago: end its bridge, and take its bus out of [consumer] subscribe",
+            "young was alive 0 s ago: stop its bridge, and remove its bus from [consumer] subscribe",
         ),
     ],
 )
@@ -136,7 +136,7 @@ def test_a_table_that_is_left(setup: Setup) -> None:
     """Who forgets a node that the configuration still names is told to take it out there, too."""
     file = setup.file()
     file.write_text(file.read_text() + '[[opensips]]\nnode = "old"\n')
-    assert "take it out, too" in cli("node", "forget", "old", "-c", str(file)).stdout
+    assert "remove it, too" in cli("node", "forget", "old", "-c", str(file)).stdout
 
 
 async def test_a_consumer_lets_go(make_setup: MakeSetup, monkeypatch: pytest.MonkeyPatch) -> None:

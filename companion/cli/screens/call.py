@@ -31,13 +31,13 @@ TROUBLE: Final = {"offline", "limit", "switch-over", "restart"}
 """Happenings one looks for."""
 
 
-MINUTES_TOLD: Final = 10
+MAX_MINUTES: Final = 10
 
 
-EVIDENCE_TOLD: Final = 2
+MAX_EVIDENCE: Final = 2
 
 
-HAPPENINGS_TOLD: Final = 20
+MAX_HAPPENINGS: Final = 20
 
 
 def call_page(page: Json, now: datetime | None = None) -> Group:
@@ -84,7 +84,7 @@ def _facts(page: Json, now: datetime) -> Table:
 
 
 def _path_words(path: Json) -> str:
-    """Which way media goes: its candidates, networks at both ends, and what the device is connected by."""
+    """Describe the path of media: its candidates, the addresses at both ends, and the network of the device."""
     near, far = (path.get(name) for name in ("local_address", "remote_address"))
     ends = f"{near} → {far}" if near and far else f"from {near}" if near else f"to {far}" if far else ""
     return ", ".join(str(part) for part in (path_words(path), ends, path.get("network")) if part)
@@ -119,38 +119,38 @@ def _sentences(evidence: Iterable[str]) -> Iterator[Table]:
 
 
 def _wrapped(value: str, style: str = "") -> Text:
-    """Text that may go on in the next line."""
-    shown = text(value, style)
-    shown.no_wrap, shown.overflow = False, "fold"
-    return shown
+    """Render text that may continue in the next line."""
+    paragraph = text(value, style)
+    paragraph.no_wrap, paragraph.overflow = False, "fold"
+    return paragraph
 
 
 def _bad_minutes(verdict: Json) -> Iterator[RenderableType]:
-    """What each bad minute is blamed on, with what has not been said of the call already."""
-    minutes, said = verdict["bad_minutes"], verdict["evidence"]
+    """Render the cause of each bad minute, and the evidence that the verdict does not show already."""
+    minutes, sentences = verdict["bad_minutes"], verdict["evidence"]
     if not minutes:
         return
     yield Text("Bad minutes", style="bold")
     table = Table.grid(padding=(0, 2))
-    for minute in minutes[:MINUTES_TOLD]:
+    for minute in minutes[:MAX_MINUTES]:
         at = datetime.fromisoformat(minute["at"]).strftime("%H:%M:%S")
         style = VERDICTS.get(minute["what"], VERDICTS["unknown"])[1]
-        own = [sentence for sentence in minute["evidence"] if sentence not in said][:EVIDENCE_TOLD]
+        own = [sentence for sentence in minute["evidence"] if sentence not in sentences][:MAX_EVIDENCE]
         evidence = _wrapped("; ".join(own) or "as above", "bright_black")
         table.add_row(Text(f"  {at}", style="bright_black"), text(minute["what"], style), evidence)
     yield table
-    yield from _hidden(len(minutes) - MINUTES_TOLD, "more")
+    yield from _hidden(len(minutes) - MAX_MINUTES, "more")
     yield ""
 
 
 def _happenings(page: Json) -> RenderableType:
-    """What happened in the call, and what happened to its device meanwhile, on one clock, the newest first."""
-    lines = [(each["at"], each["what"], _fields(each), True) for each in page["happenings"]]
-    lines += [(each["at"], each["event"], describe_entry(each), False) for each in page["timeline"]]
+    """Render happenings of the call and entries of the device's timeline on one clock, the newest first."""
+    lines = [(happening["at"], happening["what"], _fields(happening), True) for happening in page["happenings"]]
+    lines += [(entry["at"], entry["event"], describe_entry(entry), False) for entry in page["timeline"]]
     if not lines:
         return Text("  none were told of", style="bright_black")
     table = Table.grid(padding=(0, 2))
-    for at, what, words, in_call in sorted(lines, key=lambda line: line[0], reverse=True)[:HAPPENINGS_TOLD]:
+    for at, what, words, in_call in sorted(lines, key=lambda line: line[0], reverse=True)[:MAX_HAPPENINGS]:
         style = "yellow" if what in TROUBLE else "" if in_call else "bright_black"
         when = datetime.fromisoformat(at).strftime("%H:%M:%S")
         table.add_row(
@@ -159,7 +159,7 @@ def _happenings(page: Json) -> RenderableType:
             text(what, style),
             _wrapped(words, "bright_black") if words else "",
         )
-    return Group(table, *_hidden(len(lines) - HAPPENINGS_TOLD, "earlier"))
+    return Group(table, *_hidden(len(lines) - MAX_HAPPENINGS, "earlier"))
 
 
 def _hidden(number: int, what: str) -> Iterator[Text]:
@@ -168,15 +168,15 @@ def _hidden(number: int, what: str) -> Iterator[Text]:
 
 
 def _fields(happening: Json) -> str:
-    """What a happening tells besides its time and name, in words."""
-    said = happening["fields"]
+    """Describe the fields of a happening."""
+    fields = happening["fields"]
     if happening["what"] == "path":
-        return _path_words(said)
-    return ", ".join(_field(name, value) for name, value in said.items())
+        return _path_words(fields)
+    return ", ".join(_field(name, value) for name, value in fields.items())
 
 
 def _field(name: str, value: Any) -> str:
-    """A field as a person says it: `media after 3.4 s`, `state connected`."""
+    """Describe one field, such as `media after 3.4 s` or `state connected`."""
     if name.endswith("_ms") and isinstance(value, int | float):
         return f"{name.removesuffix('_ms')} after {value / 1000:.1f} s"
     if name.endswith("_bps") and isinstance(value, int | float):

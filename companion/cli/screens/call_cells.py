@@ -24,7 +24,7 @@ ARROWS: Final = {"in": "←", "out": "→", "": "·"}
 
 
 def ended(call: Json) -> Text:
-    """How a call ended: live while it goes on, gone when its page told no more."""
+    """Render how a call ended: "live" while it lasts, "gone" when reports stopped without an end."""
     word = call["end"] or ("live" if call["live"] else "ended" if call["ended_at"] else "gone")
     return text(word, ENDS.get(word, ""))
 

@@ -15,7 +15,7 @@ from companion.media import e_model
 from companion.text import Json
 from companion.times import epoch_ms
 
-CONCEALED_TOLD: Final = 5.0
+CONCEALED_PERCENT: Final = 5.0
 """Percent, beyond what was lost; less is made up all the time, and nobody hears it."""
 
 
@@ -24,7 +24,7 @@ BAR: Final = 40
 
 
 def breakdown(page: Json) -> Iterator[RenderableType]:
-    """Of the best R what is left, and what delay, loss and codec have cost, as one bar."""
+    """Render R as one bar: what is left of the best R, and what delay, loss and codec cost."""
     lost = page["breakdown"]
     if lost is None:
         return
@@ -41,7 +41,7 @@ def breakdown(page: Json) -> Iterator[RenderableType]:
 
 
 def graphs(page: Json) -> Iterator[RenderableType]:
-    """MOS, round trip and loss of the call, and the device's pings, one below the other on one clock."""
+    """Render MOS, round trip and loss of the call and the device's pings, one below the other on one clock."""
     span = _span(page)
     pings = [(at, at, latency) for at, latency in page["pings"] if span[0] <= at <= span[1]]
     if not page["samples"] and not pings:
@@ -54,7 +54,7 @@ def graphs(page: Json) -> Iterator[RenderableType]:
     yield from _graph("Packets lost", losses, span, most)
     made_up = [(since, until, None if share is None else 100 * share) for since, until, share in _held(page, 8)]
     if any(
-        (share or 0) - (lost or 0) >= CONCEALED_TOLD for (*_, share), (*_, lost) in zip(made_up, losses, strict=True)
+        (share or 0) - (lost or 0) >= CONCEALED_PERCENT for (*_, share), (*_, lost) in zip(made_up, losses, strict=True)
     ):
         yield from _graph("Made up, of what was played", made_up, span, replace(most, top=min(100, _top(made_up))))
     yield from _graph("OPTIONS latency", pings, span, Scale(height=3, top=_top(pings)))
@@ -66,7 +66,7 @@ def graphs(page: Json) -> Iterator[RenderableType]:
 
 
 def _held(page: Json, place: int) -> list[Held]:
-    """A figure of each media sample, for as long as that was."""
+    """Return a figure of each media sample with the time that it covers; `place` is its index in the sample."""
     return [(point[0] - point[1], point[0], point[place]) for point in page["samples"]]
 
 
@@ -79,12 +79,12 @@ def _graph(title: str, points: Sequence[Held], span: tuple[int, int], scale: Sca
 
 
 def _span(page: Json) -> tuple[int, int]:
-    """The time of the call, and of what the device did before and after as much as is no longer than half of that."""
+    """Return the time of the call and of the pings around it, up to half a call before and after."""
     start = epoch_ms(page["started_at"])
     end = max(start + page["seconds"] * 1000, start + 1000)
-    known = [at for at, _ in page["pings"]]
+    ping_times = [at for at, _ in page["pings"]]
     around = (end - start) // 2
-    since, until = max(start - around, min(known, default=start)), min(end + around, max(known, default=end))
+    since, until = max(start - around, min(ping_times, default=start)), min(end + around, max(ping_times, default=end))
     return min(start, since), max(end, until)
 
 

@@ -1,4 +1,4 @@
-"""Calls as a terminal shows them: a line each, and one in full. What came from the network is text, never obeyed."""
+"""Render the list of calls."""
 
 from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime
@@ -19,7 +19,7 @@ WIDE: Final = 110
 
 
 class CallsTable:
-    """A line for each call, as much of it as the width at hand has room for; `of_many`: of many devices."""
+    """Render a line for each call with as many columns as fit; `of_many` adds the device."""
 
     def __init__(self, calls: Sequence[Json], *, of_many: bool, now: datetime | None = None) -> None:
         self._calls = calls
@@ -43,7 +43,7 @@ class CallsTable:
         yield table
 
     def _columns(self, *, wide: bool) -> Iterator["_Column"]:
-        """What there is room for; the cells of what is as wide as there is room come later."""
+        """Yield the columns that fit; the cells of device, peer and Call-ID come later."""
         yield _Column("STARTED UTC", lambda call: text(_when(call["started_at"])))
         if self._of_many:
             yield _Column("DEVICE")
@@ -63,14 +63,14 @@ class CallsTable:
         yield _Column("CALL-ID")
 
     def _rooms(self, width: int, columns: Sequence["_Column"], rows: Sequence[Sequence[Text]]) -> list[int]:
-        """How many columns device, peer and Call-ID get of what the rest leaves: what they need, then all they want."""
+        """Return the widths of device, peer and Call-ID: first a minimum for each, then more while there is room."""
         fixed = [max(len(column.name), *map(len, cells)) for column, *cells in zip(columns, *rows, strict=True)]
         rest = width - sum(n for n, column in zip(fixed, columns, strict=True) if column.cell is not _later)
         rest -= len(columns) - 1
         devices = [call["device"] for call in self._calls] if self._of_many else []
         peers, ids = [*map(peer, self._calls)], [call["call_id"] for call in self._calls]
         short = max((len(device.rpartition("/")[0]) + INSTANCE_END + 2 for device in devices), default=0)
-        longest = [max(map(len, told), default=0) for told in (devices, peers, ids)]
+        longest = [max(map(len, texts), default=0) for texts in (devices, peers, ids)]
         rooms = [0, 0, 0]
         for step in ((15, 9, 9), (short, 24, 20), longest):
             for n in (2, 1, 0):  # a Call-ID is to be typed, a peer to be recognised
@@ -93,20 +93,20 @@ def _when(at: str) -> str:
 
 
 def peer(call: Json) -> str:
-    """With whom, without what goes without saying.
+    """Return the other end without the scheme of its URI.
 
     >>> peer({"peer": "sip:bob@example.com"}), peer({"peer": "tel:+4930"})
     ('bob@example.com', 'tel:+4930')
     """
-    said: str = call["peer"]
-    return said.removeprefix("sip:").removeprefix("sips:")
+    uri: str = call["peer"]
+    return uri.removeprefix("sip:").removeprefix("sips:")
 
 
 def _cut(value: str, room: int) -> Text:
-    """In so many columns, cut where there are more."""
-    shown = text(value)
-    shown.truncate(max(1, room), overflow="ellipsis")
-    return shown
+    """Render a text in at most this many columns."""
+    cell = text(value)
+    cell.truncate(max(1, room), overflow="ellipsis")
+    return cell
 
 
 def _percent(value: float | None) -> str | None:

@@ -92,7 +92,7 @@ def _statistics(latency: Json) -> Text:
 
 
 class LatencyGraph:
-    """The highest latency of each slice of the window as a column, and below it where pings were lost."""
+    """Render the highest latency of each slice of the window as a column, and lost pings below."""
 
     def __init__(self, pings: Sequence[Ping], window_ms: int, now: int) -> None:
         self._pings = pings
@@ -107,17 +107,17 @@ class LatencyGraph:
 
 
 def _contacts(contacts: Sequence[Json], now: datetime) -> RenderableType:
-    """Those there are, and of those that ended the last few; the timeline speaks of them by their numbers here."""
+    """Render live contacts and the last ended ones, with the numbers that the timeline uses."""
     if not contacts:
         return Text("  none", style="bright_black")
     table = Table(box=None, pad_edge=False, header_style="bright_black", padding=(0, 2, 0, 0))
     for name in ("  #", "STATUS", "LATENCY", "LOST", "SEEN", "ADDRESS", "URI"):
         table.add_column(name, no_wrap=name != "URI", justify="right" if name in ("LATENCY", "LOST") else "left")
     live = sum(not contact["ended_at"] for contact in contacts)
-    shown = contacts[: live + ENDED_CONTACTS]
-    for number, contact in enumerate(shown, 1):
+    listing = contacts[: live + ENDED_CONTACTS]
+    for number, contact in enumerate(listing, 1):
         table.add_row(text(f"  {number}"), *_contact(contact, now))
-    hidden = len(contacts) - len(shown)
+    hidden = len(contacts) - len(listing)
     more = Text(f"  and {hidden} more that ended: --json has them all", style="bright_black")
     return Group(table, more) if hidden else table
 

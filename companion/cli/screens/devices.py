@@ -1,4 +1,4 @@
-"""Devices, a device and the fleet as a terminal shows them. What came from the network is text, never obeyed."""
+"""Render the list of devices."""
 
 from collections.abc import Sequence
 from datetime import UTC, datetime
@@ -18,7 +18,7 @@ WIDE: Final = 100
 
 
 class DevicesTable:
-    """A line for each device, as much of it as the width at hand has room for: its state before its particulars."""
+    """Render a line for each device with as many columns as fit, its state first."""
 
     def __init__(self, rows: Sequence[Json], now: datetime | None = None) -> None:
         self._rows = rows

@@ -20,9 +20,9 @@ BLOCKS: Final = " ▁▂▃▄▅▆▇█"
 
 @dataclass(frozen=True)
 class Scale:
-    """What the columns of a graph stand for: the worst value of each slice, from `floor` to `top`.
+    """Represent the scale of a graph: a column shows the worst value of its slice, from `floor` to `top`.
 
-    Without a `top` it is the highest there is. The style of a column may depend on its value.
+    Without `top` the scale ends at the highest value. The style of a column may depend on its value.
     """
 
     unit: str = "ms"
@@ -38,7 +38,7 @@ Held = tuple[int, int, float | None]
 
 
 class Graph:
-    """A measurement over a time (epoch ms) as a column for each slice of it, none where nothing was measured."""
+    """Draw a measurement as a column for each slice of a time span (epoch ms); a slice without values stays empty."""
 
     def __init__(self, points: Iterable[Held], span: tuple[int, int], scale: Scale | None = None) -> None:
         self._points = list(points)
@@ -47,8 +47,8 @@ class Graph:
 
     def __rich_console__(self, _: Console, options: ConsoleOptions) -> RenderResult:
         cells = sliced(self._points, self._span, graph_width(options))
-        columns = [self._scale.worst(known) if (known := _known(values)) else None for values in cells]
-        top = self._scale.top or max(_known(columns), default=0) or 1
+        columns = [self._scale.worst(numbers) if (numbers := _numbers(values)) else None for values in cells]
+        top = self._scale.top or max(_numbers(columns), default=0) or 1
         for level in reversed(range(self._scale.height)):
             yield self._line(columns, top, level)
 
@@ -68,12 +68,12 @@ class Graph:
 
 
 def graph_width(options: ConsoleOptions) -> int:
-    """How many columns a graph has."""
+    """Return how many columns a graph has."""
     return max(16, min(GRAPH_WIDTH, options.max_width - GRAPH_MARGIN))
 
 
 def sliced(points: Iterable[Held], span: tuple[int, int], width: int) -> list[list[float | None]]:
-    """The values of each of `width` slices of a time; what is outside counts to the nearest."""
+    """Return the values in each of `width` slices of a span; values outside count for the nearest slice."""
     cells: list[list[float | None]] = [[] for _ in range(width)]
     start, length = span[0], max(1, span[1] - span[0])
     for since, until, value in points:
@@ -84,16 +84,16 @@ def sliced(points: Iterable[Held], span: tuple[int, int], width: int) -> list[li
 
 
 def moments(pings: Iterable[Ping]) -> list[Held]:
-    """Pings for a graph."""
+    """Convert pings to points of a graph."""
     return [(at, at, latency_ms) for at, latency_ms in pings]
 
 
-def _known(values: Iterable[float | None]) -> list[float]:
+def _numbers(values: Iterable[float | None]) -> list[float]:
     return [value for value in values if value is not None]
 
 
 class LostMarks:
-    """Where on a graph pings were lost."""
+    """Mark where pings were lost."""
 
     def __init__(self, pings: Iterable[Held], span: tuple[int, int]) -> None:
         self._pings = list(pings)
@@ -106,7 +106,7 @@ class LostMarks:
 
 
 class Axis:
-    """The times below a graph."""
+    """Show the times at both ends of a graph."""
 
     def __init__(self, start: str, end: str) -> None:
         self._start, self._end = start, end

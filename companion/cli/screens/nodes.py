@@ -12,7 +12,7 @@ from companion.text import Json
 
 
 def nodes_table(nodes: Sequence[Json], now: datetime | None = None) -> RenderableType:
-    """A line for each node: since when it is silent, and what hangs on it."""
+    """Render a line for each node: its feed, its contacts, its breaker."""
     now = now or datetime.now(UTC)
     if not nodes:
         return no_node()

@@ -9,14 +9,14 @@ from companion.times import format_seconds
 
 
 def text(value: object, style: str = "") -> Text:
-    """Any value as literal text: no markup, no control characters, cut where there is no room; "–" for nothing."""
+    """Render a value as literal text, without control characters and cut where it is too long; "–" for nothing."""
     if value is None or value == "":
         return Text("–", style="bright_black")
     return Text(printable(str(value)).replace("\t", " "), style=style, no_wrap=True, overflow="ellipsis")
 
 
 def ago(at: str | None, now: datetime) -> str:
-    """An ISO 8601 time as a person says it."""
+    """Write how long ago an ISO 8601 time was, or how far ahead it is."""
     if not at:
         return ""
     seconds = round((now - datetime.fromisoformat(at)).total_seconds())

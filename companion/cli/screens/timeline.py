@@ -5,11 +5,11 @@ from typing import Any, Final
 from companion.text import Json
 from companion.times import format_duration
 
-_TIMES_TOLD: Final = {"outage_ms": "away for", "outage_at_most_ms": "away for at most", "after_ms": "after"}
+_TIME_WORDS: Final = {"outage_ms": "away for", "outage_at_most_ms": "away for at most", "after_ms": "after"}
 
 
 def describe_entry(entry: Json) -> str:
-    """What a line of the timeline says besides its time, event and contact, in words."""
+    """Describe an entry of the timeline without its time, event and contact."""
     details = {name: value for name, value in entry.items() if name not in ("at", "event", "contact")}
     if "from" in details and "to" in details:
         details["way"] = f"{details.pop('from')} → {details.pop('to')}"
@@ -24,5 +24,5 @@ def _detail(name: str, value: Any) -> str:
     if name == "lost":
         return f"{value} {'ping' if value == 1 else 'pings'} lost"
     if name.endswith("_ms"):
-        return f"{_TIMES_TOLD.get(name, name.removesuffix('_ms'))} {format_duration(int(value))}"
+        return f"{_TIME_WORDS.get(name, name.removesuffix('_ms'))} {format_duration(int(value))}"
     return f"{name} {value}"

@@ -1,1 +1,1 @@
-"""The filters in a page's URL."""
+"""Write filters into the address of a page, and read them back."""

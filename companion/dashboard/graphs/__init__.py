@@ -1,1 +1,1 @@
-"""Series as ECharts options."""
+"""Draw series as options of ECharts."""

@@ -1,6 +1,6 @@
-"""What all graphs share: how ECharts draws axes, lines and tooltips.
+"""Draw axes, lines and tooltips as options of ECharts.
 
-Colours are the style sheet's variables, so that graphs follow light and dark by themselves; points are tuples, which
+Colours are variables of the style sheet, so that graphs follow light and dark by themselves. Points are tuples, which
 NiceGUI passes on without watching each of them.
 """
 
@@ -59,7 +59,7 @@ def line(name: str, points: tuple[Point, ...], *, symbol: bool = False) -> Optio
 
 
 def broken(points: Sequence[Point], gap_ms: int) -> tuple[Point, ...]:
-    """The points of a line that ends and begins again at each silence longer than `gap_ms`."""
+    """Break a line at each silence longer than `gap_ms`."""
     drawn: list[Point] = []
     for point in points:
         if drawn and point[0] - drawn[-1][0] > gap_ms:
@@ -69,20 +69,20 @@ def broken(points: Sequence[Point], gap_ms: int) -> tuple[Point, ...]:
 
 
 def ceiling(highest: float, at_least: float = 0) -> float:
-    """A round number with some room above the highest value.
+    """Return a round number with some room above the highest value.
 
     >>> ceiling(97), ceiling(510), ceiling(20, at_least=100)
     (125.0, 600, 125.0)
     """
-    wanted = max(highest, at_least) * HEADROOM
-    if wanted <= 0:
+    least = max(highest, at_least) * HEADROOM
+    if least <= 0:
         return 1
-    size: float = 10 ** (len(str(int(wanted))) - 1) if wanted >= 1 else 0.1
-    return next(step * size for step in (*_STEPS, 12.5) if step * size >= wanted)
+    size: float = 10 ** (len(str(int(least))) - 1) if least >= 1 else 0.1
+    return next(step * size for step in (*_STEPS, 12.5) if step * size >= least)
 
 
 def known_part(window: Window, first: int | None) -> Window:
-    """The window from the first that is known in it on: what began a minute ago would be a line at its end."""
+    """Cut a window to start at its first data: a minute of data in a week would be a line at the edge."""
     since, until = window
     if first is None or first <= since:
         return window
@@ -103,7 +103,7 @@ def time_axis(grid: int, window: Window, *, label: bool = True) -> Options:
 
 
 def value_axis(grid: int, label: str, top: float, parts: int = 0) -> Options:
-    """From 0 to `top`, a result of `ceiling`; each line of the grid is at a round number."""
+    """Draw an axis from 0 to `top`, a result of `ceiling`; each line of the grid is at a round number."""
     return {
         "type": "value",
         "gridIndex": grid,
@@ -116,7 +116,7 @@ def value_axis(grid: int, label: str, top: float, parts: int = 0) -> Options:
 
 
 def lane_axis(grid: int, name: str) -> Options:
-    """The axis of a thin strip from 0 to 1, which has its name beside it."""
+    """Draw the axis of a thin strip from 0 to 1, with its name beside it."""
     return {
         "type": "value",
         "gridIndex": grid,

@@ -1,6 +1,6 @@
-"""The graphs of one call on one clock: how it sounded, round trip, loss, bitrates, and its device's OPTIONS latency.
+"""Draw one call on one clock: MOS, round trip, loss, bitrates, and the OPTIONS latency of its device.
 
-Numbers and our own words only: nothing a browser reported gets in here.
+Only numbers and words of ours are drawn: no text of a browser gets into a graph.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -53,7 +53,7 @@ _KEYS: Final = {"a": {"color": "var(--graph)"}, "b": {"color": "var(--graph-seco
 
 
 class CallPlot(NamedTuple):
-    """What a call's graph is drawn on: the window, when the call was, and the OPTIONS pings' bounds and interval."""
+    """Represent what a call is drawn on: window, extent of the call, bounds of latency, interval of pings."""
 
     window: Window
     call: Window
@@ -62,14 +62,14 @@ class CallPlot(NamedTuple):
 
 
 class Drawing(NamedTuple):
-    """What ECharts is told, and how many px high it becomes."""
+    """Hold options of ECharts, and the height in px that they need."""
 
     options: Options
     height: int
 
 
 def draw_call(page: Json, plot: CallPlot) -> Drawing:
-    """A page of Reader.call's, drawn; what never happened in the window, or was not measured, has no place on it."""
+    """Draw a page of Reader.call; a panel or strip without data is left out."""
     sheet = _Sheet(page, plot)
     slices = in_slices(page["samples"], plot.window)
     for row in in_rows(sheet.marked, plot.window):
@@ -78,20 +78,20 @@ def draw_call(page: Json, plot: CallPlot) -> Drawing:
         _media(sheet, page, slices)
     _signalling(sheet, page["pings"], plot)
     for flag, colour in LANES.items():
-        found = [Block(since, until, colour) for since, until in spans(slices, flag)]
-        if found:
-            sheet.strip(flag, blocks(found, plot.window))
+        stretches = [Block(since, until, colour) for since, until in spans(slices, flag)]
+        if stretches:
+            sheet.strip(flag, blocks(stretches, plot.window))
     return sheet.drawing()
 
 
 class _Sheet:
-    """Panels and strips from the top down, each with its grid and axes."""
+    """Collect panels and strips from the top down, each with its grid and axes."""
 
     def __init__(self, page: Json, plot: CallPlot) -> None:
         self.plot = plot
-        told = ((epoch_ms(happening["at"]), mark) for happening, mark in marks(page["happenings"]))
-        seen = (Marked(at, *mark) for at, mark in told if plot.window[0] <= at <= plot.window[1])
-        self.marked = list(islice(seen, MOST_MARKS))
+        timed_marks = ((epoch_ms(happening["at"]), mark) for happening, mark in marks(page["happenings"]))
+        visible = (Marked(at, *mark) for at, mark in timed_marks if plot.window[0] <= at <= plot.window[1])
+        self.marked = list(islice(visible, MOST_MARKS))
         self._top = _SPACE
         self._titles: list[Options] = []
         self._grids: list[Options] = []
@@ -100,7 +100,7 @@ class _Sheet:
         self._series: list[Options] = []
 
     def panel(self, title: str, height: int, axis: Callable[[int], Options], *lines: Options) -> None:
-        """A titled graph; lines across it are where the marks are, and outside of the call it is shaded."""
+        """Add a titled graph, with a line at each mark, and shaded outside of the call."""
         lines[0]["markLine"] = self._mark_lines()
         areas = lines[0].get("markArea", {"silent": True, "data": ()})
         lines[0]["markArea"] = areas | {"data": (*areas["data"], *_outside(self.plot))}
@@ -112,7 +112,7 @@ class _Sheet:
         self._top += _SPACE
 
     def strip(self, name: str, series: Options) -> None:
-        """A thin strip with its name beside it."""
+        """Add a thin strip with its name beside it."""
         self._add(_LANE, lambda grid: lane_axis(grid, name), (series,))
 
     def _add(self, height: int, axis: Callable[[int], Options], lines: Sequence[Options]) -> None:
@@ -142,13 +142,13 @@ class _Sheet:
 
 
 def _upright(axis: Options) -> Options:
-    """With the lines of the clock in every panel, and a pointer that goes anywhere: pings are far between."""
+    """Add the lines of the clock to an axis; its pointer stops anywhere, because pings are far between."""
     lines = {"show": True, "lineStyle": {"color": "var(--line)", "opacity": 0.6}}
     return axis | {"splitLine": lines, "axisPointer": {"snap": False}}
 
 
 def _media(sheet: _Sheet, page: Json, slices: Sequence[Slice]) -> None:
-    """What the browser measured."""
+    """Add the measurements of the browser."""
     sheet.panel("MOS", 168, _mos_axis, *_mos(slices))
     bad = _bad_minutes(page, sheet.plot.call)
     if bad:
@@ -169,7 +169,7 @@ def _media(sheet: _Sheet, page: Json, slices: Sequence[Slice]) -> None:
 
 
 def _signalling(sheet: _Sheet, pings: Sequence[Sequence[Any]], plot: CallPlot) -> None:
-    """What OpenSIPS measured meanwhile."""
+    """Add the pings of OpenSIPS."""
     since, until = plot.window
     near = [(ts, ms) for ts, ms in pings if since - plot.ping_ms <= ts <= until + plot.ping_ms]
     answered = [
@@ -188,21 +188,23 @@ def _mos_axis(grid: int) -> Options:
 
 
 def _axis(at_least: float, *lines: Options) -> Callable[[int], Options]:
-    """From 0 to above the highest of these lines, in two parts."""
-    highest = max((point[1] for each in lines for point in each["data"] if point[1]), default=0)
+    """Return an axis from 0 to above the highest of these lines, in two parts."""
+    highest = max((point[1] for drawn in lines for point in drawn["data"] if point[1]), default=0)
     top = 2 * ceiling(highest / 2, at_least / 2)
     return lambda grid: value_axis(grid, "{value}", top, 2)
 
 
 def _mos(slices: Sequence[Slice]) -> list[Options]:
-    """The MOS in its bands; of slices, down to the worst second in each."""
+    """Draw the MOS over its bands; where seconds are combined, also down to the worst of them."""
     mean = _measured("MOS", slices, "mos", lambda mos: f"{mos:.2f}, {mos_band(mos)}")
     mean["markArea"] = {"silent": True, "data": tuple(_bands())}
-    known = [each for each in slices if each.mos is not None and each.mos_min is not None]
-    if all(each.mos == each.mos_min for each in known):
+    scored = [piece for piece in slices if piece.mos is not None and piece.mos_min is not None]
+    if all(piece.mos == piece.mos_min for piece in scored):
         return [mean]
-    worst = [(each.at, each.mos_min, f"{each.mos_min:.2f}" if each.mos_min != each.mos else "") for each in known]
-    spread = [(each.at, (each.mos or 0) - (each.mos_min or 0), "") for each in known]
+    worst = [
+        (piece.at, piece.mos_min, f"{piece.mos_min:.2f}" if piece.mos_min != piece.mos else "") for piece in scored
+    ]
+    spread = [(piece.at, (piece.mos or 0) - (piece.mos_min or 0), "") for piece in scored]
     unseen = {"stack": "worst", "lineStyle": {"opacity": 0}}
     shade = line("Spread", broken(spread, _gap_ms(slices))) | unseen
     shade["areaStyle"] = {"color": "var(--graph)", "opacity": 0.18}
@@ -214,7 +216,7 @@ def _gap_ms(slices: Sequence[Slice]) -> int:
 
 
 def _bands() -> Iterator[tuple[Options, Options]]:
-    """A faint stripe for each band, with its word beside it."""
+    """Draw a faint stripe for each band, with its word beside it."""
     edges = [5.0, *(e_model.mos(least) for least, _ in e_model.BANDS), 1.0]
     names = [*(name for _, name in e_model.BANDS), "bad"]
     for name, high, low in zip(names, edges, edges[1:], strict=False):
@@ -224,35 +226,35 @@ def _bands() -> Iterator[tuple[Options, Options]]:
 
 
 def _measured(name: str, slices: Sequence[Slice], key: str, words: Callable[[float], str], unit: float = 1) -> Options:
-    """A line through what was measured, level over each sample that is long, broken where nothing was."""
+    """Draw a line through the measurements, level over each long sample, broken where there are none."""
     points: list[Point] = []
     end, gap_ms = 0, _gap_ms(slices)
-    for each in slices:
-        value = getattr(each, key)
+    for piece in slices:
+        value = getattr(piece, key)
         if value is None:
             continue
-        shown = round(value / unit, 2)
-        point = (shown, words(shown))
-        if points and each.since - end > gap_ms:
+        figure = round(value / unit, 2)
+        point = (figure, words(figure))
+        if points and piece.since - end > gap_ms:
             points.append((end + 1, None, ""))
-        if not points or each.since - end > gap_ms or each.ms > gap_ms:
-            points.append((max(each.since, end + 1), *point))
-        points.append((each.at, *point))
-        end = each.at
+        if not points or piece.since - end > gap_ms or piece.ms > gap_ms:
+            points.append((max(piece.since, end + 1), *point))
+        points.append((piece.at, *point))
+        end = piece.at
     return line(name, tuple(points))
 
 
 def _bad_minutes(page: Json, call: Window) -> list[Block]:
-    """Those next to each other with one culprit as one block."""
-    found: list[Block] = []
+    """Return the bad minutes as blocks; adjacent minutes with one cause are one block."""
+    blocks: list[Block] = []
     for minute in page["verdict"]["bad_minutes"]:
         at = epoch_ms(minute["at"])
         word = minute["what"] if minute["what"] in CULPRITS else "unknown"
         block = Block(max(at, call[0]), min(at + MINUTE_MS, call[1]), CULPRITS[word], word)
-        if found and found[-1].word == word and block.since <= found[-1].until:
-            block = block._replace(since=found.pop().since)
-        found.append(block)
-    return found
+        if blocks and blocks[-1].word == word and block.since <= blocks[-1].until:
+            block = block._replace(since=blocks.pop().since)
+        blocks.append(block)
+    return blocks
 
 
 def _outside(plot: CallPlot) -> Iterator[tuple[Options, Options]]:

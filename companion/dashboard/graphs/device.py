@@ -1,6 +1,6 @@
-"""The graph of one device: latencies, lost pings, and when it was online.
+"""Draw one device: latencies, lost pings, and when it was online.
 
-Numbers and our own words only: nothing a phone said gets in here.
+Only numbers and words of ours are drawn: no text of a phone gets into a graph.
 """
 
 from collections.abc import Iterator, Sequence
@@ -33,7 +33,7 @@ _COLOURS: Final = {"online": "var(--online)", "offline": "var(--stale)", "unknow
 
 
 class DevicePlot(NamedTuple):
-    """What a device's graph is drawn on; the line breaks where nothing came for longer than `gap_ms`."""
+    """Represent what a device is drawn on; a silence longer than `gap_ms` breaks the line."""
 
     window: Window
     bounds: quality.Bounds
@@ -42,7 +42,7 @@ class DevicePlot(NamedTuple):
 
 
 def draw_pings(pings: Sequence[Ping], plot: DevicePlot) -> Options:
-    """Each ping of the window."""
+    """Draw each ping of the window."""
     answered = [(ping.ts, ping.latency_ms) for ping in pings if ping.latency_ms is not None]
     points = [(ts, ms, f"{ms} ms, {quality.label(ms, plot.bounds)}") for ts, ms in answered]
     lost = [(ping.ts, 0.5, "ping", plot.gap_ms // 2) for ping in pings if ping.latency_ms is None]
@@ -51,7 +51,7 @@ def draw_pings(pings: Sequence[Ping], plot: DevicePlot) -> Options:
 
 
 def draw_buckets(buckets: Sequence[Sequence[Any]], plot: DevicePlot) -> Options:
-    """A long window in slices `[ts, min, avg, max, answered, lost]`: the average, and from the least to the most."""
+    """Draw buckets `[ts, min, avg, max, answered, lost]` of a long window: the average, and the range around it."""
     answered = [bucket for bucket in buckets if bucket[4]]
     average = [(ts, mean, f"{number(mean)} ms, {quality.label(mean, plot.bounds)}") for ts, _, mean, *_ in answered]
     least = [(ts, low, f"{low} ms") for ts, low, *_ in answered]
@@ -82,7 +82,7 @@ def _graph(lines: list[Options], lost: Sequence[Point], highest: float, plot: De
 
 
 def _qualities(bounds: quality.Bounds, top: float) -> Iterator[tuple[Options, Options]]:
-    """A faint stripe for each quality that the graph reaches, with its word beside it."""
+    """Draw a faint stripe for each quality that the graph reaches, with its word beside it."""
     for name, low, high in zip(quality.LABELS, (0, *bounds), (*bounds, top), strict=True):
         if low < top:
             colour = f"var(--{name})"
@@ -93,7 +93,7 @@ def _qualities(bounds: quality.Bounds, top: float) -> Iterator[tuple[Options, Op
 
 
 def crosses(lost: Sequence[Point]) -> Options:
-    """The lost pings, each a cross in the strip below."""
+    """Draw each lost ping as a cross in the strip below."""
     return {
         "name": "Lost",
         "type": "scatter",
@@ -119,5 +119,5 @@ def _band(band: Band) -> tuple[Options, Options]:
 
 
 def _lane(name: str, grid: int, bottom: int) -> tuple[Options, Options]:
-    """A thin strip below the graph: its grid, and its axis."""
+    """Return grid and axis of a thin strip below the graph."""
     return {**_SIDES, "height": 12, "bottom": bottom}, lane_axis(grid, name)

@@ -1,4 +1,4 @@
-"""The graph of the fleet: percentiles of its latency above, the share of lost pings below."""
+"""Draw the fleet: percentiles of its latency, and the share of lost pings below."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
@@ -25,7 +25,7 @@ Points = Sequence[Mapping[str, Any]]
 
 
 def draw_history(points: Points, window: Window) -> Options:
-    """The options of a graph of what Reader.history tells."""
+    """Draw the points of Reader.history."""
     times = [epoch_ms(point["at"]) for point in points]
     gap_ms = (window[1] - window[0]) // GAPS
     window = known_part(window, min(times, default=None))

@@ -1,4 +1,4 @@
-"""The media samples of a call, and of a long one in slices: a page of hours is as heavy as one of minutes. No I/O."""
+"""Combine the media samples of a long call in slices: a call of hours draws as fast as one of minutes. No I/O."""
 
 from collections.abc import Iterable, Sequence
 from itertools import groupby
@@ -12,9 +12,9 @@ POINTS: Final = 600
 
 
 class Slice(NamedTuple):
-    """What was measured in the `ms` milliseconds before `at` (epoch ms); None is not known, bitrates are bit/s.
+    """Hold the measurements of the `ms` milliseconds before `at` (epoch ms); None is unknown, bitrates are bit/s.
 
-    `mos_min` is that of its worst media sample, `flags` all that any of them had.
+    `mos_min` is the MOS of the worst sample, `flags` are all flags of the samples.
     """
 
     at: int
@@ -37,35 +37,35 @@ _MEANS: Final = ("rtt_ms", "jitter_ms", "loss_percent", "in_bps", "out_bps", "mo
 
 
 def in_slices(rows: Iterable[Sequence[Any]], window: tuple[int, int], points: int = POINTS) -> list[Slice]:
-    """The rows of Reader.call's `samples` that touch the window, as they are or taken together where they are many.
+    """Return the `samples` of Reader.call that touch the window, combined where there are many.
 
-    A sample that is longer than a slice stays alone: what is known of the others is not known of its time.
+    A sample that is longer than a slice stays alone: the others say nothing about its time.
     """
     since, until = window
-    near = [each for each in map(_of_row, rows) if each.at > since and each.since < until]
+    near = [piece for piece in map(_of_row, rows) if piece.at > since and piece.since < until]
     if len(near) <= points:
         return near
     width_ms = -(-(near[-1].at - near[0].since) // (points * SECOND_MS)) * SECOND_MS
-    groups = groupby(near, key=lambda each: each.at // width_ms if each.ms <= width_ms else each)
+    groups = groupby(near, key=lambda piece: piece.at // width_ms if piece.ms <= width_ms else piece)
     return [_together(list(group)) for _, group in groups]
 
 
 def usual_ms(slices: Sequence[Slice]) -> int:
-    """How long most of them are."""
-    return median_low(each.ms for each in slices) if slices else 0
+    """Return the median length."""
+    return median_low(piece.ms for piece in slices) if slices else 0
 
 
 def spans(slices: Iterable[Slice], flag: str) -> list[tuple[int, int]]:
-    """From and until when (epoch ms) the samples had a flag, those next to each other as one."""
-    found: list[tuple[int, int]] = []
-    for each in slices:
-        if flag not in each.flags:
+    """Return from and until when (epoch ms) samples had a flag; adjacent samples make one span."""
+    stretches: list[tuple[int, int]] = []
+    for piece in slices:
+        if flag not in piece.flags:
             continue
-        if found and each.since - found[-1][1] <= SECOND_MS:
-            found[-1] = found[-1][0], each.at
+        if stretches and piece.since - stretches[-1][1] <= SECOND_MS:
+            stretches[-1] = stretches[-1][0], piece.at
         else:
-            found.append((each.since, each.at))
-    return found
+            stretches.append((piece.since, piece.at))
+    return stretches
 
 
 def _of_row(row: Sequence[Any]) -> Slice:
@@ -73,17 +73,17 @@ def _of_row(row: Sequence[Any]) -> Slice:
     return Slice(at, ms, rtt_ms, jitter_ms, loss_percent, in_bps, out_bps, mos, mos, frozenset(flags))
 
 
-def _together(several: Sequence[Slice]) -> Slice:
-    if len(several) == 1:
-        return several[0]
-    ms = several[-1].at - several[0].since
-    means = {name: _mean([(getattr(each, name), each.ms) for each in several]) for name in _MEANS}
-    worst = min((each.mos_min for each in several if each.mos_min is not None), default=None)
-    flags = frozenset[str]().union(*(each.flags for each in several))
-    return Slice(at=several[-1].at, ms=ms, mos_min=worst, flags=flags, **means)
+def _together(pieces: Sequence[Slice]) -> Slice:
+    if len(pieces) == 1:
+        return pieces[0]
+    ms = pieces[-1].at - pieces[0].since
+    means = {name: _mean([(getattr(piece, name), piece.ms) for piece in pieces]) for name in _MEANS}
+    worst = min((piece.mos_min for piece in pieces if piece.mos_min is not None), default=None)
+    flags = frozenset[str]().union(*(piece.flags for piece in pieces))
+    return Slice(at=pieces[-1].at, ms=ms, mos_min=worst, flags=flags, **means)
 
 
 def _mean(values: Sequence[tuple[float | None, int]]) -> float | None:
-    """Of what is known, each by how long it was so."""
-    known = [(value, ms) for value, ms in values if value is not None]
-    return sum(value * ms for value, ms in known) / sum(ms for _, ms in known) if known else None
+    """Return the mean of the values that are not None, weighted by their length."""
+    weighted = [(value, ms) for value, ms in values if value is not None]
+    return sum(value * ms for value, ms in weighted) / sum(ms for _, ms in weighted) if weighted else None

@@ -1,4 +1,4 @@
-"""The thin strips of a call's graph: marks for what happened, and blocks for what lasted."""
+"""Draw the thin strips of a call: marks for happenings, and blocks for stretches of time."""
 
 from collections.abc import Sequence
 from typing import Final, NamedTuple
@@ -24,7 +24,7 @@ SHAPES: Final = {
 
 
 class Marked(NamedTuple):
-    """Something that happened, at epoch ms: its kind, and our words for it."""
+    """Represent a mark at a time (epoch ms): its kind, and our words for it."""
 
     at: int
     kind: str
@@ -32,7 +32,7 @@ class Marked(NamedTuple):
 
 
 class Block(NamedTuple):
-    """A part of a strip: from and until when, its colour, and its word, which stands in it where there is room."""
+    """Represent a stretch of a strip: since, until, colour, and a word that is shown where there is room."""
 
     since: int
     until: int
@@ -40,11 +40,11 @@ class Block(NamedTuple):
     word: str = ""
 
 
-def in_rows(found: Sequence[Marked], window: Window) -> list[list[Marked]]:
-    """Marks in as many rows as it takes for their words not to run into each other, but for the last of ROWS."""
+def in_rows(marks: Sequence[Marked], window: Window) -> list[list[Marked]]:
+    """Spread marks over rows so that their words do not overlap, except in the last of ROWS."""
     rows: list[list[Marked]] = []
     ends: list[float] = []
-    for mark in found:
+    for mark in marks:
         first, last = _extent(mark, window)
         row = next((n for n, end in enumerate(ends) if end <= first), len(rows))
         if row == len(rows) < ROWS:
@@ -57,7 +57,7 @@ def in_rows(found: Sequence[Marked], window: Window) -> list[list[Marked]]:
 
 
 def _extent(mark: Marked, window: Window) -> tuple[float, float]:
-    """From and to which part of the window it reaches with its words."""
+    """Return which part of the window a mark covers with its words."""
     place, room = _place(mark.at, window), LETTER * (len(mark.words) + 3)
     return (place - room, place) if place > LATE else (place, place + room)
 
@@ -67,7 +67,7 @@ def _place(at: int, window: Window) -> float:
 
 
 def marked(row: Sequence[Marked], window: Window) -> Options:
-    """A row of marks, each with its words beside it."""
+    """Draw a row of marks, each with its words beside it."""
     reach = round(NEAR * (window[1] - window[0]))
     data = tuple(
         {
@@ -89,21 +89,21 @@ def marked(row: Sequence[Marked], window: Window) -> Options:
     }
 
 
-def blocks(found: Sequence[Block], window: Window) -> Options:
-    """A strip of blocks; the word of the one that the pointer is on is told as well."""
+def blocks(stretches: Sequence[Block], window: Window) -> Options:
+    """Draw a strip of blocks; the tooltip shows the word of the block under the pointer."""
     since, until = window
-    seen = [
+    visible = [
         block._replace(since=max(block.since, since), until=min(block.until, until))
-        for block in found
+        for block in stretches
         if block.until > since and block.since < until
     ]
-    told = tuple((at, 0.5, block.word, STEP_MS // 2) for block in seen if block.word for at in _steps(block))
-    areas = {"silent": True, "data": tuple(_area(block, window) for block in seen)}
-    return line("Bad minute:", told) | {"lineStyle": {"opacity": 0}, "markArea": areas}
+    words = tuple((at, 0.5, block.word, STEP_MS // 2) for block in visible if block.word for at in _steps(block))
+    areas = {"silent": True, "data": tuple(_area(block, window) for block in visible)}
+    return line("Bad minute:", words) | {"lineStyle": {"opacity": 0}, "markArea": areas}
 
 
 def _steps(block: Block) -> range:
-    """Times in it, so near to each other that a pointer on it is near one."""
+    """Return times within a block, so close to each other that a pointer on the block is near one."""
     return range(min(block.since + STEP_MS // 2, block.until), block.until + 1, STEP_MS)
 
 

@@ -1,4 +1,4 @@
-"""Statuses, qualities and figures: a colour never says anything alone."""
+"""Show statuses, qualities and figures: each colour comes with a word."""
 
 from typing import Any, Final
 
@@ -39,14 +39,14 @@ def status(word: str) -> Markup:
 
 
 def quality_of(word: str | None) -> Markup:
-    """A latency's quality as a word with its signal."""
+    """Show the quality of a latency as a word with a signal."""
     if not word:
         return None
     return tag("span", signal(len(quality.LABELS) - quality.LABELS.index(word)), word, cls=f"quality {word}")
 
 
 def mos(value: float | None, word: str | None = None) -> Markup:
-    """A MOS and its band in a word: the one that is given, or that of the value."""
+    """Show a MOS with a band in a word: the band that is given, or that of the value."""
     if value is None:
         return nothing()
     return tag("span", tag("span", f"{value:.2f}", cls="figure"), " ", band(word or mos_band(value)), cls="mos")
@@ -58,14 +58,14 @@ def band(word: str) -> Markup:
 
 
 def ms(value: float | None) -> Markup:
-    """A latency with its unit."""
+    """Show a latency with its unit."""
     if value is None:
         return nothing()
     return tag("span", number(value), tag("small", " ms"), cls="figure")
 
 
 def number(value: float) -> str:
-    """As people write it.
+    """Write a number with separators.
 
     >>> number(12345), number(65.3), number(65.0)
     ('12,345', '65.3', '65')
@@ -74,7 +74,7 @@ def number(value: float) -> str:
 
 
 def share(ratio: float | None) -> str:
-    """A ratio in percent.
+    """Write a ratio in percent.
 
     >>> share(0.0123), share(0), share(None)
     ('1.2%', '0%', '–')
@@ -83,7 +83,7 @@ def share(ratio: float | None) -> str:
 
 
 def plural(count: int, one: str, several: str = "") -> str:
-    """How many of what.
+    """Write a count with its noun.
 
     >>> plural(1, "ping"), plural(3, "ping")
     ('1 ping', '3 pings')
@@ -92,6 +92,6 @@ def plural(count: int, one: str, several: str = "") -> str:
 
 
 def tally(name: str, value: Any, cls: str = "", hint: str = "") -> Markup:
-    """One figure of several in a row, with its name above."""
-    shown = tag("dd", value if isinstance(value, list) else str(value), cls=cls)
-    return tag("div", tag("dt", name, title=hint or None), shown)
+    """Show one figure of several in a row, with its name above."""
+    figure = tag("dd", value if isinstance(value, list) else str(value), cls=cls)
+    return tag("div", tag("dt", name, title=hint or None), figure)

@@ -1,9 +1,9 @@
-"""One call: who, when and how it ended; whose fault it was; how it went, second by second; what happened meanwhile."""
+"""Show the head, the quality and the verdict of one call."""
 
 from collections.abc import Mapping, Sequence
 from typing import Final
 
-from companion.dashboard.markup import Markup, card, heard, tag
+from companion.dashboard.markup import Markup, card, joined, network_text, tag
 from companion.dashboard.markup.badges import band, mos, number
 from companion.dashboard.markup.call_cells import DIRECTIONS, address, arrow, ended, length, peer
 from companion.dashboard.markup.devices import address as device_address
@@ -28,66 +28,66 @@ _POINTS: Final = (("delay", "Delay"), ("loss", "Loss"), ("codec", "Codec"))
 
 
 def title(page: Json) -> Markup:
-    """Which call it is, from whom to whom, when, and how it ended."""
+    """Show which call it is: its ends, when it was, and how it ended."""
     device = page["device"]
     path = tag(
         "nav",
         tag("a", "Calls", href="/calls"),
         " › ",
-        tag("a", heard(device.rpartition("/")[0] or device), href=device_address(device), title=device),
+        tag("a", network_text(device.rpartition("/")[0] or device), href=device_address(device), title=device),
         " › Call",
         cls="crumbs",
         aria_label="You are here",
     )
     word = DIRECTIONS.get(page["direction"], "with")
     name = tag("h1", tag("span", arrow(page), f" Call {word} ", peer(page)), ended(page))
-    return tag("div", path, name, _when(page), heard(page["call_id"], "mono"), cls="device-title call-title")
+    return tag("div", path, name, _when(page), network_text(page["call_id"], "mono"), cls="device-title call-title")
 
 
 def _when(page: Json) -> Markup:
     parts: list[Markup] = [tag("span", "started ", time(page["started_at"], "date"))]
     parts.append(tag("span", "for " if page["live"] else "lasted ", tag("strong", length(page))))
     if page["why"]:
-        parts.append(tag("span", "“", heard(page["why"]), "”"))
-    listed = [piece for part in parts for piece in (" · ", part)][1:]
-    return tag("p", *listed, cls="when")
+        parts.append(tag("span", "“", network_text(page["why"]), "”"))
+    return tag("p", *joined(parts, " · "), cls="when")
 
 
 def legs(page: Json) -> Markup:
-    """The ways to the same call as the others saw it."""
+    """Link to the same call as reported by other devices."""
     others = [device for device in page["legs"] if device != page["device"]]
     if not others:
         return None
-    links = [tag("a", heard(each), href=address(page["call_id"], each)) for each in others]
-    listed = [piece for link in links for piece in (", ", link)][1:]
-    return tag("p", icon("switch"), " The same call as seen by ", *listed, cls="legs")
+    links = [tag("a", network_text(device), href=address(page["call_id"], device)) for device in others]
+    return tag("p", icon("switch"), " The same call as seen by ", *joined(links, ", "), cls="legs")
 
 
 def choice(call_id: str, devices: Sequence[str]) -> Markup:
-    """Where several devices took part in a call and none was named."""
-    links = (tag("li", tag("a", heard(each), href=address(call_id, each))) for each in devices)
-    said = tag("p", "Each saw the call its own way. Whose?")
-    body = tag("div", said, tag("ul", *links), tag("p", heard(call_id, "mono")), cls="note")
+    """Let the viewer choose among the devices that took part in a call."""
+    links = (tag("li", tag("a", network_text(device), href=address(call_id, device))) for device in devices)
+    question = tag("p", "Each saw the call its own way. Whose?")
+    body = tag("div", question, tag("ul", *links), tag("p", network_text(call_id, "mono")), cls="note")
     return tag("section", tag("h1", f"{len(devices)} devices took part in this call"), body, cls="card")
 
 
 def no_call(call_id: str) -> Markup:
-    said = tag("p", heard(call_id, "mono"), " is none that is known here: it may be longer ago than calls are kept.")
+    reason = tag(
+        "p", network_text(call_id, "mono"), " is none that is known here: it may be longer ago than calls are kept."
+    )
     more = tag("p", tag("a", "All calls", href="/calls"))
-    return tag("section", tag("h1", "No such call"), tag("div", said, more, cls="note"), cls="card")
+    return tag("section", tag("h1", "No such call"), tag("div", reason, more, cls="note"), cls="card")
 
 
 def overview(page: Json) -> Markup:
-    """The two cards one looks at first."""
+    """Show the two cards that matter most: quality and verdict."""
     return tag("div", _quality(page), _verdict(page["verdict"]), cls="columns even")
 
 
 def _quality(page: Json) -> Markup:
-    """How it sounded, and what that was lost to."""
+    """Show the MOS, and what lowered it."""
     points = page["breakdown"]
     if page["mos"] is None or not points:
-        said = tag("p", "Too little is known of it.", cls="below")
-        return card("Quality", tag("p", "Not scored", cls="big"), said, cls="w4")
+        below = tag("p", "Too little is known of it.", cls="below")
+        return card("Quality", tag("p", "Not scored", cls="big"), below, cls="w4")
     figure = tag("p", f"{page['mos']:.2f}", tag("small", "MOS"), band(page["band"]), cls="big")
     worst = tag("p", "worst second ", mos(page["mos_min"]), cls="below")
     bad = page["bad_seconds"]
@@ -98,8 +98,8 @@ def _quality(page: Json) -> Markup:
 def _lost_points(points: Mapping[str, float]) -> tuple[Markup, ...]:
     rows = (_point(name, points[key]) for key, name in _POINTS)
     left = number(round(e_model.R_BEST - sum(points.values()), 1))
-    said = tag("p", f"points lost of R, which is {left} of {e_model.R_BEST}", cls="hint", title=e_model.FORMULA)
-    return tag("ol", *rows, cls="bars points"), said
+    hint = tag("p", f"points lost of R, which is {left} of {e_model.R_BEST}", cls="hint", title=e_model.FORMULA)
+    return tag("ol", *rows, cls="bars points"), hint
 
 
 def _point(name: str, lost_points: float) -> Markup:
@@ -110,5 +110,5 @@ def _point(name: str, lost_points: float) -> Markup:
 def _verdict(verdict: Json) -> Markup:
     name, drawing, tone, meaning = VERDICTS.get(verdict["what"], VERDICTS["unknown"])
     head = tag("p", tag("span", icon(drawing), name, cls=f"mark {tone} large"), cls="verdict")
-    reasons = (tag("li", heard(each)) for each in verdict["evidence"])
+    reasons = (tag("li", network_text(sentence)) for sentence in verdict["evidence"])
     return card("Verdict", head, tag("p", meaning, cls="below"), tag("ul", *reasons, cls="evidence"), cls="w8")

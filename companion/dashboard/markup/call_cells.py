@@ -5,7 +5,7 @@ from typing import Final
 from urllib.parse import urlencode
 
 from companion.dashboard.filters import devices
-from companion.dashboard.markup import Markup, heard, note, nothing, tag
+from companion.dashboard.markup import Markup, network_text, note, nothing, tag
 from companion.dashboard.markup.badges import mos, ms, number
 from companion.dashboard.markup.icons import icon
 from companion.dashboard.markup.tables import Column, cell
@@ -29,14 +29,14 @@ FIGURE_COLUMNS: Final[Sequence[Column]] = (("Lost", "w-s num"), ("Round trip", "
 
 
 def address(call_id: str, device: str = "", minute: int = 0) -> str:
-    """Where a call's page is, as this device saw it; `minute` (epoch ms) is what its graph shows."""
-    said = {"device": device, "minute": str(minute) if minute else ""}
-    more = urlencode({name: value for name, value in said.items() if value})
+    """Return the address of a call as a device reported it; `minute` (epoch ms) is what its graph shows."""
+    fields = {"device": device, "minute": str(minute) if minute else ""}
+    more = urlencode({name: value for name, value in fields.items() if value})
     return f"/calls/{devices.quoted(call_id)}{'?' if more else ''}{more}{'#clock' if minute else ''}"
 
 
 def party(row: Json) -> Markup:
-    """Who is at the other end, and who called whom."""
+    """Show the other end, and which end called."""
     word = DIRECTIONS.get(row["direction"], "with")
     return tag("span", arrow(row), tag("span", f" {word} "), peer(row), cls="party")
 
@@ -46,12 +46,12 @@ def arrow(row: Json) -> Markup:
 
 
 def peer(row: Json) -> Markup:
-    """The other end, without the scheme that all have."""
-    return heard(row["peer"].removeprefix("sip:"))
+    """Show the other end without the scheme `sip:`."""
+    return network_text(row["peer"].removeprefix("sip:"))
 
 
 def ended(row: Json) -> Markup:
-    """Why it ended or failed, as a mark; a call that goes on is live."""
+    """Show how a call ended as a mark; a call that lasts is live."""
     if row["live"]:
         return tag("span", icon("feed"), "live", cls="mark online", title="A report came within the last 15 seconds")
     word, drawing, tone = _ENDS.get(row["end"], ("no more heard", "unknown", "unknown"))
@@ -75,7 +75,7 @@ def lost(percent: float | None) -> Markup:
 
 
 def way(row: Json) -> Markup:
-    """Whether media went through a relay, and over what."""
+    """Show whether media goes through a relay, and over which protocol."""
     if row["relay"] is None:
         return nothing()
     protocol = (row["path"] or {}).get("relay" if row["relay"] else "protocol")
@@ -84,17 +84,17 @@ def way(row: Json) -> Markup:
 
 
 def call_link(row: Json, *, named: bool = False) -> Markup:
-    """A link to it; `named` says whose call it is."""
+    """Link to a call; `named` shows the device of the call, too."""
     aor = row["device"].rpartition("/")[0] or row["device"]
-    mine = tag("span", heard(aor), " ", cls="mine") if named else None
+    mine = tag("span", network_text(aor), " ", cls="mine") if named else None
     where = address(row["call_id"], row["device"])
     title = f"{row['device']}, Call-ID {row['call_id']}"
     return tag("a", mine, party(row), href=where, title=title, cls="who", data_row="")
 
 
 def course_cells(row: Json) -> tuple[Markup, ...]:
-    """When it began, how long it took, and how it ended."""
-    why = tag("small", heard(row["why"]), cls="why") if row["why"] and not row["live"] else None
+    """Return the cells of start, duration and end."""
+    why = tag("small", network_text(row["why"]), cls="why") if row["why"] and not row["live"] else None
     return (
         cell(time(row["started_at"], "date")),
         cell(length(row), "right spare"),

@@ -2,7 +2,7 @@
 
 from typing import Final
 
-from companion.dashboard.markup import Markup, card, facts, heard, note, nothing, tag
+from companion.dashboard.markup import Markup, card, facts, joined, network_text, note, nothing, tag
 from companion.dashboard.markup import happenings as told
 from companion.dashboard.markup.badges import plural
 from companion.dashboard.markup.call import VERDICTS
@@ -23,20 +23,20 @@ MOST_LINES: Final = 500
 
 
 def columns(page: Json, minute: int, *, everything: bool) -> Markup:
-    """What was bad and how it was connected; what happened, in the call and to the device."""
+    """Show bad minutes and connection on the left, happenings and signalling on the right."""
     left = tag("div", bad_minutes(page, minute), connection(page), cls="stack w5")
     right = tag("div", happened(page, everything=everything), timeline(page), cls="stack w7")
     return tag("div", left, right, cls="columns")
 
 
 def bad_minutes(page: Json, chosen: int) -> Markup:
-    """Each bad minute, what it is blamed on, and why; a click shows it on the graph."""
-    found = page["verdict"]["bad_minutes"]
-    if not found:
+    """Show each bad minute with its cause and evidence; a click shows it on the graph."""
+    minutes = page["verdict"]["bad_minutes"]
+    if not minutes:
         return card("Bad minutes", note("None"))
-    rows = (_bad_minute(page, minute, chosen) for minute in found[:LINES])
-    more = tag("p", f"and {len(found) - LINES} more", cls="hint") if len(found) > LINES else None
-    hint = tag("span", f"{len(found)} of {plural(len(page['minutes']), 'minute')}", cls="hint")
+    rows = (_bad_minute(page, minute, chosen) for minute in minutes[:LINES])
+    more = tag("p", f"and {len(minutes) - LINES} more", cls="hint") if len(minutes) > LINES else None
+    hint = tag("span", f"{len(minutes)} of {plural(len(page['minutes']), 'minute')}", cls="hint")
     return card("Bad minutes", tag("ol", *rows, cls="bad-minutes"), more, aside=hint)
 
 
@@ -52,20 +52,20 @@ def _bad_minute(page: Json, minute: Json, chosen: int) -> Markup:
         title="Show it on the graph",
     )
     head = tag("p", link, tag("span", icon(drawing), name, cls=f"mark {tone}"), cls="line")
-    evidence = [piece for each in minute["evidence"] for piece in ("; ", heard(each))][1:]
+    evidence = joined(map(network_text, minute["evidence"]), "; ")
     return tag("li", head, tag("p", *evidence, cls="muted"), key=minute["at"])
 
 
 def happened(page: Json, *, everything: bool) -> Markup:
-    """What happened in the call, oldest first as it was lived through."""
-    found = page["happenings"]
-    if not found:
+    """Show the happenings of the call, oldest first."""
+    happenings = page["happenings"]
+    if not happenings:
         return card("In the call", note("Nothing was told of"))
-    shown = found[: MOST_LINES if everything else LINES]
-    hidden = 0 if everything else len(found) - len(shown)
+    visible = happenings[: MOST_LINES if everything else LINES]
+    hidden = 0 if everything else len(happenings) - len(visible)
     more = tag("button", f"Show {hidden} later", type="button", act="everything", cls="button more") if hidden else None
-    rows = (_happening(number, each) for number, each in enumerate(shown))
-    hint = tag("span", plural(len(found), "happening"), cls="hint")
+    rows = (_happening(number, happening) for number, happening in enumerate(visible))
+    hint = tag("span", plural(len(happenings), "happening"), cls="hint")
     return card("In the call", tag("ol", *rows, cls="happened"), more, aside=hint)
 
 
@@ -77,7 +77,7 @@ def _happening(number: int, happening: Json) -> Markup:
 
 
 def timeline(page: Json) -> Markup:
-    """What OpenSIPS and the companion told of the device meanwhile."""
+    """Show the entries of the device's timeline during the call."""
     entries = page["timeline"]
     link = tag("a", "the device", href=device_address(page["device"]), cls="hint")
     if not entries:
@@ -87,15 +87,15 @@ def timeline(page: Json) -> Markup:
 
 
 def connection(page: Json) -> Markup:
-    """The path of the media as it was told last, and what of the reports is missing."""
+    """Show the last path of the media, and what is missing of the reports."""
     path: Json = page["path"] or {}
     rows = facts(
         ("Here", _end(path, "local")),
         ("There", _end(path, "remote")),
         ("Relay", _relay(page["relay"], path)),
-        ("Protocol", heard(path.get("protocol"))),
-        ("Network", heard(path.get("network"))),
-        ("Codec", heard(page["codec"])),
+        ("Protocol", network_text(path.get("protocol"))),
+        ("Network", network_text(path.get("network"))),
+        ("Codec", network_text(page["codec"])),
         ("Dropped", tag("span", fault(page["dropped"]), " items the page had no room for")),
         ("Missing", tag("span", fault(page["missing"]), " items never came")),
     )
@@ -108,7 +108,7 @@ def _end(path: Json, end: str) -> Markup:
         return nothing()
     meaning = tag("span", f", {told.CANDIDATES[kind]}", cls="muted") if kind in told.CANDIDATES else None
     where = path.get(f"{end}_address")
-    return tag("span", heard(kind), meaning, tag("p", heard(where, "mono")) if where else None)
+    return tag("span", network_text(kind), meaning, tag("p", network_text(where, "mono")) if where else None)
 
 
 def _relay(relayed: bool | None, path: Json) -> Markup:  # noqa: FBT001 - a value
@@ -120,5 +120,5 @@ def _relay(relayed: bool | None, path: Json) -> Markup:  # noqa: FBT001 - a valu
     return tag(
         "span",
         tag("span", icon("relay"), "yes", cls="mark losing"),
-        tag("span", " reached by ", heard(by)) if by else None,
+        tag("span", " reached by ", network_text(by)) if by else None,
     )

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from companion.dashboard.markup import Markup, heard, note, tag
+from companion.dashboard.markup import Markup, network_text, note, tag
 from companion.dashboard.markup.badges import ms, number, plural, tally
 from companion.dashboard.markup.call_cells import address, lost, way
 from companion.dashboard.markup.icons import icon
@@ -10,7 +10,7 @@ from companion.text import Json
 
 
 def graph_head(page: Json, minute: int) -> Markup:
-    """Over the graph; `minute` (epoch ms) is what it shows of the call, 0 all."""
+    """Show the head of the graph; `minute` (epoch ms) is the part of the call that it shows, 0 for all."""
     whole = tag(
         "a", icon("back"), "The whole call", href=address(page["call_id"], page["device"]), go=True, cls="button"
     )
@@ -18,14 +18,14 @@ def graph_head(page: Json, minute: int) -> Markup:
 
 
 def statistics(page: Json) -> Markup:
-    """The figures of the call."""
+    """Show the figures of the call."""
     return tag(
         "dl",
         tally("Lost packets", lost(page["loss_percent"])),
         tally("Round trip", ms(page["rtt_ms"]), hint="in the mean"),
         tally("Highest jitter", ms(page["jitter_max_ms"])),
         tally("Path", way(page)),
-        tally("Codec", heard((page["codec"] or "").partition("/")[0])),
+        tally("Codec", network_text((page["codec"] or "").partition("/")[0])),
         tally("Switch-overs", number(page["switch_overs"]), "alarm" if page["switch_overs"] else ""),
         cls="tallies",
     )
@@ -36,21 +36,21 @@ def nothing_measured() -> Markup:
 
 
 def graph_keys(marked: Sequence[str]) -> Markup:
-    """What the graph's marks mean, of those that are on it."""
+    """Explain the marks that are on the graph."""
     shapes = {"path": "◆", "restart": "▲", "network": "✚", "limit": "■", "switch-over": "●"}
     names = {"path": "change of path", "restart": "ICE restart", "network": "change of network"}
-    shown = (
+    kinds = (
         tag("span", tag("i", shape, cls="k-mark"), names.get(kind, kind))
         for kind, shape in shapes.items()
         if kind in marked
     )
     lost_ping = tag("span", tag("i", "×", cls="k-lost"), "lost ping")
     outside = tag("span", tag("i", cls="k-outside"), "before or after the call")
-    return tag("p", *shown, lost_ping, outside, cls="keys")
+    return tag("p", *kinds, lost_ping, outside, cls="keys")
 
 
 def graph_words(page: Json) -> str:
-    """The graph for who does not see it; the minutes are in a table below."""
+    """Describe the graph in words for screen readers; a table below has the minutes."""
     if page["mos"] is None:
         return "Nothing of this call could be scored."
     pings = page["pings"]

@@ -23,15 +23,15 @@ _HISTORY: Final[Sequence[Column]] = (
 
 
 def history(calls: Sequence[Json], *, cut: bool = False, everything: bool = False) -> Markup:
-    """The calls of a device, newest first; `cut` when there are more than these."""
+    """Show the calls of a device, newest first; `cut` says that there are more."""
     if not calls:
         return card("Stream history", no_calls())
-    shown = calls if everything else calls[:SHORT_HISTORY]
-    hidden = len(calls) - len(shown)
+    visible = calls if everything else calls[:SHORT_HISTORY]
+    hidden = len(calls) - len(visible)
     more = (
         tag("button", f"Show {hidden} earlier", type="button", act="every-call", cls="button more") if hidden else None
     )
-    return card("Stream history", table(_HISTORY, map(_of_device, shown)), more, aside=_hint(calls, cut=cut))
+    return card("Stream history", table(_HISTORY, map(_of_device, visible)), more, aside=_hint(calls, cut=cut))
 
 
 def _hint(calls: Sequence[Json], *, cut: bool) -> Markup:

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Final
 
-from companion.dashboard.markup import Markup, heard, nothing, tag
+from companion.dashboard.markup import Markup, network_text, nothing, tag
 from companion.dashboard.markup.badges import mos, ms, number
 from companion.dashboard.markup.call_cells import lost
 from companion.dashboard.markup.call_details import MOST_LINES
@@ -25,7 +25,7 @@ _MINUTES: Final[Sequence[Column]] = (
 
 
 def minutes(page: Json) -> Markup:
-    """The graph as a table, for who would rather read."""
+    """Show the graph as a table."""
     rows = page["minutes"][-MOST_LINES:]
     if not rows:
         return None
@@ -46,7 +46,7 @@ def _minute(row: Json) -> Markup:
         cell(ms(row["jitter_ms"]), "num", "Jitter"),
         cell("–" if row["concealed"] is None else f"{row['concealed']:.1%}", "num", "Concealed"),
         cell(_pings(pings), "num", "OPTIONS"),
-        cell(heard(flags), "span"),
+        cell(network_text(flags), "span"),
         key=row["at"],
     )
 

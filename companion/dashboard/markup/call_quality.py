@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from companion.dashboard.filters.calls import WORST
-from companion.dashboard.markup import Markup, card, heard, note, tag
+from companion.dashboard.markup import Markup, card, network_text, note, tag
 from companion.dashboard.markup.badges import band, mos, ms, number, share, tally
 from companion.dashboard.markup.call_cells import lost
 from companion.dashboard.markup.icons import icon
@@ -25,7 +25,7 @@ _NETWORKS: Final[Sequence[Column]] = (
 
 
 def overview(quality: Json | None) -> Markup:
-    """How the fleet's calls sound."""
+    """Show how the fleet's calls sound."""
     if not quality or not quality["calls"]:
         return tag("section", note("No call in the last hour", _no_calls_yet()), cls="card")
     columns = tag("div", _distribution(quality), _networks(quality["networks"]), cls="columns even")
@@ -70,17 +70,17 @@ def _bar(word: str, ratio: float, count: int) -> Markup:
     return tag("li", name, bar, figure, cls=f"of-{word}" if word in BAND_NAMES else "of-unscored", key=word)
 
 
-def _networks(found: Sequence[Json]) -> Markup:
-    if not found:
+def _networks(networks: Sequence[Json]) -> Markup:
+    if not networks:
         more = tag("p", "A network is told of when three of its calls were scored.")
         return card("Worst networks", note("None yet", more), cls="w7")
-    return card("Worst networks", table(_NETWORKS, map(_network, found)), cls="w7")
+    return card("Worst networks", table(_NETWORKS, map(_network, networks)), cls="w7")
 
 
 def _network(row: Json) -> Markup:
     return tag(
         "tr",
-        cell(tag("span", heard(row["network"]), cls="who")),
+        cell(tag("span", network_text(row["network"]), cls="who")),
         cell(mos(row["mos"]), "right"),
         cell(number(row["calls"]), "num", "Calls"),
         cell(number(row["devices"]), "num", "Devices"),

@@ -1,4 +1,4 @@
-"""Calls in lists: a device's Stream history, the fleet's recent calls, and how the fleet's calls sound."""
+"""Show the list of recent calls, and its filters."""
 
 from collections.abc import Sequence
 from typing import Final
@@ -40,15 +40,15 @@ def filter_fields(filters: CallFilters) -> Markup:
     return tag("form", line, _chips(filters), role="search", aria_label="Calls", act="search-now", cls="filters")
 
 
-def _chips(wanted: CallFilters) -> Markup:
+def _chips(filters: CallFilters) -> Markup:
     links = (
         tag(
             "a",
             band(word) if word in BAND_NAMES else "not scored",
-            href=wanted.toggled(word).address(),
+            href=filters.toggled(word).address(),
             go=True,
             role="button",
-            aria_pressed="true" if word in wanted.worst else "false",
+            aria_pressed="true" if word in filters.worst else "false",
             cls="chip",
         )
         for word in WORST

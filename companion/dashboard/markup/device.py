@@ -1,4 +1,4 @@
-"""One device: its last latency, platform and registration, the latencies of a window, contacts, and what happened."""
+"""Show one device: latency, platform, registration, contacts, timeline, switch-overs."""
 
 from collections.abc import Mapping, Sequence
 from typing import Final
@@ -7,7 +7,7 @@ from urllib.parse import urlencode
 from companion import sip
 from companion.dashboard import user_agent
 from companion.dashboard.filters import devices
-from companion.dashboard.markup import Markup, card, facts, heard, note, nothing, tag
+from companion.dashboard.markup import Markup, card, facts, network_text, note, nothing, tag
 from companion.dashboard.markup import timeline as happened
 from companion.dashboard.markup.badges import ms, number, plural, quality_of, share, status, tally
 from companion.dashboard.markup.devices import address
@@ -37,12 +37,12 @@ def title(page: Json) -> Markup:
     aor, _, instance = page["device"].rpartition("/")
     path = tag("nav", tag("a", "Devices", href="/devices"), " › Network", cls="crumbs", aria_label="You are here")
     live = tag("span", icon("feed"), "live", cls="live", title="New pings appear by themselves")
-    name = tag("h1", heard(aor), status(page["status"]), live)
-    return tag("div", path, name, heard(instance, "mono"), cls="device-title")
+    name = tag("h1", network_text(aor), status(page["status"]), live)
+    return tag("div", path, name, network_text(instance, "mono"), cls="device-title")
 
 
 def overview(page: Json) -> Markup:
-    """The three cards that support looks at first."""
+    """Show the three cards that support needs first."""
     return tag("div", _last(page), _platform(page), _registration(page), cls="columns even")
 
 
@@ -58,27 +58,27 @@ def _last(page: Json) -> Markup:
 
 
 def _platform(page: Json) -> Markup:
-    said = user_agent.parse(page["registration"]["user_agent"] or page["user_agent"])
-    kind = {"browser": "Browser", "app": "App", "desk phone": "Desk phone"}.get(said.kind, "")
-    particulars = [part for part in (kind, said.system) if part]
-    name = tag("strong", heard(said.name)) if said.name else tag("strong", "Unknown")
+    platform = user_agent.parse(page["registration"]["user_agent"] or page["user_agent"])
+    kind = {"browser": "Browser", "app": "App", "desk phone": "Desk phone"}.get(platform.kind, "")
+    particulars = [part for part in (kind, platform.system) if part]
+    name = tag("strong", network_text(platform.name)) if platform.name else tag("strong", "Unknown")
     below = tag("p", " · ".join(particulars) or "its User-Agent does not tell", cls="muted")
-    head = tag("div", icon(said.kind or "device"), tag("div", name, below), cls="platform")
-    more = [("App", said.app), ("Hardware", said.model), ("Library", said.library)]
-    rows = [(label, heard(value)) for label, value in more if value and value != said.name]
+    head = tag("div", icon(platform.kind or "device"), tag("div", name, below), cls="platform")
+    more = [("App", platform.app), ("Hardware", platform.model), ("Library", platform.library)]
+    rows = [(label, network_text(value)) for label, value in more if value and value != platform.name]
     return card("Platform", head, facts(*rows) if rows else None, cls="w3")
 
 
 def _registration(page: Json) -> Markup:
-    said = page["registration"]
-    address = sip.network_address(said["received"], _uri(page))
+    registration = page["registration"]
+    address = sip.network_address(registration["received"], _uri(page))
     rows = facts(
-        ("User agent", heard(said["user_agent"])),
-        ("Registered", _yes(said["registered"], "online", "offline")),
-        ("Push", _yes(said["push"], "push", "close", yes="enabled", no="not enabled")),
-        ("Last register", time(said["last_register_at"], "moment", "none heard")),
-        ("Address", heard(address)),
-        ("Expires", time(said["expires_at"], "moment", "never")),
+        ("User agent", network_text(registration["user_agent"])),
+        ("Registered", _yes(registration["registered"], "online", "offline")),
+        ("Push", _yes(registration["push"], "push", "close", yes="enabled", no="not enabled")),
+        ("Last register", time(registration["last_register_at"], "moment", "none heard")),
+        ("Address", network_text(address)),
+        ("Expires", time(registration["expires_at"], "moment", "never")),
         cls="facts two",
     )
     return card("Registration", rows, cls="w6")
@@ -101,7 +101,7 @@ def analysis_head(device: str, chosen: str) -> Markup:
 
 
 def statistics(latency: Json) -> Markup:
-    """The figures of the window."""
+    """Show the figures of the window."""
     lost = latency["lost"]
     missing = [number(lost), tag("small", f" {share(latency['loss_ratio'])}") if latency["total"] else None]
     return tag(
@@ -115,9 +115,9 @@ def statistics(latency: Json) -> Markup:
     )
 
 
-def graph_keys(found: Sequence[Band], known_since: int = 0) -> Markup:
-    """What the graph's marks mean; `known_since` (epoch ms) where it begins behind the window's beginning."""
-    online = share_online(found)
+def graph_keys(bands: Sequence[Band], known_since: int = 0) -> Markup:
+    """Explain the marks of the graph; `known_since` (epoch ms) is set where data begin inside the window."""
+    online = share_online(bands)
     return tag(
         "p",
         tag("span", tag("i", "×", cls="k-lost"), "lost ping"),
@@ -129,34 +129,36 @@ def graph_keys(found: Sequence[Band], known_since: int = 0) -> Markup:
     )
 
 
-def graph_words(latency: Json, found: Sequence[Band], window: str) -> str:
-    """The graph for who does not see it."""
+def graph_words(latency: Json, bands: Sequence[Band], window: str) -> str:
+    """Describe the graph in words for screen readers."""
     if not latency["total"]:
         return f"Latency over {window}. {NO_WORD}"
-    online = share_online(found)
-    away = [band for band in found if band.state == "offline"]
-    said = (
+    online = share_online(bands)
+    away = [band for band in bands if band.state == "offline"]
+    words = (
         f"Latency over {window}: {plural(latency['total'], 'ping')}, {latency['lost']} lost; average "
         f"{latency['average_ms']} ms, maximum {latency['max_ms']} ms, minimum {latency['min_ms']} ms."
     )
     if online is not None:
         gone = f", offline {plural(len(away), 'time')}" if away else ""
-        said += f" Online {share(online)} of the time{gone}."
-    return said
+        words += f" Online {share(online)} of the time{gone}."
+    return words
 
 
 def contacts(page: Json) -> Markup:
-    """Those there are, and of those that ended the last few."""
-    known = page["contacts"]
-    live = sum(not contact["ended_at"] for contact in known)
-    shown = _shown(known)
-    hint = tag("span", f"{live} now", f", {len(known) - live} ended" if len(known) > live else None, cls="hint")
-    rows = (_contact(number, contact) for number, contact in enumerate(shown, 1))
-    content = table(_CONTACTS, rows) if shown else note("None is known any more")
+    """Show live contacts and the last ended ones."""
+    all_contacts = page["contacts"]
+    live = sum(not contact["ended_at"] for contact in all_contacts)
+    visible = _visible(all_contacts)
+    hint = tag(
+        "span", f"{live} now", f", {len(all_contacts) - live} ended" if len(all_contacts) > live else None, cls="hint"
+    )
+    rows = (_contact(number, contact) for number, contact in enumerate(visible, 1))
+    content = table(_CONTACTS, rows) if visible else note("None is known any more")
     return card("Contacts", content, aside=hint)
 
 
-def _shown(contacts: Sequence[Json]) -> Sequence[Json]:
+def _visible(contacts: Sequence[Json]) -> Sequence[Json]:
     live = sum(not contact["ended_at"] for contact in contacts)
     return contacts[: live + ENDED_CONTACTS]
 
@@ -165,13 +167,13 @@ def _contact(number: int, contact: Json) -> Markup:
     alive = filter(None, (contact["last_latency_at"], contact["last_register_at"]))
     return tag(
         "tr",
-        cell(tag("span", _number(number), heard(contact["uri"], "heard mono")), "span", title=contact["uri"]),
+        cell(tag("span", _number(number), network_text(contact["uri"], "heard mono")), "span", title=contact["uri"]),
         cell(_contact_status(contact)),
         cell(ms(contact["last_latency_ms"]), "num", "Latency"),
         cell(fault(contact["consecutive_lost"]), "num", "Lost"),
         cell(time(contact["ended_at"] or max(alive, default=None), "brief"), label="Seen"),
-        cell(heard(sip.network_address(contact["received"], contact["uri"])), label="Address"),
-        cell(heard(contact["node"]), label="Node"),
+        cell(network_text(sip.network_address(contact["received"], contact["uri"])), label="Address"),
+        cell(network_text(contact["node"]), label="Node"),
         key=contact["contact"],
     )
 
@@ -189,9 +191,9 @@ def _contact_status(contact: Json) -> Markup:
 
 
 def timeline(page: Json, *, everything: bool = False) -> Markup:
-    """What happened, the newest first; contacts go by their numbers in the list of them."""
+    """Show the timeline, newest first; contacts have the numbers of the list of contacts."""
     entries: Sequence[Json] = page["timeline"]
-    numbers = {contact["contact"]: n for n, contact in enumerate(_shown(page["contacts"]), 1)}
+    numbers = {contact["contact"]: n for n, contact in enumerate(_visible(page["contacts"]), 1)}
     if not entries:
         return card(
             "Timeline",
@@ -207,7 +209,7 @@ def timeline(page: Json, *, everything: bool = False) -> Markup:
 
 
 def lines(entries: Sequence[Json], numbers: Mapping[str, int] | None = None, style: Style = "date") -> Markup:
-    """A list of what happened; `numbers` are those of contacts elsewhere on the page."""
+    """Show entries of a timeline; `numbers` are those of contacts elsewhere on the page."""
     rows = (_line(entry, (numbers or {}).get(entry.get("contact", ""), 0), style) for entry in entries)
     return tag("ol", *rows, cls="happened")
 
@@ -230,18 +232,18 @@ def _number(number: int) -> Markup:
 
 
 def switch_overs(entries: Sequence[Json]) -> Markup:
-    """The changes of network, with how long each took."""
-    found = [entry for entry in reversed(entries) if entry["event"] == "switched-over"]
-    if not found:
+    """Show the switch-overs, and how long each took."""
+    moves = [entry for entry in reversed(entries) if entry["event"] == "switched-over"]
+    if not moves:
         return card(
             "Switch-overs",
             note("None in this window", tag("p", "It stayed at one address, or has no SIP instance.")),
             cls="w4",
         )
-    known = [entry["outage_ms"] for entry in found if "outage_ms" in entry]
-    hint = tag("span", f"longest {format_duration(max(known))}", cls="hint") if known else None
+    outages = [entry["outage_ms"] for entry in moves if "outage_ms" in entry]
+    hint = tag("span", f"longest {format_duration(max(outages))}", cls="hint") if outages else None
     return card(
-        "Switch-overs", tag("ol", *map(_switch_over, found[:TIMELINE_LINES]), cls="moves"), aside=hint, cls="w4"
+        "Switch-overs", tag("ol", *map(_switch_over, moves[:TIMELINE_LINES]), cls="moves"), aside=hint, cls="w4"
     )
 
 

@@ -1,4 +1,4 @@
-"""The list of devices: search, filters, a table that is cards on a phone, and the way to the next page."""
+"""Show the list of devices, and its filters; on a phone each row is a card."""
 
 from collections.abc import Mapping, Sequence
 from typing import Final
@@ -6,7 +6,7 @@ from typing import Final
 from companion import quality
 from companion.dashboard.filters import devices
 from companion.dashboard.filters.devices import Query
-from companion.dashboard.markup import Markup, fields, heard, note, nothing, tag
+from companion.dashboard.markup import Markup, fields, network_text, note, nothing, tag
 from companion.dashboard.markup.badges import MEANINGS, ms, number, plural, quality_of, status
 from companion.dashboard.markup.icons import icon
 from companion.dashboard.markup.navigation import pager
@@ -35,24 +35,24 @@ _DESCENDING_FIRST: Final = frozenset({"latency", "lost", "last_latency_at", "las
 
 
 def address(device: str) -> str:
-    """Where a device's page is."""
+    """Return the address of a device's page."""
     return f"/devices/{devices.quoted(device)}"
 
 
 def who(device: str, *, row: bool = False) -> Markup:
-    """A device's name as a link: its AOR, and the end of what tells it from others of it."""
+    """Link to a device by its AOR and the end of its instance."""
     aor, _, instance = device.rpartition("/")
-    name = (heard(aor or device), tag("small", heard(short_instance(instance))))
+    name = (network_text(aor or device), tag("small", network_text(short_instance(instance))))
     return tag("a", *name, href=address(device), title=device, cls="who", data_row="" if row else None)
 
 
-def filter_fields(wanted: Query, nodes: Sequence[str], counts: Mapping[str, int]) -> Markup:
-    """Everything one may look for; each is in the address."""
+def filter_fields(query: Query, nodes: Sequence[str], counts: Mapping[str, int]) -> Markup:
+    """Show the fields and choices to select devices by."""
     return tag(
         "form",
-        tag("div", *_fields(wanted, nodes), cls="line"),
-        _chips("Status", wanted, "status", [(word, status_chip(word, counts)) for word in STATUSES]),
-        _chips("Quality", wanted, "quality", [(word, [quality_of(word)]) for word in quality.LABELS]),
+        tag("div", *_fields(query, nodes), cls="line"),
+        _chips("Status", query, "status", [(word, status_chip(word, counts)) for word in STATUSES]),
+        _chips("Quality", query, "quality", [(word, [quality_of(word)]) for word in quality.LABELS]),
         role="search",
         aria_label="Devices",
         act="search-now",
@@ -65,50 +65,50 @@ def status_chip(word: str, counts: Mapping[str, int]) -> list[Markup]:
     return [icon(word), word, count]
 
 
-def _fields(wanted: Query, nodes: Sequence[str]) -> Sequence[Markup]:
-    chosen = {None: "", True: "yes", False: "no"}[wanted.push]
+def _fields(query: Query, nodes: Sequence[str]) -> Sequence[Markup]:
+    chosen = {None: "", True: "yes", False: "no"}[query.push]
     return (
-        fields.search("search", wanted.search, "AOR, device id or user agent"),
-        fields.text("user_agent", wanted.user_agent, "User agent has …", "User agent"),
-        fields.select("node", wanted.node, [("", "All nodes"), *((node, printable(node)) for node in nodes)], "Node"),
+        fields.search("search", query.search, "AOR, device id or user agent"),
+        fields.text("user_agent", query.user_agent, "User agent has …", "User agent"),
+        fields.select("node", query.node, [("", "All nodes"), *((node, printable(node)) for node in nodes)], "Node"),
         fields.select("push", chosen, _PUSH, "Push"),
-        tag("a", "Clear", href="/devices", go=True, cls="muted") if devices.is_filtered(wanted) else None,
+        tag("a", "Clear", href="/devices", go=True, cls="muted") if devices.is_filtered(query) else None,
     )
 
 
-def _chips(legend: str, wanted: Query, name: str, words: Sequence[tuple[str, Sequence[Markup]]]) -> Markup:
-    chosen = getattr(wanted, name)
+def _chips(legend: str, query: Query, name: str, words: Sequence[tuple[str, Sequence[Markup]]]) -> Markup:
+    chosen = getattr(query, name)
     links = (
         tag(
             "a",
-            *shown,
-            href=devices.address(devices.toggled(wanted, name, word)),
+            *label,
+            href=devices.address(devices.toggled(query, name, word)),
             go=True,
             role="button",
             aria_pressed="true" if word in chosen else "false",
             title=MEANINGS.get(word),
             cls="chip",
         )
-        for word, shown in words
+        for word, label in words
     )
     return tag("div", tag("span", legend, cls="legend"), *links, role="group", aria_label=legend, cls="chips")
 
 
-def table(rows: Sequence[Json], wanted: Query) -> Markup:
+def table(rows: Sequence[Json], query: Query) -> Markup:
     if not rows:
-        return _none(wanted)
-    columns = [(_column(wanted, *column), "") for column in COLUMNS]
+        return _none(query)
+    columns = [(_column(query, *column), "") for column in COLUMNS]
     return tag("div", table_of(columns, map(_row, rows), "edge"), cls="card table-card")
 
 
-def _column(wanted: Query, name: str, by: str, cls: str) -> Markup:
+def _column(query: Query, name: str, by: str, cls: str) -> Markup:
     if not by:
         return heading(name, cls)
-    current = wanted.sort == by
-    down = not wanted.descending if current else by in _DESCENDING_FIRST
-    arrow = icon("down" if wanted.descending else "up") if current else None
-    link = tag("a", name, arrow, href=devices.address(devices.sorted_by(wanted, by, descending=down)), go=True)
-    return heading(link, cls, aria_sort=("descending" if wanted.descending else "ascending") if current else None)
+    current = query.sort == by
+    down = not query.descending if current else by in _DESCENDING_FIRST
+    arrow = icon("down" if query.descending else "up") if current else None
+    link = tag("a", name, arrow, href=devices.address(devices.sorted_by(query, by, descending=down)), go=True)
+    return heading(link, cls, aria_sort=("descending" if query.descending else "ascending") if current else None)
 
 
 def _row(row: Json) -> Markup:
@@ -123,8 +123,8 @@ def _row(row: Json) -> Markup:
         cell(fault(lost), "num right" if lost else "num away", "Lost"),
         cell(time(row["last_register_at"], "brief"), "away spare"),
         cell(_push(row["push"]), "away spare"),
-        cell(heard(row["node"]), "away spare"),
-        cell(heard(row["user_agent"]), "span muted", title=row["user_agent"] or None),
+        cell(network_text(row["node"]), "away spare"),
+        cell(network_text(row["user_agent"]), "span muted", title=row["user_agent"] or None),
         key=row["device"],
     )
 
@@ -133,15 +133,15 @@ def _push(can: bool) -> Markup:  # noqa: FBT001 - a value to show
     return tag("span", "yes") if can else tag("span", "no", cls="zero")
 
 
-def _none(wanted: Query) -> Markup:
-    if devices.is_filtered(wanted):
+def _none(query: Query) -> Markup:
+    if devices.is_filtered(query):
         more = tag("p", "Nothing fits all of these filters. ", tag("a", "Show all devices", href="/devices", go=True))
         return tag("div", note("No such device", more), cls="card")
     return tag("div", no_devices(), cls="card")
 
 
 def no_devices() -> Markup:
-    """How to get some."""
+    """Explain how devices appear."""
     return note(
         "No device yet",
         tag("p", "A device appears with its next REGISTER or ping, once OpenSIPS sends its events here."),

@@ -1,4 +1,4 @@
-"""Where one types or chooses what to look for."""
+"""Show fields to type or choose in."""
 
 from collections.abc import Iterable
 
@@ -7,12 +7,12 @@ from companion.dashboard.markup.icons import icon
 
 
 def text(name: str, value: str, hint: str, label: str) -> Markup:
-    """A field that a phone has no room for."""
+    """Show a text field that is left out on a phone."""
     return tag("div", _input(name, value, hint, label), cls="field spare")
 
 
 def search(name: str, value: str, hint: str) -> Markup:
-    """The first field of a page: / leads to it, from wherever one is."""
+    """Show the first field of a page, which the key / focuses."""
     key = tag("kbd", "/", aria_hidden="true", title="Press / to search")
     return tag("div", icon("search"), _input(name, value, hint, "Search", hotkey="/"), key, cls="field wide")
 
@@ -35,7 +35,7 @@ def _input(name: str, value: str, hint: str, label: str, hotkey: str | None = No
 
 
 def select(name: str, value: str, options: Iterable[tuple[str, str]], label: str) -> Markup:
-    """A choice of (value, what is shown)."""
-    choices = (tag("option", shown, value=each, selected=each == value) for each, shown in options)
+    """Show a choice of options, each a value and its label."""
+    choices = (tag("option", words, value=choice, selected=choice == value) for choice, words in options)
     field = tag("select", *choices, key=name, name=name, act=name, value=value, aria_label=label)
     return tag("div", field, icon("fold"), cls="field")

@@ -1,11 +1,11 @@
-"""The fleet in one look: statuses, the worst devices, nodes and their feeds, remediation."""
+"""Show the fleet: statuses, the worst devices, nodes and their feeds, remediation."""
 
 from collections.abc import Sequence
 from typing import Final
 
 from companion.dashboard.filters import devices
 from companion.dashboard.filters.devices import Query
-from companion.dashboard.markup import Markup, card, heard, note, tag
+from companion.dashboard.markup import Markup, card, network_text, note, tag
 from companion.dashboard.markup.badges import MEANINGS, ms, number, plural, quality_of, share, status
 from companion.dashboard.markup.devices import no_devices, who
 from companion.dashboard.markup.icons import icon
@@ -40,12 +40,14 @@ _NODES: Final[Sequence[Column]] = (
 def title(summary: Json) -> Markup:
     total = summary["devices"]["total"]
     contacts = sum(summary["contacts"][word] for word in STATUSES if word != "offline")
-    seen = tag("p", plural(total, "device"), ", ", plural(contacts, "contact"), ", as of ", time(summary["at"], "ago"))
-    return tag("div", tag("h1", "Fleet"), tag("div", seen, cls="as-of push-right"), cls="title")
+    counts = tag(
+        "p", plural(total, "device"), ", ", plural(contacts, "contact"), ", as of ", time(summary["at"], "ago")
+    )
+    return tag("div", tag("h1", "Fleet"), tag("div", counts, cls="as-of push-right"), cls="title")
 
 
 def statuses(summary: Json) -> Markup:
-    """Counts by status; each leads to those devices."""
+    """Show how many devices have each status, and link to them."""
     counts = summary["devices"]
     if not counts["total"]:
         return tag("section", no_devices(), cls="card")
@@ -74,13 +76,13 @@ def history_head(summary: Json, chosen: str) -> Markup:
 
 
 def history_words(points: Sequence[Json], window: str) -> str:
-    """The graph for who does not see it."""
-    known = [point for point in points if point["p50_ms"] is not None]
-    if not known:
+    """Describe the graph in words for screen readers."""
+    measured = [point for point in points if point["p50_ms"] is not None]
+    if not measured:
         return f"Latency of the fleet over {window}: no data yet."
-    last = known[-1]
-    worst = max(known, key=lambda point: point["p95_ms"])
-    loss = max((point["loss_ratio"] or 0 for point in known), default=0)
+    last = measured[-1]
+    worst = max(measured, key=lambda point: point["p95_ms"])
+    loss = max((point["loss_ratio"] or 0 for point in measured), default=0)
     return (
         f"Latency of the fleet over {window}. Now p50 {last['p50_ms']} ms, p95 {last['p95_ms']} ms, "
         f"p99 {last['p99_ms']} ms, {share(last['loss_ratio'])} lost. "
@@ -108,23 +110,23 @@ def _worst(row: Json) -> Markup:
     )
 
 
-def nodes(found: Sequence[Json]) -> Markup:
-    if not found:
+def nodes(rows: Sequence[Json]) -> Markup:
+    if not rows:
         more = tag(
             "p", "Is a bridge running, and does OpenSIPS send to it? ", tag("code", "companion doctor"), " tells."
         )
         return card("Nodes", note("No node has been heard of", more))
-    return card("Nodes", table(_NODES, map(_node, found)))
+    return card("Nodes", table(_NODES, map(_node, rows)))
 
 
 def _node(node: Json) -> Markup:
     alive = tag("span", icon("online"), "alive", cls="mark online")
     silent = tag("span", icon("stale"), "silent", cls="mark stale")
-    cluster = tag("small", heard(node["cluster"])) if node["cluster"] not in ("", node["node"]) else None
+    cluster = tag("small", network_text(node["cluster"])) if node["cluster"] not in ("", node["node"]) else None
     contacts = "–" if node["contacts"] is None else number(node["contacts"])
     return tag(
         "tr",
-        cell(tag("span", heard(node["node"]), cluster, cls="who")),
+        cell(tag("span", network_text(node["node"]), cluster, cls="who")),
         cell(alive if node["alive"] else silent, "right"),
         cell(time(node["last_event_at"], "ago", "none"), label="Last event"),
         cell(contacts, "num", "Contacts"),
@@ -144,7 +146,7 @@ def _breaker(opened: str | None) -> Markup:
 
 
 def remediation(state: Json, entries: Sequence[Json]) -> Markup:
-    """Its state, and the last decisions."""
+    """Show the state of remediation, and its last decisions."""
     every = tag("a", "All decisions", href="/remediations", cls="hint")
     lines = tag("ol", *map(brief, entries), cls="decisions") if entries else note("Nothing was decided yet")
     return card("Remediation", state_words(state), lines, aside=every, cls="w5")

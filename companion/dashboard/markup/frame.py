@@ -1,11 +1,11 @@
-"""The head of every page, and what is said when something is missing."""
+"""Show the head of every page, and what replaces a page that is missing."""
 
 from collections.abc import Sequence
 from typing import Final
 from urllib.parse import urlencode
 
 from companion.dashboard.filters.devices import quoted
-from companion.dashboard.markup import Markup, heard, tag
+from companion.dashboard.markup import Markup, network_text, tag
 from companion.dashboard.markup.icons import icon
 
 PAGES: Final = (("/", "Fleet"), ("/devices", "Devices"), ("/calls", "Calls"), ("/remediations", "Remediations"))
@@ -13,7 +13,7 @@ _THEMES: Final = (("system", "Auto", "As the system has it"), ("light", "Light",
 
 
 def head(path: str, by: str = "") -> tuple[Markup, ...]:
-    """The skip link and the head; `by` tells how the viewer is known, as in access.Identity."""
+    """Show the skip link and the head; `by` is how the viewer was identified, as in access.Identity."""
     brand = tag("a", icon("feed"), tag("span", "OpenSIPS Companion"), href="/", cls="brand", aria_label="Fleet, home")
     row = tag("div", brand, _ways(path), _themes(), _leave(path, by), cls="top-row")
     return tag("a", "Skip to the content", href="#main", cls="skip"), tag("header", row, cls="top")
@@ -52,23 +52,25 @@ def broken() -> Markup:
     return _banner("This page could not be brought up to date. The companion's log has the reason.")
 
 
-def _banner(said: str) -> Markup:
-    return tag("div", icon("losing"), tag("span", said), cls="banner", role="alert")
+def _banner(message: str) -> Markup:
+    return tag("div", icon("losing"), tag("span", message), cls="banner", role="alert")
 
 
 def waiting(lines: int = 5) -> Markup:
-    """Stands where data will be."""
+    """Return bars that stand in place of data."""
     bars = (tag("span") for _ in range(lines))
     return tag("div", tag("p", "Loading", cls="unseen"), *bars, cls="waiting")
 
 
-def no_device(name: str, several: Sequence[str] = ()) -> Markup:
-    """Where a device's page would be: there is none of that name, or there are these."""
-    links = [tag("li", tag("a", heard(each), href=f"/devices/{quoted(each)}")) for each in several]
+def no_device(name: str, candidates: Sequence[str] = ()) -> Markup:
+    """Show that no device has this name, or which devices have it."""
+    links = [tag("li", tag("a", network_text(device), href=f"/devices/{quoted(device)}")) for device in candidates]
     search = tag("a", "Search the devices", href=f"/devices?{urlencode({'search': name})}")
     title = f"{len(links)} devices have that name" if links else "No such device"
-    said = tag("p", heard(name), " is none that is known here: it may be gone for longer than its history is kept.")
-    more = tag("ul", *links) if links else said
+    reason = tag(
+        "p", network_text(name), " is none that is known here: it may be gone for longer than its history is kept."
+    )
+    more = tag("ul", *links) if links else reason
     return tag("section", tag("h1", title), tag("div", more, tag("p", search), cls="note"), cls="card")
 
 

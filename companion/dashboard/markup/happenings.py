@@ -1,12 +1,12 @@
-"""What happened in a call, in words: the lines of its list, and the marks on its graph.
+"""Describe the happenings of a call: lines of its list, and marks on its graph.
 
-A browser reports the fields, and may report anything: a number is one only if it is, and text is shown as heard.
+A browser may report anything as a field: only numbers are taken as numbers, and text is shown as network text.
 """
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
-from companion.dashboard.markup import Markup, heard, tag
+from companion.dashboard.markup import Markup, joined, network_text, tag
 from companion.dashboard.markup.badges import share
 from companion.dashboard.markup.timeline import Line
 from companion.text import printable
@@ -33,29 +33,29 @@ _STEPS: Final = (
 
 
 class Mark(NamedTuple):
-    """What stands on a graph: its kind, and words in which nothing is a browser's."""
+    """Represent a mark on a graph: its kind, and words of ours."""
 
     kind: str
     words: str
 
 
 def line(happening: Happening) -> Line:
-    """What a line of the list says; of what is not known here, its name and its fields."""
+    """Describe a happening as a line; an unknown kind is shown by its name and fields."""
     what, fields = str(happening["what"]), happening["fields"]
-    known = _LINES.get(what)
-    return known(fields) if known else Line("device", "plain", printable(what), _all(fields))
+    describe = _LINES.get(what)
+    return describe(fields) if describe else Line("device", "plain", printable(what), _all(fields))
 
 
 def marks(happenings: Sequence[Happening]) -> list[tuple[Happening, Mark]]:
-    """What of it is seen on the graph: all that may change the sound at once. The first path is no change."""
-    found: list[tuple[Happening, Mark]] = []
+    """Return what may change the sound at once, with its mark. The first path is not a change."""
+    visible: list[tuple[Happening, Mark]] = []
     paths = 0
     for happening in happenings:
         paths += happening["what"] == "path"
         mark = _MARKS.get(happening["what"])
         if mark and not (happening["what"] == "path" and paths == 1):
-            found.append((happening, Mark(happening["what"], mark(happening["fields"]))))
-    return found
+            visible.append((happening, Mark(happening["what"], mark(happening["fields"]))))
+    return visible
 
 
 def number_in(fields: Fields, name: str) -> float | None:
@@ -64,7 +64,7 @@ def number_in(fields: Fields, name: str) -> float | None:
 
 
 def bitrate(bps: float | None) -> str:
-    """A bitrate as people say it.
+    """Write a bitrate with its unit.
 
     >>> bitrate(23_870), bitrate(1_250_000), bitrate(None)
     ('23.9 kbit/s', '1,250 kbit/s', '–')
@@ -76,16 +76,16 @@ def bitrate(bps: float | None) -> str:
 
 
 def took(fields: Fields) -> str:
-    """How long a switch-over took, to the last step that was reached; "" when none was."""
+    """Write how long a switch-over took until its last step; "" when it took no step."""
     steps = [number_in(fields, name) for name, _ in _STEPS[1:]]
     longest = max((ms for ms in steps if ms is not None), default=None)
     return "" if longest is None else format_duration(round(longest))
 
 
 def ways(path: Fields) -> Markup:
-    """The two ends of a path, and what is between them."""
-    ends = [heard(path[end]) if path.get(end) else "?" for end in ("local", "remote")]
-    protocol = tag("span", " over ", heard(path["protocol"])) if path.get("protocol") else None
+    """Show the two ends of a path, and its protocol."""
+    ends = [network_text(path[end]) if path.get(end) else "?" for end in ("local", "remote")]
+    protocol = tag("span", " over ", network_text(path["protocol"])) if path.get("protocol") else None
     return tag("span", ends[0], " → ", ends[1], protocol)
 
 
@@ -93,40 +93,42 @@ def _path(fields: Fields) -> Line:
     relayed = "relay" in (fields.get("local"), fields.get("remote"))
     words = "Media goes through a relay" if relayed else "Media goes directly"
     parts: list[Markup] = [ways(fields)]
-    parts += [tag("span", name, heard(fields[key])) for key, name in _PATH_PARTS if fields.get(key)]
+    parts += [tag("span", name, network_text(fields[key])) for key, name in _PATH_PARTS if fields.get(key)]
     parts += [_addresses(fields)] if fields.get("local_address") or fields.get("remote_address") else []
-    return Line("switch", "warn" if relayed else "plain", words, _listed(parts))
+    return Line("switch", "warn" if relayed else "plain", words, _in_line(parts))
 
 
 _PATH_PARTS: Final = (("relay", "to the relay by "), ("network", "on "))
 
 
 def _addresses(fields: Fields) -> Markup:
-    return tag("span", heard(fields.get("local_address")), " → ", heard(fields.get("remote_address")))
+    return tag("span", network_text(fields.get("local_address")), " → ", network_text(fields.get("remote_address")))
 
 
 def _codec(fields: Fields) -> Line:
     incoming, outgoing = fields.get("in"), fields.get("out")
     if incoming == outgoing:
-        return Line("resume", "plain", "Codec", heard(incoming))
-    return Line("resume", "plain", "Codecs", tag("span", "in ", heard(incoming), ", out ", heard(outgoing)))
+        return Line("resume", "plain", "Codec", network_text(incoming))
+    return Line(
+        "resume", "plain", "Codecs", tag("span", "in ", network_text(incoming), ", out ", network_text(outgoing))
+    )
 
 
 def _state(name: str) -> Callable[[Fields], Line]:
-    def told(fields: Fields) -> Line:
+    def describe(fields: Fields) -> Line:
         state = str(fields.get("state", ""))
         tone = "good" if state in _GOOD else "bad" if state in _BAD else "warn" if state == "disconnected" else "plain"
         icon = {"good": "online", "bad": "stale", "warn": "losing"}.get(tone, "feed")
-        return Line(icon, tone, name, heard(state))
+        return Line(icon, tone, name, network_text(state))
 
-    return told
+    return describe
 
 
 def _network(fields: Fields) -> Line:
-    parts: list[Markup] = [heard(fields[key]) for key in ("type", "effective") if fields.get(key)]
+    parts: list[Markup] = [network_text(fields[key]) for key in ("type", "effective") if fields.get(key)]
     rtt_ms = number_in(fields, "rtt_ms")
     parts += [] if rtt_ms is None else [f"about {rtt_ms:,.0f} ms"]
-    return Line("feed", "warn", "The device changed its network", _listed(parts))
+    return Line("feed", "warn", "The device changed its network", _in_line(parts))
 
 
 def _limit(fields: Fields) -> Line:
@@ -149,17 +151,17 @@ def _switch_over(fields: Fields) -> Line:
     time = took(fields)
     words = "Switch-over failed" if failed else f"Switched over in {time}" if time else "Switched over"
     steps = [(name, number_in(fields, key)) for key, name in _STEPS]
-    parts: list[Markup] = [tag("span", "because of ", heard(fields["reason"]))] if fields.get("reason") else []
+    parts: list[Markup] = [tag("span", "because of ", network_text(fields["reason"]))] if fields.get("reason") else []
     parts += [f"{name} {format_duration(round(ms))}" for name, ms in steps if ms is not None]
-    return Line("switch", "bad" if failed else "warn", words, _listed(parts))
+    return Line("switch", "bad" if failed else "warn", words, _in_line(parts))
 
 
 def _all(fields: Fields) -> Markup:
-    return _listed([tag("span", heard(name), " ", heard(value)) for name, value in fields.items()])
+    return _in_line([tag("span", network_text(name), " ", network_text(value)) for name, value in fields.items()])
 
 
-def _listed(parts: Sequence[Markup]) -> Markup:
-    return tag("span", *[piece for part in parts for piece in (", ", part)][1:]) if parts else None
+def _in_line(parts: Sequence[Markup]) -> Markup:
+    return tag("span", *joined(parts, ", ")) if parts else None
 
 
 def _plain(icon: str, tone: str, words: str) -> Callable[[Fields], Line]:

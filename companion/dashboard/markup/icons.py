@@ -1,4 +1,4 @@
-"""Small line drawings, 16 by 16, in the colour of the text around them. They only go with words."""
+"""Draw small icons, 16 by 16, in the colour of the text around them. An icon always stands beside a word."""
 
 from typing import Final
 
@@ -41,12 +41,12 @@ _BARS: Final = ((2, 11, 3), (5, 9, 5), (8, 7, 7), (11, 5, 9), (14, 3, 11))
 
 
 def icon(name: str) -> Markup:
-    """A drawing for the eye alone: the word beside it says the same."""
+    """Draw an icon that screen readers skip: the word beside it says the same."""
     return _svg(tag("path", d=_PATHS[name]), cls=f"icon icon-{name.replace(' ', '-')}")
 
 
 def signal(bars: int) -> Markup:
-    """Five bars, so many of them full."""
+    """Draw five bars, some of them full."""
     rows = [
         tag("path", d=f"M{x - 0.5} {y}v{height}", cls="bar" if n < bars else "bar faint")
         for n, (x, y, height) in enumerate(_BARS)

@@ -1,10 +1,10 @@
-"""What remediation is at, what it decided, and why."""
+"""Show the state of remediation, and its decisions."""
 
 from collections.abc import Mapping, Sequence
 from typing import Final
 
 from companion.dashboard.filters.remediations import CHOICES, DecisionFilters
-from companion.dashboard.markup import Markup, card, facts, fields, heard, note, tag
+from companion.dashboard.markup import Markup, card, facts, fields, joined, network_text, note, tag
 from companion.dashboard.markup import timeline as happened
 from companion.dashboard.markup.badges import plural
 from companion.dashboard.markup.devices import who
@@ -40,7 +40,7 @@ _TONES: Final = {
 
 
 def state_words(state: Json) -> Markup:
-    """Mode, pause and breakers in a line of marks."""
+    """Show mode, pause and breakers in a line of marks."""
     marks = [mode_mark(state["mode"])]
     if state["paused_seconds"]:
         marks.append(
@@ -53,7 +53,15 @@ def state_words(state: Json) -> Markup:
         )
     for node, since in state["open_breakers"].items():
         marks.append(
-            tag("span", icon("losing"), "breaker open at ", heard(node), " ", time(since, "brief"), cls="mark losing")
+            tag(
+                "span",
+                icon("losing"),
+                "breaker open at ",
+                network_text(node),
+                " ",
+                time(since, "brief"),
+                cls="mark losing",
+            )
         )
     if not state["open_breakers"]:
         marks.append(tag("span", icon("online"), "breakers closed", cls="mark online"))
@@ -67,41 +75,41 @@ def mode_mark(mode: str) -> Markup:
 
 
 def state(now: Json, *, may_operate: bool) -> Markup:
-    """All there is to say of it, with the switch that holds it."""
+    """Show the whole state, with the switch that pauses remediation."""
     rows = facts(
         ("Mode", tag("span", mode_mark(now["mode"]), " ", MODES.get(now["mode"], ""))),
         ("Last sweep", time(now["last_sweep_at"], "moment", "none yet: is the scheduler running?")),
         ("Candidates", f"{plural(now['candidates'], 'contact')}, {now['acted']} decided on"),
-        ("Held back by", heard(now["troubles"]) if now["troubles"] else "nothing"),
+        ("Held back by", network_text(now["troubles"]) if now["troubles"] else "nothing"),
         ("Breakers", _breakers(now["open_breakers"])),
         cls="facts two",
     )
     return card("State", rows, aside=_switch(now, may_operate=may_operate))
 
 
-def _breakers(found: Mapping[str, str]) -> Markup:
-    if not found:
+def _breakers(breakers: Mapping[str, str]) -> Markup:
+    if not breakers:
         return tag("span", icon("online"), "closed", cls="mark online")
     marks = (
-        tag("span", icon("losing"), heard(node), " open since ", time(at, "clock"), cls="mark losing")
-        for node, at in found.items()
+        tag("span", icon("losing"), network_text(node), " open since ", time(at, "clock"), cls="mark losing")
+        for node, at in breakers.items()
     )
     return tag("span", *marks)
 
 
 def _switch(now: Json, *, may_operate: bool) -> Markup:
     left = now["paused_seconds"]
-    said = tag("span", icon("pause"), f"paused, {format_seconds(left)} left", cls="mark losing") if left else None
+    paused = tag("span", icon("pause"), f"paused, {format_seconds(left)} left", cls="mark losing") if left else None
     if not may_operate:
         why = tag("span", "Pausing needs to be logged in with an operate token.", cls="hint")
-        return tag("div", said, why, cls="line")
+        return tag("div", paused, why, cls="line")
     more = tag(
         "button", icon("pause"), "Pause longer…" if left else "Pause…", type="button", act="ask-pause", cls="button"
     )
     resume = (
         tag("button", icon("resume"), "Resume", type="button", act="ask-resume", cls="button main") if left else None
     )
-    return tag("div", said, more, resume, cls="line")
+    return tag("div", paused, more, resume, cls="line")
 
 
 def pause_dialog() -> Markup:
@@ -123,25 +131,25 @@ def pause_dialog() -> Markup:
 
 
 def resume_dialog() -> Markup:
-    said = "From the next sweep on it does again what its mode says."
-    return _dialog("Resume remediation", said, "resume", "Resume it")
+    consequence = "From the next sweep on it does again what its mode says."
+    return _dialog("Resume remediation", consequence, "resume", "Resume it")
 
 
-def _dialog(title: str, said: str, act: str, yes: str, *fields: Markup) -> Markup:
+def _dialog(title: str, consequence: str, act: str, yes: str, *fields: Markup) -> Markup:
     cancel = tag("button", "Cancel", type="button", act="cancel", cls="button")
     foot = tag("div", cancel, tag("button", yes, type="submit", cls="button main"), cls="foot")
-    form = tag("form", tag("h2", title, id="dialog-title"), tag("p", said), *fields, foot, act=act)
+    form = tag("form", tag("h2", title, id="dialog-title"), tag("p", consequence), *fields, foot, act=act)
     return tag("dialog", form, modal=True, act="cancel", aria_labelledby="dialog-title", key=act)
 
 
-def filter_fields(wanted: DecisionFilters) -> Markup:
-    """What one may look for; each is in the address."""
-    search = fields.search("text", wanted.text, "Device, node, result or answer")
+def filter_fields(filters: DecisionFilters) -> Markup:
+    """Show the fields and choices to select decisions by."""
+    search = fields.search("text", filters.text, "Device, node, result or answer")
     choices = (
-        fields.select(name, getattr(wanted, name), [("", f"Any {name}"), *((word, word) for word in words)], name)
+        fields.select(name, getattr(filters, name), [("", f"Any {name}"), *((word, word) for word in words)], name)
         for name, words in CHOICES.items()
     )
-    clear = tag("a", "Clear", href="/remediations", go=True, cls="muted") if wanted.any else None
+    clear = tag("a", "Clear", href="/remediations", go=True, cls="muted") if filters.any else None
     line = tag("div", search, *choices, clear, cls="line")
     return tag("form", line, role="search", aria_label="Decisions", act="search-now", cls="filters")
 
@@ -179,7 +187,7 @@ def _decision(entry: Json) -> Markup:
 
 
 def outcome(entry: Json) -> Markup:
-    """What was decided and what came of it."""
+    """Show a decision and its outcome."""
     tone = _TONES.get(entry["result"], "losing")
     return tag(
         "span",
@@ -191,7 +199,7 @@ def outcome(entry: Json) -> Markup:
 
 
 def _why(entry: Json) -> Markup:
-    return tag("span", _capital(happened.reason(entry["reason"])), "; ", heard(entry["why"]))
+    return tag("span", _capital(happened.reason(entry["reason"])), "; ", network_text(entry["why"]))
 
 
 def _capital(text: str) -> str:
@@ -207,15 +215,14 @@ def _evidence(entry: Json) -> Markup:
     if entry.get("after_ms"):
         parts.append(f"came back after {format_duration(entry['after_ms'])}")
     if entry.get("answer"):
-        parts.append(tag("span", "OpenSIPS: ", heard(entry["answer"])))
+        parts.append(tag("span", "OpenSIPS: ", network_text(entry["answer"])))
     if entry.get("duration_ms"):
         parts.append(f"in {format_duration(entry['duration_ms'])}")
-    listed = [piece for part in parts for piece in (", ", part)][1:]
-    return tag("span", *listed, " · ", heard(entry["node"]), cls="muted")
+    return tag("span", *joined(parts, ", "), " · ", network_text(entry["node"]), cls="muted")
 
 
 def brief(entry: Json) -> Markup:
-    """One decision in a line or two."""
+    """Show one decision in a line or two."""
     head = tag("p", who(entry["device"]), tag("span", time(entry["at"], "ago"), cls="push-right muted"), cls="move")
     return tag(
         "li",

@@ -1,4 +1,4 @@
-"""Tables; on a phone each row of them is a card."""
+"""Show tables; on a phone each row is a card."""
 
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -19,10 +19,10 @@ def heading(name: Markup, cls: str = "", **attributes: Any) -> Markup:
 
 
 def cell(value: Markup, cls: str = "", label: str = "", **attributes: Any) -> Markup:
-    """`label` stands before the value where a row is a card."""
+    """Return a cell; `label` stands before its value where a row is a card."""
     return tag("td", value, cls=cls or None, data_label=label or None, **attributes)
 
 
-def fault(count: int, shown: str = "") -> Markup:
-    """A count that should be 0."""
-    return tag("span", shown or f"{count:,}", cls="alarm" if count else "zero")
+def fault(count: int, label: str = "") -> Markup:
+    """Show a count that should be 0."""
+    return tag("span", label or f"{count:,}", cls="alarm" if count else "zero")

@@ -1,9 +1,9 @@
-"""What happened, in words: the lines of a device's timeline, and the results of remediation."""
+"""Describe the entries of a device's timeline, and the results of remediation."""
 
 from collections.abc import Callable, Mapping
 from typing import Any, Final, NamedTuple
 
-from companion.dashboard.markup import Markup, heard, tag
+from companion.dashboard.markup import Markup, network_text, tag
 from companion.dashboard.markup.badges import plural
 from companion.text import printable
 from companion.times import format_duration
@@ -12,7 +12,7 @@ Entry = Mapping[str, Any]
 
 
 class Line(NamedTuple):
-    """An icon, how it stands out (good, warn, bad, act, plain), and the words."""
+    """Represent a line: an icon, a tone (good, warn, bad, act, plain), and its words."""
 
     icon: str
     tone: str
@@ -57,29 +57,29 @@ def reason(word: str) -> str:
 
 
 def line(entry: Entry) -> Line:
-    """What a line of the timeline says; of an event that is not known here, its name."""
+    """Describe an entry as a line; an unknown event is shown by its name."""
     event = str(entry["event"])
     if event in _ENDS:
         return Line("offline", "plain", _ENDS[event], _address(entry))
     if event.startswith("companion-"):
         return _remediation(event.removeprefix("companion-"), entry)
-    known = _LINES.get(event)
-    return known(entry) if known else Line("device", "plain", printable(event))
+    describe = _LINES.get(event)
+    return describe(entry) if describe else Line("device", "plain", printable(event))
 
 
 def _address(entry: Entry) -> Markup:
-    return heard(entry["address"]) if entry.get("address") else None
+    return network_text(entry["address"]) if entry.get("address") else None
 
 
 def _remediation(action: str, entry: Entry) -> Line:
     outcome = str(entry.get("result", ""))
-    said = result(outcome)
+    words = result(outcome)
     if outcome == "woken":
-        said = f"woken after {format_duration(int(entry.get('after_ms', 0)))}"
+        words = f"woken after {format_duration(int(entry.get('after_ms', 0)))}"
     attempt = int(entry.get("attempt", 0))
     tried = f", attempt {attempt}" if attempt else ""
     why = tag("span", f"because {reason(str(entry.get('reason', '')))}{tried}")
-    return Line("push" if action == "push" else "close", "act", f"Companion, {action}: {said}", why)
+    return Line("push" if action == "push" else "close", "act", f"Companion, {action}: {words}", why)
 
 
 def _recovered(entry: Entry) -> Line:
@@ -92,7 +92,7 @@ def _recovered(entry: Entry) -> Line:
 
 
 def outage(entry: Entry) -> str:
-    """How long a device was away at a switch-over, as far as that is known."""
+    """Write how long a device was away at a switch-over, as far as it is known."""
     if "outage_ms" in entry:
         return format_duration(int(entry["outage_ms"]))
     if "outage_at_most_ms" in entry:
@@ -107,8 +107,8 @@ def _switched(entry: Entry) -> Line:
 
 
 def way(entry: Entry) -> Markup:
-    """From which address to which."""
-    return tag("span", heard(entry.get("from")), " → ", heard(entry.get("to")))
+    """Show from which address to which a device switched."""
+    return tag("span", network_text(entry.get("from")), " → ", network_text(entry.get("to")))
 
 
 _LINES: Final[dict[str, Callable[[Entry], Line]]] = {

@@ -8,7 +8,7 @@ Style = Literal["ago", "brief", "moment", "clock", "date"]
 
 
 def time(at: str | None, style: Style = "ago", otherwise: str = "") -> Markup:
-    """An ISO 8601 time as `<time>`; `otherwise` is said when there is none.
+    """Show an ISO 8601 time as `<time>`; `otherwise` replaces a time that is missing.
 
     `ago`: 2 minutes ago. `brief`: 2 min. `moment`: 2 minutes ago (15:22:04). `clock`: 15:22:04. `date`: 4 May 15:22:04.
     Hovering shows it in UTC.

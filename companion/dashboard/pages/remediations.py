@@ -59,7 +59,7 @@ class RemediationsPage(LivePage):
             self._list.show(decisions, remediations.list_pager(following, filters))
 
     async def _act(self, name: str, value: Any) -> None:
-        """Do what is pressed; a browser may send anything, so whether the viewer may do it is checked here."""
+        """Handle what is pressed; a browser may send anything, so the permission is checked here."""
         self._dialog.show()
         if not self._frame.may_operate():
             return

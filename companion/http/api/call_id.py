@@ -6,7 +6,7 @@ from urllib.parse import unquote
 from fastapi import Depends, Path
 
 from companion.http import problems
-from companion.text import SHOWN
+from companion.text import SAFE_TEXT
 from companion.tokens.call import MAX_CALL_ID, is_name
 
 
@@ -15,7 +15,7 @@ async def _read_call_id(  # async: FastAPI runs all else in a thread of its own
         str,
         Path(
             # of the decoded text, so FastAPI can not check it
-            json_schema_extra={"minLength": 1, "maxLength": MAX_CALL_ID, "pattern": SHOWN},
+            json_schema_extra={"minLength": 1, "maxLength": MAX_CALL_ID, "pattern": SAFE_TEXT},
             description="The Call-ID. Percent-encode it as one segment: `/` as %2F, `%` as %25.",
             examples=["5f2c1b0e9a@phone.example.com"],
         ),

@@ -25,7 +25,7 @@ from companion.dashboard.markup import (
     devices,
     fleet,
     frame,
-    heard,
+    network_text,
     remediations,
     tag,
     timeline,
@@ -354,8 +354,8 @@ def test_hostile_text_is_only_text() -> None:
 
 def test_heard_keeps_its_direction_to_itself() -> None:
     """Text from the network is isolated, and nothing is a dash."""
-    assert heard("a\tb") == ["bdi", {"class": "heard"}, "a b"]
-    assert "–" == text(heard("")) == text(heard(None))
+    assert network_text("a\tb") == ["bdi", {"class": "heard"}, "a b"]
+    assert "–" == text(network_text("")) == text(network_text(None))
 
 
 def test_device_address_is_one_segment() -> None:

@@ -167,8 +167,8 @@ def test_runs_of_pings(pings: list[tuple[float, int | None]], said: list[tuple[f
         assert together == seen(shown)
 
 
-def one_by_one(samples: Iterable[module.Sample], *_: object) -> Iterator[module.Word]:
-    return (module.Word(ts, ts, "lives" if ms else "lost", "") for ts, ms in samples)
+def one_by_one(samples: Iterable[module.Sample], *_: object) -> Iterator[module.Sign]:
+    return (module.Sign(ts, ts, "lives" if ms else "lost", "") for ts, ms in samples)
 
 
 @given(

@@ -4,7 +4,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from companion.http.api.models.base import ApiModel
 from companion.http.api.models.values import Time
-from companion.text import SHOWN
+from companion.text import SAFE_TEXT
 from companion.tokens.call import MAX_CALL_ID, MAX_DEVICE, MAX_MINUTES
 
 
@@ -16,14 +16,14 @@ class CallTokenRequestModel(BaseModel):
     device: str = Field(
         min_length=1,
         max_length=MAX_DEVICE,
-        pattern=SHOWN,
+        pattern=SAFE_TEXT,
         description="What a person calls it. An id of a device that was not seen yet will do as well.",
         examples=["alice"],
     )
     call_id: str = Field(
         min_length=1,
         max_length=MAX_CALL_ID,
-        pattern=SHOWN,
+        pattern=SAFE_TEXT,
         description="The Call-ID.",
         examples=["5f2c1b0e9a@phone.example.com"],
     )
