@@ -1,1 +1,1 @@
-"""The ZeroMQ bus: the envelope, publisher, subscriber, sequence numbers, CURVE keys."""
+"""Carry events over ZeroMQ: the envelope, publisher, subscriber, sequence numbers and CURVE keys."""

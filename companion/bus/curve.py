@@ -1,4 +1,4 @@
-"""CURVE key pairs as files: the secret one readable by its owner alone."""
+"""Make CURVE key pairs and store them as files; only the owner may read the secret key."""
 
 import os
 from pathlib import Path
@@ -10,13 +10,16 @@ from companion.errors import UsageError
 
 
 def make_pair(folder: Path, name: str) -> str:
-    """Write `name.secret` and `name.public`; returns the public key as Z85 text. UsageError when they are there."""
+    """Write `name.secret` and `name.public` and return the public key as Z85 text.
+
+    Raises UsageError when the files exist already.
+    """
     public, secret = zmq.curve_keypair()
     folder.mkdir(parents=True, exist_ok=True)
     try:
         descriptor = os.open(folder / f"{name}.secret", os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     except FileExistsError:
-        raise UsageError(f"{folder / name}.secret is there already: move it away to make a new pair") from None
+        raise UsageError(f"{folder / name}.secret exists already: move it away to make a new pair") from None
     with os.fdopen(descriptor, "wb") as file:
         file.write(secret)
     (folder / f"{name}.public").write_bytes(public)
@@ -24,7 +27,10 @@ def make_pair(folder: Path, name: str) -> str:
 
 
 class Curve(NamedTuple):
-    """CURVE keys as Z85 text. A publisher has `clients`, the public keys it lets in; a subscriber has `server`."""
+    """Hold CURVE keys as Z85 text.
+
+    A publisher has `clients`, the public keys that may connect; a subscriber has `server`, the publisher's public key.
+    """
 
     secret: str
     clients: tuple[str, ...] = ()

@@ -1,10 +1,10 @@
-"""The ZeroMQ bus: envelope, publisher, subscriber, and who missed what.
+"""Encode and decode the messages of the bus.
 
-Two frames: the event's name, then a msgpack map `{"v": 1, "node", "run", "seq", "ts", "params"}`. `run` is new at each
-publisher start and grows; `seq` counts by one for each event name, so that a subscriber to some names sees each gap in
-them. Events of one name that came in together share a message: `more` is a list of `[ts, params]`, which have the seqs
-that follow: a message costs more than what is in it. A HEARTBEAT every two seconds carries the last seq of each name:
-it shows a gap at the tail, and that we live.
+A message has two frames: the event's name, then a msgpack map `{"v": 1, "node", "run", "seq", "ts", "params"}`. `run`
+is new at each publisher start and grows. `seq` counts by one for each event name, so a subscriber to some names sees
+every gap in them. Events of one name that arrived together share a message, because a message costs more than its
+content: `more` is a list of `[ts, params]`, and these events have the next seqs. A HEARTBEAT every two seconds carries
+the last seq of each name: it shows a gap at the end, and that the publisher lives.
 """
 
 import re
@@ -20,22 +20,22 @@ NODE: Final = re.compile(r"[A-Za-z0-9._-]{1,64}")
 HEARTBEAT_SECONDS: Final = 2.0
 
 Count = Annotated[int, msgspec.Meta(ge=0)]
-Said = tuple[Count, msgspec.Raw]
-"""One event: when the bridge received it, in epoch ms, and its parameters, a msgpack map that is not decoded yet."""
+RawEvent = tuple[Count, msgspec.Raw]
+"""One event: the time when the bridge received it (epoch ms), and its parameters, a msgpack map not decoded yet."""
 
 
 class Message(NamedTuple):
-    """Events of one name as they came over the bus; `seq` is that of the first, the others have those that follow."""
+    """Hold events of one name as they came over the bus; `seq` belongs to the first, the others have the next ones."""
 
-    event: str
+    name: str
     node: str
     run: int
     seq: int
-    said: list[Said]
+    events: list[RawEvent]
 
 
 class Heartbeat(msgspec.Struct, gc=False):
-    """What a bridge says every HEARTBEAT_SECONDS: the last seq of each event, and counts since its start."""
+    """Hold the last seq of each event and the counts of a bridge since its start, sent every HEARTBEAT_SECONDS."""
 
     seqs: dict[str, int]
     last_event_at: int = 0
@@ -52,7 +52,7 @@ class _Envelope(msgspec.Struct, gc=False, omit_defaults=True):
     seq: Count
     ts: Count
     params: msgspec.Raw
-    more: list[Said] = []
+    more: list[RawEvent] = []
 
 
 _encode_envelope = msgspec.msgpack.Encoder().encode
@@ -70,7 +70,7 @@ def decode(topic: bytes, body: bytes | memoryview) -> Message:
     """
     try:
         envelope = _decode_envelope(body)
-        event = topic.decode("ascii")
+        name = topic.decode("ascii")
     except msgspec.ValidationError as error:
         raise InvalidEnvelopeError("shape", str(error)) from None
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
@@ -79,8 +79,8 @@ def decode(topic: bytes, body: bytes | memoryview) -> Message:
         raise InvalidEnvelopeError("version", str(envelope.v))
     if not NODE.fullmatch(envelope.node):
         raise InvalidEnvelopeError("shape", repr(envelope.node)[:80])
-    said = [(envelope.ts, envelope.params), *envelope.more]
-    return Message(event, envelope.node, envelope.run, envelope.seq, said)
+    events = [(envelope.ts, envelope.params), *envelope.more]
+    return Message(name, envelope.node, envelope.run, envelope.seq, events)
 
 
 def decode_heartbeat(params: bytes | memoryview | msgspec.Raw) -> Heartbeat:

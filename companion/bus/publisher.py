@@ -15,13 +15,13 @@ from companion.bus.envelope import HEARTBEAT, VERSION, _encode_envelope, _Envelo
 from companion.errors import InvalidEventError, UnavailableError
 
 TOGETHER: Final = 16
-"""Events in one message, at most: what waits for a slow subscriber is counted in messages."""
+"""The most events in one message: the queue of a slow subscriber is bounded in messages, not events."""
 
 
 class Publisher:
-    """Publishes one node's events. Never waits for a subscriber: a slow one loses messages, and sees that it does.
+    """Publish one node's events and never wait for a subscriber: a slow one loses messages, and can count them.
 
-    What is to be sent together is `gather`ed and then `flush`ed; `publish` sends at once.
+    `gather` collects events that are sent together by `flush`; `publish` sends at once.
     """
 
     def __init__(self, endpoint: str, node: str, *, high_water_mark: int, curve: Curve | None = None) -> None:
@@ -44,23 +44,28 @@ class Publisher:
             self._socket.bind(endpoint)
         except zmq.ZMQError as error:
             self.close()
-            raise UnavailableError(f"the bus can not be opened at {endpoint}: {error}; see [bridge] publish") from None
+            raise UnavailableError(
+                f"the bus can not be opened at {endpoint}: {error}; change [bridge] publish"
+            ) from None
         self.endpoint = self._socket.getsockopt_string(zmq.LAST_ENDPOINT)
         self.new_run()
 
     def new_run(self) -> None:
-        """Begin again at seq 0: at the start, and when times may go back."""
+        """Begin again at seq 0, at the start and when times may run backwards."""
         self.flush()
         self.run = max(time.time_ns() // 1000, self.run + 1)
         self.last_seqs = {}
 
     def publish(self, event: str, params: Mapping[str, Any], ts: int) -> None:
-        """Send one event, behind those gathered. Raises InvalidEventError for what msgpack can not carry."""
+        """Send one event after the gathered ones.
+
+        Raises InvalidEventError for parameters that msgpack can not carry.
+        """
         self.gather(event, params, ts)
         self.flush()
 
     def gather(self, event: str, params: Mapping[str, Any], ts: int) -> None:
-        """Send one event with its like at the next `flush`, or before that.
+        """Add one event to the message that the next `flush` sends at the latest.
 
         Raises InvalidEventError for parameters that msgpack can not carry.
         """
@@ -75,7 +80,7 @@ class Publisher:
         self._gathered.append((ts, packed))
 
     def flush(self) -> None:
-        """Send what was gathered. Its parameters are packed already: they are put in between as they are."""
+        """Send the gathered events; their parameters are packed already and are inserted as they are."""
         if not self._gathered:
             return
         event, (first, *more) = self._event, self._gathered
@@ -89,13 +94,13 @@ class Publisher:
         self._socket.send(_encode_envelope(envelope), zmq.NOBLOCK)
 
     def heartbeat(self, ts: int, **params: Any) -> None:
-        """Tell subscribers that we live, and how far each event's seq has come (`seqs`)."""
+        """Send a heartbeat with the last seq of each event (`seqs`) and these parameters."""
         self.flush()
         seqs = {event: seq for event, seq in self.last_seqs.items() if event != HEARTBEAT}
         self.publish(HEARTBEAT, {"seqs": seqs, **params}, ts)
 
-    async def subscribed(self, timeout: float) -> bool:  # noqa: ASYNC109 - the wait is the point
-        """Wait until somebody subscribed; False when nobody did in time."""
+    async def subscribed(self, timeout: float) -> bool:  # noqa: ASYNC109 - the caller waits for this alone
+        """Wait until a subscriber is there; return False when none came within `timeout` seconds."""
         return await asyncio.to_thread(self._socket.poll, round(timeout * 1000)) > 0
 
     def close(self) -> None:
@@ -110,7 +115,7 @@ class _AllowedKeys:
     def __init__(self, clients: tuple[str, ...]) -> None:
         self._keys = {client.encode() for client in clients}
 
-    def callback(self, domain: str, key: bytes) -> bool:  # noqa: ARG002 - pyzmq asks so
+    def callback(self, domain: str, key: bytes) -> bool:  # noqa: ARG002 - pyzmq's signature
         return key in self._keys
 
 

@@ -6,19 +6,19 @@ from typing import Final, NamedTuple
 from companion.bus.envelope import Message
 
 
-class Sight(NamedTuple):
-    """What a message's run and seq say: how many events before it never came, and how many of its first ones we had."""
+class SequenceCheck(NamedTuple):
+    """Hold how many events before a message are missing, and how many of its first ones are repeats."""
 
     missed: int = 0
     new_run: bool = False
     repeated: int = 0
 
 
-EXPECTED: Final = Sight()
+IN_ORDER: Final = SequenceCheck()
 
 
 class Sequences:
-    """The last seq of each event name of each node: finds gaps, new runs and repeats. No I/O."""
+    """Keep the last seq of each event name of each node to find gaps, new runs and repeats."""
 
     def __init__(self) -> None:
         self.runs: dict[str, int] = {}
@@ -26,44 +26,44 @@ class Sequences:
         self._silent: set[str] = set()
 
     def fell_silent(self, node: str) -> None:
-        """Take whatever run comes next: a bridge that starts after its clock was set back has a lower one."""
+        """Accept any run next: a bridge that starts after its clock was set back has a lower one."""
         self._silent.add(node)
 
     def forget(self, node: str) -> None:
-        """Know nothing of a node any more: when it comes back it is a new one."""
+        """Forget a node; when it comes back it counts as a new one."""
         self.runs.pop(node, None)
         self.seqs.pop(node, None)
         self._silent.discard(node)
 
     def resume(self, node: str, run: int, seqs: Mapping[str, int]) -> None:
-        """Go on from what was stored by who read this node before us."""
+        """Continue from the run and seqs that the previous consumer of this node stored."""
         if run >= self.runs.get(node, 0):
             self.runs[node] = run
             self.seqs[node] = dict(seqs)
 
-    def see(self, message: Message) -> Sight:
-        """Note a message, and tell what is to be thought of it. One of an earlier run is a repeat."""
-        node, run, count = message.node, message.run, len(message.said)
-        known = self.runs.get(node)
-        if known is not None and run < known and node not in self._silent:
-            return Sight(repeated=count)
+    def check(self, message: Message) -> SequenceCheck:
+        """Record a message and return what is missing before it; a message of an earlier run is a repeat."""
+        node, run, count = message.node, message.run, len(message.events)
+        last_run = self.runs.get(node)
+        if last_run is not None and run < last_run and node not in self._silent:
+            return SequenceCheck(repeated=count)
         self._silent.discard(node)
-        new_run = run != known
+        new_run = run != last_run
         if new_run:
             self.runs[node] = run
             self.seqs[node] = {}
         seqs = self.seqs[node]
-        missed = message.seq - (seqs.get(message.event, -1) + 1)
+        missed = message.seq - (seqs.get(message.name, -1) + 1)
         if missed + count <= 0:
-            return Sight(repeated=count)
-        seqs[message.event] = message.seq + count - 1
+            return SequenceCheck(repeated=count)
+        seqs[message.name] = message.seq + count - 1
         if missed == 0 and not new_run:
-            return EXPECTED
-        return Sight(max(missed, 0), new_run, max(-missed, 0))
+            return IN_ORDER
+        return SequenceCheck(max(missed, 0), new_run, max(-missed, 0))
 
-    def tail(self, node: str, said: Mapping[str, int]) -> dict[str, int]:
-        """How many of each event a heartbeat's `seqs` show to be missing at the end."""
+    def check_tail(self, node: str, seqs_sent: Mapping[str, int]) -> dict[str, int]:
+        """Return how many of each event are missing at the end, by the seqs in a heartbeat."""
         seqs = self.seqs.setdefault(node, {})
-        missing = {event: seq - seqs.get(event, -1) for event, seq in said.items() if seq > seqs.get(event, -1)}
-        seqs.update((event, said[event]) for event in missing)
+        missing = {event: seq - seqs.get(event, -1) for event, seq in seqs_sent.items() if seq > seqs.get(event, -1)}
+        seqs.update((event, seqs_sent[event]) for event in missing)
         return missing

@@ -16,7 +16,7 @@ _NOTHING: Final = zmq.Frame(b"")
 
 
 class Subscriber:
-    """Reads the bus from any number of publishers. `high_water_mark` messages wait in ZeroMQ; then they are lost."""
+    """Read the bus from any number of publishers; beyond `high_water_mark` waiting messages ZeroMQ drops them."""
 
     def __init__(self, endpoints: tuple[str, ...], *, high_water_mark: int, curve: Curve | None = None) -> None:
         self._context = zmq.Context()
@@ -34,15 +34,15 @@ class Subscriber:
         for endpoint in endpoints:
             self._socket.connect(endpoint)
 
-    async def receive(self, timeout: float) -> list[Frames]:  # noqa: ASYNC109 - the wait is the point
-        """Up to DRAIN messages; waits up to `timeout` seconds for the first one."""
+    async def receive(self, timeout: float) -> list[Frames]:  # noqa: ASYNC109 - the caller waits for this alone
+        """Return up to DRAIN messages, after waiting up to `timeout` seconds for the first one."""
         messages = self._drain()
         if messages:
-            await asyncio.sleep(0)  # let the others have their turn under a flood
+            await asyncio.sleep(0)  # other tasks must run during a flood too
             return messages
         loop = asyncio.get_running_loop()
         ready = asyncio.Event()
-        # The descriptor is edge-triggered: it tells of news since the drain that found nothing.
+        # The descriptor is edge-triggered: it fires for messages that came after the drain that got none.
         descriptor = int(self._socket.getsockopt(zmq.FD))
         loop.add_reader(descriptor, ready.set)
         try:
@@ -64,14 +64,14 @@ class Subscriber:
         return messages
 
     def _next(self) -> Frames:
-        """One message. By frames: recv_multipart costs twice as much."""
+        """Return one message, read frame by frame because recv_multipart costs twice as much."""
         receive = self._socket.recv
         first = receive(zmq.NOBLOCK, copy=False)
         if not first.more:
             return first.bytes, b""
         second = receive(zmq.NOBLOCK, copy=False)
         more = second.more
-        while more:  # not ours: two frames is what we send
+        while more:  # not ours: our messages have two frames
             more = receive(zmq.NOBLOCK, copy=False).more
             second = _NOTHING
         return first.bytes, second.buffer

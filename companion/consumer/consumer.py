@@ -96,14 +96,14 @@ class Consumer:
             self._episodes.warn(f"a message on the bus was refused: {error.reason}", detail=error.detail[:200])
         else:
             self._waiting.append(message)
-            self._waiting_events += len(message.said)
+            self._waiting_events += len(message.events)
 
     def _next(self) -> list[Message]:
         """The messages of a turn."""
         messages, events = [], 0
         while self._waiting and events < TURN_EVENTS:
             messages.append(self._waiting.popleft())
-            events += len(messages[-1].said)
+            events += len(messages[-1].events)
         self._waiting_events -= events
         self._roomy.set()
         return messages

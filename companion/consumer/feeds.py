@@ -1,6 +1,6 @@
-"""What is known of each node's feed whose events we record: how it is, what is missing, up to where it is stored.
+"""Keep the state of the feeds that we record: their health, what is missing, and up to which seq they are stored.
 
-No I/O: the recorder reads a feed when it takes a node over, and writes what is told here with each batch.
+No I/O: the recorder reads a feed when it takes a node over, and writes these commands with each batch.
 """
 
 from collections.abc import Mapping, MutableMapping
@@ -20,7 +20,7 @@ logger = log.get(__name__)
 
 
 class Feeds:
-    """The feeds of the nodes whose lease we hold, by node in `held`."""
+    """Keep the feeds of the nodes that we hold the lease of, by node in `held`."""
 
     def __init__(self) -> None:
         self.held: dict[str, Feed] = {}
@@ -32,7 +32,7 @@ class Feeds:
         self._episodes = log.Episodes(logger)
 
     def take_over(self, feed: Feed, seqs: Mapping[str, int]) -> None:
-        """Go on from what is stored of a node's feed, and up to which seq of each event."""
+        """Continue a node's feed from its stored state and the stored seq of each event."""
         node = feed.node
         self.held[node] = feed
         self._held_since[node] = now_ms()
@@ -49,9 +49,9 @@ class Feeds:
         self._touched.clear()
         self._new_runs.clear()
 
-    def let_go(self, known: AbstractSet[str]) -> AbstractSet[str]:
-        """Hold no longer those silent ones that are not known any more: somebody had them forgotten. Tells which."""
-        forgotten = self._silent - self._touched - known
+    def drop_forgotten(self, stored: AbstractSet[str]) -> AbstractSet[str]:
+        """Drop and return the silent nodes that are no longer `stored`: an administrator had them forgotten."""
+        forgotten = self._silent - self._touched - stored
         for node in forgotten:
             del self.held[node], self._held_since[node]
             self._silent.discard(node)
@@ -59,44 +59,48 @@ class Feeds:
             logger.info("a node was forgotten", node=node)
         return forgotten
 
-    # What messages say
+    # Messages
 
-    def see(self, message: Message) -> int:
-        """Note what is missing before a message; how many of its first events are not new."""
-        sight, node = self._sequences.see(message), message.node
-        if sight.repeated:
-            metrics.DUPLICATES.labels(node).inc(sight.repeated)
-            self._episodes.warn("events were there already: do two bridges share a node's name?", node=node)
-        if sight.repeated == len(message.said):
-            return sight.repeated
+    def check(self, message: Message) -> int:
+        """Count what is missing before a message and return how many of its first events are repeats."""
+        check, node = self._sequences.check(message), message.node
+        if check.repeated:
+            metrics.DUPLICATES.labels(node).inc(check.repeated)
+            self._episodes.warn(
+                "repeated events were ignored: check that no two bridges have the same [bridge] node", node=node
+            )
+        if check.repeated == len(message.events):
+            return check.repeated
         self._touched.add(node)
-        if sight.new_run:
+        if check.new_run:
             self._new_runs.add(node)
             self.held[node].run = message.run
             self.unsettle(node)
             metrics.RUNS.labels(node).inc()
-        if sight.missed and message.event != HEARTBEAT:
-            self._count_missed(node, message.event, sight.missed)
-        return sight.repeated
+        if check.missed and message.name != HEARTBEAT:
+            self._count_missed(node, message.name, check.missed)
+        return check.repeated
 
-    def beat(self, node: str, said: Heartbeat, ts: int) -> None:
-        """The bridge lives, says how it is, and how far its events have come."""
+    def take_heartbeat(self, node: str, heartbeat: Heartbeat, ts: int) -> None:
+        """Update a feed with the counts of its bridge and count the events that its seqs show to be missing."""
         feed = self.held[node]
-        if node in self._silent or said.kernel_drops > feed.kernel_drops:
+        if node in self._silent or heartbeat.kernel_drops > feed.kernel_drops:
             self.unsettle(node)
         feed.heartbeat_at, feed.said_at = now_ms(), ts
-        feed.transports = said.transports
-        feed.received, feed.invalid, feed.kernel_drops = said.received, said.invalid, said.kernel_drops
-        known = {event: seq for event, seq in said.seqs.items() if event in KNOWN}
-        for event, missed in self._sequences.tail(node, known).items():
+        feed.transports = heartbeat.transports
+        feed.received, feed.invalid, feed.kernel_drops = heartbeat.received, heartbeat.invalid, heartbeat.kernel_drops
+        seqs = {event: seq for event, seq in heartbeat.seqs.items() if event in KNOWN}
+        for event, missed in self._sequences.check_tail(node, seqs).items():
             self._count_missed(node, event, missed)
         self._silent.discard(node)
 
     def refuse(self, node: str) -> None:
-        """An event was of the future."""
+        """Count an event with a time too far in the future."""
         metrics.REFUSED.labels("ahead").inc()
         self.unsettle(node)
-        self._episodes.warn("events from the future are refused: check the clocks", node=node)
+        self._episodes.warn(
+            "events from the future are refused: synchronize the clocks of both machines (NTP)", node=node
+        )
 
     def _count_missed(self, node: str, event: str, missed: int) -> None:
         metrics.MISSED.labels(node, event).inc(missed)
@@ -114,13 +118,13 @@ class Feeds:
             self._episodes.warn("pings arrive twice: subscribe each event once, over one transport", node=node)
 
     def unsettle(self, node: str) -> None:
-        """Events may be missing: what is known of the node's contacts may be wrong until they are pinged again."""
+        """Mark that events may be missing: the node's contacts may be wrong until they are pinged again."""
         self.held[node].steady_since = now_ms()
 
-    # What only time tells
+    # Time
 
     def watch(self, now: int) -> bool:
-        """Whether all our feeds live; each that fell silent is counted once."""
+        """Count each feed that fell silent, once, and return whether all feeds live."""
         for node, feed in self.held.items():
             silent_ms = now - max(feed.heartbeat_at, self._held_since[node])
             if feed.heartbeat_at and silent_ms > DEAD_AFTER_MS and node not in self._silent:
@@ -135,9 +139,9 @@ class Feeds:
     # Writing
 
     def progress(self, keys: Keys, removals: MutableMapping[str, int], intervals: Intervals) -> list[Command]:
-        """Each touched node's feed, and up to where its events are stored once this stands.
+        """Return the commands that store the changed feeds, and the seqs up to which their events are stored.
 
-        `removals`: what OpenSIPS itself removed since the last time, by node; it goes into the feeds.
+        `removals`: how many contacts OpenSIPS itself removed since the last call, by node; they move into the feeds.
         """
         commands: list[Command] = []
         for node in self._touched:

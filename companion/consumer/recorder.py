@@ -223,11 +223,11 @@ class Recorder:
     # Reading: what messages say, and from the store what they need
 
     def _read(self, message: Message) -> Read:
-        name = message.event
+        name = message.name
         if name == LATENCY:
             find = self._pings[message.node].find
-            return [find(bytes(params)) or self._decode(name, params) for _, params in message.said]
-        return [self._decode(name, params) for _, params in message.said]
+            return [find(bytes(params)) or self._decode(name, params) for _, params in message.events]
+        return [self._decode(name, params) for _, params in message.events]
 
     def _decode(self, name: str, params: msgspec.Raw) -> Event | Heartbeat | None:
         try:
@@ -268,9 +268,9 @@ class Recorder:
         counts: Counter[tuple[str, str]] = Counter()
         latencies_us: defaultdict[str, list[int]] = defaultdict(list)
         for message, said in read:
-            if message.event in KNOWN or message.event == HEARTBEAT:
-                repeated = self._feeds.see(message)
-                counts[message.node, message.event] += len(said) - repeated
+            if message.name in KNOWN or message.name == HEARTBEAT:
+                repeated = self._feeds.check(message)
+                counts[message.node, message.name] += len(said) - repeated
                 self._apply(message, said, repeated)
                 latencies_us[message.node] += _latencies_us(message, said[repeated:])
         for (node, name), count in counts.items():
@@ -280,9 +280,9 @@ class Recorder:
 
     def _apply(self, message: Message, said: Read, first: int) -> None:
         latest = time.time() * 1000 + AHEAD_MS
-        for (ts, params), event in itertools.islice(zip(message.said, said, strict=True), first, None):
+        for (ts, params), event in itertools.islice(zip(message.events, said, strict=True), first, None):
             if isinstance(event, Heartbeat):
-                self._feeds.beat(message.node, event, ts)
+                self._feeds.take_heartbeat(message.node, event, ts)
             elif ts > latest:
                 self._feeds.refuse(message.node)
             elif event:
@@ -290,7 +290,7 @@ class Recorder:
                     self._apply_event(message, ts, params, event)
                 except Exception:
                     metrics.INVALID.labels("recorder", "error").inc()
-                    logger.exception("an event could not be applied", event_name=message.event)
+                    logger.exception("an event could not be applied", event_name=message.name)
 
     def _apply_event(self, message: Message, ts: int, params: msgspec.Raw, event: tuple[Known, int] | Event) -> None:
         feed = self._feeds.held[message.node]
@@ -301,10 +301,10 @@ class Recorder:
             if contact.registration is known.registration and not contact.ended_at:
                 self._usrloc.ping(contact, latency_us, ts, message.node, message.run)
                 return
-            event = events.decode(message.event, params)  # an event of this turn changed it
+            event = events.decode(message.name, params)  # an event of this turn changed it
         event = cast("Event", event)
         self._usrloc.apply(event, Stamp(message.node, feed.cluster, ts, message.run))
-        if len(message.said) > 1 and message.event == LATENCY:  # they come thick and fast: speed is worth its memory
+        if len(message.events) > 1 and message.name == LATENCY:  # they come thick and fast: speed is worth its memory
             self._learn(params, cast("ContactEvent", event), message.node)
 
     def _learn(self, params: msgspec.Raw, event: ContactEvent, node: str) -> None:
@@ -336,8 +336,8 @@ class Recorder:
     async def _let_go(self) -> None:
         """Hold silent nodes no longer that somebody had forgotten: else no contact would expire because of them."""
         if self._feeds.held:
-            known = await self._insist(partial(load_nodes, self._store))
-            for node in self._feeds.let_go(known):
+            stored = await self._insist(partial(load_nodes, self._store))
+            for node in self._feeds.drop_forgotten(stored):
                 del self._pings[node]
 
     async def _correct(self) -> None:
@@ -395,11 +395,11 @@ class Recorder:
 
 
 def _latencies_us(message: Message, said: Read) -> list[int]:
-    if message.event != LATENCY:
+    if message.name != LATENCY:
         return []
     pings = cast("list[tuple[Known, int] | ContactEvent | None]", said)
     return [ping.latency_us if isinstance(ping, ContactEvent) else ping[1] for ping in pings if ping]
 
 
 def _count(messages: Sequence[Message]) -> int:
-    return sum(len(message.said) for message in messages)
+    return sum(len(message.events) for message in messages)

@@ -127,7 +127,7 @@ def _hear(endpoint: str, config: ConsumerSection) -> BusFacts:
             with suppress(InvalidEnvelopeError, ValueError):
                 topic, body = socket.recv_multipart()
                 message = decode(topic, body)
-                return BusFacts(endpoint=endpoint, node=message.node, ahead_ms=message.said[0][0] - now_ms())
+                return BusFacts(endpoint=endpoint, node=message.node, ahead_ms=message.events[0][0] - now_ms())
     return BusFacts(endpoint=endpoint)
 
 

@@ -143,12 +143,12 @@ async def test_a_slow_subscriber() -> None:
     received = missed = 0
     while messages := await subscriber.receive(1):
         for frames in messages:
-            sight = sequences.see(decode(*frames))
-            received, missed = received + 1, missed + sight.missed
+            gap = sequences.check(decode(*frames))
+            received, missed = received + 1, missed + gap.missed
     publisher.heartbeat(50_000, last_event_at=0, received=0, invalid=0, kernel_drops=0)
     (frames,) = await subscriber.receive(10)
     beat = decode(*frames)
-    missed += sum(sequences.tail(beat.node, decode_heartbeat(beat.said[0][1]).seqs).values())
+    missed += sum(sequences.check_tail(beat.node, decode_heartbeat(beat.events[0][1]).seqs).values())
     subscriber.close()
     publisher.close()
     assert received + missed == 50_000
@@ -170,19 +170,19 @@ async def test_events_share_messages() -> None:
         messages += [decode(*frames) for frames in await subscriber.receive(5)]
     subscriber.close()
     publisher.close()
-    assert [(m.event, m.seq, len(m.said)) for m in messages[:4]] == [
+    assert [(m.name, m.seq, len(m.events)) for m in messages[:4]] == [
         (LATENCY, 0, 16),
         (LATENCY, 16, 4),
         (INSERT, 0, 1),
         (LATENCY, 20, 1),
     ]
-    assert [(ts, msgpack.unpackb(params)["n"]) for m in messages[:4] for ts, params in m.said] == [
+    assert [(ts, msgpack.unpackb(params)["n"]) for m in messages[:4] for ts, params in m.events] == [
         (n, n) for n in range(22)
     ]
-    assert decode_heartbeat(messages[4].said[0][1]).seqs == {LATENCY: 20, INSERT: 0}
+    assert decode_heartbeat(messages[4].events[0][1]).seqs == {LATENCY: 20, INSERT: 0}
 
 
-async def heard(subscriber: Subscriber, seconds: float) -> int:
+async def count_received(subscriber: Subscriber, seconds: float) -> int:
     return len(await subscriber.receive(seconds))
 
 
@@ -203,9 +203,9 @@ async def test_keys() -> None:
         got, started_at = 0, time.monotonic()
         while time.monotonic() - started_at < 1.5:
             publisher.publish(LATENCY, {}, 1)
-            got += await heard(right, 0.05)
+            got += await count_received(right, 0.05)
         assert got == publisher.last_seqs[LATENCY] + 1
-        assert [await heard(stranger, 0) for stranger in strangers] == [0, 0, 0]
+        assert [await count_received(stranger, 0) for stranger in strangers] == [0, 0, 0]
     finally:
         for subscriber in (right, *strangers):
             subscriber.close()

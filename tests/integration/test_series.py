@@ -312,8 +312,8 @@ def together(messages: Sequence[Message]) -> list[Message]:
     """The same events in fewer messages, as a bridge sends them that has many at once."""
     joined: list[Message] = []
     for one in messages:
-        if joined and joined[-1].event == one.event and len(joined[-1].said) < TOGETHER:
-            joined[-1] = joined[-1]._replace(said=[*joined[-1].said, *one.said])
+        if joined and joined[-1].name == one.name and len(joined[-1].events) < TOGETHER:
+            joined[-1] = joined[-1]._replace(events=[*joined[-1].events, *one.events])
         else:
             joined.append(one)
     return joined

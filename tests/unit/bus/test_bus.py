@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from companion.bus.envelope import Message, decode, decode_heartbeat
 from companion.bus.publisher import Publisher
-from companion.bus.sequences import Sequences, Sight
+from companion.bus.sequences import SequenceCheck, Sequences
 from companion.errors import InvalidEnvelopeError
 
 ENVELOPE: dict[str, Any] = {"v": 1, "node": "n", "run": 5, "seq": 0, "ts": 1, "params": {"aor": "alice"}}
@@ -29,27 +29,27 @@ near_envelopes = st.fixed_dictionaries({}, optional=dict.fromkeys(ENVELOPE, json
 )
 
 
-def said(seq: int, event: str = EVENTS[0], run: int = 5, node: str = "n", count: int = 1) -> Message:
+def make_message(seq: int, event: str = EVENTS[0], run: int = 5, node: str = "n", count: int = 1) -> Message:
     return Message(event, node, run, seq, [(1, NOTHING)] * count)
 
 
 def refusal(body: bytes, topic: bytes = b"E_X") -> str:
-    with pytest.raises(InvalidEnvelopeError) as refused:
+    with pytest.raises(InvalidEnvelopeError) as error:
         decode(topic, body)
-    return refused.value.reason
+    return error.value.reason
 
 
 def test_decode() -> None:
     """The two frames become one message."""
     message = decode(b"E_X", msgpack.packb(ENVELOPE))
     assert message[:4] == ("E_X", "n", 5, 0)
-    assert [(ts, msgpack.unpackb(params)) for ts, params in message.said] == [(1, {"aor": "alice"})]
+    assert [(ts, msgpack.unpackb(params)) for ts, params in message.events] == [(1, {"aor": "alice"})]
 
 
 def test_decode_several() -> None:
     """Events that share a message have their own times and parameters."""
     message = decode(b"E_X", msgpack.packb({**ENVELOPE, "more": [[2, {"aor": "bob"}], [3, {}]]}))
-    assert [(ts, msgpack.unpackb(params)) for ts, params in message.said] == [
+    assert [(ts, msgpack.unpackb(params)) for ts, params in message.events] == [
         (1, {"aor": "alice"}),
         (2, {"aor": "bob"}),
         (3, {}),
@@ -66,11 +66,11 @@ def test_any_bytes(topic: bytes, body: bytes) -> None:
     """Any two frames are a message of the right types, or InvalidEnvelopeError."""
     try:
         message = decode(topic, body)
-    except InvalidEnvelopeError as refused:
-        assert refused.reason in {"msgpack", "version", "shape"}  # noqa: PT017 - not raising is fine too
+    except InvalidEnvelopeError as error:
+        assert error.reason in {"msgpack", "version", "shape"}  # noqa: PT017 - not raising is fine too
         return
     assert [str, str, int, int] == [type(part) for part in message[:4]]
-    assert min(message.run, message.seq, *(ts for ts, _ in message.said)) >= 0
+    assert min(message.run, message.seq, *(ts for ts, _ in message.events)) >= 0
 
 
 @pytest.mark.parametrize(
@@ -109,19 +109,19 @@ def test_any_heartbeat(params: bytes) -> None:
     """Any bytes are a heartbeat of the right types, or InvalidEnvelopeError."""
     try:
         heartbeat = decode_heartbeat(params)
-    except InvalidEnvelopeError as refused:
-        assert refused.reason == "heartbeat"  # noqa: PT017 - not raising is fine too
+    except InvalidEnvelopeError as error:
+        assert error.reason == "heartbeat"  # noqa: PT017 - not raising is fine too
         return
     assert all(isinstance(event, str) and isinstance(seq, int) for event, seq in heartbeat.seqs.items())
 
 
 @given(st.integers(1, 30).flatmap(lambda size: st.tuples(st.just(size), st.sets(st.integers(0, size - 1)))))
-def test_seen_and_missed_make_all(size_and_seen: tuple[int, set[int]]) -> None:
-    """Whichever messages arrive: with the tail that a heartbeat tells, seen + missed = published."""
-    size, arrived = size_and_seen
+def test_received_and_missed_make_all(size_and_arrived: tuple[int, set[int]]) -> None:
+    """Whichever messages arrive: with the tail that a heartbeat tells, received + missed = published."""
+    size, arrived = size_and_arrived
     sequences = Sequences()
-    missed = sum(sequences.see(said(seq)).missed for seq in sorted(arrived))
-    tail = sequences.tail("n", {EVENTS[0]: size - 1})
+    missed = sum(sequences.check(make_message(seq)).missed for seq in sorted(arrived))
+    tail = sequences.check_tail("n", {EVENTS[0]: size - 1})
     assert len(arrived) + missed + sum(tail.values()) == size
 
 
@@ -137,86 +137,88 @@ def test_each_event_of_each_node_is_counted_alone(stream: list[tuple[str, str, b
             waiting[event, node] = waiting.get((event, node), 0) + 1
             continue
         lost_before_last += waiting.pop((event, node), 0)
-        missed += sequences.see(said(last[event, node], event, node=node)).missed
+        missed += sequences.check(make_message(last[event, node], event, node=node)).missed
     pending = sum(waiting.values())
     seqs = {node: {event: last[event, node] for event in EVENTS if last[event, node] >= 0} for node in "nm"}
-    tail = sum(sum(sequences.tail(node, seqs[node]).values()) for node in "nm")
+    tail = sum(sum(sequences.check_tail(node, seqs[node]).values()) for node in "nm")
     assert (lost_before_last, pending) == (missed, tail)
 
 
-def test_first_sight() -> None:
+def test_first_message() -> None:
     """Who joins late has missed all before; who joins at 0 nothing."""
-    assert Sight(missed=7, new_run=True) == Sequences().see(said(7))
-    assert Sight(missed=0, new_run=True) == Sequences().see(said(0))
+    assert SequenceCheck(missed=7, new_run=True) == Sequences().check(make_message(7))
+    assert SequenceCheck(missed=0, new_run=True) == Sequences().check(make_message(0))
 
 
 def test_repeats() -> None:
     """What was seen, and what is older than that, is a repeat and changes nothing."""
     sequences = Sequences()
-    sequences.see(said(3))
-    assert [Sight(repeated=True)] * 2 == [sequences.see(said(seq)) for seq in (3, 1)]
-    assert Sight() == sequences.see(said(4))
+    sequences.check(make_message(3))
+    assert [SequenceCheck(repeated=True)] * 2 == [sequences.check(make_message(seq)) for seq in (3, 1)]
+    assert SequenceCheck() == sequences.check(make_message(4))
 
 
 def test_repeats_in_part() -> None:
     """Of a message whose first events were seen the rest is new."""
     sequences = Sequences()
-    sequences.see(said(3, count=2))
-    assert Sight(repeated=2) == sequences.see(said(3, count=2))
-    assert Sight(repeated=1) == sequences.see(said(4, count=3))
-    assert Sight(missed=3) == sequences.see(said(10, count=16))
-    assert Sight() == sequences.see(said(26))
+    sequences.check(make_message(3, count=2))
+    assert SequenceCheck(repeated=2) == sequences.check(make_message(3, count=2))
+    assert SequenceCheck(repeated=1) == sequences.check(make_message(4, count=3))
+    assert SequenceCheck(missed=3) == sequences.check(make_message(10, count=16))
+    assert SequenceCheck() == sequences.check(make_message(26))
 
 
 @given(st.lists(st.integers(1, 20), min_size=1, max_size=20), st.sets(st.integers(0, 19)))
-def test_seen_and_missed_make_all_of_several(sizes: list[int], lost: set[int]) -> None:
-    """However many events share a message: with the tail, seen + missed = published."""
-    sequences, seq, seen, missed = Sequences(), 0, 0, 0
+def test_received_and_missed_make_all_of_several(sizes: list[int], lost: set[int]) -> None:
+    """However many events share a message: with the tail, received + missed = published."""
+    sequences, seq, received, missed = Sequences(), 0, 0, 0
     for number, size in enumerate(sizes):
         if number not in lost:
-            missed += sequences.see(said(seq, count=size)).missed
-            seen += size
+            missed += sequences.check(make_message(seq, count=size)).missed
+            received += size
         seq += size
-    tail = sequences.tail("n", {EVENTS[0]: seq - 1})
-    assert seen + missed + sum(tail.values()) == seq
+    tail = sequences.check_tail("n", {EVENTS[0]: seq - 1})
+    assert received + missed + sum(tail.values()) == seq
 
 
 def test_new_run() -> None:
     """A new run counts from 0 again; the old one's messages that come after are repeats."""
     sequences = Sequences()
-    sequences.see(said(9))
-    assert Sight(missed=1, new_run=True) == sequences.see(said(1, run=6))
-    assert Sight(repeated=True) == sequences.see(said(10, run=5))
-    assert Sight() == sequences.see(said(2, run=6))
+    sequences.check(make_message(9))
+    assert SequenceCheck(missed=1, new_run=True) == sequences.check(make_message(1, run=6))
+    assert SequenceCheck(repeated=True) == sequences.check(make_message(10, run=5))
+    assert SequenceCheck() == sequences.check(make_message(2, run=6))
 
 
 def test_tail_is_counted_once() -> None:
     """What a heartbeat showed to be missing is not missing again, and comes late only as a repeat."""
     sequences = Sequences()
-    sequences.see(said(0))
+    sequences.check(make_message(0))
     seqs = {EVENTS[0]: 4, EVENTS[1]: 0}
-    assert {EVENTS[0]: 4, EVENTS[1]: 1} == sequences.tail("n", seqs)
-    assert sequences.tail("n", seqs) == {}
-    assert Sight(repeated=True) == sequences.see(said(4))
+    assert {EVENTS[0]: 4, EVENTS[1]: 1} == sequences.check_tail("n", seqs)
+    assert sequences.check_tail("n", seqs) == {}
+    assert SequenceCheck(repeated=True) == sequences.check(make_message(4))
 
 
 def test_a_silent_node_may_go_back() -> None:
     """A bridge whose clock was set back before its start is heard again once the old run has fallen silent."""
     sequences = Sequences()
-    sequences.see(said(9, run=6))
-    assert Sight(repeated=True) == sequences.see(said(0, run=5))
+    sequences.check(make_message(9, run=6))
+    assert SequenceCheck(repeated=True) == sequences.check(make_message(0, run=5))
     sequences.fell_silent("n")
-    assert Sight(missed=0, new_run=True) == sequences.see(said(0, run=5))
-    assert Sight() == sequences.see(said(1, run=5))
+    assert SequenceCheck(missed=0, new_run=True) == sequences.check(make_message(0, run=5))
+    assert SequenceCheck() == sequences.check(make_message(1, run=5))
 
 
 def test_resume() -> None:
     """Who takes over goes on where the other stopped; what is stored of an older run is not taken back."""
     sequences = Sequences()
     sequences.resume("n", 5, {EVENTS[0]: 9})
-    assert [Sight(repeated=True), Sight(missed=1)] == [sequences.see(said(seq)) for seq in (9, 11)]
+    assert [SequenceCheck(repeated=True), SequenceCheck(missed=1)] == [
+        sequences.check(make_message(seq)) for seq in (9, 11)
+    ]
     sequences.resume("n", 4, {EVENTS[0]: 0})
-    assert Sight() == sequences.see(said(12))
+    assert SequenceCheck() == sequences.check(make_message(12))
 
 
 def test_runs_grow_while_the_clock_is_set_back(monkeypatch: pytest.MonkeyPatch) -> None:
