@@ -54,7 +54,7 @@ class Bridge:
         stream = partial(self._receive_over, "stream")
         self.stream = StreamInput(parse_address(config.stream), stream) if config.stream else None
         self._sources: list[DatagramInput | StreamInput] = [source for source in (self.datagram, self.stream) if source]
-        self._published = {event: metrics.PUBLISHED.labels(event) for event in events.KNOWN}
+        self._published = {event: metrics.PUBLISHED.labels(event) for event in events.EVENT_NAMES}
         self._soon: Schedule = lambda flush: flush()
         self._gathering = False
         self._kernel_drops = 0

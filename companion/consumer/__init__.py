@@ -1,1 +1,1 @@
-"""From the bus to the store."""
+"""Consume the bus and write what it brings to the store."""

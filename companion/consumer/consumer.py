@@ -1,7 +1,7 @@
-"""The bus into the store, in batches.
+"""Read the bus and store its events in batches.
 
-While one batch waits for Redis the next one grows. What is more waits here, up to `max_pending` events, then in ZeroMQ,
-and past its bound is lost and counted as missed.
+While one batch waits for Redis the next one grows. Further events wait here, up to `max_pending`, then in ZeroMQ;
+beyond its bound they are lost and counted as missed.
 """
 
 import asyncio
@@ -21,22 +21,22 @@ from companion.store.store import Store
 from companion.times import now_ms
 
 BATCHES_AHEAD: Final = 4
-"""How many batches may gather while one is being written."""
+"""How many batches may grow while one is being written."""
 HIGH_WATER_MARK: Final = 10_000
-"""Messages that wait in ZeroMQ while we are busy: a fraction of a second at most, and 70 MB."""
+"""Messages that wait in ZeroMQ while we are busy: those of a fraction of a second, at most 70 MB."""
 TURN_EVENTS: Final = 2048
-"""Events taken at once, before the event loop gets its turn again: some ten milliseconds."""
+"""Events taken before other tasks run: about ten milliseconds of work."""
 TICK_SECONDS: Final = 1.0
-END_SECONDS: Final = 10.0
-"""How long the end may take: what is read is stored, if Redis lets us."""
-LAST_WORDS_SECONDS: Final = 1.0
-"""How long the end listens to a bridge that does not stop with us; what had gathered before is read all the same."""
+STOP_SECONDS: Final = 10.0
+"""How long a stop may take to store what was read."""
+DRAIN_SECONDS: Final = 1.0
+"""How long a stop reads from bridges that go on sending; messages that waited before are read in any case."""
 
 logger = log.get(__name__)
 
 
 class Consumer:
-    """Reads the bus until stopped; then stores what it has read."""
+    """Read the bus until stopped, then store what was read."""
 
     def __init__(self, config: Config, store: Store) -> None:
         self._settings = config.consumer
@@ -56,9 +56,9 @@ class Consumer:
         self._subscriber = Subscriber(settings.subscribe, high_water_mark=HIGH_WATER_MARK, curve=curve)
 
     def stop(self) -> None:
-        """Read what is there, store it, end."""
-        self._deadline = time.monotonic() + END_SECONDS
-        self._recorder.give_up_at = self._deadline
+        """Stop after storing all messages that have arrived."""
+        self._deadline = time.monotonic() + STOP_SECONDS
+        self._recorder.give_up_at(self._deadline)
         self._stopping.set()
 
     async def run(self) -> None:
@@ -66,7 +66,7 @@ class Consumer:
         writing: asyncio.Task[None] | None = None
         try:
             while not self._stopping.is_set():
-                await self._take(self._patience(writing))
+                await self._take(self._wait_seconds(writing))
                 if writing and (writing.done() or self._recorder.pending >= BATCHES_AHEAD * self._settings.batch_size):
                     await writing
                     writing = None
@@ -76,7 +76,7 @@ class Consumer:
         finally:
             await asyncio.shield(self._finish(writing, reading))
 
-    # Reading goes on while taking or writing waits for Redis
+    # Reading continues while taking or writing waits for Redis
 
     async def _read(self) -> None:
         while True:
@@ -98,8 +98,8 @@ class Consumer:
             self._waiting.append(message)
             self._waiting_events += len(message.events)
 
-    def _next(self) -> list[Message]:
-        """The messages of a turn."""
+    def _next_messages(self) -> list[Message]:
+        """Return the messages that are taken before other tasks run."""
         messages, events = [], 0
         while self._waiting and events < TURN_EVENTS:
             messages.append(self._waiting.popleft())
@@ -108,23 +108,23 @@ class Consumer:
         self._roomy.set()
         return messages
 
-    async def _take(self, patience: float) -> int:
-        """Take what has come, or wait for it; how many messages there were."""
+    async def _take(self, seconds: float) -> int:
+        """Take the messages that wait, or wait for some, and return how many there were."""
         if not self._waiting:
             self._arrived.clear()
             with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(patience):
+                async with asyncio.timeout(seconds):
                     await self._arrived.wait()
         now = now_ms()
-        messages = self._next()
+        messages = self._next_messages()
         if messages:
             await self._recorder.take(messages)
         if not self._waiting:
             await self._recorder.tick(now)
         return len(messages)
 
-    def _patience(self, writing: asyncio.Task[None] | None) -> float:
-        """How long to wait for the next message, in seconds: as long as nothing else is to be done."""
+    def _wait_seconds(self, writing: asyncio.Task[None] | None) -> float:
+        """Return how long to wait for the next message, in seconds, until a batch is due."""
         batch_seconds = self._settings.batch_ms / 1000
         if writing:
             return batch_seconds
@@ -145,13 +145,13 @@ class Consumer:
             await self._recorder.write()
         if self._waiting:
             metrics.DROPPED.labels("consumer").inc(self._waiting_events)
-            logger.warning("events were read and not stored: there was no time left", count=self._waiting_events)
+            logger.warning("events were read and not stored: the time to stop ran out", count=self._waiting_events)
         await self._recorder.close()
         self._subscriber.close()
 
     async def _drain(self) -> None:
-        """Take what is there."""
-        calm_at = time.monotonic() + LAST_WORDS_SECONDS
+        """Take the messages that have arrived."""
+        calm_at = time.monotonic() + DRAIN_SECONDS
         while (now := time.monotonic()) < self._deadline:
             count = await self._take(0.2)
             if not self._waiting and (not count or now >= calm_at):

@@ -1,4 +1,4 @@
-"""Applies what reconciling found wrong about contacts to the picture of usrloc."""
+"""Apply corrections of contacts, which reconciling found, to the contacts in memory."""
 
 from collections.abc import Iterable, Sequence
 from typing import Final
@@ -23,37 +23,37 @@ from companion.usrloc.contact import Binding
 from companion.usrloc.picture import Usrloc
 
 LIMIT: Final = 1000
-"""How many corrections are taken at once: a few tens of milliseconds."""
+"""Corrections that are taken at once: a few tens of milliseconds of work."""
 
-Entry = tuple[str, str, str]
-"""(entry of the stream, kind, JSON)"""
+StreamEntry = tuple[str, str, str]
+"""(entry id of the stream, kind, JSON)"""
 
 logger = log.get(__name__)
 
 
 class Corrector:
-    """Knows how far the corrections of each node are applied, and which of them are yet to be deleted."""
+    """Track how far the corrections of each node are applied, and which of them still have to be deleted."""
 
     def __init__(self, store: Store) -> None:
         self._store = store
         self._applied_to: dict[str, str] = {}
         self._applied: dict[str, list[str]] = {}
 
-    def read(self, node: str) -> list[Entry]:
-        """What waits for a node's recorder behind what was applied. Blocking."""
+    def read(self, node: str) -> list[StreamEntry]:
+        """Return the corrections of a node behind the applied ones. Blocking."""
         after = self._applied_to.get(node, "")
         return load_corrections(self._store, node, after, LIMIT)
 
-    def apply(self, entries: Sequence[Entry], said: Iterable[Correction], usrloc: Usrloc, feed: Feed) -> None:
-        """Apply what was said in these entries of a node, once all that is `wanted` for it is in the picture."""
-        for correction in said:
+    def apply(self, entries: Sequence[StreamEntry], batch: Iterable[Correction], usrloc: Usrloc, feed: Feed) -> None:
+        """Apply the corrections in these entries of a node; their `unloaded` contacts must be in memory by now."""
+        for correction in batch:
             outcome = _apply(correction, usrloc, feed)
             metrics.CORRECTIONS.labels(kind_of(correction), outcome).inc()
         self._applied_to[feed.node] = entries[-1][0]
         self._applied.setdefault(feed.node, []).extend(entry for entry, _, _ in entries)
 
     def deletions(self) -> list[Command]:
-        """What deletes the entries that were applied, to be written together with what they changed."""
+        """Return the commands that delete the applied entries, to be written together with the changes."""
         commands: list[Command] = []
         for node, entries in self._applied.items():
             commands += prepare_removal(self._store.keys, node, entries)
@@ -65,21 +65,21 @@ class Corrector:
         self._applied.clear()
 
 
-def decode(entries: Iterable[Entry]) -> list[Correction]:
-    """What these entries say; what can not be read is counted and left out."""
-    return [found for _, kind, text in entries if (found := _decode(kind, text))]
+def decode(entries: Iterable[StreamEntry]) -> list[Correction]:
+    """Return the corrections in these entries; one that can not be read is counted and left out."""
+    return [correction for _, kind, text in entries if (correction := _decode(kind, text))]
 
 
-def wanted(said: Iterable[Correction], usrloc: Usrloc) -> dict[Binding, str]:
-    """What is to be loaded first: their contacts, and the devices that those may move to."""
-    found: dict[Binding, str] = {}
-    for correction in said:
+def unloaded(batch: Iterable[Correction], usrloc: Usrloc) -> dict[Binding, str]:
+    """Return the contacts of these corrections that must be loaded first, with the devices that they may move to."""
+    contacts: dict[Binding, str] = {}
+    for correction in batch:
         binding = correction.binding
         instance = "" if isinstance(correction, Gone) else correction.instance
         device = sip.device_id(binding.aor, binding.uri, instance)
         if binding not in usrloc.contacts or (instance and device not in usrloc.devices):
-            found[binding] = device
-    return found
+            contacts[binding] = device
+    return contacts
 
 
 def _decode(kind: str, text: str) -> Correction | None:
@@ -87,7 +87,7 @@ def _decode(kind: str, text: str) -> Correction | None:
         return decode_correction(kind, text)
     except InvalidInputError as error:
         metrics.INVALID.labels("corrections", error.reason).inc()
-        logger.warning("a correction that is none was left out", detail=error.detail[:200])
+        logger.warning("an invalid correction was ignored", detail=error.detail[:200])
         return None
 
 

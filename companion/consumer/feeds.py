@@ -9,7 +9,7 @@ from collections.abc import Set as AbstractSet
 from companion import log, metrics
 from companion.bus.envelope import HEARTBEAT, Heartbeat, Message
 from companion.bus.sequences import Sequences
-from companion.opensips.events import KNOWN
+from companion.opensips.events import EVENT_NAMES
 from companion.store.connection import Command
 from companion.store.keys import Keys
 from companion.store.nodes import DEAD_AFTER_MS, Feed, prepare_feed, prepare_seqs_removal
@@ -89,7 +89,7 @@ class Feeds:
         feed.heartbeat_at, feed.said_at = now_ms(), ts
         feed.transports = heartbeat.transports
         feed.received, feed.invalid, feed.kernel_drops = heartbeat.received, heartbeat.invalid, heartbeat.kernel_drops
-        seqs = {event: seq for event, seq in heartbeat.seqs.items() if event in KNOWN}
+        seqs = {event: seq for event, seq in heartbeat.seqs.items() if event in EVENT_NAMES}
         for event, missed in self._sequences.check_tail(node, seqs).items():
             self._count_missed(node, event, missed)
         self._silent.discard(node)

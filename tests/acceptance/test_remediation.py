@@ -54,7 +54,7 @@ async def watched(opensips: OpenSIPS, tmp_path: Path) -> AsyncIterator[Store]:
             }
         )
         async with running(config), Mi(opensips.mi_url) as mi:
-            for event in sorted(events.KNOWN - {events.REFRESH}):
+            for event in sorted(events.EVENT_NAMES - {events.REFRESH}):
                 await mi.call("event_subscribe", event=event, socket=f"udp:127.0.0.1:{datagram}", expire=3600)
             store = open_store(config.redis)
             yield store

@@ -252,7 +252,7 @@ def test_no_clear_text_beyond_the_machine(
 def test_a_bus_that_is_taken() -> None:
     """A second bridge at the same endpoint says which endpoint it could not have, and where that is set."""
     publisher = Publisher(ANYWHERE, "n", high_water_mark=10)
-    with pytest.raises(UnavailableError, match=r"the bus can not be opened at .* see \[bridge\] publish"):
+    with pytest.raises(UnavailableError, match=r"the bus can not be opened at .* change \[bridge\] publish"):
         Publisher(publisher.endpoint, "n", high_water_mark=10)
     publisher.close()
 

@@ -307,4 +307,4 @@ async def test_the_script_goes_before(make_setup: MakeSetup) -> None:
         looks = len(opensips.mi_calls)
         await eventually(lambda: sum(call.method == "subscribers_list" for call in opensips.mi_calls[looks:]) >= 2)
         assert subscribed(opensips) == 0
-        assert all(one.seconds_left is None for one in await listed(opensips) if one.event in events.KNOWN)
+        assert all(one.seconds_left is None for one in await listed(opensips) if one.event in events.EVENT_NAMES)

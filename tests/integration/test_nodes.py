@@ -9,7 +9,7 @@ import pytest
 
 from companion.cli import nodes as companion_nodes
 from companion.config import Config
-from companion.consumer import feeds, recorder
+from companion.consumer import expiry, feeds, recorder
 from companion.errors import UsageError
 from companion.opensips.events import INSERT, LATENCY
 from companion.quality import Bounds
@@ -144,7 +144,7 @@ async def test_a_consumer_lets_go(make_setup: MakeSetup, monkeypatch: pytest.Mon
     for module in (feeds, nodes):
         monkeypatch.setattr(module, "DEAD_AFTER_MS", 1000)
     monkeypatch.setattr(recorder, "EXPIRY_SECONDS", 0.1)
-    monkeypatch.setattr(recorder, "EXPIRY_GRACE_MS", 0)
+    monkeypatch.setattr(expiry, "EXPIRY_GRACE_MS", 0)
     setup = make_setup()
     old_bus = make_setup()
     setup.tables["consumer"]["subscribe"] += old_bus.tables["consumer"]["subscribe"]

@@ -320,7 +320,7 @@ def together(messages: Sequence[Message]) -> list[Message]:
 
 
 def test_events_that_share_messages(make_setup: MakeSetup, kind: Kind, engine: str) -> None:
-    """A flood, most of whose pings are known by their bytes, leaves what the same events leave one by one."""
+    """A flood, most of whose pings are recognised by their bytes, leaves what the same events leave one by one."""
     alone, shared = (make_setup(kind, redis={"series": engine}) for _ in range(2))
     messages = long_story()
     record(alone, [[one] for one in messages])
@@ -458,7 +458,7 @@ def test_a_consumer_killed_while_it_wrote(make_setup: MakeSetup, kind: Kind, eng
         setup = make_setup(kind, redis={"series": engine})
         with Cut(setup.store.connection, after):
             dying = Recorder(setup.config, setup.store)
-            dying.give_up_at = 0
+            dying.give_up_at(0)
             asyncio.run(record_batch(dying, messages))
         asyncio.run(dying.close())
         record(setup, [messages[:7], messages[7:]])

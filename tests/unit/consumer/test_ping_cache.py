@@ -1,4 +1,4 @@
-"""A ping known by its bytes is read as decoding would read it, or not at all."""
+"""Check that a ping recognised by its bytes is read as decoding reads it, or not recognised at all."""
 
 from typing import Any
 
@@ -7,7 +7,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from companion.consumer.ping_cache import Pings
+from companion.consumer.ping_cache import PingCache
 from companion.errors import InvalidEventError
 from companion.opensips.events import LATENCY, LOST_PING_US, MAX_LATENCY_US, ContactEvent, decode
 from companion.usrloc.contact import Binding, Contact
@@ -44,11 +44,11 @@ def contact_of(event: ContactEvent) -> Contact:
     return Contact(binding, "id", "device", "node", event.registration)
 
 
-def knowing(*learned: bytes) -> Pings:
-    pings = Pings()
-    for params in learned:
-        pings.learn(params, event_of(params), contact_of(event_of(params)))
-    return pings
+def cache_of(*original: bytes) -> PingCache:
+    cache = PingCache()
+    for params in original:
+        cache.add(params, event_of(params), contact_of(event_of(params)))
+    return cache
 
 
 @given(latencies, latencies)
@@ -56,32 +56,36 @@ def knowing(*learned: bytes) -> Pings:
 @example(255, 256)
 @example(65_535, 65_536)
 def test_the_same_but_for_the_latency(first: int, then: int) -> None:
-    """Once learned, a contact's ping is known whatever its latency, and the latency is what decoding says."""
-    pings = knowing(packed(latency=first))
-    found = pings.find(packed(latency=then))
-    assert found
-    known, latency_us = found
-    assert (latency_us, known.registration) == (then, event_of(packed()).registration)
+    """A cached ping is recognised with any latency, and the latency is the one that decoding reads."""
+    cache = cache_of(packed(latency=first))
+    match = cache.find(packed(latency=then))
+    assert match
+    ping, latency_us = match
+    assert (latency_us, ping.registration) == (then, event_of(packed()).registration)
 
 
 @given(texts, texts, latencies, st.binary(max_size=12), st.integers(0, 400))
 @example("§latency*", "", 5, b"\xa7latency", 60)
 @example("", "§latency", 5, b"*", 3)
 def test_never_misread(user_agent: str, tag: str, then: int, patch: bytes, at: int) -> None:
-    """Whatever the texts and whichever bytes are changed: what is known reads as decoding reads it."""
+    """Whatever the texts and whichever bytes are changed: a recognised ping is read as decoding reads it."""
     try:
-        learned = packed(user_agent=user_agent, shtag=tag)
-        pings = knowing(learned)
+        original = packed(user_agent=user_agent, shtag=tag)
+        cache = cache_of(original)
     except InvalidEventError:
         return
-    said = packed(user_agent=user_agent, shtag=tag, latency=then)
-    for changed in (said, said[:at] + patch + said[at + len(patch) :], said[:at] + patch + said[at:]):
-        found = pings.find(changed)
-        if found:
-            known, latency_us = found
+    repeated = packed(user_agent=user_agent, shtag=tag, latency=then)
+    for changed in (
+        repeated,
+        repeated[:at] + patch + repeated[at + len(patch) :],
+        repeated[:at] + patch + repeated[at:],
+    ):
+        match = cache.find(changed)
+        if match:
+            ping, latency_us = match
             event = event_of(changed)
-            assert (event.latency_us, event.registration) == (latency_us, known.registration)
-            assert (event.aor, event.uri) == (known.contact.binding.aor, known.contact.binding.uri)
+            assert (event.latency_us, event.registration) == (latency_us, ping.registration)
+            assert (event.aor, event.uri) == (ping.contact.binding.aor, ping.contact.binding.uri)
 
 
 @pytest.mark.parametrize(
@@ -103,47 +107,47 @@ def test_never_misread(user_agent: str, tag: str, then: int, patch: bytes, at: i
         {"latency": [1]},
     ],
 )
-def test_anything_else_is_not_known(changes: dict[str, Any]) -> None:
-    """Another contact, another registration, another end, or no latency that may be: not known."""
-    assert knowing(packed()).find(packed(**changes)) is None
+def test_other_pings_are_not_recognised(changes: dict[str, Any]) -> None:
+    """Another contact, another registration, other bytes at the end or an impossible latency: not recognised."""
+    assert cache_of(packed()).find(packed(**changes)) is None
 
 
 @pytest.mark.parametrize(
     "params", [b"", b"\x80", packed()[:-1], packed().partition(b"latency")[0] + b"latency", b"\xa7latency\xce"]
 )
-def test_broken_bytes_are_not_known(params: bytes) -> None:
-    """What is cut short is nothing that is known."""
-    assert knowing(packed()).find(params) is None
+def test_broken_bytes_are_not_recognised(params: bytes) -> None:
+    """Bytes that are cut short are not recognised."""
+    assert cache_of(packed()).find(params) is None
 
 
-def test_a_text_that_looks_like_it_is_not_learned() -> None:
-    """A text that holds the bytes of the key hides the latency: such a ping is never known, and always decoded."""
+def test_a_text_with_the_key_is_not_cached() -> None:
+    """A text that holds the bytes of the key hides the latency: such a ping is never cached, and always decoded."""
     hostile = packed(shtag="§latency*")
-    assert knowing(hostile).find(hostile) is None
+    assert cache_of(hostile).find(hostile) is None
 
 
-def test_another_registration_is_not_learned() -> None:
-    """A ping that says something else of the registration than the contact itself has is not its own."""
-    pings = Pings()
-    pings.learn(packed(), event_of(packed()), contact_of(event_of(packed(cseq=9))))
-    assert pings.find(packed()) is None
+def test_another_registration_is_not_cached() -> None:
+    """A ping whose registration differs from the contact's is not cached."""
+    cache = PingCache()
+    cache.add(packed(), event_of(packed()), contact_of(event_of(packed(cseq=9))))
+    assert cache.find(packed()) is None
 
 
 def test_bounded() -> None:
-    """The oldest half is forgotten; those that are pinged stay."""
-    pings = Pings(known_max=20)
+    """The oldest half is dropped; pings that come again stay."""
+    cache = PingCache(max_pings=20)
     for number in range(100):
         params = packed(aor=f"user{number}")
-        pings.learn(params, event_of(params), contact_of(event_of(params)))
-        assert pings.find(packed(aor="user0", latency=number)), "pinged all the time"
-    known = [number for number in range(100) if pings.find(packed(aor=f"user{number}"))]
-    assert known[0] == 0
-    assert 99 in known
-    assert len(known) <= 20
+        cache.add(params, event_of(params), contact_of(event_of(params)))
+        assert cache.find(packed(aor="user0", latency=number)), "pinged all the time"
+    cached = [number for number in range(100) if cache.find(packed(aor=f"user{number}"))]
+    assert cached[0] == 0
+    assert 99 in cached
+    assert len(cached) <= 20
 
 
-def test_forget() -> None:
-    """Nothing is known of contacts that were let go."""
-    pings = knowing(packed())
-    pings.forget()
-    assert pings.find(packed()) is None
+def test_clear() -> None:
+    """A cleared cache recognises nothing."""
+    cache = cache_of(packed())
+    cache.clear()
+    assert cache.find(packed()) is None

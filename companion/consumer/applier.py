@@ -1,0 +1,91 @@
+"""Apply decoded messages to the contacts, devices and feeds in memory. No I/O."""
+
+import itertools
+import time
+from collections import Counter, defaultdict
+from collections.abc import Sequence
+from typing import Final, cast
+
+import msgspec
+
+from companion import log, metrics
+from companion.bus.envelope import HEARTBEAT, Heartbeat, Message
+from companion.consumer.decoder import DecodedEvent, DecodedMessage
+from companion.consumer.memory import Memory
+from companion.consumer.ping_cache import CachedPing
+from companion.opensips import events
+from companion.opensips.events import EVENT_NAMES, LATENCY, LOST_PING_US, ContactEvent, Event
+from companion.usrloc.changes import Stamp
+from companion.usrloc.contact import Binding
+
+AHEAD_MS: Final = 60_000
+"""An event further in the future is refused: its samples would lock out all later ones."""
+
+logger = log.get(__name__)
+
+
+class Applier:
+    """Apply events in the order of their messages, and count them."""
+
+    def __init__(self, memory: Memory) -> None:
+        self._memory = memory
+
+    def apply(self, batch: Sequence[DecodedMessage]) -> None:
+        """Apply messages of our nodes; what their events need must be in memory."""
+        counts: Counter[tuple[str, str]] = Counter()
+        latencies_us: defaultdict[str, list[int]] = defaultdict(list)
+        for message, decoded in batch:
+            if message.name in EVENT_NAMES or message.name == HEARTBEAT:
+                repeated = self._memory.feeds.check(message)
+                counts[message.node, message.name] += len(decoded) - repeated
+                self._apply_message(message, decoded, repeated)
+                latencies_us[message.node] += _latencies_us(message, decoded[repeated:])
+        for (node, name), count in counts.items():
+            metrics.EVENTS.labels(node, name).inc(count)
+        for node, pings in latencies_us.items():
+            metrics.count_pings(node, [us // 1000 for us in pings if us != LOST_PING_US], pings.count(LOST_PING_US))
+
+    def _apply_message(self, message: Message, decoded: Sequence[DecodedEvent], first: int) -> None:
+        """Apply the events of a message from number `first` on."""
+        latest = time.time() * 1000 + AHEAD_MS
+        for (ts, params), event in itertools.islice(zip(message.events, decoded, strict=True), first, None):
+            if isinstance(event, Heartbeat):
+                self._memory.feeds.take_heartbeat(message.node, event, ts)
+            elif ts > latest:
+                self._memory.feeds.refuse(message.node)
+            elif event:
+                try:
+                    self._apply_event(message, ts, params, event)
+                except Exception:
+                    metrics.INVALID.labels("recorder", "error").inc()
+                    logger.exception("an event could not be applied", event_name=message.name)
+
+    def _apply_event(
+        self, message: Message, ts: int, params: msgspec.Raw, event: tuple[CachedPing, int] | Event
+    ) -> None:
+        usrloc, feed = self._memory.usrloc, self._memory.feeds.held[message.node]
+        feed.last_event_at = ts  # not the greatest: a clock may have been set back
+        if event.__class__ is tuple:
+            ping, latency_us = cast("tuple[CachedPing, int]", event)
+            contact = ping.contact
+            if contact.registration is ping.registration and not contact.ended_at:
+                usrloc.ping(contact, latency_us, ts, message.node, message.run)
+                return
+            event = events.decode(message.name, params)  # an earlier event of this batch changed the contact
+        event = cast("Event", event)
+        usrloc.apply(event, Stamp(message.node, feed.cluster, ts, message.run))
+        if len(message.events) > 1 and message.name == LATENCY:  # only in a flood is the speed worth the memory
+            self._cache_ping(params, cast("ContactEvent", event), message.node)
+
+    def _cache_ping(self, params: msgspec.Raw, event: ContactEvent, node: str) -> None:
+        binding = Binding(self._memory.feeds.held[node].cluster, event.domain, event.aor, event.uri)
+        contact = self._memory.usrloc.contacts.get(binding)
+        if contact:
+            self._memory.ping_caches[node].add(bytes(params), event, contact)
+
+
+def _latencies_us(message: Message, decoded: Sequence[DecodedEvent]) -> list[int]:
+    if message.name != LATENCY:
+        return []
+    pings = cast("list[tuple[CachedPing, int] | ContactEvent | None]", decoded)
+    return [ping.latency_us if isinstance(ping, ContactEvent) else ping[1] for ping in pings if ping]

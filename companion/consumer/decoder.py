@@ -1,0 +1,52 @@
+"""Decode the events of bus messages, or recognise pings by their bytes. No I/O."""
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+import msgspec
+
+from companion import log, metrics
+from companion.bus.envelope import HEARTBEAT, Heartbeat, Message, decode_heartbeat
+from companion.consumer.ping_cache import CachedPing, PingCache
+from companion.errors import InvalidEnvelopeError, InvalidEventError
+from companion.opensips import events
+from companion.opensips.events import LATENCY, Event
+
+DecodedEvent = tuple[CachedPing, int] | Event | Heartbeat | None
+"""A ping recognised by its bytes with its latency in µs, an event, a heartbeat, or None for a refused event."""
+
+logger = log.get(__name__)
+
+
+class DecodedMessage(NamedTuple):
+    """Hold a message and its decoded events, in the same order."""
+
+    message: Message
+    events: list[DecodedEvent]
+
+
+class Decoder:
+    """Decode messages; events that are refused are counted and logged."""
+
+    def __init__(self, ping_caches: Mapping[str, PingCache]) -> None:
+        self._ping_caches = ping_caches
+        self._episodes = log.Episodes(logger)
+
+    def decode(self, message: Message) -> DecodedMessage:
+        name = message.name
+        if name == LATENCY:
+            find = self._ping_caches[message.node].find
+            pings = [find(bytes(params)) or self._decode(name, params) for _, params in message.events]
+            return DecodedMessage(message, pings)
+        return DecodedMessage(message, [self._decode(name, params) for _, params in message.events])
+
+    def _decode(self, name: str, params: msgspec.Raw) -> Event | Heartbeat | None:
+        try:
+            return decode_heartbeat(params) if name == HEARTBEAT else events.decode(name, params)
+        except InvalidEnvelopeError as error:
+            metrics.INVALID.labels("bus", error.reason).inc()
+            self._episodes.warn("a heartbeat was refused", detail=error.detail[:200])
+        except InvalidEventError as error:
+            metrics.INVALID.labels("consumer", error.reason).inc()
+            self._episodes.warn(f"an event was refused: {error.reason}", name=name[:64], detail=error.detail)
+        return None

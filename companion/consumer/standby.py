@@ -1,0 +1,31 @@
+"""Keep the latest messages of nodes that another consumer records. No I/O."""
+
+import time
+from collections import deque
+from collections.abc import Iterable
+from typing import Final
+
+from companion.bus.envelope import Message
+
+STANDBY_SECONDS: Final = 15.0
+"""How long a message is kept: a little longer than a lease lasts."""
+STANDBY_MESSAGES: Final = 100_000
+"""The most messages that are kept of one node."""
+
+
+class Standby:
+    """Keep messages in case the lease of their node becomes ours."""
+
+    def __init__(self) -> None:
+        self._queues: dict[str, deque[tuple[float, Message]]] = {}
+
+    def put(self, message: Message) -> None:
+        now = time.monotonic()
+        queue = self._queues.setdefault(message.node, deque())
+        queue.append((now, message))
+        while queue[0][0] < now - STANDBY_SECONDS or len(queue) > STANDBY_MESSAGES:
+            queue.popleft()
+
+    def take(self, nodes: Iterable[str]) -> list[Message]:
+        """Remove and return the messages of these nodes."""
+        return [message for node in nodes for _, message in self._queues.pop(node, ())]
