@@ -1,1 +1,1 @@
-"""OpenSIPS' wire to the bus: receive, check the shape, stamp, number, publish."""
+"""Receive OpenSIPS' events, check their shape, stamp and number them, and publish them on the bus."""

@@ -1,4 +1,4 @@
-"""OpenSIPS' events onto the bus: one JSON-RPC notification in, one stamped message out."""
+"""Publish OpenSIPS' events on the bus: each JSON-RPC notification becomes one stamped event."""
 
 import asyncio
 import contextlib
@@ -27,13 +27,13 @@ _decode = msgspec.json.Decoder().decode
 _NOT_JSON: Final = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 
 Schedule = Callable[[Callable[[], None]], object]
-"""Calls a function at the end of this turn of the event loop."""
+"""Calls a function in the next turn of the event loop."""
 
 logger = log.get(__name__)
 
 
 class Bridge:
-    """Receives one node's events over datagrams and streams, and publishes them."""
+    """Receive one node's events over datagrams and streams, and publish them."""
 
     def __init__(self, config: BridgeSection, *, wait_for_subscriber: bool = False) -> None:
         self._config = config
@@ -64,11 +64,11 @@ class Bridge:
         self._last_event_at = 0
 
     async def run(self) -> None:
-        """Serve until stopped. Inputs open last, when somebody listens to what they bring."""
+        """Serve until stopped; inputs open last, when a subscriber is there."""
         self._soon = asyncio.get_running_loop().call_soon
         try:
             if self._wait_for_subscriber and not await self.publisher.subscribed(SUBSCRIBER_WAIT_SECONDS):
-                logger.warning("nobody subscribed to the bus yet; what OpenSIPS says now is lost")
+                logger.warning("no subscriber on the bus yet: events are lost until a consumer connects")
             for source in self._sources:
                 await source.start()
             logger.info("bridging", node=self._config.node, bus=self.publisher.endpoint)
@@ -85,7 +85,7 @@ class Bridge:
     async def _close(self) -> None:
         for source in self._sources:
             await source.close()
-        self._heartbeat()
+        self._send_heartbeat()
         await asyncio.to_thread(self.publisher.close)
 
     def _receive_over(self, transport: str, payload: bytes) -> bytes | None:
@@ -93,7 +93,7 @@ class Bridge:
         return self.receive(payload)
 
     def receive(self, payload: bytes) -> bytes | None:
-        """Publish one JSON object from the wire; the answer to it when it is a request that has an id."""
+        """Publish one JSON object from the wire and return the reply when it is a request with an id."""
         self._received += 1
         request: Any = None
         try:
@@ -103,8 +103,8 @@ class Bridge:
             self._invalid += 1
             metrics.INVALID.labels("bridge", error.reason).inc()
             self._episodes.warn(f"an event was refused: {error.reason}", detail=error.detail)
-            return _answer(request, {"error": {"code": -32600, "message": error.reason}})
-        return _answer(request, {"result": "OK"})
+            return _reply(request, {"error": {"code": -32600, "message": error.reason}})
+        return _reply(request, {"result": "OK"})
 
     def _read(self, payload: bytes) -> Any:
         try:
@@ -114,7 +114,7 @@ class Bridge:
             if text.encode() == payload:
                 raise InvalidEventError("json", str(error)[:200]) from None
         metrics.INVALID.labels("bridge", "utf8").inc()
-        self._episodes.warn("an event is not UTF-8; its odd bytes became U+FFFD")
+        self._episodes.warn("an event is not UTF-8; its invalid bytes became U+FFFD")
         try:
             return _decode(text)
         except _NOT_JSON as error:
@@ -139,7 +139,7 @@ class Bridge:
             self._soon(self._flush)
 
     def _flush(self) -> None:
-        """Send what was read in one turn of the event loop."""
+        """Send the events that were read in one turn of the event loop."""
         self._gathering = False
         self.publisher.flush()
 
@@ -151,9 +151,9 @@ class Bridge:
             self._stamps.forget()
             self.publisher.new_run()
         self._count_kernel_drops()
-        self._heartbeat()
+        self._send_heartbeat()
 
-    def _heartbeat(self) -> None:
+    def _send_heartbeat(self) -> None:
         self.publisher.heartbeat(
             self._clock.now(),
             last_event_at=self._last_event_at,
@@ -174,8 +174,8 @@ class Bridge:
         self._kernel_drops = max(drops, self._kernel_drops)
 
 
-def _answer(request: Any, outcome: dict[str, Any]) -> bytes | None:
-    """event_stream's reliable_mode sends requests with an id and waits for their answer."""
+def _reply(request: Any, outcome: dict[str, Any]) -> bytes | None:
+    """Return the reply to a request with an id, which event_stream in reliable_mode waits for."""
     request_id = request.get("id") if isinstance(request, dict) else None
     if not isinstance(request_id, int | str):
         return None

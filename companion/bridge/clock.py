@@ -5,11 +5,11 @@ from collections.abc import Callable
 from typing import Final
 
 STEP_MS: Final = 1000
-"""Our steady clock and the machine's may differ by this much before the machine's was stepped."""
+"""A larger difference between our steady clock and the machine's means that the machine's clock was stepped."""
 
 
 class SteadyClock:
-    """Epoch ms that run on evenly while the machine's clock is being set."""
+    """Return epoch ms that advance evenly while the machine's clock is being set."""
 
     def __init__(self, wall: Callable[[], float] = time.time, steady: Callable[[], float] = time.monotonic) -> None:
         self._wall = wall
@@ -20,7 +20,7 @@ class SteadyClock:
         return int((self._offset + self._steady()) * 1000)
 
     def follow(self) -> int:
-        """Take over a step of the machine's clock and tell its size in ms; 0 when there was none."""
+        """Follow a step of the machine's clock and return its size in ms, 0 when there was none."""
         offset = self._wall() - self._steady()
         step_ms = round((offset - self._offset) * 1000)
         if abs(step_ms) < STEP_MS:
@@ -30,9 +30,9 @@ class SteadyClock:
 
 
 class Stamps:
-    """Times for events, strictly rising for each AOR: two of its events read in one millisecond never share a time.
+    """Make times for events that strictly rise for each AOR, also when two of its events come in one millisecond.
 
-    Events of no AOR may share theirs: thousands of connections that die at once must not carry us into the future.
+    Events without an AOR may share a time: thousands of connections that die at once must not lead into the future.
     """
 
     def __init__(self, clock: Callable[[], int]) -> None:
@@ -45,7 +45,7 @@ class Stamps:
         self._floor = 0
 
     def next(self, aor: str | None) -> int:
-        """A time later than any given for this AOR; for and after an event of no AOR, not earlier than any given."""
+        """Return a time later than all of this AOR, and in order with the times of events without AOR."""
         now = self._clock()
         if now > self._newest:
             self._last.clear()

@@ -1,4 +1,4 @@
-"""OpenSIPS event_datagram: one JSON object in each UDP datagram."""
+"""Receive events of OpenSIPS' event_datagram: one JSON object in each UDP datagram."""
 
 import asyncio
 import os
@@ -11,18 +11,18 @@ from companion.errors import ConfigError
 from companion.opensips.address import Address
 
 MAX_DATAGRAM_BYTES = 65_535
-DATAGRAMS_A_TURN = 256  # then the loop's other work has its turn
+DATAGRAMS_A_TURN = 256  # then other tasks run
 
 _SO_RCVBUFFORCE = getattr(socket, "SO_RCVBUFFORCE", 33)  # Linux; Python names it from 3.14 on
 _log = log.get(__name__)
 
 
 class DatagramInput:
-    """Listens on a UDP address and hands each datagram to `receive`.
+    """Listen on a UDP address and pass each datagram to `receive`; its replies are ignored.
 
-    Replies of `receive` are ignored. `address` has the port really bound to, once started.
-    `granted_buffer_bytes` is what the kernel granted of `buffer_bytes`: what did not fit while the companion was
-    busy is lost, and counted by the kernel alone (`kernel_drops`).
+    Once started, `address` has the bound port, and `granted_buffer_bytes` is the part of `buffer_bytes` that the kernel
+    granted. Datagrams that do not fit while the companion is busy are lost; only the kernel counts them
+    (`kernel_drops`).
     Raises ConfigError when the address is not a UDP one.
     """
 
@@ -38,11 +38,14 @@ class DatagramInput:
         self._socket: socket.socket | None = None
 
     async def start(self) -> None:
-        """Raise UnavailableError when the address can not be had."""
+        """Start to listen.
+
+        Raises UnavailableError when the address can not be bound.
+        """
         loop = asyncio.get_running_loop()
         try:
-            found = await loop.getaddrinfo(self.address.host, self.address.port, type=socket.SOCK_DGRAM)
-            family, _, _, _, target = min(found, key=lambda one: one[0] != socket.AF_INET)  # OpenSIPS sends IPv4
+            candidates = await loop.getaddrinfo(self.address.host, self.address.port, type=socket.SOCK_DGRAM)
+            family, _, _, _, target = min(candidates, key=lambda one: one[0] != socket.AF_INET)  # OpenSIPS sends IPv4
             bound = _bind(family, target)
         except OSError as error:
             raise can_not_listen(self.address, error) from error
@@ -53,7 +56,7 @@ class DatagramInput:
         loop.add_reader(bound, self._drain, bound)
 
     def kernel_drops(self) -> int | None:
-        """Datagrams lost since the start because the buffer was full; None where the kernel does not tell."""
+        """Return the datagrams lost since the start because the buffer was full, None where the kernel has no count."""
         if self._socket is None:
             return None
         table = "udp6" if self._socket.family == socket.AF_INET6 else "udp"
@@ -66,7 +69,7 @@ class DatagramInput:
             self._socket = None
 
     def _log_start(self) -> None:
-        fields: dict[str, object] = {"asked": self._buffer_bytes, "granted": self.granted_buffer_bytes}
+        fields: dict[str, object] = {"requested": self._buffer_bytes, "granted": self.granted_buffer_bytes}
         if self.granted_buffer_bytes < self._buffer_bytes:
             fields["remedy"] = f"sysctl -w net.core.rmem_max={self._buffer_bytes}"
             _log.warning("listening, with a small receive buffer", address=str(self.address), **fields)
@@ -74,7 +77,7 @@ class DatagramInput:
             _log.info("listening", address=str(self.address), **fields)
 
     def _drain(self, bound: socket.socket) -> None:
-        """Take what waits. The loop calls again while something is left: it watches the level, not the edge."""
+        """Take waiting datagrams; the event loop calls again while some are left."""
         taken = 0
         try:
             while taken < DATAGRAMS_A_TURN and self._socket is bound:
@@ -88,9 +91,9 @@ class DatagramInput:
         self._received.inc(taken)
 
     def _take(self, data: bytes) -> None:
-        if len(data) > MAX_DATAGRAM_BYTES:  # the kernel cut it (MSG_TRUNC) to what recv asked for, or would have
+        if len(data) > MAX_DATAGRAM_BYTES:  # the kernel cut it (MSG_TRUNC) to the size of recv, or would have
             metrics.INVALID.labels("datagram", "truncated").inc()
-            self._episodes.warn("a datagram was too large", limit=MAX_DATAGRAM_BYTES)
+            self._episodes.warn("a datagram was too large and was ignored", limit=MAX_DATAGRAM_BYTES)
         else:
             deliver(self._receive, data, "datagram", self._episodes)
 
@@ -106,23 +109,23 @@ def _bind(family: int, address: tuple[object, ...]) -> socket.socket:
     return bound
 
 
-def _enlarge_buffer(bound: socket.socket, asked: int) -> int:
-    """Return the bytes granted. Root gets what it asks for, others at most net.core.rmem_max."""
+def _enlarge_buffer(bound: socket.socket, requested: int) -> int:
+    """Set the receive buffer and return its bytes: root gets all, others at most net.core.rmem_max."""
     try:
-        bound.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, asked)
+        bound.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, requested)
     except OSError:
-        bound.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, asked)
-    # Linux doubles what is asked for, for its own bookkeeping, and tells the double: socket(7).
+        bound.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, requested)
+    # Linux doubles the size for its own bookkeeping and returns the double: socket(7).
     return bound.getsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF) // 2
 
 
 def _drops(table: Path, inode: int) -> int | None:
-    """Look up the last column, `drops`, of the socket's line in /proc/net/udp: proc_net_udp(5)."""
+    """Read the last column, `drops`, of the socket's line in /proc/net/udp: proc_net_udp(5)."""
     try:
         header, *lines = table.read_text().splitlines()
     except (OSError, ValueError):
         return None
     if not header.rstrip().endswith("drops"):
         return None
-    found = (fields for line in lines if (fields := line.split())[9] == str(inode))
-    return next((int(fields[-1]) for fields in found), None)
+    rows = (fields for line in lines if (fields := line.split())[9] == str(inode))
+    return next((int(fields[-1]) for fields in rows), None)

@@ -1,16 +1,16 @@
-"""Cuts a byte stream of JSON objects, back to back with no delimiter, into the objects. No I/O."""
+"""Split a byte stream into JSON objects, which follow each other with no delimiter. No I/O."""
 
 import re
 from enum import Enum, auto
 
 MARKER = b'{"jsonrpc"'
-"""How every object from OpenSIPS starts: where to go on after bytes that made no sense."""
+"""The start of every object from OpenSIPS: reading resumes there after invalid bytes."""
 
 _WHITESPACE = b" \t\r\n"
 _QUOTE, _OPEN, _CLOSE = b'"{}'
 # Possessive, so that no input makes them backtrack. A lone quote or backslash at the end of the bytes stays
-# unread. Between strings only what JSON allows there: a string cut short turns the ones behind it inside out,
-# and this sees it at once.
+# unread. Between strings only what JSON allows there: after a string that was cut short, strings and the text between
+# them change places, and this pattern stops there at once.
 _BETWEEN = re.compile(rb'(?:[ \t\r\n:,\[\]0-9+\-.eEtrufalsn]++|"(?:[^"\\]++|\\.)*+")*+', re.DOTALL)
 _IN_STRING = re.compile(rb'(?:[^"\\]++|\\.)*+', re.DOTALL)
 
@@ -22,13 +22,13 @@ class _Scan(Enum):
 
 
 class Framer:
-    """Objects out of chunks. Each byte is looked at a bounded number of times, however the chunks are cut.
+    """Split chunks into objects and read each byte a bounded number of times, however the chunks are cut.
 
-    It knows brackets and strings, not JSON: what it gives still has to be parsed. An object that is cut short or
-    larger than `max_bytes` is given up, and it goes on at the next `{"jsonrpc"`, inside the given-up bytes too.
-    It holds at most `max_bytes` and one chunk.
+    Only brackets and strings are recognised: the objects still have to be parsed. An object that is cut short or larger
+    than `max_bytes` is dropped, and reading resumes at the next `{"jsonrpc"`, also inside the dropped bytes. The buffer
+    holds at most `max_bytes` and one chunk.
 
-    `garbage_bytes`: bytes dropped, but for white space. `truncated`, `oversized`: objects given up.
+    `garbage_bytes`: bytes dropped, without white space. `truncated`, `oversized`: objects dropped.
     """
 
     def __init__(self, max_bytes: int = 1 << 20) -> None:
@@ -41,12 +41,12 @@ class Framer:
         self._at = 0  # everything before was scanned
         self._depth = 0
         self._in_string = False
-        self._lost = False  # after a given-up object: only MARKER begins a new one
+        self._lost = False  # after a dropped object: only MARKER starts a new one
         self._credit = max_bytes  # how many bytes may be scanned again: nested markers must not make it quadratic
 
     @property
     def pending_bytes(self) -> int:
-        """Length of the unfinished object."""
+        """Return the length of the unfinished object."""
         return len(self._buffer) - self._start if self._depth else 0
 
     def feed(self, data: bytes) -> list[bytes]:
@@ -71,22 +71,22 @@ class Framer:
         return frames
 
     def _open(self) -> bool:
-        """Go to the start of the next object."""
+        """Move to the start of the next object."""
         buffer = self._buffer
-        found = buffer.find(MARKER if self._lost else b"{", self._at)
-        if found < 0:
+        start = buffer.find(MARKER if self._lost else b"{", self._at)
+        if start < 0:
             self._skip(self._start_of_marker() if self._lost else len(buffer))
             return False
-        self._skip(found)
-        self._at = found + 1
+        self._skip(start)
+        self._at = start + 1
         self._depth, self._in_string, self._lost = 1, False, False
         return True
 
     def _start_of_marker(self) -> int:
-        """Where a MARKER starts that the next chunk may complete; else the end of the buffer."""
+        """Return the start of a MARKER that the next chunk may complete, else the end of the buffer."""
         end = len(self._buffer)
-        found = self._buffer.rfind(b"{", max(self._at, end - len(MARKER)))
-        return found if found >= 0 and MARKER.startswith(self._buffer[found:]) else end
+        start = self._buffer.rfind(b"{", max(self._at, end - len(MARKER)))
+        return start if start >= 0 and MARKER.startswith(self._buffer[start:]) else end
 
     def _skip(self, to: int) -> None:
         if to > self._start:
@@ -94,7 +94,7 @@ class Framer:
         self._start = self._at = to
 
     def _scan(self) -> _Scan:
-        """Go on in the current object, from where the last bytes ended."""
+        """Scan the current object from where the last bytes ended."""
         buffer, at, end = self._buffer, self._at, len(self._buffer)
         scan = _Scan.MORE
         while scan is _Scan.MORE:
@@ -113,7 +113,7 @@ class Framer:
         return scan
 
     def _turn(self, byte: int, at: int) -> _Scan:
-        """Take the byte at which the plain run of strings and scalars ended."""
+        """Handle the byte at which a run of strings and scalars ended."""
         if byte == _QUOTE:
             self._in_string = True
         elif byte == _CLOSE:
@@ -126,14 +126,14 @@ class Framer:
         return _Scan.MORE
 
     def _may_open(self, at: int) -> bool:
-        """Whether an object can start here, inside another: not right behind one, as after a cut one."""
+        """Return whether an object may start here inside another: not directly behind one, as after a cut object."""
         at -= 1
         while self._buffer[at] in _WHITESPACE:
             at -= 1
         return self._buffer[at] in b":,["
 
     def _give_up(self) -> None:
-        """Leave the current object and look for the next, all through it unless that was done too often."""
+        """Drop the current object and search its bytes for the next one, unless that was done too often."""
         length = self._at - self._start
         again = length if length <= self._credit else min(length, len(MARKER))
         self._credit -= min(length, self._credit)

@@ -1,4 +1,4 @@
-"""OpenSIPS event_stream: JSON objects back to back on TCP connections."""
+"""Receive events of OpenSIPS' event_stream: JSON objects back to back on TCP connections."""
 
 import asyncio
 import contextlib
@@ -11,7 +11,7 @@ from companion.errors import ConfigError
 from companion.opensips.address import Address
 
 READ_BYTES = 1 << 16
-OBJECTS_A_TURN = 256  # then the loop's other work has its turn
+OBJECTS_A_TURN = 256  # then other tasks run
 REPLY_SECONDS = 10.0  # a peer that takes its replies no faster is closed
 _TURNS_TO_ACCEPT = 5  # of the loop, from accept(2) to the end of an aborted connection
 
@@ -19,12 +19,11 @@ _log = log.get(__name__)
 
 
 class StreamInput:
-    """Listens on a TCP address and hands each JSON object of each connection to `receive`.
+    """Listen on a TCP address, pass each JSON object of each connection to `receive`, and write back its replies.
 
-    What `receive` returns is written back. `max_bytes` bounds one object; a connection that says nothing for
-    `idle_seconds` is closed (None: never); one over `max_connections` is refused.
+    `max_bytes` bounds one object; a connection that is silent for `idle_seconds` is closed (None: never); one beyond
+    `max_connections` is refused. Once started, `address` has the bound port.
     Raises ConfigError when the address is not a TCP one.
-    `address` has the port really bound to, once started.
     """
 
     def __init__(
@@ -47,7 +46,10 @@ class StreamInput:
         self._connections: set[asyncio.Task[None]] = set()
 
     async def start(self) -> None:
-        """Raise UnavailableError when the address can not be had."""
+        """Start to listen.
+
+        Raises UnavailableError when the address can not be bound.
+        """
         host, port = self.address.host, self.address.port
         try:
             self._server = await asyncio.start_server(self._accept, host, port, limit=READ_BYTES)
@@ -57,7 +59,7 @@ class StreamInput:
         _log.info("listening", address=str(self.address))
 
     async def close(self) -> None:
-        """End all connections, then return."""
+        """Close all connections."""
         if self._server is None:
             return
         server, self._server = self._server, None
@@ -73,10 +75,12 @@ class StreamInput:
             writer.transport.abort()
         elif len(self._connections) >= self._max_connections:
             metrics.DROPPED.labels("stream_connections").inc()
-            self._episodes.warn("connection refused: too many", peer=_peer(writer), limit=self._max_connections)
+            self._episodes.warn(
+                "connection refused: too many are open", peer=_peer(writer), limit=self._max_connections
+            )
             writer.transport.abort()
         else:
-            # A peer that vanished must not hold its place for ever.
+            # a peer that vanished must not occupy a connection for ever
             writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
             connection = _Connection(reader, writer, self._receive, Framer(self._max_bytes), self._episodes)
             task = asyncio.get_running_loop().create_task(connection.run(self._idle_seconds))
@@ -85,7 +89,7 @@ class StreamInput:
 
 
 async def _stop_accepting(server: asyncio.Server) -> None:
-    """Let those in the door come in before it shuts: asyncio forgets, open, whom it accepts while it closes."""
+    """Accept connections that are under way before closing: asyncio would leave them open and unhandled."""
     for listening in server.sockets:
         asyncio.get_running_loop().remove_reader(listening.fileno())
     for _ in range(_TURNS_TO_ACCEPT):
@@ -93,7 +97,7 @@ async def _stop_accepting(server: asyncio.Server) -> None:
 
 
 class _PeerError(Exception):
-    """The peer does not keep its side; the text, one of a few, says how."""
+    """Report that the peer breaks the protocol; the text is one of a few."""
 
 
 class _Connection:
@@ -129,13 +133,13 @@ class _Connection:
             metrics.CONNECTIONS.dec()
 
     async def _read(self, idle_seconds: float | None) -> None:
-        while data := await self._next(idle_seconds):
+        while data := await self._next_bytes(idle_seconds):
             objects = self._frame(data)
             for first in range(0, max(len(objects), 1), OBJECTS_A_TURN):
                 self._take(objects[first : first + OBJECTS_A_TURN])
                 await self._give_way()
 
-    async def _next(self, idle_seconds: float | None) -> bytes:
+    async def _next_bytes(self, idle_seconds: float | None) -> bytes:
         try:
             async with asyncio.timeout(idle_seconds):
                 return await self._reader.read(READ_BYTES)
@@ -150,7 +154,7 @@ class _Connection:
                 self._writer.write(reply)
 
     async def _give_way(self) -> None:
-        """Let others run: a read does not, while there is more. Wait for the peer to take its replies."""
+        """Let other tasks run, which a read with more input does not, and wait until the peer takes its replies."""
         await asyncio.sleep(0)
         if not self._writer.transport.get_write_buffer_size():
             return
@@ -161,19 +165,19 @@ class _Connection:
             raise _PeerError("connection closed: it does not read its replies") from None
 
     def _frame(self, data: bytes) -> list[bytes]:
-        """Cut the next objects out of the stream, and count what was none."""
+        """Split the next bytes into objects and count invalid input."""
         framer = self._framer
         before = framer.truncated, framer.oversized, framer.garbage_bytes
         objects = framer.feed(data)
         if before != (framer.truncated, framer.oversized, framer.garbage_bytes):
             self._refused("truncated", framer.truncated - before[0])
             self._refused("oversized", framer.oversized - before[1])
-            if before[:2] == (framer.truncated, framer.oversized):  # else it is what was left of those
+            if before[:2] == (framer.truncated, framer.oversized):  # else it is the rest of those
                 self._refused("garbage")
         return objects
 
     async def _finish(self) -> None:
-        """Let the last replies go out to a peer that has said all."""
+        """Send the last replies to a peer that has sent everything."""
         self._writer.close()
         async with asyncio.timeout(REPLY_SECONDS):
             await self._writer.wait_closed()
@@ -186,7 +190,7 @@ class _Connection:
     def _refused(self, reason: str, count: int = 1) -> None:
         if count:
             metrics.INVALID.labels("stream", reason).inc(count)
-            self._episodes.warn(f"a stream is not what it should be: {reason}", peer=self._peer)
+            self._episodes.warn(f"invalid input on a stream: {reason}", peer=self._peer)
 
 
 def _peer(writer: asyncio.StreamWriter) -> str:

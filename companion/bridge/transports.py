@@ -1,4 +1,4 @@
-"""How events come in from OpenSIPS: addresses, and what a transport does with the bytes of one JSON object."""
+"""Share what both transports of events need: passing an object on, and the error of a failed bind."""
 
 import errno
 from collections.abc import Callable
@@ -8,22 +8,23 @@ from companion.errors import UnavailableError
 from companion.opensips.address import Address
 
 Receive = Callable[[bytes], bytes | None]
-"""Takes the bytes of ONE JSON object, in the event loop. Returns a reply for the sender (only a stream carries
-one: a request with an id, OpenSIPS event_stream in reliable_mode) or None."""
+"""Takes the bytes of one JSON object, in the event loop, and returns a reply for the sender or None.
+
+Only a stream carries replies, to a request with an id (event_stream in reliable_mode)."""
 
 
 def deliver(receive: Receive, data: bytes, where: str, episodes: log.Episodes) -> bytes | None:
-    """Call `receive`. An exception in it costs this one object, is counted, and logged with its traceback."""
+    """Call `receive`; an exception in it loses this one object, is counted, and logged with its traceback."""
     try:
         return receive(data)
-    except Exception:  # noqa: BLE001 - whatever it is, the transport goes on
+    except Exception:  # noqa: BLE001 - the transport must survive any error
         metrics.INVALID.labels(where, "error").inc()
         episodes.warn("an event could not be handled", where=where, exc_info=True)
         return None
 
 
 def can_not_listen(address: Address, error: OSError) -> UnavailableError:
-    """The error for a failed bind or look-up, with what to do about it."""
+    """Return the error for a failed bind or look-up, with a remedy."""
     setting = "datagram" if address.scheme == "udp" else "stream"
     remedy = f"change [bridge] {setting}, and the address OpenSIPS sends its events to"
     if error.errno == errno.EADDRINUSE:

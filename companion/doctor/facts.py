@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 
 from companion.config import Config
 from companion.opensips.mi_contact import MiContact
-from companion.opensips.subscriptions import Subscription
+from companion.opensips.subscriptions import EventSubscription
 from companion.store.nodes import Feed
 from companion.usrloc.contact import Contact, Device, Ping
 
@@ -27,7 +27,7 @@ class OpensipsFacts:
     refused: bool = False
     version: str = ""
     events: frozenset[str] = frozenset()
-    subscriptions: tuple[Subscription, ...] = ()
+    subscriptions: tuple[EventSubscription, ...] = ()
     registered: int | None = None
     contacts: tuple[MiContact, ...] = ()
     size_error: str = ""

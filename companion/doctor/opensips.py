@@ -6,7 +6,7 @@ from urllib.parse import urlsplit
 
 from companion.doctor.facts import Facts, OpensipsFacts
 from companion.doctor.finding import Finding, Section, failure, note, ok, some, times, warning
-from companion.opensips.subscriptions import NEEDED, WANTED, Subscription, reaches
+from companion.opensips.subscriptions import REQUIRED_EVENTS, USED_EVENTS, EventSubscription, reaches
 from companion.times import format_seconds
 
 TESTED = ("3.4", "3.6", "4.0")
@@ -28,10 +28,10 @@ def _findings(opensips: OpensipsFacts) -> Iterator[Finding]:
         return
     yield ok("MI", f"answers at {opensips.mi_url}")
     yield _version(opensips.version)
-    missing = [event for event in WANTED if event not in opensips.events]
+    missing = [event for event in USED_EVENTS if event not in opensips.events]
     if missing:
         yield _no_events(missing)
-    yield from _subscriptions(opensips, [event for event in WANTED if event in opensips.events])
+    yield from _subscriptions(opensips, [event for event in USED_EVENTS if event in opensips.events])
     yield _request_size(opensips)
 
 
@@ -59,7 +59,7 @@ def _version(version: str) -> Finding:
 
 
 def _no_events(missing: list[str]) -> Finding:
-    needed = [event for event in missing if event in NEEDED]
+    needed = [event for event in missing if event in REQUIRED_EVENTS]
     seen = f"OpenSIPS knows no {some(missing)}"
     if needed:
         return failure("events", seen, "load usrloc.so, registrar.so and nathelper.so in the script")
@@ -77,7 +77,7 @@ def _subscriptions(opensips: OpensipsFacts, wanted: Collection[str]) -> Iterator
     yield from _ending(opensips, mine)
 
 
-def _missing(opensips: OpensipsFacts, missing: list[str], others: list[Subscription]) -> Finding:
+def _missing(opensips: OpensipsFacts, missing: list[str], others: list[EventSubscription]) -> Finding:
     socket = opensips.sockets[0]
     elsewhere = sorted({one.socket for one in others if not one.socket.startswith("route:")})
     lines = "\n".join(f'subscribe_event("{event}", "{socket}");' for event in missing)
@@ -90,19 +90,19 @@ def _missing(opensips: OpensipsFacts, missing: list[str], others: list[Subscript
         )
     else:
         seen = f"{some(missing)} {'is' if len(missing) == 1 else 'are'} sent to nobody"
-    return (failure if set(missing) & set(NEEDED) else warning)("subscriptions", seen, remedy)
+    return (failure if set(missing) & set(REQUIRED_EVENTS) else warning)("subscriptions", seen, remedy)
 
 
-def _twice(mine: list[Subscription]) -> Iterator[Finding]:
-    events = [one.event for one in mine if one.event in WANTED]
+def _twice(mine: list[EventSubscription]) -> Iterator[Finding]:
+    events = [one.event for one in mine if one.event in USED_EVENTS]
     twice = sorted({event for event in events if events.count(event) > 1})
     if twice:
         seen = f"{some(twice)} come twice: {some(sorted({one.socket for one in mine if one.event in twice}))}"
         yield failure("subscriptions", seen, "keep one of these: every ping would count twice")
 
 
-def _ending(opensips: OpensipsFacts, mine: list[Subscription]) -> Iterator[Finding]:
-    left = [one.seconds_left for one in mine if one.seconds_left is not None and one.event in WANTED]
+def _ending(opensips: OpensipsFacts, mine: list[EventSubscription]) -> Iterator[Finding]:
+    left = [one.seconds_left for one in mine if one.seconds_left is not None and one.event in USED_EVENTS]
     if left and opensips.renewed:
         yield note("subscriptions", "made through MI; `companion run scheduler` renews them")
     elif left:

@@ -1,1 +1,1 @@
-"""What OpenSIPS says, and how to ask it."""
+"""Read OpenSIPS' events and call its Management Interface."""

@@ -1,4 +1,4 @@
-"""Addresses of event transports: `udp:HOST:PORT` and `tcp:HOST:PORT`. No I/O."""
+"""Parse addresses of event transports: `udp:HOST:PORT` and `tcp:HOST:PORT`. No I/O."""
 
 import ipaddress
 import re
@@ -12,7 +12,7 @@ _ADDRESS = re.compile(r"(udp|tcp):(?:\[([^\[\]\s]+)\]|([^:\[\]\s]+)):([0-9]{1,5}
 
 
 class Address(NamedTuple):
-    """Where to listen. `host` is a name or an IP address, without brackets; port 0 is any free one."""
+    """Hold an address to listen on; `host` is a name or an IP address without brackets, port 0 is any free one."""
 
     scheme: Scheme
     host: str

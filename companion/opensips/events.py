@@ -1,7 +1,7 @@
-"""What OpenSIPS says: typed events, and the one place where its parameters are checked. No I/O.
+"""Decode OpenSIPS' events and check their parameters, which happens nowhere else. No I/O.
 
 The shapes come from modules usrloc (contact and AOR events), nathelper (latency) and the core (E_CORE_TCP_DISCONNECT),
-as seen on OpenSIPS 3.4, 3.6 and 4.0.
+as OpenSIPS 3.4, 3.6 and 4.0 send them.
 """
 
 from collections.abc import Mapping
@@ -28,19 +28,19 @@ EVENT_NAMES: Final = CONTACT_EVENTS | AOR_EVENTS | {DISCONNECT}
 LOST_PING_US: Final = 1_800_000_000
 """nathelper's LATENCY_ON_TIMEOUT: an E_UL_LATENCY_UPDATE with this latency is a ping that got no answer."""
 MAX_LATENCY_US: Final = 600_000_000
-"""No ping is answered after ten minutes: what says so, is broken or hostile."""
+"""No ping is answered after ten minutes: a longer latency is broken or hostile input."""
 
 MAX_EXPIRES: Final = 253_402_300_799
-"""The last second of the year 9999: later ones no calendar can show."""
+"""The last second of the year 9999, the last that a calendar can show."""
 
 MAX_TEXTS: Final = 4096
-"""Of all texts of an event together, its User-Agent apart, which is cut."""
+"""Characters of all texts of an event together, except its User-Agent, which is cut."""
 MAX_USER_AGENT: Final = 512
 MAX_NUMBER: Final = (1 << 53) - 1
 
 
 class Registration(NamedTuple):
-    """What a REGISTER said, as usrloc keeps it. `expires_at` is epoch ms, 0 = never."""
+    """Hold what a REGISTER set, as usrloc keeps it; `expires_at` is epoch ms, 0 = never."""
 
     received: str
     path: str
@@ -54,7 +54,7 @@ class Registration(NamedTuple):
 
 
 class ContactEvent(NamedTuple):
-    """One contact event; `latency_us` is 0 when never pinged."""
+    """Hold one contact event; `latency_us` is 0 when the contact was never pinged."""
 
     name: str
     domain: str
@@ -69,7 +69,7 @@ class ContactEvent(NamedTuple):
 
 
 class AorEvent(NamedTuple):
-    """An AOR got its first contact or lost its last one."""
+    """Represent an AOR that got its first contact or lost its last one."""
 
     name: str
     domain: str
@@ -135,8 +135,8 @@ _DECODERS: Final = {name: msgspec.msgpack.Decoder(shape) for name, shape in _SHA
 def decode(name: str, params: bytes | memoryview) -> Event:
     """Read one event's parameters, a msgpack map, check them and give them types.
 
-    null, "" and absent are alike, as OpenSIPS itself mixes them. An AOR, URI or address with unprintable characters is
-    refused; in a User-Agent, which phones fill as they like, they become U+FFFD (a tab stays).
+    null, "" and absent mean the same, because OpenSIPS itself mixes them. An AOR, URI or address with unprintable
+    characters is refused. In a User-Agent, which phones fill freely, such characters become U+FFFD (a tab stays).
 
     Raises InvalidEventError with reason unknown_event, missing, wrong_type, out_of_range, too_long, unprintable
     or latency.
@@ -151,7 +151,7 @@ def decode(name: str, params: bytes | memoryview) -> Event:
 
 
 def parse(name: str, params: Mapping[str, Any]) -> Event:
-    """The same as `decode`, of parameters that are a dict already."""
+    """Read parameters that are a dict already, like `decode`."""
     shape = _SHAPES.get(name)
     if shape is None:
         raise InvalidEventError("unknown_event")
@@ -161,28 +161,28 @@ def parse(name: str, params: Mapping[str, Any]) -> Event:
         raise InvalidEventError("wrong_type", str(error)) from None
 
 
-def _event(name: str, said: msgspec.Struct) -> Event:
-    if isinstance(said, _Contact):
-        return _contact_event(name, said)
-    if isinstance(said, _Disconnect):
-        return _disconnect_event(name, said)
-    assert isinstance(said, _Aor)  # noqa: S101 - there are no others
-    domain, aor = said.domain or "", said.aor or ""
+def _event(name: str, params: msgspec.Struct) -> Event:
+    if isinstance(params, _Contact):
+        return _contact_event(name, params)
+    if isinstance(params, _Disconnect):
+        return _disconnect_event(name, params)
+    assert isinstance(params, _Aor)  # noqa: S101 - there are no others
+    domain, aor = params.domain or "", params.aor or ""
     _check_texts(aor, domain + aor)
     return AorEvent(name, domain, aor)
 
 
-def _contact_event(name: str, said: _Contact) -> ContactEvent:
-    domain, aor, uri = said.domain or "", said.aor or "", said.uri or ""
-    received, path, socket = said.received or "", said.path or "", said.socket or ""
-    callid, attr, user_agent = said.callid or "", said.attr or "", said.user_agent or ""
-    bflags, expires, cseq, latency_us = said.bflags or 0, said.expires or 0, said.cseq or 0, said.latency or 0
+def _contact_event(name: str, params: _Contact) -> ContactEvent:
+    domain, aor, uri = params.domain or "", params.aor or "", params.uri or ""
+    received, path, socket = params.received or "", params.path or "", params.socket or ""
+    callid, attr, user_agent = params.callid or "", params.attr or "", params.user_agent or ""
+    bflags, expires, cseq, latency_us = params.bflags or 0, params.expires or 0, params.cseq or 0, params.latency or 0
     _check_texts(aor and uri, f"{domain}{aor}{uri}{received}{path}{socket}{callid}{attr}")
     if min(bflags, expires, cseq) < 0 or max(bflags, cseq) > MAX_NUMBER or expires > MAX_EXPIRES:
         raise InvalidEventError("out_of_range")
     if not (0 <= latency_us <= MAX_LATENCY_US or latency_us == LOST_PING_US):
         raise InvalidEventError("latency", f"{latency_us} µs")
-    if name == LATENCY and said.latency in (None, ""):
+    if name == LATENCY and params.latency in (None, ""):
         raise InvalidEventError("missing", "latency")
     if len(user_agent) > MAX_USER_AGENT or not user_agent.isprintable():
         user_agent = printable(user_agent[:MAX_USER_AGENT])
@@ -212,7 +212,7 @@ def _check_texts(required: str, texts: str) -> None:
 
 
 def address(ip: str, port: int) -> str:
-    """`ip:port` with IPv6 in brackets, in the one spelling used for comparing.
+    """Return `ip:port` with IPv6 in brackets, in the spelling that comparisons use.
 
     >>> address("2001:db8::1", 5060), address("[2001:DB8::1]", 5060), address("192.0.2.1", 5060)
     ('[2001:db8::1]:5060', '[2001:db8::1]:5060', '192.0.2.1:5060')

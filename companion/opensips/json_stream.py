@@ -1,4 +1,4 @@
-"""A JSON document read piece by piece, for answers too big to hold in memory."""
+"""Read a JSON document piece by piece, for answers too big to hold in memory."""
 
 import codecs
 import json
@@ -7,18 +7,18 @@ from collections.abc import AsyncIterator
 from typing import Any, Final, Literal
 
 MAX_VALUE_CHARS: Final = 8 << 20
-"""What one value read as a whole (`value`) may take; more is no document we know."""
+"""The longest value that `value` reads as a whole; a longer one is in no document of OpenSIPS."""
 
 _SPACE: Final = re.compile(r"[ \t\n\r]*")
 _DECODER: Final = json.JSONDecoder()
 
 
 class JsonStream:
-    """A cursor in a document whose bytes still come in.
+    """Read a document with a cursor while its bytes still come in.
 
-    `enter` an object or array, then `next_key` or `next_item` steps through it; what comes next there is read as a
-    whole by `value`, or entered in its turn. Bytes that are no UTF-8 become lone surrogates, which no printable text
-    has. Raises ValueError where the document is no JSON, ends early or has a value that is too big.
+    `enter` an object or array, then step through it with `next_key` or `next_item`. Read the next value as a whole with
+    `value`, or enter it in turn. Bytes that are not UTF-8 become lone surrogates, which no printable text has.
+    Raises ValueError where the document is not JSON, ends early or has a value that is too big.
     """
 
     def __init__(self, chunks: AsyncIterator[bytes]) -> None:
@@ -34,21 +34,21 @@ class JsonStream:
         self._entered = True
 
     async def next_key(self) -> str | None:
-        """The next key of the object entered last; None leaves it at its end."""
+        """Return the next key of the object entered last, or None at its end, which leaves it."""
         if not await self._next("}"):
             return None
         if await self._peek() != '"':
-            raise ValueError("a key that is no string")
+            raise ValueError("a key that is not a string")
         key: str = await self.value()
         await self._take(":")
         return key
 
     async def next_item(self) -> bool:
-        """Whether the array entered last has another item; False leaves it at its end."""
+        """Return whether the array entered last has another item; False leaves it."""
         return await self._next("]")
 
     async def value(self) -> Any:
-        """The next value as a whole."""
+        """Return the next value as a whole."""
         await self._peek()
         self._entered = False
         while True:
@@ -66,12 +66,12 @@ class JsonStream:
             await self._double()
 
     async def end(self) -> None:
-        """Make sure that nothing follows."""
+        """Check that nothing follows the document."""
         if await self._peek():
-            raise ValueError("something behind the document")
+            raise ValueError("text behind the end of the document")
 
     def _goes_on(self, end: int) -> bool:
-        """Whether a number that was read up to there may have more to it."""
+        """Return whether a number that ends there may continue with a fraction or exponent."""
         return self._text[end : end + 1] in ".eE"  # "" too
 
     async def _next(self, closing: str) -> bool:
@@ -84,7 +84,7 @@ class JsonStream:
         return True
 
     async def _peek(self) -> str:
-        """The next character that is no white space, "" at the end."""
+        """Return the next character that is not white space, or "" at the end."""
         while True:
             match = _SPACE.match(self._text, self._at)
             self._at = match.end() if match else self._at
@@ -100,7 +100,7 @@ class JsonStream:
         self._at += 1
 
     async def _double(self) -> None:
-        """Get twice what there was: a value tried again at each chunk would cost the square of its length."""
+        """Read until the text is twice as long: decoding again at each chunk would cost the square of the length."""
         held = len(self._text) - self._at
         if held > MAX_VALUE_CHARS:
             raise ValueError("a value that is too big")

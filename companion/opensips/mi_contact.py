@@ -1,4 +1,4 @@
-"""A contact as OpenSIPS' Management Interface (ul_dump, ul_show_contact) describes it. No I/O."""
+"""Parse contacts in answers of the Management Interface (ul_dump, ul_show_contact). No I/O."""
 
 from typing import Any, Final, Literal, NamedTuple
 
@@ -10,16 +10,16 @@ from companion.text import printable
 State = Literal["active", "deleted", "expired"]
 
 PUSH_FLAG: Final = 4
-"""In `Flags`: the registrar (pn_enable) took this contact's RFC 8599 parameters."""
+"""Bit in `Flags`: the registrar (pn_enable) accepted this contact's RFC 8599 parameters."""
 MAX_TEXT: Final = 4096
 
 
 class MiContact(NamedTuple):
-    """One contact of usrloc. Text that OpenSIPS left out is "".
+    """Hold one contact of usrloc; text that OpenSIPS left out is "".
 
     `seconds_left` until it expires is None for a permanent contact and 0 for one that is deleted or expired;
     `latency_us` of the last ping is None before the first, LOST_PING_US when that was lost; `instance` is the SIP
-    instance without <>; `push` tells that OpenSIPS can wake it; `cflags` are the names of its branch flags.
+    instance without <>; `push` is whether OpenSIPS can wake it; `cflags` are the names of its branch flags.
     """
 
     domain: str
@@ -40,32 +40,32 @@ class MiContact(NamedTuple):
     cflags: tuple[str, ...]
 
 
-def parse(domain: Any, aor: Any, described: Any) -> MiContact:
-    """Check one item of an AOR's `Contacts` and give it types.
+def parse(domain: Any, aor: Any, fields: Any) -> MiContact:
+    """Check one item of an AOR's `Contacts` and give its fields types.
 
     Raises InvalidInputError with reason missing, wrong_type, out_of_range, too_long, unprintable or latency. Only a
     User-Agent may be long or have unprintable characters: it is cut, and they become U+FFFD (a tab stays).
     """
-    if not isinstance(described, dict):
+    if not isinstance(fields, dict):
         raise InvalidInputError("wrong_type", "contact")
-    seconds_left, state = _expiry(described)
+    seconds_left, state = _expiry(fields)
     return MiContact(
         domain=_required(domain, "domain"),
         aor=_required(aor, "AOR"),
-        uri=_required(described.get("Contact"), "Contact"),
-        callid=_text(described, "Callid"),
-        cseq=_number(described, "Cseq"),
-        user_agent=_user_agent(described),
-        received=_text(described, "Received"),
-        path=_text(described, "Path"),
-        socket=_text(described, "Socket"),
-        attr=_text(described, "Attr"),
-        instance=sip.instance(_text(described, "SIP_instance")),
+        uri=_required(fields.get("Contact"), "Contact"),
+        callid=_text(fields, "Callid"),
+        cseq=_number(fields, "Cseq"),
+        user_agent=_user_agent(fields),
+        received=_text(fields, "Received"),
+        path=_text(fields, "Path"),
+        socket=_text(fields, "Socket"),
+        attr=_text(fields, "Attr"),
+        instance=sip.instance(_text(fields, "SIP_instance")),
         seconds_left=seconds_left,
         state=state,
-        latency_us=_latency(described),
-        push=bool(_number(described, "Flags") & PUSH_FLAG),
-        cflags=tuple(_text(described, "Cflags").split()),
+        latency_us=_latency(fields),
+        push=bool(_number(fields, "Flags") & PUSH_FLAG),
+        cflags=tuple(_text(fields, "Cflags").split()),
     )
 
 
@@ -76,8 +76,8 @@ def _required(value: Any, name: str) -> str:
     return text
 
 
-def _text(described: dict[str, Any], key: str) -> str:
-    value = described.get(key, "")
+def _text(fields: dict[str, Any], key: str) -> str:
+    value = fields.get(key, "")
     if not isinstance(value, str):
         raise InvalidInputError("wrong_type", key)
     if len(value) > MAX_TEXT:
@@ -87,15 +87,15 @@ def _text(described: dict[str, Any], key: str) -> str:
     return value
 
 
-def _user_agent(described: dict[str, Any]) -> str:
-    value = described.get("User-agent", "")
+def _user_agent(fields: dict[str, Any]) -> str:
+    value = fields.get("User-agent", "")
     if not isinstance(value, str):
         raise InvalidInputError("wrong_type", "User-agent")
     return printable(value[:MAX_USER_AGENT])
 
 
-def _expiry(described: dict[str, Any]) -> tuple[int | None, State]:
-    value = described.get("Expires")
+def _expiry(fields: dict[str, Any]) -> tuple[int | None, State]:
+    value = fields.get("Expires")
     if value == "permanent":
         return None, "active"
     if value == "deleted":
@@ -104,18 +104,18 @@ def _expiry(described: dict[str, Any]) -> tuple[int | None, State]:
         return 0, "expired"
     if value is None:
         raise InvalidInputError("missing", "Expires")
-    return _number(described, "Expires"), "active"
+    return _number(fields, "Expires"), "active"
 
 
-def _latency(described: dict[str, Any]) -> int | None:
-    latency_us = _number(described, "Ping-Latency")
+def _latency(fields: dict[str, Any]) -> int | None:
+    latency_us = _number(fields, "Ping-Latency")
     if latency_us > MAX_LATENCY_US and latency_us != LOST_PING_US:
         raise InvalidInputError("latency", f"{latency_us} µs")
     return latency_us or None
 
 
-def _number(described: dict[str, Any], key: str) -> int:
-    value = described.get(key, 0)
+def _number(fields: dict[str, Any], key: str) -> int:
+    value = fields.get(key, 0)
     if type(value) is not int:
         raise InvalidInputError("wrong_type", key)
     if not 0 <= value < 1 << 53:

@@ -29,7 +29,7 @@ class MiCall(NamedTuple):
     params: dict[str, Any]
 
 
-class MiError(Exception):
+class MiReplyError(Exception):
     """The `error` of a JSON-RPC reply."""
 
     def __init__(self, code: int, message: str, data: str | None = None) -> None:
@@ -39,12 +39,12 @@ class MiError(Exception):
             self.reply["data"] = data
 
 
-def invalid_params(data: str = "Too few or too many parameters") -> MiError:
-    return MiError(-32602, "Invalid params", data)
+def invalid_params(data: str = "Too few or too many parameters") -> MiReplyError:
+    return MiReplyError(-32602, "Invalid params", data)
 
 
 @dataclass
-class Subscription:
+class SimulatedSubscription:
     """Who wants an event: an event socket, or a route of the script. `expire` None = never."""
 
     socket: str
@@ -65,10 +65,10 @@ class Subscriptions:
     """Who is subscribed to which event."""
 
     def __init__(self) -> None:
-        self._of: dict[str, dict[str, Subscription]] = {name: {} for name in EVENTS}
+        self._of: dict[str, dict[str, SimulatedSubscription]] = {name: {} for name in EVENTS}
 
     def add(self, event: str, socket: str, expire: int | None = None) -> None:
-        self._of[event][socket] = Subscription(socket, expire)
+        self._of[event][socket] = SimulatedSubscription(socket, expire)
 
     def clear(self) -> None:
         for of in self._of.values():
@@ -95,7 +95,7 @@ class Command(NamedTuple):
     recipes: tuple[tuple[str, ...], ...] = ((),)
 
 
-class Mi:
+class SimulatedMi:
     """Answers JSON-RPC bodies about one node. `send_event` gets what raise_event raises."""
 
     def __init__(self, node: Node, subscriptions: Subscriptions, send_event: Callable[[str, bytes], None]) -> None:
@@ -113,9 +113,11 @@ class Mi:
         try:
             request = json.loads(body)
         except ValueError:
-            return _reply(None, MiError(-32700, "Parse error"))
+            return _reply(None, MiReplyError(-32700, "Parse error"))
         if not isinstance(request, dict) or not _is_request(request):
-            return _reply(request.get("id") if isinstance(request, dict) else None, MiError(-32600, "Invalid Request"))
+            return _reply(
+                request.get("id") if isinstance(request, dict) else None, MiReplyError(-32600, "Invalid Request")
+            )
         outcome = self._run(request["method"], request.get("params", {}))
         return _reply(request["id"], outcome) if "id" in request else None
 
@@ -125,7 +127,7 @@ class Mi:
             named = _named(command.recipes, params)
             self.calls.append(MiCall(method, named))
             return command.handler(named)
-        except MiError as error:
+        except MiReplyError as error:
             return error
 
     def _find(self, method: str) -> Command:
@@ -133,7 +135,7 @@ class Mi:
         if colon and not self.version.startswith("3."):
             method = f"ul_{name}" if module == "usrloc" else name
         if method not in self._commands:
-            raise MiError(-32601, "Method not found")
+            raise MiReplyError(-32601, "Method not found")
         return self._commands[method]
 
     def _table(self) -> dict[str, Command]:
@@ -163,19 +165,19 @@ class Mi:
     def _ul_rm_contact(self, params: Mapping[str, Any]) -> str:
         binding = self._node.usrloc.find(self._known_aor(params), _string(params["contact"]))
         if binding is None:
-            raise MiError(404, "Contact not found")
+            raise MiReplyError(404, "Contact not found")
         self._node.usrloc.delete(binding, release=True)
         return "OK"
 
     def _known_aor(self, params: Mapping[str, Any]) -> str:
         if _string(params["table_name"]) != DOMAIN:
-            raise MiError(404, "Table not found")
+            raise MiReplyError(404, "Table not found")
         user, at, _ = (given := _string(params["aor"])).partition("@")
         if self.use_domain and not at:
-            raise MiError(400, "Domain missing in AOR")
+            raise MiReplyError(400, "Domain missing in AOR")
         aor = given if self.use_domain else user
         if self._node.usrloc.contacts(aor) is None:
-            raise MiError(404, "AOR not found")
+            raise MiReplyError(404, "AOR not found")
         return aor
 
     def _aor(self, aor: str) -> dict[str, Any]:
@@ -186,9 +188,9 @@ class Mi:
     def _raise_event(self, params: Mapping[str, Any]) -> str:
         event = _string(params["event"])
         if event not in EVENTS:
-            raise MiError(404, "Event not registered")
+            raise MiReplyError(404, "Event not registered")
         if not self._subscriptions.sockets(event):
-            raise MiError(480, "Temporarily Unavailable")
+            raise MiReplyError(480, "Temporarily Unavailable")
         named = _event_params(params.get("params"))
         if event in PUSH_EVENTS and named:
             self._node.push(str(named.get("aor", "")), str(named.get("uri", "")))
@@ -203,7 +205,7 @@ class Mi:
         if expire < 0:
             raise invalid_params("Negative expire value")
         if event not in EVENTS or not is_event_socket(socket):
-            raise MiError(400, "Bad parameter value")
+            raise MiReplyError(400, "Bad parameter value")
         self._subscriptions.add(event, socket, expire)
         return "OK"
 
@@ -215,7 +217,7 @@ class Mi:
             described = (self._subscriptions.describe(event) for event in EVENTS)
             return {"Events": [event for event in described if event]}
         if (event := _string(params["event"])) not in EVENTS:
-            raise MiError(404, "Event not published")
+            raise MiReplyError(404, "Event not published")
         return {"Event": self._subscriptions.describe(event)}
 
     def _uptime(self, _: Mapping[str, Any]) -> dict[str, str]:
@@ -246,7 +248,7 @@ class Mi:
 
 
 def _reply(request_id: Any, outcome: Any) -> bytes:
-    if isinstance(outcome, MiError):
+    if isinstance(outcome, MiReplyError):
         return dump_json({"jsonrpc": "2.0", "error": outcome.reply, "id": request_id})
     return dump_json({"jsonrpc": "2.0", "result": outcome, "id": request_id})
 
@@ -289,13 +291,13 @@ def _event_params(params: Any) -> dict[str, Any]:
     if params is None or isinstance(params, list):
         return {}
     if not isinstance(params, str):
-        raise MiError(400, "No Params")
+        raise MiReplyError(400, "No Params")
     try:
         named = json.loads(params)
     except ValueError:
         named = None
     if not isinstance(named, dict):
-        raise MiError(400, "Bad Params")
+        raise MiReplyError(400, "Bad Params")
     return named
 
 

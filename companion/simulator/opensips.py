@@ -12,7 +12,7 @@ from typing import Self
 from companion import log
 from companion.errors import UnavailableError, UsageError
 from companion.simulator.fleet import SimulatedPhone
-from companion.simulator.mi import RAISED_EVENTS, Mi, MiCall, Subscriptions
+from companion.simulator.mi import RAISED_EVENTS, MiCall, SimulatedMi, Subscriptions
 from companion.simulator.mi_server import MiServer
 from companion.simulator.node import Node, Pings, Settings
 from companion.simulator.sink import Sink, destination, is_event_socket, open_sink
@@ -60,7 +60,7 @@ class SimulatedOpenSIPS:
         self._woken = asyncio.Event()
         self.core = Node(self._settings(), self._raise)
         self._subscriptions = self._startup_route()
-        self.mi = Mi(self.core, self._subscriptions, self._send)
+        self.mi = SimulatedMi(self.core, self._subscriptions, self._send)
         self.mi.version = self.version
         self.mi.use_domain = not self.version.startswith("3.")
         self.mi_server = MiServer(self._answer_mi, self.mi_listen, self.mi_login)

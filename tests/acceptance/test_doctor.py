@@ -14,7 +14,7 @@ from companion.doctor.check import check
 from companion.doctor.finding import Finding
 from companion.doctor.gather import gather
 from companion.opensips.mi import Mi
-from companion.opensips.subscriptions import NEEDED, WANTED, Renewer, parse, subscribe
+from companion.opensips.subscriptions import REQUIRED_EVENTS, USED_EVENTS, Renewer, parse, subscribe
 from companion.query.devices import iterate_devices
 from companion.simulator.redis import free_port
 from tests.acceptance.conftest import Build, Ports, Server
@@ -84,7 +84,7 @@ async def test_all_is_well(build: Build, tmp_path: Path) -> None:
         said = await here.examine()
     assert troubles(said) == {}
     assert said["version"].seen.startswith(".".join(map(str, build.version)))
-    assert said["subscriptions"].seen == f"{len(WANTED)} events to {here.events_to}"
+    assert said["subscriptions"].seen == f"{len(USED_EVENTS)} events to {here.events_to}"
     assert {"SIPPING_CALC_LATENCY", "SIP_PING_FLAG"} <= set(said["flags"].seen.split())
     assert said["latency"].seen == "1 contact measured"
     assert said["attr"].seen == "filled on 1 of 1 contact with a SIP instance"
@@ -105,19 +105,19 @@ async def test_nobody_is_subscribed(build: Build, tmp_path: Path) -> None:
     async with edge(build, tmp_path, NO_SUBSCRIPTIONS) as here:
         said = await here.examine()
         assert troubles(said)["subscriptions"] == "failure"
-        lacking = [f'subscribe_event("{event}", "{here.events_to}");' for event in WANTED]
+        lacking = [f'subscribe_event("{event}", "{here.events_to}");' for event in USED_EVENTS]
         assert all(line in said["subscriptions"].remedy for line in lacking)
         async with Mi(here.server.mi_url) as mi:
-            assert [one.event for one in await subscribe(mi, [here.events_to], 600)] == list(WANTED)
+            assert [one.event for one in await subscribe(mi, [here.events_to], 600)] == list(USED_EVENTS)
             assert await subscribe(mi, [here.events_to], 600) == []
             await here.phone.register()
             await here.known_for_long()
             after = await here.examine()
-            assert [one.ending for one in await subscribe(mi, [here.events_to], 3600)] == [True] * len(WANTED)
+            assert [one.ending for one in await subscribe(mi, [here.events_to], 3600)] == [True] * len(USED_EVENTS)
             left = [one.seconds_left for one in parse(await mi.call("subscribers_list")) if one.seconds_left]
     assert troubles(after) == {"subscriptions": "warning"}
     assert "subscribe = true" in after["subscriptions"].remedy
-    assert len(left) == len(WANTED)
+    assert len(left) == len(USED_EVENTS)
     assert min(left) > 3500
 
 
@@ -142,13 +142,13 @@ async def test_the_script_goes_before(build: Build, tmp_path: Path) -> None:
     async with edge(build, tmp_path) as here, Mi(here.server.mi_url) as mi:
         assert await subscribe(mi, [here.events_to], 600) == []
         listed = parse(await mi.call("subscribers_list"))
-    assert {one.event for one in listed if one.seconds_left is None} >= set(WANTED)
+    assert {one.event for one in listed if one.seconds_left is None} >= set(USED_EVENTS)
 
 
 async def test_events_to_another_port(build: Build, tmp_path: Path) -> None:
     """Events that go to another port: both are named."""
     port = free_port()
-    moved = {f'"{event}", "udp:.*"': f'"{event}", "udp:127.0.0.1:{port}"' for event in NEEDED}
+    moved = {f'"{event}", "udp:.*"': f'"{event}", "udp:127.0.0.1:{port}"' for event in REQUIRED_EVENTS}
     async with edge(build, tmp_path, moved) as here:
         said = await here.examine()
     assert troubles(said)["subscriptions"] == "failure"

@@ -16,7 +16,7 @@ from companion.doctor.finding import Finding
 from companion.doctor.gather import gather
 from companion.opensips import events, subscriptions
 from companion.opensips.mi import Mi
-from companion.opensips.subscriptions import Subscription, parse, subscribe
+from companion.opensips.subscriptions import EventSubscription, parse, subscribe
 from companion.query.devices import iterate_devices
 from companion.services import scheduler
 from companion.services.app import ServiceName
@@ -117,7 +117,7 @@ async def test_nobody_is_subscribed(make_setup: MakeSetup) -> None:
         assert f'subscribe_event("E_UL_LATENCY_UPDATE", "{setup.udp}");' in said["subscriptions"].remedy
         async with Mi(opensips.mi_url) as mi:
             made = await subscribe(mi, [setup.udp], 3600)
-            assert [one.event for one in made] == list(subscriptions.WANTED)
+            assert [one.event for one in made] == list(subscriptions.USED_EVENTS)
             assert await subscribe(mi, [setup.udp], 3600) == []
         opensips.core.restart()
         await eventually(lambda: measured(setup))
@@ -248,7 +248,7 @@ def often(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(scheduler, "SUBSCRIBE_SECONDS", 0.2)
 
 
-async def listed(opensips: SimulatedOpenSIPS) -> list[Subscription]:
+async def listed(opensips: SimulatedOpenSIPS) -> list[EventSubscription]:
     async with Mi(opensips.mi_url) as mi:
         found = parse(await mi.call("subscribers_list"))
     return [one for one in found if not one.socket.startswith("route:")]
@@ -261,7 +261,7 @@ def subscribed(opensips: SimulatedOpenSIPS) -> int:
 @pytest.mark.usefixtures("often")
 async def test_subscriptions_outlive_a_restart(make_setup: MakeSetup) -> None:
     """With `subscribe = true` events come without a word in the script, and again after OpenSIPS was restarted."""
-    setup, wanted = make_setup(), len(subscriptions.WANTED)
+    setup, wanted = make_setup(), len(subscriptions.USED_EVENTS)
     services: tuple[ServiceName, ...] = ("bridge", "consumer", "scheduler")
     async with pair(setup, fleet(), *services, events_to="", table={"subscribe": True}) as opensips:
         made = metrics.total(metrics.SUBSCRIBED, node="opensips", result="made")
@@ -270,7 +270,7 @@ async def test_subscriptions_outlive_a_restart(make_setup: MakeSetup) -> None:
             lambda: any(contact.last_latency_at for d in iterate_devices(setup.store) for contact in d.contacts)
         )
         assert {(one.event, one.socket) for one in await listed(opensips)} == {
-            (event, setup.udp) for event in subscriptions.WANTED
+            (event, setup.udp) for event in subscriptions.USED_EVENTS
         }
         before = subscribed(opensips)
         assert before == wanted
@@ -287,7 +287,7 @@ async def test_subscriptions_outlive_a_restart(make_setup: MakeSetup) -> None:
 async def test_subscriptions_are_renewed_in_time(make_setup: MakeSetup, monkeypatch: pytest.MonkeyPatch) -> None:
     """What will end is renewed while half of its time is left."""
     monkeypatch.setattr(subscriptions, "EXPIRE_SECONDS", 8)
-    setup, wanted = make_setup(), len(subscriptions.WANTED)
+    setup, wanted = make_setup(), len(subscriptions.USED_EVENTS)
     renewed = metrics.total(metrics.SUBSCRIBED, node="opensips", result="renewed")
     services: tuple[ServiceName, ...] = ("bridge", "consumer", "scheduler")
     async with pair(setup, fleet(), *services, events_to="", table={"subscribe": True}) as opensips:

@@ -107,7 +107,7 @@ async def test_a_dump_has_every_contact(opensips: SimulatedOpenSIPS, client: Mi)
 @pytest.mark.parametrize("method", ["ul_rm_aor", "shutdown", "", "UL_DUMP"])
 async def test_other_methods_are_never_sent(opensips: SimulatedOpenSIPS, client: Mi, method: str) -> None:
     """What is not in the list is a ValueError, before anything is sent."""
-    with pytest.raises(ValueError, match="no method"):
+    with pytest.raises(ValueError, match="not a method"):
         await client.call(method)
     assert opensips.mi_calls == []
 

@@ -28,7 +28,7 @@ from companion.remediation import audit, safety
 from companion.remediation.safety import ClockWatch
 from companion.remediation.sweep import Sweeper
 from companion.simulator.fleet import SimulatedPhone, State
-from companion.simulator.mi import Mi, Subscriptions
+from companion.simulator.mi import SimulatedMi, Subscriptions
 from companion.simulator.mi_server import Fault, MiServer
 from companion.simulator.node import Node, Settings
 from companion.simulator.opensips import SimulatedOpenSIPS
@@ -194,7 +194,7 @@ class World:
         """Everybody registered and answered, the warm-up is over."""
         subscriptions = Subscriptions()
         subscriptions.add("E_COMPANION_PUSH", "route:E_COMPANION_PUSH")
-        self.mi = Mi(self.node, subscriptions, lambda *_: None)
+        self.mi = SimulatedMi(self.node, subscriptions, lambda *_: None)
         await self.server.start()
         self.setup.config = Config.model_validate(
             self.setup.tables

@@ -167,13 +167,13 @@ async def test_datagram_flood_leaves_the_loop_its_turn() -> None:
 
 
 async def test_datagram_receive_buffer_too_small() -> None:
-    """The start logs what was asked and granted; less than asked is a warning with its remedy."""
+    """The start logs the requested and the granted size; less than requested is a warning with its remedy."""
     with capture_logs() as logs:
         async with udp_input(Received(), buffer_bytes=1 << 20) as (source, _):
             assert source.granted_buffer_bytes == 1 << 20
         async with udp_input(Received(), buffer_bytes=0x7000_0000) as (source, _):
             granted = source.granted_buffer_bytes
-    assert [(line["asked"], line["granted"]) for line in logs] == [(1 << 20, 1 << 20), (0x7000_0000, granted)]
+    assert [(line["requested"], line["granted"]) for line in logs] == [(1 << 20, 1 << 20), (0x7000_0000, granted)]
     assert "remedy" not in logs[0]
     assert granted < 0x7000_0000
     assert (logs[1]["log_level"], logs[1]["remedy"]) == ("warning", "sysctl -w net.core.rmem_max=1879048192")
@@ -361,10 +361,10 @@ async def test_stream_of_many_objects_leaves_the_loop_its_turn() -> None:
 async def test_stream_peer_that_reads_no_replies(monkeypatch: pytest.MonkeyPatch) -> None:
     """A peer that asks and does not read the answers is closed before they fill our memory."""
     monkeypatch.setattr(stream, "REPLY_SECONDS", 0.1)
-    asked = [0]
+    calls = [0]
 
     def receive(_: bytes) -> bytes:
-        asked[0] += 1
+        calls[0] += 1
         return b"x" * 10_000
 
     with capture_logs() as logs:
@@ -372,7 +372,7 @@ async def test_stream_peer_that_reads_no_replies(monkeypatch: pytest.MonkeyPatch
             writer.transport.pause_reading()  # type: ignore[attr-defined]  # a read transport, too
             writer.write(b"{}" * 1_000_000)
             await until(lambda: any("does not read its replies" in line["event"] for line in logs))
-    assert asked[0] < 100_000
+    assert calls[0] < 100_000
 
 
 async def test_stream_too_many_connections() -> None:

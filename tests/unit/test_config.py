@@ -109,7 +109,7 @@ def test_nodes_from_the_environment(load: Load) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "fragment"),
     [
         ("[pings]\nintervall = 5\n", "[pings] intervall: unknown key"),
         ("[ping]\ninterval = 5\n", "[ping]: unknown section"),
@@ -156,10 +156,10 @@ def test_nodes_from_the_environment(load: Load) -> None:
         ("[pings\n", "config.toml: "),
     ],
 )
-def test_wrong(load: Load, text: str, said: str) -> None:
+def test_wrong(load: Load, text: str, fragment: str) -> None:
     """What can not be meant ends the start, and the line says where it is."""
     message = refusal(load, text)
-    assert said in message
+    assert fragment in message
     assert "config.toml" in message
 
 

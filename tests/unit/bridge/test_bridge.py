@@ -143,7 +143,7 @@ def notification(**changes: Any) -> bytes:
     return json.dumps({"jsonrpc": "2.0", "method": events.AOR_INSERT, "params": params} | changes).encode()
 
 
-def heard(listener: "zmq.Socket[bytes]") -> tuple[bytes, dict[str, Any]]:
+def receive_one(listener: "zmq.Socket[bytes]") -> tuple[bytes, dict[str, Any]]:
     assert listener.poll(5000)
     topic, body = listener.recv_multipart()
     return topic, msgpack.unpackb(body)
@@ -152,7 +152,7 @@ def heard(listener: "zmq.Socket[bytes]") -> tuple[bytes, dict[str, Any]]:
 def test_notification_goes_on_the_bus(bridge: Bridge, listener: "zmq.Socket[bytes]") -> None:
     """An event without an id gets no answer; it is published with its parameters as they came."""
     assert bridge.receive(notification()) is None
-    topic, envelope = heard(listener)
+    topic, envelope = receive_one(listener)
     assert topic == b"E_UL_AOR_INSERT"
     assert envelope.pop("ts") > 1_700_000_000_000
     assert envelope == {
@@ -167,7 +167,7 @@ def test_notification_goes_on_the_bus(bridge: Bridge, listener: "zmq.Socket[byte
 def test_odd_text_goes_on_the_bus(bridge: Bridge, listener: "zmq.Socket[bytes]") -> None:
     """A byte that is no UTF-8 costs itself, not the event."""
     bridge.receive(notification().replace(b"alice", b"al\xffce"))
-    assert heard(listener)[1]["params"]["aor"] == "al\ufffdce"
+    assert receive_one(listener)[1]["params"]["aor"] == "al\ufffdce"
 
 
 @pytest.mark.parametrize("request_id", [0, 7, "abc"])
@@ -177,7 +177,7 @@ def test_request_is_answered(bridge: Bridge, request_id: int | str) -> None:
     wrong = bridge.receive(notification(id=request_id, method="E_PIKE_BLOCKED"))
     error = {"code": -32600, "message": "unknown_event"}
     expected: list[dict[str, Any]] = [{"result": "OK"}, {"error": error}]
-    assert [{"jsonrpc": "2.0", **each, "id": request_id} for each in expected] == [
+    assert [{"jsonrpc": "2.0", **fields, "id": request_id} for fields in expected] == [
         json.loads(answer or b"") for answer in (fine, wrong)
     ]
 
@@ -210,7 +210,7 @@ def test_goes_on_after_a_refusal(bridge: Bridge, listener: "zmq.Socket[bytes]") 
     """A payload that could not be packed leaves nothing of itself in the next one, and takes no seq."""
     bridge.receive(notification(params={"aor": "a", "x": [1 << 64]}))
     bridge.receive(notification())
-    _, envelope = heard(listener)
+    _, envelope = receive_one(listener)
     assert (envelope["seq"], envelope["params"]) == (0, {"domain": "location", "aor": "alice"})
 
 
@@ -233,5 +233,5 @@ def test_event_times_rise(bridge: Bridge, listener: "zmq.Socket[bytes]") -> None
     """Two events of one AOR never share a time on the bus."""
     for _ in range(50):
         bridge.receive(notification())
-    times = [heard(listener)[1]["ts"] for _ in range(50)]
+    times = [receive_one(listener)[1]["ts"] for _ in range(50)]
     assert sorted(set(times)) == times

@@ -84,8 +84,8 @@ def test_any_bytes(chunks: list[bytes]) -> None:
     arrived = b"".join(chunks)
     kept = len(framer._buffer)
     space = len(arrived) - len(arrived.translate(None, b" \t\r\n"))
-    seen = sum(map(len, frames)) + framer.garbage_bytes + kept
-    assert len(arrived) - space <= seen <= len(arrived)
+    accounted = sum(map(len, frames)) + framer.garbage_bytes + kept
+    assert len(arrived) - space <= accounted <= len(arrived)
     assert kept <= 100
     assert all(len(frame) <= 100 for frame in frames)
 

@@ -17,7 +17,15 @@ from companion.doctor.finding import Finding
 from companion.errors import ConfigError
 from companion.opensips.events import LOST_PING_US, Registration
 from companion.opensips.mi_contact import MiContact
-from companion.opensips.subscriptions import WANTED, Subscription, destinations, due, parse, parse_events, reaches
+from companion.opensips.subscriptions import (
+    USED_EVENTS,
+    EventSubscription,
+    destinations,
+    due,
+    parse,
+    parse_events,
+    reaches,
+)
 from companion.store.nodes import Feed
 from companion.text import Json
 from companion.usrloc.contact import Binding, Contact, Device, Ping, contact_id
@@ -71,8 +79,8 @@ OPENSIPS = OpensipsFacts(
     mi_url="http://127.0.0.1:8888/mi",
     sockets=(SOCKET,),
     version="3.6.8",
-    events=frozenset(WANTED),
-    subscriptions=tuple(Subscription(event, SOCKET, None) for event in WANTED),
+    events=frozenset(USED_EVENTS),
+    subscriptions=tuple(EventSubscription(event, SOCKET, None) for event in USED_EVENTS),
     registered=1,
     contacts=(seen_by_mi(),),
 )
@@ -119,8 +127,8 @@ def stored(*contacts: Contact, **changed: Any) -> Facts:
     return replace(opensips(**changed), devices=devices(*contacts))
 
 
-def sent_to(*sockets: str, left: int | None = None) -> tuple[Subscription, ...]:
-    return tuple(Subscription(event, socket, left) for socket in sockets for event in WANTED)
+def sent_to(*sockets: str, left: int | None = None) -> tuple[EventSubscription, ...]:
+    return tuple(EventSubscription(event, socket, left) for socket in sockets for event in USED_EVENTS)
 
 
 def pings(gap_ms: int, latency: Callable[[int], int | None]) -> Facts:
@@ -142,7 +150,7 @@ TABLE: dict[str, tuple[Facts, str, str, str]] = {
     "another version": (opensips(version="3.2.1"), "warning", "version", "not tested"),
     "no version at all": (opensips(version="Kamailio"), "warning", "version", "not tested"),
     "no usrloc": (opensips(events=frozenset()), "failure", "events", "load usrloc.so"),
-    "no disconnects": (opensips(events=frozenset(WANTED[:-1])), "warning", "events", "OpenSIPS 3.2"),
+    "no disconnects": (opensips(events=frozenset(USED_EVENTS[:-1])), "warning", "events", "OpenSIPS 3.2"),
     "nobody subscribed": (opensips(subscriptions=()), "failure", "subscriptions", "sent to nobody.*--fix-subscr"),
     "one is not subscribed": (
         opensips(subscriptions=sent_to(SOCKET)[:-1]),
@@ -385,15 +393,15 @@ def test_reaches(socket: str, wanted: str, expected: bool) -> None:  # noqa: FBT
 
 def test_due() -> None:
     """What is lacking is to be made, what ends soon renewed by the name it has, what never ends is left alone."""
-    insert, update, delete, *_ = WANTED
+    insert, update, delete, *_ = USED_EVENTS
     listed = [
-        Subscription(insert, SOCKET, None),
-        Subscription(update, "udp:localhost:5066", 100),
-        Subscription(delete, SOCKET, 400),
-        Subscription(delete, "udp:10.0.0.1:1", 1),
+        EventSubscription(insert, SOCKET, None),
+        EventSubscription(update, "udp:localhost:5066", 100),
+        EventSubscription(delete, SOCKET, 400),
+        EventSubscription(delete, "udp:10.0.0.1:1", 1),
     ]
-    found = list(due(listed, set(WANTED[:4]), [SOCKET], below=300))
-    assert found == [(update, "udp:localhost:5066", True), (WANTED[3], SOCKET, False)]
+    found = list(due(listed, set(USED_EVENTS[:4]), [SOCKET], below=300))
+    assert found == [(update, "udp:localhost:5066", True), (USED_EVENTS[3], SOCKET, False)]
 
 
 def test_destinations() -> None:

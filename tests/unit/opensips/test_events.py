@@ -144,8 +144,11 @@ def test_impossible_latency(latency: int) -> None:
 
 def test_lost_ping() -> None:
     """Thirty minutes, and only that, is OpenSIPS' word for a ping without an answer."""
-    said = {latency: parse(events.LATENCY, PARAMS | {"latency": latency}) for latency in (1_800_000_000, 600_000_000)}
-    assert {us: getattr(event, "lost", None) for us, event in said.items()} == {1_800_000_000: True, 600_000_000: False}
+    parsed = {latency: parse(events.LATENCY, PARAMS | {"latency": latency}) for latency in (1_800_000_000, 600_000_000)}
+    assert {us: getattr(event, "lost", None) for us, event in parsed.items()} == {
+        1_800_000_000: True,
+        600_000_000: False,
+    }
 
 
 def test_user_agent_is_made_harmless() -> None:

@@ -96,10 +96,10 @@ JSON = st.recursive(st.none() | st.booleans() | st.integers() | st.text(), st.li
 
 
 @given(JSON, JSON, st.dictionaries(st.sampled_from([*captured("dave"), "Path", "Flags"]), JSON) | JSON)
-def test_nothing_gets_past(domain: Any, aor: Any, described: Any) -> None:
+def test_nothing_gets_past(domain: Any, aor: Any, fields: Any) -> None:
     """Whatever MI says gives a contact fit to be shown, or InvalidInputError."""
     try:
-        contact = mi_contact.parse(domain, aor, described)
+        contact = mi_contact.parse(domain, aor, fields)
     except InvalidInputError:
         return
     assert all(field.replace("\t", "").isprintable() for field in contact if isinstance(field, str))

@@ -50,6 +50,6 @@ async def test_reaching_mi(tmp_path: Path) -> None:
     assert "wonder" not in repr(table)
     async with open_mi(table) as mi:
         assert mi._timeout == 2
-        assert isinstance(mi._client.auth, httpx2.BasicAuth)
-        request = next(mi._client.auth.auth_flow(httpx2.Request("POST", mi.url)))
+        assert isinstance(mi._http._client.auth, httpx2.BasicAuth)
+        request = next(mi._http._client.auth.auth_flow(httpx2.Request("POST", mi.url)))
         assert request.headers["authorization"] == "Basic dTp3b25kZXI="

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from companion.simulator.fleet import Push, SimulatedPhone
-from companion.simulator.mi import Mi, Subscriptions
+from companion.simulator.mi import SimulatedMi, Subscriptions
 from companion.simulator.node import Node, Settings
 
 CAPTURES = Path(__file__).parents[2] / "captures" / "opensips-3.6.8"
@@ -24,7 +24,7 @@ class Desk:
         self.node = Node(Settings(), lambda name, _: self.events.append(name), lambda now: 1795452109 + now)
         self.subscriptions = Subscriptions()
         self.subscriptions.add("E_COMPANION_PUSH", "route:E_COMPANION_PUSH")
-        self.mi = Mi(self.node, self.subscriptions, lambda name, text: self.sent.append((name, text)))
+        self.mi = SimulatedMi(self.node, self.subscriptions, lambda name, text: self.sent.append((name, text)))
         self.alice = SimulatedPhone("alice", "6513270e")
         self.carol = SimulatedPhone("carol", push=Push("fcm", "token", "proj-1"), transport="udp")
         for phone in (self.alice, SimulatedPhone("alice", "a170b338"), self.carol):
