@@ -1,12 +1,12 @@
-"""`companion` and `python -m companion`."""
+"""Start `companion`, which is `python -m companion` too."""
 
 import sys
 
 
 def main() -> None:
-    """Run the command line; our own errors end it with one line and their exit code, a closed pipe silently."""
+    """Run the command line; an error of ours ends it with one line and its exit code, a closed pipe silently."""
     try:
-        # imported here, so that Ctrl-C while that takes its half second ends as quietly as later
+        # imported here, so that Ctrl-C during its half second ends as quietly as later
         from companion.cli.main import app  # noqa: PLC0415
         from companion.errors import CompanionError  # noqa: PLC0415
     except KeyboardInterrupt:

@@ -1,30 +1,30 @@
-"""Every error the companion raises on purpose.
+"""Define every error that the companion raises on purpose.
 
 CompanionError
 ├── ConfigError          the configuration can not be used          (exit code 2)
-├── UsageError           what was asked for can not be answered     (exit code 2)
-│   ├── NoSuchDeviceError    no device is called so
-│   ├── SeveralDevicesError  more than one is
+├── UsageError           the request can not be answered            (exit code 2)
+│   ├── NoSuchDeviceError    no device has this name
+│   ├── SeveralDevicesError  several devices have it
 │   ├── NoSuchCallError      no call has this Call-ID, or not on this device
-│   └── SeveralCallsError    more than one device told of it
+│   └── SeveralCallsError    several devices reported the call
 ├── UnavailableError     a server we need can not be reached        (exit code 1)
 ├── MiError              a call of OpenSIPS' Management Interface failed (exit code 1)
-│   ├── MiUnreachableError   it did not answer, or not as MI does: what was asked for may still have been done
-│   ├── MiRefusedError       it wants other credentials: nothing was done
+│   ├── MiUnreachableError   no valid answer came: the request may still have been carried out
+│   ├── MiRefusedError       it wants other credentials: nothing was carried out
 │   └── MiCallError          it answered with a JSON-RPC error
-└── InvalidInputError    something from the network is not what it should be
+└── InvalidInputError    input from the network is invalid
     ├── InvalidEventError
     ├── InvalidEnvelopeError
     ├── InvalidUriError
-    ├── InvalidReportError   what a browser tells of a call
-    └── InvalidTokenError    by which it tells
+    ├── InvalidReportError   a browser's report of a call
+    └── InvalidTokenError    the token of such a report
 """
 
 from collections.abc import Sequence
 
 
 class CompanionError(Exception):
-    """Base of all errors whose text is meant for a person; `exit_code` is what the CLI ends with."""
+    """Group all errors with a text for people; the command line ends with `exit_code`."""
 
     exit_code = 1
 
@@ -38,7 +38,7 @@ class UsageError(CompanionError):
 
 
 class NoSuchDeviceError(UsageError):
-    """No device is called `name`. `detail` says so without what to type next, which is not the same everywhere."""
+    """Report that no device is called `name`; `detail` is the text without its hint for the command line."""
 
     def __init__(self, name: str) -> None:
         self.name = name
@@ -47,7 +47,7 @@ class NoSuchDeviceError(UsageError):
 
 
 class SeveralDevicesError(UsageError):
-    """`name` may be any of these `devices`, whose ids they are; `detail` says so without naming them."""
+    """Report that `name` fits several `devices`, given by id; `detail` is the text without them."""
 
     def __init__(self, name: str, devices: Sequence[str]) -> None:
         self.name = name
@@ -57,7 +57,7 @@ class SeveralDevicesError(UsageError):
 
 
 class NoSuchCallError(UsageError):
-    """No call has this Call-ID, or none of this `device`. `detail` says so without what to type next."""
+    """Report that no call (of this `device`) has this Call-ID; `detail` is the text without its hint."""
 
     def __init__(self, call_id: str, device: str = "") -> None:
         self.detail = f"no call of {device!r} has the Call-ID {call_id!r}" if device else f"no call is {call_id!r}"
@@ -65,7 +65,7 @@ class NoSuchCallError(UsageError):
 
 
 class SeveralCallsError(UsageError):
-    """Each of these `devices` told of the call: each saw another side of it. `detail` does not name them."""
+    """Report that several `devices` reported the call, each its own side; `detail` is the text without them."""
 
     def __init__(self, call_id: str, devices: Sequence[str]) -> None:
         self.devices = tuple(devices)
@@ -90,7 +90,7 @@ class MiRefusedError(MiError):
 
 
 class MiCallError(MiError):
-    """The `code` and `message` of a JSON-RPC error."""
+    """Hold the `code` and `message` of a JSON-RPC error."""
 
     def __init__(self, code: int, message: str) -> None:
         super().__init__(f"MI answered {code}: {message}")
@@ -99,12 +99,12 @@ class MiCallError(MiError):
 
     @property
     def gone(self) -> bool:
-        """Whether what was asked for is not there (any more)."""
+        """Return whether the contact or AOR is not there (any more)."""
         return self.code == 404
 
 
 class InvalidInputError(CompanionError):
-    """Hostile or broken input. `reason` is one of a few fixed words, fit for a metric's label."""
+    """Report hostile or broken input; `reason` is one of a few fixed words, fit for a metric's label."""
 
     def __init__(self, reason: str, detail: str = "") -> None:
         super().__init__(f"{reason}: {detail}" if detail else reason)
@@ -129,4 +129,4 @@ class InvalidReportError(InvalidInputError):
 
 
 class InvalidTokenError(InvalidInputError):
-    """`reason` is `expired`, or `wrong` for all else."""
+    """Report an invalid token; `reason` is `expired`, or `wrong` for all other faults."""

@@ -1,4 +1,4 @@
-"""Structured logging, and the rule that a flood of like problems makes one line."""
+"""Configure structured logging, and log a flood of like problems as one line."""
 
 import logging
 import sys
@@ -51,24 +51,24 @@ def get(name: str) -> Logger:
 
 
 class Episodes:
-    """Logs the first of a run of like problems and stays silent about the rest of the run.
+    """Log the first of a series of like problems and stay silent about the rest of it.
 
-    A run ends when its problem was not seen for `quiet_seconds`; the next occurrence starts a new one and says
-    how many the last one had. What is counted, is counted elsewhere, in a metric, each time.
+    An episode ends when its problem did not occur for `quiet_seconds`. The next occurrence starts a new one and logs
+    the length of the last one. Metrics count every occurrence elsewhere.
     """
 
     def __init__(self, logger: Logger, quiet_seconds: float = 60, clock: Callable[[], float] = time.monotonic) -> None:
         self._logger = logger
         self._quiet_seconds = quiet_seconds
         self._clock = clock
-        self._runs: dict[str, tuple[float, int]] = {}
+        self._episodes: dict[str, tuple[float, int]] = {}
 
     def warn(self, problem: str, **fields: object) -> None:
-        """Note one occurrence. `problem` names the run, and is one of a few fixed texts: never network input."""
+        """Record one occurrence; `problem` names the episode and is one of a few fixed texts, never network input."""
         now = self._clock()
-        seen_at, count = self._runs.get(problem, (0.0, 0))
-        if count and now - seen_at <= self._quiet_seconds:
-            self._runs[problem] = (now, count + 1)
+        last_at, count = self._episodes.get(problem, (0.0, 0))
+        if count and now - last_at <= self._quiet_seconds:
+            self._episodes[problem] = (now, count + 1)
             return
-        self._runs[problem] = (now, 1)
+        self._episodes[problem] = (now, 1)
         self._logger.warning(problem, **fields, **({"previous_episode": count} if count else {}))

@@ -1,4 +1,4 @@
-"""Every counter and gauge of this process; docs/metrics.md tells of each, and of those that come from the store.
+"""Define every counter and gauge of this process; docs/metrics.md explains them, and those from the store too.
 
 Labels are bounded: never an AOR, a URI or a User-Agent.
 """
@@ -26,9 +26,9 @@ from companion import __version__
 PREFIX: Final = "opensips_companion_"
 REGISTRY: Final = CollectorRegistry()
 RTT_BOUNDS_MS: Final = (10, 20, 30, 50, 75, 100, 150, 200, 300, 400, 600, 800, 1000, 1500, 2000, 3000, 5000, 10_000)
-"""Those of the quality labels' defaults are among them."""
+"""The default bounds of the quality labels are among them."""
 
-disable_created_metrics()  # type: ignore[no-untyped-call]  # when each counter began: as many series again, of use to nobody
+disable_created_metrics()  # type: ignore[no-untyped-call]  # the start time of each counter doubles the series and nothing uses it
 ProcessCollector(registry=REGISTRY)
 
 
@@ -48,7 +48,7 @@ RECEIVED = _counter("received_total", "JSON objects received from OpenSIPS.", "t
 INVALID = _counter("invalid_total", "Input refused, by where and why.", "where", "reason")
 DROPPED = _counter("dropped_total", "What was lost at a bounded queue.", "queue")
 for _queue in ("consumer", "kernel_udp", "stream", "stream_connections"):
-    DROPPED.labels(_queue)  # there from the start: of a counter that begins at 1 nobody sees that it rose
+    DROPPED.labels(_queue)  # create it at 0: a counter that begins at 1 does not show that it rose
 PUBLISHED = _counter("published_total", "Events published on the bus.", "event")
 CONNECTIONS = _gauge("stream_connections", "Open event_stream connections.")
 
@@ -149,9 +149,9 @@ MEDIA_SECONDS = Histogram(
 
 
 class RoundTrips(Collector):
-    """A histogram that takes a batch of round trips at once: they come 50,000 a second, one by one they cost 1 µs each.
+    """Collect a histogram of round trips from whole batches: one by one, 50,000 a second would cost 1 µs each.
 
-    Any thread may ask while another feeds it.
+    Any thread may read while another adds.
     """
 
     def __init__(self, name: str, text: str) -> None:
@@ -159,11 +159,11 @@ class RoundTrips(Collector):
         self._text = text
         self._lock = threading.Lock()
         self._nodes: dict[str, list[int]] = {}
-        """Of each node: how many took no longer than each bound, how many there were, their sum in ms."""
+        """By node: how many took no longer than each bound, how many there were, and their sum in ms."""
         REGISTRY.register(self)
 
     def observe(self, node: str, latencies_ms: Iterable[int]) -> None:
-        """Count answered pings of a node: 0.1 µs a ping where there are many."""
+        """Count answered pings of a node, in 0.1 µs a ping where there are many."""
         ordered = sorted(latencies_ms)
         counts = [bisect_right(ordered, bound) for bound in RTT_BOUNDS_MS]
         with self._lock:
@@ -185,9 +185,9 @@ PINGS_LOST = _counter("pings_lost_total", "Pings that nobody answered.", "node")
 
 
 def count_pings(node: str, answered_ms: Iterable[int], lost: int) -> None:
-    """Count a batch of a node's pings: the round trips of those that were answered, and how many were not.
+    """Count a batch of a node's pings: the round trips of answered ones, and the number of lost ones.
 
-    Both metrics are there from a node's first ping on: a rate of losses needs to see them begin at 0.
+    Both metrics exist from a node's first ping on, because a rate of losses needs a start at 0.
     """
     PING_RTT.observe(node, answered_ms)
     PINGS_LOST.labels(node).inc(lost)
@@ -200,7 +200,7 @@ def count_refused_report(why: str) -> None:
 
 
 def total(counter: Counter, **labels: str) -> float:
-    """The sum of a counter's values over the children whose labels include `labels`."""
+    """Return the sum of a counter over its children with these labels."""
     return sum(
         sample.value
         for metric in counter.collect()

@@ -1,1 +1,1 @@
-"""Carry events over ZeroMQ: the envelope, publisher, subscriber, sequence numbers and CURVE keys."""
+"""Publish and read events over ZeroMQ: envelope, publisher, subscriber, sequence numbers and CURVE keys."""

@@ -36,7 +36,7 @@ class Sequences:
         self._silent.discard(node)
 
     def resume(self, node: str, run: int, seqs: Mapping[str, int]) -> None:
-        """Continue from the run and seqs that the previous consumer of this node stored."""
+        """Resume from the run and seqs that the previous consumer of this node stored."""
         if run >= self.runs.get(node, 0):
             self.runs[node] = run
             self.seqs[node] = dict(seqs)

@@ -15,7 +15,7 @@ EXPIRY_LIMIT: Final = 1000
 
 
 class Expiry:
-    """Go through the index of expired contacts, a part at each run."""
+    """Check the index of expired contacts, a part of it at each run."""
 
     def __init__(self, store: Store, retry: RedisRetry, memory: Memory) -> None:
         self._store = store

@@ -32,7 +32,7 @@ class Feeds:
         self._episodes = log.Episodes(logger)
 
     def take_over(self, feed: Feed, seqs: Mapping[str, int]) -> None:
-        """Continue a node's feed from its stored state and the stored seq of each event."""
+        """Resume a node's feed from its stored state and the stored seq of each event."""
         node = feed.node
         self.held[node] = feed
         self._held_since[node] = now_ms()

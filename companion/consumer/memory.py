@@ -24,7 +24,7 @@ class Memory:
         self.usrloc = Usrloc(config.pings.lost_after, config.pings.interval_ms)
 
     def take_over(self, feed: Feed, seqs: Mapping[str, int]) -> None:
-        """Continue a node from its stored feed and the stored seq of each event."""
+        """Resume a node from its stored feed and the stored seq of each event."""
         feed.cluster = self._config.cluster(feed.node)
         self.ping_caches[feed.node] = PingCache()
         self.feeds.take_over(feed, seqs)

@@ -75,7 +75,7 @@ class Recorder:
                 self._lose(_count(messages), error)
 
     async def tick(self, now: int) -> None:
-        """Do the periodic work; `now` (epoch ms) is the last time when no message waited."""
+        """Run the periodic work that is due; `now` (epoch ms) is the last time when no message waited."""
         all_live = self._memory.feeds.watch(now)
         if time.monotonic() >= self._expiry_at:
             self._expiry_at = time.monotonic() + EXPIRY_SECONDS

@@ -1,4 +1,4 @@
-"""config.toml and the environment: what is said is heard, and what is wrong is told with its place."""
+"""Check that config.toml and the environment are read, and that errors are explained with their place."""
 
 import json
 from collections.abc import Callable
@@ -118,7 +118,7 @@ def test_nodes_from_the_environment(load: Load) -> None:
         ('[redis]\nseries = "sql"\n', "[redis] series: "),
         ('[bridge]\nnode = "a b"\n', "[bridge] node: "),
         ('[bridge]\ndatagram = ""\nstream = ""\n', "[bridge]: datagram and stream are both empty"),
-        ('[bridge]\npublish = "127.0.0.1:5555"\n', "is no ZeroMQ endpoint"),
+        ('[bridge]\npublish = "127.0.0.1:5555"\n', "is not a ZeroMQ endpoint"),
         ('[bridge]\npublish = "tcp://*:5555"\n', "leaves this machine in clear text"),
         ('[bridge]\npublish = "tcp://0.0.0.0:5555"\n', "leaves this machine in clear text"),
         ('[bridge]\npublish = "tcp://eth0:5555"\n', "leaves this machine in clear text"),
@@ -127,8 +127,8 @@ def test_nodes_from_the_environment(load: Load) -> None:
         ('[bridge]\ncurve_secret_key = "x"\n', "needs curve_clients"),
         ("[consumer]\nsubscribe = []\n", "subscribe is empty"),
         ('[consumer]\nsubscribe = ["tcp://10.0.0.1:5555"]\n', "read in clear text"),
-        ('[consumer]\ncurve_server_key = "x"\n', "go together"),
-        ('[[opensips]]\nmi_url = "ftp://h"\n', "no http:// or https:// URL"),
+        ('[consumer]\ncurve_server_key = "x"\n', "need each other"),
+        ('[[opensips]]\nmi_url = "ftp://h"\n', "not an http:// or https:// URL"),
         ('[[opensips]]\nnode = "a"\n[[opensips]]\nnode = "a"\n', "node 'a' is there twice"),
         ("[quality]\nexcellent = 150\n", "the bounds must rise"),
         ('[api]\nlisten = "8780"\n', "is not HOST:PORT"),
@@ -140,11 +140,11 @@ def test_nodes_from_the_environment(load: Load) -> None:
         (f'[api]\ntokens = ["{TOKEN}", "{TOKEN}"]\n', "[api] tokens: ann is there twice"),
         ('[api]\nproxies = ["proxy"]\n', "[api] proxies: 'proxy' does not appear to be an IPv4 or IPv6 network"),
         ('[media]\nsecret = "short"\n', "[media] secret: is shorter than 32 characters"),
-        ('[media]\norigins = ["*"]\n', "is no origin as browsers say it"),
-        ('[media]\norigins = ["phone.example.com"]\n', "is no origin as browsers say it"),
-        ('[media]\norigins = ["https://phone.example.com/"]\n', "is no origin as browsers say it"),
-        ('[media]\norigins = ["https://Phone.example.com"]\n', "is no origin as browsers say it"),
-        ('[media]\norigins = ["https://phone.example.com:443"]\n', "is no origin as browsers say it"),
+        ('[media]\norigins = ["*"]\n', "is not an origin as browsers write it"),
+        ('[media]\norigins = ["phone.example.com"]\n', "is not an origin as browsers write it"),
+        ('[media]\norigins = ["https://phone.example.com/"]\n', "is not an origin as browsers write it"),
+        ('[media]\norigins = ["https://Phone.example.com"]\n', "is not an origin as browsers write it"),
+        ('[media]\norigins = ["https://phone.example.com:443"]\n', "is not an origin as browsers write it"),
         ("[media]\ntoken_minutes = 1441\n", "[media] token_minutes: "),
         ("[media]\nadvice_min_bps = 64001\n", "advice_min_bps is more than advice_max_bps"),
         ('[api]\nsession_key = "short"\n', "[api] session_key: is shorter than 32 characters"),

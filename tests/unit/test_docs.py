@@ -12,7 +12,7 @@ import typer
 from pydantic import BaseModel
 
 from companion.cli.main import app
-from companion.config import Config, OpensipsSection, Rule, Section
+from companion.config import Config, ConfigSection, OpensipsSection, Rule
 from companion.store.keys import Keys
 
 PROJECT = Path(__file__).parents[2]
@@ -142,7 +142,7 @@ def _uncommented(text: str) -> str:
 def _options(model: type[BaseModel], path: str = "") -> Iterator[str]:
     for name, field in model.model_fields.items():
         inner = TABLES_OF_MANY.get(name, field.annotation)
-        if inspect.isclass(inner) and issubclass(inner, Section):
+        if inspect.isclass(inner) and issubclass(inner, ConfigSection):
             yield from _options(inner, f"{path}{name}.")
         else:
             yield f"{path}{name}"

@@ -1,0 +1,68 @@
+"""Check [bridge] and [consumer], the two ends of the bus."""
+
+from typing import Self
+
+from pydantic import Field, model_validator
+
+from companion.config.section import ConfigSection, is_loopback
+
+
+class BridgeSection(ConfigSection):
+    node: str = Field("opensips", pattern=r"^[A-Za-z0-9._-]{1,64}$")
+    datagram: str = "udp:127.0.0.1:5066"
+    stream: str = ""
+    publish: str = "tcp://127.0.0.1:5555"
+    receive_buffer_bytes: int = Field(8 << 20, ge=65536, le=1 << 30)
+    high_water_mark: int = Field(50_000, ge=1)
+    curve_secret_key: str = Field("", repr=False)
+    curve_clients: tuple[str, ...] = ()
+    allow_plaintext: bool = False
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if not self.datagram and not self.stream:
+            raise ValueError("datagram and stream are both empty: the bridge would receive nothing; set one of them")
+        _check_zeromq(self.publish, "publish")
+        plain = not self.curve_secret_key and not self.allow_plaintext
+        if plain and not is_loopback(self.publish):
+            raise ValueError(
+                f"publish = {self.publish!r} leaves this machine in clear text: "
+                "set curve_secret_key_file, or allow_plaintext = true"
+            )
+        if self.curve_secret_key and not self.curve_clients:
+            raise ValueError(
+                "curve_secret_key needs curve_clients, the public keys of the consumers that may subscribe"
+            )
+        return self
+
+
+class ConsumerSection(ConfigSection):
+    subscribe: tuple[str, ...] = ("tcp://127.0.0.1:5555",)
+    batch_size: int = Field(2048, ge=1, le=100_000)
+    batch_ms: int = Field(100, ge=1, le=10_000)
+    max_pending: int = Field(200_000, ge=1)
+    max_devices: int = Field(1_000_000, ge=1)
+    curve_server_key: str = ""
+    curve_secret_key: str = Field("", repr=False)
+    allow_plaintext: bool = False
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if not self.subscribe:
+            raise ValueError("subscribe is empty: name at least one bridge")
+        for endpoint in self.subscribe:
+            _check_zeromq(endpoint, "subscribe")
+        if bool(self.curve_server_key) != bool(self.curve_secret_key):
+            raise ValueError("curve_server_key and curve_secret_key need each other: set both or neither")
+        far = [endpoint for endpoint in self.subscribe if not is_loopback(endpoint)]
+        if far and not self.curve_server_key and not self.allow_plaintext:
+            raise ValueError(
+                f"subscribe = {far[0]!r} is read in clear text: "
+                "set curve_server_key and curve_secret_key_file, or allow_plaintext = true"
+            )
+        return self
+
+
+def _check_zeromq(endpoint: str, name: str) -> None:
+    if not endpoint.startswith(("tcp://", "ipc://", "inproc://")):
+        raise ValueError(f"{name} = {endpoint!r} is not a ZeroMQ endpoint such as tcp://127.0.0.1:5555")

@@ -1,0 +1,47 @@
+"""Define the base of all tables of config.toml, which reads secrets from files."""
+
+from ipaddress import ip_address
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from pydantic import BaseModel, ConfigDict, model_validator
+
+
+class ConfigSection(BaseModel):
+    """Read one table of config.toml; a secret `name` may also be given as `name_file`, a file that holds it."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _read_secret_files(cls, values: Any) -> Any:
+        if not isinstance(values, dict):
+            return values
+        read = dict(values)
+        for name in [
+            name for name in values if name.endswith("_file") and name.removesuffix("_file") in cls.model_fields
+        ]:
+            secret = name.removesuffix("_file")
+            if secret in values:
+                raise ValueError(f"{secret} and {name} are both given: keep one")
+            read[secret] = _read_secret(name, read.pop(name))
+        return read
+
+
+def _read_secret(name: str, path: Any) -> str:
+    try:
+        return Path(str(path)).read_text(encoding="utf-8").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise ValueError(f"{name}: {path} can not be read: {getattr(error, 'strerror', None) or error}") from error
+
+
+def is_loopback(endpoint: str) -> bool:
+    """Return whether traffic to a ZeroMQ endpoint stays on this machine."""
+    if not endpoint.startswith("tcp://"):
+        return True
+    host = urlsplit(endpoint).hostname or "*"
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
