@@ -69,7 +69,7 @@ class SeveralCallsError(UsageError):
 
     def __init__(self, call_id: str, devices: Sequence[str]) -> None:
         self.devices = tuple(devices)
-        self.detail = f"{call_id!r} was told of by {len(devices)} devices, each of which saw its own side of it"
+        self.detail = f"{call_id!r} was reported by {len(devices)} devices, each with its own side of it"
         super().__init__("\n  ".join((f"{self.detail}; say with --device which:", *devices)))
 
 

@@ -42,7 +42,7 @@ class RedisRetry:
                 return await asyncio.to_thread(call)
             except (*Unreachable, NotNowError) as error:
                 metrics.REDIS_ERRORS.inc()
-                self._episodes.warn("Redis does not take what we have; it waits", error=str(error)[:200])
+                self._episodes.warn("Redis does not accept writes; events wait until it does", error=str(error)[:200])
                 if time.monotonic() >= self.give_up_at:
                     raise GaveUpError(str(error)) from error
             await asyncio.sleep(PAUSES_SECONDS[min(attempt, len(PAUSES_SECONDS) - 1)])
