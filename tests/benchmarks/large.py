@@ -19,7 +19,11 @@ from companion.opensips.events import LATENCY
 from companion.store.nodes import load_feed
 from companion.store.store import Store, open_store
 from companion.usrloc.contact import STATUSES
-from tests.benchmarks.asking import (
+from tests.benchmarks.history import CHUNK, fill
+from tests.benchmarks.measure import NODE, Figure, bench_redis
+from tests.benchmarks.phones import INTERVAL_MS, Fleet
+from tests.benchmarks.pinger import Pinger, pinger
+from tests.benchmarks.readers import (
     API,
     PATIENT_SECONDS,
     Answers,
@@ -32,11 +36,7 @@ from tests.benchmarks.asking import (
     is_answered,
     of_a_device,
 )
-from tests.benchmarks.filling import CHUNK, fill
-from tests.benchmarks.measure import NODE, Figure, bench_redis
-from tests.benchmarks.phones import INTERVAL_MS, Fleet
-from tests.benchmarks.pinger import Pinger, pinger
-from tests.benchmarks.running import Processor, Running, peak_mb, running
+from tests.benchmarks.services import Processor, Running, peak_mb, running
 
 WEEKLONG: Final = 1000
 REGISTERED_SECONDS: Final = 86_400

@@ -22,7 +22,7 @@ from companion.simulator.wire import notification
 from companion.store.connection import Connection
 from companion.store.keys import Keys
 from companion.store.series import Row, Series, Streams, TimeSeries
-from tests.benchmarks.load import ping_params
+from tests.benchmarks.publisher import ping_params
 
 PHONES = 10_000
 WEEK_SAMPLES = 5040
@@ -299,7 +299,7 @@ def _granted(bridge: subprocess.Popen[str]) -> int:
 
 def _publisher(endpoint: str, phones: int, count: int) -> tuple[str, ...]:
     start = int(time.time() * 1000) - 60_000
-    return (sys.executable, "-m", "tests.benchmarks.load", endpoint, str(phones), str(count), str(start))
+    return (sys.executable, "-m", "tests.benchmarks.publisher", endpoint, str(phones), str(count), str(start))
 
 
 def _consumer(folder: Path, url: str, endpoint: str) -> tuple[str, ...]:

@@ -6,7 +6,7 @@ from typing import Final, Literal, NamedTuple
 from companion import sip
 from companion.opensips.events import LOST_PING_US
 from companion.usrloc.contact import Status
-from tests.benchmarks.load import ping_params
+from tests.benchmarks.publisher import ping_params
 
 INTERVAL_MS: Final = 120_000
 DAY_SAMPLES: Final = 720
