@@ -8,9 +8,9 @@ from dataclasses import fields
 
 from rich.console import Console
 
-from tests.benchmarks import measure, media, reconcile
+from tests.benchmarks import consume, media, reconcile
+from tests.benchmarks.consume import Figure
 from tests.benchmarks.large import Plan, large
-from tests.benchmarks.measure import Figure
 from tests.benchmarks.sweep import sweep
 
 EVENTS = 1_000_000
@@ -55,9 +55,9 @@ def _usual() -> Iterator[Figure]:
     yield from (ceiling, naive, whole)
     yield Figure("  of the naive loop", f"{whole.number / naive.number:.1f} ×")
     yield Figure("  of the ceiling", f"{whole.number / ceiling.number:.0%}")
-    yield from measure.burst(BURST)
-    yield from measure.bytes_per_sample()
-    yield from measure.readable(100, 1000)
+    yield from consume.burst(BURST)
+    yield from consume.bytes_per_sample()
+    yield from consume.readable(100, 1000)
     yield from reconcile.figures(RECONCILED)
     yield from sweep()
     yield from media.figures()
@@ -65,7 +65,7 @@ def _usual() -> Iterator[Figure]:
 
 def _compared() -> tuple[Figure, Figure, Figure]:
     """The best of some rounds of each, taken in turn: a noisy neighbour slows a round, nothing speeds one up."""
-    rounds = [(measure.ceiling(EVENTS), measure.naive(NAIVE_EVENTS), measure.end_to_end(EVENTS)) for _ in range(ROUNDS)]
+    rounds = [(consume.ceiling(EVENTS), consume.naive(NAIVE_EVENTS), consume.end_to_end(EVENTS)) for _ in range(ROUNDS)]
     best = [max(column, key=lambda figure: figure.number) for column in zip(*rounds, strict=True)]
     return best[0], best[1], best[2]
 

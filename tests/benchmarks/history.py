@@ -12,7 +12,7 @@ from companion.store.series import Row
 from companion.store.store import Store
 from companion.usrloc.changes import Fields, Stamp, TimelineEntry
 from companion.usrloc.picture import HOUR_MS, Usrloc
-from tests.benchmarks.measure import NODE
+from tests.benchmarks.consume import NODE
 from tests.benchmarks.phones import INTERVAL_MS, LOSSES, Fleet, Phone, phone
 
 CHUNK: Final = 100

@@ -19,8 +19,8 @@ from companion.opensips.events import LATENCY
 from companion.store.nodes import load_feed
 from companion.store.store import Store, open_store
 from companion.usrloc.contact import STATUSES
+from tests.benchmarks.consume import NODE, Figure, bench_redis
 from tests.benchmarks.history import CHUNK, fill
-from tests.benchmarks.measure import NODE, Figure, bench_redis
 from tests.benchmarks.phones import INTERVAL_MS, Fleet
 from tests.benchmarks.pinger import Pinger, pinger
 from tests.benchmarks.readers import (

@@ -15,7 +15,7 @@ from companion.store.connection import Command, Connection
 from companion.store.keys import Keys
 from companion.store.store import open_store
 from companion.times import DAY_MS
-from tests.benchmarks.measure import Figure, bench_redis, hear, process, say
+from tests.benchmarks.consume import Figure, bench_redis, hear, process, say
 from tests.benchmarks.pages import EVERY_SECONDS, SECRET, Page, call_id, device
 from tests.benchmarks.readers import is_answered
 from tests.benchmarks.services import Processor, peak_mb, running

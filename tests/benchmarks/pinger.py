@@ -14,7 +14,7 @@ from companion.bus.envelope import HEARTBEAT_SECONDS
 from companion.bus.publisher import Publisher
 from companion.config import BridgeSection
 from companion.opensips.events import LATENCY
-from tests.benchmarks.measure import NODE, hear, process
+from tests.benchmarks.consume import NODE, hear, process
 from tests.benchmarks.phones import Fleet
 
 STEP_SECONDS: Final = 0.005

@@ -27,7 +27,7 @@ from companion.store.store import Store, open_store
 from companion.usrloc.changes import Stamp
 from companion.usrloc.contact import Binding
 from companion.usrloc.picture import Usrloc
-from tests.benchmarks.measure import NODE, Figure, bench_redis
+from tests.benchmarks.consume import NODE, Figure, bench_redis
 from tests.benchmarks.publisher import ping_params
 
 BATCH = 2000

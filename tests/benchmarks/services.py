@@ -11,7 +11,7 @@ from typing import Final
 
 from companion.services.app import ServiceName
 from companion.simulator.redis import _die_with_parent, free_port
-from tests.benchmarks.measure import wait_until
+from tests.benchmarks.consume import wait_until
 
 STOP_SECONDS: Final = 20.0
 _TICKS: Final = os.sysconf("SC_CLK_TCK")

@@ -23,7 +23,7 @@ from companion.store.nodes import Feed, prepare_feed
 from companion.store.store import Store, open_store
 from companion.store.summary import save_summary
 from companion.usrloc.contact import Binding, Contact, contact_id
-from tests.benchmarks.measure import NODE, Figure, bench_redis, hear, process
+from tests.benchmarks.consume import NODE, Figure, bench_redis, hear, process
 
 CANDIDATES = 10_000
 CONTACTS = (10_000, 1_000_000)
