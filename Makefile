@@ -13,6 +13,7 @@ help:
 	@echo "make lint         ruff, mypy, and the direction of imports"
 	@echo "make format       mend what ruff can mend"
 	@echo "make bench        measure what it does in a second, on this machine (10 minutes at most)"
+	@echo "make bench ONLY=consume   only one part: consume, burst, memory, readable, reconcile, sweep or media"
 	@echo "make bench-large  measure what a fleet of 100,000 costs and how it is read (half an hour, 3 GB of memory)"
 	@echo "make lock         renew the lock files from pyproject.toml"
 	@echo "make clean        remove all that was made here, the demo's data too"
@@ -57,7 +58,7 @@ format: setup
 	@$(BIN)/ruff check --fix .
 
 bench: setup
-	@$(BIN)/python -m tests.benchmarks
+	@$(BIN)/python -m tests.benchmarks $(ONLY)
 
 bench-large: setup
 	@$(BIN)/python -m tests.benchmarks --large $(if $(DEVICES),--devices $(DEVICES))

@@ -1,73 +1,68 @@
-"""`make bench`: what the companion does in a second, as ratios inside one run: these machines are noisy."""
+"""Measure what the companion does in a second (`make bench`) or with a large fleet (`make bench-large`)."""
 
 import argparse
 import os
 import platform
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import fields
+from typing import Final
 
 from rich.console import Console
 
-from tests.benchmarks import consume, media, reconcile
-from tests.benchmarks.consume import Figure
+from tests.benchmarks import burst, consume, media, memory, readable, reconcile, sweep
+from tests.benchmarks.figure import Figure
 from tests.benchmarks.large import Plan, large
-from tests.benchmarks.sweep import sweep
 
-EVENTS = 1_000_000
-NAIVE_EVENTS = 20_000
-BURST = 20_000
-RECONCILED = 100_000
-ROUNDS = 3
-WIDTH = 130
-PLANNED = {
-    "devices": "how many there are",
-    "rate": "events a second while many read",
-    "readers": "how many read at once",
-    "think": "seconds a reader thinks between two pages, on average",
-    "seconds": "for how long they read",
+WIDTH: Final = 130
+BENCHMARKS: Final[dict[str, Callable[[], Iterator[Figure]]]] = {
+    "consume": consume.figures,
+    "burst": burst.figures,
+    "memory": memory.figures,
+    "readable": readable.figures,
+    "reconcile": reconcile.figures,
+    "sweep": sweep.figures,
+    "media": media.figures,
+}
+"""In the order in which they run."""
+PLAN_HELP: Final = {
+    "devices": "number of devices",
+    "rate": "events a second during the reading",
+    "readers": "number of simultaneous readers",
+    "think": "mean seconds between two pages of a reader",
+    "seconds": "seconds of reading",
 }
 
 
 def main() -> None:
-    """Show each figure as it is known."""
-    asked = _asked()
+    """Print each figure as soon as it is measured."""
+    arguments = _parse_arguments()
     console = Console(width=WIDTH)
     console.print(f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}")
-    for figure in large(_plan(asked), console) if asked.large else _usual():
+    figures = large(_plan(arguments), console) if arguments.large else _figures(arguments.only or list(BENCHMARKS))
+    for figure in figures:
         console.print(f"{figure.name:<52} {figure.value}", highlight=False, soft_wrap=True)
 
 
-def _asked() -> argparse.Namespace:
+def _parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser("python -m tests.benchmarks", description=__doc__)
-    parser.add_argument("--large", action="store_true", help="what a large fleet costs, and how it is read")
+    parser.add_argument("only", nargs="*", metavar="BENCHMARK", help=f"of {', '.join(BENCHMARKS)} (default: all)")
+    parser.add_argument("--large", action="store_true", help="measure what a large fleet costs and how it is read")
     for field in fields(Plan):
-        text = f"with --large: {PLANNED[field.name]} (%(default)s)"
+        text = f"with --large: {PLAN_HELP[field.name]} (%(default)s)"
         parser.add_argument(f"--{field.name}", type=type(field.default), default=field.default, help=text)
-    return parser.parse_args()
+    arguments = parser.parse_args()
+    if unknown := set(arguments.only) - BENCHMARKS.keys():
+        parser.error(f"no benchmark is called {min(unknown)!r}: choose of {', '.join(BENCHMARKS)}")
+    return arguments
 
 
-def _plan(asked: argparse.Namespace) -> Plan:
-    return Plan(**{field.name: getattr(asked, field.name) for field in fields(Plan)})
+def _plan(arguments: argparse.Namespace) -> Plan:
+    return Plan(**{field.name: getattr(arguments, field.name) for field in fields(Plan)})
 
 
-def _usual() -> Iterator[Figure]:
-    ceiling, naive, whole = _compared()
-    yield from (ceiling, naive, whole)
-    yield Figure("  of the naive loop", f"{whole.number / naive.number:.1f} ×")
-    yield Figure("  of the ceiling", f"{whole.number / ceiling.number:.0%}")
-    yield from consume.burst(BURST)
-    yield from consume.bytes_per_sample()
-    yield from consume.readable(100, 1000)
-    yield from reconcile.figures(RECONCILED)
-    yield from sweep()
-    yield from media.figures()
-
-
-def _compared() -> tuple[Figure, Figure, Figure]:
-    """The best of some rounds of each, taken in turn: a noisy neighbour slows a round, nothing speeds one up."""
-    rounds = [(consume.ceiling(EVENTS), consume.naive(NAIVE_EVENTS), consume.end_to_end(EVENTS)) for _ in range(ROUNDS)]
-    best = [max(column, key=lambda figure: figure.number) for column in zip(*rounds, strict=True)]
-    return best[0], best[1], best[2]
+def _figures(names: list[str]) -> Iterator[Figure]:
+    for name in names:
+        yield from BENCHMARKS[name]()
 
 
 if __name__ == "__main__":

@@ -12,8 +12,8 @@ from companion.store.series import Row
 from companion.store.store import Store
 from companion.usrloc.changes import Fields, Stamp, TimelineEntry
 from companion.usrloc.picture import HOUR_MS, Usrloc
-from tests.benchmarks.consume import NODE
 from tests.benchmarks.phones import INTERVAL_MS, LOSSES, Fleet, Phone, phone
+from tests.benchmarks.publisher import NODE
 
 CHUNK: Final = 100
 ROWS: Final = 50_000

@@ -19,10 +19,12 @@ from companion.opensips.events import LATENCY
 from companion.store.nodes import load_feed
 from companion.store.store import Store, open_store
 from companion.usrloc.contact import STATUSES
-from tests.benchmarks.consume import NODE, Figure, bench_redis
+from tests.benchmarks.figure import Figure
 from tests.benchmarks.history import CHUNK, fill
 from tests.benchmarks.phones import INTERVAL_MS, Fleet
 from tests.benchmarks.pinger import Pinger, pinger
+from tests.benchmarks.processes import bench_redis
+from tests.benchmarks.publisher import NODE
 from tests.benchmarks.readers import (
     API,
     PATIENT_SECONDS,

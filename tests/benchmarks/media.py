@@ -15,8 +15,9 @@ from companion.store.connection import Command, Connection
 from companion.store.keys import Keys
 from companion.store.store import open_store
 from companion.times import DAY_MS
-from tests.benchmarks.consume import Figure, bench_redis, hear, process, say
+from tests.benchmarks.figure import Figure
 from tests.benchmarks.pages import EVERY_SECONDS, SECRET, Page, call_id, device
+from tests.benchmarks.processes import bench_redis, process, read_line, send_line
 from tests.benchmarks.readers import is_answered
 from tests.benchmarks.services import Processor, peak_mb, running
 
@@ -34,10 +35,10 @@ def figures(at_once: int = CALLS, seconds: int = SECONDS) -> Iterator[Figure]:
         pages = stack.enter_context(
             process(sys.executable, "-m", "tests.benchmarks.pages", str(api.port), str(at_once), str(seconds))
         )
-        hear(pages)
+        read_line(pages)
         processor = Processor({"API": pid, "pages": pages.pid, "Redis": _redis(connection)})
-        say(pages)
-        told = json.loads(hear(pages))
+        send_line(pages)
+        told = json.loads(read_line(pages))
         cores, took = processor.shares(told["seconds"]), told["times"]
         stored = _stored(connection, at_once)
         if stored != told["sent"]:

@@ -14,8 +14,9 @@ from companion.bus.envelope import HEARTBEAT_SECONDS
 from companion.bus.publisher import Publisher
 from companion.config import BridgeSection
 from companion.opensips.events import LATENCY
-from tests.benchmarks.consume import NODE, hear, process
 from tests.benchmarks.phones import Fleet
+from tests.benchmarks.processes import process, read_line
+from tests.benchmarks.publisher import NODE
 
 STEP_SECONDS: Final = 0.005
 """As often as a bridge's event loop turns; what came in a turn goes out together."""
@@ -37,7 +38,7 @@ class Pinger:
         return self._hear()
 
     def _hear(self) -> int:
-        said = hear(self._child)
+        said = read_line(self._child)
         if not said:
             raise RuntimeError(f"the publisher ended: {self._child.communicate()[1][-500:]}")
         return int(said)

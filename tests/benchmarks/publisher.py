@@ -1,15 +1,22 @@
-"""A publisher process: as a bridge would, it publishes a fleet's registrations and then pings, as fast as it can."""
+"""Publish a fleet's registrations and then its pings as fast as possible, as a bridge does; a process of its own."""
 
 import sys
 import time
+from typing import Final
 
 from companion.bus.publisher import Publisher
 
-HIGH_WATER_MARK = 1_000_000
+NODE: Final = "bench"
+HIGH_WATER_MARK: Final = 1_000_000
+
+
+def device_name(number: int) -> str:
+    """Return the id of the device of phone `number`."""
+    return f"user{number}/urn:uuid:6513270e-269e-0d37-f2a7-{number:012x}"
 
 
 def ping_params(number: int, latency_us: int, expires: int) -> dict[str, object]:
-    """What OpenSIPS says of phone `number`, in full."""
+    """Return the parameters of an event of phone `number`, all that OpenSIPS sends."""
     return {
         "domain": "location",
         "aor": f"user{number}",
@@ -30,19 +37,19 @@ def ping_params(number: int, latency_us: int, expires: int) -> dict[str, object]
 
 
 def main() -> None:
-    """argv: endpoint, phones, events, first ts (epoch ms). Waits for a subscriber, then publishes."""
+    """Wait for a subscriber, then publish; argv: endpoint, phones, events, first ts (epoch ms)."""
     endpoint, phones, events, ts = sys.argv[1], *map(int, sys.argv[2:5])
-    publisher = Publisher(endpoint, "bench", high_water_mark=HIGH_WATER_MARK)
+    publisher = Publisher(endpoint, NODE, high_water_mark=HIGH_WATER_MARK)
     publisher._socket.poll(60_000)
     expires = int(time.time()) + 3600
-    everyone = [ping_params(number, 0, expires) for number in range(phones)]
-    for params in everyone:
+    fleet = [ping_params(number, 0, expires) for number in range(phones)]
+    for params in fleet:
         publisher.gather("E_UL_CONTACT_INSERT", params, ts)
     publisher.heartbeat(ts)
     print("registered", flush=True)
     sys.stdin.readline()
     for number in range(events):
-        params = everyone[number % phones]
+        params = fleet[number % phones]
         params["latency"] = 40_000 + number * 7919 % 60_000
         publisher.gather("E_UL_LATENCY_UPDATE", params, ts + 1 + number // phones)
     publisher.heartbeat(ts)

@@ -11,7 +11,7 @@ from random import Random
 from typing import Final, NamedTuple
 from urllib.parse import quote
 
-from tests.benchmarks.consume import Figure
+from tests.benchmarks.figure import Figure
 from tests.benchmarks.phones import phone
 
 TIMEOUT_SECONDS: Final = 30.0

@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from companion.config import Config
 from companion.opensips.mi import Mi
@@ -27,25 +27,25 @@ from companion.store.store import Store, open_store
 from companion.usrloc.changes import Stamp
 from companion.usrloc.contact import Binding
 from companion.usrloc.picture import Usrloc
-from tests.benchmarks.consume import NODE, Figure, bench_redis
-from tests.benchmarks.publisher import ping_params
+from tests.benchmarks.figure import Figure
+from tests.benchmarks.processes import bench_redis
+from tests.benchmarks.publisher import NODE, ping_params
 
-BATCH = 2000
+CONTACTS: Final = 100_000
+BATCH: Final = 2000
 
 
-def figures(contacts: int) -> list[Figure]:
+def figures(contacts: int = CONTACTS) -> Iterator[Figure]:
     """Of a fleet that nobody knows yet, of the same one known, and of one of which a third vanished."""
     with bench_redis() as (_, redis, connection):
-        rows = []
         with _opensips(contacts) as url:
-            rows.append(_figure(f"compare {contacts:,} contacts, all new", url, redis.url))
+            yield _figure(f"compare {contacts:,} contacts, all new", url, redis.url)
             connection.call("FLUSHALL")
             _fill(redis.url, contacts)
-            rows.append(_figure(f"compare {contacts:,} contacts, all known", url, redis.url))
+            yield _figure(f"compare {contacts:,} contacts, all known", url, redis.url)
         with _opensips(contacts * 2 // 3) as url:
-            rows.append(_figure(f"compare {contacts * 2 // 3:,} contacts, {contacts:,} known", url, redis.url))
-            rows.append(_waiting(connection))
-    return rows
+            yield _figure(f"compare {contacts * 2 // 3:,} contacts, {contacts:,} known", url, redis.url)
+            yield _waiting(connection)
 
 
 def _figure(name: str, url: str, redis_url: str) -> Figure:
@@ -175,7 +175,7 @@ def main() -> None:
     if len(sys.argv) == 3:
         asyncio.run(_compare(*sys.argv[1:]))
         return
-    for figure in figures(100_000):
+    for figure in figures():
         print(f"{figure.name}: {figure.value}", flush=True)
 
 

@@ -11,7 +11,7 @@ from typing import Final
 
 from companion.services.app import ServiceName
 from companion.simulator.redis import _die_with_parent, free_port
-from tests.benchmarks.consume import wait_until
+from tests.benchmarks.processes import wait_until
 
 STOP_SECONDS: Final = 20.0
 _TICKS: Final = os.sysconf("SC_CLK_TCK")
@@ -101,7 +101,7 @@ class Processor:
         return {**took, "others": max(0.0, everyone - sum(took.values()))}
 
     def _seconds(self) -> dict[str, float]:
-        return {**{name: _processor_seconds(pid) for name, pid in self._pids.items()}, "all": _busy_seconds()}
+        return {**{name: processor_seconds(pid) for name, pid in self._pids.items()}, "all": _busy_seconds()}
 
 
 def _busy_seconds() -> float:
@@ -110,7 +110,7 @@ def _busy_seconds() -> float:
     return (user + nice + system + sum(interrupts)) / _TICKS
 
 
-def _processor_seconds(pid: int) -> float:
+def processor_seconds(pid: int) -> float:
     """Of user and system, from proc(5): fields 14 and 15; the second, a name in brackets, may hold spaces."""
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / _TICKS

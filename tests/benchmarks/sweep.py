@@ -23,7 +23,9 @@ from companion.store.nodes import Feed, prepare_feed
 from companion.store.store import Store, open_store
 from companion.store.summary import save_summary
 from companion.usrloc.contact import Binding, Contact, contact_id
-from tests.benchmarks.consume import NODE, Figure, bench_redis, hear, process
+from tests.benchmarks.figure import Figure
+from tests.benchmarks.processes import bench_redis, process, read_line
+from tests.benchmarks.publisher import NODE
 
 CANDIDATES = 10_000
 CONTACTS = (10_000, 1_000_000)
@@ -41,7 +43,7 @@ class Measured(NamedTuple):
     run_mib: float
 
 
-def sweep(sizes: Sequence[int] = CONTACTS) -> Iterator[Figure]:
+def figures(sizes: Sequence[int] = CONTACTS) -> Iterator[Figure]:
     """A look, and a whole sweep that observes (no MI), in a process of its own; filling a million takes a minute."""
     for contacts in sizes:
         with bench_redis() as (_, redis, _):
@@ -112,7 +114,7 @@ def _measure(url: str, contacts: int) -> Measured:
     said: list[float] = []
     for what in ("look", "run"):
         with process(sys.executable, "-m", "tests.benchmarks.sweep", url, str(contacts), what) as child:
-            said += map(float, hear(child).split())
+            said += map(float, read_line(child).split())
     return Measured(*said)
 
 

@@ -10,10 +10,10 @@ from companion.query.listing import Query
 from companion.query.reader import Reader
 from companion.store.devices import load_device
 from companion.store.nodes import Feed, prepare_feed
-from tests.benchmarks.consume import NODE
 from tests.benchmarks.history import fill
 from tests.benchmarks.phones import LOSSES, STATUS, WEEK_SAMPLES, Fleet, phone
 from tests.benchmarks.pinger import pinger
+from tests.benchmarks.publisher import NODE
 from tests.integration.conftest import MakeSetup, Setup, until
 
 FLEET = Fleet(devices=100, weeklong=2, expires=int(time.time()) + 3600)
