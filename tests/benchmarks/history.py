@@ -1,4 +1,4 @@
-"""A fleet's past into Redis through the store: what a consumer would have written in a week, in minutes."""
+"""Write a fleet's past through the store: in minutes, what a consumer writes in a week."""
 
 import time
 from collections.abc import Iterator, Sequence
@@ -18,20 +18,20 @@ from tests.benchmarks.publisher import NODE
 CHUNK: Final = 100
 ROWS: Final = 50_000
 THREADS: Final = 2
-"""One packs while the other waits for Redis."""
+"""One thread encodes while the other waits for Redis."""
 LOST_AFTER: Final = 3
 RUN: Final = 1
 
 
 def fill(store: Store, fleet: Fleet) -> Iterator[int]:
-    """Write it all; tells after each chunk how many devices it wrote. A minute for 25,000."""
+    """Write all devices and yield the number of each chunk; 25,000 take a minute."""
     chunks = [range(first, min(first + CHUNK, fleet.devices)) for first in range(0, fleet.devices, CHUNK)]
     with ThreadPoolExecutor(THREADS) as pool:
         yield from pool.map(lambda numbers: write(store, fleet, numbers, int(time.time() * 1000)), chunks)
 
 
 def write(store: Store, fleet: Fleet, numbers: range, now: int) -> int:
-    """Write these phones as they are at `now` (epoch ms): first what is old, as the series want it."""
+    """Write these phones as they are at `now` (epoch ms), the oldest samples first."""
     phones = [phone(number) for number in numbers]
     histories = [_history(store.keys.latency(one.device), one, fleet.samples(one.number), now) for one in phones]
     _store(store, [history[0] for history in histories])  # makes the series
@@ -40,7 +40,7 @@ def write(store: Store, fleet: Fleet, numbers: range, now: int) -> int:
         _store(store, rows)
     usrloc = Usrloc(LOST_AFTER, INTERVAL_MS)
     for one in phones:
-        _tell(usrloc, fleet, one, now)
+        _apply_events(usrloc, fleet, one, now)
     Batch(store).write(Batch(store).prepare(usrloc.take_changes()))
     return len(phones)
 
@@ -51,15 +51,15 @@ def _store(store: Store, rows: Sequence[Row]) -> None:
 
 
 def _history(key: str, one: Phone, samples: int, now: int) -> Sequence[Row]:
-    """All its answered pings but the last."""
+    """Return all answered pings of a phone except the last."""
     last_at = _last_answer_at(one, now)
     first_at = last_at - (samples - 1) * INTERVAL_MS
     latencies = map(one.latency_ms, range(samples - 1))
     return list(zip(repeat(key), range(first_at, last_at, INTERVAL_MS), latencies, strict=False))
 
 
-def _tell(usrloc: Usrloc, fleet: Fleet, one: Phone, now: int) -> None:
-    """What OpenSIPS said of it: its first REGISTER and its last, one an hour in between, its last pings, its end."""
+def _apply_events(usrloc: Usrloc, fleet: Fleet, one: Phone, now: int) -> None:
+    """Apply a phone's events: its first and last REGISTER, one each hour between, its last pings, its end."""
     last_at = _last_answer_at(one, now)
     first_at = last_at - fleet.samples(one.number) * INTERVAL_MS
     last_register_at = last_at - one.number * 7919 % HOUR_MS
@@ -82,6 +82,6 @@ def _apply(usrloc: Usrloc, event: str, params: dict[str, object], ts: int) -> No
 
 
 def _last_answer_at(one: Phone, now: int) -> int:
-    """They are pinged one after the other; a silent one has said nothing for an hour."""
+    """Return when a phone last answered: pings are spread over the interval, a silent phone is an hour late."""
     last_ping_at = now - one.number * 7919 % INTERVAL_MS - 1000
     return last_ping_at - LOSSES[one.kind] * INTERVAL_MS - (HOUR_MS if one.kind == "silent" else 0)

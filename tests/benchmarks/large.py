@@ -1,4 +1,4 @@
-"""`make bench-large`: what a large fleet costs to keep, and what readers wait for while its events come in."""
+"""Measure what a large fleet costs, and how long readers wait while its events come in (`make bench-large`)."""
 
 import json
 import os
@@ -29,32 +29,32 @@ from tests.benchmarks.readers import (
     API,
     PATIENT_SECONDS,
     Answers,
-    Asker,
-    Question,
+    Client,
     Readers,
-    alone,
+    Request,
+    device_request,
     figure,
-    fixed,
+    fixed_request,
     is_answered,
-    of_a_device,
+    read_alone,
 )
-from tests.benchmarks.services import Processor, Running, peak_mb, running
+from tests.benchmarks.services import Processor, Services, open_services, peak_mb
 
 WEEKLONG: Final = 1000
 REGISTERED_SECONDS: Final = 86_400
 COUNTED_AT_ONCE: Final = 2000
 BUSY_CORES: Final = 0.7
-"""From here on the readers, threads of one process, may wait for themselves and not for the API."""
+"""Above this the readers, threads of one process, may wait for each other and not for the API."""
 
-FIRST_PAGE: Final = fixed("first page of devices", "/devices")
-SUMMARY: Final = fixed("summary", "/summary")
+FIRST_PAGE: Final = fixed_request("first page of devices", "/devices")
+SUMMARY: Final = fixed_request("summary", "/summary")
 DEVICE: Final = "device, 24 hours"
 ANYBODY: Final = Random(0)
 
 
 @dataclass(frozen=True)
 class Plan:
-    """How large: devices, events a second and readers while they are read, their think time and for how long, in s."""
+    """Hold the size: devices, events a second and readers during the reading, their think time and its length in s."""
 
     devices: int = 100_000
     rate: float = 5000
@@ -64,7 +64,7 @@ class Plan:
 
 
 class Quiet(NamedTuple):
-    """A moment when nothing was under way: pings published and missed so far, and when it was (epoch ms)."""
+    """Hold the pings published and missed up to a moment `at` (epoch ms) when none was under way."""
 
     published: int
     missed: int
@@ -78,7 +78,7 @@ def large(plan: Plan, console: Console) -> Iterator[Figure]:
         store = open_store(config.RedisSection(url=redis.url))
         stack.callback(store.close)
         yield from _filled(store, fleet, console)
-        companion = stack.enter_context(running(folder, redis.url))
+        companion = stack.enter_context(open_services(folder, redis.url))
         companion.start("consumer")
         publisher = stack.enter_context(pinger(companion.endpoint, fleet))
         yield from Bench(plan, fleet, store, companion, publisher).figures()
@@ -86,8 +86,10 @@ def large(plan: Plan, console: Console) -> Iterator[Figure]:
 
 def _filled(store: Store, fleet: Fleet, console: Console) -> Iterator[Figure]:
     empty, started, steps = _used(store), time.monotonic(), -(-fleet.devices // CHUNK)
-    shown = console.is_terminal
-    for _ in track(fill(store, fleet), "writing the fleet", steps, console=console, transient=True, disable=not shown):
+    terminal = console.is_terminal
+    for _ in track(
+        fill(store, fleet), "writing the fleet", steps, console=console, transient=True, disable=not terminal
+    ):
         pass
     seconds = time.monotonic() - started
     yield Figure(f"{fleet.devices:,} devices, {fleet.all_samples:,} samples, written in", f"{seconds:,.0f} s")
@@ -98,9 +100,9 @@ def _filled(store: Store, fleet: Fleet, console: Console) -> Iterator[Figure]:
 
 
 class Bench:
-    """A fleet that is stored, a consumer that runs, and a publisher that waits for the word."""
+    """Measure with a stored fleet, a running consumer and a publisher that waits for its pace."""
 
-    def __init__(self, plan: Plan, fleet: Fleet, store: Store, companion: Running, publisher: Pinger) -> None:
+    def __init__(self, plan: Plan, fleet: Fleet, store: Store, companion: Services, publisher: Pinger) -> None:
         self._plan = plan
         self._fleet = fleet
         self._store = store
@@ -122,7 +124,7 @@ class Bench:
         yield self._memory()
 
     def _first_round(self) -> Figure:
-        """The consumer was started anew, and has to read each contact from Redis first."""
+        """Measure the first pings after a start, when each contact must be read from Redis."""
         self._publisher.pace(self._plan.rate)
         time.sleep(len(self._phones) / self._plan.rate)
         stopped = time.monotonic()
@@ -135,34 +137,34 @@ class Bench:
 
     def _alone(self) -> Iterator[Figure]:
         yield Figure("one reader, while each device is pinged as ever", f"{self._own_pace:,.0f} events/s")
-        asker, processor = Asker(self._companion.port, PATIENT_SECONDS), Processor(self._processes())
+        client, processor = Client(self._companion.port, PATIENT_SECONDS), Processor(self._processes())
         started = time.monotonic()
-        page = json.loads(asker.ask(FIRST_PAGE.path(ANYBODY)))
+        page = json.loads(client.get(FIRST_PAGE.path(ANYBODY)))
         yield Figure("  first page of devices, for the first time", f"{(time.monotonic() - started) * 1000:,.0f} ms")
-        for question in self._questions(page["next"] or ""):
-            answers = alone(asker, question)
-            found = figure(f"  {question.name}", answers.times[question.name])
-            self._alone_p95[question.name] = found.number
-            yield replace(found, value=f"{found.value}{_failed(answers)}")
+        for request in self._requests(page["next"] or ""):
+            answers = read_alone(client, request)
+            percentiles = figure(f"  {request.name}", answers.times[request.name])
+            self._alone_p95[request.name] = percentiles.number
+            yield replace(percentiles, value=f"{percentiles.value}{_failed(answers)}")
         yield _shared(processor.shares(time.monotonic() - started))
-        devices = json.loads(asker.ask(SUMMARY.path(ANYBODY)))["devices"]
+        devices = json.loads(client.get(SUMMARY.path(ANYBODY)))["devices"]
         yield Figure("  the fleet, as the summary has it", ", ".join(f"{devices[name]:,} {name}" for name in STATUSES))
-        asker.close()
+        client.close()
 
-    def _questions(self, cursor: str) -> Iterator[Question]:
-        """What people look at; `cursor` leads to the second page."""
+    def _requests(self, cursor: str) -> Iterator[Request]:
+        """Yield the requests of people; `cursor` leads to the second page."""
         devices, weeklong = self._fleet.devices, self._fleet.weeklong
-        yield Question("no question at all (/healthz)", lambda _: "/healthz")
+        yield Request("no question at all (/healthz)", lambda _: "/healthz")
         yield FIRST_PAGE
-        yield fixed("  its second page", f"/devices?cursor={quote(cursor)}")
-        yield fixed("  status=stale", "/devices?status=stale")
-        yield Question("  search=user…", lambda random: f"{API}/devices?search=user{random.randrange(devices)}")
-        yield fixed("  user_agent=yealink", "/devices?user_agent=yealink")
-        yield fixed("  the slowest first", "/devices?sort=latency&descending=true")
-        yield of_a_device(DEVICE, devices)
-        yield of_a_device("device, 7 days", weeklong, "?window=7d")
-        yield of_a_device("its latency, 7 days", weeklong, "/latency?window=7d")
-        yield of_a_device("its timeline, 7 days", weeklong, "/timeline?window=7d")
+        yield fixed_request("  its second page", f"/devices?cursor={quote(cursor)}")
+        yield fixed_request("  status=stale", "/devices?status=stale")
+        yield Request("  search=user…", lambda random: f"{API}/devices?search=user{random.randrange(devices)}")
+        yield fixed_request("  user_agent=yealink", "/devices?user_agent=yealink")
+        yield fixed_request("  the slowest first", "/devices?sort=latency&descending=true")
+        yield device_request(DEVICE, devices)
+        yield device_request("device, 7 days", weeklong, "?window=7d")
+        yield device_request("its latency, 7 days", weeklong, "/latency?window=7d")
+        yield device_request("its timeline, 7 days", weeklong, "/timeline?window=7d")
         yield SUMMARY
 
     # Many readers
@@ -173,34 +175,34 @@ class Bench:
         processor = Processor(self._processes())
         self._publisher.pace(self._plan.rate)
         behind = Behind(self._store)
-        answers = readers.read(self._companion.port, self._plan.seconds, behind.look)
+        answers = readers.read(self._companion.port, self._plan.seconds, behind.measure)
         shares = processor.shares(answers.seconds)
         after = self._quiet()
         yield Figure(name, f"{answers.rate:,.1f} requests/s{_failed(answers)}", answers.rate)
         yield from self._compared(answers)
         yield self._ingested(before, after, answers.seconds)
-        yield Figure("  and at the worst stored", f"{behind.most_ms:,} ms after they were said")
+        yield Figure("  and at the worst stored", f"{behind.most_ms:,} ms after their time")
         yield _shared(shares)
 
-    def _mix(self) -> list[tuple[Question, float]]:
-        return [(of_a_device(DEVICE, self._fleet.devices), 0.6), (FIRST_PAGE, 0.2), (SUMMARY, 0.2)]
+    def _mix(self) -> list[tuple[Request, float]]:
+        return [(device_request(DEVICE, self._fleet.devices), 0.6), (FIRST_PAGE, 0.2), (SUMMARY, 0.2)]
 
     def _compared(self, answers: Answers) -> Iterator[Figure]:
-        """Against one reader alone, where no more than its own pings came in."""
+        """Compare with one reader alone, during which only the fleet's own pings came in."""
         for kind in (FIRST_PAGE.name, DEVICE, SUMMARY.name):
-            found, alone_p95 = figure(f"  {kind}", answers.times[kind]), self._alone_p95[kind]
-            slower = f"; p95 {found.number / alone_p95:.1f} × alone" if alone_p95 else ""
-            yield replace(found, value=found.value + slower)
+            percentiles, alone_p95 = figure(f"  {kind}", answers.times[kind]), self._alone_p95[kind]
+            slower = f"; p95 {percentiles.number / alone_p95:.1f} × alone" if alone_p95 else ""
+            yield replace(percentiles, value=percentiles.value + slower)
 
     def _ingested(self, before: Quiet, after: Quiet, seconds: float) -> Figure:
         published, missed = after.published - before.published, after.missed - before.missed
         stored = self._stored_since(before.at)
-        told = f"{published:,} published, {stored:,} stored, {missed:,} missed"
+        counts = f"{published:,} published, {stored:,} stored, {missed:,} missed"
         lost = published - stored - missed
-        return Figure(f"  events meanwhile, {published / seconds:,.0f} a second", f"{told}, {lost:,} refused or lost")
+        return Figure(f"  events meanwhile, {published / seconds:,.0f} a second", f"{counts}, {lost:,} refused or lost")
 
     def _quiet(self) -> Quiet:
-        """Let no more pings come, and wait till all are stored; from `at` on there are none."""
+        """Stop the pings and wait until all are stored; from `at` on there are none."""
         published = self._publisher.pace(0)
         self._companion.wait_until(lambda: self._applied() == published, "all pings to be stored")
         time.sleep(0.1)  # a bridge's times may be some milliseconds ahead
@@ -208,18 +210,18 @@ class Bench:
         return Quiet(published, load_feed(self._store, NODE)[0].missed, at)
 
     def _applied(self) -> int:
-        """How many pings were stored or found missing: seq counts from 0."""
+        """Return how many pings were stored or counted as missing: seq counts from 0."""
         return load_feed(self._store, NODE)[1].get(LATENCY, -1) + 1
 
     def _stored_since(self, at: int) -> int:
-        """How many samples there are since then in all series."""
+        """Return how many samples all series have since then."""
         keys, devices = self._store.keys, (one.device for one in self._phones)
-        found = 0
-        while some := list(islice(devices, COUNTED_AT_ONCE)):
-            asked = [("TS.RANGE", key(device), at, "+") for device in some for key in (keys.latency, keys.lost)]
-            replies = self._store.connection.pipeline(asked, raise_on_error=False)
-            found += sum(len(points) for points in replies if isinstance(points, list))
-        return found
+        samples = 0
+        while chunk := list(islice(devices, COUNTED_AT_ONCE)):
+            commands = [("TS.RANGE", key(device), at, "+") for device in chunk for key in (keys.latency, keys.lost)]
+            replies = self._store.connection.pipeline(commands, raise_on_error=False)
+            samples += sum(len(points) for points in replies if isinstance(points, list))
+        return samples
 
     # What it costs
 
@@ -230,25 +232,25 @@ class Bench:
 
     def _memory(self) -> Figure:
         services = ((name, peak_mb(child.pid)) for name, child in self._companion.services.items())
-        told = [f"{name} {used:,.0f}" for name, used in (*services, ("redis", _used(self._store) / 1e6))]
-        return Figure("memory in the end, of services at the most", f"{', '.join(told)} MB")
+        peaks = [f"{name} {used:,.0f}" for name, used in (*services, ("redis", _used(self._store) / 1e6))]
+        return Figure("memory in the end, of services at the most", f"{', '.join(peaks)} MB")
 
 
 class Behind:
-    """How far what is stored was behind what was said, at the most."""
+    """Track the greatest delay from an event's time to its storage."""
 
     def __init__(self, store: Store) -> None:
         self._store = store
         self.most_ms = 0
 
-    def look(self) -> None:
+    def measure(self) -> None:
         self.most_ms = max(self.most_ms, int(time.time() * 1000) - load_feed(self._store, NODE)[0].last_event_at)
 
 
 def _shared(shares: Mapping[str, float]) -> Figure:
-    told = ", ".join(f"{name} {share:.2f}" for name, share in shares.items())
+    cores = ", ".join(f"{name} {share:.2f}" for name, share in shares.items())
     name = f"  cores: {sum(shares.values()):.1f} of {os.cpu_count()} busy"
-    return Figure(name, told + ("; the readers wait for themselves" if shares["readers"] > BUSY_CORES else ""))
+    return Figure(name, cores + ("; the readers wait for themselves" if shares["readers"] > BUSY_CORES else ""))
 
 
 def _failed(answers: Answers) -> str:

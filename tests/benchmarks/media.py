@@ -1,4 +1,4 @@
-"""What it takes to take in what browsers tell of their calls: a real API, and pages in another process."""
+"""Measure what browsers' reports of their calls cost, with a real API and pages in another process."""
 
 import json
 import sys
@@ -19,16 +19,16 @@ from tests.benchmarks.figure import Figure
 from tests.benchmarks.pages import EVERY_SECONDS, SECRET, Page, call_id, device
 from tests.benchmarks.processes import bench_redis, process, read_line, send_line
 from tests.benchmarks.readers import is_answered
-from tests.benchmarks.services import Processor, peak_mb, running
+from tests.benchmarks.services import Processor, open_services, peak_mb
 
 CALLS: Final = 1000
 SECONDS: Final = 60
 
 
 def figures(at_once: int = CALLS, seconds: int = SECONDS) -> Iterator[Figure]:
-    """So many calls at once, told of for so long, five seconds at a time."""
+    """Report calls for some time, five seconds in each report."""
     with bench_redis() as (folder, redis, connection), ExitStack() as stack:
-        api = stack.enter_context(running(folder, redis.url, f'[media]\nsecret = "{SECRET}"\n'))
+        api = stack.enter_context(open_services(folder, redis.url, f'[media]\nsecret = "{SECRET}"\n'))
         api.start("api")
         api.wait_until(lambda: is_answered(api.port, "/healthz"), "the API")
         pid, empty = api.services["api"].pid, _used(connection)
@@ -38,40 +38,42 @@ def figures(at_once: int = CALLS, seconds: int = SECONDS) -> Iterator[Figure]:
         read_line(pages)
         processor = Processor({"API": pid, "pages": pages.pid, "Redis": _redis(connection)})
         send_line(pages)
-        told = json.loads(read_line(pages))
-        cores, took = processor.shares(told["seconds"]), told["times"]
+        outcome = json.loads(read_line(pages))
+        cores, took = processor.shares(outcome["seconds"]), outcome["times"]
         stored = _stored(connection, at_once)
-        if stored != told["sent"]:
-            raise AssertionError(f"{stored} of {told['sent']} items were stored")
-        yield Figure(f"{at_once:,} calls told of for {seconds} s", f"{len(took) / told['seconds']:,.0f} reports/s")
-        yield Figure("  items stored", f"{stored:,} of {told['sent']:,}; {told['refused']:,} reports had to come again")
+        if stored != outcome["sent"]:
+            raise AssertionError(f"{stored} of {outcome['sent']} items were stored")
+        yield Figure(f"{at_once:,} calls reported for {seconds} s", f"{len(took) / outcome['seconds']:,.0f} reports/s")
+        yield Figure(
+            "  items stored", f"{stored:,} of {outcome['sent']:,}; {outcome['refused']:,} reports had to come again"
+        )
         yield Figure("  from due to stored", ", ".join(f"p{p} {_percentile(took, p):,.0f} ms" for p in (50, 99)))
-        yield Figure("  processor a report", _costs(cores, told))
+        yield Figure("  processor a report", _costs(cores, outcome))
         yield Figure("  memory of the API at its greatest", f"{peak_mb(pid):,.0f} MB")
         yield Figure(f"  memory of Redis a call of {seconds} s", f"{(_used(connection) - empty) / at_once:,.0f} bytes")
         yield Figure("  and a minute of a call of an hour", f"{_of_an_hour(redis.url, connection) / 60:,.0f} bytes")
 
 
-def _costs(cores: dict[str, float], told: dict[str, Any]) -> str:
-    """Processor time that each process took for a report."""
-    each = 1000 * told["seconds"] / len(told["times"])
-    return ", ".join(f"{name} {share * each:.2f} ms" for name, share in cores.items() if name != "others")
+def _costs(cores: dict[str, float], outcome: dict[str, Any]) -> str:
+    """Return the processor time that each process took for a report."""
+    cores_to_ms = 1000 * outcome["seconds"] / len(outcome["times"])
+    return ", ".join(f"{name} {share * cores_to_ms:.2f} ms" for name, share in cores.items() if name != "others")
 
 
 def _of_an_hour(url: str, connection: Connection) -> int:
-    """Bytes of Redis that the media of a call of an hour takes, told of every five seconds."""
+    """Return the bytes in Redis of the media of a call of an hour, reported every five seconds."""
     store, page = open_store(RedisSection(url=url)), Page(0, 3600)
     for number in range(3600 // EVERY_SECONDS):
-        told = page.five_seconds(int(time.time() * 1000) + number)
+        payload = page.five_seconds(int(time.time() * 1000) + number)
         write_report(
-            store, CallReport("hour/web", "hour", number + 1, report.decode(json.dumps(told).encode(), DAY_MS))
+            store, CallReport("hour/web", "hour", number + 1, report.decode(json.dumps(payload).encode(), DAY_MS))
         )
     store.close()
     return int(connection.call("MEMORY", "USAGE", store.keys.media("hour/web", call_ref("hour/web", "hour"))))
 
 
 def _stored(connection: Connection, pages: int) -> int:
-    """How many items there are, as the sums of the calls say."""
+    """Return how many items are stored, by the totals of the calls."""
     keys = Keys("companion:", 1)
     refs = [(device(number), call_ref(device(number), call_id(number))) for number in range(pages)]
     commands: list[Command] = [("HGET", keys.call(device, ref), "totals") for device, ref in refs]

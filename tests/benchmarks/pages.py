@@ -1,10 +1,9 @@
-"""Pages of browsers in calls: each with a connection and a token of its own, telling of five seconds at a time.
+"""Report calls as browsers do: each page has a connection and a token of its own and reports every five seconds.
 
     python -m tests.benchmarks.pages PORT CALLS SECONDS
 
-connects and says so, waits for a line, tells for so long, and prints what came of it as JSON. Five seconds fall due
-evenly spread; how long they took counts from when they were due until they were taken, so that a slow server is not
-spared, and one that sends pages away is not either.
+connects, prints a line, waits for one, reports for SECONDS, and prints the outcome as JSON. Reports are spread evenly.
+The time of a report counts from when it was due until it was accepted, so delays and refusals of the server count too.
 """
 
 import asyncio
@@ -32,7 +31,7 @@ def call_id(number: int) -> str:
 
 
 class Page(asyncio.Protocol):
-    """One browser in one call, on a connection that it keeps; it tells again what was not taken."""
+    """Report one call on one connection, and repeat what was not accepted."""
 
     def __init__(self, number: int, seconds: int) -> None:
         self.times: list[float] = []
@@ -40,9 +39,9 @@ class Page(asyncio.Protocol):
         self.sent = 0
         self._random = Random(number)
         self._started_ms = int(time.time() * 1000)
-        self._untold: list[dict[str, Any]] = []
+        self._unsent: list[dict[str, Any]] = []
         self._due: list[float] = []
-        self._told = 0
+        self._sending = 0
         self._unread = b""
         self._transport: asyncio.Transport | None = None
         made = token.make(SECRET, Claims(device(number), call_id(number)), int(time.time()), seconds + 60)
@@ -60,59 +59,59 @@ class Page(asyncio.Protocol):
 
     @property
     def waits(self) -> bool:
-        """Whether something is not known to have been taken."""
+        """Return whether something was not accepted yet."""
         return bool(self._due)
 
     def happen(self, due: float) -> None:
-        """Five seconds are over, that are to be told at this time of the event loop."""
-        self._untold += self._items(int(time.time() * 1000))
+        """Add five seconds that are due at this time of the event loop."""
+        self._unsent += self._items(int(time.time() * 1000))
         self._due.append(due)
-        self.tell()
+        self.send()
 
     def five_seconds(self, now: int) -> dict[str, Any]:
-        """A report of nothing but five seconds until `now` (epoch ms)."""
-        self._untold = self._items(now)
-        return self._report() | {"now": now}
+        """Return a report of only the five seconds until `now` (epoch ms)."""
+        self._unsent = self._items(now)
+        return self._make_report() | {"now": now}
 
     def _items(self, now: int) -> list[dict[str, Any]]:
         happened = [] if self.sent else [self._happening(now, "codec"), self._happening(now, "path")]
         return [*happened, *(self._sample(now - 1000 * (SAMPLES - 1 - n)) for n in range(SAMPLES))]
 
-    def tell(self) -> None:
-        """Send all that is not known to have been taken, unless an answer is still to come."""
-        if self._told or self._transport is None:
+    def send(self) -> None:
+        """Send everything that was not accepted yet, unless an answer is still to come."""
+        if self._sending or self._transport is None:
             return
-        self._told = len(self._due)
-        body = json.dumps(self._report(), separators=(",", ":")).encode()
+        self._sending = len(self._due)
+        body = json.dumps(self._make_report(), separators=(",", ":")).encode()
         self._transport.write(f"{self._head}{len(body)}\r\n\r\n".encode() + body)
 
     def data_received(self, data: bytes) -> None:
         self._unread += data
-        head, found, rest = self._unread.partition(b"\r\n\r\n")
-        if not found or len(rest) < int(head.lower().partition(b"content-length:")[2].split(b"\r\n")[0]):
+        head, end, rest = self._unread.partition(b"\r\n\r\n")
+        if not end or len(rest) < int(head.lower().partition(b"content-length:")[2].split(b"\r\n")[0]):
             return
         self._unread = b""
         self._answered(json.loads(rest) if head.startswith(b"HTTP/1.1 200") else None)
 
     def _answered(self, answer: dict[str, Any] | None) -> None:
-        """Forget what was taken; what was not is told again when the next is due."""
-        done, self._told = self._told, 0
+        """Remove what was accepted; the rest is sent again with the next report."""
+        done, self._sending = self._sending, 0
         if answer is None:
             self.refused += 1
             return
         now = asyncio.get_running_loop().time()
         self.times += [now - due for due in self._due[:done]]
         self._due = self._due[done:]
-        self._untold = [item for item in self._untold if item["n"] >= answer["next"]]
+        self._unsent = [item for item in self._unsent if item["n"] >= answer["next"]]
 
-    def _report(self) -> dict[str, Any]:
+    def _make_report(self) -> dict[str, Any]:
         call = {"direction": "out", "peer": "sip:echo@example.com", "started_at": self._started_ms}
         return {
             "v": 1,
             "now": int(time.time() * 1000),
             "call": call,
-            "samples": [item for item in self._untold if "ms" in item],
-            "happenings": [item for item in self._untold if "what" in item],
+            "samples": [item for item in self._unsent if "ms" in item],
+            "happenings": [item for item in self._unsent if "what" in item],
         }
 
     def _number_of_item(self) -> int:
@@ -155,8 +154,8 @@ class Page(asyncio.Protocol):
         }
 
 
-async def tell(port: int, calls: int, seconds: int) -> dict[str, Any]:
-    """All of it: connect, wait for the word, tell, and what came of it (times in ms, sorted)."""
+async def run_pages(port: int, calls: int, seconds: int) -> dict[str, Any]:
+    """Connect, wait for a line, report, and return the outcome (times in ms, sorted)."""
     loop = asyncio.get_running_loop()
     pages = [Page(number, seconds) for number in range(calls)]
     for page in pages:
@@ -170,7 +169,7 @@ async def tell(port: int, calls: int, seconds: int) -> dict[str, Any]:
         pages[number % calls].happen(due)
     while waiting := [page for page in pages if page.waits]:
         for page in waiting:
-            page.tell()
+            page.send()
         await asyncio.sleep(0.2)
     return {
         "seconds": loop.time() - started,
@@ -181,4 +180,4 @@ async def tell(port: int, calls: int, seconds: int) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    print(json.dumps(asyncio.run(tell(*map(int, sys.argv[1:])))))
+    print(json.dumps(asyncio.run(run_pages(*map(int, sys.argv[1:])))))

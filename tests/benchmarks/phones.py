@@ -1,4 +1,4 @@
-"""The large fleet: what phone number so-and-so is, says and does. Always the same, as mixed as a real one. No I/O."""
+"""Define the phones of the large fleet by their number: always the same, as mixed as a real fleet. No I/O."""
 
 from collections.abc import Iterator
 from typing import Final, Literal, NamedTuple
@@ -20,9 +20,9 @@ STATUS: Final[dict[Kind, Status]] = {
     "silent": "unknown",
     "gone": "offline",
 }
-"""How a phone of each kind is seen; a flaky one is online after every third ping."""
+"""The status of a phone by kind; a flaky one is online after every third ping."""
 LOSSES: Final[dict[Kind, int]] = {"answers": 0, "flaky": 1, "dead": 5, "silent": 0, "gone": 0}
-"""How many pings it has lost in a row when the fleet is made."""
+"""How many pings a phone has lost in a row when the fleet is made."""
 PINGED: Final = ("answers", "flaky", "dead")
 
 _OF_A_HUNDRED: Final[tuple[Kind, ...]] = (
@@ -36,7 +36,7 @@ _USUAL_MS: Final = (18, 35, 35, 60, 60, 90, 120, 160, 250, 450)
 
 
 class Model(NamedTuple):
-    """A make of phones: its User-Agent, its transport, and the push service that wakes it, if one does."""
+    """Hold a make of phones: its User-Agent, its transport, and the push service that wakes it, if any."""
 
     user_agent: str
     transport: str
@@ -55,7 +55,7 @@ MODELS: Final = (  # seven: no common divisor with the hundred of the kinds, so 
 
 
 class Phone(NamedTuple):
-    """One phone, registered once."""
+    """Represent one phone, registered once."""
 
     number: int
     kind: Kind
@@ -67,25 +67,25 @@ class Phone(NamedTuple):
 
     @property
     def device(self) -> str:
-        said = self.params(0, 0)
-        return sip.device_id(self.aor, str(said["uri"]), sip.instance(str(said["attr"])))
+        params = self.params(0, 0)
+        return sip.device_id(self.aor, str(params["uri"]), sip.instance(str(params["attr"])))
 
     def params(self, latency_us: int, expires: int) -> dict[str, object]:
-        """What OpenSIPS says of it; `expires` is epoch seconds. The same each time: a ping changes no registration."""
-        said = ping_params(self.number, latency_us, expires)
+        """Return the parameters of its events, the same for each ping; `expires` is epoch seconds."""
+        params = ping_params(self.number, latency_us, expires)
         transport, push = self.model.transport, self.model.push
-        uri, received = (str(said[name]).replace("=ws", f"={transport}") for name in ("uri", "received"))
+        uri, received = (str(params[name]).replace("=ws", f"={transport}") for name in ("uri", "received"))
         uri += f";pn-provider={push};pn-prid={self.number:064x}" if push else ""
         socket = f"{transport}:127.0.0.1:20101"
-        return {**said, "uri": uri, "received": received, "user_agent": self.model.user_agent, "socket": socket}
+        return {**params, "uri": uri, "received": received, "user_agent": self.model.user_agent, "socket": socket}
 
     def ping_us(self, turn: int) -> int:
-        """What its ping number `turn` says: µs, or that it was lost."""
+        """Return the latency of its ping number `turn` in µs, LOST_PING_US when it is lost."""
         lost = self.kind == "dead" or (self.kind == "flaky" and turn % 3)
         return LOST_PING_US if lost else self.latency_ms(turn) * 1000
 
     def latency_ms(self, turn: int) -> int:
-        """Each phone has its usual latency, and strays by a half from it."""
+        """Return its latency, which varies by half around the usual one of this phone."""
         usual = _USUAL_MS[self.number // 7 % len(_USUAL_MS)]
         return usual + (self.number + turn) * 7919 % (usual // 2)
 
@@ -95,9 +95,9 @@ def phone(number: int) -> Phone:
 
 
 class Fleet(NamedTuple):
-    """So many phones, the first `weeklong` of them with a week of pings, the others with a day's.
+    """Hold the size of a fleet: the first `weeklong` devices have a week of pings, the others a day.
 
-    They are registered until `expires`, epoch seconds.
+    All are registered until `expires`, epoch seconds.
     """
 
     devices: int
@@ -105,7 +105,7 @@ class Fleet(NamedTuple):
     expires: int
 
     def samples(self, number: int) -> int:
-        """How many answered pings of a phone are kept when the fleet is made."""
+        """Return how many answered pings a phone has when the fleet is made."""
         return WEEK_SAMPLES if number < self.weeklong else DAY_SAMPLES
 
     @property
@@ -113,5 +113,5 @@ class Fleet(NamedTuple):
         return self.weeklong * WEEK_SAMPLES + (self.devices - self.weeklong) * DAY_SAMPLES
 
     def pinged(self) -> Iterator[Phone]:
-        """Those that OpenSIPS has in its usrloc and pings."""
+        """Yield the phones that OpenSIPS has in its usrloc and pings."""
         return (one for one in map(phone, range(self.devices)) if one.kind in PINGED)

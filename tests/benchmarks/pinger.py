@@ -1,4 +1,4 @@
-"""A publisher process: as a bridge would, it publishes the pings of a large fleet, at a pace that it is told."""
+"""Publish the pings of a large fleet at a given pace, as a bridge does; a process of its own."""
 
 import select
 import subprocess
@@ -19,34 +19,34 @@ from tests.benchmarks.processes import process, read_line
 from tests.benchmarks.publisher import NODE
 
 STEP_SECONDS: Final = 0.005
-"""As often as a bridge's event loop turns; what came in a turn goes out together."""
+"""As often as a bridge's event loop turns; the events of a turn are sent together."""
 
 
 class Pinger:
-    """The process, as who started it sees it. It has a subscriber, and pings nobody yet."""
+    """Control the process, which has a subscriber and does not ping yet."""
 
     def __init__(self, child: subprocess.Popen[str]) -> None:
         self._child = child
         self.pid = child.pid
-        self._hear()
+        self._read_count()
 
     def pace(self, rate: float) -> int:
-        """Go on with so many pings a second, 0 for none; how many were published since its start."""
+        """Set the pings a second, 0 for none, and return how many were published since the start."""
         assert self._child.stdin is not None
         self._child.stdin.write(f"{rate}\n")
         self._child.stdin.flush()
-        return self._hear()
+        return self._read_count()
 
-    def _hear(self) -> int:
-        said = read_line(self._child)
-        if not said:
+    def _read_count(self) -> int:
+        published = read_line(self._child)
+        if not published:
             raise RuntimeError(f"the publisher ended: {self._child.communicate()[1][-500:]}")
-        return int(said)
+        return int(published)
 
 
 @contextmanager
 def pinger(endpoint: str, fleet: Fleet) -> Iterator[Pinger]:
-    """Start it, and wait till somebody subscribes."""
+    """Start the process and wait for a subscriber."""
     command = (sys.executable, "-m", "tests.benchmarks.pinger", endpoint, str(fleet.devices), str(fleet.expires))
     with process(*command) as child:
         yield Pinger(child)
@@ -56,7 +56,7 @@ def pinger(endpoint: str, fleet: Fleet) -> Iterator[Pinger]:
 
 
 def main() -> None:
-    """argv: endpoint, devices, expires (epoch s). stdin: paces, a line each. stdout: how many it published so far."""
+    """Run the process: argv is endpoint, devices, expires (epoch s); stdin has paces, stdout counts of pings."""
     endpoint, devices, expires = sys.argv[1], *map(int, sys.argv[2:4])
     publisher = Publisher(endpoint, NODE, high_water_mark=BridgeSection().high_water_mark)
     publisher._socket.poll(60_000)
@@ -65,10 +65,10 @@ def main() -> None:
 
 
 def run(publisher: Publisher, fleet: Fleet) -> None:
-    """Publish as stdin tells; a process that can not keep the pace makes up for it later."""
+    """Publish at the paces from stdin; a process that falls behind catches up later."""
     pings, stamps = _pings(fleet), Stamps(_now)
     rate, published, since, done, beat_at = 0.0, 0, 0.0, 0, 0.0
-    _say(published)
+    print(published, flush=True)
     while True:
         now = time.monotonic()
         if now >= beat_at:
@@ -81,21 +81,17 @@ def run(publisher: Publisher, fleet: Fleet) -> None:
         publisher.flush()
         published, done = published + due, done + due
         if select.select([sys.stdin], [], [], STEP_SECONDS)[0]:
-            if not (wish := sys.stdin.readline()):
+            if not (pace := sys.stdin.readline()):
                 return
-            rate, since, done, beat_at = float(wish), time.monotonic(), 0, 0.0
-            _say(published)
+            rate, since, done, beat_at = float(pace), time.monotonic(), 0, 0.0
+            print(published, flush=True)
 
 
 def _pings(fleet: Fleet) -> Iterator[dict[str, object]]:
-    """One phone after the other, again and again."""
+    """Yield a ping of one phone after the other, in endless rounds."""
     for turn in count(2):  # each phone has had its first
         for one in fleet.pinged():
             yield one.params(one.ping_us(turn), fleet.expires)
-
-
-def _say(published: int) -> None:
-    print(published, flush=True)
 
 
 def _now() -> int:

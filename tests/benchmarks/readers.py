@@ -1,4 +1,4 @@
-"""Readers of the API: over HTTP, with kept-alive connections and nothing that takes time of its own."""
+"""Read the API over HTTP as one or many readers, on kept-alive connections."""
 
 import http.client
 import math
@@ -16,38 +16,41 @@ from tests.benchmarks.phones import phone
 
 TIMEOUT_SECONDS: Final = 30.0
 PATIENT_SECONDS: Final = 120.0
-"""What one reader alone waits for, to know how long it takes."""
+"""How long one reader alone waits, to measure slow answers too."""
 IDLE_SECONDS: Final = 4.0
-"""Servers hang up on who says nothing for five seconds; a browser then connects anew, and so do we."""
-ASKED_SECONDS: Final = 10.0
-ASKED_AT_MOST_SECONDS: Final = 60.0
-ASKED_LEAST: Final = 5
-ASKED_MOST: Final = 500
+"""Servers close a connection after five idle seconds; a browser then connects anew, and so do we."""
+ALONE_SECONDS: Final = 10.0
+ALONE_SECONDS_MAX: Final = 60.0
+ALONE_REQUESTS_MIN: Final = 5
+ALONE_REQUESTS_MAX: Final = 500
 WATCH_SECONDS: Final = 0.5
 API: Final = "/api/v1"
 PERCENTILES: Final = (50, 95, 99)
 
 
-class Question(NamedTuple):
-    """What is asked, and the path that asks it, of whatever device it is."""
+class Request(NamedTuple):
+    """Hold a kind of request and the function that makes its path, of a random device."""
 
     name: str
     path: Callable[[Random], str]
 
 
 class AnswerError(Exception):
-    """An answer that is none."""
+    """Report an answer that is missing, late or not 200."""
 
 
-class Asker:
-    """One reader on one connection."""
+class Client:
+    """Send requests on one connection."""
 
     def __init__(self, port: int, timeout: float = TIMEOUT_SECONDS) -> None:
         self._connection = http.client.HTTPConnection("127.0.0.1", port, timeout=timeout)
         self._used_at = time.monotonic()
 
-    def ask(self, path: str) -> bytes:
-        """The body of the answer. Raises AnswerError for one that is not 200, that is late, or that never comes."""
+    def get(self, path: str) -> bytes:
+        """Return the body of the answer.
+
+        Raises AnswerError for one that is not 200, that is late, or that never comes.
+        """
         if time.monotonic() - self._used_at > IDLE_SECONDS:
             self._connection.close()
         try:
@@ -64,22 +67,22 @@ class Asker:
         return body
 
     def time(self, path: str) -> float:
-        """How long the answer took, in ms."""
+        """Return how long the answer took, in ms."""
         started = time.perf_counter()
-        self.ask(path)
+        self.get(path)
         return (time.perf_counter() - started) * 1000
 
     def close(self) -> None:
         self._connection.close()
 
 
-def fixed(name: str, path: str) -> Question:
-    return Question(name, lambda _: API + path)
+def fixed_request(name: str, path: str) -> Request:
+    return Request(name, lambda _: API + path)
 
 
-def of_a_device(name: str, devices: int, rest: str = "") -> Question:
-    """Asked of any of the first so many devices, each time of another."""
-    return Question(name, lambda random: device_path(random.randrange(devices), rest))
+def device_request(name: str, devices: int, rest: str = "") -> Request:
+    """Return a request of any of the first `devices` devices, each time of another."""
+    return Request(name, lambda random: device_path(random.randrange(devices), rest))
 
 
 def device_path(number: int, rest: str) -> str:
@@ -87,19 +90,19 @@ def device_path(number: int, rest: str) -> str:
 
 
 def is_answered(port: int, path: str) -> bool:
-    asker = Asker(port)
+    client = Client(port)
     try:
-        asker.ask(path)
+        client.get(path)
     except AnswerError:
         return False
     finally:
-        asker.close()
+        client.close()
     return True
 
 
 @dataclass
 class Answers:
-    """What readers got: ms of each answer by the question's name, how many failed, and in how many seconds."""
+    """Hold the ms of each answer by the request's name, how many failed, and the seconds all took."""
 
     times: dict[str, list[float]] = field(default_factory=lambda: defaultdict(list))
     failed: int = 0
@@ -110,33 +113,33 @@ class Answers:
         return sum(map(len, self.times.values())) / self.seconds
 
 
-def alone(asker: Asker, question: Question) -> Answers:
-    """What one reader gets who asks again and again for a while, or until there is no answer."""
-    random, answers, started = Random(question.name), Answers(), time.monotonic()
-    times = answers.times[question.name]
-    while not answers.failed and len(times) < ASKED_MOST:
+def read_alone(client: Client, request: Request) -> Answers:
+    """Repeat a request for a while, or until it fails."""
+    random, answers, started = Random(request.name), Answers(), time.monotonic()
+    times = answers.times[request.name]
+    while not answers.failed and len(times) < ALONE_REQUESTS_MAX:
         try:
-            times.append(asker.time(question.path(random)))
+            times.append(client.time(request.path(random)))
         except AnswerError:
             answers.failed += 1
         answers.seconds = time.monotonic() - started
-        if answers.seconds > (ASKED_SECONDS if len(times) >= ASKED_LEAST else ASKED_AT_MOST_SECONDS):
+        if answers.seconds > (ALONE_SECONDS if len(times) >= ALONE_REQUESTS_MIN else ALONE_SECONDS_MAX):
             break
     return answers
 
 
 class Readers(NamedTuple):
-    """So many at once, each with questions by their weight, and after each answer some thought: its mean in seconds."""
+    """Hold a number of simultaneous readers, their weighted requests, and their mean seconds between two requests."""
 
     number: int
-    mix: Sequence[tuple[Question, float]]
+    mix: Sequence[tuple[Request, float]]
     think: float
 
     def read(self, port: int, seconds: float, watch: Callable[[], None]) -> Answers:
-        """Let them read for a while; `watch` is called twice a second meanwhile."""
+        """Read for a while and call `watch` twice a second meanwhile."""
         answers, ended, started = Answers(), threading.Event(), time.monotonic()
         threads = [
-            threading.Thread(target=self._one, args=(Asker(port), Random(number), answers, ended))
+            threading.Thread(target=self._one, args=(Client(port), Random(number), answers, ended))
             for number in range(self.number)
         ]
         for thread in threads:
@@ -150,22 +153,22 @@ class Readers(NamedTuple):
         answers.seconds = time.monotonic() - started
         return answers
 
-    def _one(self, asker: Asker, random: Random, answers: Answers, ended: threading.Event) -> None:
-        questions, weights = zip(*self.mix, strict=True)
+    def _one(self, client: Client, random: Random, answers: Answers, ended: threading.Event) -> None:
+        requests, weights = zip(*self.mix, strict=True)
         ended.wait(random.random() * self.think)  # people do not begin all at once
         while not ended.is_set():
-            (question,) = random.choices(questions, weights)
+            (request,) = random.choices(requests, weights)
             try:
-                answers.times[question.name].append(asker.time(question.path(random)))
+                answers.times[request.name].append(client.time(request.path(random)))
             except AnswerError:
                 answers.failed += 1
             if self.think:
                 ended.wait(random.expovariate(1 / self.think))
-        asker.close()
+        client.close()
 
 
 def figure(name: str, times_ms: Sequence[float]) -> Figure:
-    """Percentiles of answers; the number is the 95th, the one that is promised."""
+    """Return the percentiles of answers; the number is the 95th, which the product promises."""
     if not times_ms:
         return Figure(name, "no answer")
     p50, p95, p99 = percentiles(times_ms)
@@ -173,7 +176,7 @@ def figure(name: str, times_ms: Sequence[float]) -> Figure:
 
 
 def percentiles(times: Sequence[float]) -> list[float]:
-    """By nearest rank."""
+    """Return the PERCENTILES by nearest rank."""
     ordered = sorted(times)
     return [ordered[math.ceil(p * len(ordered) / 100) - 1] for p in PERCENTILES]
 

@@ -1,4 +1,4 @@
-"""What it costs to compare a large OpenSIPS with the store: a process of its own, whose memory is measured.
+"""Measure what it costs to compare a large OpenSIPS with the store, in a process of its own.
 
 `python -m tests.benchmarks.reconcile` prints the figures; with arguments it is that process.
 """
@@ -36,7 +36,7 @@ BATCH: Final = 2000
 
 
 def figures(contacts: int = CONTACTS) -> Iterator[Figure]:
-    """Of a fleet that nobody knows yet, of the same one known, and of one of which a third vanished."""
+    """Compare a fleet that is new, the same one when it is stored, and one without a third of it."""
     with bench_redis() as (_, redis, connection):
         with _opensips(contacts) as url:
             yield _figure(f"compare {contacts:,} contacts, all new", url, redis.url)
@@ -72,7 +72,7 @@ def _waiting(connection: Connection) -> Figure:
 
 @contextmanager
 def _opensips(contacts: int) -> Iterator[str]:
-    """MI that answers `uptime` and `ul_dump`."""
+    """Serve an MI that answers `uptime` and `ul_dump`."""
     server = ThreadingHTTPServer(("127.0.0.1", 0), _handler(contacts))
     thread = threading.Thread(target=server.serve_forever)
     thread.start()
@@ -91,27 +91,27 @@ def _handler(contacts: int) -> type[BaseHTTPRequestHandler]:
             self.send_response(200)
             self.end_headers()
             if request["method"] == "uptime":
-                self._say({"jsonrpc": "2.0", "id": request["id"], "result": {"Up time": "86400 [sec]"}})
+                self._write({"jsonrpc": "2.0", "id": request["id"], "result": {"Up time": "86400 [sec]"}})
                 return
             self.wfile.write(
                 b'{"jsonrpc":"2.0","id":%d,"result":{"Domains":[{"name":"location","AORs":[' % request["id"]
             )
             for number in range(contacts):
                 self.wfile.write(b"," if number else b"")
-                self._say(describe_aor(number))
+                self._write(describe_aor(number))
             self.wfile.write(b"]}]}}")
 
-        def _say(self, reply: Any) -> None:
+        def _write(self, reply: Any) -> None:
             self.wfile.write(json.dumps(reply).encode())
 
         def log_message(self, *_: Any) -> None:
-            """Say nothing."""
+            """Write no log."""
 
     return Handler
 
 
 def describe_aor(number: int) -> dict[str, Any]:
-    """One AOR as ul_dump tells of it."""
+    """Return the record of one AOR as ul_dump answers it."""
     params = ping_params(number, 40_000, 0)
     contact = {
         "Contact": params["uri"],
@@ -135,7 +135,7 @@ def describe_aor(number: int) -> dict[str, Any]:
 
 
 def _fill(url: str, contacts: int) -> None:
-    """Store the contacts as a recorder does, last heard of a minute ago."""
+    """Store the contacts as a recorder does, with their last event a minute ago."""
     store = open_store(Config.model_validate({"redis": {"url": url}}).redis)
     now = int(time.time() * 1000)
     for start in range(0, contacts, BATCH):
@@ -167,7 +167,7 @@ async def _compare(url: str, redis_url: str) -> None:
 
 
 def _peak_kb() -> int:
-    """The most memory this process ever had; ru_maxrss would start with that of the one that started it."""
+    """Return the largest memory of this process; ru_maxrss would include that of its parent."""
     return int(re.findall(r"VmHWM:\s+(\d+) kB", Path("/proc/self/status").read_text())[0])
 
 

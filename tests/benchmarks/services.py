@@ -1,4 +1,4 @@
-"""A companion's services, a process each, on a configuration of their own; and what their processes cost."""
+"""Run a companion's services, a process each, and measure the CPU time and memory of processes."""
 
 import os
 import re
@@ -17,8 +17,8 @@ STOP_SECONDS: Final = 20.0
 _TICKS: Final = os.sysconf("SC_CLK_TCK")
 
 
-class Running:
-    """The services that run, by name; `port` is the API's, `endpoint` where the consumer listens to a publisher."""
+class Services:
+    """Hold the running services by name; `port` is the API's, `endpoint` the bus that the consumer reads."""
 
     def __init__(self, folder: Path, redis_url: str, more: str) -> None:
         self.port = free_port()
@@ -37,7 +37,10 @@ class Running:
             self.services[name] = self._stack.enter_context(self._service(name))
 
     def wait_until(self, done: Callable[[], bool], what: str) -> None:
-        """Wait for a condition; a service that ends meanwhile is told of, with its last words."""
+        """Wait for a condition.
+
+        Raises RuntimeError with the end of its log when a service ends meanwhile.
+        """
 
         def done_or_dead() -> bool:
             for name, child in self.services.items():
@@ -52,7 +55,7 @@ class Running:
 
     @contextmanager
     def _service(self, name: str) -> Iterator[subprocess.Popen[bytes]]:
-        """Its log goes into a file: a pipe that nobody reads would bring it to a standstill. It ends when we do."""
+        """Run a service that ends with this process; it logs to a file, because a full pipe would block it."""
         command = (sys.executable, "-m", "companion", "run", name, "-c", str(self._config))
         with self._log(name).open("wb") as log:
             child = subprocess.Popen(
@@ -78,9 +81,9 @@ class Running:
 
 
 @contextmanager
-def running(folder: Path, redis_url: str, more: str = "") -> Iterator[Running]:
-    """A configuration, with `more` tables of TOML, and nothing that runs yet."""
-    companion = Running(folder, redis_url, more)
+def open_services(folder: Path, redis_url: str, more: str = "") -> Iterator[Services]:
+    """Write a configuration, with `more` tables of TOML, for services to start on."""
+    companion = Services(folder, redis_url, more)
     try:
         yield companion
     finally:
@@ -88,14 +91,14 @@ def running(folder: Path, redis_url: str, more: str = "") -> Iterator[Running]:
 
 
 class Processor:
-    """How much of a core each of some processes took since this was made, and all others together; Linux only."""
+    """Measure the CPU time of some processes since this object was made, and that of all others; Linux only."""
 
     def __init__(self, pids: Mapping[str, int]) -> None:
         self._pids = pids
         self._before = self._seconds()
 
     def shares(self, seconds: float) -> dict[str, float]:
-        """By name, in cores; `seconds` is how long it was looked at. "others" are the processes that were not named."""
+        """Return the cores used by each process over `seconds`; "others" are all other processes."""
         took = {name: (now - self._before[name]) / seconds for name, now in self._seconds().items()}
         everyone = took.pop("all")
         return {**took, "others": max(0.0, everyone - sum(took.values()))}
@@ -105,17 +108,17 @@ class Processor:
 
 
 def _busy_seconds() -> float:
-    """Of all processors together, from proc(5): user, nice, system, and of interrupts; not idle, not stolen."""
+    """Return the busy seconds of all processors, by proc(5): user, nice, system and interrupts."""
     user, nice, system, _, _, *interrupts = map(int, Path("/proc/stat").read_text().split(maxsplit=8)[1:8])
     return (user + nice + system + sum(interrupts)) / _TICKS
 
 
 def processor_seconds(pid: int) -> float:
-    """Of user and system, from proc(5): fields 14 and 15; the second, a name in brackets, may hold spaces."""
+    """Return user and system time, fields 14 and 15 in proc(5); field 2, a name in brackets, may hold spaces."""
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / _TICKS
 
 
 def peak_mb(pid: int) -> float:
-    """The most memory a process ever had, in MB."""
+    """Return the largest resident memory of a process so far, in MB."""
     return int(re.findall(r"VmHWM:\s+(\d+) kB", Path(f"/proc/{pid}/status").read_text())[0]) / 1000

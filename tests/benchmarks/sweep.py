@@ -1,4 +1,4 @@
-"""What a sweep costs: with the same 10,000 candidates among as many contacts, and among a million."""
+"""Measure a sweep with 10,000 candidates among as many contacts, and among a million."""
 
 import asyncio
 import resource
@@ -35,7 +35,7 @@ CHUNK = 5_000
 
 
 class Measured(NamedTuple):
-    """What the sweeping process says of itself: seconds, and its greatest size in MiB."""
+    """Hold the seconds of the sweeping process and its largest memory in MiB."""
 
     look_seconds: float
     look_mib: float
@@ -44,7 +44,7 @@ class Measured(NamedTuple):
 
 
 def figures(sizes: Sequence[int] = CONTACTS) -> Iterator[Figure]:
-    """A look, and a whole sweep that observes (no MI), in a process of its own; filling a million takes a minute."""
+    """Run a look, and a sweep that observes (no MI), in a process of its own; filling a million takes a minute."""
     for contacts in sizes:
         with bench_redis() as (_, redis, _):
             fill(redis, contacts)
@@ -53,10 +53,10 @@ def figures(sizes: Sequence[int] = CONTACTS) -> Iterator[Figure]:
         yield Figure(
             f"look for {name}", f"{measured.look_seconds:.2f} s, {measured.look_mib:.0f} MiB", measured.look_seconds
         )
-        each_ms = measured.run_seconds / CANDIDATES * 1000
+        decision_ms = measured.run_seconds / CANDIDATES * 1000
         yield Figure(
             f"sweep of {name}",
-            f"{measured.run_seconds:.1f} s, {each_ms:.1f} ms a decision, {measured.run_mib:.0f} MiB",
+            f"{measured.run_seconds:.1f} s, {decision_ms:.1f} ms a decision, {measured.run_mib:.0f} MiB",
             measured.run_seconds,
         )
 
@@ -111,18 +111,18 @@ def _packed(command: Sequence[object]) -> bytes:
 
 
 def _measure(url: str, contacts: int) -> Measured:
-    said: list[float] = []
+    numbers: list[float] = []
     for what in ("look", "run"):
         with process(sys.executable, "-m", "tests.benchmarks.sweep", url, str(contacts), what) as child:
-            said += map(float, read_line(child).split())
-    return Measured(*said)
+            numbers += map(float, read_line(child).split())
+    return Measured(*numbers)
 
 
 # The process that is measured
 
 
 def main() -> None:
-    """argv: Redis' URL, how many contacts there are, `look` or `run`. Prints seconds and MiB."""
+    """Run the process and print seconds and MiB; argv: Redis' URL, number of contacts, `look` or `run`."""
     url, contacts, what = sys.argv[1], int(sys.argv[2]), sys.argv[3]
     limits = {"breaker_candidates": CANDIDATES, "max_per_sweep": CANDIDATES, "max_per_minute": 10 * CANDIDATES}
     config = Config.model_validate({"redis": {"url": url}, "remediation": limits})
@@ -159,7 +159,7 @@ def _timed(work: Callable[[], object]) -> float:
 
 @contextmanager
 def _steady_feed(config: Config, url: str) -> Iterator[None]:
-    """A bridge that lives and an OpenSIPS that speaks, as the recorder would note them."""
+    """Store the feed of a live bridge and OpenSIPS, as the recorder does."""
     store, ended = open_store(config.redis), threading.Event()
     started = int(time.time() * 1000)
 

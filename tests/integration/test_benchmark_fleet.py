@@ -34,10 +34,10 @@ def test_devices_are_found(filled: Setup) -> None:
     """Every phone is a device under its id and its AOR, with its make, its status and its way to be woken."""
     reader = Reader(filled.config, filled.store)
     pages = [reader.device(name, 3_600_000) for one in PHONES for name in (one.device, one.aor)]
-    wanted = [
+    expected = [
         (one.device, STATUS[one.kind], one.model.user_agent, bool(one.model.push)) for one in PHONES for _ in range(2)
     ]
-    assert wanted == [(page["device"], page["status"], page["user_agent"], page["push"]) for page in pages]
+    assert expected == [(page["device"], page["status"], page["user_agent"], page["push"]) for page in pages]
 
 
 def test_every_status_has_devices(filled: Setup) -> None:
@@ -52,13 +52,13 @@ def test_samples(filled: Setup) -> None:
     """Each phone has as many answered pings as it is said to have, and those that it lost."""
     read, connection, keys = filled.store.series.read, filled.store.connection, filled.store.keys
     until_ms = int(time.time() * 1000)
-    found = [
+    counts = [
         tuple(len(read(connection, key(one.device), 0, until_ms)) for key in (keys.latency, keys.lost))
         for one in PHONES
     ]
-    assert [(FLEET.samples(one.number), LOSSES[one.kind]) for one in PHONES] == found
-    assert found[0][0] == WEEK_SAMPLES
-    assert FLEET.all_samples == sum(answered for answered, _ in found)
+    assert [(FLEET.samples(one.number), LOSSES[one.kind]) for one in PHONES] == counts
+    assert counts[0][0] == WEEK_SAMPLES
+    assert FLEET.all_samples == sum(answered for answered, _ in counts)
 
 
 def test_pings_change_no_registration(filled: Setup) -> None:
@@ -66,9 +66,9 @@ def test_pings_change_no_registration(filled: Setup) -> None:
     for one in FLEET.pinged():
         device = load_device(filled.store, one.device)
         assert device is not None
-        said = parse(LATENCY, one.params(one.ping_us(1), FLEET.expires))
-        assert isinstance(said, ContactEvent)
-        assert [said.registration] == [contact.registration for contact in device.contacts]
+        published = parse(LATENCY, one.params(one.ping_us(1), FLEET.expires))
+        assert isinstance(published, ContactEvent)
+        assert [published.registration] == [contact.registration for contact in device.contacts]
 
 
 def test_pings_are_counted(filled: Setup) -> None:
