@@ -11,7 +11,7 @@ import msgspec
 from companion import log, metrics
 from companion.bus.envelope import HEARTBEAT, Heartbeat, Message
 from companion.consumer.decoder import DecodedEvent, DecodedMessage
-from companion.consumer.memory import Memory
+from companion.consumer.memory import RecorderMemory
 from companion.consumer.ping_cache import CachedPing
 from companion.opensips import events
 from companion.opensips.events import EVENT_NAMES, LATENCY, LOST_PING_US, ContactEvent, Event
@@ -27,7 +27,7 @@ logger = log.get(__name__)
 class Applier:
     """Apply events in the order of their messages, and count them."""
 
-    def __init__(self, memory: Memory) -> None:
+    def __init__(self, memory: RecorderMemory) -> None:
         self._memory = memory
 
     def apply(self, batch: Sequence[DecodedMessage]) -> None:

@@ -2,7 +2,7 @@
 
 from typing import Final
 
-from companion.consumer.memory import Memory
+from companion.consumer.memory import RecorderMemory
 from companion.consumer.retry import RedisRetry
 from companion.store.devices import load_expired_devices
 from companion.store.store import Store
@@ -17,7 +17,7 @@ EXPIRY_LIMIT: Final = 1000
 class Expiry:
     """Check the index of expired contacts, a part of it at each run."""
 
-    def __init__(self, store: Store, retry: RedisRetry, memory: Memory) -> None:
+    def __init__(self, store: Store, retry: RedisRetry, memory: RecorderMemory) -> None:
         self._store = store
         self._retry = retry
         self._memory = memory

@@ -14,7 +14,7 @@ EVICTED_SHARE: Final = 20
 """One device of so many leaves memory when there are too many."""
 
 
-class Memory:
+class RecorderMemory:
     """Keep contacts and devices, the feeds of our nodes, and a ping cache for each of these."""
 
     def __init__(self, config: Config) -> None:

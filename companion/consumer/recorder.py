@@ -18,7 +18,7 @@ from companion.consumer.applier import Applier
 from companion.consumer.corrector import Corrector
 from companion.consumer.decoder import DecodedMessage, Decoder
 from companion.consumer.expiry import Expiry
-from companion.consumer.memory import Memory
+from companion.consumer.memory import RecorderMemory
 from companion.consumer.retry import GaveUpError, RedisRetry
 from companion.consumer.standby import Standby
 from companion.opensips.events import ContactEvent, DisconnectEvent
@@ -47,7 +47,7 @@ class Recorder:
         self._store = store
         self._batch = Batch(store)
         self._leases = Leases(store)
-        self._memory = Memory(config)
+        self._memory = RecorderMemory(config)
         self._decoder = Decoder(self._memory.ping_caches)
         self._applier = Applier(self._memory)
         self._corrector = Corrector(store)
