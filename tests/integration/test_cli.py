@@ -59,8 +59,8 @@ def setup(make_setup: MakeSetup) -> Setup:
     batch = []
     for n, (event, aor, params) in enumerate(FLEET):
         seqs[event] += 1
-        told = phone_event(aor, **params)
-        batch.append(message(event, told, now + n, seqs[event]))
+        event_params = phone_event(aor, **params)
+        batch.append(message(event, event_params, now + n, seqs[event]))
     record_events(made, batch)
     made.store.connection.call("HSET", made.store.keys.node("opensips"), "heartbeat_at", now + ALIVE_MS)
     return made
@@ -73,28 +73,28 @@ def lines(text: str) -> list[str]:
 @pytest.mark.parametrize("command", COMMANDS)
 def test_help(command: str) -> None:
     """Each command explains itself, in plain text when piped."""
-    shown = cli(command, "--help")
-    assert (shown.returncode, shown.stderr) == (0, "")
-    assert f"companion {command}" in shown.stdout
-    assert PLAIN.fullmatch(shown.stdout)
+    done = cli(command, "--help")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert f"companion {command}" in done.stdout
+    assert PLAIN.fullmatch(done.stdout)
 
 
 def test_the_help_names_all_commands() -> None:
     """`companion` alone shows what there is."""
-    shown = cli("--help")
-    assert shown.returncode == 0
-    assert all(command in shown.stdout for command in COMMANDS)
-    assert PLAIN.fullmatch(shown.stdout)
+    done = cli("--help")
+    assert done.returncode == 0
+    assert all(command in done.stdout for command in COMMANDS)
+    assert PLAIN.fullmatch(done.stdout)
 
 
 def test_devices(setup: Setup) -> None:
     """`devices` lists a line a device; --json the same for machines, --status some of them."""
-    listed, as_json = setup.cli("devices"), setup.cli("devices", "--json")
+    listing, as_json = setup.cli("devices"), setup.cli("devices", "--json")
     losing = setup.cli("devices", "--status", "losing", "--json")
 
-    assert (listed.returncode, listed.stderr) == (0, "")
-    assert PLAIN.fullmatch(listed.stdout)
-    lines = listed.stdout.splitlines()
+    assert (listing.returncode, listing.stderr) == (0, "")
+    assert PLAIN.fullmatch(listing.stdout)
+    lines = listing.stdout.splitlines()
     assert [line.split()[:2] for line in lines[1:]] == [
         ["ann/ann", "online"],
         ["bob/bob", "losing"],
@@ -109,32 +109,32 @@ def test_devices(setup: Setup) -> None:
 def test_device(setup: Setup) -> None:
     """`device` finds a phone by its id or its AOR and shows all about it, without what could push to it."""
     for name in ("bob/bob", "bob"):
-        shown, as_json = setup.cli("device", name), setup.cli("device", name, "--json", "--window", "3h")
-        assert (shown.returncode, shown.stderr) == (0, "")
-        assert PLAIN.fullmatch(shown.stdout)
-        assert "bob/bob" in shown.stdout
+        done, as_json = setup.cli("device", name), setup.cli("device", name, "--json", "--window", "3h")
+        assert (done.returncode, done.stderr) == (0, "")
+        assert PLAIN.fullmatch(done.stdout)
+        assert "bob/bob" in done.stdout
         page = json.loads(as_json.stdout)
         assert (page["status"], page["latency"]["lost"], page["latency"]["window_seconds"]) == ("losing", 1, 10_800)
-        assert "SECRET" not in shown.stdout + as_json.stdout
-        assert "ALSO" not in shown.stdout + as_json.stdout
+        assert "SECRET" not in done.stdout + as_json.stdout
+        assert "ALSO" not in done.stdout + as_json.stdout
 
 
 def test_a_device_that_is_none(setup: Setup) -> None:
     """A device nobody knows is an error of one line, with code 2."""
-    shown = setup.cli("device", "nobody")
-    assert (shown.returncode, shown.stdout) == (2, "")
-    assert shown.stderr == "error: no device is called 'nobody'; `companion devices` lists them all\n"
+    done = setup.cli("device", "nobody")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == "error: no device is called 'nobody'; `companion devices` lists them all\n"
 
 
 def test_summary(setup: Setup) -> None:
     """`summary` counts devices by status, and says how each node's feed is."""
-    shown, as_json = setup.cli("summary"), setup.cli("summary", "--json")
-    assert (shown.returncode, shown.stderr) == (0, "")
-    assert PLAIN.fullmatch(shown.stdout)
-    assert "alive" in shown.stdout
-    seen = json.loads(as_json.stdout)
-    assert seen["devices"] == {"online": 2, "losing": 1, "unknown": 0, "stale": 0, "offline": 0, "total": 3}
-    assert (seen["latency"]["p50_ms"], seen["loss_ratio"], seen["nodes"][0]["alive"]) == (20, 0.5, True)
+    done, as_json = setup.cli("summary"), setup.cli("summary", "--json")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert PLAIN.fullmatch(done.stdout)
+    assert "alive" in done.stdout
+    counts = json.loads(as_json.stdout)
+    assert counts["devices"] == {"online": 2, "losing": 1, "unknown": 0, "stale": 0, "offline": 0, "total": 3}
+    assert (counts["latency"]["p50_ms"], counts["loss_ratio"], counts["nodes"][0]["alive"]) == (20, 0.5, True)
 
 
 def test_an_empty_store(make_setup: MakeSetup) -> None:
@@ -142,8 +142,8 @@ def test_an_empty_store(make_setup: MakeSetup) -> None:
     setup = make_setup()
     assert json.loads(setup.cli("devices", "--json").stdout) == []
     assert json.loads(setup.cli("summary", "--json").stdout)["devices"]["total"] == 0
-    shown = setup.cli("summary")
-    assert (shown.returncode, "no node has been heard of" in shown.stdout) == (0, True)
+    done = setup.cli("summary")
+    assert (done.returncode, "no node has been heard of" in done.stdout) == (0, True)
 
 
 @pytest.mark.parametrize(
@@ -154,9 +154,9 @@ def test_redis_is_down(tmp_path: Path, command: tuple[str, ...]) -> None:
     port = free_port()
     file = tmp_path / "config.toml"
     file.write_text(f'[redis]\nurl = "redis://:secret@127.0.0.1:{port}/0"\n')
-    shown = cli(*command, "-c", str(file))
-    assert (shown.returncode, shown.stdout) == (1, "")
-    (line,) = lines(shown.stderr)
+    done = cli(*command, "-c", str(file))
+    assert (done.returncode, done.stdout) == (1, "")
+    (line,) = lines(done.stderr)
     assert line.startswith(f"error: no Redis answers at 127.0.0.1:{port} (")
     assert line.endswith("): start it, or see [redis] url and -c FILE")
     assert "secret" not in line
@@ -167,10 +167,10 @@ def test_redis_wants_a_password(tmp_path: Path, make_setup: MakeSetup) -> None:
     with EmbeddedRedis(tmp_path / "redis", persistent=False) as redis:
         setup = make_setup(server=redis)
         setup.store.connection.call("CONFIG", "SET", "requirepass", "x")
-        shown = setup.cli("devices")
-    assert (shown.returncode, shown.stdout) == (1, "")
-    assert len(lines(shown.stderr)) == 1
-    assert "see [redis] url" in shown.stderr
+        done = setup.cli("devices")
+    assert (done.returncode, done.stdout) == (1, "")
+    assert len(lines(done.stderr)) == 1
+    assert "see [redis] url" in done.stderr
 
 
 @pytest.mark.parametrize("command", [("devices",), ("summary", "--json"), ("device", "ann")])
@@ -179,9 +179,9 @@ def test_a_foreign_value(setup: Setup, command: tuple[str, ...]) -> None:
     key = setup.store.keys.device("ann/ann")
     setup.store.connection.call("DEL", key)
     setup.store.connection.call("SET", key, "foreign")
-    shown = setup.cli(*command)
-    assert (shown.returncode, shown.stdout) == (1, "")
-    assert len(lines(shown.stderr)) == 1
+    done = setup.cli(*command)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert len(lines(done.stderr)) == 1
 
 
 WRONG = {
@@ -206,9 +206,9 @@ def test_a_wrong_configuration(tmp_path: Path, name: str) -> None:
     file = tmp_path / "config.toml"
     file.write_text(text)
     for command in ("check-config", "devices"):
-        shown = cli(command, "-c", str(file))
-        assert (shown.returncode, shown.stdout) == (2, "")
-        (line,) = lines(shown.stderr)
+        done = cli(command, "-c", str(file))
+        assert (done.returncode, done.stdout) == (2, "")
+        (line,) = lines(done.stderr)
         assert line.startswith("error: " + expected.format(file=file))
 
 
@@ -216,10 +216,10 @@ def test_every_mistake_is_told(tmp_path: Path) -> None:
     """Two mistakes are two lines."""
     file = tmp_path / "config.toml"
     file.write_text("[redis]\nulr = 'x'\n[bridge]\nnode = ''\n")
-    shown = cli("check-config", "-c", str(file))
-    assert shown.returncode == 2
+    done = cli("check-config", "-c", str(file))
+    assert done.returncode == 2
     assert [
-        f"{file}: [{section}]" in line for section, line in zip(("redis", "bridge"), lines(shown.stderr), strict=True)
+        f"{file}: [{section}]" in line for section, line in zip(("redis", "bridge"), lines(done.stderr), strict=True)
     ]
 
 
@@ -242,11 +242,11 @@ def test_the_configuration_in_the_repository() -> None:
 @pytest.mark.parametrize("arguments", [("device",), ("devices", "--status", "asleep"), ("nonsense",), ("replay", "x")])
 def test_wrong_usage(arguments: tuple[str, ...]) -> None:
     """A command that is used wrongly ends with code 2 and says how, in plain text."""
-    shown = cli(*arguments)
-    assert (shown.returncode, shown.stdout) == (2, "")
-    assert "Usage: " in shown.stderr
-    assert "Traceback" not in shown.stderr
-    assert PLAIN.fullmatch(shown.stderr)
+    done = cli(*arguments)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "Usage: " in done.stderr
+    assert "Traceback" not in done.stderr
+    assert PLAIN.fullmatch(done.stderr)
 
 
 async def test_replay(make_setup: MakeSetup) -> None:
@@ -273,9 +273,9 @@ async def test_replay(make_setup: MakeSetup) -> None:
 )
 def test_replay_of_nothing(arguments: tuple[str, ...], says: str) -> None:
     """What can not be played is one line, with code 2."""
-    shown = cli("replay", *arguments)
-    assert (shown.returncode, shown.stdout) == (2, "")
-    (line,) = lines(shown.stderr)
+    done = cli("replay", *arguments)
+    assert (done.returncode, done.stdout) == (2, "")
+    (line,) = lines(done.stderr)
     assert says in line
 
 
@@ -283,9 +283,9 @@ def test_a_port_that_is_taken(make_setup: MakeSetup) -> None:
     """A bridge that can not have its port ends with one line that names the setting, and code 1."""
     setup = make_setup()
     with socket.create_server(("127.0.0.1", setup.stream)):
-        shown = setup.cli("run", "bridge")
-    assert shown.returncode == 1
-    last = lines(shown.stderr)[-1]
+        done = setup.cli("run", "bridge")
+    assert done.returncode == 1
+    last = lines(done.stderr)[-1]
     assert last.startswith(f"error: can not listen on tcp:127.0.0.1:{setup.stream}: ")
     assert "[bridge] stream" in last
-    assert "Traceback" not in shown.stderr
+    assert "Traceback" not in done.stderr

@@ -71,9 +71,9 @@ def test_pages_hold_no_markup_of_phones(make_setup: MakeSetup) -> None:
     setup = make_web(make_setup, dashboard=True, tokens=[TOKEN.line])
     fill(setup, [(INSERT, HOSTILE, {"user_agent": HOSTILE, "attr": HOSTILE})])
     with visitor(setup) as client:
-        found = client.get("/devices").text
+        listing = client.get("/devices").text
         page = client.get(f"/devices/{quote(HOSTILE, safe='')}").text
-    for html in (found, page):
+    for html in (listing, page):
         assert "window.pwned" in html
         assert HOSTILE not in html
         assert "<script>" not in html.partition("window.pwned")[2][:40]

@@ -52,10 +52,10 @@ class Demo:
         """All that was on the screen so far, without colours."""
         while select.select([self.terminal], [], [], 0)[0]:
             try:
-                told = os.read(self.terminal, 65536).decode(errors="replace")
+                chunk = os.read(self.terminal, 65536).decode(errors="replace")
             except OSError:  # the demo has ended, and its side of the terminal with it
                 break
-            self.screen += re.sub(r"\x1b\[[0-9;]*m", "", told).replace("\r", "")
+            self.screen += re.sub(r"\x1b\[[0-9;]*m", "", chunk).replace("\r", "")
         return self.screen
 
     def wait_for(self, text: str) -> None:
@@ -63,9 +63,9 @@ class Demo:
 
     def hint(self, name: str) -> str:
         """What the demo printed to look at."""
-        found = re.search(rf"^  {name} +(.+)$", self.screen, re.MULTILINE)
-        assert found, self.screen
-        return found[1]
+        match = re.search(rf"^  {name} +(.+)$", self.screen, re.MULTILINE)
+        assert match, self.screen
+        return match[1]
 
     def type(self, keys: bytes) -> None:
         os.write(self.terminal, keys)
@@ -108,10 +108,10 @@ def test_hints_work_as_printed(shared: Demo) -> None:
     """What the demo says to type works as it stands, from another terminal in the same folder."""
     for name in ("a device", "the fleet"):
         words = shlex.split(shared.hint(name))
-        shown = subprocess.run(
+        done = subprocess.run(
             words, cwd=shared.folder, capture_output=True, text=True, check=True, env=clean_environment()
         )
-        assert "online" in shown.stdout
+        assert "online" in done.stdout
     assert shared.redis_answers()
     assert (shared.folder / shared.hint("the log")).is_file()
 
@@ -122,18 +122,18 @@ def test_calls_to_look_at(shared: Demo) -> None:
     calls: list[dict[str, object]] = []
 
     def are_there() -> bool:
-        calls[:] = json.loads(asked(shared, *words, "--json"))
+        calls[:] = json.loads(output_of(shared, *words, "--json"))
         return len(calls) >= 8
 
     until(are_there, PATIENCE_SECONDS)
     assert {True, False} == {call["relay"] for call in calls}
     lossy = next(str(call["call_id"]) for call in calls if call["bad_seconds"])
-    shown = asked(shared, *words[:-3], "call", lossy, *words[-2:])
-    assert "the media's path" in shown
-    assert "through a relay" in shown
+    done = output_of(shared, *words[:-3], "call", lossy, *words[-2:])
+    assert "the media's path" in done
+    assert "through a relay" in done
 
 
-def asked(shared: Demo, *words: str) -> str:
+def output_of(shared: Demo, *words: str) -> str:
     """What a command prints, from another terminal in the same folder."""
     return subprocess.run(
         words, cwd=shared.folder, capture_output=True, text=True, check=True, env=clean_environment()
@@ -216,8 +216,8 @@ def test_starts_again(tmp_path: Path) -> None:
         second.wait_for("Ctrl-C ends it")
         second.wait_for("online")
         words = [*shlex.split(second.hint("a device")), "--json"]
-        shown = subprocess.run(words, cwd=tmp_path, capture_output=True, check=True, env=clean_environment())
-    oldest = json.loads(shown.stdout)["timeline"][0]
+        done = subprocess.run(words, cwd=tmp_path, capture_output=True, check=True, env=clean_environment())
+    oldest = json.loads(done.stdout)["timeline"][0]
     assert datetime.fromisoformat(oldest["at"]) < between
 
 

@@ -16,9 +16,9 @@ INSTANCE = "urn:uuid:38c0c8fd-8712-b8bc-076f-3787b9d179e0"
 WIDTHS = (72, 80, 99, 100, 160, 200)
 
 
-def shown(what: RenderableType, width: int = 80) -> list[str]:
+def render(page: RenderableType, width: int = 80) -> list[str]:
     console = Console(file=io.StringIO(), width=width, force_terminal=False, color_system=None)
-    console.print(what)
+    console.print(page)
     assert isinstance(console.file, io.StringIO)
     return [line.rstrip() for line in console.file.getvalue().splitlines()]
 
@@ -91,7 +91,7 @@ def page(**values: Any) -> dict[str, Any]:
 @pytest.mark.parametrize("width", WIDTHS)
 def test_state_at_any_width(width: int) -> None:
     """In a narrow terminal, too, who it is and how it is are whole, on one line."""
-    head, line = shown(devices.DevicesTable([row()], NOW), width)
+    head, line = render(devices.DevicesTable([row()], NOW), width)
     assert head.split()[:3] == ["DEVICE", "STATUS", "LATENCY"]
     state = line.split()[1:9]
     assert state == ["losing", "217", "ms", "poor", "4", "s", "ago", "2"]
@@ -102,7 +102,7 @@ def test_state_at_any_width(width: int) -> None:
 
 def test_wide_has_all() -> None:
     """A wide terminal shows the whole id and all there is to say."""
-    head, line = shown(devices.DevicesTable([row()], NOW), 200)
+    head, line = render(devices.DevicesTable([row()], NOW), 200)
     assert head.split()[-6:] == ["LOST", "REGISTERED", "PUSH", "NODE", "USER", "AGENT"]
     assert line.startswith(f"dave/{INSTANCE} ")
     assert "1 min 30 s ago" in line
@@ -113,18 +113,18 @@ def test_wide_has_all() -> None:
 def test_two_of_one_aor() -> None:
     """Two devices of one AOR can be told apart at 80 columns."""
     other = row(device="dave/urn:uuid:38c0c8fd-8712-b8bc-076f-000000000001")
-    _, first, second = shown(devices.DevicesTable([row(), other], NOW))
+    _, first, second = render(devices.DevicesTable([row(), other], NOW))
     assert first.split()[0] != second.split()[0]
 
 
 def test_nothing_to_list() -> None:
     """No devices are a head without lines."""
-    assert len(shown(devices.DevicesTable([], NOW))) == 1
+    assert len(render(devices.DevicesTable([], NOW))) == 1
 
 
 def test_hostile_text() -> None:
     """A User-Agent neither colours nor moves anything, and stays on its line."""
-    lines = shown(devices.DevicesTable([row(user_agent="[red]x\x1b[2J\r\n\ty")], NOW), 200)
+    lines = render(devices.DevicesTable([row(user_agent="[red]x\x1b[2J\r\n\ty")], NOW), 200)
     assert len(lines) == 2
     assert "[red]x" in lines[1]
     assert "\x1b" not in lines[1]
@@ -141,7 +141,7 @@ def test_page_fits(width: int) -> None:
         "from": "192.0.2.1:40000",
         "to": "192.0.2.2:40000",
     }
-    lines = shown(device.device_page(page(samples=pings, timeline=[{**moved, "outage_ms": 99}]), NOW), width)
+    lines = render(device.device_page(page(samples=pings, timeline=[{**moved, "outage_ms": 99}]), NOW), width)
     assert all(cell_len(line) <= width for line in lines)
     assert len([line for line in lines if "█" in line]) <= graph.GRAPH_HEIGHT
     assert any(line.endswith("now UTC") for line in lines)
@@ -152,21 +152,21 @@ def test_page_fits(width: int) -> None:
 def test_lost_pings_are_marked() -> None:
     """A lost ping is a cross under its place, and no column of the graph."""
     now = round(NOW.timestamp() * 1000)
-    lines = shown(device.LatencyGraph([Ping(now - 1000, None), Ping(now, 50)], 60_000, now))
+    lines = render(device.LatencyGraph([Ping(now - 1000, None), Ping(now, 50)], 60_000, now))
     assert "×" in lines[-2]
     assert lines[0].count("█") == 1
 
 
 def test_no_pings_at_all() -> None:
     """A device that was never pinged has no graph."""
-    assert shown(device.LatencyGraph([], 60_000, 0)) == []
+    assert render(device.LatencyGraph([], 60_000, 0)) == []
 
 
 def test_ghosts_and_ended_contacts() -> None:
     """Ghosts are called so; of many contacts that ended only the last few are shown, and the rest counted."""
     ended = [contact(n, ended_at=at(-n), ended_by="expired", status="offline") for n in range(3, 13)]
     ghost = contact(2, status="stale", ghost=True)
-    lines = shown(device.device_page(page(contacts=[contact(1), ghost, *ended]), NOW), 120)
+    lines = render(device.device_page(page(contacts=[contact(1), ghost, *ended]), NOW), 120)
     assert any(line.startswith("  2  stale ghost") for line in lines)
     assert [line.split()[0] for line in lines if " expired " in line] == ["3", "4", "5"]
     assert any("and 7 more that ended" in line for line in lines)
@@ -175,7 +175,7 @@ def test_ghosts_and_ended_contacts() -> None:
 def test_timeline_names_contacts_by_number() -> None:
     """A line of the timeline says which of the listed contacts it is about."""
     entries = [{"at": at(-9), "event": "lost", "contact": "c2"}, {"at": at(-8), "event": "stale", "contact": "gone"}]
-    lines = shown(device.device_page(page(contacts=[contact(1), contact(2)], timeline=entries), NOW))
+    lines = render(device.device_page(page(contacts=[contact(1), contact(2)], timeline=entries), NOW))
     newest, oldest = lines[lines.index("Timeline") + 1 :]
     assert "#" not in newest
     assert "#2  lost" in oldest
@@ -213,4 +213,4 @@ def test_summary_without_nodes() -> None:
     counts = dict.fromkeys(("online", "losing", "unknown", "stale", "offline", "total"), 0)
     latency = {"p50_ms": None, "p95_ms": None, "p99_ms": None}
     empty = {"devices": counts, "contacts": counts, "latency": latency, "loss_ratio": None, "nodes": []}
-    assert "is a bridge running" in shown(summary.summary_page(empty, NOW))[-1]
+    assert "is a bridge running" in render(summary.summary_page(empty, NOW))[-1]

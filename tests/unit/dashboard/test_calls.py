@@ -36,17 +36,17 @@ def lanes(options: dict[str, Any]) -> list[str]:
 def test_short_calls_are_drawn_second_by_second() -> None:
     """A call of few minutes is shown as it was measured, as far as it touches the window."""
     rows = [second(START + 1000 * n) for n in range(60)]
-    found = slices.in_slices(rows, (START + 9_500, START + 29_500))
-    assert [START + 1000 * n for n in range(10, 31)] == [each.at for each in found]
+    pieces = slices.in_slices(rows, (START + 9_500, START + 29_500))
+    assert [START + 1000 * n for n in range(10, 31)] == [piece.at for piece in pieces]
 
 
 def test_long_calls_are_drawn_in_slices() -> None:
     """Of a long call means are drawn, each second as long as it was; the worst second and all flags are not lost."""
     rows = [second(START + 1000 * n, mos=1.5 if n == 4 else 4.5, flags=("muted",) if n == 5 else ()) for n in range(30)]
-    found = slices.in_slices(rows, (0, START * 2), points=10)
-    assert sum(each.ms for each in found) == 30_000
-    assert len(found) <= 11
-    (bad,) = (each for each in found if each.mos_min == 1.5)
+    pieces = slices.in_slices(rows, (0, START * 2), points=10)
+    assert sum(piece.ms for piece in pieces) == 30_000
+    assert len(pieces) <= 11
+    (bad,) = (piece for piece in pieces if piece.mos_min == 1.5)
     assert bad.mos == pytest.approx(3.5)
     assert bad.flags == {"muted"}
 
@@ -55,16 +55,16 @@ def test_a_sleep_stays_alone() -> None:
     """What is known of the seconds beside it says nothing of a time in which no timer ran."""
     rows = [second(START + 1000 * n) for n in range(20)]
     rows += [[START + 60_000, 41_000, *[None] * 7, ["gap"]], *(second(START + 61_000 + 1000 * n) for n in range(20))]
-    (asleep,) = (each for each in slices.in_slices(rows, (0, START * 2), points=10) if each.ms >= 41_000)
+    (asleep,) = (piece for piece in slices.in_slices(rows, (0, START * 2), points=10) if piece.ms >= 41_000)
     assert asleep.mos is None
 
 
 def test_flags_next_to_each_other_are_one_span() -> None:
     """A minute of seconds that were muted is one stretch; another mute is another."""
     flags = {1: ("muted",), 2: ("muted", "hidden"), 5: ("muted",)}
-    found = slices.in_slices([second(START + 1000 * n, flags=flags.get(n, ())) for n in range(8)], (0, START * 2))
-    assert slices.spans(found, "muted") == [(START, START + 2000), (START + 4000, START + 5000)]
-    assert slices.spans(found, "held") == []
+    pieces = slices.in_slices([second(START + 1000 * n, flags=flags.get(n, ())) for n in range(8)], (0, START * 2))
+    assert slices.spans(pieces, "muted") == [(START, START + 2000), (START + 4000, START + 5000)]
+    assert slices.spans(pieces, "held") == []
 
 
 # The graph
@@ -92,8 +92,8 @@ def test_all_panels_have_one_clock() -> None:
 def test_line_is_level_over_a_long_sample_and_broken_where_there_is_none() -> None:
     """A mean over ten seconds is no slope up to their end; a silence is no line."""
     rows = [second(START - 40_000), second(START - 30_000, ms=10_000, mos=2.0), second(START - 10_000)]
-    found = [point[:2] for point in series(drawn(samples=rows), "MOS")]
-    assert found[2:5] == [(START - 39_999, 2.0), (START - 30_000, 2.0), (START - 29_999, None)]
+    points = [point[:2] for point in series(drawn(samples=rows), "MOS")]
+    assert points[2:5] == [(START - 39_999, 2.0), (START - 30_000, 2.0), (START - 29_999, None)]
 
 
 def test_strips_are_only_of_what_happened() -> None:
@@ -116,7 +116,7 @@ def test_a_call_without_media_shows_what_opensips_saw() -> None:
 def test_bad_minutes_with_one_culprit_are_one_block() -> None:
     """Bad minutes next to each other are one block, cut off at the call's end; what is not known here is unknown."""
     plot = PLOT._replace(window=(START - 70_000, START + 200_000), call=(START - 50_000, START + 90_000))
-    (strip,) = (each for each in drawn(plot)["series"] if each["name"] == "Bad minute:" and each["data"])
+    (strip,) = (entry for entry in drawn(plot)["series"] if entry["name"] == "Bad minute:" and entry["data"])
     areas = [(first["xAxis"], last["xAxis"], first["label"]["formatter"]) for first, last in strip["markArea"]["data"]]
     assert areas == [(START - 50_000, START + 60_000, "media"), (START + 60_000, START + 90_000, "unknown")]
 
@@ -139,15 +139,15 @@ def test_marks_go_into_rows_that_do_not_overlap() -> None:
 def test_marks_behind_count_are_left_out() -> None:
     """A browser that tells of a thousand restarts does not drown the graph."""
     options = drawn(happenings=[happening(-30, "restart")] * 1000)
-    assert sum(len(each["data"]) for each in options["series"] if each["name"] == "Here:") == MOST_MARKS
+    assert sum(len(entry["data"]) for entry in options["series"] if entry["name"] == "Here:") == MOST_MARKS
 
 
 def test_graph_of_a_call_in_words() -> None:
     """Who does not see the graph is told its figures."""
-    said = call_graph.graph_words(call_page())
-    assert "MOS 3.96 in the mean, 1.31 at worst, medium; 1.6% of packets lost, round trip 91 ms" in said
-    assert "3 bad minutes; 3 OPTIONS pings of the device, 1 lost" in said
-    assert "could not" not in said
+    words = call_graph.graph_words(call_page())
+    assert "MOS 3.96 in the mean, 1.31 at worst, medium; 1.6% of packets lost, round trip 91 ms" in words
+    assert "3 bad minutes; 3 OPTIONS pings of the device, 1 lost" in words
+    assert "could not" not in words
     assert "Nothing of this call could be scored" in call_graph.graph_words(call_page(**unknown_row()))
 
 
@@ -156,17 +156,17 @@ def test_graph_of_a_call_in_words() -> None:
 
 def test_when_a_call_was() -> None:
     """A call was from its start to its end; one that goes on, until now; without an end, until its last sample."""
-    told = call_page()
-    assert _extent(told, START + 9) == (START - 60_000, START - 5000)
-    assert _extent(told | {"live": True, "ended_at": None}, START + 9) == (START - 60_000, START + 9)
-    assert _extent(told | {"ended_at": None}, START + 9) == (START - 60_000, START - 5000)
+    page = call_page()
+    assert _extent(page, START + 9) == (START - 60_000, START - 5000)
+    assert _extent(page | {"live": True, "ended_at": None}, START + 9) == (START - 60_000, START + 9)
+    assert _extent(page | {"ended_at": None}, START + 9) == (START - 60_000, START - 5000)
     assert _extent(call_page(samples=[]), START + 9) == (START - 60_000, START - 5000)
 
 
 def test_browsers_may_not_stretch_a_call() -> None:
     """A call that claims to have begun decades ago, or to end in some, is drawn as it was measured."""
-    told = call_page(started_at="1970-01-01T00:00:01Z", ended_at="2200-01-01T00:00:00Z")
-    assert _extent(told, START) == (START - 60_000, START - 5000)
+    page = call_page(started_at="1970-01-01T00:00:01Z", ended_at="2200-01-01T00:00:00Z")
+    assert _extent(page, START) == (START - 60_000, START - 5000)
 
 
 def test_a_minute_is_shown_with_what_is_around_it() -> None:
@@ -182,7 +182,7 @@ def test_a_minute_is_shown_with_what_is_around_it() -> None:
 
 
 @pytest.mark.parametrize(
-    ("happened", "said"),
+    ("happened", "words"),
     [
         (HAPPENINGS[0], "Media goes directly"),
         (HAPPENINGS[3], "Media goes through a relay"),
@@ -197,9 +197,9 @@ def test_a_minute_is_shown_with_what_is_around_it() -> None:
         (HAPPENINGS[10], "something-new"),
     ],
 )
-def test_happenings_in_words(happened: dict[str, Any], said: str) -> None:
+def test_happenings_in_words(happened: dict[str, Any], words: str) -> None:
     """What happened in a call is told in words; what is not known here by its name, and no field is believed."""
-    assert said == happenings.line(happened).words
+    assert words == happenings.line(happened).words
 
 
 @pytest.mark.parametrize(
@@ -212,8 +212,8 @@ def test_states_have_tones(state: str, tone: str) -> None:
 
 def test_marks_are_what_changes_the_sound() -> None:
     """The first path is how the call began, the next one is a change; ICE states are none."""
-    told = [(mark.kind, mark.words) for _, mark in happenings.marks(HAPPENINGS)]
-    assert told == [
+    marks = [(mark.kind, mark.words) for _, mark in happenings.marks(HAPPENINGS)]
+    assert marks == [
         ("path", "path: relay"),
         ("restart", "ICE restart"),
         ("switch-over", "switch-over 1.2 s"),
@@ -223,7 +223,7 @@ def test_marks_are_what_changes_the_sound() -> None:
 
 
 @pytest.mark.parametrize(
-    ("row", "said"),
+    ("row", "words"),
     [
         (call_row(), "hung up"),
         (call_row(end="failed"), "failed"),
@@ -232,16 +232,16 @@ def test_marks_are_what_changes_the_sound() -> None:
         (call_row(end="new"), "no more heard"),
     ],
 )
-def test_how_a_call_ended(row: dict[str, Any], said: str) -> None:
+def test_how_a_call_ended(row: dict[str, Any], words: str) -> None:
     """A call is live, or it is said how it ended."""
-    assert text(call_cells.ended(row)) == said
+    assert text(call_cells.ended(row)) == words
 
 
 def test_unknown_figures_are_dashes() -> None:
     """What nobody measured is no zero."""
-    shown = text(call_history.history([unknown_row()], everything=False))
-    assert "0%" not in shown
-    assert "0 ms" not in shown
+    words = text(call_history.history([unknown_row()], everything=False))
+    assert "0%" not in words
+    assert "0 ms" not in words
 
 
 def test_the_history_is_short_until_asked() -> None:
@@ -257,17 +257,17 @@ def test_call_address_is_one_segment() -> None:
     path, _, rest = where.partition("?")
     assert unquote(path.removeprefix("/calls/")) == "a/b%2Fc?d#e"
     assert path.count("/") == 2
-    said = devices.fields(rest.partition("#")[0])
-    assert (said["device"], said["minute"]) == (["alice/urn:uuid:1"], ["5"])
+    fields = devices.fields(rest.partition("#")[0])
+    assert (fields["device"], fields["minute"]) == (["alice/urn:uuid:1"], ["5"])
 
 
 # Looking for calls
 
 
-@pytest.mark.parametrize("wanted", [CallFilters(), CallFilters("a & b", ("best", "unknown"), "7d", "17-ab")])
-def test_filters_go_into_the_address_and_back(wanted: CallFilters) -> None:
+@pytest.mark.parametrize("filters", [CallFilters(), CallFilters("a & b", ("best", "unknown"), "7d", "17-ab")])
+def test_filters_go_into_the_address_and_back(filters: CallFilters) -> None:
     """What is looked for is in the address, and an address shared finds the same."""
-    assert wanted == CallFilters.read(wanted.address().partition("?")[2])
+    assert filters == CallFilters.read(filters.address().partition("?")[2])
 
 
 def test_filters_take_only_choices() -> None:
@@ -278,7 +278,7 @@ def test_filters_take_only_choices() -> None:
 
 
 @pytest.mark.parametrize(
-    ("wanted", "fits"),
+    ("filters", "fits"),
     [
         (CallFilters(), True),
         (CallFilters(worst=("bad",)), True),
@@ -288,9 +288,9 @@ def test_filters_take_only_choices() -> None:
         (CallFilters(text="nobody"), False),
     ],
 )
-def test_filters_fit(wanted: CallFilters, fits: bool) -> None:  # noqa: FBT001 - a value
+def test_filters_fit(filters: CallFilters, fits: bool) -> None:  # noqa: FBT001 - a value
     """The band is that of the worst second; the text is in peer, device, Call-ID or why."""
-    assert wanted.fit(call_row(peer="sip:alice@x", why="486 Busy here")) is fits
+    assert filters.fit(call_row(peer="sip:alice@x", why="486 Busy here")) is fits
 
 
 def test_calls_without_a_score_can_be_found() -> None:
@@ -299,35 +299,35 @@ def test_calls_without_a_score_can_be_found() -> None:
     assert not CallFilters(worst=("bad",)).fit(unknown_row())
 
 
-class Told:
+class ManyCalls:
     """A reader of many calls, every hundredth of them bad."""
 
     def __init__(self, count: int) -> None:
         self._rows = [call_row(mos_min=1.2 if n % 100 == 0 else 4.3, call_id=str(n)) for n in range(count)]
-        self.asked = 0
+        self.reads = 0
 
     def fleet_calls(self, window_ms: int, cursor: str, limit: int) -> dict[str, Any]:
-        self.asked += 1
+        self.reads += 1
         first = int(cursor or 0)
-        found = self._rows[first : first + limit]
-        return {"calls": found, "next": str(first + limit) if first + limit < len(self._rows) else None}
+        page = self._rows[first : first + limit]
+        return {"calls": page, "next": str(first + limit) if first + limit < len(self._rows) else None}
 
 
 def test_bad_calls_are_found_far_behind() -> None:
     """A filter finds the few calls that fit among many, and ends where there are no more."""
-    told = Told(1050)
-    found, following = find_calls(told, CallFilters(worst=("bad",)))  # type: ignore[arg-type]
-    assert len(found) == 11
+    reader = ManyCalls(1050)
+    rows, following = find_calls(reader, CallFilters(worst=("bad",)))  # type: ignore[arg-type]
+    assert len(rows) == 11
     assert following is None
 
 
 def test_looking_for_calls_is_bounded() -> None:
     """A filter that nothing fits goes through so many calls at once, and offers to go on behind them."""
-    told = Told(20_000)
-    found, following = find_calls(told, CallFilters(text="nothing has that"))  # type: ignore[arg-type]
-    assert not found
+    reader = ManyCalls(20_000)
+    rows, following = find_calls(reader, CallFilters(text="nothing has that"))  # type: ignore[arg-type]
+    assert not rows
     assert following == "4000"
-    assert told.asked == 20
+    assert reader.reads == 20
 
 
 @pytest.mark.parametrize("r", range(7, 94))

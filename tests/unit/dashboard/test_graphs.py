@@ -66,10 +66,10 @@ def test_graphs_hold_one_piece_of_code(name: str) -> None:
 
 
 def series(options: dict[str, Any], name: str) -> Any:
-    return next(each["data"] for each in options["series"] if each["name"] == name)
+    return next(drawn["data"] for drawn in options["series"] if drawn["name"] == name)
 
 
-def test_graph_draw_pings() -> None:
+def test_draw_pings() -> None:
     """Answered pings are the line, with their quality in words; lost ones are crosses and in no line."""
     drawn = GRAPHS["pings"]
     assert series(drawn, "Latency") == ((START - 3000, 40, "40 ms, excellent"), (START - 1000, 90, "90 ms, excellent"))
@@ -83,17 +83,17 @@ def test_line_breaks_at_silence() -> None:
     assert [value for _, value, _ in line] == [50, 51, None, 52]
 
 
-def test_graph_draw_buckets() -> None:
+def test_draw_buckets() -> None:
     """Of a long window the average is drawn, from the least to the most, and how many of how many were lost."""
     drawn = GRAPHS["buckets"]
     assert series(drawn, "Average") == ((START - 9000, 65.5, "65.5 ms, excellent"),)
     assert series(drawn, "Maximum")[0][1:] == (177, "217 ms")
-    assert [said for _, _, said, _ in series(drawn, "Lost")] == ["1 of 4", "2 of 2"]
+    assert [words for _, _, words, _ in series(drawn, "Lost")] == ["1 of 4", "2 of 2"]
 
 
 def test_presence_is_drawn_by_height_too() -> None:
     """Online and offline differ in height, not only in colour."""
-    areas = next(each for each in GRAPHS["pings"]["series"] if each["name"] == "Presence")["markArea"]["data"]
+    areas = next(drawn for drawn in GRAPHS["pings"]["series"] if drawn["name"] == "Presence")["markArea"]["data"]
     assert [end["yAxis"] for _, end in areas] == [1, 0.4]
 
 
@@ -125,8 +125,8 @@ def test_graph_begins_with_what_is_known() -> None:
 
 def test_graph_in_words() -> None:
     """Who does not see a graph is told its figures."""
-    said = device.graph_words(compute_statistics(PINGS), BANDS, "24h")
-    assert "3 pings, 1 lost; average 65.0 ms, maximum 90 ms, minimum 40 ms. Online 77.8% of the time" in said
+    words = device.graph_words(compute_statistics(PINGS), BANDS, "24h")
+    assert "3 pings, 1 lost; average 65.0 ms, maximum 90 ms, minimum 40 ms. Online 77.8% of the time" in words
     assert device.NO_WORD in device.graph_words({"total": 0}, [], "3h")
     assert "Now p50 70 ms, p95 190 ms, p99 390 ms, 1% lost" in fleet.history_words(POINTS, "24h")
     assert "no data yet" in fleet.history_words([], "24h")

@@ -281,20 +281,20 @@ EVERYTHING: Final[dict[str, Markup]] = {
 }
 
 
-def walk(shown: Markup) -> Iterator[tuple[str, dict[str, Any], list[Any]]]:
+def walk(markup: Markup) -> Iterator[tuple[str, dict[str, Any], list[Any]]]:
     """Each element of some markup."""
-    if isinstance(shown, list):
-        name, attributes, *children = shown
+    if isinstance(markup, list):
+        name, attributes, *children = markup
         yield name, attributes, children
         for child in children:
             yield from walk(child)
 
 
-def text(shown: Markup) -> str:
+def text(markup: Markup) -> str:
     """All that is to be read."""
-    if isinstance(shown, list):
-        return "".join(map(text, shown[2:]))
-    return shown or ""
+    if isinstance(markup, list):
+        return "".join(map(text, markup[2:]))
+    return markup or ""
 
 
 @pytest.mark.parametrize("name", EVERYTHING)
@@ -303,53 +303,53 @@ def test_markup_is_what_the_browser_knows(name: str) -> None:
     tags = set(re.findall(r"\w+", re.findall(r"TAGS = new Set\(\s*`([^`]+)`", PART_JS)[0])) | {"time"}
     allowed = re.compile(re.findall(r"ATTRIBUTES =\s*/\^\((.+)\)\$/", PART_JS)[0])
     own = {"act", "go", "share", "modal"}
-    found = list(walk(EVERYTHING[name]))
-    assert found
-    assert not {element for element, _, _ in found} - tags
-    assert not {key for _, said, _ in found for key in said if not allowed.fullmatch(key) and key not in own}
+    elements = list(walk(EVERYTHING[name]))
+    assert elements
+    assert not {element for element, _, _ in elements} - tags
+    assert not {key for _, attrs, _ in elements for key in attrs if not allowed.fullmatch(key) and key not in own}
 
 
 @pytest.mark.parametrize("name", EVERYTHING)
 def test_children_are_text_or_elements(name: str) -> None:
     """Nothing gets onto a page but elements of ours and text; a number would be a hole."""
-    for _, said, children in walk(EVERYTHING[name]):
+    for _, attrs, children in walk(EVERYTHING[name]):
         assert all(isinstance(child, str | list) for child in children)
-        assert all(isinstance(value, str | bool) for value in said.values()), said
+        assert all(isinstance(value, str | bool) for value in attrs.values()), attrs
 
 
 @pytest.mark.parametrize("name", EVERYTHING)
 def test_addresses_stay_here(name: str) -> None:
     """No link leads off this server, whatever a phone calls itself."""
-    for _, said, _ in walk(EVERYTHING[name]):
-        if "href" in said:
-            assert re.fullmatch(r"(/[A-Za-z0-9][^\s<>\"'`{}\\]*|/|#main|/\?window=\w+)", said["href"]), said["href"]
+    for _, attrs, _ in walk(EVERYTHING[name]):
+        if "href" in attrs:
+            assert re.fullmatch(r"(/[A-Za-z0-9][^\s<>\"'`{}\\]*|/|#main|/\?window=\w+)", attrs["href"]), attrs["href"]
 
 
 @pytest.mark.parametrize("name", EVERYTHING)
 def test_icons_go_with_words(name: str) -> None:
     """Whatever a colour or drawing says is said in words, too, for who sees neither."""
-    for element, said, children in walk(EVERYTHING[name]):
+    for element, attrs, children in walk(EVERYTHING[name]):
         if element == "svg":
-            assert said["aria-hidden"] == "true"
-        if said.get("class", "").split(" ")[0] in ("mark", "quality"):
+            assert attrs["aria-hidden"] == "true"
+        if attrs.get("class", "").split(" ")[0] in ("mark", "quality"):
             assert any(isinstance(child, str) for child in children)
 
 
 @pytest.mark.parametrize("name", EVERYTHING)
 def test_controls_have_names(name: str) -> None:
     """Each link, button and field has a name that can be read out."""
-    for element, said, children in walk(EVERYTHING[name]):
+    for element, attrs, children in walk(EVERYTHING[name]):
         if element in ("a", "button"):
-            assert text([element, said, *children]).strip() or said.get("aria-label")
-        if element == "select" or (element == "input" and said["type"] == "search"):
-            assert said["aria-label"]
+            assert text([element, attrs, *children]).strip() or attrs.get("aria-label")
+        if element == "select" or (element == "input" and attrs["type"] == "search"):
+            assert attrs["aria-label"]
 
 
 def test_hostile_text_is_only_text() -> None:
     """What a phone said is there as it said it, but for characters that turn lines around."""
-    shown = text(EVERYTHING["devices"])
-    assert EVIL.replace("\u202e", "\ufffd") in shown
-    assert not [name for name, each in EVERYTHING.items() if "\u202e" in text(each)]
+    listing = text(EVERYTHING["devices"])
+    assert EVIL.replace("\u202e", "\ufffd") in listing
+    assert not [name for name, element in EVERYTHING.items() if "\u202e" in text(element)]
 
 
 def test_heard_keeps_its_direction_to_itself() -> None:
@@ -366,7 +366,7 @@ def test_device_address_is_one_segment() -> None:
 
 
 @pytest.mark.parametrize(
-    ("entry", "said"),
+    ("entry", "words"),
     [
         (TIMELINE[0], "Registered"),
         (TIMELINE[1], "Switched over, away for 99 ms"),
@@ -383,9 +383,9 @@ def test_device_address_is_one_segment() -> None:
         ({"event": "something new"}, "something new"),
     ],
 )
-def test_timeline_in_words(entry: dict[str, Any], said: str) -> None:
+def test_timeline_in_words(entry: dict[str, Any], words: str) -> None:
     """What happened is told in words; what is not known here, by its name."""
-    assert said == timeline.line(entry).words
+    assert words == timeline.line(entry).words
 
 
 def test_time_carries_its_iso_form() -> None:
@@ -398,16 +398,18 @@ def test_time_carries_its_iso_form() -> None:
 def test_sort_turns_around() -> None:
     """A column's head sorts by it, and again the other way; it says how it is sorted."""
     head = [
-        said for name, said, _ in walk(devices.table([row()], Query(sort="latency", descending=True))) if name == "th"
+        attrs for name, attrs, _ in walk(devices.table([row()], Query(sort="latency", descending=True))) if name == "th"
     ]
-    assert [said.get("aria-sort") for said in head[:3]] == [None, None, "descending"]
-    links = [said["href"] for name, said, _ in walk(devices.table([row()], Query())) if name == "a" and said.get("go")]
+    assert [attrs.get("aria-sort") for attrs in head[:3]] == [None, None, "descending"]
+    links = [
+        attrs["href"] for name, attrs, _ in walk(devices.table([row()], Query())) if name == "a" and attrs.get("go")
+    ]
     assert "/devices?sort=latency&descending=yes" in links
 
 
 def test_chips_show_what_is_chosen() -> None:
     """A filter that is on says so, and leads to where it is off."""
-    chips = [said for _, said, _ in walk(EVERYTHING["filters"]) if said.get("class") == "chip"]
-    pressed = [said["href"] for said in chips if said["aria-pressed"] == "true"]
+    chips = [attrs for _, attrs, _ in walk(EVERYTHING["filters"]) if attrs.get("class") == "chip"]
+    pressed = [attrs["href"] for attrs in chips if attrs["aria-pressed"] == "true"]
     assert len(pressed) == 1
     assert "status" not in pressed[0]

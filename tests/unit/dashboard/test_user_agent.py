@@ -9,7 +9,7 @@ from companion.dashboard.user_agent import Platform
 
 IPHONE = "iPhone; CPU iPhone OS 17_2 like Mac OS X"
 CHROME = "AppleWebKit/537.36 (KHTML, like Gecko) Chrome/131.0.0.0"
-SAID = [
+USER_AGENTS = [
     ("", Platform()),
     (
         "LinphoneAndroid/5.2.5 (Pixel 8) LinphoneSDK/5.3.47",
@@ -53,7 +53,7 @@ SAID = [
 ]
 
 
-@pytest.mark.parametrize(("user_agent", "expected"), SAID)
+@pytest.mark.parametrize(("user_agent", "expected"), USER_AGENTS)
 def test_known_user_agents(user_agent: str, expected: Platform) -> None:
     """A User-Agent is read as far as it goes: kind, app, browser, system, hardware, library."""
     assert expected == platform.parse(user_agent)
@@ -61,7 +61,12 @@ def test_known_user_agents(user_agent: str, expected: Platform) -> None:
 
 @pytest.mark.parametrize(
     ("user_agent", "name"),
-    [(SAID[1][0], "Pixel 8"), (SAID[3][0], "Firefox 133.0"), ("SIP.js/0.21.2", "SIP.js 0.21.2"), ("", "")],
+    [
+        (USER_AGENTS[1][0], "Pixel 8"),
+        (USER_AGENTS[3][0], "Firefox 133.0"),
+        ("SIP.js/0.21.2", "SIP.js 0.21.2"),
+        ("", ""),
+    ],
 )
 def test_name(user_agent: str, name: str) -> None:
     """A platform goes by what a person would call it: the browser, the hardware, the app."""
