@@ -8,12 +8,12 @@ from rich.text import Text
 
 from companion import config
 from companion.cli.options import AsJson, AWindow, ConfigFile, Window, opened, show
-from companion.cli.screens.call import call_page
+from companion.cli.screens.call import render_call_page
 from companion.cli.screens.calls import CallsTable
 from companion.query.reader import MAX_CALLS, Reader
 
 
-def calls(
+def list_calls(
     device: Annotated[
         str, typer.Argument(metavar="DEVICE", help="Only calls of this device: its id, SIP instance or AOR.")
     ] = "",
@@ -36,18 +36,18 @@ def calls(
     rows, cut = answer["calls"], answer.get("cut") or answer.get("next")
     rows.sort(key=lambda row: str(row["started_at"]), reverse=True)
     table = CallsTable(rows, of_many=not device)
-    show(rows, _or_nothing(Group(table, *([_cut()] if cut else [])) if rows else None), as_json=as_json)
+    show(rows, _or_hint(Group(table, *([_render_cut()] if cut else [])) if rows else None), as_json=as_json)
 
 
-def _cut() -> Text:
+def _render_cut() -> Text:
     return Text(f"only the newest {MAX_CALLS} calls are listed: choose a shorter --window, or a DEVICE", style="yellow")
 
 
-def _or_nothing(table: RenderableType | None) -> RenderableType:
+def _or_hint(table: RenderableType | None) -> RenderableType:
     return table or Text("no call was reported in this window: do the pages load the collector? see docs/media.md")
 
 
-def call(
+def show_call(
     call_id: Annotated[str, typer.Argument(metavar="ID", help="A Call-ID, or its beginning if it is unique.")],
     device: Annotated[
         str,
@@ -67,4 +67,4 @@ def call(
     with opened(settings) as store:
         reader = Reader(settings, store)
         page = reader.call(reader.call_id(call_id), device)
-    show(page, call_page(page), as_json=as_json)
+    show(page, render_call_page(page), as_json=as_json)

@@ -96,18 +96,18 @@ async def run_demo(phones: int, folder: Path, seconds: float) -> None:
         settings = config.load(file, {})
         opensips = SimulatedOpenSIPS(
             NODE,
-            _fleet_of(phones),
+            _build_phones(phones),
             events_to=settings.bridge.datagram,
             mi_listen=f"127.0.0.1:{mi}",
             ping_interval=PING_SECONDS,
             speed=SPEED,
             ramp=RAMP_SECONDS,
         )
-        await _live(settings, file, opensips, stopped)
+        await _run_everything(settings, file, opensips, stopped)
     _Console().print(f"The demo has ended. Its data stays in {folder}/ for the next one.", soft_wrap=True)
 
 
-def _fleet_of(phones: int) -> list[SimulatedPhone]:
+def _build_phones(phones: int) -> list[SimulatedPhone]:
     """Build the same devices in each demo, but with new contacts: a browser never gets a contact of an earlier demo."""
     now = time.time_ns()
     return [replace(phone, seed=f"{now}/{n}") for n, phone in enumerate(build_fleet(phones, pace=2.0))]
@@ -138,14 +138,14 @@ def _write_config(folder: Path, redis_url: str, datagram: int, mi: int) -> Path:
             bus=free_port(),
             mi=f"http://127.0.0.1:{mi}/mi",
             interval=PING_SECONDS / SPEED,
-            api=_api_port(),
+            api=_choose_api_port(),
             secret=secrets.token_hex(32),
         )
     )
     return file
 
 
-def _api_port() -> int:
+def _choose_api_port() -> int:
     """Return the usual port if it is free, else any free port."""
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -156,13 +156,15 @@ def _api_port() -> int:
     return API_PORT
 
 
-async def _live(settings: config.Config, file: Path, opensips: SimulatedOpenSIPS, stopped: asyncio.Event) -> None:
+async def _run_everything(
+    settings: config.Config, file: Path, opensips: SimulatedOpenSIPS, stopped: asyncio.Event
+) -> None:
     ending = asyncio.Event()
     app = asyncio.create_task(App(settings).run(ending))
     store = await asyncio.to_thread(open_store, settings.redis)
     try:
-        await _listening(store, app)
-        async with opensips, _calls(settings, opensips):
+        await _wait_for_bridge(store, app)
+        async with opensips, _run_calls(settings, opensips):
             show = asyncio.create_task(_show(settings, opensips, file, store, stopped))
             await asyncio.wait([show, app], return_when=asyncio.FIRST_COMPLETED)
             stopped.set()
@@ -174,7 +176,7 @@ async def _live(settings: config.Config, file: Path, opensips: SimulatedOpenSIPS
 
 
 @asynccontextmanager
-async def _calls(settings: config.Config, opensips: SimulatedOpenSIPS) -> AsyncIterator[None]:
+async def _run_calls(settings: config.Config, opensips: SimulatedOpenSIPS) -> AsyncIterator[None]:
     """Let the simulated browsers call each other."""
     calls = SimulatedCalls(opensips.fleet, f"http://{settings.api.listen}", settings.media.secret)
     calling = asyncio.create_task(calls.run())
@@ -185,7 +187,7 @@ async def _calls(settings: config.Config, opensips: SimulatedOpenSIPS) -> AsyncI
         await calling
 
 
-async def _listening(store: Store, app: asyncio.Task[None]) -> None:
+async def _wait_for_bridge(store: Store, app: asyncio.Task[None]) -> None:
     """Wait until the bridge hears what the phones do first; the app's own end ends it, too."""
     started_at = now_ms()
     while not app.done() and (await asyncio.to_thread(load_feed, store, NODE))[0].heartbeat_at < started_at:  # noqa: ASYNC110 - Redis does not call back
@@ -197,14 +199,14 @@ async def _show(
 ) -> None:
     console = _Console()
     phone = opensips.fleet[min(RELOADING_PHONE, len(opensips.fleet) - 1)]
-    console.print(_where_to_look(settings, file, phone.aor), soft_wrap=True)
+    console.print(_render_hints(settings, file, phone.aor), soft_wrap=True)
     if not console.is_terminal:
         await stopped.wait()
-        console.print(await asyncio.to_thread(_fleet, settings, store))
+        console.print(await asyncio.to_thread(_load_fleet, settings, store))
         return
     with Live(console=console, auto_refresh=False) as live:
         while not stopped.is_set():
-            live.update(await asyncio.to_thread(_fleet, settings, store), refresh=True)
+            live.update(await asyncio.to_thread(_load_fleet, settings, store), refresh=True)
             try:
                 async with asyncio.timeout(REFRESH_SECONDS):
                     await stopped.wait()
@@ -212,12 +214,12 @@ async def _show(
                 continue
 
 
-def _where_to_look(settings: config.Config, file: Path, aor: str) -> RenderableType:
+def _render_hints(settings: config.Config, file: Path, aor: str) -> RenderableType:
     lines = (
         ("in a browser", f"http://{settings.api.listen}/"),
-        ("a device", f"{program()} device {shlex.quote(aor)} -c {shlex.quote(str(file))}"),
-        ("the fleet", f"{program()} summary -c {shlex.quote(str(file))}"),
-        ("calls", f"{program()} calls -c {shlex.quote(str(file))}"),
+        ("a device", f"{find_program()} device {shlex.quote(aor)} -c {shlex.quote(str(file))}"),
+        ("the fleet", f"{find_program()} summary -c {shlex.quote(str(file))}"),
+        ("calls", f"{find_program()} calls -c {shlex.quote(str(file))}"),
         ("metrics", f"http://{settings.api.listen}/metrics"),
         ("plain Redis", settings.redis.url),
         ("the log", f"{file.parent}/companion.log"),
@@ -227,7 +229,7 @@ def _where_to_look(settings: config.Config, file: Path, aor: str) -> RenderableT
     return Group(Text(title, style="bold"), "Look around, here or from another terminal in this folder:", *rows, "")
 
 
-def program() -> str:
+def find_program() -> str:
     """Return the command line that calls the companion again as it was called now, from the same folder."""
     called = Path(sys.argv[0])
     if called.name == "__main__.py":
@@ -236,7 +238,7 @@ def program() -> str:
     return shlex.quote(str(absolute.relative_to(here) if absolute.is_relative_to(here) else absolute))
 
 
-def _fleet(settings: config.Config, store: Store) -> FleetScreen:
+def _load_fleet(settings: config.Config, store: Store) -> FleetScreen:
     view = load_view(settings, store)
     counts = compute_summary(store, view)["devices"]
     rows = [render_row(make_glance_of(*statuses, view.bounds)) for statuses in iterate_statuses(store, view)]

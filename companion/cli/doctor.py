@@ -31,7 +31,7 @@ NAME_WIDTH: Final = 20
 REMEDY: Final = "cyan"
 
 
-def doctor(
+def check_setup(
     config_file: ConfigFile = None,
     fix_subscriptions: Annotated[  # noqa: FBT002 - a flag is a keyword on a command line
         bool, typer.Option("--fix-subscriptions", help="First subscribe to missing events of OpenSIPS, for a day.")
@@ -48,18 +48,21 @@ def doctor(
     Example: companion doctor -c config.toml
     """
     settings = config.load(config_file)
-    sections = event_loop.run(_look(settings, fix=fix_subscriptions))
-    show([_edge(section) for section in sections], page(sections), as_json=as_json)
+    sections = event_loop.run(_check(settings, fix=fix_subscriptions))
+    show([_section_to_json(section) for section in sections], render_report(sections), as_json=as_json)
     if any(finding.level == "failure" for section in sections for finding in section.findings):
         raise typer.Exit(1)
 
 
-async def _look(settings: config.Config, *, fix: bool) -> list[Section]:
-    fixed = [Section("Subscriptions made", [await _fix(settings, table) for table in settings.opensips])] if fix else []
-    return [*fixed, *check(await gather(settings))]
+async def _check(settings: config.Config, *, fix: bool) -> list[Section]:
+    sections = []
+    if fix:
+        findings = [await _subscribe_missing(settings, table) for table in settings.opensips]
+        sections.append(Section("Subscriptions made", findings))
+    return [*sections, *check(await gather(settings))]
 
 
-async def _fix(settings: config.Config, table: config.OpensipsSection) -> Finding:
+async def _subscribe_missing(settings: config.Config, table: config.OpensipsSection) -> Finding:
     """Subscribe where it is lacking. It lasts until OpenSIPS is restarted, a day at most."""
     try:
         async with open_mi(table) as mi:
@@ -73,20 +76,20 @@ async def _fix(settings: config.Config, table: config.OpensipsSection) -> Findin
     return Finding("note", table.node, f"{events} to {done[0].socket}", lasting)
 
 
-def _edge(section: Section) -> dict[str, Any]:
+def _section_to_json(section: Section) -> dict[str, Any]:
     return {"section": section.title, "findings": [finding._asdict() for finding in section.findings]}
 
 
-def page(sections: list[Section]) -> Group:
+def render_report(sections: list[Section]) -> Group:
     """Render the report: a line for each finding, its remedy below it, and a last line with the totals."""
     longest = max((len(finding.name) for section in sections for finding in section.findings), default=0)
     parts: list[RenderableType] = []
     for section in sections:
-        parts += (text(section.title, "bold"), _table(section.findings, min(longest, NAME_WIDTH)), "")
-    return Group(*parts, _sum(sections))
+        parts += (text(section.title, "bold"), _render_findings(section.findings, min(longest, NAME_WIDTH)), "")
+    return Group(*parts, _render_totals(sections))
 
 
-def _table(findings: list[Finding], name_width: int) -> Table:
+def _render_findings(findings: list[Finding], name_width: int) -> Table:
     table = Table.grid(padding=(0, 1))
     table.add_column(width=3, justify="right")
     table.add_column(width=name_width, overflow="fold")
@@ -94,26 +97,26 @@ def _table(findings: list[Finding], name_width: int) -> Table:
     for finding in findings:
         mark, colour = MARKS[finding.level]
         bright = "" if finding.level in ("ok", "note") else "bold"
-        table.add_row(Text(mark, style=colour), _words(finding.name, bright), _words(finding.seen, bright))
+        table.add_row(Text(mark, style=colour), _render_text(finding.name, bright), _render_text(finding.seen, bright))
         if finding.remedy:
-            table.add_row("", "", _remedy(finding.remedy))
+            table.add_row("", "", _render_remedy(finding.remedy))
     return table
 
 
-def _remedy(remedy: str) -> Table:
+def _render_remedy(remedy: str) -> Table:
     """Render a remedy behind one arrow: a sentence first, then lines to copy."""
     table = Table.grid(padding=(0, 1))
     for number, line in enumerate(remedy.splitlines()):
-        table.add_row("" if number else Text("→", style=REMEDY), _words(line, REMEDY))
+        table.add_row("" if number else Text("→", style=REMEDY), _render_text(line, REMEDY))
     return table
 
 
-def _words(words: str, style: str = "") -> Text:
+def _render_text(words: str, style: str = "") -> Text:
     """Render text that may be longer than a line, without control characters."""
     return Text(printable(words), style=style)
 
 
-def _sum(sections: list[Section]) -> Text:
+def _render_totals(sections: list[Section]) -> Text:
     levels = Counter(finding.level for section in sections for finding in section.findings)
     if levels["failure"]:
         return Text(f"{times(levels['failure'], 'failure')}, {times(levels['warning'], 'warning')}", style="bold red")

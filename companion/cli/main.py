@@ -13,15 +13,13 @@ from rich.text import Text
 
 from companion import __version__, config, log
 from companion.bus.curve import make_pair
-from companion.cli import calls as media
-from companion.cli import nodes, remediation
-from companion.cli import tokens as api
+from companion.cli import calls, nodes, remediation, tokens
 from companion.cli.demo import run_demo
-from companion.cli.doctor import doctor
+from companion.cli.doctor import check_setup
 from companion.cli.options import AsJson, AWindow, ConfigFile, Window, opened, show
-from companion.cli.screens.device import device_page
+from companion.cli.screens.device import render_device_page
 from companion.cli.screens.devices import DevicesTable
-from companion.cli.screens.summary import summary_page
+from companion.cli.screens.summary import render_summary
 from companion.errors import UsageError
 from companion.query.device_ids import find_device_id
 from companion.query.devices import iterate_statuses, render_device
@@ -31,10 +29,10 @@ from companion.query.summary import compute_summary
 from companion.reconcile.job import compare_nodes
 from companion.services import event_loop
 from companion.services.app import SERVICES, App
-from companion.simulator.replay import replay as play
+from companion.simulator.replay import replay
 
 
-def examples(*lines: tuple[str, str]) -> str:
+def format_examples(*lines: tuple[str, str]) -> str:
     r"""Write the examples at the end of a command's help: a purpose and what to type; "\b" keeps the lines apart."""
     width = max(len(wish) for wish, _ in lines) + 1
     return "\b\n" + "\n".join(f"{wish + ':':<{width}}  {command}" for wish, command in lines)
@@ -48,7 +46,7 @@ app = typer.Typer(
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
     help="See how well OpenSIPS reaches your SIP and WebRTC devices. Each command explains itself with --help.",
-    epilog=examples(
+    epilog=format_examples(
         ("Try it without an OpenSIPS", "companion demo"),
         ("Run it beside one", "companion run -c config.toml"),
         ("Look at the fleet", "companion summary"),
@@ -75,13 +73,14 @@ class ServiceName(StrEnum):
 
 
 @app.command(
-    epilog=examples(
+    "run",
+    epilog=format_examples(
         ("All of it, on one machine", "companion run -c config.toml"),
         ("Only the bridge beside OpenSIPS", "companion run bridge -c config.toml"),
         ("All the rest elsewhere", "companion run consumer scheduler api -c config.toml"),
-    )
+    ),
 )
-def run(
+def run_services(
     services: Annotated[
         list[ServiceName] | None,
         typer.Argument(metavar="SERVICE", help=f"One or more of: {', '.join(SERVICES)}. Default: all."),
@@ -95,10 +94,10 @@ def run(
     settings = config.load(config_file)
     log.configure(settings.log.format, settings.log.level)
     names = [name for name in SERVICES if not services or name in services]
-    event_loop.run(_until_signal(App(settings, names)))
+    event_loop.run(_run_until_signal(App(settings, names)))
 
 
-async def _until_signal(service: App) -> None:
+async def _run_until_signal(service: App) -> None:
     stopped = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
@@ -108,7 +107,7 @@ async def _until_signal(service: App) -> None:
 
 @app.command(
     "devices",
-    epilog=examples(
+    epilog=format_examples(
         ("Devices that do not answer", "companion devices --status stale"),
         ("Phones of one make", "companion devices | grep Yealink"),
         ("For machines", "companion devices --json"),
@@ -136,12 +135,13 @@ def list_devices(
 
 
 @app.command(
-    epilog=examples(
+    "device",
+    epilog=format_examples(
         ("By its AOR", "companion device alice"),
         ("A week of one of several", "companion device alice/urn:uuid:c386bbc4-… --window 7d"),
-    )
+    ),
 )
-def device(
+def show_device(
     name: Annotated[str, typer.Argument(metavar="ID", help="A device id, or a SIP instance or AOR if it is unique.")],
     config_file: ConfigFile = None,
     window: AWindow = Window.h24,
@@ -157,11 +157,11 @@ def device(
     with opened(settings) as store:
         device_id = find_device_id(store, name)
         page = render_device(store, device_id, load_view(settings, store), window.ms)
-    show(page, device_page(page), as_json=as_json)
+    show(page, render_device_page(page), as_json=as_json)
 
 
-@app.command(epilog=examples(("For machines", "companion summary --json")))
-def summary(config_file: ConfigFile = None, as_json: AsJson = False) -> None:
+@app.command("summary", epilog=format_examples(("For machines", "companion summary --json")))
+def show_summary(config_file: ConfigFile = None, as_json: AsJson = False) -> None:
     """Show the whole fleet at a glance.
 
     Devices and contacts by status, latency percentiles, loss, and the health of each node's feed.
@@ -172,13 +172,16 @@ def summary(config_file: ConfigFile = None, as_json: AsJson = False) -> None:
     settings = config.load(config_file)
     with opened(settings) as store:
         counts = compute_summary(store, load_view(settings, store))
-    show(counts, summary_page(counts), as_json=as_json)
+    show(counts, render_summary(counts), as_json=as_json)
 
 
 @app.command(
-    epilog=examples(("Ten times as fast", "companion replay event_datagram.jsonl --to udp:127.0.0.1:5066 --speed 10"))
+    "replay",
+    epilog=format_examples(
+        ("Ten times as fast", "companion replay event_datagram.jsonl --to udp:127.0.0.1:5066 --speed 10")
+    ),
 )
-def replay(
+def replay_capture(
     capture: Annotated[Path, typer.Argument(metavar="FILE", help="event_datagram.jsonl, or event_stream.bin.")],
     to: Annotated[str, typer.Option(help="The bridge: udp:HOST:PORT or tcp:HOST:PORT.")],
     config_file: ConfigFile = None,
@@ -193,14 +196,16 @@ def replay(
     with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:
         task = progress.add_task("replaying", total=None)
         result = event_loop.run(
-            play(capture, to, speed, progress=lambda done, total: progress.update(task, completed=done, total=total))
+            replay(capture, to, speed, progress=lambda done, total: progress.update(task, completed=done, total=total))
         )
     typer.echo(f"{result.objects} events, {result.bytes} bytes in {result.seconds:.1f} s")
 
 
 @app.command(
     "check-config",
-    epilog=examples(("Before a restart", "companion check-config -c config.toml && systemctl restart companion")),
+    epilog=format_examples(
+        ("Before a restart", "companion check-config -c config.toml && systemctl restart companion")
+    ),
 )
 def check_config(config_file: ConfigFile = None) -> None:
     """Check the configuration.
@@ -213,12 +218,13 @@ def check_config(config_file: ConfigFile = None) -> None:
 
 
 @app.command(
-    epilog=examples(
+    "reconcile",
+    epilog=format_examples(
         ("See what is wrong, change nothing", "companion reconcile --dry-run"),
         ("One OpenSIPS of several", "companion reconcile edge-1"),
-    )
+    ),
 )
-def reconcile(
+def reconcile_nodes(
     node: Annotated[str, typer.Argument(metavar="[NODE]", help="A node of [[opensips]]. Default: all.")] = "",
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only print what would be corrected.")] = False,
     config_file: ConfigFile = None,
@@ -238,8 +244,8 @@ def reconcile(
         raise typer.Exit(1)
 
 
-@app.command("curve-keys", epilog=examples(("Once, then copy the files", "companion curve-keys keys/")))
-def curve_keys(
+@app.command("curve-keys", epilog=format_examples(("Once, then copy the files", "companion curve-keys keys/")))
+def make_curve_keys(
     folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="The folder for NAME.secret and NAME.public.")],
 ) -> None:
     """Make keys for a bus between machines.
@@ -254,8 +260,8 @@ def curve_keys(
         typer.echo(f"{name}: {folder / name}.secret (mode 600), public key {public}")
 
 
-@app.command(epilog=examples(("A larger fleet, for a look", "companion demo --phones 500")))
-def demo(
+@app.command("demo", epilog=format_examples(("A larger fleet, for a look", "companion demo --phones 500")))
+def demonstrate(
     phones: Annotated[int, typer.Option(help="How many phones to simulate.", min=1, max=5000)] = 24,
     folder: Annotated[Path, typer.Option(metavar="FOLDER", help="Where the embedded Redis keeps its data.")] = Path(
         "demo-data"
@@ -271,28 +277,28 @@ def demo(
 
 app.command(
     "calls",
-    epilog=examples(
+    epilog=format_examples(
         ("All calls of today", "companion calls"),
         ("One device's, of a week", "companion calls alice --window 7d"),
         ("For machines", "companion calls --json"),
     ),
-)(media.calls)
+)(calls.list_calls)
 app.command(
     "call",
-    epilog=examples(
+    epilog=format_examples(
         ("By its Call-ID, or how that begins", "companion call 5f2c1b0e"),
         ("As one of two devices saw it", "companion call 5f2c1b0e --device alice"),
     ),
-)(media.call)
-app.command(epilog=examples(("Why is nothing there?", "companion doctor")))(doctor)
+)(calls.show_call)
+app.command("doctor", epilog=format_examples(("Why is nothing there?", "companion doctor")))(check_setup)
 app.add_typer(remediation.app, name="remediation")
-app.add_typer(api.app, name="token")
+app.add_typer(tokens.app, name="token")
 app.add_typer(nodes.app, name="node")
-app.command("nodes")(nodes.nodes)
-app.command("remediations")(remediation.remediations)
+app.command("nodes")(nodes.list_nodes)
+app.command("remediations")(remediation.list_remediations)
 
 
-@app.command()
-def version() -> None:
+@app.command("version")
+def print_version() -> None:
     """Print the version."""
     typer.echo(__version__)

@@ -6,7 +6,7 @@ import typer
 
 from companion import config
 from companion.cli.options import AsJson, ConfigFile, opened, show
-from companion.cli.screens.nodes import nodes_table
+from companion.cli.screens.nodes import render_nodes
 from companion.errors import UsageError
 from companion.query.now import View, load_view
 from companion.query.reader import Reader
@@ -24,7 +24,7 @@ def _several() -> None:
     """Make typer expect the name of a command: with one command alone it does not."""
 
 
-def nodes(config_file: ConfigFile = None, as_json: AsJson = False) -> None:
+def list_nodes(config_file: ConfigFile = None, as_json: AsJson = False) -> None:
     """List the nodes, a line each.
 
     Whether its feed is alive, when its bridge and OpenSIPS were last active, contacts, missed events, open breaker.
@@ -34,7 +34,7 @@ def nodes(config_file: ConfigFile = None, as_json: AsJson = False) -> None:
     settings = config.load(config_file)
     with opened(settings) as store:
         rows = Reader(settings, store).nodes()["nodes"]
-    show(rows, nodes_table(rows), as_json=as_json)
+    show(rows, render_nodes(rows), as_json=as_json)
 
 
 @app.command()
@@ -51,14 +51,14 @@ def forget(
     """
     settings = config.load(config_file)
     with opened(settings) as store:
-        _refuse(node, load_view(settings, store))
+        _check_is_gone(node, load_view(settings, store))
         deleted = forget_node(store, node)
     typer.echo(f"{node} is forgotten; deleted: {', '.join(deleted)}")
     if any(table.node == node for table in settings.opensips):
         typer.echo("its [[opensips]] table is still in the configuration: remove it, too")
 
 
-def _refuse(node: str, view: View) -> None:
+def _check_is_gone(node: str, view: View) -> None:
     """Raise UsageError if there is no such node, or if it may be about to come back."""
     feed = view.feeds.get(node)
     if feed is None:

@@ -60,10 +60,10 @@ def status(config_file: ConfigFile = None, as_json: AsJson = False) -> None:
     settings = config.load(config_file)
     with opened(settings) as store:
         state = remediation_status(settings, store)
-    show(state, _page(state), as_json=as_json)
+    show(state, _render_state(state), as_json=as_json)
 
 
-def _page(state: dict[str, Any]) -> Group:
+def _render_state(state: dict[str, Any]) -> Group:
     table = Table.grid(padding=(0, 2))
     for name, value in (
         ("mode", state["mode"]),
@@ -85,7 +85,7 @@ def _page(state: dict[str, Any]) -> Group:
     return Group(table, *notes)
 
 
-def remediations(
+def list_remediations(
     config_file: ConfigFile = None,
     count: Annotated[int, typer.Option(help="How many decisions, the newest.", min=1, max=100_000)] = 50,
     follow: Annotated[
@@ -102,35 +102,39 @@ def remediations(
     with opened(config.load(config_file)) as store:
         entries = audit.read(store, count=count)
         if not follow:
-            show([audit.told(entry) for _, entry in entries], _table([entry for _, entry in entries]), as_json=as_json)
+            show(
+                [audit.told(entry) for _, entry in entries],
+                _render_decisions([entry for _, entry in entries]),
+                as_json=as_json,
+            )
             return
         while True:
             for _, entry in entries:
-                _line(entry, as_json=as_json)
-            last = entries[-1][0] if entries else _newest_id(store)
+                _print_decision(entry, as_json=as_json)
+            last = entries[-1][0] if entries else _load_newest_id(store)
             time.sleep(POLL_SECONDS)
             entries = audit.read(store, last)
 
 
-def _newest_id(store: Store) -> str:
+def _load_newest_id(store: Store) -> str:
     newest = audit.read(store, count=1)
     return newest[-1][0] if newest else "-"
 
 
-def _line(entry: dict[str, Any], *, as_json: bool) -> None:
+def _print_decision(entry: dict[str, Any], *, as_json: bool) -> None:
     if as_json:
         typer.echo(json.dumps(audit.told(entry)))
     else:
-        Console().print(_words(entry), soft_wrap=True)
+        Console().print(_render_decision(entry), soft_wrap=True)
 
 
-def _words(entry: dict[str, Any]) -> Text:
+def _render_decision(entry: dict[str, Any]) -> Text:
     line = Text(f"{iso(entry['at'])}  ", style="bright_black")
     line.append_text(text(f"{entry['action']} {entry['result']}", "bold"))
     return line.append_text(text(f"  {entry['device']}  {entry['reason']}: {entry['why']}  ({entry['mode']})"))
 
 
-def _table(entries: list[dict[str, Any]]) -> Table:
+def _render_decisions(entries: list[dict[str, Any]]) -> Table:
     table = Table(box=None, pad_edge=False, header_style="bold")
     for name in ("WHEN", "DEVICE", "REASON", "LOST", "ACTION", "RESULT", "WHY", "MODE"):
         table.add_column(name, no_wrap=True, overflow="ellipsis", max_width=48)

@@ -129,7 +129,7 @@ def test_only_who_was_silent_for_long(silent_ms: int, refused: bool) -> None:  #
     now = 1_700_000_000_000
     view = View(Clock(now, 120_000, 3), {"n": Feed("n", heartbeat_at=now - silent_ms)}, Bounds())
     with pytest.raises(UsageError) if refused else nullcontext():
-        companion_nodes._refuse("n", view)
+        companion_nodes._check_is_gone("n", view)
 
 
 def test_a_table_that_is_left(setup: Setup) -> None:

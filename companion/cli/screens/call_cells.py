@@ -23,11 +23,11 @@ ENDS: Final = {"failed": "red", "lost": "red", "live": "cyan", "gone": "bright_b
 ARROWS: Final = {"in": "←", "out": "→", "": "·"}
 
 
-def ended(call: Json) -> Text:
+def render_end(call: Json) -> Text:
     """Render how a call ended: "live" while it lasts, "gone" when reports stopped without an end."""
     word = call["end"] or ("live" if call["live"] else "ended" if call["ended_at"] else "gone")
     return text(word, ENDS.get(word, ""))
 
 
-def mos(call: Json) -> Text:
+def render_mos(call: Json) -> Text:
     return text(None if call["mos"] is None else f"{call['mos']:.2f}", BANDS.get(call["band"] or "", ""))

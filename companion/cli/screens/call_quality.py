@@ -23,7 +23,7 @@ BAR: Final = 40
 """Columns for the whole scale of R."""
 
 
-def breakdown(page: Json) -> Iterator[RenderableType]:
+def render_breakdown(page: Json) -> Iterator[RenderableType]:
     """Render R as one bar: what is left of the best R, and what delay, loss and codec cost."""
     lost = page["breakdown"]
     if lost is None:
@@ -40,24 +40,28 @@ def breakdown(page: Json) -> Iterator[RenderableType]:
     yield ""
 
 
-def graphs(page: Json) -> Iterator[RenderableType]:
+def render_graphs(page: Json) -> Iterator[RenderableType]:
     """Render MOS, round trip and loss of the call and the device's pings, one below the other on one clock."""
-    span = _span(page)
+    span = _find_span(page)
     pings = [(at, at, latency) for at, latency in page["pings"] if span[0] <= at <= span[1]]
     if not page["samples"] and not pings:
         return
-    trips, losses = _held(page, 2), _held(page, 4)
-    least = Scale(unit="", height=4, floor=1, top=e_model.MOS_BEST, worst=min, style=_mos_style)
-    most = Scale(unit="%", height=3, top=min(100, max(2, _top(losses))), style=lambda _: "magenta")
-    yield from _graph("MOS", _held(page, 7), span, least)
-    yield from _graph("Round trip", trips, span, Scale(height=3, top=_top(trips)))
-    yield from _graph("Packets lost", losses, span, most)
-    made_up = [(since, until, None if share is None else 100 * share) for since, until, share in _held(page, 8)]
+    trips, losses = _collect_figures(page, 2), _collect_figures(page, 4)
+    least = Scale(unit="", height=4, floor=1, top=e_model.MOS_BEST, worst=min, style=_choose_mos_style)
+    most = Scale(unit="%", height=3, top=min(100, max(2, _find_top(losses))), style=lambda _: "magenta")
+    yield from _render_graph("MOS", _collect_figures(page, 7), span, least)
+    yield from _render_graph("Round trip", trips, span, Scale(height=3, top=_find_top(trips)))
+    yield from _render_graph("Packets lost", losses, span, most)
+    made_up = [
+        (since, until, None if share is None else 100 * share) for since, until, share in _collect_figures(page, 8)
+    ]
     if any(
         (share or 0) - (lost or 0) >= CONCEALED_PERCENT for (*_, share), (*_, lost) in zip(made_up, losses, strict=True)
     ):
-        yield from _graph("Made up, of what was played", made_up, span, replace(most, top=min(100, _top(made_up))))
-    yield from _graph("OPTIONS latency", pings, span, Scale(height=3, top=_top(pings)))
+        yield from _render_graph(
+            "Made up, of what was played", made_up, span, replace(most, top=min(100, _find_top(made_up)))
+        )
+    yield from _render_graph("OPTIONS latency", pings, span, Scale(height=3, top=_find_top(pings)))
     if pings:
         yield LostMarks(pings, span)
     edges = [datetime.fromtimestamp(at / 1000, UTC).strftime("%H:%M:%S") for at in span]
@@ -65,12 +69,12 @@ def graphs(page: Json) -> Iterator[RenderableType]:
     yield ""
 
 
-def _held(page: Json, place: int) -> list[Held]:
+def _collect_figures(page: Json, place: int) -> list[Held]:
     """Return a figure of each media sample with the time that it covers; `place` is its index in the sample."""
     return [(point[0] - point[1], point[0], point[place]) for point in page["samples"]]
 
 
-def _graph(title: str, points: Sequence[Held], span: tuple[int, int], scale: Scale) -> Iterator[RenderableType]:
+def _render_graph(title: str, points: Sequence[Held], span: tuple[int, int], scale: Scale) -> Iterator[RenderableType]:
     yield Text(title, style="bold")
     if all(value is None for *_, value in points):
         yield Text("  not known in this time" if not points else "  none", style="bright_black")
@@ -78,7 +82,7 @@ def _graph(title: str, points: Sequence[Held], span: tuple[int, int], scale: Sca
         yield Graph(points, span, scale)
 
 
-def _span(page: Json) -> tuple[int, int]:
+def _find_span(page: Json) -> tuple[int, int]:
     """Return the time of the call and of the pings around it, up to half a call before and after."""
     start = epoch_ms(page["started_at"])
     end = max(start + page["seconds"] * 1000, start + 1000)
@@ -88,9 +92,9 @@ def _span(page: Json) -> tuple[int, int]:
     return min(start, since), max(end, until)
 
 
-def _top(points: Iterable[Held]) -> float:
+def _find_top(points: Iterable[Held]) -> float:
     return math.ceil(max((value for *_, value in points if value is not None), default=0)) or 1
 
 
-def _mos_style(mos: float) -> str:
+def _choose_mos_style(mos: float) -> str:
     return BANDS[e_model.mos_band(mos)]

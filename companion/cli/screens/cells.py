@@ -27,13 +27,13 @@ COLOURS: Final = {
 }
 
 
-def count_cell(number: int, status: str, name: str = "") -> Text:
+def render_count(number: int, status: str, name: str = "") -> Text:
     return Text(f"{number} {name}".rstrip(), style=COLOURS.get(status, "bold") if number else "bright_black")
 
 
-def latency_cell(value: Any) -> Text:
+def render_latency(value: Any) -> Text:
     return text(None if value is None else f"{value} ms")
 
 
-def coloured(word: str | None) -> Text:
+def render_word(word: str | None) -> Text:
     return text(word, COLOURS.get(word or "", ""))

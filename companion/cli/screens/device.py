@@ -10,8 +10,8 @@ from rich.table import Table
 from rich.text import Text
 
 from companion import sip
-from companion.cli.screens.cells import coloured, latency_cell
-from companion.cli.screens.graph import Axis, Graph, LostMarks, moments
+from companion.cli.screens.cells import render_latency, render_word
+from companion.cli.screens.graph import Axis, Graph, LostMarks, make_points
 from companion.cli.screens.text import ago, text
 from companion.cli.screens.timeline import describe_entry
 from companion.text import Json
@@ -24,38 +24,38 @@ ENDED_CONTACTS: Final = 3
 TIMELINE_LINES: Final = 20
 
 
-def device_page(page: Json, now: datetime | None = None) -> Group:
+def render_device_page(page: Json, now: datetime | None = None) -> Group:
     now = now or datetime.now(UTC)
     return Group(
-        _head(page, now),
+        _render_head(page, now),
         "",
         Text("Registration", style="bold"),
-        _registration(page["registration"], now),
+        _render_registration(page["registration"], now),
         "",
-        _window_title(page["latency"]),
-        _statistics(page["latency"]),
+        _render_window_title(page["latency"]),
+        _render_statistics(page["latency"]),
         LatencyGraph(page["samples"], page["latency"]["window_seconds"] * 1000, round(now.timestamp() * 1000)),
         "",
         Text("Contacts", style="bold"),
-        _contacts(page["contacts"], now),
+        _render_contacts(page["contacts"], now),
         "",
         Text("Timeline", style="bold"),
-        _timeline(page["timeline"], {contact["contact"]: n for n, contact in enumerate(page["contacts"], 1)}),
+        _render_timeline(page["timeline"], {contact["contact"]: n for n, contact in enumerate(page["contacts"], 1)}),
     )
 
 
-def _head(page: Json, now: datetime) -> Panel:
-    line = Text.assemble(coloured(page["status"]), "   last latency ", latency_cell(page["last_latency_ms"]), " ")
+def _render_head(page: Json, now: datetime) -> Panel:
+    line = Text.assemble(render_word(page["status"]), "   last latency ", render_latency(page["last_latency_ms"]), " ")
     if page["quality"]:
-        line.append_text(coloured(page["quality"]))
+        line.append_text(render_word(page["quality"]))
     line.append(f"   {ago(page['last_latency_at'], now) or 'never pinged'}", style="bright_black")
     if page["consecutive_lost"]:
         line.append(f"   {page['consecutive_lost']} pings lost in a row", style="yellow")
     return Panel(line, title=text(page["device"], "bold"), title_align="left", expand=False)
 
 
-def _registration(registration: Json, now: datetime) -> Table:
-    return _pairs(
+def _render_registration(registration: Json, now: datetime) -> Table:
+    return _render_pairs(
         ("Registered", "yes" if registration["registered"] else "no"),
         ("Expires", ago(registration["expires_at"], now)),
         ("Last REGISTER", ago(registration["last_register_at"], now)),
@@ -65,27 +65,27 @@ def _registration(registration: Json, now: datetime) -> Table:
     )
 
 
-def _pairs(*pairs: tuple[str, object]) -> Table:
+def _render_pairs(*pairs: tuple[str, object]) -> Table:
     table = Table.grid(padding=(0, 2))
     for name, value in pairs:
         table.add_row(Text(f"  {name}", style="bright_black"), text(value))
     return table
 
 
-def _window_title(latency: Json) -> Text:
+def _render_window_title(latency: Json) -> Text:
     return Text(f"Latency, the last {format_seconds(latency['window_seconds'])}", style="bold")
 
 
-def _statistics(latency: Json) -> Text:
+def _render_statistics(latency: Json) -> Text:
     if not latency["total"]:
         return Text("  no pings in this window", style="bright_black")
     return Text.assemble(
         "  average ",
-        latency_cell(latency["average_ms"]),
+        render_latency(latency["average_ms"]),
         "   max ",
-        latency_cell(latency["max_ms"]),
+        render_latency(latency["max_ms"]),
         "   min ",
-        latency_cell(latency["min_ms"]),
+        render_latency(latency["min_ms"]),
         f"\n  pings {latency['total']}   answered {latency['answered']}",
         f"   lost {latency['lost']} ({latency['loss_ratio']:.1%})",
     )
@@ -101,12 +101,12 @@ class LatencyGraph:
     def __rich_console__(self, _: Console, __: ConsoleOptions) -> RenderResult:
         if self._pings:
             start = datetime.fromtimestamp(self._span[0] / 1000, UTC).strftime("%d %b %H:%M")
-            yield Graph(moments(self._pings), self._span)
-            yield LostMarks(moments(self._pings), self._span)
+            yield Graph(make_points(self._pings), self._span)
+            yield LostMarks(make_points(self._pings), self._span)
             yield Axis(start, "now UTC")
 
 
-def _contacts(contacts: Sequence[Json], now: datetime) -> RenderableType:
+def _render_contacts(contacts: Sequence[Json], now: datetime) -> RenderableType:
     """Render live contacts and the last ended ones, with the numbers that the timeline uses."""
     if not contacts:
         return Text("  none", style="bright_black")
@@ -116,19 +116,19 @@ def _contacts(contacts: Sequence[Json], now: datetime) -> RenderableType:
     live = sum(not contact["ended_at"] for contact in contacts)
     listing = contacts[: live + ENDED_CONTACTS]
     for number, contact in enumerate(listing, 1):
-        table.add_row(text(f"  {number}"), *_contact(contact, now))
+        table.add_row(text(f"  {number}"), *_render_contact(contact, now))
     hidden = len(contacts) - len(listing)
     more = Text(f"  and {hidden} more that ended: --json has them all", style="bright_black")
     return Group(table, more) if hidden else table
 
 
-def _contact(contact: Json, now: datetime) -> Sequence[Text]:
-    status = text(contact["ended_by"], "bright_black") if contact["ended_by"] else coloured(contact["status"])
+def _render_contact(contact: Json, now: datetime) -> Sequence[Text]:
+    status = text(contact["ended_by"], "bright_black") if contact["ended_by"] else render_word(contact["status"])
     if contact["ghost"]:
         status.append(" ghost", style="magenta")
     return (
         status,
-        latency_cell(contact["last_latency_ms"]),
+        render_latency(contact["last_latency_ms"]),
         text(contact["consecutive_lost"] or ""),
         text(ago(contact["last_latency_at"] or contact["last_register_at"], now)),
         text(sip.network_address(contact["received"], contact["uri"])),
@@ -136,7 +136,7 @@ def _contact(contact: Json, now: datetime) -> Sequence[Text]:
     )
 
 
-def _timeline(entries: Sequence[Json], numbers: Mapping[str, int]) -> RenderableType:
+def _render_timeline(entries: Sequence[Json], numbers: Mapping[str, int]) -> RenderableType:
     if not entries:
         return Text("  nothing in this window", style="bright_black")
     table = Table.grid(padding=(0, 2))
@@ -146,7 +146,7 @@ def _timeline(entries: Sequence[Json], numbers: Mapping[str, int]) -> Renderable
         table.add_row(
             Text(f"  {at}", style="bright_black"),
             Text(f"#{number}" if number else "", style="bright_black"),
-            coloured(entry["event"]),
+            render_word(entry["event"]),
             text(describe_entry(entry) or " ", "bright_black"),
         )
     hidden = len(entries) - TIMELINE_LINES

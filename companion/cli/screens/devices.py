@@ -8,7 +8,7 @@ from rich.console import Console, ConsoleOptions, RenderResult
 from rich.table import Table
 from rich.text import Text
 
-from companion.cli.screens.cells import coloured, latency_cell
+from companion.cli.screens.cells import render_latency, render_word
 from companion.cli.screens.text import ago, text
 from companion.sip import short_id
 from companion.text import Json
@@ -28,7 +28,7 @@ class DevicesTable:
         wide = options.max_width >= WIDE
         longest = max((len(row["device"]) for row in self._rows), default=0)
         room = max(24, min(longest, options.max_width - WIDE + 16))
-        table = _devices_head(wide=wide)
+        table = _make_table(wide=wide)
         for row in self._rows:
             particulars = self._particulars(row) if wide else ()
             table.add_row(text(short_id(row["device"], room)), *self._state(row), *particulars, text(row["user_agent"]))
@@ -36,9 +36,9 @@ class DevicesTable:
 
     def _state(self, row: Json) -> tuple[Text, ...]:
         return (
-            coloured(row["status"]),
-            latency_cell(row["last_latency_ms"]),
-            coloured(row["quality"]),
+            render_word(row["status"]),
+            render_latency(row["last_latency_ms"]),
+            render_word(row["quality"]),
             text(ago(row["last_latency_at"], self._now)),
             text(row["consecutive_lost"] or ""),
         )
@@ -48,7 +48,7 @@ class DevicesTable:
         return text(registered), text("yes" if row["push"] else ""), text(row["node"])
 
 
-def _devices_head(*, wide: bool) -> Table:
+def _make_table(*, wide: bool) -> Table:
     table = Table(box=None, pad_edge=False, header_style="bold", expand=False)
     table.add_column("DEVICE", no_wrap=True)
     for name in ("STATUS", "LATENCY", "QUALITY", "LAST PING", "LOST"):

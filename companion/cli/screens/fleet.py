@@ -6,7 +6,7 @@ from typing import Final
 from rich.console import Console, ConsoleOptions, RenderResult
 from rich.text import Text
 
-from companion.cli.screens.cells import count_cell
+from companion.cli.screens.cells import render_count
 from companion.cli.screens.devices import DevicesTable
 from companion.query.listing import WORST_FIRST
 from companion.text import Json
@@ -27,6 +27,6 @@ class FleetScreen:
     def __rich_console__(self, console: Console, _: ConsoleOptions) -> RenderResult:
         room = max(1, console.size.height - LINES_AROUND) if console.is_terminal else len(self._rows)
         hidden = len(self._rows) - room
-        yield Text("   ").join(count_cell(self._counts[status], status, status) for status in STATUSES)
+        yield Text("   ").join(render_count(self._counts[status], status, status) for status in STATUSES)
         yield DevicesTable(self._rows[:room], self._now)
         yield Text(f"and {hidden} more" if hidden > 0 else "", style="bright_black")

@@ -46,9 +46,9 @@ class Graph:
         self._scale = scale or Scale()
 
     def __rich_console__(self, _: Console, options: ConsoleOptions) -> RenderResult:
-        cells = sliced(self._points, self._span, graph_width(options))
-        columns = [self._scale.worst(numbers) if (numbers := _numbers(values)) else None for values in cells]
-        top = self._scale.top or max(_numbers(columns), default=0) or 1
+        cells = split_in_slices(self._points, self._span, compute_width(options))
+        columns = [self._scale.worst(numbers) if (numbers := _select_numbers(values)) else None for values in cells]
+        top = self._scale.top or max(_select_numbers(columns), default=0) or 1
         for level in reversed(range(self._scale.height)):
             yield self._line(columns, top, level)
 
@@ -67,12 +67,12 @@ class Graph:
         return BLOCKS[min(8, max(0, eighths))]
 
 
-def graph_width(options: ConsoleOptions) -> int:
+def compute_width(options: ConsoleOptions) -> int:
     """Return how many columns a graph has."""
     return max(16, min(GRAPH_WIDTH, options.max_width - GRAPH_MARGIN))
 
 
-def sliced(points: Iterable[Held], span: tuple[int, int], width: int) -> list[list[float | None]]:
+def split_in_slices(points: Iterable[Held], span: tuple[int, int], width: int) -> list[list[float | None]]:
     """Return the values in each of `width` slices of a span; values outside count for the nearest slice."""
     cells: list[list[float | None]] = [[] for _ in range(width)]
     start, length = span[0], max(1, span[1] - span[0])
@@ -83,12 +83,12 @@ def sliced(points: Iterable[Held], span: tuple[int, int], width: int) -> list[li
     return cells
 
 
-def moments(pings: Iterable[Ping]) -> list[Held]:
+def make_points(pings: Iterable[Ping]) -> list[Held]:
     """Convert pings to points of a graph."""
     return [(at, at, latency_ms) for at, latency_ms in pings]
 
 
-def _numbers(values: Iterable[float | None]) -> list[float]:
+def _select_numbers(values: Iterable[float | None]) -> list[float]:
     return [value for value in values if value is not None]
 
 
@@ -100,7 +100,7 @@ class LostMarks:
         self._span = span
 
     def __rich_console__(self, _: Console, options: ConsoleOptions) -> RenderResult:
-        cells = sliced(self._pings, self._span, graph_width(options))
+        cells = split_in_slices(self._pings, self._span, compute_width(options))
         marks = Text(f"{'lost':>{GRAPH_MARGIN - 1}} ", style="bright_black")
         yield marks.append("".join("×" if None in values else " " for values in cells).rstrip(), style="red")
 
@@ -112,5 +112,5 @@ class Axis:
         self._start, self._end = start, end
 
     def __rich_console__(self, _: Console, options: ConsoleOptions) -> RenderResult:
-        room = graph_width(options) - len(self._end)
+        room = compute_width(options) - len(self._end)
         yield Text(f"{'':{GRAPH_MARGIN}}{self._start:<{room}}{self._end}", style="bright_black")

@@ -11,11 +11,11 @@ from companion.cli.screens.text import ago, text
 from companion.text import Json
 
 
-def nodes_table(nodes: Sequence[Json], now: datetime | None = None) -> RenderableType:
+def render_nodes(nodes: Sequence[Json], now: datetime | None = None) -> RenderableType:
     """Render a line for each node: its feed, its contacts, its breaker."""
     now = now or datetime.now(UTC)
     if not nodes:
-        return no_node()
+        return render_no_node()
     table = Table(box=None, pad_edge=False, header_style="bold")
     for name in ("NODE", "CLUSTER", "FEED", "HEARD OF", "LAST EVENT", "CONTACTS", "MISSED", "BREAKER"):
         justify: JustifyMethod = "right" if name in ("CONTACTS", "MISSED") else "left"
@@ -24,7 +24,7 @@ def nodes_table(nodes: Sequence[Json], now: datetime | None = None) -> Renderabl
         table.add_row(
             text(node["node"]),
             text(node["cluster"]),
-            feed_cell(node),
+            render_feed(node),
             text(ago(node["heartbeat_at"], now)),
             text(ago(node["last_event_at"], now)),
             text(node["contacts"]),
@@ -34,9 +34,9 @@ def nodes_table(nodes: Sequence[Json], now: datetime | None = None) -> Renderabl
     return table
 
 
-def feed_cell(node: Json) -> Text:
+def render_feed(node: Json) -> Text:
     return Text("alive", style="green") if node["alive"] else Text("silent", style="red")
 
 
-def no_node() -> Text:
+def render_no_node() -> Text:
     return Text("no node has been heard of: is a bridge running, and does OpenSIPS send to it?", style="yellow")

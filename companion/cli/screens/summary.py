@@ -7,33 +7,33 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from companion.cli.screens.cells import count_cell, latency_cell
-from companion.cli.screens.nodes import feed_cell, no_node
+from companion.cli.screens.cells import render_count, render_latency
+from companion.cli.screens.nodes import render_feed, render_no_node
 from companion.cli.screens.text import ago, text
 from companion.text import Json
 
 
-def summary_page(summary: Json, now: datetime | None = None) -> Group:
+def render_summary(summary: Json, now: datetime | None = None) -> Group:
     now = now or datetime.now(UTC)
     counts = Table(box=None, pad_edge=False, header_style="bright_black")
     counts.add_column("")
     for status in summary["devices"]:
         counts.add_column(status, justify="right")
     for name in ("devices", "contacts"):
-        counts.add_row(Text(name, style="bold"), *(count_cell(n, status) for status, n in summary[name].items()))
+        counts.add_row(Text(name, style="bold"), *(render_count(n, status) for status, n in summary[name].items()))
     latency = summary["latency"]
     percentiles = Text.assemble(
         ("latency  ", "bold"),
-        *(part for p in ("p50", "p95", "p99") for part in (f"{p} ", latency_cell(latency[f"{p}_ms"]), "   ")),
+        *(part for p in ("p50", "p95", "p99") for part in (f"{p} ", render_latency(latency[f"{p}_ms"]), "   ")),
         ("lost last ping ", "bold"),
         "–" if summary["loss_ratio"] is None else f"{summary['loss_ratio']:.1%} of contacts",
     )
-    return Group(counts, "", percentiles, "", _nodes(summary["nodes"], now))
+    return Group(counts, "", percentiles, "", _render_nodes(summary["nodes"], now))
 
 
-def _nodes(nodes: Sequence[Json], now: datetime) -> RenderableType:
+def _render_nodes(nodes: Sequence[Json], now: datetime) -> RenderableType:
     if not nodes:
-        return no_node()
+        return render_no_node()
     table = Table(box=None, pad_edge=False, header_style="bold")
     for name in ("NODE", "CLUSTER", "FEED", "LAST EVENT", "EVENTS", "INVALID", "GAPS", "MISSED", "KERNEL DROPS"):
         words = name in ("NODE", "CLUSTER", "FEED")
@@ -42,7 +42,7 @@ def _nodes(nodes: Sequence[Json], now: datetime) -> RenderableType:
         table.add_row(
             text(node["node"]),
             text(node["cluster"]),
-            feed_cell(node),
+            render_feed(node),
             text(ago(node["last_event_at"], now)),
             *(text(node[name]) for name in ("received", "invalid", "gaps", "missed", "kernel_drops")),
         )

@@ -13,10 +13,10 @@ def describe_entry(entry: Json) -> str:
     details = {name: value for name, value in entry.items() if name not in ("at", "event", "contact")}
     if "from" in details and "to" in details:
         details["way"] = f"{details.pop('from')} → {details.pop('to')}"
-    return ", ".join(filter(None, (_detail(name, value) for name, value in details.items())))
+    return ", ".join(filter(None, (_describe_detail(name, value) for name, value in details.items())))
 
 
-def _detail(name: str, value: Any) -> str:
+def _describe_detail(name: str, value: Any) -> str:
     if name in ("way", "address", "result", "reason"):
         return str(value)
     if name == "mode" or (name, str(value)) == ("attempt", "0"):

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from rich.cells import cell_len
 
-from companion.cli.screens.call import call_page
+from companion.cli.screens.call import render_call_page
 from companion.cli.screens.calls import CallsTable
 from companion.media.report import Happening
 from companion.media.totals import Totals, add
@@ -117,7 +117,7 @@ def test_a_page_fits(width: int) -> None:
         happenings=(path,),
         ended_at=START + 660_000,
     )
-    lines = render(call_page(bad, NOW), width)
+    lines = render(render_call_page(bad, NOW), width)
     assert all(cell_len(line) <= width for line in lines)
     text = "\n".join(lines)
     for words in (CALL_ID, "MOS", "Verdict", "the media's path", "bad minutes: 10 of 11", "Round trip", "Bad minutes"):
@@ -127,7 +127,7 @@ def test_a_page_fits(width: int) -> None:
 
 def test_a_page_of_a_good_call() -> None:
     """A good call has its verdict and its graphs, and no word of bad minutes."""
-    text = "\n".join(render(call_page(page(*seconds(1, 120), device_pings=pings(40, None, 45)), NOW)))
+    text = "\n".join(render(render_call_page(page(*seconds(1, 120), device_pings=pings(40, None, 45)), NOW)))
     assert "Verdict  good" in text
     assert "Bad minutes" not in text
     assert "×" in text
@@ -135,7 +135,7 @@ def test_a_page_of_a_good_call() -> None:
 
 def test_a_page_of_nothing() -> None:
     """A call of which nothing is known says so, and has no graphs."""
-    text = "\n".join(render(call_page(page(ended_at=None, end=""), NOW)))
+    text = "\n".join(render(render_call_page(page(ended_at=None, end=""), NOW)))
     assert "Verdict  not known" in text
     assert "insufficient data" in text
     assert "Round trip" not in text
@@ -143,7 +143,7 @@ def test_a_page_of_nothing() -> None:
 
 def test_a_gap_is_a_gap() -> None:
     """Where nothing is known there is no column, and a short call fills its graph."""
-    lines = render(call_page(page(*seconds(1, 10), *seconds(21, 10), ended_at=START + 30_000), NOW))
+    lines = render(render_call_page(page(*seconds(1, 10), *seconds(21, 10), ended_at=START + 30_000), NOW))
     bottom = lines[lines.index("MOS") + 4]
     columns = bottom[9:]
     assert columns.count("█") > 40
@@ -153,7 +153,7 @@ def test_a_gap_is_a_gap() -> None:
 def test_more_than_fits() -> None:
     """Of very many bad minutes and happenings the first and the last are shown, and the rest counted."""
     many = tuple(happening(n, "x-new", a=n) for n in range(1, 60))
-    lines = render(call_page(page(*seconds(1, 1200, **LOSSY), happenings=many), NOW), 140)
+    lines = render(render_call_page(page(*seconds(1, 1200, **LOSSY), happenings=many), NOW), 140)
     assert any("and 10 more: --json" in line for line in lines)
     assert any("and 40 earlier: --json" in line for line in lines)
 
@@ -162,7 +162,9 @@ def test_hostile_page() -> None:
     """Nothing that a page told is obeyed by a terminal."""
     evil = Happening(n=3, at=START, what="network", fields={HOSTILE: HOSTILE, "type": HOSTILE})
     made = page(*seconds(1, 30), happenings=(evil,), peer=HOSTILE, why=HOSTILE, call_id=HOSTILE)
-    text = "\n".join(render(call_page({**made, "path": {"local": HOSTILE, "network": HOSTILE}, "codec": HOSTILE}, NOW)))
+    text = "\n".join(
+        render(render_call_page({**made, "path": {"local": HOSTILE, "network": HOSTILE}, "codec": HOSTILE}, NOW))
+    )
     assert "\x1b" not in text
     assert "\u202e" not in text
     assert "[red]x" in text

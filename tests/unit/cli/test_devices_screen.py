@@ -141,7 +141,7 @@ def test_page_fits(width: int) -> None:
         "from": "192.0.2.1:40000",
         "to": "192.0.2.2:40000",
     }
-    lines = render(device.device_page(page(samples=pings, timeline=[{**moved, "outage_ms": 99}]), NOW), width)
+    lines = render(device.render_device_page(page(samples=pings, timeline=[{**moved, "outage_ms": 99}]), NOW), width)
     assert all(cell_len(line) <= width for line in lines)
     assert len([line for line in lines if "█" in line]) <= graph.GRAPH_HEIGHT
     assert any(line.endswith("now UTC") for line in lines)
@@ -166,7 +166,7 @@ def test_ghosts_and_ended_contacts() -> None:
     """Ghosts are called so; of many contacts that ended only the last few are shown, and the rest counted."""
     ended = [contact(n, ended_at=at(-n), ended_by="expired", status="offline") for n in range(3, 13)]
     ghost = contact(2, status="stale", ghost=True)
-    lines = render(device.device_page(page(contacts=[contact(1), ghost, *ended]), NOW), 120)
+    lines = render(device.render_device_page(page(contacts=[contact(1), ghost, *ended]), NOW), 120)
     assert any(line.startswith("  2  stale ghost") for line in lines)
     assert [line.split()[0] for line in lines if " expired " in line] == ["3", "4", "5"]
     assert any("and 7 more that ended" in line for line in lines)
@@ -175,7 +175,7 @@ def test_ghosts_and_ended_contacts() -> None:
 def test_timeline_names_contacts_by_number() -> None:
     """A line of the timeline says which of the listed contacts it is about."""
     entries = [{"at": at(-9), "event": "lost", "contact": "c2"}, {"at": at(-8), "event": "stale", "contact": "gone"}]
-    lines = render(device.device_page(page(contacts=[contact(1), contact(2)], timeline=entries), NOW))
+    lines = render(device.render_device_page(page(contacts=[contact(1), contact(2)], timeline=entries), NOW))
     newest, oldest = lines[lines.index("Timeline") + 1 :]
     assert "#" not in newest
     assert "#2  lost" in oldest
@@ -213,4 +213,4 @@ def test_summary_without_nodes() -> None:
     counts = dict.fromkeys(("online", "losing", "unknown", "stale", "offline", "total"), 0)
     latency = {"p50_ms": None, "p95_ms": None, "p99_ms": None}
     empty = {"devices": counts, "contacts": counts, "latency": latency, "loss_ratio": None, "nodes": []}
-    assert "is a bridge running" in render(summary.summary_page(empty, NOW))[-1]
+    assert "is a bridge running" in render(summary.render_summary(empty, NOW))[-1]

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from companion.cli.doctor import page
+from companion.cli.doctor import render_report
 from companion.config import BridgeSection, Config, OpensipsSection
 from companion.doctor.check import check
 from companion.doctor.facts import BusFacts, Facts, OpensipsFacts, RedisFacts
@@ -322,14 +322,14 @@ def test_what_is_wrong_has_a_remedy(wrong: str) -> None:
     """Whatever is not fine comes with what to do about it; a fault never drowns the page."""
     found = findings(TABLE[wrong][0])
     assert all(one.remedy for one in found if one.level in ("warning", "failure"))
-    page(check(TABLE[wrong][0]))
+    render_report(check(TABLE[wrong][0]))
 
 
 def test_nothing_from_the_network_reaches_the_terminal() -> None:
     """The name of a flag can not colour the page."""
     facts = opensips(contacts=(seen_by_mi(cflags=("[red]PING", "\x1b[31mLATENCY")),))
     console = Console(file=StringIO(), width=200, force_terminal=True, color_system=None)
-    console.print(page(check(facts)))
+    console.print(render_report(check(facts)))
     assert isinstance(console.file, StringIO)
     shown = console.file.getvalue()
     assert "[red]PING" in shown
