@@ -58,6 +58,7 @@ interval = {interval}
 [[opensips]]
 node = "demo"
 mi_url = "{mi}"
+probe_url = "udp:127.0.0.1:{probe}"
 [remediation]
 mode = "enforce"
 [api]
@@ -91,14 +92,15 @@ async def run_demo(phones: int, folder: Path, seconds: float) -> None:
         stack.enter_context(_locked(folder))
         log.configure(stream=stack.enter_context((folder / "companion.log").open("a")))
         redis = stack.enter_context(EmbeddedRedis(folder / "redis"))
-        datagram, mi = free_port(), free_port()
-        file = _write_config(folder, redis.url, datagram, mi)
+        datagram, mi, probe = free_port(), free_port(), free_port()
+        file = _write_config(folder, redis.url, datagram, mi, probe)
         settings = config.load(file, {})
         opensips = SimulatedOpenSIPS(
             NODE,
             _build_phones(phones),
             events_to=settings.bridge.datagram,
             mi_listen=f"127.0.0.1:{mi}",
+            probe_listen=f"127.0.0.1:{probe}",
             ping_interval=PING_SECONDS,
             speed=SPEED,
             ramp=RAMP_SECONDS,
@@ -129,7 +131,7 @@ def _locked(folder: Path) -> Iterator[None]:
         yield
 
 
-def _write_config(folder: Path, redis_url: str, datagram: int, mi: int) -> Path:
+def _write_config(folder: Path, redis_url: str, datagram: int, mi: int, probe: int) -> Path:
     file = folder / "config.toml"
     file.write_text(
         _CONFIG.format(
@@ -137,6 +139,7 @@ def _write_config(folder: Path, redis_url: str, datagram: int, mi: int) -> Path:
             datagram=datagram,
             bus=free_port(),
             mi=f"http://127.0.0.1:{mi}/mi",
+            probe=probe,
             interval=PING_SECONDS / SPEED,
             api=_choose_api_port(),
             secret=secrets.token_hex(32),

@@ -113,13 +113,13 @@ class SimulatedMi:
         try:
             request = json.loads(body)
         except ValueError:
-            return _reply(None, MiReplyError(-32700, "Parse error"))
-        if not isinstance(request, dict) or not _is_request(request):
-            return _reply(
+            return render_reply(None, MiReplyError(-32700, "Parse error"))
+        if not isinstance(request, dict) or not is_request(request):
+            return render_reply(
                 request.get("id") if isinstance(request, dict) else None, MiReplyError(-32600, "Invalid Request")
             )
         outcome = self._run(request["method"], request.get("params", {}))
-        return _reply(request["id"], outcome) if "id" in request else None
+        return render_reply(request["id"], outcome) if "id" in request else None
 
     def _run(self, method: str, params: dict[str, Any] | list[Any]) -> Any:
         try:
@@ -247,13 +247,15 @@ class SimulatedMi:
         }
 
 
-def _reply(request_id: Any, outcome: Any) -> bytes:
+def render_reply(request_id: Any, outcome: Any) -> bytes:
+    """Return the JSON-RPC reply with what a command returned, or its error."""
     if isinstance(outcome, MiReplyError):
         return dump_json({"jsonrpc": "2.0", "error": outcome.reply, "id": request_id})
     return dump_json({"jsonrpc": "2.0", "result": outcome, "id": request_id})
 
 
-def _is_request(request: dict[str, Any]) -> bool:
+def is_request(request: dict[str, Any]) -> bool:
+    """Return whether an object is a JSON-RPC request."""
     return (
         request.get("jsonrpc") == "2.0"
         and isinstance(request.get("method"), str)

@@ -10,7 +10,7 @@ from functools import partial
 from companion.opensips.events import LOST_PING_US
 from companion.simulator import wire
 from companion.simulator.agenda import Agenda
-from companion.simulator.fleet import SimulatedPhone
+from companion.simulator.fleet import SimulatedPhone, Transport
 from companion.simulator.usrloc import DOMAIN, PINGED_FLAGS, REMOVED_ON_TIMEOUT_FLAG, Binding, Raise, Usrloc
 from companion.simulator.wire import Address, Contact
 
@@ -58,6 +58,12 @@ class Node:
     @property
     def phones(self) -> list[SimulatedPhone]:
         return list(self._phones)
+
+    @property
+    def sockets(self) -> dict[Transport, str]:
+        """Return its listening sockets as events name them, by the transport of phones."""
+        addresses: dict[Transport, Address] = {"ws": self.settings.ws_socket, "udp": self.settings.udp_socket}
+        return {transport: f"{transport}:{host}:{port}" for transport, (host, port) in addresses.items()}
 
     @property
     def epoch_now(self) -> float:
@@ -108,7 +114,6 @@ class Node:
             phone.reconnect()
 
     def _contact(self, phone: SimulatedPhone, expires: float) -> Contact:
-        host, port = self.settings.ws_socket if phone.transport == "ws" else self.settings.udp_socket
         return Contact(
             aor=phone.aor,
             uri=phone.uri,
@@ -116,7 +121,7 @@ class Node:
             expires=round(expires),
             received=phone.received,
             user_agent=phone.user_agent,
-            socket=f"{phone.transport}:{host}:{port}",
+            socket=self.sockets[phone.transport],
             bflags=self._bflags(phone),
             cseq=phone.cseq,
             attr=f"<urn:uuid:{phone.instance}>" if phone.instance else "",

@@ -4,15 +4,16 @@ import asyncio
 import contextlib
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Self
+from typing import Any, Self
 
 from companion import log
 from companion.errors import UnavailableError, UsageError
 from companion.simulator.fleet import SimulatedPhone
 from companion.simulator.mi import RAISED_EVENTS, MiCall, SimulatedMi, Subscriptions
+from companion.simulator.mi_datagram import MiDatagramServer, Send, SimulatedMiDatagram
 from companion.simulator.mi_server import MiServer
 from companion.simulator.node import Node, Pings, Settings
 from companion.simulator.sink import Sink, destination, is_event_socket, open_sink
@@ -27,13 +28,15 @@ class SimulatedOpenSIPS:
     """One node. Seconds are simulated ones: with `speed` 10, ten of them pass in a real one.
 
     `events_to` is where startup_route subscribes ("" = nobody: leave it to MI's event_subscribe).
-    `mi_login` "user:password" asks for Basic auth. Phones register within `ramp` seconds of the start.
+    `mi_login` "user:password" asks for Basic auth. `probe_listen` is the address of its mi_datagram. Phones register
+    within `ramp` seconds of the start.
     """
 
     node: str
     fleet: Sequence[SimulatedPhone]
     events_to: str = "udp:127.0.0.1:5066"
     mi_listen: str = "127.0.0.1:0"
+    probe_listen: str = "127.0.0.1:0"
     mi_login: str = ""
     ping_interval: float = 30.0
     ping_threshold: float = 3.0
@@ -65,6 +68,9 @@ class SimulatedOpenSIPS:
         self.mi.use_domain = not self.version.startswith("3.")
         self.mi_server = MiServer(self._answer_mi, self.mi_listen, self.mi_login)
         await self.mi_server.start()
+        self.mi_datagram = SimulatedMiDatagram(self.core, self.mi)
+        self.mi_datagram_server = MiDatagramServer(self._answer_datagram)
+        await self.mi_datagram_server.start(self.probe_listen)
         self._switch_phones_on()
         self._life = asyncio.create_task(self._live())
         self._life.add_done_callback(_say_why)
@@ -74,6 +80,7 @@ class SimulatedOpenSIPS:
         self._life.cancel()
         await asyncio.wait({self._life})
         await self.mi_server.stop()
+        await self.mi_datagram_server.stop()
         for sink in self._sinks.values():
             await sink.close()
         self._sinks.clear()
@@ -92,6 +99,16 @@ class SimulatedOpenSIPS:
     @property
     def mi_calls(self) -> list[MiCall]:
         return self.mi.calls
+
+    @property
+    def probe_url(self) -> str:
+        """Return the address of its mi_datagram, as [[opensips]] probe_url."""
+        return self.mi_datagram_server.url
+
+    @property
+    def questions(self) -> list[Mapping[str, Any]]:
+        """Return the parameters of all `t_uac_dlg` so far."""
+        return self.mi_datagram.questions
 
     @property
     def pings(self) -> dict[tuple[str, str], Pings]:
@@ -216,6 +233,11 @@ class SimulatedOpenSIPS:
         answer = self.mi.answer(body)
         self._woken.set()
         return answer
+
+    def _answer_datagram(self, datagram: bytes, send: Send) -> None:
+        self.core.advance(self._now())
+        self.mi_datagram.answer(datagram, send)
+        self._woken.set()
 
     def _raise(self, event: str, text: bytes) -> None:
         self.events_raised[event] += 1

@@ -23,6 +23,7 @@ from redis.retry import Retry
 from companion.bridge.framer import Framer
 from companion.errors import UnavailableError, UsageError
 from companion.opensips.events import LOST_PING_US
+from companion.opensips.probe import Prober, Question
 from companion.simulator.fleet import Push, SimulatedPhone, build_fleet
 from companion.simulator.mi_server import Fault
 from companion.simulator.opensips import SimulatedOpenSIPS
@@ -401,3 +402,20 @@ def ping_until_refused(client: redis.Redis) -> None:
     deadline = time.monotonic() + DEADLINE
     while time.monotonic() < deadline:
         client.ping()
+
+
+async def test_questions_over_udp(ear: Ear) -> None:
+    """A Prober learns of each phone whether it lives; a silent one takes five seconds of the simulation."""
+    async with simulated(ear, speed=10) as opensips, Prober(opensips.probe_url, "one") as prober:
+        await until(lambda: len(opensips.contacts) == 2)
+        opensips.mute("bob")
+        questions = [Question(phone.uri, phone.received, socket_of(opensips, phone)) for phone in opensips.fleet]
+        replies = await asyncio.gather(*map(prober.ask, questions))
+
+    assert [reply.result for reply in replies] == ["answered", "unanswered"]
+    assert replies[0].duration_ms < replies[1].duration_ms < 2000
+    assert len(opensips.questions) == 2
+
+
+def socket_of(opensips: SimulatedOpenSIPS, phone: SimulatedPhone) -> str:
+    return opensips.core.sockets[phone.transport]
