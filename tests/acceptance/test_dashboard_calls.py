@@ -17,7 +17,7 @@ import pytest
 from selenium.webdriver import Keys
 from selenium.webdriver.remote.webelement import WebElement
 
-from companion.dashboard.markup.call_cells import address
+from companion.dashboard.markup.call_cells import call_address
 from companion.opensips.events import INSERT, LATENCY, LOST_PING_US
 from companion.query.reader import Reader
 from companion.simulator.redis import EmbeddedRedis, free_port
@@ -162,11 +162,11 @@ def browser(window: Browser) -> Browser:
 
 PAGES: Final = {
     "calls": "/calls",
-    "call": address(EVENTFUL, DAVE),
-    "running-call": address(RUNNING, DAVE),
-    "failed-call": address(FAILED, DAVE),
-    "both-calls": address(BOTH),
-    "liars-call": address(EVIL, LIAR),
+    "call": call_address(EVENTFUL, DAVE),
+    "running-call": call_address(RUNNING, DAVE),
+    "failed-call": call_address(FAILED, DAVE),
+    "both-calls": call_address(BOTH),
+    "liars-call": call_address(EVIL, LIAR),
     "stream-history": "/devices/dave?window=3h",
     "liars-history": f"/devices/{quote(LIAR, safe='')}",
 }
@@ -397,7 +397,7 @@ def test_there_is_no_such_call(browser: Browser) -> None:
     """A call that is not known says so, and where the others are."""
     browser.driver.get(f"{browser.site}/calls/nobody")
     browser.until(lambda: "No such call" in browser.text)
-    browser.driver.get(f"{browser.site}{address(EVENTFUL, ALICE)}")
+    browser.driver.get(f"{browser.site}{call_address(EVENTFUL, ALICE)}")
     browser.until(lambda: "No such call" in browser.text)
 
 

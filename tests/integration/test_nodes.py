@@ -73,7 +73,7 @@ def test_list(setup: Setup) -> None:
 def test_no_nodes(make_setup: MakeSetup) -> None:
     """Where no node was ever heard of the command says so."""
     setup = make_setup()
-    assert "no node has been heard of" in setup.cli("nodes").stdout
+    assert "no node is known yet" in setup.cli("nodes").stdout
     assert json.loads(setup.cli("nodes", "--json").stdout) == []
 
 

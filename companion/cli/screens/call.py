@@ -69,7 +69,7 @@ def _render_facts(page: Json, now: datetime) -> Table:
     path = page["path"] or {}
     facts = (
         ("Device", page["device"]),
-        ("Also told of by", ", ".join(leg for leg in page["legs"] if leg != page["device"])),
+        ("Also reported by", ", ".join(leg for leg in page["legs"] if leg != page["device"])),
         ("Started", f"{_format_moment(page['started_at'])} UTC, {ago(page['started_at'], now)}"),
         ("Ended", _describe_end(page)),
         ("Path", _describe_path(path) if path else ""),
@@ -96,7 +96,7 @@ def _format_moment(at: str) -> str:
 
 def _describe_end(page: Json) -> str:
     if not page["ended_at"]:
-        return "it goes on" if page["live"] else "not told: the page tells no more"
+        return "it is still running" if page["live"] else "unknown: its page stopped to report"
     return ", ".join(filter(None, (f"{_format_moment(page['ended_at'])} UTC", page["end"], page["why"])))
 
 
@@ -150,7 +150,7 @@ def _render_happenings(page: Json) -> RenderableType:
     ]
     lines += [(entry["at"], entry["event"], describe_entry(entry), False) for entry in page["timeline"]]
     if not lines:
-        return Text("  none were told of", style="bright_black")
+        return Text("  none were reported", style="bright_black")
     table = Table.grid(padding=(0, 2))
     for at, what, words, in_call in sorted(lines, key=lambda line: line[0], reverse=True)[:MAX_HAPPENINGS]:
         style = "yellow" if what in TROUBLE else "" if in_call else "bright_black"

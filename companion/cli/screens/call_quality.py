@@ -16,7 +16,7 @@ from companion.text import Json
 from companion.times import epoch_ms
 
 CONCEALED_PERCENT: Final = 5.0
-"""Percent, beyond what was lost; less is made up all the time, and nobody hears it."""
+"""Percent of concealed audio beyond the loss, from which on it is shown; less is normal and inaudible."""
 
 
 BAR: Final = 40

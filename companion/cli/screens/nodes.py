@@ -39,4 +39,4 @@ def render_feed(node: Json) -> Text:
 
 
 def render_no_node() -> Text:
-    return Text("no node has been heard of: is a bridge running, and does OpenSIPS send to it?", style="yellow")
+    return Text("no node is known yet: is a bridge running, and does OpenSIPS send to it?", style="yellow")

@@ -24,7 +24,7 @@ from companion.dashboard.graphs.device import crosses
 from companion.dashboard.graphs.slices import Slice, in_slices, spans, usual_ms
 from companion.dashboard.graphs.strips import Block, Marked, blocks, in_rows, marked
 from companion.dashboard.markup.badges import BAND_COLOURS, number
-from companion.dashboard.markup.happenings import bitrate, marks
+from companion.dashboard.markup.happenings import format_bitrate, select_marks
 from companion.media import e_model
 from companion.media.e_model import mos_band
 from companion.text import Json
@@ -89,7 +89,7 @@ class _Sheet:
 
     def __init__(self, page: Json, plot: CallPlot) -> None:
         self.plot = plot
-        timed_marks = ((epoch_ms(happening["at"]), mark) for happening, mark in marks(page["happenings"]))
+        timed_marks = ((epoch_ms(happening["at"]), mark) for happening, mark in select_marks(page["happenings"]))
         visible = (Marked(at, *mark) for at, mark in timed_marks if plot.window[0] <= at <= plot.window[1])
         self.marked = list(islice(visible, MOST_MARKS))
         self._top = _SPACE
@@ -162,7 +162,7 @@ def _media(sheet: _Sheet, page: Json, slices: Sequence[Slice]) -> None:
     red = {"color": "var(--stale)", "areaStyle": {"color": "var(--stale)", "opacity": 0.16}}
     sheet.panel("Lost packets, %", 64, _axis(1.7, loss), loss | red)
     ins, outs = (
-        _measured(name, slices, key, lambda kilobits: bitrate(1000 * kilobits), 1000)
+        _measured(name, slices, key, lambda kilobits: format_bitrate(1000 * kilobits), 1000)
         for name, key in (("Bitrate in", "in_bps"), ("Bitrate out", "out_bps"))
     )
     sheet.panel("Bitrate in {a|━━}  out {b|┅┅}  in kbit/s", 72, _axis(17, ins, outs), ins, outs | _SECOND)

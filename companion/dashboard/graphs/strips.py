@@ -10,7 +10,7 @@ LETTER: Final = 0.027
 """The part of the graph's width that a letter takes on a phone: words stand where there is room for them there, too."""
 ROWS: Final = 5
 NEAR: Final = 0.01
-"""A mark is told of when the pointer is within this part of the window from it."""
+"""The tooltip shows a mark when the pointer is within this part of the window from it."""
 LATE: Final = 0.6
 """Behind this part of the window the words of a mark stand before it."""
 STEP_MS: Final = MINUTE_MS

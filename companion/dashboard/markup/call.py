@@ -5,8 +5,8 @@ from typing import Final
 
 from companion.dashboard.markup import Markup, card, joined, network_text, tag
 from companion.dashboard.markup.badges import band, mos, number
-from companion.dashboard.markup.call_cells import DIRECTIONS, address, arrow, ended, length, peer
-from companion.dashboard.markup.devices import address as device_address
+from companion.dashboard.markup.call_cells import DIRECTIONS, arrow, call_address, ended, length, peer
+from companion.dashboard.markup.devices import device_address
 from companion.dashboard.markup.icons import icon
 from companion.dashboard.markup.times import time
 from companion.media import e_model
@@ -57,13 +57,13 @@ def legs(page: Json) -> Markup:
     others = [device for device in page["legs"] if device != page["device"]]
     if not others:
         return None
-    links = [tag("a", network_text(device), href=address(page["call_id"], device)) for device in others]
+    links = [tag("a", network_text(device), href=call_address(page["call_id"], device)) for device in others]
     return tag("p", icon("switch"), " The same call as seen by ", *joined(links, ", "), cls="legs")
 
 
 def choice(call_id: str, devices: Sequence[str]) -> Markup:
     """Let the viewer choose among the devices that took part in a call."""
-    links = (tag("li", tag("a", network_text(device), href=address(call_id, device))) for device in devices)
+    links = (tag("li", tag("a", network_text(device), href=call_address(call_id, device))) for device in devices)
     question = tag("p", "Each saw the call its own way. Whose?")
     body = tag("div", question, tag("ul", *links), tag("p", network_text(call_id, "mono")), cls="note")
     return tag("section", tag("h1", f"{len(devices)} devices took part in this call"), body, cls="card")

@@ -28,7 +28,7 @@ _ENDS: Final = {
 FIGURE_COLUMNS: Final[Sequence[Column]] = (("Lost", "w-s num"), ("Round trip", "w-m num spare"), ("Path", "w-m spare"))
 
 
-def address(call_id: str, device: str = "", minute: int = 0) -> str:
+def call_address(call_id: str, device: str = "", minute: int = 0) -> str:
     """Return the address of a call as a device reported it; `minute` (epoch ms) is what its graph shows."""
     fields = {"device": device, "minute": str(minute) if minute else ""}
     more = urlencode({name: value for name, value in fields.items() if value})
@@ -87,7 +87,7 @@ def call_link(row: Json, *, named: bool = False) -> Markup:
     """Link to a call; `named` shows the device of the call, too."""
     aor = row["device"].rpartition("/")[0] or row["device"]
     mine = tag("span", network_text(aor), " ", cls="mine") if named else None
-    where = address(row["call_id"], row["device"])
+    where = call_address(row["call_id"], row["device"])
     title = f"{row['device']}, Call-ID {row['call_id']}"
     return tag("a", mine, party(row), href=where, title=title, cls="who", data_row="")
 

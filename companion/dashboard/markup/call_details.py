@@ -3,12 +3,12 @@
 from typing import Final
 
 from companion.dashboard.markup import Markup, card, facts, joined, network_text, note, nothing, tag
-from companion.dashboard.markup import happenings as told
 from companion.dashboard.markup.badges import plural
 from companion.dashboard.markup.call import VERDICTS
-from companion.dashboard.markup.call_cells import address
+from companion.dashboard.markup.call_cells import call_address
 from companion.dashboard.markup.device import lines
-from companion.dashboard.markup.devices import address as device_address
+from companion.dashboard.markup.devices import device_address
+from companion.dashboard.markup.happenings import CANDIDATES, describe_happening
 from companion.dashboard.markup.icons import icon
 from companion.dashboard.markup.tables import fault
 from companion.dashboard.markup.times import time
@@ -46,7 +46,7 @@ def _bad_minute(page: Json, minute: Json, chosen: int) -> Markup:
     link = tag(
         "a",
         time(minute["at"], "clock"),
-        href=address(page["call_id"], page["device"], at),
+        href=call_address(page["call_id"], page["device"], at),
         go=True,
         aria_current="true" if at == chosen else None,
         title="Show it on the graph",
@@ -70,7 +70,7 @@ def happened(page: Json, *, everything: bool) -> Markup:
 
 
 def _happening(number: int, happening: Json) -> Markup:
-    line = told.line(happening)
+    line = describe_happening(happening)
     more = tag("small", line.more) if line.more else None
     mark = tag("span", icon(line.icon), cls=f"ev-{line.tone}")
     return tag("li", time(happening["at"], "clock"), mark, tag("div", tag("p", line.words), more), key=str(number))
@@ -106,7 +106,7 @@ def _end(path: Json, end: str) -> Markup:
     kind = path.get(end)
     if not kind:
         return nothing()
-    meaning = tag("span", f", {told.CANDIDATES[kind]}", cls="muted") if kind in told.CANDIDATES else None
+    meaning = tag("span", f", {CANDIDATES[kind]}", cls="muted") if kind in CANDIDATES else None
     where = path.get(f"{end}_address")
     return tag("span", network_text(kind), meaning, tag("p", network_text(where, "mono")) if where else None)
 

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from companion.dashboard.markup import Markup, network_text, note, tag
 from companion.dashboard.markup.badges import ms, number, plural, tally
-from companion.dashboard.markup.call_cells import address, lost, way
+from companion.dashboard.markup.call_cells import call_address, lost, way
 from companion.dashboard.markup.icons import icon
 from companion.text import Json
 
@@ -12,7 +12,7 @@ from companion.text import Json
 def graph_head(page: Json, minute: int) -> Markup:
     """Show the head of the graph; `minute` (epoch ms) is the part of the call that it shows, 0 for all."""
     whole = tag(
-        "a", icon("back"), "The whole call", href=address(page["call_id"], page["device"]), go=True, cls="button"
+        "a", icon("back"), "The whole call", href=call_address(page["call_id"], page["device"]), go=True, cls="button"
     )
     return tag("header", tag("h2", "The call on one clock", id="clock-title"), whole if minute else None)
 

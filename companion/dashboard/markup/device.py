@@ -8,12 +8,12 @@ from companion import sip
 from companion.dashboard import user_agent
 from companion.dashboard.filters import devices
 from companion.dashboard.markup import Markup, card, facts, network_text, note, nothing, tag
-from companion.dashboard.markup import timeline as happened
 from companion.dashboard.markup.badges import ms, number, plural, quality_of, share, status, tally
-from companion.dashboard.markup.devices import address
+from companion.dashboard.markup.devices import device_address
 from companion.dashboard.markup.icons import icon
 from companion.dashboard.markup.navigation import window_choice
 from companion.dashboard.markup.tables import Column, cell, fault, table
+from companion.dashboard.markup.timeline import describe_entry, format_outage, show_way
 from companion.dashboard.markup.times import Style, time
 from companion.dashboard.presence import Band, share_online
 from companion.text import Json
@@ -96,7 +96,9 @@ def _yes(is_so: bool, yes_icon: str, no_icon: str, yes: str = "yes", no: str = "
 def analysis_head(device: str, chosen: str) -> Markup:
     csv = f"/api/v1/devices/{devices.quoted(device)}/latency.csv?window={chosen}"
     export = tag("a", icon("download"), "CSV", href=csv, download=True, cls="button", title="All pings of this window")
-    right = tag("div", window_choice(chosen, lambda name: f"{address(device)}?window={name}"), export, cls="line")
+    right = tag(
+        "div", window_choice(chosen, lambda name: f"{device_address(device)}?window={name}"), export, cls="line"
+    )
     return tag("header", tag("h2", "Latency analysis", id="latency-title"), right)
 
 
@@ -215,7 +217,7 @@ def lines(entries: Sequence[Json], numbers: Mapping[str, int] | None = None, sty
 
 
 def _line(entry: Json, number: int, style: Style) -> Markup:
-    line = happened.line(entry)
+    line = describe_entry(entry)
     more = tag("small", line.more) if line.more else None
     mark = tag("span", icon(line.icon), cls=f"ev-{line.tone}")
     key = f"{entry['at']} {entry['event']} {entry.get('contact', '')}"
@@ -248,7 +250,7 @@ def switch_overs(entries: Sequence[Json]) -> Markup:
 
 
 def _switch_over(entry: Json) -> Markup:
-    away = happened.outage(entry)
+    away = format_outage(entry)
     outage = tag("strong", away) if away != "unknown" else nothing()
     head = tag("p", time(entry["at"], "date"), tag("span", "away ", outage, cls="push-right"), cls="move")
-    return tag("li", head, tag("p", happened.way(entry), cls="muted"), key=entry["at"])
+    return tag("li", head, tag("p", show_way(entry), cls="muted"), key=entry["at"])

@@ -10,8 +10,7 @@ from companion.dashboard.markup import Markup, fields, network_text, note, nothi
 from companion.dashboard.markup.badges import MEANINGS, ms, number, plural, quality_of, status
 from companion.dashboard.markup.icons import icon
 from companion.dashboard.markup.navigation import pager
-from companion.dashboard.markup.tables import cell, fault, heading
-from companion.dashboard.markup.tables import table as table_of
+from companion.dashboard.markup.tables import cell, fault, heading, table
 from companion.dashboard.markup.times import time
 from companion.sip import short_instance
 from companion.text import Json, printable
@@ -34,7 +33,7 @@ _PUSH: Final = (("", "Push or not"), ("yes", "Push"), ("no", "No push"))
 _DESCENDING_FIRST: Final = frozenset({"latency", "lost", "last_latency_at", "last_register_at"})
 
 
-def address(device: str) -> str:
+def device_address(device: str) -> str:
     """Return the address of a device's page."""
     return f"/devices/{devices.quoted(device)}"
 
@@ -43,7 +42,7 @@ def who(device: str, *, row: bool = False) -> Markup:
     """Link to a device by its AOR and the end of its instance."""
     aor, _, instance = device.rpartition("/")
     name = (network_text(aor or device), tag("small", network_text(short_instance(instance))))
-    return tag("a", *name, href=address(device), title=device, cls="who", data_row="" if row else None)
+    return tag("a", *name, href=device_address(device), title=device, cls="who", data_row="" if row else None)
 
 
 def filter_fields(query: Query, nodes: Sequence[str], counts: Mapping[str, int]) -> Markup:
@@ -94,11 +93,11 @@ def _chips(legend: str, query: Query, name: str, words: Sequence[tuple[str, Sequ
     return tag("div", tag("span", legend, cls="legend"), *links, role="group", aria_label=legend, cls="chips")
 
 
-def table(rows: Sequence[Json], query: Query) -> Markup:
+def device_table(rows: Sequence[Json], query: Query) -> Markup:
     if not rows:
         return _none(query)
     columns = [(_column(query, *column), "") for column in COLUMNS]
-    return tag("div", table_of(columns, map(_row, rows), "edge"), cls="card table-card")
+    return tag("div", table(columns, map(_row, rows), "edge"), cls="card table-card")
 
 
 def _column(query: Query, name: str, by: str, cls: str) -> Markup:

@@ -5,12 +5,12 @@ from typing import Final
 
 from companion.dashboard.filters.remediations import CHOICES, DecisionFilters
 from companion.dashboard.markup import Markup, card, facts, fields, joined, network_text, note, tag
-from companion.dashboard.markup import timeline as happened
 from companion.dashboard.markup.badges import plural
 from companion.dashboard.markup.devices import who
 from companion.dashboard.markup.icons import icon
 from companion.dashboard.markup.navigation import pager
 from companion.dashboard.markup.tables import Column, cell, table
+from companion.dashboard.markup.timeline import describe_reason, describe_result
 from companion.dashboard.markup.times import time
 from companion.text import Json, printable
 from companion.times import format_duration, format_seconds
@@ -193,13 +193,13 @@ def outcome(entry: Json) -> Markup:
         "span",
         f"{entry['action']}: ",
         printable(entry["result"]),
-        title=happened.result(entry["result"]),
+        title=describe_result(entry["result"]),
         cls=f"mark {tone}",
     )
 
 
 def _why(entry: Json) -> Markup:
-    return tag("span", _capital(happened.reason(entry["reason"])), "; ", network_text(entry["why"]))
+    return tag("span", _capital(describe_reason(entry["reason"])), "; ", network_text(entry["why"]))
 
 
 def _capital(text: str) -> str:
@@ -227,6 +227,6 @@ def brief(entry: Json) -> Markup:
     return tag(
         "li",
         head,
-        tag("p", outcome(entry), " ", tag("span", happened.reason(entry["reason"]), cls="muted")),
+        tag("p", outcome(entry), " ", tag("span", describe_reason(entry["reason"]), cls="muted")),
         key=entry["at"],
     )

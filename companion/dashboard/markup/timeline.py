@@ -48,41 +48,41 @@ _ENDS: Final = {
 }
 
 
-def result(word: str) -> str:
+def describe_result(word: str) -> str:
     return _RESULTS.get(word, printable(word))
 
 
-def reason(word: str) -> str:
+def describe_reason(word: str) -> str:
     return _REASONS.get(word, printable(word))
 
 
-def line(entry: Entry) -> Line:
+def describe_entry(entry: Entry) -> Line:
     """Describe an entry as a line; an unknown event is shown by its name."""
     event = str(entry["event"])
     if event in _ENDS:
-        return Line("offline", "plain", _ENDS[event], _address(entry))
+        return Line("offline", "plain", _ENDS[event], _show_address(entry))
     if event.startswith("companion-"):
-        return _remediation(event.removeprefix("companion-"), entry)
+        return _describe_remediation(event.removeprefix("companion-"), entry)
     describe = _LINES.get(event)
     return describe(entry) if describe else Line("device", "plain", printable(event))
 
 
-def _address(entry: Entry) -> Markup:
+def _show_address(entry: Entry) -> Markup:
     return network_text(entry["address"]) if entry.get("address") else None
 
 
-def _remediation(action: str, entry: Entry) -> Line:
+def _describe_remediation(action: str, entry: Entry) -> Line:
     outcome = str(entry.get("result", ""))
-    words = result(outcome)
+    words = describe_result(outcome)
     if outcome == "woken":
         words = f"woken after {format_duration(int(entry.get('after_ms', 0)))}"
     attempt = int(entry.get("attempt", 0))
     tried = f", attempt {attempt}" if attempt else ""
-    why = tag("span", f"because {reason(str(entry.get('reason', '')))}{tried}")
+    why = tag("span", f"because {describe_reason(str(entry.get('reason', '')))}{tried}")
     return Line("push" if action == "push" else "close", "act", f"Companion, {action}: {words}", why)
 
 
-def _recovered(entry: Entry) -> Line:
+def _describe_recovery(entry: Entry) -> Line:
     lost, after = int(entry.get("lost", 0)), entry.get("after_ms")
     by = "registered again" if entry.get("by") == "register" else "answered again"
     took = f" after {format_duration(int(after))}" if after is not None else ""
@@ -91,7 +91,7 @@ def _recovered(entry: Entry) -> Line:
     )
 
 
-def outage(entry: Entry) -> str:
+def format_outage(entry: Entry) -> str:
     """Write how long a device was away at a switch-over, as far as it is known."""
     if "outage_ms" in entry:
         return format_duration(int(entry["outage_ms"]))
@@ -100,25 +100,27 @@ def outage(entry: Entry) -> str:
     return "unknown"
 
 
-def _switched(entry: Entry) -> Line:
-    away = outage(entry)
+def _describe_switch_over(entry: Entry) -> Line:
+    away = format_outage(entry)
     words = "Switched over" if away == "unknown" else f"Switched over, away for {away}"
-    return Line("switch", "warn", words, way(entry))
+    return Line("switch", "warn", words, show_way(entry))
 
 
-def way(entry: Entry) -> Markup:
+def show_way(entry: Entry) -> Markup:
     """Show from which address to which a device switched."""
     return tag("span", network_text(entry.get("from")), " → ", network_text(entry.get("to")))
 
 
 _LINES: Final[dict[str, Callable[[Entry], Line]]] = {
-    "registered": lambda entry: Line("online", "good", "Registered", _address(entry)),
-    "re-registered": lambda entry: Line("online", "plain", "Registered again", _address(entry)),
-    "discovered": lambda entry: Line("search", "plain", "Found by a ping; its REGISTER was not heard", _address(entry)),
+    "registered": lambda entry: Line("online", "good", "Registered", _show_address(entry)),
+    "re-registered": lambda entry: Line("online", "plain", "Registered again", _show_address(entry)),
+    "discovered": lambda entry: Line(
+        "search", "plain", "Found by a ping; its REGISTER was not heard", _show_address(entry)
+    ),
     "lost": lambda _: Line("losing", "warn", "Began to lose pings"),
     "stale": lambda entry: Line("stale", "bad", f"Stale: {plural(int(entry.get('lost', 0)), 'ping')} lost in a row"),
-    "recovered": _recovered,
-    "disconnected": lambda entry: Line("stale", "bad", "Connection died", _address(entry)),
-    "switched-over": _switched,
+    "recovered": _describe_recovery,
+    "disconnected": lambda entry: Line("stale", "bad", "Connection died", _show_address(entry)),
+    "switched-over": _describe_switch_over,
     "push-sent": lambda _: Line("push", "act", "OpenSIPS sent a push"),
 }

@@ -12,7 +12,7 @@ from companion.dashboard.graphs.axes import Window
 from companion.dashboard.graphs.call import CallPlot, draw_call
 from companion.dashboard.markup import Markup, call, call_details, call_graph, call_minutes, tag
 from companion.dashboard.markup.frame import waiting
-from companion.dashboard.markup.happenings import marks
+from companion.dashboard.markup.happenings import select_marks
 from companion.dashboard.part import Part
 from companion.dashboard.reader_threads import ReaderThreads
 from companion.dashboard.refresh import LivePage, keep_fresh
@@ -110,7 +110,7 @@ class CallPage(LivePage):
         self._graph.props["options"] = drawing.options
         self._graph.props["aria-label"] = call_graph.graph_words(page)
         self._graph.style(f"height: {drawing.height}px")
-        self._keys.show(call_graph.graph_keys([mark.kind for _, mark in marks(page["happenings"])]))
+        self._keys.show(call_graph.graph_keys([mark.kind for _, mark in select_marks(page["happenings"])]))
 
     def _show_instead(self, content: Markup, status: int) -> None:
         """Show something else where there is not one such call."""

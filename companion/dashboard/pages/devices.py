@@ -51,7 +51,7 @@ class DevicesPage(LivePage):
         if query is self._bar.filters:  # else the viewer has chosen others meanwhile
             page = answer["page"]
             self._bar.part.show(devices.filter_fields(query, answer["nodes"], answer["counts"]))
-            self._list.show(devices.table(page["devices"], query), devices.list_pager(page, query))
+            self._list.show(devices.device_table(page["devices"], query), devices.list_pager(page, query))
 
 
 def _read(reader: Reader, query: Query) -> Json:

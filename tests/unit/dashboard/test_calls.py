@@ -199,7 +199,7 @@ def test_a_minute_is_shown_with_what_is_around_it() -> None:
 )
 def test_happenings_in_words(happened: dict[str, Any], words: str) -> None:
     """What happened in a call is told in words; what is not known here by its name, and no field is believed."""
-    assert words == happenings.line(happened).words
+    assert words == happenings.describe_happening(happened).words
 
 
 @pytest.mark.parametrize(
@@ -207,12 +207,12 @@ def test_happenings_in_words(happened: dict[str, Any], words: str) -> None:
 )
 def test_states_have_tones(state: str, tone: str) -> None:
     """A state that is bad stands out, one that nobody knows does not."""
-    assert tone == happenings.line(happening(0, "ice", state=state)).tone
+    assert tone == happenings.describe_happening(happening(0, "ice", state=state)).tone
 
 
 def test_marks_are_what_changes_the_sound() -> None:
     """The first path is how the call began, the next one is a change; ICE states are none."""
-    marks = [(mark.kind, mark.words) for _, mark in happenings.marks(HAPPENINGS)]
+    marks = [(mark.kind, mark.words) for _, mark in happenings.select_marks(HAPPENINGS)]
     assert marks == [
         ("path", "path: relay"),
         ("restart", "ICE restart"),
@@ -253,7 +253,7 @@ def test_the_history_is_short_until_asked() -> None:
 
 def test_call_address_is_one_segment() -> None:
     """A Call-ID in an address is encoded whole, and so is the device, which has a slash."""
-    where = call_cells.address("a/b%2Fc?d#e", "alice/urn:uuid:1", 5)
+    where = call_cells.call_address("a/b%2Fc?d#e", "alice/urn:uuid:1", 5)
     path, _, rest = where.partition("?")
     assert unquote(path.removeprefix("/calls/")) == "a/b%2Fc?d#e"
     assert path.count("/") == 2

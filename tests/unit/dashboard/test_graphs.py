@@ -7,9 +7,10 @@ from typing import Any, Final
 import pytest
 
 from companion import quality
-from companion.dashboard.graphs import axes, call
-from companion.dashboard.graphs import device as graph
-from companion.dashboard.graphs import fleet as history
+from companion.dashboard.graphs import axes
+from companion.dashboard.graphs.call import CallPlot, draw_call
+from companion.dashboard.graphs.device import DevicePlot, draw_buckets, draw_pings
+from companion.dashboard.graphs.fleet import draw_history
 from companion.dashboard.markup import device, fleet
 from companion.dashboard.presence import Band
 from companion.query.pings import compute_statistics
@@ -37,23 +38,23 @@ def leaves(options: Any) -> Iterator[tuple[str, Any]]:
             yield from leaves(value)
 
 
-PLOT: Final = graph.DevicePlot((START - 10_000, START), quality.Bounds(), 3000, BANDS)
+PLOT: Final = DevicePlot((START - 10_000, START), quality.Bounds(), 3000, BANDS)
 BUCKETS: Final = [(START - 9000, 40, 65.5, 217, 3, 1), (START - 5000, None, None, None, 0, 2)]
 POINTS: Final[list[dict[str, Any]]] = [
     {"at": at(-60), "p50_ms": 60, "p95_ms": 200, "p99_ms": 400, "loss_ratio": 0.02},
     {"at": at(-30), "p50_ms": None, "p95_ms": None, "p99_ms": None, "loss_ratio": None},
     {"at": at(0), "p50_ms": 70, "p95_ms": 190, "p99_ms": 390, "loss_ratio": 0.01},
 ]
-CALL_PLOT: Final = call.CallPlot((START - 70_000, START), (START - 60_000, START - 5000), quality.Bounds(), 5000)
+CALL_PLOT: Final = CallPlot((START - 70_000, START), (START - 60_000, START - 5000), quality.Bounds(), 5000)
 GRAPHS: Final = {
-    "pings": graph.draw_pings(PINGS, PLOT),
-    "no pings": graph.draw_pings([], PLOT._replace(bands=[])),
-    "buckets": graph.draw_buckets(BUCKETS, PLOT),
-    "history": history.draw_history(POINTS, (START - 60_000, START)),
-    "no history": history.draw_history([], (START - 60_000, START)),
-    "call": call.draw_call(call_page(), CALL_PLOT).options,
-    "long call": call.draw_call(call_page(seconds=1500), CALL_PLOT._replace(window=(0, START))).options,
-    "call of nothing": call.draw_call(call_page(samples=[], happenings=[], pings=[]), CALL_PLOT).options,
+    "pings": draw_pings(PINGS, PLOT),
+    "no pings": draw_pings([], PLOT._replace(bands=[])),
+    "buckets": draw_buckets(BUCKETS, PLOT),
+    "history": draw_history(POINTS, (START - 60_000, START)),
+    "no history": draw_history([], (START - 60_000, START)),
+    "call": draw_call(call_page(), CALL_PLOT).options,
+    "long call": draw_call(call_page(seconds=1500), CALL_PLOT._replace(window=(0, START))).options,
+    "call of nothing": draw_call(call_page(samples=[], happenings=[], pings=[]), CALL_PLOT).options,
 }
 
 
@@ -79,7 +80,7 @@ def test_draw_pings() -> None:
 def test_line_breaks_at_silence() -> None:
     """Where nothing came for too long there is no line."""
     pings = [Ping(START, 50), Ping(START + 1000, 51), Ping(START + 9000, 52)]
-    line = series(graph.draw_pings(pings, PLOT), "Latency")
+    line = series(draw_pings(pings, PLOT), "Latency")
     assert [value for _, value, _ in line] == [50, 51, None, 52]
 
 
@@ -99,7 +100,7 @@ def test_presence_is_drawn_by_height_too() -> None:
 
 def test_quality_stripes_reach_the_top() -> None:
     """The graph shows the qualities it reaches, from 0 to its top without a gap."""
-    drawn = graph.draw_pings([Ping(START, 180)], PLOT)
+    drawn = draw_pings([Ping(START, 180)], PLOT)
     stripes = drawn["series"][0]["markArea"]["data"]
     assert [start["label"]["formatter"] for start, _ in stripes] == ["excellent", "good", "fair", "poor"]
     assert [start["yAxis"] for start, _ in stripes] == [0, 100, 150, 200]

@@ -211,9 +211,9 @@ EVERYTHING: Final[dict[str, Markup]] = {
     "no device": frame.no_device(EVIL),
     "several devices": frame.no_device(EVIL, (EVIL_DEVICE, "b/c")),
     "no page": frame.no_page(),
-    "devices": devices.table([row(), row(last_latency_ms=None, quality=None, last_latency_at=None)], Query()),
-    "no devices": devices.table([], Query()),
-    "none found": devices.table([], Query(search=EVIL)),
+    "devices": devices.device_table([row(), row(last_latency_ms=None, quality=None, last_latency_at=None)], Query()),
+    "no devices": devices.device_table([], Query()),
+    "none found": devices.device_table([], Query(search=EVIL)),
     "filters": devices.filter_fields(Query(search=EVIL, status=("stale",), push=True), [EVIL], SUMMARY["devices"]),  # type: ignore[arg-type]
     "pager": devices.list_pager({"total": 99, "next": "abc", "as_of": at(0)}, Query(cursor="x", sort="latency")),
     "device": tag("div", device.title(page()), device.overview(page())),
@@ -360,7 +360,7 @@ def test_heard_keeps_its_direction_to_itself() -> None:
 
 def test_device_address_is_one_segment() -> None:
     """A device id in an address is encoded whole, its slash and percent signs too, and comes back the same."""
-    where = devices.address("a/b%2Fc?d#e")
+    where = devices.device_address("a/b%2Fc?d#e")
     assert where == "/devices/a%2Fb%252Fc%3Fd%23e"
     assert unquote(where.removeprefix("/devices/")) == "a/b%2Fc?d#e"
 
@@ -385,7 +385,7 @@ def test_device_address_is_one_segment() -> None:
 )
 def test_timeline_in_words(entry: dict[str, Any], words: str) -> None:
     """What happened is told in words; what is not known here, by its name."""
-    assert words == timeline.line(entry).words
+    assert words == timeline.describe_entry(entry).words
 
 
 def test_time_carries_its_iso_form() -> None:
@@ -398,11 +398,15 @@ def test_time_carries_its_iso_form() -> None:
 def test_sort_turns_around() -> None:
     """A column's head sorts by it, and again the other way; it says how it is sorted."""
     head = [
-        attrs for name, attrs, _ in walk(devices.table([row()], Query(sort="latency", descending=True))) if name == "th"
+        attrs
+        for name, attrs, _ in walk(devices.device_table([row()], Query(sort="latency", descending=True)))
+        if name == "th"
     ]
     assert [attrs.get("aria-sort") for attrs in head[:3]] == [None, None, "descending"]
     links = [
-        attrs["href"] for name, attrs, _ in walk(devices.table([row()], Query())) if name == "a" and attrs.get("go")
+        attrs["href"]
+        for name, attrs, _ in walk(devices.device_table([row()], Query()))
+        if name == "a" and attrs.get("go")
     ]
     assert "/devices?sort=latency&descending=yes" in links
 

@@ -9,7 +9,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from companion.config import PingsSection
-from companion.dashboard import presence as module
+from companion.dashboard import presence
 from companion.dashboard.presence import Band, compute_presence, share_online
 
 MINUTE = 60_000
@@ -163,12 +163,12 @@ def test_runs_of_pings(pings: list[tuple[float, int | None]], events: list[tuple
     """Pings that are taken together, as of a week there are thousands, tell what they tell one by one."""
     device = page(pings, [entry(minute, event, name, lost=3) for minute, event, name in events], [contact()])
     together = bands_of(device)
-    with patch.object(module, "_runs", one_by_one):
+    with patch.object(presence, "_runs", one_by_one):
         assert together == bands_of(device)
 
 
-def one_by_one(samples: Iterable[module.Sample], *_: object) -> Iterator[module.Sign]:
-    return (module.Sign(ts, ts, "lives" if ms else "lost", "") for ts, ms in samples)
+def one_by_one(samples: Iterable[presence.Sample], *_: object) -> Iterator[presence.Sign]:
+    return (presence.Sign(ts, ts, "lives" if ms else "lost", "") for ts, ms in samples)
 
 
 @given(

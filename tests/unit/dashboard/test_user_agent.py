@@ -4,8 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from companion.dashboard import user_agent as platform
-from companion.dashboard.user_agent import Platform
+from companion.dashboard.user_agent import Platform, parse
 
 IPHONE = "iPhone; CPU iPhone OS 17_2 like Mac OS X"
 CHROME = "AppleWebKit/537.36 (KHTML, like Gecko) Chrome/131.0.0.0"
@@ -56,7 +55,7 @@ USER_AGENTS = [
 @pytest.mark.parametrize(("user_agent", "expected"), USER_AGENTS)
 def test_known_user_agents(user_agent: str, expected: Platform) -> None:
     """A User-Agent is read as far as it goes: kind, app, browser, system, hardware, library."""
-    assert expected == platform.parse(user_agent)
+    assert expected == parse(user_agent)
 
 
 @pytest.mark.parametrize(
@@ -70,13 +69,13 @@ def test_known_user_agents(user_agent: str, expected: Platform) -> None:
 )
 def test_name(user_agent: str, name: str) -> None:
     """A platform goes by what a person would call it: the browser, the hardware, the app."""
-    assert name == platform.parse(user_agent).name
+    assert name == parse(user_agent).name
 
 
 @given(st.text(max_size=600))
 def test_anything_is_read(user_agent: str) -> None:
     """Whatever a phone sends is read into texts that are no longer than it, but for the words we add."""
-    for part in platform.parse(user_agent):
+    for part in parse(user_agent):
         assert len(part) <= len(user_agent) + 20
 
 
@@ -84,4 +83,4 @@ def test_anything_is_read(user_agent: str) -> None:
 def test_long_texts_take_no_time(part: str) -> None:
     """No User-Agent of the greatest length makes a pattern search for seconds (the test's own limit is its bound)."""
     for _ in range(20):
-        platform.parse(part * (512 // len(part)))
+        parse(part * (512 // len(part)))
