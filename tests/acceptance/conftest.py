@@ -155,6 +155,7 @@ class Ports(NamedTuple):
     ws: int
     wss: int
     mi: int
+    probe: int
 
     @classmethod
     def free(cls) -> Self:
@@ -183,12 +184,21 @@ class Server:
         return f"ws://127.0.0.1:{self._ports.ws}"
 
     @property
+    def ws_socket(self) -> str:
+        """Return its listening socket for phones as its events name it."""
+        return f"ws:127.0.0.1:{self._ports.ws}"
+
+    @property
     def wss_url(self) -> str:
         return f"wss://127.0.0.1:{self._ports.wss}"
 
     @property
     def mi_url(self) -> str:
         return f"http://127.0.0.1:{self._ports.mi}/mi"
+
+    @property
+    def probe_url(self) -> str:
+        return f"udp:127.0.0.1:{self._ports.probe}"
 
     @property
     def log(self) -> str:

@@ -42,6 +42,7 @@ def shipped(build: Build, ports: Ports, datagram: int, *marks: str, changes: Map
         "socket=ws:127.0.0.1:8080": f"socket=ws:127.0.0.1:{ports.ws}",
         "socket=wss:127.0.0.1:7443": f"socket=wss:127.0.0.1:{ports.wss}",
         '"port", 8888': f'"port", {ports.mi}',
+        "udp:127.0.0.1:8889": f"udp:127.0.0.1:{ports.probe}",
         "udp:127.0.0.1:5066": f"udp:127.0.0.1:{datagram}",
         '"natping_interval", 120': f'"natping_interval", {INTERVAL}',
         "stderror_enabled=no": "stderror_enabled=yes",

@@ -1,11 +1,13 @@
 """companion.cfg included in a configuration that knew nothing of the companion."""
 
+import asyncio
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from companion.opensips.mi import Mi
+from companion.opensips.probe import Prober, Question
 from companion.simulator.redis import free_port
 from tests.acceptance.conftest import Build, Ports, Server
 from tests.acceptance.edge import CONFIGS, INTERVAL, Companion, device_of, for_build, running, settled
@@ -44,6 +46,10 @@ startup_route {{
     route(COMPANION_START);
 }}
 
+local_route {{
+    route(COMPANION_QUESTION);
+}}
+
 route {{
     if (is_method("REGISTER")) {{
         fix_nated_register();
@@ -65,6 +71,7 @@ class Foreign(Server):
         for old, new in {
             "udp:127.0.0.1:5066": f"udp:127.0.0.1:{self.datagram}",
             '"port", 8888': f'"port", {ports.mi}',
+            "udp:127.0.0.1:8889": f"udp:127.0.0.1:{ports.probe}",
             '"natping_interval", 120': f'"natping_interval", {INTERVAL}',
         }.items():
             assert old in included
@@ -104,3 +111,15 @@ async def test_the_included_piece(foreign: Foreign, tmp_path: Path) -> None:
             await alice.die()
             await settled(lambda: "disconnected" in companion.events(ids[0]))
         assert "we do this and that" in foreign.log
+
+
+async def test_questions_to_phones(foreign: Foreign) -> None:
+    """A phone that lives answers a question, one that is mute does not, and one whose connection is gone neither."""
+    phones = [Phone(foreign.ws_url, f"{user}@127.0.0.1") for user in ("alice", "bob", "carol")]
+    async with phones[0], phones[1], phones[2], Prober(foreign.probe_url) as prober:
+        questions = [Question(phone.uri, f"sip:{phone.address};transport=ws", foreign.ws_socket) for phone in phones]
+        phones[1].mute()
+        await phones[2].die()
+        replies = await asyncio.gather(*map(prober.ask, questions))
+    assert [reply.result for reply in replies] == ["answered", "unanswered", "unanswered"]
+    assert all(3500 < reply.duration_ms < 7000 for reply in replies[1:])

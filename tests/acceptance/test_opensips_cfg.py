@@ -9,6 +9,7 @@ import time
 import uuid
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
+from functools import partial
 from hashlib import md5
 from pathlib import Path
 from typing import Any
@@ -18,9 +19,11 @@ import pytest
 
 from companion.errors import UnavailableError
 from companion.opensips.mi import Mi
+from companion.opensips.probe import Prober, Question
 from companion.remediation import audit
 from companion.simulator.fleet import Push
 from companion.simulator.redis import free_port
+from companion.store.devices import load_device
 from companion.store.nodes import load_feeds
 from companion.store.timeline import load_timeline
 from tests.acceptance.caller import Caller, Dialog, contact_of
@@ -141,6 +144,28 @@ async def test_opensips_removes(build: Build, tmp_path: Path) -> None:
 
             assert await mi.show_contact("location", mute.aor) == []
             assert len(await mi.show_contact("location", sleeping.aor)) == 1
+
+
+async def test_questions_to_phones(edge: Edge, companion: Companion) -> None:
+    """Over the socket that its events name a live phone answers at once, and a muted one not within 5 seconds."""
+    async with phone_of(edge) as live, phone_of(edge) as mute, Prober(edge.server.probe_url) as prober:
+        ids = [device_of(edge.server, phone) for phone in (live, mute)]
+        await settled(lambda: all(companion.statuses(ids)))
+        mute.mute()
+        questions = [
+            Question(contact.binding.uri, contact.registration.received, contact.registration.socket)
+            for device in map(partial(load_device, companion.store), ids)
+            if device
+            for contact in device.contacts
+        ]
+        assert {question.socket for question in questions} == {edge.server.ws_socket}
+        replies = await asyncio.gather(*map(prober.ask, questions))
+        assert [reply.result for reply in replies] == ["answered", "unanswered"]
+        assert replies[0].duration_ms < 1000
+        assert 3500 < replies[1].duration_ms < 7000
+
+        other = await prober.ask(questions[0]._replace(socket="ws:127.0.0.1:9"))
+        assert (other.result, other.detail) == ("failed", "404 Local socket not found")
 
 
 # Push
