@@ -58,6 +58,7 @@ GAPS = _counter("gaps_total", "Places where events are missing on the bus.", "no
 RUNS = _counter("publisher_runs_total", "Publisher starts seen on the bus.", "node")
 SILENCES = _counter("silences_total", "Times a node's heartbeat stopped.", "node")
 DUPLICATES = _counter("duplicates_total", "Events that were stored already.", "node")
+SUSPECT_REMOVALS = _counter("suspect_removals_total", "Removals whose phone registered again soon after.", "node")
 PROBES = _counter("probes_total", "Contacts asked by an OPTIONS of ours, by what came of it.", "node", "result")
 DOUBLED = _counter("pings_doubled_total", "Pings that arrived twice, by two transports or subscriptions.", "node")
 STORED = _counter("samples_stored_total", "Samples written to Redis.", "series")

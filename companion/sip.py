@@ -114,24 +114,34 @@ def _user_or_host(uri: str) -> str:
 
 
 def push_token(uri: str) -> str:
-    """Return the RFC 8599 `pn-prid` of a contact, "" when it has none."""
-    if "pn-" not in uri.lower():
-        return ""
-    try:
-        return parse_uri(uri).param("pn-prid") or ""
-    except InvalidUriError:
-        return ""
+    """Return the push token of a contact: RFC 8599 `pn-prid`, or Linphone's older `pn-tok`; "" when it has none."""
+    return _push_params(uri).get("pn-prid") or _push_params(uri).get("pn-tok") or ""
 
 
 def push_provider(uri: str) -> str:
-    """Return the push service (RFC 8599) that can wake a contact, "" if none can."""
-    if "pn-" not in uri:
-        return ""
+    """Return the push service of a contact that can be woken, "" of one that can not.
+
+    RFC 8599 names it in `pn-provider`, Linphone's older clients in `pn-type`. Parameter names are read in any case.
+    """
+    params = _push_params(uri)
+    if params.get("pn-prid"):
+        return params.get("pn-provider") or ""
+    return params.get("pn-type") or "" if params.get("pn-tok") else ""
+
+
+def has_push_params(uri: str) -> bool:
+    """Return whether a contact has any push parameter, even an incomplete set: then it may sleep."""
+    return bool(_push_params(uri))
+
+
+def _push_params(uri: str) -> dict[str, str]:
+    if "pn-" not in uri.lower() and "app-id" not in uri.lower():
+        return {}
     try:
-        parsed = parse_uri(uri)
+        params = parse_uri(uri).params
     except InvalidUriError:
-        return ""
-    return (parsed.param("pn-provider") or "") if parsed.param("pn-prid") else ""
+        return {"pn-": ""}  # in doubt it may be one
+    return {name: value or "" for name, value in params if name.startswith("pn-") or name == "app-id"}
 
 
 def mask(text: str) -> str:

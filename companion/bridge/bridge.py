@@ -4,7 +4,6 @@ import asyncio
 import contextlib
 import json
 from collections.abc import Callable
-from functools import partial
 from typing import Any, Final
 
 import msgspec
@@ -45,14 +44,11 @@ class Bridge:
         curve = Curve(config.curve_secret_key, config.curve_clients) if config.curve_secret_key else None
         self.publisher = Publisher(config.publish, config.node, high_water_mark=config.high_water_mark, curve=curve)
         self.datagram = (
-            DatagramInput(
-                parse_address(config.datagram), partial(self._receive_over, "datagram"), config.receive_buffer_bytes
-            )
+            DatagramInput(parse_address(config.datagram), self.receive, config.receive_buffer_bytes)
             if config.datagram
             else None
         )
-        stream = partial(self._receive_over, "stream")
-        self.stream = StreamInput(parse_address(config.stream), stream) if config.stream else None
+        self.stream = StreamInput(parse_address(config.stream), self.receive) if config.stream else None
         self._sources: list[DatagramInput | StreamInput] = [source for source in (self.datagram, self.stream) if source]
         self._published = {event: metrics.PUBLISHED.labels(event) for event in events.EVENT_NAMES}
         self._soon: Schedule = lambda flush: flush()
@@ -60,7 +56,6 @@ class Bridge:
         self._kernel_drops = 0
         self._invalid = 0
         self._received = 0
-        self._transports: set[str] = set()
         self._last_event_at = 0
 
     async def run(self) -> None:
@@ -87,10 +82,6 @@ class Bridge:
             await source.close()
         self._send_heartbeat()
         await asyncio.to_thread(self.publisher.close)
-
-    def _receive_over(self, transport: str, payload: bytes) -> bytes | None:
-        self._transports.add(transport)
-        return self.receive(payload)
 
     def receive(self, payload: bytes) -> bytes | None:
         """Publish one JSON object from the wire and return the reply when it is a request with an id."""
@@ -160,7 +151,8 @@ class Bridge:
             received=self._received,
             invalid=self._invalid,
             kernel_drops=self._kernel_drops,
-            transports=len(self._transports),
+            stream_breaks=self.stream.breaks if self.stream else 0,
+            stream_down=bool(self.stream and self.stream.is_down),
         )
 
     def _count_kernel_drops(self) -> None:

@@ -44,6 +44,8 @@ class StreamInput:
         self._episodes = log.Episodes(_log)
         self._server: asyncio.Server | None = None
         self._connections: set[asyncio.Task[None]] = set()
+        self.breaks = 0
+        """How many connections ended while we listened. Events may be lost until OpenSIPS connects again."""
 
     async def start(self) -> None:
         """Start to listen.
@@ -85,7 +87,16 @@ class StreamInput:
             connection = _Connection(reader, writer, self._receive, Framer(self._max_bytes), self._episodes)
             task = asyncio.get_running_loop().create_task(connection.run(self._idle_seconds))
             self._connections.add(task)
-            task.add_done_callback(self._connections.discard)
+            task.add_done_callback(self._end)
+
+    @property
+    def is_down(self) -> bool:
+        """Return whether a connection ended and none came since."""
+        return self.breaks > 0 and not self._connections
+
+    def _end(self, connection: asyncio.Task[None]) -> None:
+        self._connections.discard(connection)
+        self.breaks += self._server is not None
 
 
 async def _stop_accepting(server: asyncio.Server) -> None:

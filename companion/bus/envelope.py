@@ -42,7 +42,8 @@ class Heartbeat(msgspec.Struct, gc=False):
     received: int = 0
     invalid: int = 0
     kernel_drops: int = 0
-    transports: int = 0
+    stream_breaks: int = 0
+    stream_down: bool = False
 
 
 class _Envelope(msgspec.Struct, gc=False, omit_defaults=True):

@@ -13,8 +13,9 @@ from rich.text import Text
 from companion import config
 from companion.cli.options import AsJson, ConfigFile, opened, show
 from companion.cli.screens.text import ago, text
-from companion.remediation import audit, safety
+from companion.remediation import audit
 from companion.remediation.status import remediation_status
+from companion.store import sweeps
 from companion.store.store import Store
 from companion.times import format_seconds, iso, parse_duration
 
@@ -36,7 +37,7 @@ def pause(
     """
     seconds = parse_duration(duration)
     with opened(config.load(config_file)) as store:
-        safety.pause(store, seconds)
+        sweeps.pause(store, seconds)
     typer.echo(f"remediation is paused for {duration}; `companion remediation resume` ends the pause")
 
 
@@ -47,8 +48,28 @@ def resume(config_file: ConfigFile = None) -> None:
     Example: companion remediation resume
     """
     with opened(config.load(config_file)) as store:
-        safety.resume(store)
+        sweeps.resume(store)
     typer.echo("remediation is running again")
+
+
+@app.command()
+def off(config_file: ConfigFile = None) -> None:
+    """Let all companions of this Redis only observe from now on, without a restart.
+
+    Example: companion remediation off
+    """
+    with opened(config.load(config_file)) as store:
+        sweeps.switch_off(store)
+    typer.echo("remediation only observes; `companion remediation on` lets the configured mode hold again")
+
+
+@app.command()
+def on(config_file: ConfigFile = None) -> None:
+    """Let the configured mode hold again after `companion remediation off`."""
+    settings = config.load(config_file)
+    with opened(settings) as store:
+        sweeps.switch_on(store)
+    typer.echo(f"the configured mode holds again: {settings.remediation.mode}")
 
 
 @app.command()
@@ -71,7 +92,8 @@ def _render_state(state: dict[str, Any]) -> Group:
         ("last sweep", ago(state["last_sweep_at"], datetime.now(UTC)) or "none yet: is `companion run scheduler` up?"),
         ("candidates", f"{state['candidates']}, of which {state['acted']} were decided on"),
         ("held back by", state["troubles"]),
-        ("only observed", ", ".join(f"{node}: {why}" for node, why in state["observed_only"].items())),
+        ("switched off", f"since {state['off_since']}" if state["off_since"] else "no"),
+        ("suspect removals", f"{state['suspects']} in the last hour"),
         ("open breakers", ", ".join(f"{node} since {since}" for node, since in state["open_breakers"].items())),
     ):
         table.add_row(Text(name, style="bright_black"), text(value))
@@ -103,7 +125,7 @@ def list_remediations(
         entries = audit.read(store, count=count)
         if not follow:
             show(
-                [audit.told(entry) for _, entry in entries],
+                [audit.render(entry) for _, entry in entries],
                 _render_decisions([entry for _, entry in entries]),
                 as_json=as_json,
             )
@@ -123,7 +145,7 @@ def _load_newest_id(store: Store) -> str:
 
 def _print_decision(entry: dict[str, Any], *, as_json: bool) -> None:
     if as_json:
-        typer.echo(json.dumps(audit.told(entry)))
+        typer.echo(json.dumps(audit.render(entry)))
     else:
         Console().print(_render_decision(entry), soft_wrap=True)
 

@@ -84,10 +84,10 @@ class Feeds:
     def take_heartbeat(self, node: str, heartbeat: Heartbeat, ts: int) -> None:
         """Update a feed with the counts of its bridge and count the events that its seqs show to be missing."""
         feed = self.held[node]
-        if node in self._silent or heartbeat.kernel_drops > feed.kernel_drops:
+        if node in self._silent or heartbeat.stream_down or _is_worse(feed, heartbeat):
             self.unsettle(node)
         feed.heartbeat_at, feed.said_at = now_ms(), ts
-        feed.transports = heartbeat.transports
+        feed.stream_breaks = heartbeat.stream_breaks
         feed.received, feed.invalid, feed.kernel_drops = heartbeat.received, heartbeat.invalid, heartbeat.kernel_drops
         seqs = {event: seq for event, seq in heartbeat.seqs.items() if event in EVENT_NAMES}
         for event, missed in self._sequences.check_tail(node, seqs).items():
@@ -154,3 +154,12 @@ class Feeds:
         self._touched.clear()
         self._new_runs.clear()
         return commands
+
+
+def _is_worse(feed: Feed, heartbeat: Heartbeat) -> bool:
+    """Return whether the bridge lost or refused events since its last heartbeat: one may have been an answer."""
+    return (
+        heartbeat.kernel_drops > feed.kernel_drops
+        or heartbeat.invalid > feed.invalid
+        or heartbeat.stream_breaks > feed.stream_breaks
+    )

@@ -5,7 +5,6 @@ from collections.abc import Iterator
 from companion.doctor.facts import BusFacts, Facts
 from companion.doctor.finding import Finding, Section, failure, note, ok, times, warning
 from companion.doctor.redis import clock
-from companion.remediation import safety
 from companion.store.nodes import Feed
 from companion.times import SECOND_MS, format_seconds
 
@@ -42,7 +41,8 @@ def _feed(facts: Facts, node: str, *, heard: bool) -> Iterator[Finding]:
         return
     yield _events(facts, feed)
     yield from _losses(feed)
-    yield from _observed_only(facts, feed)
+    yield from _interval(facts, feed)
+    yield from _doubled(feed)
 
 
 def _silent(facts: Facts, feed: Feed, *, heard: bool) -> Finding:
@@ -71,11 +71,19 @@ def _events(facts: Facts, feed: Feed) -> Finding:
     return ok(feed.node, f"alive; last event {_length(facts.now - feed.last_event_at)} ago, {told}")
 
 
-def _observed_only(facts: Facts, feed: Feed) -> Iterator[Finding]:
-    why = safety.observed_only(facts.config, facts.feeds, feed.node)
-    if why and facts.config.remediation.mode == "enforce":
-        remedy = "removals would rest on misleading evidence here; use one transport, and one node in a cluster"
-        yield warning(feed.node, f"removals are only observed: {why}", remedy)
+def _interval(facts: Facts, feed: Feed) -> Iterator[Finding]:
+    """Compare the observed ping interval with the configured one, by which losses and statuses are judged."""
+    configured_ms = facts.config.pings.interval_ms
+    if feed.interval_ms and abs(feed.interval_ms - configured_ms) > configured_ms / 3:
+        seconds = round(feed.interval_ms / 1000)
+        text = f"it pings every {seconds} s, and [pings] interval says {round(configured_ms / 1000)}"
+        yield warning(feed.node, text, f"set [pings] interval = {seconds}, as natping_interval in nathelper")
+
+
+def _doubled(feed: Feed) -> Iterator[Finding]:
+    if feed.doubled:
+        remedy = "subscribe each event once and over one transport; until then nothing is removed"
+        yield warning(feed.node, f"{times(feed.doubled, 'ping')} arrived twice", remedy)
 
 
 def _losses(feed: Feed) -> Iterator[Finding]:

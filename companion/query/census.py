@@ -10,22 +10,25 @@ from companion.query.devices import iterate_statuses
 from companion.query.now import View
 from companion.query.row import Glance, make_glance_of
 from companion.query.summary import Tally
-from companion.store.census import CensusHeader, load_census_part, save_census
+from companion.store.census import CensusHeader, load_census_part, save_census, save_network_counts
 from companion.store.store import Store
 from companion.text import Json
 
 PART: Final = 2000
 """Devices in a part. A part is decoded at once, and blocks all threads of the process meanwhile."""
+LEAST_CONTACTS: Final = 5
+"""A network with fewer contacts has no mass event of its own."""
 _LEVEL: Final = 1
 _decoder: Final = msgspec.msgpack.Decoder(list[Glance])
 
 
 class Census(NamedTuple):
-    """Hold all devices, sorted by id, as they were `at` (epoch ms), and their summary."""
+    """Hold all devices, sorted by id, as they were `at` (epoch ms), their summary, and the contacts of each network."""
 
     at: int
     glances: Sequence[Glance]
     summary: Json
+    networks: dict[str, int]
 
 
 def take_census(store: Store, view: View) -> Census:
@@ -35,7 +38,8 @@ def take_census(store: Store, view: View) -> Census:
         tally.add(device, statuses)
         glances.append(make_glance_of(device, statuses, view.bounds))
     glances.sort(key=lambda glance: glance.device)
-    return Census(view.clock.now, glances, tally.summarise(view))
+    networks = {network: count for network, count in tally.networks.items() if network and count >= LEAST_CONTACTS}
+    return Census(view.clock.now, glances, tally.summarise(view), networks)
 
 
 def share_census(store: Store, census: Census, fresh_ms: int) -> None:
@@ -43,6 +47,7 @@ def share_census(store: Store, census: Census, fresh_ms: int) -> None:
     chunks = (census.glances[start : start + PART] for start in range(0, len(census.glances), PART))
     parts = (zlib.compress(msgspec.msgpack.encode(glances), _LEVEL) for glances in chunks)
     save_census(store, census.at, parts, fresh_ms)
+    save_network_counts(store, census.networks, fresh_ms)
 
 
 def load_glances(store: Store, header: CensusHeader) -> Iterator[list[Glance]]:

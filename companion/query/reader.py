@@ -20,8 +20,10 @@ from companion.query.pings import read_buckets, read_pings
 from companion.query.row import make_glance, render_row
 from companion.query.shared_listing import SharedListing
 from companion.query.summary import compute_summary
-from companion.remediation import audit, safety
+from companion.remediation import audit
 from companion.remediation.status import remediation_status
+from companion.store import sweeps
+from companion.store.breakers import load_open_breakers
 from companion.store.call_media import load_media
 from companion.store.call_quality import load_call_quality
 from companion.store.calls import (
@@ -202,7 +204,7 @@ class Reader:
         view, store = self._view(), self._store
         saved = load_summary(store)
         counts = count_registered(saved) if saved else None
-        breakers = safety.open_breakers(store, list(view.feeds))
+        breakers = load_open_breakers(store, list(view.feeds))
         return {
             "nodes": [
                 {
@@ -224,16 +226,21 @@ class Reader:
         """Return the decisions, newest first; `since` is the `next` of the page before, null on the last."""
         entries = audit.page(self._store, since, count)
         return {
-            "remediations": [audit.told(entry) for _, entry in entries],
+            "remediations": [audit.render(entry) for _, entry in entries],
             "next": entries[-1][0] if len(entries) == count else None,
         }
 
     def pause(self, seconds: float) -> None:
         """Pause remediation for so long, on all companions of this Redis."""
-        safety.pause(self._store, seconds)
+        sweeps.pause(self._store, seconds)
+
+    def switch(self, *, on: bool) -> None:
+        """Switch remediation off, so that every companion only observes, or on again."""
+        (sweeps.switch_on if on else sweeps.switch_off)(self._store)
 
     def resume(self) -> None:
-        safety.resume(self._store)
+        """End a pause."""
+        sweeps.resume(self._store)
 
     def _view(self) -> View:
         return load_view(self._config, self._store)

@@ -2,12 +2,14 @@
 
 from collections import Counter, defaultdict
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Final
 
 from companion.quality import nearest_rank
 from companion.query.devices import iterate_statuses
 from companion.query.feeds import describe_feed
 from companion.query.now import View
+from companion.sip import network_prefix
 from companion.store.store import Store
 from companion.text import Json
 from companion.times import iso
@@ -36,6 +38,7 @@ class Tally:
         self._contacts: dict[str, Counter[str]] = defaultdict(Counter)
         self._latencies: list[int] = []
         self._pinged = self._losing = 0
+        self.networks: Counter[str] = Counter()
 
     def add(self, device: Device, statuses: Sequence[Status]) -> None:
         self._devices[best(statuses)] += 1
@@ -43,6 +46,7 @@ class Tally:
             self._contacts[contact.node][status] += 1
             if status != "offline":
                 self._add_ping(contact)
+                self.networks[_network(contact.address)] += 1
 
     def _add_ping(self, contact: Contact) -> None:
         if contact.last_latency_at or contact.consecutive_lost:
@@ -76,3 +80,8 @@ def compute_percentiles(latencies: Sequence[int]) -> Json:
 
 def _by_status(counts: Counter[str]) -> Json:
     return {status: counts[status] for status in STATUSES} | {"total": counts.total()}
+
+
+@lru_cache(maxsize=1 << 16)
+def _network(address: str) -> str:
+    return network_prefix(address.rpartition(":")[0])

@@ -1,53 +1,61 @@
-"""What remediation decided and did: a Redis stream for all, and a short one for each device's timeline."""
+"""Record what remediation decided and did: for all in one stream, for each device on its timeline."""
 
+import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Final, NamedTuple
 
 from companion import sip
-from companion.remediation.policy import Candidate, Decision
-from companion.store.connection import Command
+from companion.remediation.policy import Candidate, Decision, count_lost, reaching_node
+from companion.store.audit import AuditRow, append_decision, load_decisions, load_decisions_before
+from companion.store.contacts import ContactRef
 from companion.store.store import Store
 from companion.times import iso
+from companion.usrloc.contact import Contact
 
-MAX_ENTRIES: Final = 200_000
-MAX_DEVICE_ENTRIES: Final = 200
 NUMBERS: Final = frozenset({"since", "lost", "duration_ms", "fence", "attempt", "after_ms"})
+
+Row = tuple[str, dict[str, Any]]
+"""(id, fields) of one decision; `at` and `since` are epoch ms."""
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What came of a decision; `answer` is MI's, or the error's text."""
+    """Hold what came of a decision.
+
+    `answer` is MI's, or the error's text. `evidence` is all that a removal rests on.
+    """
 
     result: str
     answer: str = ""
     duration_ms: int = 0
     attempt: int = 0
     after_ms: int = 0
+    evidence: str = ""
 
 
-class Entry(NamedTuple):
-    """One line of the audit: what was decided of whom, what came of it, in which mode and whose turn."""
+class AuditEntry(NamedTuple):
+    """Hold one decision, what came of it, in which mode and in which turn."""
 
-    found: Candidate
+    candidate: Candidate
     decision: Decision
     outcome: Outcome
     mode: str
     fence: int = 0
 
 
-def record(store: Store, entry: Entry) -> None:
-    """Write a decision with its evidence down, and mark the contact as decided for this run of failure."""
-    found, decision, outcome, mode, fence = entry
-    contact = found.contact
-    evidence: dict[str, Any] = {
+def record(store: Store, entry: AuditEntry) -> None:
+    """Append a decision to the audit, and mark the contact as decided for this run of failure."""
+    candidate, decision, outcome, mode, fence = entry
+    contact = candidate.contact
+    fields: dict[str, Any] = {
         "device": contact.device,
         "aor": contact.binding.aor,
         "uri": sip.mask(contact.binding.uri),
         "contact": contact.id,
         "node": contact.node,
-        "reason": found.reason,
-        "since": found.since,
+        "reason": candidate.reason,
+        "since": candidate.since,
         "lost": contact.consecutive_lost,
         "action": decision.action,
         "why": decision.why,
@@ -55,94 +63,80 @@ def record(store: Store, entry: Entry) -> None:
         "fence": fence,
         **asdict(outcome),
     }
-    store.connection.pipeline([*_commands(store, contact.device, evidence), _mark(store, entry)])
+    append_decision(store, fields, ContactRef(contact.binding.aor, contact.id), make_mark(entry))
 
 
-def _commands(store: Store, device: str, evidence: Mapping[str, Any]) -> list[Command]:
-    keys, retention_ms = store.keys, store.retention_ms
-    fields = [part for pair in evidence.items() for part in pair]
-    brief = [part for name in ("contact", "result", "reason", "mode", "attempt") for part in (name, evidence[name])]
-    woken = ["after_ms", evidence["after_ms"]] if evidence["after_ms"] else []
-    return [
-        ("XADD", keys.remediations(), "MAXLEN", "~", MAX_ENTRIES, "*", *fields),
-        ("PEXPIRE", keys.remediations(), retention_ms),
-        (
-            "XADD",
-            keys.care(device),
-            "MAXLEN",
-            "~",
-            MAX_DEVICE_ENTRIES,
-            "*",
-            "event",
-            f"companion-{evidence['action']}",
-            *brief,
-            *woken,
-        ),
-        ("PEXPIRE", keys.care(device), retention_ms),
-    ]
+def describe_evidence(contact: Contact, answers: Mapping[str, Any], judgement: str) -> str:
+    """Return what a judgement rests on as a JSON object: each node's evidence and answer, and the disconnect."""
+    evidence = {
+        "judgement": judgement,
+        "reaching": reaching_node(contact),
+        "answers": answers,
+        "nodes": {node: asdict(own) for node, own in contact.evidence.items()},
+        "lost_by_reaching": count_lost(contact),
+        "alive_at": contact.alive_at,
+        "disconnected_at": contact.disconnected_at,
+        "disconnected_by": contact.disconnected_by,
+        "superseded_at": contact.superseded_at,
+        "superseded_by": contact.superseded_by,
+    }
+    return json.dumps(evidence, separators=(",", ":"))
 
 
-def _mark(store: Store, entry: Entry) -> Command:
-    contact = entry.found.contact
-    return ("HSET", store.keys.contact(contact.binding.aor, contact.id), "decided", note(entry))
+def make_mark(entry: AuditEntry) -> str:
+    """Return what the contact's hash keeps of a decision."""
+    return f"{entry.candidate.since} {entry.mode} {entry.decision.action} {entry.outcome.result}"
 
 
-def note(entry: Entry) -> str:
-    """What the contact's hash keeps of a decision."""
-    return f"{entry.found.since} {entry.mode} {entry.decision.action} {entry.outcome.result}"
-
-
-def stands(mark: str, found: Candidate, decision: Decision, mode: str) -> bool:
-    """Whether that was decided, and done, already. A further push is not; nor is what failed at MI."""
+def is_done(mark: str, candidate: Candidate, decision: Decision, mode: str) -> bool:
+    """Return whether that was decided, and done, already. A further push is not; nor is what failed at MI."""
     since, marked_mode, action, result = _read_mark(mark)
-    if (since, marked_mode) != (str(found.since), mode) or failed(result):
+    if (since, marked_mode) != (str(candidate.since), mode) or is_failure(result):
         return False
     return action == decision.action and (action != "push" or result in ("observed", "woken"))
 
 
-def is_decided(mark: str, found: Candidate, mode: str) -> bool:
-    """Whether this run of failure had its decision in this mode, whatever came of it."""
-    return mark.startswith(f"{found.since} {mode} ")
+def is_decided(mark: str, candidate: Candidate, mode: str) -> bool:
+    """Return whether this run of failure had its decision in this mode, whatever came of it."""
+    return mark.startswith(f"{candidate.since} {mode} ")
 
 
-def was_to_be_woken(mark: str, found: Candidate) -> bool:
-    """Whether this run of failure was found to be one for a push, in whatever mode."""
+def was_to_be_woken(mark: str, candidate: Candidate) -> bool:
+    """Return whether this run of failure was decided to be one for a push, in whatever mode."""
     since, _, action, _ = _read_mark(mark)
-    return (since, action) == (str(found.since), "push")
+    return (since, action) == (str(candidate.since), "push")
 
 
-def failed(result: str) -> bool:
-    """Whether MI failed us, so that it is to be tried again."""
+def is_failure(result: str) -> bool:
+    """Return whether MI failed us, so that it is to be tried again."""
     return result.startswith("mi-")
 
 
 def failed_before(mark: str) -> bool:
-    return failed(_read_mark(mark)[3])
+    """Return whether the last try failed at MI."""
+    return is_failure(_read_mark(mark)[3])
 
 
 def _read_mark(mark: str) -> list[str]:
     return [*mark.split(" ", 3), "", "", "", ""][:4]
 
 
-def read(store: Store, since: str = "-", count: int = 1000) -> list[tuple[str, dict[str, Any]]]:
-    """(id, entry) of the newest `count` decisions after the id `since`, oldest first; `at` is epoch ms."""
-    start = since if since == "-" else f"({since}"
-    rows = store.connection.call("XREVRANGE", store.keys.remediations(), "+", start, "COUNT", count)
-    return [(entry_id, _decode(entry_id, fields)) for entry_id, fields in reversed(rows)]
+def read(store: Store, since: str = "-", count: int = 1000) -> list[Row]:
+    """Return the newest `count` decisions after an id, oldest first."""
+    return list(map(_decode, load_decisions(store, since, count)))
 
 
-def page(store: Store, before: str, count: int) -> list[tuple[str, dict[str, Any]]]:
-    """(id, entry) of the newest `count` decisions older than the id `before` ("" = of all), newest first."""
-    end = f"({before}" if before else "+"
-    rows = store.connection.call("XREVRANGE", store.keys.remediations(), end, "-", "COUNT", count)
-    return [(entry_id, _decode(entry_id, fields)) for entry_id, fields in rows]
+def page(store: Store, before: str, count: int) -> list[Row]:
+    """Return the newest `count` decisions older than an id ("" = all), newest first."""
+    return list(map(_decode, load_decisions_before(store, before, count)))
 
 
-def told(entry: Mapping[str, Any]) -> dict[str, Any]:
-    """An entry as people and machines read it: its times as ISO 8601."""
-    return {**entry, "at": iso(entry["at"]), "since": iso(entry["since"])}
+def render(fields: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a decision as people and machines read it: its times as ISO 8601."""
+    return {**fields, "at": iso(fields["at"]), "since": iso(fields["since"])}
 
 
-def _decode(entry_id: str, fields: Mapping[str, str]) -> dict[str, Any]:
+def _decode(row: AuditRow) -> Row:
+    entry_id, fields = row
     values = {name: int(value) if name in NUMBERS else value for name, value in fields.items()}
-    return {"at": int(entry_id.partition("-")[0]), **values}
+    return entry_id, {"evidence": "", "at": int(entry_id.partition("-")[0]), **values}

@@ -1,4 +1,4 @@
-"""What is to be done with a contact that stopped answering, from its record, the settings and the clock. No I/O."""
+"""Decide what to do with a contact that stopped answering, from its record, the settings and the clock. No I/O."""
 
 import re
 from collections.abc import Sequence
@@ -6,12 +6,13 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import Final, Literal, NamedTuple
 
+from companion import sip
 from companion.config import RemediationSection, Rule
 from companion.opensips.events import LOST_PING_US
 from companion.opensips.mi_contact import MiContact
 from companion.usrloc.contact import Contact, is_ghost
 
-Reason = Literal["lost-pings", "disconnected", "ghost"]
+Reason = Literal["lost-pings", "disconnected", "ghost", "doubted"]
 Action = Literal["push", "remove", "keep", "wait"]
 
 BACKOFF: Final = 2
@@ -20,7 +21,7 @@ BACKOFF: Final = 2
 
 @dataclass(frozen=True, slots=True)
 class Push:
-    """What is known of the pushes to a contact; `since` is the first one's time, in epoch ms, 0 = none was sent."""
+    """Hold the pushes to a contact. `since` is the time of the first one, epoch ms, 0 = none was sent."""
 
     since: int = 0
     attempts: int = 0
@@ -29,77 +30,128 @@ class Push:
 
 
 class Candidate(NamedTuple):
-    """A contact that may be acted on, why, and since when (epoch ms) it has been so."""
+    """Hold a contact that may be acted on, why, and since when (epoch ms).
+
+    `lost_by_reaching` tells that a node that can reach it lost pings of it after it failed.
+    """
 
     contact: Contact
     reason: Reason
     since: int
+    lost_by_reaching: bool = True
 
 
 class Decision(NamedTuple):
-    """What to do and the reason in words, for the audit."""
+    """Hold what to do, and why in words for the audit."""
 
     action: Action
     why: str
 
 
-def candidate(contact: Contact, settings: RemediationSection, lost_after: int, now: int) -> Candidate | None:
-    """Whether a contact may be acted on at all. Silence never makes one.
+def find_candidate(contact: Contact, settings: RemediationSection, lost_after: int, now: int) -> Candidate | None:
+    """Return a contact as a candidate if it may be acted on at all. Silence never makes one.
 
-    Losses count only of contacts that ever answered a ping: some phones ignore OPTIONS. Life later than the failure
-    makes none either: a record may be read while it is being written.
+    Losses count only of contacts that ever answered a ping, for some phones ignore OPTIONS, and of nodes that can reach
+    the contact. Lost pings of other nodes only raise a doubt. Life after the failure makes no candidate: a record may
+    be read while it is being written.
     """
     if _is_over(contact, now):
         return None
     if contact.disconnected_at:
-        ghost = is_ghost(contact, lost_after)
-        grace_ms = 1000 * (settings.ghost_grace if ghost else settings.disconnect_grace)
-        if now - contact.disconnected_at < grace_ms:
-            return None
-        return Candidate(contact, "ghost" if ghost else "disconnected", contact.disconnected_at)
-    if contact.consecutive_lost < lost_after or not contact.last_latency_at:
+        return _after_disconnect(contact, settings, lost_after, now)
+    if contact.last_latency_at and count_lost(contact) >= lost_after:
+        return _after_losses(contact, settings, lost_after, now)
+    if contact.doubts >= lost_after and contact.holder:
+        return Candidate(contact, "doubted", contact.doubted_at, lost_by_reaching=False)
+    return None
+
+
+def count_lost(contact: Contact) -> int:
+    """Return the longest run of pings that a node that can reach the contact lost."""
+    runs = (own.lost for node, own in contact.evidence.items() if contact.reach(node) == "yes")
+    return max(runs, default=0)
+
+
+def _after_disconnect(contact: Contact, settings: RemediationSection, lost_after: int, now: int) -> Candidate | None:
+    ghost = is_ghost(contact, lost_after)
+    grace_ms = 1000 * (settings.ghost_grace if ghost else settings.disconnect_grace)
+    if now - contact.disconnected_at < grace_ms:
         return None
-    if is_ghost(contact, lost_after):
-        waited = now - max(contact.superseded_at, contact.lost_since) >= 1000 * settings.ghost_grace
-        return Candidate(contact, "ghost", contact.lost_since) if waited else None
-    return Candidate(contact, "lost-pings", contact.lost_since)
+    lost = count_lost(contact) > 0 and contact.last_lost_at > contact.disconnected_at
+    return Candidate(contact, "ghost" if ghost else "disconnected", contact.disconnected_at, lost)
+
+
+def _after_losses(contact: Contact, settings: RemediationSection, lost_after: int, now: int) -> Candidate | None:
+    if not is_ghost(contact, lost_after):
+        return Candidate(contact, "lost-pings", contact.lost_since)
+    is_due = now - max(contact.superseded_at, contact.lost_since) >= 1000 * settings.ghost_grace
+    return Candidate(contact, "ghost", contact.lost_since) if is_due else None
 
 
 def _is_over(contact: Contact, now: int) -> bool:
-    """Whether it ended, or shows life since it failed; or was to fail in the future, before a clock was set."""
+    """Return whether it ended, shows life since it failed, or failed in the future, before a clock was set."""
     ended = contact.ended_at or 0 < contact.registration.expires_at <= now
     since = failing_since(contact)
     return bool(ended or contact.alive_at > since or since > now)
 
 
 def failing_since(contact: Contact) -> int:
-    """When its connection died or its run of lost pings began (epoch ms), 0 = it does not fail."""
-    return contact.disconnected_at or contact.lost_since
+    """Return when its connection died or its run of lost pings began (epoch ms), 0 = it does not fail."""
+    return contact.disconnected_at or contact.lost_since or contact.doubted_at
 
 
 def begins_to_fail(contact: Contact, since: int) -> bool:
-    """Whether it may soon be one more candidate: it has been failing since then at most, after it had answered."""
+    """Return whether it may soon be a candidate: it answered once, and has failed only since then (epoch ms)."""
     alive_once = contact.last_latency_at or contact.disconnected_at
     return bool(alive_once and not contact.ended_at and failing_since(contact) >= since)
 
 
-def decide(
-    found: Candidate, settings: RemediationSection, push: Push, now: int, *, registrar_wakes: bool = False
-) -> Decision:
-    """The first rule that fits says what to do; `auto` wakes who can be woken and removes the rest.
+def reaching_node(contact: Contact) -> str:
+    """Return the node that can reach a contact: its holder, else the one with the latest answer; "" when unknown."""
+    if contact.holder or not contact.evidence:
+        return contact.holder
+    node = max(contact.evidence, key=lambda name: contact.evidence[name].answered_at)
+    return node if contact.evidence[node].answered_at else ""
 
-    A ghost's device is there already, on another contact: nothing is to be woken. `registrar_wakes` tells that OpenSIPS
-    itself counts the contact among those (MI `Flags & 4`).
+
+class Wake(NamedTuple):
+    """Hold what speaks for waking a candidate.
+
+    `registrar_wakes` tells that OpenSIPS itself can wake it (MI `Flags & 4`). `replacement` is the newer contact of a
+    ghost.
     """
-    contact = found.contact
+
+    push: Push = Push()
+    registrar_wakes: bool = False
+    replacement: Contact | None = None
+
+
+def decide(candidate: Candidate, settings: RemediationSection, wake: Wake, now: int) -> Decision:
+    """Return what the first rule that fits says; `auto` wakes a contact that can be woken and removes the rest.
+
+    A ghost that can be woken is woken first, unless its replacement registered with the same push token: two phones may
+    share a SIP instance.
+    """
+    contact = candidate.contact
     action = next((rule.action for rule in settings.rules if _fits(rule, contact)), "auto")
     if action == "keep":
         return Decision("keep", "a rule keeps it")
-    if action == "remove" or found.reason == "ghost":
-        return Decision("remove", "a rule removes it" if action == "remove" else "its device answers elsewhere")
-    if action == "push" or registrar_wakes or can_be_woken(contact, settings):
-        return _push(settings, push, now)
-    return Decision("remove", "it can not be woken")
+    if action == "remove":
+        return Decision("remove", "a rule removes it")
+    if candidate.reason == "ghost" and (action == "push" or _is_replaced(contact, wake.replacement)):
+        return Decision("remove", "its device answers elsewhere")
+    if action == "push" or wake.registrar_wakes or can_be_woken(contact, settings):
+        return _push(settings, wake.push, now)
+    if sip.has_push_params(contact.binding.uri):
+        return Decision("keep", "it may sleep: its push parameters are incomplete")
+    return Decision("remove", "its device answers elsewhere" if candidate.reason == "ghost" else "it can not be woken")
+
+
+def _is_replaced(contact: Contact, replacement: Contact | None) -> bool:
+    """Return whether a ghost's device certainly is on its newer contact."""
+    if not sip.has_push_params(contact.binding.uri):
+        return True
+    return replacement is not None and bool(contact.push_token) and replacement.push_token == contact.push_token
 
 
 def _push(settings: RemediationSection, push: Push, now: int) -> Decision:
@@ -123,7 +175,7 @@ def push_due_at(settings: RemediationSection, push: Push) -> int:
 
 
 def can_be_woken(contact: Contact, settings: RemediationSection) -> bool:
-    """By RFC 8599 parameters in its URI, or as `push_attr` finds in what the operator put into `attr`."""
+    """Return whether push parameters of its URI, or `push_attr` in its `attr`, say that it can be woken."""
     if contact.push_provider:
         return True
     return bool(settings.push_attr and re.search(settings.push_attr, contact.registration.attr))
@@ -140,28 +192,38 @@ def _fits(rule: Rule, contact: Contact) -> bool:
     return all(fnmatchcase(value, getattr(rule, name)) for name, value in values.items())
 
 
-Sight = Literal["as-known", "already-gone", "came-back", "not-alone"]
+Look = Literal["as-known", "already-gone", "came-back", "not-alone"]
 
 
-def compare(found: Candidate, seen: Sequence[MiContact]) -> Sight:
-    """Whether OpenSIPS still holds the contact just as we know it, given those with its URI; only then it may go.
+def compare(candidate: Candidate, node: str, records: Sequence[MiContact]) -> Look:
+    """Compare a candidate with the records that a node's MI has of its URI.
 
-    ul_rm_contact removes by URI: a device that registered the same URI a moment ago would go too.
+    ul_rm_contact removes by URI: a phone that registered the same URI a moment ago would go too.
     """
-    active = [contact for contact in seen if contact.state == "active"]
+    active = [record for record in records if record.state == "active"]
     if not active:
         return "already-gone"
-    return _compare(found, active[0]) if len(active) == 1 else "not-alone"
+    return _compare(candidate, node, active[0]) if len(active) == 1 else "not-alone"
 
 
-def _compare(found: Candidate, seen: MiContact) -> Sight:
-    known = found.contact.registration
-    if (seen.callid, seen.cseq) != (known.callid, known.cseq):
+def _compare(candidate: Candidate, node: str, record: MiContact) -> Look:
+    contact = candidate.contact
+    registration = contact.registration
+    if (record.callid, record.cseq, record.received) != (registration.callid, registration.cseq, registration.received):
         return "came-back"
-    if seen.latency_us == LOST_PING_US:
-        return "as-known" if found.reason == "lost-pings" or seen.received == known.received else "came-back"
-    if found.reason == "lost-pings":
-        return "came-back"
-    latency_ms = None if seen.latency_us is None else round(seen.latency_us / 1000)
-    unchanged = seen.received == known.received and latency_ms == found.contact.last_latency_ms
-    return "as-known" if unchanged else "came-back"
+    return "came-back" if _answered_since(contact, node, record) else "as-known"
+
+
+def _answered_since(contact: Contact, node: str, record: MiContact) -> bool:
+    """Return whether MI shows an answer that no event brought.
+
+    MI's latency has no time. After losses of this node the last ping must still be a lost one. Otherwise the value must
+    be the last that events brought: another node keeps an old value for ever.
+    """
+    own = contact.evidence.get(node)
+    if own is not None and own.lost:
+        return record.latency_us != LOST_PING_US
+    if record.latency_us in (None, LOST_PING_US):
+        return False
+    latency_ms = round((record.latency_us or 0) / 1000)
+    return own is not None and own.answered_at == contact.last_latency_at and latency_ms != contact.last_latency_ms

@@ -13,6 +13,7 @@ from companion.store.devices import encode_device
 from companion.store.series import Row
 from companion.store.store import REFRESH_MS, Store
 from companion.store.timeline import prepare_entries
+from companion.store.witnesses import prepare_witnesses
 from companion.usrloc.changes import Changes
 from companion.usrloc.contact import Contact, Device
 
@@ -80,6 +81,7 @@ class Batch:
         for contact in changes.contacts:
             commands += self._contact(contact)
         commands += self._answers(changes.answers)
+        commands += prepare_witnesses(self._keys, changes.answers, self._retention_ms)
         return commands
 
     def _answers(self, answered: Iterable[Contact]) -> Iterable[Command]:

@@ -1,7 +1,7 @@
 """Store the last census in parts: a reader gets a whole one, or the one before."""
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Final, NamedTuple
 
 from companion.store.store import Store
@@ -38,3 +38,20 @@ def load_census_part(store: Store, at: int, part: int) -> bytes | None:
     """Return one part of a census, None when it has expired."""
     packed: bytes | None = store.connection.call_for_bytes("GET", store.keys.census_part(at, part))
     return packed
+
+
+def save_network_counts(store: Store, counts: Mapping[str, int], fresh_ms: int) -> None:
+    """Store how many contacts each network has, in place of the counts before."""
+    key = store.keys.networks()
+    flat = [part for pair in counts.items() for part in pair]
+    store.connection.call("DEL", key)
+    if flat:
+        store.connection.pipeline([("HSET", key, *flat), ("PEXPIRE", key, fresh_ms + KEPT_MS)])
+
+
+def load_network_counts(store: Store, networks: Sequence[str]) -> dict[str, int]:
+    """Return how many contacts these networks have, as the last census counted; small ones were not counted."""
+    if not networks:
+        return {}
+    counts = store.connection.call("HMGET", store.keys.networks(), *networks)
+    return {network: int(count) for network, count in zip(networks, counts, strict=True) if count}

@@ -168,6 +168,7 @@ def iterate_live_refs(store: Store) -> Iterator[list[ContactRef]]:
 _BRIEF_FIELDS = (
     "node",
     "uri",
+    "received",
     "user_agent",
     "expires_at",
     "last_register_at",
@@ -203,14 +204,27 @@ def _load_answers(store: Store, refs: Sequence[ContactRef]) -> dict[str, str | N
 
 
 def _decode_brief_contact(ref: ContactRef, values: Sequence[str], answer: str | None) -> Contact:
-    node, uri, user_agent, expires_at, register_at, latency_ms, latency_at, lost, lost_at, gone_at, ended_at = values
+    (
+        node,
+        uri,
+        received,
+        user_agent,
+        expires_at,
+        register_at,
+        latency_ms,
+        latency_at,
+        lost,
+        lost_at,
+        gone_at,
+        ended_at,
+    ) = values
     aor, contact_id = ref
     contact = Contact(
         Binding("", "", aor, uri),
         contact_id,
         "",
         node,
-        Registration("", "", user_agent, "", 0, int(expires_at), "", 0, ""),
+        Registration(received, "", user_agent, "", 0, int(expires_at), "", 0, ""),
         last_register_at=int(register_at),
         last_latency_ms=int(latency_ms) if latency_ms else None,
         last_latency_at=int(latency_at),

@@ -104,6 +104,10 @@ class Keys:
     def census_part(self, at: int, part: int) -> str:
         return f"{self.prefix}census:{at}:{part}"
 
+    def networks(self) -> str:
+        """Hash: how many contacts each network (/24, /48) has, as the last census counted."""
+        return f"{self.prefix}networks"
+
     def history(self) -> str:
         return f"{self.prefix}history"
 
@@ -152,8 +156,25 @@ class Keys:
     def pause(self) -> str:
         return f"{self.prefix}pause"
 
-    def breaker(self, node: str) -> str:
-        return f"{self.prefix}breaker:{node}"
+    def breaker(self, group: str) -> str:
+        """Hash: the breaker of a node, a cluster or a network."""
+        return f"{self.prefix}breaker:{group}"
+
+    def off(self) -> str:
+        """String: since when remediation is switched off."""
+        return f"{self.prefix}off"
+
+    def removals(self) -> str:
+        """Sorted set: removals of the last minutes, by time."""
+        return f"{self.prefix}removals"
+
+    def suspects(self) -> str:
+        """Sorted set: removals of the last hour whose phone came back at once."""
+        return f"{self.prefix}suspects"
+
+    def witnesses(self) -> str:
+        """Hash: `NODE SOCKET` to the contact that last answered there."""
+        return f"{self.prefix}witnesses"
 
     def sweep(self) -> str:
         return f"{self.prefix}sweep"

@@ -20,9 +20,9 @@ class Feed:
 
     Times are epoch ms, 0 = never; the rest are counts, those of the bridge since its start. `steady_since`: no event
     is missing from then on. `removals`: contacts that OpenSIPS itself removed after lost pings. `said_at`: the time of
-    the last heartbeat by the bridge's clock; `heartbeat_at`: its arrival by ours. `transports`: over how many the
-    bridge received events. `interval_ms`: how often the node pings a contact, as observed (0 = not yet). `doubled`:
-    pings that arrived twice.
+    the last heartbeat by the bridge's clock; `heartbeat_at`: its arrival by ours. `stream_breaks`: how often the
+    connection of event_stream ended. `interval_ms`: how often the node pings a contact, as observed (0 = not yet).
+    `doubled`: pings that arrived twice.
     """
 
     node: str
@@ -39,7 +39,7 @@ class Feed:
     silences: int = 0
     steady_since: int = 0
     removals: int = 0
-    transports: int = 0
+    stream_breaks: int = 0
     interval_ms: int = 0
     doubled: int = 0
 

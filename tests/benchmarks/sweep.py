@@ -14,7 +14,7 @@ from typing import NamedTuple
 from companion import log
 from companion.config import Config
 from companion.opensips.events import Registration
-from companion.remediation import safety
+from companion.remediation.candidates import collect_fleet
 from companion.remediation.sweep import Sweeper
 from companion.simulator.redis import EmbeddedRedis
 from companion.store.contacts import encode_answer, encode_contact
@@ -22,6 +22,8 @@ from companion.store.keys import Keys
 from companion.store.nodes import Feed, prepare_feed
 from companion.store.store import Store, open_store
 from companion.store.summary import save_summary
+from companion.store.sweeps import acquire_turn
+from companion.times import now_ms
 from companion.usrloc.contact import Binding, Contact, contact_id
 from tests.benchmarks.figure import Figure
 from tests.benchmarks.processes import bench_redis, process, read_line
@@ -137,10 +139,12 @@ def main() -> None:
 
 
 def _look(sweeper: Sweeper, store: Store) -> float:
-    turn = safety.take_turn(store)
+    turn = acquire_turn(store)
     assert turn is not None
-    seconds = statistics.median(_timed(lambda: sweeper._look(turn)) for _ in range(LOOKS))
-    turn.end()
+    seconds = statistics.median(
+        _timed(lambda: collect_fleet(sweeper._config, store, turn, now_ms(), "observe")) for _ in range(LOOKS)
+    )
+    turn.release()
     return seconds
 
 

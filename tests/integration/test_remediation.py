@@ -12,24 +12,19 @@ import pytest
 
 from companion import metrics
 from companion.config import Config
-from companion.opensips.events import INSERT, ContactEvent, Registration
 from companion.query.now import load_view
 from companion.query.summary import compute_summary
-from companion.remediation import audit, safety
-from companion.remediation.status import remediation_status
+from companion.remediation import audit
 from companion.simulator.fleet import Behaviour, Push, SimulatedPhone
 from companion.simulator.mi import MiCall
 from companion.simulator.opensips import SimulatedOpenSIPS
 from companion.simulator.redis import EmbeddedRedis
 from companion.simulator.wire import Contact
-from companion.store.batch import Batch
+from companion.store import sweeps
 from companion.store.devices import load_device
-from companion.store.nodes import load_feeds
 from companion.store.summary import save_summary
 from companion.store.timeline import load_timeline
 from companion.text import Json
-from companion.usrloc.changes import Stamp
-from companion.usrloc.picture import Usrloc
 from tests.integration.conftest import Kind, MakeSetup, Setup, eventually
 
 Mode = Literal["observe", "enforce"]
@@ -442,7 +437,7 @@ async def test_pause_and_the_days_pushes(make_setup: MakeSetup) -> None:
     """While paused nothing is done; after resuming what waited is. A device gets no more than its pushes for a day."""
     sleeper, mute = phone("sleeper", push=PUSH, transport="udp"), phone("mute")
     async with scene(make_setup(), sleeper, mute, mode="enforce", push_per_day=2, push_grace=0.2) as now:
-        safety.pause(now.store, 3600)
+        sweeps.pause(now.store, 3600)
         now.opensips.mute("sleeper")
         now.opensips.mute("mute")
         await eventually(
@@ -455,7 +450,7 @@ async def test_pause_and_the_days_pushes(make_setup: MakeSetup) -> None:
         await now.sweeps()
         assert not now.outcomes("mute") + now.outcomes("sleeper")
         assert not now.calls
-        safety.resume(now.store)
+        sweeps.resume(now.store)
         await eventually(lambda: len(now.outcomes("sleeper")) == 2 and now.outcomes("mute"))
         resumed = now.store.connection.call("HGET", now.store.keys.sweep(), "troubles")
         await now.pings("sleeper", 4)
@@ -464,39 +459,3 @@ async def test_pause_and_the_days_pushes(make_setup: MakeSetup) -> None:
         assert now.outcomes("mute") == [("remove", "removed")]
         assert now.outcomes("sleeper") == [("push", "pushed")] * 2
         assert len(now.registered("sleeper")) == 1
-
-
-@pytest.mark.parametrize(
-    ("nodes", "stream", "why"),
-    [
-        ([{"node": "other", "cluster": "home"}], False, "it shares a cluster with other nodes"),
-        ([], True, "its events come over both transports"),
-    ],
-)
-async def test_enforce_only_observes(make_setup: MakeSetup, *, nodes: list[Json], stream: bool, why: str) -> None:
-    """Where evidence may mislead, `enforce` only observes, and the status says of which node and why."""
-    async with scene(make_setup(), phone("mute"), nodes=nodes, mode="enforce") as now:
-        if stream:
-            _, writer = await asyncio.open_connection("127.0.0.1", now.setup.stream)
-            writer.write(b'{"jsonrpc":"2.0","method":"E_UL_AOR_INSERT","params":{"domain":"location","aor":"x"}}')
-            await eventually(lambda: load_feeds(now.store)["opensips"].transports == 2)
-            writer.close()
-        now.opensips.mute("mute")
-        await eventually(lambda: ("remove", "observed") in now.outcomes("mute"))
-        assert now.calls == []
-        assert remediation_status(now.setup.config, now.store)["observed_only"] == {"opensips": why}
-
-
-async def test_enforce_only_observes_shared_aors(make_setup: MakeSetup) -> None:
-    """A contact whose AOR is registered in another cluster too is only observed."""
-    async with scene(make_setup(), phone("mute"), phone("alone"), mode="enforce") as now:
-        elsewhere = Usrloc(LOST_AFTER, 1000)
-        registration = Registration("", "", "", "", 0, 0, "c", 1, "")
-        event = ContactEvent(INSERT, "location", "mute", "sip:mute@192.0.2.1", registration, 0)
-        elsewhere.apply(event, Stamp("far", "far", 1, 1))
-        Batch(now.store).write(Batch(now.store).prepare(elsewhere.take_changes()))
-        for aor in ("mute", "alone"):
-            now.opensips.mute(aor)
-        await eventually(lambda: ("remove", "removed") in now.outcomes("alone"))
-        await eventually(lambda: ("remove", "observed") in now.outcomes("mute"))
-        assert now.registered("mute")

@@ -24,7 +24,7 @@ from companion.consumer.recorder import Recorder
 from companion.opensips import mi
 from companion.query.now import load_view
 from companion.query.summary import compute_summary
-from companion.remediation import audit, safety
+from companion.remediation import audit
 from companion.remediation.safety import ClockWatch
 from companion.remediation.sweep import Sweeper
 from companion.simulator.fleet import SimulatedPhone, State
@@ -33,6 +33,7 @@ from companion.simulator.mi_server import Fault, MiServer
 from companion.simulator.node import Node, Settings
 from companion.simulator.opensips import SimulatedOpenSIPS
 from companion.simulator.redis import EmbeddedRedis
+from companion.store import sweeps
 from companion.store.connection import Unreachable
 from companion.store.devices import load_device
 from companion.store.summary import save_summary
@@ -474,7 +475,7 @@ async def test_a_change_behind_the_look(make_world: MakeWorld, change: str) -> N
 
         def happen(method: str, _: Json) -> None:
             if method == "ul_show_contact" and change == "a pause":
-                safety.pause(world.store, 60)
+                sweeps.pause(world.store, 60)
             elif method == "ul_show_contact" and change == "a lost turn":
                 call("SET", keys.sweeper(), "another's")
             elif method == "ul_show_contact":

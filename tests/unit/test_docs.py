@@ -33,6 +33,7 @@ WORDS = {
     "shard": 0,
     "ref": "REF",
     "call_id": "CALLID",
+    "group": "GROUP",
 }
 """What docs/redis.md writes for the arguments of a key."""
 

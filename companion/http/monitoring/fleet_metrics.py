@@ -16,7 +16,7 @@ from prometheus_client.registry import Collector
 
 from companion import metrics
 from companion.config import Config
-from companion.remediation.safety import open_breakers
+from companion.store.breakers import load_open_breakers
 from companion.store.call_quality import load_call_quality
 from companion.store.connection import NotNowError, ResponseError, Unreachable
 from companion.store.nodes import Feed, load_feeds
@@ -161,7 +161,7 @@ class FleetCollector(Collector):
             yield family.of({node: getattr(feed, count) for node, feed in feeds.items()})
 
     def _breakers(self, feeds: Mapping[str, Feed]) -> dict[str, float]:
-        are_open = open_breakers(self._store, list(feeds))
+        are_open = load_open_breakers(self._store, list(feeds))
         return {node: float(node in are_open) for node in feeds}
 
     def _media(self) -> Iterator[Metric]:

@@ -16,25 +16,29 @@ from companion.config import RemediationSection
 from companion.opensips.events import LOST_PING_US, Registration
 from companion.opensips.mi_contact import MiContact
 from companion.remediation import policy
-from companion.remediation.policy import Candidate, Push
+from companion.remediation.policy import Candidate, Push, Wake
 from companion.usrloc.contact import Binding, Contact, contact_id
+from companion.usrloc.evidence import NodeEvidence
 
 DOCUMENT = Path(__file__).parents[3] / "docs" / "remediation.md"
 NOW = 1_795_452_109_605
 LOST_AFTER = 3
 SECOND = 1000
+LEGACY_PUSH = "sip:leg@192.0.2.1;app-id=org.example.voip.prod;pn-type=apple;pn-tok=LEGTOK;pn-silent=1"
 WITH_PUSH = "sip:alice@192.0.2.1;pn-provider=fcm;pn-prid=token;pn-param=proj"
 
 
 def contact(uri: str = "sip:alice@192.0.2.1", expires_at: int = 0, attr: str = "", **fields: Any) -> Contact:
     binding = Binding("c", "location", "alice", uri)
     registration = Registration("sip:192.0.2.1:5060;transport=ws", "", "Phone 1", "", 14, expires_at, "call", 7, attr)
-    settings = {"last_latency_at": NOW - 500 * SECOND, "last_latency_ms": 31} | fields
-    return Contact(binding, contact_id(binding), "alice/alice", "n", registration, **settings)
+    settings: dict[str, Any] = {"last_latency_at": NOW - 500 * SECOND, "last_latency_ms": 31, "holder": "n"} | fields
+    own = NodeEvidence(settings["last_latency_at"], settings.get("consecutive_lost", 0))
+    evidence = {"evidence": {"n": own}} | settings
+    return Contact(binding, contact_id(binding), "alice/alice", "n", registration, **evidence)
 
 
-def configured(*rules: dict[str, str], **said: Any) -> RemediationSection:
-    return RemediationSection.model_validate({"rules": rules, **said})
+def configured(*rules: dict[str, str], **keys: Any) -> RemediationSection:
+    return RemediationSection.model_validate({"rules": rules, **keys})
 
 
 class Case(NamedTuple):
@@ -44,14 +48,16 @@ class Case(NamedTuple):
     settings: RemediationSection = configured()
     push: Push = Push()
     wakes: bool = False
+    replacement: Contact | None = None
 
     def outcome(self) -> str:
-        """As the table has it: none, or action and reason."""
-        found = policy.candidate(self.contact, self.settings, LOST_AFTER, NOW)
-        if found is None:
+        """Return none, or action and reason, as the table has it."""
+        candidate = policy.find_candidate(self.contact, self.settings, LOST_AFTER, NOW)
+        if candidate is None:
             return "none"
-        decision = policy.decide(found, self.settings, self.push, NOW, registrar_wakes=self.wakes)
-        return f"{decision.action} ({found.reason})"
+        wake = Wake(self.push, self.wakes, self.replacement)
+        decision = policy.decide(candidate, self.settings, wake, NOW)
+        return f"{decision.action} ({candidate.reason})"
 
 
 LOST: dict[str, Any] = {
@@ -92,7 +98,7 @@ CASES: dict[str, Case] = {
     "12": Case(died(15)),
     "13": Case(contact(**LOST, **SUPERSEDED)),
     "14": Case(died(10, **SUPERSEDED)),
-    "15": Case(died(10, uri=WITH_PUSH, **SUPERSEDED)),
+    "15": Case(died(10, uri=WITH_PUSH, **SUPERSEDED), replacement=contact(WITH_PUSH)),
     "16": Case(contact(WITH_PUSH, **LOST)),
     "17": Case(died(15, uri=WITH_PUSH)),
     "18": Case(contact(**LOST, attr="fcm=token"), configured(push_attr="^fcm=")),
@@ -112,14 +118,23 @@ CASES: dict[str, Case] = {
     "32": Case(contact(WITH_PUSH, **LOST), push=pushed(4, 240)),
     "33": Case(contact(WITH_PUSH, **LOST), configured(push_fallback="remove"), pushed(4, 240)),
     "34": Case(contact(WITH_PUSH, **LOST), push=pushed(0, 9999, today=24)),
+    "35": Case(died(10, uri=WITH_PUSH, **SUPERSEDED), replacement=contact(WITH_PUSH.replace("=token", "=other"))),
+    "36": Case(contact(LEGACY_PUSH, **LOST)),
+    "37": Case(contact("sip:alice@192.0.2.1;PN-PROVIDER=apns;PN-PRID=token", **LOST)),
+    "38": Case(contact("sip:alice@192.0.2.1;pn-provider=apns", **LOST)),
+    "39": Case(contact(**LOST, evidence={"n": NodeEvidence(1, 3)}, holder="other")),
+    "40": Case(contact(**LOST, evidence={"n": NodeEvidence(0, 3)}, holder="")),
+    "41": Case(contact(doubts=3, doubted_at=NOW - 300 * SECOND)),
+    "42": Case(contact(doubts=3, doubted_at=NOW - 300 * SECOND, holder="")),
+    "43": Case(contact(doubts=2, doubted_at=NOW - 300 * SECOND)),
 }
 
 
 def rows(heading: str) -> dict[str, str]:
     """Number and last column of a table in the document."""
     section = DOCUMENT.read_text().partition(f"## {heading}\n")[2].partition("\n## ")[0]
-    found = re.findall(r"^\| (\d+) \|.*\| `([^`|]+)` \|$", section, re.MULTILINE)
-    return dict(found)
+    numbered = re.findall(r"^\| (\d+) \|.*\| `([^`|]+)` \|$", section, re.MULTILINE)
+    return dict(numbered)
 
 
 @pytest.mark.parametrize("number", CASES)
@@ -131,7 +146,7 @@ def test_decision(number: str) -> None:
 def test_the_table_is_whole() -> None:
     """The document has no row that is not tested."""
     assert set(rows("What is decided")) == set(CASES)
-    assert set(rows("The look before a removal")) == set(LOOKS)
+    assert set(rows("What MI shows")) == set(LOOKS)
 
 
 @given(
@@ -148,24 +163,24 @@ def test_only_failure_counts(lost: int, since: int, silent: int, superseded: int
         "lost_since": NOW - since * SECOND if lost else 0,
         "superseded_at": superseded,
     }
-    found = policy.candidate(contact(**fields, last_latency_at=life), configured(), LOST_AFTER, NOW)
+    candidate = policy.find_candidate(contact(**fields, last_latency_at=life), configured(), LOST_AFTER, NOW)
 
-    assert found is None or (lost >= LOST_AFTER and life <= found.since)
+    assert candidate is None or (lost >= LOST_AFTER and life <= candidate.since)
 
 
 # The look
 
 
-def seen(**said: Any) -> MiContact:
-    known = contact()
+def record(**changes: Any) -> MiContact:
+    stored = contact()
     usual: dict[str, Any] = {
         "domain": "location",
         "aor": "alice",
-        "uri": known.binding.uri,
+        "uri": stored.binding.uri,
         "callid": "call",
         "cseq": 7,
         "user_agent": "Phone 1",
-        "received": known.registration.received,
+        "received": stored.registration.received,
         "path": "",
         "socket": "",
         "attr": "",
@@ -176,7 +191,7 @@ def seen(**said: Any) -> MiContact:
         "push": False,
         "cflags": (),
     }
-    return MiContact(**usual | said)
+    return MiContact(**usual | changes)
 
 
 LOST_PINGS = Candidate(contact(**LOST), "lost-pings", NOW)
@@ -185,30 +200,30 @@ GHOST = Candidate(contact(**LOST, **SUPERSEDED), "ghost", NOW)
 ELSEWHERE = "sip:192.0.2.2:5060;transport=ws"
 LOOKS: dict[str, tuple[Candidate, Sequence[MiContact]]] = {
     "1": (LOST_PINGS, []),
-    "2": (LOST_PINGS, [seen(state="expired", latency_us=LOST_PING_US)]),
-    "3": (DISCONNECTED, [seen(), seen(callid="other")]),
-    "4": (LOST_PINGS, [seen(callid="other", latency_us=LOST_PING_US)]),
-    "5": (LOST_PINGS, [seen(cseq=8, latency_us=LOST_PING_US)]),
-    "6": (LOST_PINGS, [seen(latency_us=LOST_PING_US)]),
-    "7": (LOST_PINGS, [seen(latency_us=31_400)]),
-    "8": (LOST_PINGS, [seen(latency_us=None)]),
-    "9": (DISCONNECTED, [seen(latency_us=31_400)]),
-    "10": (DISCONNECTED, [seen(latency_us=LOST_PING_US)]),
-    "11": (DISCONNECTED, [seen(latency_us=44_000)]),
-    "12": (DISCONNECTED, [seen(received=ELSEWHERE)]),
-    "13": (DISCONNECTED, [seen(received=ELSEWHERE, latency_us=LOST_PING_US)]),
-    "14": (DISCONNECTED, [seen(latency_us=None)]),
-    "15": (GHOST, [seen(latency_us=LOST_PING_US)]),
-    "16": (GHOST, [seen(received=ELSEWHERE, latency_us=LOST_PING_US)]),
+    "2": (LOST_PINGS, [record(state="expired", latency_us=LOST_PING_US)]),
+    "3": (DISCONNECTED, [record(), record(callid="other")]),
+    "4": (LOST_PINGS, [record(callid="other", latency_us=LOST_PING_US)]),
+    "5": (LOST_PINGS, [record(cseq=8, latency_us=LOST_PING_US)]),
+    "6": (LOST_PINGS, [record(latency_us=LOST_PING_US)]),
+    "7": (LOST_PINGS, [record(latency_us=31_400)]),
+    "8": (LOST_PINGS, [record(latency_us=None)]),
+    "9": (DISCONNECTED, [record(latency_us=31_400)]),
+    "10": (DISCONNECTED, [record(latency_us=LOST_PING_US)]),
+    "11": (DISCONNECTED, [record(latency_us=44_000)]),
+    "12": (DISCONNECTED, [record(received=ELSEWHERE)]),
+    "13": (DISCONNECTED, [record(received=ELSEWHERE, latency_us=LOST_PING_US)]),
+    "14": (DISCONNECTED, [record(latency_us=None)]),
+    "15": (GHOST, [record(latency_us=LOST_PING_US)]),
+    "16": (GHOST, [record(received=ELSEWHERE, latency_us=LOST_PING_US)]),
 }
 
 
 @pytest.mark.parametrize("number", LOOKS)
 def test_look(number: str) -> None:
     """Each row of the table of what OpenSIPS may say before a removal holds."""
-    assert rows("The look before a removal")[number] == policy.compare(*LOOKS[number])
+    assert rows("What MI shows")[number] == policy.compare(LOOKS[number][0], "n", LOOKS[number][1])
 
 
 def test_a_deleted_one_beside_it() -> None:
     """A contact of the same URI that OpenSIPS is about to drop does not count."""
-    assert policy.compare(LOST_PINGS, [seen(state="deleted"), seen(latency_us=LOST_PING_US)]) == "as-known"
+    assert policy.compare(LOST_PINGS, "n", [record(state="deleted"), record(latency_us=LOST_PING_US)]) == "as-known"

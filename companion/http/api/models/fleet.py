@@ -43,7 +43,7 @@ class FeedModel(ApiModel):
     silences: Count = Field(description="Times its heartbeat stopped.")
     steady_since: int = Field(description="Epoch ms; since then no event is known to be missing.")
     removals: Count = Field(description="Contacts that OpenSIPS itself removed behind lost pings.")
-    transports: Count = Field(description="Over how many transports its events came since its bridge was started.")
+    stream_breaks: Count = Field(description="How often the connection of event_stream ended.")
     interval_ms: Count = Field(description="How often the node pings a contact, as observed; 0 = not yet.")
     doubled: Count = Field(description="Pings that arrived twice.")
 

@@ -17,7 +17,7 @@ class DecisionModel(ApiModel):
     uri: str
     contact: str
     node: NodeName
-    reason: str = Field(description="lost-pings, disconnected or ghost.", examples=["lost-pings"])
+    reason: str = Field(description="lost-pings, disconnected, ghost or doubted.", examples=["lost-pings"])
     since: Time | None = Field(description="Since when the contact fails.")
     lost: Count
     action: str = Field(description="push, remove, keep or wait.", examples=["remove"])
@@ -29,6 +29,7 @@ class DecisionModel(ApiModel):
     duration_ms: Count = Field(description="How long MI took.")
     attempt: Count = Field(description="Which push it was.")
     after_ms: Count = Field(description="From the first push to the device's answer.")
+    evidence: str = Field("", description="What a removal rests on, as a JSON object.")
 
 
 class RemediationsModel(ApiModel):
@@ -47,8 +48,11 @@ class RemediationModel(ApiModel):
     candidates: Count = Field(description="Contacts that may be acted on, at the last sweep.")
     acted: Count
     troubles: str = Field(description="What keeps it from acting; empty: nothing.")
-    open_breakers: dict[str, Time | None] = Field(description="Nodes with a mass event, and since when.")
-    observed_only: dict[str, str] = Field(description="Nodes of which `enforce` only observes, and why.")
+    open_breakers: dict[str, Time | None] = Field(
+        description="Nodes, clusters and networks with a mass event, and since when."
+    )
+    off_since: Time | None = Field(description="Since when it is switched off and only observes.")
+    suspects: Count = Field(description="Removals of the last hour whose phone registered again.")
     removed_by_opensips: dict[str, int] = Field(description="Contacts that OpenSIPS itself removed, by node.")
 
 

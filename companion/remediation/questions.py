@@ -1,0 +1,112 @@
+"""Ask every node of a cluster about a candidate: what MI shows, and what the phone says through that node."""
+
+import asyncio
+import time
+from collections.abc import Mapping, Sequence
+
+from companion.config import Config, OpensipsSection
+from companion.opensips.mi_contact import MiContact
+from companion.opensips.probe import Question
+from companion.remediation import policy
+from companion.remediation.node_access import NodeAccess
+from companion.remediation.policy import Candidate
+from companion.remediation.rule import NodeAnswer, Probe
+from companion.store.contacts import load_contacts
+from companion.store.store import Store
+from companion.store.witnesses import load_witness
+from companion.usrloc.contact import Contact
+
+Records = list[tuple[OpensipsSection, list[MiContact]]]
+"""Each node with the records that its MI has of a candidate's URI."""
+
+
+class Questioner:
+    """Ask nodes about candidates, and remember for an interval on which listeners a phone answered."""
+
+    def __init__(self, config: Config, store: Store, access: NodeAccess) -> None:
+        self._store = store
+        self._access = access
+        self._interval_seconds = config.pings.interval
+        self._verified_at: dict[tuple[str, str], float] = {}
+        self._checks: dict[tuple[str, str], asyncio.Task[bool]] = {}
+
+    def begin(self) -> None:
+        """Begin a sweep: a listener on which nobody answered may be tried again."""
+        self._checks.clear()
+
+    async def look(self, candidate: Candidate, lost_nodes: frozenset[str]) -> Records:
+        """Read what MI of each node of the cluster that is not lost has. Raises MiError when one does not answer."""
+        cluster = candidate.contact.binding.cluster
+        tables = [table for table in self._access.tables(cluster) if table.node not in lost_nodes]
+        return [(table, await self._read_records(candidate, table)) for table in tables]
+
+    async def ask(self, candidate: Candidate, node_records: Records) -> dict[str, Probe]:
+        """Ask the phone through each node that has a listening socket for it; return its answers by node."""
+        looks = {policy.compare(candidate, table.node, records) for table, records in node_records}
+        if "as-known" not in looks or {"came-back", "not-alone"} & looks:
+            return {}
+        holders = [table for table, records in node_records if _holds(records)]
+        probes = await asyncio.gather(*(self._probe(candidate.contact, table) for table in holders))
+        return {table.node: probe for table, probe in zip(holders, probes, strict=True)}
+
+    async def _read_records(self, candidate: Candidate, table: OpensipsSection) -> list[MiContact]:
+        binding = candidate.contact.binding
+        records = await self._access.mi(table).show_contact(binding.domain, binding.aor)
+        return [record for record in records if record.uri == binding.uri]
+
+    async def _probe(self, contact: Contact, table: OpensipsSection) -> Probe:
+        """Ask the phone through one node, over the listening socket that events named."""
+        result = await self._ask_phone(contact, table)
+        if result != "unanswered":
+            return result
+        return "unanswered" if await self._is_verified(contact, table) else "unverified"
+
+    async def _ask_phone(self, contact: Contact, table: OpensipsSection) -> Probe:
+        prober, registration = self._access.prober(table), contact.registration
+        if prober is None or registration.path or not registration.socket:
+            return "not-asked"
+        reply = await prober.ask(Question(contact.binding.uri, registration.received, registration.socket))
+        if reply.result == "answered":
+            self._verified_at[table.node, registration.socket] = time.monotonic()
+        return reply.result
+
+    async def _is_verified(self, contact: Contact, table: OpensipsSection) -> bool:
+        """Return whether another phone on the same listener answered a question within the last interval."""
+        listener = table.node, contact.registration.socket
+        if time.monotonic() - self._verified_at.get(listener, float("-inf")) <= self._interval_seconds:
+            return True
+        if listener not in self._checks:
+            self._checks[listener] = asyncio.ensure_future(self._ask_witness(contact, table))
+        return await self._checks[listener]
+
+    async def _ask_witness(self, contact: Contact, table: OpensipsSection) -> bool:
+        witness = await asyncio.to_thread(self._load_witness, contact, table.node)
+        return witness is not None and await self._ask_phone(witness, table) == "answered"
+
+    def _load_witness(self, contact: Contact, node: str) -> Contact | None:
+        ref = load_witness(self._store, node, contact.registration.socket)
+        if ref is None or ref.contact == contact.id:
+            return None
+        return load_contacts(self._store, [ref]).get(ref.contact)
+
+
+def combine(candidate: Candidate, node_records: Records, probes: Mapping[str, Probe]) -> list[NodeAnswer]:
+    """Return the answer of each node: what its MI has now, and what the phone said through it."""
+    return [
+        NodeAnswer(
+            table.node,
+            policy.compare(candidate, table.node, records),
+            _holds(records),
+            probes.get(table.node, "not-asked"),
+        )
+        for table, records in node_records
+    ]
+
+
+def can_wake(node_records: Records) -> bool:
+    """Return whether the registrar of a node can wake the contact itself."""
+    return any(record.push for _, records in node_records for record in records)
+
+
+def _holds(records: Sequence[MiContact]) -> bool:
+    return any(record.socket for record in records)

@@ -1,0 +1,115 @@
+"""Judge whether a candidate may be removed, from what its nodes answered just now. No I/O.
+
+A removal needs positive evidence from the node that can reach the contact, collected after the failure, no sign of life
+from anywhere, and, where a question is possible, a phone that does not answer it. docs/remediation.md has the table.
+"""
+
+from collections.abc import Sequence
+from typing import Literal, NamedTuple
+
+from companion.remediation.policy import Candidate
+
+Look = Literal["as-known", "already-gone", "came-back", "not-alone", "unreachable"]
+Probe = Literal["answered", "unanswered", "unverified", "failed", "not-asked"]
+Outcome = Literal["remove", "answered", "came-back", "already-gone", "not-alone", "wait"]
+
+
+class NodeAnswer(NamedTuple):
+    """Hold what one node answered about a candidate.
+
+    `look` compares MI's record with ours. `holds` tells that the record names a listening socket: a replica's does not.
+    `probe` is what the phone said through this node: `unverified` is silence where no other phone on the same
+    listener answered a question lately, `failed` that the way to ask is broken, `not-asked` that there is none.
+    """
+
+    node: str
+    look: Look
+    holds: bool = False
+    probe: Probe = "not-asked"
+
+
+class Evidence(NamedTuple):
+    """Hold all that a judgement rests on.
+
+    `answers` come from every node of the cluster that is not lost. `reaching` is the node that can reach the contact,
+    "" when unknown, `reaching_lost` that it has been gone for longer than `node_lost_after`. `alive_at` is the last
+    sign of life on any node (epoch ms), read just now. `unanswered_before` counts verified questions without answer.
+    """
+
+    candidate: Candidate
+    answers: Sequence[NodeAnswer]
+    reaching: str
+    reaching_lost: bool
+    alive_at: int
+    unanswered_before: int = 0
+
+
+class Judgement(NamedTuple):
+    """Say what may be done, and why in words for the audit."""
+
+    outcome: Outcome
+    why: str
+
+
+def judge(evidence: Evidence) -> Judgement:
+    """Return whether the candidate may be removed. Any doubt keeps it."""
+    return _life(evidence) or _record(evidence) or _unreachable(evidence) or _death(evidence)
+
+
+def _life(evidence: Evidence) -> Judgement | None:
+    for answer in evidence.answers:
+        if answer.probe == "answered":
+            return Judgement("answered", f"the phone answered through {answer.node}")
+    if evidence.alive_at > evidence.candidate.since:
+        return Judgement("came-back", "it showed life after it failed")
+    return None
+
+
+def _record(evidence: Evidence) -> Judgement | None:
+    looks = {answer.look for answer in evidence.answers}
+    if "came-back" in looks:
+        return Judgement("came-back", "OpenSIPS has a newer registration or a newer answer")
+    if "not-alone" in looks:
+        return Judgement("not-alone", "two contacts have this URI")
+    if "already-gone" in looks and looks <= {"already-gone", "unreachable"}:
+        return Judgement("already-gone", "OpenSIPS does not have it any more")
+    return None
+
+
+def _unreachable(evidence: Evidence) -> Judgement | None:
+    silent = [answer.node for answer in evidence.answers if answer.look == "unreachable"]
+    if silent:
+        return Judgement("wait", f"MI of {', '.join(silent)} does not answer")
+    if not any(answer.look == "as-known" for answer in evidence.answers):
+        return Judgement("wait", "no node can be asked")
+    nodes = {answer.node for answer in evidence.answers}
+    if evidence.reaching and evidence.reaching not in nodes and not evidence.reaching_lost:
+        return Judgement("wait", f"{evidence.reaching}, which can reach it, can not be asked")
+    broken = [answer.node for answer in evidence.answers if answer.probe == "failed"]
+    if broken:
+        return Judgement("wait", f"the way to ask through {', '.join(broken)} is broken")
+    return None
+
+
+def _death(evidence: Evidence) -> Judgement:
+    """Weigh what speaks for death once nothing speaks for life."""
+    candidate = evidence.candidate
+    if _is_silent(evidence):
+        if candidate.reason == "doubted" and not evidence.unanswered_before:
+            return Judgement("wait", "it did not answer once")
+        return Judgement("remove", "it did not answer an OPTIONS")
+    if evidence.reaching_lost and candidate.reason in ("doubted", "disconnected"):
+        return Judgement("remove", f"{evidence.reaching}, which held its connection, is gone")
+    if candidate.reason == "doubted":
+        return Judgement("wait", "only a node that can not reach it lost its pings")
+    if candidate.lost_by_reaching:
+        return Judgement("remove", "it lost pings of a node that can reach it; it could not be asked")
+    return Judgement("wait", "its connection ended, and nothing else was heard of it")
+
+
+def _is_silent(evidence: Evidence) -> bool:
+    """Return whether the phone was asked by every node that may hold it, and answered none."""
+    asked = [answer for answer in evidence.answers if answer.holds]
+    if not asked or any(answer.probe != "unanswered" for answer in asked):
+        return False
+    return not evidence.reaching or evidence.reaching in {answer.node for answer in asked}

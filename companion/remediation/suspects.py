@@ -1,0 +1,73 @@
+"""Recognise suspect removals: the phone registers again soon after its contact was removed."""
+
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any, Final
+
+from companion import log, metrics
+from companion.remediation import audit
+from companion.remediation.audit import AuditEntry, Outcome
+from companion.remediation.policy import Candidate, Decision
+from companion.store.devices import load_devices, load_ids_of
+from companion.store.removals import append_removal, append_suspect, forget_removals, load_removals
+from companion.store.store import Store
+from companion.usrloc.contact import Contact
+
+WATCH_MS: Final = 600_000
+"""How long a removal is watched. The phone may come back with its next REGISTER, or never."""
+
+logger = log.get(__name__)
+
+
+def watch_removal(store: Store, candidate: Candidate, now: int) -> None:
+    """Remember what tells that this phone came back."""
+    contact = candidate.contact
+    registration = contact.registration
+    removal = {
+        "aor": contact.binding.aor,
+        "cluster": contact.binding.cluster,
+        "contact": contact.id,
+        "callid": registration.callid,
+        "cseq": registration.cseq,
+        "address": contact.address if registration.received else "",
+        "reason": candidate.reason,
+    }
+    append_removal(store, now, removal)
+
+
+def find_suspects(store: Store, mode: str, now: int) -> int:
+    """Count the watched removals whose phone came back, write them into the audit, and stop watching old ones."""
+    removals = load_removals(store)
+    finished = [removal for at, removal in removals if now - at > WATCH_MS]
+    suspects = 0
+    for at, removal in removals:
+        contact = next(_returned(_load_contacts(store, removal["aor"]), at, removal), None)
+        if contact is not None:
+            _report(store, contact, removal, mode, now)
+            finished.append(removal)
+            suspects += 1
+    forget_removals(store, finished)
+    return suspects
+
+
+def _load_contacts(store: Store, aor: str) -> list[Contact]:
+    (ids,) = load_ids_of(store, instances=(), aors=[aor])
+    return [contact for device in load_devices(store, sorted(ids)) for contact in device.contacts]
+
+
+def _returned(contacts: Iterable[Contact], at: int, removal: Mapping[str, Any]) -> Iterator[Contact]:
+    for contact in contacts:
+        registration = contact.registration
+        is_newer = max(contact.registered_at, contact.last_register_at) > at
+        is_same_call = registration.callid == removal["callid"] and registration.cseq > removal["cseq"]
+        is_same_address = bool(removal["address"]) and contact.address == removal["address"]
+        if contact.binding.cluster == removal["cluster"] and is_newer and (is_same_call or is_same_address):
+            yield contact
+
+
+def _report(store: Store, contact: Contact, removal: Mapping[str, Any], mode: str, now: int) -> None:
+    metrics.SUSPECT_REMOVALS.labels(contact.node).inc()
+    logger.warning("a phone came back right after its removal", device=contact.device, reason=removal["reason"])
+    append_suspect(store, now, removal["contact"])
+    candidate = Candidate(contact, removal["reason"], now)
+    entry = AuditEntry(candidate, Decision("remove", "it registered again after its removal"), Outcome("suspect"), mode)
+    audit.record(store, entry)

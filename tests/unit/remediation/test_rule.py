@@ -1,0 +1,125 @@
+"""The rule of removal: any doubt keeps the contact. The rows are those of the table in docs/remediation.md."""
+
+from typing import NamedTuple
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from companion.remediation.policy import Candidate, Reason
+from companion.remediation.rule import Evidence, Look, NodeAnswer, Probe, judge
+from tests.unit.remediation.test_policy import contact, rows
+
+SINCE = 1000
+SILENT = NodeAnswer("n1", "as-known", holds=True, probe="unanswered")
+UNASKED = NodeAnswer("n1", "as-known", holds=True)
+REPLICA = NodeAnswer("n2", "as-known")
+
+
+class Case(NamedTuple):
+    """Hold the answers of the nodes, and what else the rule knows."""
+
+    answers: list[NodeAnswer]
+    reason: Reason = "lost-pings"
+    reaching: str = "n1"
+    reaching_lost: bool = False
+    alive_at: int = 0
+    unanswered_before: int = 0
+    lost_by_reaching: bool = True
+
+    def evidence(self) -> Evidence:
+        candidate = Candidate(contact(), self.reason, SINCE, self.lost_by_reaching)
+        return Evidence(
+            candidate, self.answers, self.reaching, self.reaching_lost, self.alive_at, self.unanswered_before
+        )
+
+
+def only_disconnected(*answers: NodeAnswer, reaching_lost: bool = False) -> Case:
+    return Case([*answers], "disconnected", reaching_lost=reaching_lost, lost_by_reaching=False)
+
+
+def doubted(*answers: NodeAnswer, before: int = 0, reaching_lost: bool = False) -> Case:
+    return Case(
+        [*answers],
+        "doubted",
+        reaching_lost=reaching_lost,
+        unanswered_before=before,
+        lost_by_reaching=False,
+    )
+
+
+CASES: dict[str, Case] = {
+    "1": Case([SILENT, REPLICA]),
+    "2": Case([SILENT._replace(probe="answered"), REPLICA]),
+    "3": Case([SILENT, REPLICA._replace(holds=True, probe="answered")]),
+    "4": Case([SILENT, REPLICA], alive_at=SINCE + 1),
+    "5": Case([SILENT, REPLICA._replace(look="came-back")]),
+    "6": Case([SILENT._replace(look="not-alone")]),
+    "7": Case([SILENT._replace(look="already-gone"), REPLICA._replace(look="already-gone")]),
+    "8": Case([SILENT, REPLICA._replace(look="unreachable")]),
+    "9": Case([REPLICA]),
+    "10": Case([REPLICA], reaching_lost=True),
+    "11": Case([SILENT._replace(probe="failed"), REPLICA]),
+    "12": Case([UNASKED, REPLICA]),
+    "13": Case([SILENT._replace(probe="unverified"), REPLICA]),
+    "14": only_disconnected(SILENT),
+    "15": only_disconnected(UNASKED),
+    "16": only_disconnected(SILENT._replace(probe="unverified")),
+    "17": Case([UNASKED], "disconnected"),
+    "18": doubted(SILENT),
+    "19": doubted(SILENT, before=1),
+    "20": doubted(UNASKED, before=1),
+    "21": doubted(REPLICA, reaching_lost=True),
+    "22": only_disconnected(REPLICA, reaching_lost=True),
+    "23": Case([SILENT, REPLICA._replace(holds=True, probe="unverified")], reaching=""),
+    "24": only_disconnected(SILENT, REPLICA._replace(holds=True)),
+    "25": Case([], reaching=""),
+}
+
+
+@pytest.mark.parametrize("number", CASES)
+def test_row(number: str) -> None:
+    """Each row of the table of evidence holds."""
+    assert rows("The rule of removal")[number] == judge(CASES[number].evidence()).outcome
+
+
+def test_the_table_is_whole() -> None:
+    """The document has no row that is not tested."""
+    assert set(rows("The rule of removal")) == set(CASES)
+
+
+answers = st.builds(
+    NodeAnswer,
+    st.sampled_from(["n1", "n2", "n3"]),
+    st.sampled_from(Look.__args__),  # type: ignore[attr-defined]
+    st.booleans(),
+    st.sampled_from(Probe.__args__),  # type: ignore[attr-defined]
+)
+candidates = st.builds(
+    Candidate,
+    st.just(contact()),
+    st.sampled_from(Reason.__args__),  # type: ignore[attr-defined]
+    st.just(SINCE),
+    st.booleans(),
+)
+evidences = st.builds(
+    Evidence,
+    candidates,
+    st.lists(answers, max_size=4),
+    st.sampled_from(["", "n1", "n2"]),
+    st.booleans(),
+    st.integers(0, 2 * SINCE),
+    st.integers(0, 3),
+)
+
+
+@given(evidences)
+def test_any_evidence(evidence: Evidence) -> None:
+    """A removal never stands beside a sign of life, a doubt about the record, or a node that does not answer."""
+    if judge(evidence).outcome == "remove":
+        assert all(answer.probe not in ("answered", "failed") for answer in evidence.answers)
+        assert {answer.look for answer in evidence.answers} <= {"as-known", "already-gone"}
+        assert any(answer.look == "as-known" for answer in evidence.answers)
+        assert evidence.alive_at <= SINCE
+        asked = {answer.node for answer in evidence.answers}
+        assert not evidence.reaching or evidence.reaching in asked or evidence.reaching_lost
