@@ -37,7 +37,7 @@ class Intervals:
             self._long_gaps[node] += 1
             return
         self._short_gaps[node] += 1
-        if not self._is_compressed(node):
+        if self._long_gaps[node] and not self._is_compressed(node):
             self.doubled[node] += 1
 
     def observe(self, node: str) -> int:

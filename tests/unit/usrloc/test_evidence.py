@@ -148,7 +148,7 @@ def test_doubled_answers(world: World) -> None:
     for _ in range(25):
         world.apply(answer(), after_ms=5000)
         world.apply(answer(), after_ms=3)
-    assert world.usrloc.intervals.doubled["n1"] == 25
+    assert world.usrloc.intervals.doubled["n1"] == 24
     assert world.usrloc.intervals.observe("n1") == 5000
 
 
