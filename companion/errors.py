@@ -6,7 +6,8 @@ CompanionError
 │   ├── NoSuchDeviceError    no device has this name
 │   ├── SeveralDevicesError  several devices have it
 │   ├── NoSuchCallError      no call has this Call-ID, or not on this device
-│   └── SeveralCallsError    several devices reported the call
+│   ├── SeveralCallsError    several devices reported the call
+│   └── CanNotPingError      nobody can ask this device now
 ├── UnavailableError     a server we need can not be reached        (exit code 1)
 ├── MiError              a call of OpenSIPS' Management Interface failed (exit code 1)
 │   ├── MiUnreachableError   no valid answer came: the request may still have been carried out
@@ -71,6 +72,15 @@ class SeveralCallsError(UsageError):
         self.devices = tuple(devices)
         self.detail = f"{call_id!r} was reported by {len(devices)} devices, each with its own side of it"
         super().__init__("\n  ".join((f"{self.detail}; say with --device which:", *devices)))
+
+
+class CanNotPingError(UsageError):
+    """Report that a device can not be pinged; `detail` is the text without its `remedy`."""
+
+    def __init__(self, detail: str, remedy: str) -> None:
+        self.detail = detail
+        self.remedy = remedy
+        super().__init__(f"{detail}: {remedy}")
 
 
 class UnavailableError(CompanionError):

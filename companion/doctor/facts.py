@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 
 from companion.config import Config
 from companion.opensips.mi_contact import MiContact
+from companion.opensips.probe import ProbeReply
 from companion.opensips.subscriptions import EventSubscription
 from companion.store.nodes import Feed
 from companion.usrloc.contact import Contact, Device, Ping
@@ -15,7 +16,8 @@ class OpensipsFacts:
     """One `[[opensips]]` table and what its MI said; with an `error` it said no more than what is there.
 
     `sockets` are where its events should go, `registered` is how many contacts it has (None: it does not tell),
-    `contacts` a sample of them, `size_error` why a request of more than 1 kB failed.
+    `contacts` a sample of them, `size_error` why a request of more than 1 kB failed. `probe` is what came of a question
+    to a phone over `probe_url`, None where no phone could be asked.
     """
 
     node: str
@@ -31,6 +33,8 @@ class OpensipsFacts:
     registered: int | None = None
     contacts: tuple[MiContact, ...] = ()
     size_error: str = ""
+    probe_url: str = ""
+    probe: ProbeReply | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -16,7 +16,9 @@ from companion.doctor.facts import BusFacts, Facts, OpensipsFacts, RedisFacts
 from companion.errors import ConfigError, InvalidEnvelopeError, MiCallError, MiError, MiRefusedError, UnavailableError
 from companion.opensips.mi import Mi, open_mi
 from companion.opensips.mi_contact import MiContact
+from companion.opensips.probe import Prober, ProbeReply, ProbeResult
 from companion.opensips.subscriptions import destinations, parse, parse_events
+from companion.pinging.target import can_be_asked, make_question
 from companion.query.devices import iterate_devices
 from companion.query.now import load_view
 from companion.query.pings import read_pings
@@ -26,7 +28,7 @@ from companion.store.series import TimeSeries, detect
 from companion.store.server import read_server, read_settings, read_time
 from companion.store.store import Store, open_store
 from companion.times import now_ms
-from companion.usrloc.contact import Device, Ping
+from companion.usrloc.contact import Contact, Device, Ping
 
 DEVICES: Final = 500
 """So many of the devices seen last are looked at."""
@@ -34,6 +36,7 @@ AORS: Final = 20
 MI_CONTACTS: Final = 50
 SMALL_DUMP: Final = 500
 """A dump of so many contacts costs OpenSIPS nothing worth speaking of."""
+PROBED_CONTACTS: Final = 3
 PINGED_DEVICES: Final = 20
 PING_INTERVALS: Final = 100
 HEAR_SECONDS: Final = 5.0
@@ -142,6 +145,8 @@ async def _opensips(table: OpensipsSection, stored: Facts) -> OpensipsFacts:
         mi_url=table.mi_url,
         sockets=destinations(table, config.bridge),
         renewed=table.subscribe,
+        probe_url=table.probe_url,
+        probe=await _ask_phone(table, stored) if table.probe_url else None,
     )
     try:
         async with open_mi(table) as mi:
@@ -161,6 +166,20 @@ async def _ask(mi: Mi, facts: OpensipsFacts, stored: Facts) -> OpensipsFacts:
         contacts=tuple(await _contacts(mi, facts.cluster, registered, stored)),
         size_error=await _size_error(mi),
     )
+
+
+async def _ask_phone(table: OpensipsSection, stored: Facts) -> ProbeReply | None:
+    """Ask the phones of a node that answered last, and return the best reply: one of them may have died since."""
+    contacts = [contact for contact in stored.live(stored.config.cluster(table.node)) if _is_held(contact, table.node)]
+    contacts.sort(key=lambda contact: (not contact.failing, contact.alive_at), reverse=True)
+    async with Prober(table.probe_url, table.node) as prober:
+        replies = await asyncio.gather(*(prober.ask(make_question(contact)) for contact in contacts[:PROBED_CONTACTS]))
+    order: Sequence[ProbeResult] = ("answered", "failed", "unanswered")
+    return min(replies, key=lambda reply: order.index(reply.result), default=None)
+
+
+def _is_held(contact: Contact, node: str) -> bool:
+    return can_be_asked(contact) and (contact.holder or contact.node) == node
 
 
 def _registered(statistics: Any) -> int | None:

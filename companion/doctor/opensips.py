@@ -2,16 +2,24 @@
 
 import re
 from collections.abc import Collection, Iterator
+from typing import Final
 from urllib.parse import urlsplit
 
 from companion.doctor.facts import Facts, OpensipsFacts
 from companion.doctor.finding import Finding, Section, failure, note, ok, some, times, warning
+from companion.opensips.probe import ProbeReply
 from companion.opensips.subscriptions import REQUIRED_EVENTS, USED_EVENTS, EventSubscription, reaches
 from companion.times import format_seconds
 
 TESTED = ("3.4", "3.6", "4.0")
 ENDED = ("3.4",)
 """No longer maintained by the OpenSIPS project."""
+
+PROBE_URL: Final = "udp:127.0.0.1:8889"
+PROBE_LINES: Final = """tcp_no_new_conn_bflag=TCP_NO_CONNECT
+loadmodule "mi_datagram.so"
+modparam("mi_datagram", "socket_name", "{}")
+local_route {{ if ($fU == "companion") {{ setbflag("TCP_NO_CONNECT"); $T_fr_timeout = 5; }} }}"""
 
 
 def check(facts: Facts) -> list[Section]:
@@ -25,6 +33,7 @@ def check(facts: Facts) -> list[Section]:
 def _findings(opensips: OpensipsFacts) -> Iterator[Finding]:
     if opensips.error:
         yield _unreachable(opensips)
+        yield _probe(opensips)
         return
     yield ok("MI", f"answers at {opensips.mi_url}")
     yield _version(opensips.version)
@@ -33,6 +42,7 @@ def _findings(opensips: OpensipsFacts) -> Iterator[Finding]:
         yield _no_events(missing)
     yield from _subscriptions(opensips, [event for event in USED_EVENTS if event in opensips.events])
     yield _request_size(opensips)
+    yield _probe(opensips)
 
 
 def _unreachable(opensips: OpensipsFacts) -> Finding:
@@ -116,3 +126,28 @@ def _request_size(opensips: OpensipsFacts) -> Finding:
         remedy = 'else long contacts can not be removed or woken:\nmodparam("httpd", "receive_buf_size", 65536)'
         return warning("request size", opensips.size_error, remedy)
     return ok("request size", "a request of more than 1 kB is taken")
+
+
+def _probe(opensips: OpensipsFacts) -> Finding:
+    """Tell whether phones can be asked before they are removed."""
+    if not opensips.probe_url:
+        remedy = f'set probe_url = "{PROBE_URL}" in [[opensips]], and in the script:\n{PROBE_LINES.format(PROBE_URL)}'
+        return note("probe", "no probe_url: phones can not be asked, so removals rest on lost pings alone", remedy)
+    probe = opensips.probe
+    if probe is None:
+        return note("probe", "no live contact to ask: register a phone and ask again")
+    if probe.result == "answered":
+        return ok("probe", f"a phone answered in {probe.duration_ms:.0f} ms ({probe.detail})")
+    if probe.result == "unanswered":
+        remedy = "`companion ping` asks a phone of your choice; if none answers, check the lines of mi_datagram"
+        return warning("probe", f"OpenSIPS sent an OPTIONS, and no phone answered ({probe.detail})", remedy)
+    return failure("probe", f"{opensips.probe_url}: {probe.detail}", _probe_remedy(opensips.probe_url, probe))
+
+
+def _probe_remedy(url: str, probe: ProbeReply) -> str:
+    if probe.detail.startswith("404"):
+        return (
+            "probe_url leads to another OpenSIPS than the one whose events have this node's name: "
+            "correct probe_url or node in [[opensips]]"
+        )
+    return f"probe_url must be its mi_datagram; in the script:\n{PROBE_LINES.format(url)}"

@@ -1,6 +1,6 @@
 """Store what happened to each device, in a Redis stream: at most MAX_ENTRIES entries `{at, event, …}`."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import groupby
 from operator import attrgetter, itemgetter
 from typing import Any, Final
@@ -11,7 +11,12 @@ from companion.usrloc.changes import TimelineEntry
 
 MAX_ENTRIES: Final = 1000
 
-_NUMBERS: Final = frozenset({"lost", "after_ms", "outage_ms", "outage_at_most_ms", "attempt"})
+MAX_CARE_ENTRIES: Final = 200
+
+_NUMBERS: Final = frozenset(
+    {"lost", "after_ms", "outage_ms", "outage_at_most_ms", "attempt", "count", "answered"}
+    | {"min_ms", "average_ms", "max_ms"}
+)
 
 
 def prepare_entries(key: str, entries: Sequence[TimelineEntry], retention_ms: int) -> list[Command]:
@@ -24,6 +29,22 @@ def prepare_entries(key: str, entries: Sequence[TimelineEntry], retention_ms: in
     if entries:
         rows.append(("XTRIM", key, "MINID", "~", max(0, entries[-1].ts - retention_ms)))
     return rows
+
+
+def append_ping_run(store: Store, device: str, fields: Mapping[str, str | int]) -> None:
+    """Append a run of pings that somebody asked for: node, count, answered, lost, min_ms, average_ms, max_ms.
+
+    It goes into the stream of what was done about the device. In that of events it would be the last entry, and Redis
+    would refuse an event that happened before it.
+    """
+    key = store.keys.care(device)
+    flat = [part for pair in fields.items() for part in pair]
+    store.connection.pipeline(
+        [
+            ("XADD", key, "MAXLEN", "~", MAX_CARE_ENTRIES, "*", "event", "pinged", *flat),
+            ("PEXPIRE", key, store.retention_ms),
+        ]
+    )
 
 
 def load_timeline(store: Store, device: str, since: int, until: int) -> list[dict[str, Any]]:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from companion.config import Config
 from companion.doctor.check import check
 from companion.doctor.finding import Finding
 from companion.doctor.gather import gather
@@ -18,7 +19,7 @@ from companion.opensips.subscriptions import REQUIRED_EVENTS, USED_EVENTS, Renew
 from companion.query.devices import iterate_devices
 from companion.simulator.redis import free_port
 from tests.acceptance.conftest import Build, Ports, Server
-from tests.acceptance.edge import INTERVAL, Companion, running, settled, shipped
+from tests.acceptance.edge import INTERVAL, Companion, edge_with, running, settled, shipped
 from tests.sip_phone.phone import Phone
 
 ORDER = ("ok", "note", "warning", "failure")
@@ -89,6 +90,43 @@ async def test_all_is_well(build: Build, tmp_path: Path) -> None:
     assert said["latency"].seen == "1 contact measured"
     assert said["attr"].seen == "filled on 1 of 1 contact with a SIP instance"
     assert said["request size"].level == "ok"
+
+
+def asking(here: Edge, url: str) -> Config:
+    """Return the companion's configuration with this probe_url."""
+    (table,) = here.companion.config.opensips
+    return here.companion.config.model_copy(update={"opensips": (table.model_copy(update={"probe_url": url}),)})
+
+
+async def test_a_phone_is_asked(build: Build, tmp_path: Path) -> None:
+    """The phone answers over the socket of its events; nobody listens elsewhere, and without a URL there is a note."""
+    async with edge(build, tmp_path) as here:
+        await settled(lambda: list(iterate_devices(here.companion.store)))
+        expected = {
+            here.server.probe_url: ("ok", "a phone answered in "),
+            f"udp:127.0.0.1:{free_port()}": ("failure", "mi_datagram can not be reached"),
+            "": ("note", "no probe_url"),
+        }
+        for url, (level, words) in expected.items():
+            finding = await probe_finding(asking(here, url))
+            assert finding.level == level
+            assert words in finding.seen
+
+
+async def test_another_opensips_is_asked(build: Build, tmp_path: Path) -> None:
+    """An OpenSIPS that lacks the socket of the events is told apart from one that does not answer."""
+    async with edge(build, tmp_path) as here:
+        await settled(lambda: list(iterate_devices(here.companion.store)))
+        (tmp_path / "other").mkdir()
+        with edge_with(build, tmp_path / "other") as other:
+            finding = await probe_finding(asking(here, other.server.probe_url))
+    assert finding.level == "failure"
+    assert "404 Local socket not found" in finding.seen
+
+
+async def probe_finding(config: Config) -> Finding:
+    (finding,) = (one for section in check(await gather(config)) for one in section.findings if one.name == "probe")
+    return finding
 
 
 async def test_mi_on_another_port(build: Build, tmp_path: Path) -> None:

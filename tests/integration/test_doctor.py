@@ -88,6 +88,31 @@ async def test_all_is_well(make_setup: MakeSetup) -> None:
     assert said["flags"].seen == "SIPPING_CALC_LATENCY on 3, SIP_PING_FLAG on 3 of 3 contacts"
 
 
+async def test_a_phone_is_asked(make_setup: MakeSetup) -> None:
+    """With the probe_url of its mi_datagram a phone is asked; the one that died a moment ago does not matter."""
+    setup, port = make_setup(), free_port()
+    async with pair(setup, probe_listen=f"127.0.0.1:{port}", table={"probe_url": f"udp:127.0.0.1:{port}"}) as opensips:
+        await eventually(lambda: measured(setup))
+        opensips.die("phone0")
+        report = await examine(setup)
+    assert (report["probe"].level, report["probe"].seen[:19]) == ("ok", "a phone answered in")
+    assert {str(question["socket"]) for question in opensips.questions} == {"ws:127.0.0.1:8080"}
+
+
+async def test_no_phone_can_be_asked(make_setup: MakeSetup) -> None:
+    """Without probe_url there is a note, and with one where nobody listens a failure with the lines to add."""
+    setup, port = make_setup(), free_port()
+    async with pair(setup):
+        await eventually(lambda: measured(setup))
+        assert (await examine(setup))["probe"].level == "note"
+        table = setup.config.opensips[0].model_copy(update={"probe_url": f"udp:127.0.0.1:{port}"})
+        setup.config = setup.config.model_copy(update={"opensips": (table,)})
+        report = await examine(setup)
+    assert report["probe"].level == "failure"
+    assert f"udp:127.0.0.1:{port}: mi_datagram can not be reached" in report["probe"].seen
+    assert f'modparam("mi_datagram", "socket_name", "udp:127.0.0.1:{port}")' in report["probe"].remedy
+
+
 async def test_mi_does_not_answer(make_setup: MakeSetup) -> None:
     """An MI that is not where mi_url says is a failure, with the lines that would put it there."""
     setup, port = make_setup(), free_port()

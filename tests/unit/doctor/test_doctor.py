@@ -17,6 +17,7 @@ from companion.doctor.finding import Finding
 from companion.errors import ConfigError
 from companion.opensips.events import LOST_PING_US, Registration
 from companion.opensips.mi_contact import MiContact
+from companion.opensips.probe import ProbeReply
 from companion.opensips.subscriptions import (
     USED_EVENTS,
     EventSubscription,
@@ -83,6 +84,8 @@ OPENSIPS = OpensipsFacts(
     subscriptions=tuple(EventSubscription(event, SOCKET, None) for event in USED_EVENTS),
     registered=1,
     contacts=(seen_by_mi(),),
+    probe_url="udp:127.0.0.1:8889",
+    probe=ProbeReply("answered", "200 OK", 34.2),
 )
 REDIS = RedisFacts(
     place="127.0.0.1:6379",
@@ -183,6 +186,39 @@ TABLE: dict[str, tuple[Facts, str, str, str]] = {
         "renews them",
     ),
     "small requests": (opensips(size_error="HTTP 400"), "warning", "request size", "receive_buf_size"),
+    "no probe_url": (
+        opensips(probe_url="", probe=None),
+        "note",
+        "probe",
+        'rest on lost pings alone.*set probe_url = "udp:127.0.0.1:8889".*loadmodule "mi_datagram.so"',
+    ),
+    "a phone answers": (WELL, "ok", "probe", r"a phone answered in 34 ms \(200 OK\)"),
+    "no phone to ask": (opensips(probe=None), "note", "probe", "register a phone"),
+    "nobody listens": (
+        opensips(probe=ProbeReply("failed", "mi_datagram can not be reached: Connection refused", 1)),
+        "failure",
+        "probe",
+        'udp:127.0.0.1:8889: mi_datagram can not be reached.*"socket_name", "udp:127.0.0.1:8889".*local_route { if',
+    ),
+    "no reply in time": (
+        opensips(probe=ProbeReply("failed", "mi_datagram did not answer", 8000)),
+        "failure",
+        "probe",
+        "did not answer.*T_fr_timeout = 5",
+    ),
+    "another OpenSIPS": (
+        opensips(probe=ProbeReply("failed", "404 Local socket not found", 1)),
+        "failure",
+        "probe",
+        "Local socket not found.*another OpenSIPS",
+    ),
+    "no phone answers": (
+        opensips(probe=ProbeReply("unanswered", "408 Request Timeout", 5000)),
+        "warning",
+        "probe",
+        "no phone answered.*companion ping",
+    ),
+    "no probe, no MI": (opensips(error="no answer", probe_url="", probe=None), "note", "probe", "no probe_url"),
     "nobody registered": (
         replace(opensips(contacts=(), registered=0), devices=()),
         "note",
