@@ -17,6 +17,7 @@ from companion.cli import calls, nodes, remediation, tokens
 from companion.cli.demo import run_demo
 from companion.cli.doctor import check_setup
 from companion.cli.options import AsJson, AWindow, ConfigFile, Window, opened, show
+from companion.cli.ping import ping_device
 from companion.cli.screens.device import render_device_page
 from companion.cli.screens.devices import DevicesTable
 from companion.cli.screens.summary import render_summary
@@ -290,6 +291,14 @@ app.command(
         ("As one of two devices saw it", "companion call 5f2c1b0e --device alice"),
     ),
 )(calls.show_call)
+app.command(
+    "ping",
+    epilog=format_examples(
+        ("Thirty pings, a second apart", "companion ping alice"),
+        ("Until Ctrl-C, for an hour at most", "companion ping alice --count 3600"),
+        ("For machines", "companion ping alice --count 5 --json"),
+    ),
+)(ping_device)
 app.command("doctor", epilog=format_examples(("Why is nothing there?", "companion doctor")))(check_setup)
 app.add_typer(remediation.app, name="remediation")
 app.add_typer(tokens.app, name="token")

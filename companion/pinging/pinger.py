@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import NamedTuple, Self
 
 from companion.config import Config, OpensipsSection
 from companion.errors import NoSuchDeviceError
@@ -27,6 +27,12 @@ class Pinger:
 
     def __init__(self) -> None:
         self._probers: dict[str, Prober] = {}
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.aclose()
 
     async def ping(self, target: PingTarget) -> PingReply:
         """Ping a contact through all nodes of the target at once; the first answer of the phone counts.

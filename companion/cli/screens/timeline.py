@@ -10,10 +10,20 @@ _TIME_WORDS: Final = {"outage_ms": "away for", "outage_at_most_ms": "away for at
 
 def describe_entry(entry: Json) -> str:
     """Describe an entry of the timeline without its time, event and contact."""
+    if entry["event"] == "pinged":
+        return _describe_pings(entry)
     details = {name: value for name, value in entry.items() if name not in ("at", "event", "contact")}
     if "from" in details and "to" in details:
         details["way"] = f"{details.pop('from')} → {details.pop('to')}"
     return ", ".join(filter(None, (_describe_detail(name, value) for name, value in details.items())))
+
+
+def _describe_pings(entry: Json) -> str:
+    """Describe a run of pings that somebody asked for."""
+    words = f"via {entry['node']}, {entry['answered']} of {entry['count']} answered"
+    if "average_ms" not in entry:
+        return words
+    return f"{words}, {entry['min_ms']}/{entry['average_ms']}/{entry['max_ms']} ms min/avg/max"
 
 
 def _describe_detail(name: str, value: Any) -> str:

@@ -111,6 +111,15 @@ def show_way(entry: Entry) -> Markup:
     return tag("span", network_text(entry.get("from")), " → ", network_text(entry.get("to")))
 
 
+def _describe_pings(entry: Entry) -> Line:
+    """Describe a run of pings that somebody asked for."""
+    answered, count = int(entry.get("answered", 0)), int(entry.get("count", 0))
+    times = [entry.get(name) for name in ("min_ms", "average_ms", "max_ms")]
+    trips = f", {'/'.join(map(str, times))} ms min/avg/max" if None not in times else ""
+    more = tag("span", "through ", network_text(entry.get("node")), trips)
+    return Line("search", "act", f"Pinged on request: {answered} of {count} answered", more)
+
+
 _LINES: Final[dict[str, Callable[[Entry], Line]]] = {
     "registered": lambda entry: Line("online", "good", "Registered", _show_address(entry)),
     "re-registered": lambda entry: Line("online", "plain", "Registered again", _show_address(entry)),
@@ -122,5 +131,6 @@ _LINES: Final[dict[str, Callable[[Entry], Line]]] = {
     "recovered": _describe_recovery,
     "disconnected": lambda entry: Line("stale", "bad", "Connection died", _show_address(entry)),
     "switched-over": _describe_switch_over,
+    "pinged": _describe_pings,
     "push-sent": lambda _: Line("push", "act", "OpenSIPS sent a push"),
 }
