@@ -14,6 +14,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from companion import log, metrics
 from companion.errors import (
+    CanNotPingError,
     InvalidReportError,
     NoSuchCallError,
     NoSuchDeviceError,
@@ -105,6 +106,15 @@ def no_such_call(error: NoSuchCallError) -> ProblemError:
 def several_calls(error: SeveralCallsError) -> ProblemError:
     remedy, devices = "repeat the request with one of `devices` as `device`", list(error.devices)
     return ProblemError(409, "several-calls", "Several calls", error.detail, remedy, devices=devices)
+
+
+def can_not_ping(error: CanNotPingError) -> ProblemError:
+    return ProblemError(409, "can-not-ping", "Can not be pinged", error.detail, error.remedy)
+
+
+def too_many_pings(detail: str, seconds: int) -> ProblemError:
+    problem = ProblemError(429, "too-many-pings", "Too many pings", detail, f"wait {seconds} s")
+    return problem.with_headers(retry_after=str(seconds))
 
 
 def login_needed(*, wrong: bool) -> ProblemError:

@@ -19,6 +19,7 @@ from companion.http.access.hosts import Hosts
 from companion.http.access.login import Login
 from companion.http.api import calls, devices, events, fleet
 from companion.http.api.openapi import make_api
+from companion.http.device_pings import DevicePings
 from companion.http.events.hub import Hub
 from companion.http.middleware.body_limit import BodyLimit
 from companion.http.middleware.head import Head
@@ -40,7 +41,7 @@ EXTRA = "nicegui"
 def make_app(config: Config, store: Store) -> Starlette:
     """Make the HTTP application: reports of other sites' pages beside the guard, all else behind it.
 
-    It reads only the store. API, streams and dashboard share one Reader, `state.reader`.
+    It reads only the store, but for pings on request. API, streams and dashboard share one Reader, `state.reader`.
     """
     hosts = (*config.api.hosts, config.api.host)
     intake = Intake(config, store)
@@ -75,6 +76,7 @@ def _make_guarded(config: Config, store: Store, intake: Intake, hosts: Sequence[
         ],
     )
     app.state.reader, app.state.hub, app.state.intake = reader, Hub(reader), intake
+    app.state.pings = DevicePings(config, store)
     problems.add_handlers(app)
     app.include_router(Health(config, store).router)
     app.include_router(Login(config.api, access).router)
@@ -122,10 +124,14 @@ class Api:
     def __init__(self, config: Config, store: Store) -> None:
         app = make_app(config, store)
         self._hub: Hub = app.state.hub
+        self._pings: DevicePings = app.state.pings
         self._server = Server(app, config.api, "api", config.api.proxies)
 
     async def run(self) -> None:
-        await self._server.run()
+        try:
+            await self._server.run()
+        finally:
+            await self._pings.aclose()
 
     def stop(self) -> None:
         self._hub.close()

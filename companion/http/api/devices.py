@@ -1,4 +1,4 @@
-"""Serve devices over HTTP: the list, one of them, its latency, its timeline and its calls."""
+"""Serve devices over HTTP: the list, one of them, its latency, its timeline, its calls, and a ping on request."""
 
 import csv
 import io
@@ -6,16 +6,21 @@ from collections.abc import Iterable, Iterator
 from typing import Annotated
 from urllib.parse import quote, unquote
 
-from fastapi import APIRouter, Depends, Path, Query
+from fastapi import APIRouter, Depends, Path, Query, Request
 from fastapi.responses import StreamingResponse
 from pydantic import BaseModel, ConfigDict, Field
 
+from companion import log
+from companion.errors import CanNotPingError
 from companion.http import problems
+from companion.http.access.guard import name_of
 from companion.http.api.json_response import JsonResponse
 from companion.http.api.models.calls import CallsModel
 from companion.http.api.models.devices import DeviceModel, DevicesModel, LatencyModel, TimelineModel
+from companion.http.api.models.pings import PingModel
 from companion.http.api.reader import ReaderDependency
 from companion.http.api.window import Window, WindowQuery
+from companion.http.device_pings import DevicePings, PingRefusedError
 from companion.quality import Label
 from companion.query.listing import MAX_LIMIT, Sort
 from companion.query.listing import Query as FleetQuery
@@ -24,6 +29,7 @@ from companion.times import iso
 from companion.usrloc.contact import Status
 
 router = APIRouter(tags=["devices"])
+logger = log.get(__name__)
 
 
 def _read_device_name(
@@ -67,6 +73,14 @@ class PointsQuery(WindowQuery):
     """Choose how far to look back, and how fine."""
 
     points: int = Field(288, ge=MIN_POINTS, le=MAX_POINTS, description="Buckets at most.")
+
+
+def _read_pings(request: Request) -> DevicePings:
+    pings: DevicePings = request.app.state.pings
+    return pings
+
+
+PingsDependency = Annotated[DevicePings, Depends(_read_pings)]
 
 
 @router.get("/devices", response_model=DevicesModel, responses=problems.documented())
@@ -118,6 +132,33 @@ def latency_csv(reader: ReaderDependency, device: DeviceName, window: Window) ->
         media_type="text/csv",
         headers={"Content-Disposition": f"attachment; filename=\"latency.csv\"; filename*=UTF-8''{name}"},
     )
+
+
+@router.post(
+    "/devices/{id:path}/ping",
+    response_model=PingModel,
+    responses=problems.documented(403, 404, 429)
+    | {
+        409: {
+            "model": problems.SeveralDevices | problems.Problem,
+            "description": "Several devices have this name, or it can not be pinged now.",
+        }
+    },
+)
+async def ping_device(request: Request, device: DeviceName, pings: PingsDependency) -> JsonResponse:
+    """Ping one device now, through the OpenSIPS that can reach it. Needs scope `operate`.
+
+    It takes up to five seconds where nothing answers. What it measures becomes one entry of the timeline, together with
+    pings that follow within ten seconds; it is no part of the latency.
+    """
+    try:
+        device_id, reply = await pings.ping(device)
+    except CanNotPingError as error:
+        raise problems.can_not_ping(error) from None
+    except PingRefusedError as error:
+        raise problems.too_many_pings(error.detail, error.seconds) from None
+    logger.debug("a device was pinged", by=name_of(request), result=reply.result, node=reply.node)
+    return JsonResponse({"device": device_id, **reply._asdict(), "duration_ms": round(reply.duration_ms, 1)})
 
 
 @router.get("/devices/{id:path}", response_model=DeviceModel, responses=problems.documented(404, 409))
