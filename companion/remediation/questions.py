@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from companion.config import Config, OpensipsSection
 from companion.opensips.mi_contact import MiContact
@@ -23,12 +23,15 @@ Records = list[tuple[OpensipsSection, list[MiContact]]]
 class Questioner:
     """Ask nodes about candidates, and remember for an interval on which listeners a phone answered."""
 
-    def __init__(self, config: Config, store: Store, access: NodeAccess) -> None:
+    def __init__(
+        self, config: Config, store: Store, access: NodeAccess, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._clock = clock
         self._store = store
         self._access = access
         self._interval_seconds = config.pings.interval
         self._verified_at: dict[tuple[str, str], float] = {}
-        self._checks: dict[tuple[str, str], asyncio.Task[bool]] = {}
+        self._checks: dict[tuple[str, str], asyncio.Task[Probe]] = {}
 
     def begin(self) -> None:
         """Begin a sweep: a listener on which nobody answered may be tried again."""
@@ -57,9 +60,7 @@ class Questioner:
     async def _probe(self, contact: Contact, table: OpensipsSection) -> Probe:
         """Ask the phone through one node, over the listening socket that events named."""
         result = await self._ask_phone(contact, table)
-        if result != "unanswered":
-            return result
-        return "unanswered" if await self._is_verified(contact, table) else "unverified"
+        return await self._verify(contact, table) if result == "unanswered" else result
 
     async def _ask_phone(self, contact: Contact, table: OpensipsSection) -> Probe:
         prober, registration = self._access.prober(table), contact.registration
@@ -67,21 +68,23 @@ class Questioner:
             return "not-asked"
         reply = await prober.ask(Question(contact.binding.uri, registration.received, registration.socket))
         if reply.result == "answered":
-            self._verified_at[table.node, registration.socket] = time.monotonic()
+            self._verified_at[table.node, registration.socket] = self._clock()
         return reply.result
 
-    async def _is_verified(self, contact: Contact, table: OpensipsSection) -> bool:
-        """Return whether another phone on the same listener answered a question within the last interval."""
+    async def _verify(self, contact: Contact, table: OpensipsSection) -> Probe:
+        """Return what silence is worth: another phone on the same listener must have answered within an interval."""
         listener = table.node, contact.registration.socket
-        if time.monotonic() - self._verified_at.get(listener, float("-inf")) <= self._interval_seconds:
-            return True
+        if self._clock() - self._verified_at.get(listener, float("-inf")) <= self._interval_seconds:
+            return "unanswered"
         if listener not in self._checks:
             self._checks[listener] = asyncio.ensure_future(self._ask_witness(contact, table))
         return await self._checks[listener]
 
-    async def _ask_witness(self, contact: Contact, table: OpensipsSection) -> bool:
+    async def _ask_witness(self, contact: Contact, table: OpensipsSection) -> Probe:
         witness = await asyncio.to_thread(self._load_witness, contact, table.node)
-        return witness is not None and await self._ask_phone(witness, table) == "answered"
+        if witness is None:
+            return "unwitnessed"
+        return "unanswered" if await self._ask_phone(witness, table) == "answered" else "unverified"
 
     def _load_witness(self, contact: Contact, node: str) -> Contact | None:
         ref = load_witness(self._store, node, contact.registration.socket)

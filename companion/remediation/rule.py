@@ -10,7 +10,7 @@ from typing import Literal, NamedTuple
 from companion.remediation.policy import Candidate
 
 Look = Literal["as-known", "already-gone", "came-back", "not-alone", "unreachable"]
-Probe = Literal["answered", "unanswered", "unverified", "failed", "not-asked"]
+Probe = Literal["answered", "unanswered", "unverified", "unwitnessed", "failed", "not-asked"]
 Outcome = Literal["remove", "answered", "came-back", "already-gone", "not-alone", "wait"]
 
 
@@ -18,8 +18,9 @@ class NodeAnswer(NamedTuple):
     """Hold what one node answered about a candidate.
 
     `look` compares MI's record with ours. `holds` tells that the record names a listening socket: a replica's does not.
-    `probe` is what the phone said through this node: `unverified` is silence where no other phone on the same
-    listener answered a question lately, `failed` that the way to ask is broken, `not-asked` that there is none.
+    `probe` is what the phone said through this node. Silence is `unverified` where another phone on the same listener
+    was silent, too, and `unwitnessed` where there is no other. `failed` says that the way to ask is broken, `not-asked`
+    that there is none.
     """
 
     node: str
@@ -85,9 +86,9 @@ def _unreachable(evidence: Evidence) -> Judgement | None:
     nodes = {answer.node for answer in evidence.answers}
     if evidence.reaching and evidence.reaching not in nodes and not evidence.reaching_lost:
         return Judgement("wait", f"{evidence.reaching}, which can reach it, can not be asked")
-    broken = [answer.node for answer in evidence.answers if answer.probe == "failed"]
+    broken = [answer.node for answer in evidence.answers if answer.probe in ("failed", "unverified")]
     if broken:
-        return Judgement("wait", f"the way to ask through {', '.join(broken)} is broken")
+        return Judgement("wait", f"the way to ask through {', '.join(broken)} may be broken")
     return None
 
 

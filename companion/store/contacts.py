@@ -25,7 +25,7 @@ _NUMBERS = (
     "changed_at",
     "run",
 )
-_LATER_NUMBERS: Final = ("doubts", "doubted_at")
+_LATER_NUMBERS: Final = ("doubts", "doubted_at", "address_since")
 _LATER_TEXTS: Final = ("holder", "disconnected_by", "superseded_by", "advertised_socket")
 """Fields that a record of an earlier version lacks."""
 CHUNK: Final = 1000
@@ -131,7 +131,7 @@ def _add_answer(contact: Contact, answer: str) -> None:
     if int(at) > contact.last_latency_at:
         contact.last_latency_at, contact.last_latency_ms = int(at), int(latency)
         contact.changed_at = max(contact.changed_at, int(at))
-    if node:
+    if node and int(at) > contact.address_since:
         evidence = contact.evidence.setdefault(node, NodeEvidence())
         evidence.answered_at = max(evidence.answered_at, int(at))
 

@@ -46,7 +46,8 @@ class Contact:
     over a socket of its own, "" when unknown. `evidence` is by node. `consecutive_lost`, `lost_since` and
     `last_lost_at` count the lost pings of nodes that can reach it. `doubts` counts those of nodes that can not, since
     `doubted_at`: no evidence, but a reason to ask the holder. `disconnected_by` is the node whose connection ended.
-    `superseded_by` is the id of the newer contact. `advertised_socket` is what MI calls its socket.
+    `superseded_by` is the id of the newer contact. `advertised_socket` is what MI calls its socket. `address_since` is
+    when it came to its present address.
     """
 
     binding: Binding
@@ -76,6 +77,7 @@ class Contact:
     disconnected_by: str = ""
     superseded_by: str = ""
     advertised_socket: str = ""
+    address_since: int = 0
 
     @property
     def alive_at(self) -> int:

@@ -302,6 +302,7 @@ class Usrloc:
             contact.holder = _holder(contact, stamp)
         if old_path[0] != contact.address:
             contact.evidence.clear()  # what reached the old address says nothing of the new one
+            contact.address_since = stamp.ts
         instance = sip.instance(registration.attr)
         if instance:
             self._move(contact, instance)

@@ -74,6 +74,8 @@ CASES: dict[str, Case] = {
     "23": Case([SILENT, REPLICA._replace(holds=True, probe="unverified")], reaching=""),
     "24": only_disconnected(SILENT, REPLICA._replace(holds=True)),
     "25": Case([], reaching=""),
+    "26": Case([SILENT._replace(probe="unwitnessed"), REPLICA]),
+    "27": only_disconnected(SILENT._replace(probe="unwitnessed")),
 }
 
 
@@ -117,7 +119,7 @@ evidences = st.builds(
 def test_any_evidence(evidence: Evidence) -> None:
     """A removal never stands beside a sign of life, a doubt about the record, or a node that does not answer."""
     if judge(evidence).outcome == "remove":
-        assert all(answer.probe not in ("answered", "failed") for answer in evidence.answers)
+        assert all(answer.probe not in ("answered", "failed", "unverified") for answer in evidence.answers)
         assert {answer.look for answer in evidence.answers} <= {"as-known", "already-gone"}
         assert any(answer.look == "as-known" for answer in evidence.answers)
         assert evidence.alive_at <= SINCE

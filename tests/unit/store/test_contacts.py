@@ -35,7 +35,8 @@ def test_later_answer(contact: Contact, later_ms: int, latency_ms: int) -> None:
     contact.last_latency_at += later_ms
     contact.last_latency_ms = latency_ms
     contact.changed_at = max(contact.changed_at, contact.last_latency_at)
-    contact.evidence[contact.node] = NodeEvidence(contact.last_latency_at)
+    if contact.last_latency_at > contact.address_since:
+        contact.evidence[contact.node] = NodeEvidence(contact.last_latency_at)
     assert state(contact) == state(decode_contact(fields, encode_answer(contact)))
 
 

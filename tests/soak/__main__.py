@@ -1,0 +1,46 @@
+"""Run many seeds: `make soak SEEDS=500 SWEEPS=200`. Exits with 1 at the first wrong removal, and names its seed."""
+
+import argparse
+import asyncio
+import sys
+import tempfile
+from collections.abc import Iterable
+from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
+
+from companion import log
+from companion.simulator.redis import EmbeddedRedis
+from tests.soak.companion import SoakReport, run_seed
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description="Live through random faults and check every removal.")
+    parser.add_argument("--seeds", type=int, default=500, help="how many seeds")
+    parser.add_argument("--first", type=int, default=0, help="the first one")
+    parser.add_argument("--sweeps", type=int, default=200, help="sweeps of a seed")
+    parser.add_argument("--processes", type=int, default=2)
+    options = parser.parse_args()
+    seeds = range(options.first, options.first + options.seeds)
+    chunks = [seeds[start :: options.processes] for start in range(options.processes)]
+    with ProcessPoolExecutor(options.processes) as pool:
+        jobs = [pool.submit(_run, chunk, options.sweeps) for chunk in chunks]
+        reports = [report for job in jobs for report in job.result()]
+    wrong = [report for report in reports if report.wrong]
+    calm = [report for report in reports if report.seed % 5 == 0]
+    print(f"{len(reports)} seeds, {sum(report.sweeps for report in reports)} sweeps")
+    print(f"{sum(report.removed for report in reports)} removals, {sum(len(report.wrong) for report in wrong)} wrong")
+    removed, left = sum(report.removed for report in calm), sum(report.left for report in calm)
+    print(f"without faults: {removed} dead contacts removed, {left} left: {removed / max(1, removed + left):.1%} gone")
+    for report in wrong:
+        print(f"seed {report.seed}: {report.wrong}")
+    return bool(wrong)
+
+
+def _run(seeds: Iterable[int], sweeps: int) -> list[SoakReport]:
+    log.configure(level="error")
+    with tempfile.TemporaryDirectory() as folder, EmbeddedRedis(Path(folder), persistent=False) as server:
+        return [asyncio.run(run_seed(seed, server.url, sweeps=sweeps)) for seed in seeds]
+
+
+if __name__ == "__main__":
+    sys.exit(main())
