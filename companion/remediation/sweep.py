@@ -51,6 +51,10 @@ MI_TRIES: Final = 3
 AT_ONCE: Final = 50
 """The number of contacts of one node that are asked at once."""
 RENEW_SECONDS: Final = 3.0
+MOST_DOUBLINGS: Final = 2
+"""How often the wait for another question doubles after an answer."""
+DOUBTED_SHARE: Final = 4
+"""One action in so many may go to contacts that are only doubted: in `cooperation` they may be half of the fleet."""
 
 logger = log.get(__name__)
 
@@ -150,7 +154,8 @@ class Sweeper:
             candidate.contact
             for group in fleet.candidates.values()
             for candidate in group
-            if not audit.is_decided(fleet.states[candidate.contact.id].decided, candidate, fleet.mode)
+            if candidate.reason != "doubted"
+            and not audit.is_decided(fleet.states[candidate.contact.id].decided, candidate, fleet.mode)
         ]
         failures = collect_failures([*undecided, *(fleet.beginning if undecided else ())])
         groups = sorted({*failures, *fleet.feeds, *load_open_groups(self._store)})
@@ -191,11 +196,12 @@ class Sweeper:
         """Act on the candidates of one node, some at once; return on how many."""
         cluster = self._config.cluster(node)
         states, started, pool = fleet.states, 0, _Pool(AT_ONCE if self._access.can_ask(cluster) else 1)
-        for candidate in sorted(candidates, key=lambda each: audit.failed_before(states[each.contact.id].decided)):
+        doubted_room = max(1, room // DOUBTED_SHARE)
+        for candidate in sorted(candidates, key=lambda each: _priority(each, states[each.contact.id])):
             decision = self._decide(candidate, fleet)
             if decision is None:
                 continue
-            if started >= room:
+            if started >= (doubted_room if candidate.reason == "doubted" else room):
                 logger.info("the rest waits for the next sweep", acted=started)
                 break
             await pool.wait_for_room()
@@ -228,7 +234,7 @@ class Sweeper:
         if state.probe_since != candidate.since:
             return False
         interval_ms = self._config.pings.interval_ms
-        wait_ms = interval_ms * self._config.pings.lost_after * 2 ** min(state.probe_answers - 1, 5)
+        wait_ms = interval_ms * self._config.pings.lost_after * 2 ** min(state.probe_answers - 1, MOST_DOUBLINGS)
         return now - state.probe_at < (wait_ms if state.probe_answers else interval_ms // 2)
 
     def _may_go_on(self, node: str, fleet: Fleet) -> bool:
@@ -387,6 +393,11 @@ class Sweeper:
             "networks": " ".join(group for group in fleet.open_breakers if group.startswith(NETWORK)),
         }
         save_sweep(self._store, fields)
+
+
+def _priority(candidate: Candidate, state: CareState) -> tuple[bool, bool]:
+    """Put contacts that are only doubted last, and before them those that failed at MI."""
+    return candidate.reason == "doubted", audit.failed_before(state.decided)
 
 
 class _RestWaitsError(Exception):

@@ -106,7 +106,7 @@ class Contact:
 
     def reach(self, node: str) -> Reach:
         """Return whether a node can reach it."""
-        return reach(node, self.holder, self.evidence.get(node), connected=bool(self.connection))
+        return reach(node, self.holder, self.evidence, connected=bool(self.connection))
 
     @property
     def number(self) -> int:

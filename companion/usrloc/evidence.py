@@ -1,5 +1,6 @@
 """Hold what each node knows of a contact, and tell which node can reach it. No I/O."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -43,15 +44,17 @@ class NodeEvidence:
         return True
 
 
-def reach(node: str, holder: str, evidence: NodeEvidence | None, *, connected: bool) -> Reach:
-    """Return whether a node can reach a contact.
+def reach(node: str, holder: str, evidence: Mapping[str, NodeEvidence], *, connected: bool) -> Reach:
+    """Return whether a node can reach a contact, given the evidence of each node.
 
     `holder` is the node that the contact registered with over a socket of its own, or that got an answer over the
     contact's connection; "" when unknown. Only the holder reaches a `connected` contact (TCP, TLS, WebSocket), for
-    nobody can dial a phone behind NAT. Over UDP an answer proves that a node reaches it.
+    nobody can dial a phone behind NAT. Over UDP an answer proves that a node reaches it. Another node that never had one
+    does not.
     """
     if node == holder:
         return "yes"
-    if evidence is not None and evidence.answered_at and not (connected and holder):
+    own = evidence.get(node)
+    if own is not None and own.answered_at and not (connected and holder):
         return "yes"
-    return "no" if holder else "unknown"
+    return "no" if holder or any(other.answered_at for other in evidence.values()) else "unknown"

@@ -129,7 +129,6 @@ class Usrloc:
             self._pinged(contact, latency_us, ts, node, run)
 
     def _pinged(self, contact: Contact, latency_us: int, ts: int, node: str, run: int) -> None:
-        contact.node = node
         contact.changed_at = ts
         contact.run = run
         self.changes.active[self.devices[contact.device]] = ts
@@ -140,8 +139,9 @@ class Usrloc:
         elif evidence.pinged_at:
             self.intervals.add(node, ts - evidence.pinged_at)
         if latency_us == LOST_PING_US:
-            self._lost(contact, evidence, ts)
+            self._lost(contact, node, evidence, ts)
         else:
+            contact.node = node
             self._answered(contact, evidence, ts, round(latency_us / 1000))
 
     def _answered(self, contact: Contact, evidence: NodeEvidence, ts: int, latency_ms: int) -> None:
@@ -163,14 +163,14 @@ class Usrloc:
         if len(device.contacts) > 1:
             self._supersede(device, contact, ts)
 
-    def _lost(self, contact: Contact, evidence: NodeEvidence, ts: int) -> None:
-        node = contact.node
+    def _lost(self, contact: Contact, node: str, evidence: NodeEvidence, ts: int) -> None:
         if not evidence.add_loss(ts, self.intervals.least_gap_ms(node)):
             return
         self.changes.contacts[contact] = None
         if contact.reach(node) == "no":
             self._doubt(contact, ts)
             return
+        contact.node = node
         self.changes.lost.append(Sample(contact.device, ts, contact.number))
         contact.last_lost_at = ts
         if evidence.lost > contact.consecutive_lost:
@@ -300,8 +300,7 @@ class Usrloc:
         self._connections.connect(contact, self.changes)
         if old_path != (contact.address, registration.socket):
             contact.holder = _holder(contact, stamp)
-        if old_path[0] != contact.address:
-            contact.evidence.clear()  # what reached the old address says nothing of the new one
+            contact.evidence.clear()  # what reached it on the old path says nothing of the new one
             contact.address_since = stamp.ts
         instance = sip.instance(registration.attr)
         if instance:

@@ -57,6 +57,7 @@ class SoakBinding:
     expires_at: float
     latency_us: dict[str, int] = field(default_factory=dict)
     dead_at: float = 0.0
+    answered: bool = False
 
     @property
     def is_reachable(self) -> bool:
@@ -132,7 +133,8 @@ class FleetWorld:
         chance = self.chance
         cluster = SoakCluster(name, chance.choice(("cooperation", "ownership", "all")), chance.random() < 0.3)
         for number in range(chance.choice((1, 2, 2))):
-            cluster.nodes.append(SoakNode(f"{name}-n{number}", f"203.0.113.{number + 1}", cluster))
+            run = 1_000_000 * chance.randrange(1, 1000)
+            cluster.nodes.append(SoakNode(f"{name}-n{number}", f"203.0.113.{number + 1}", cluster, run))
         return cluster
 
     def _make_phone(self, number: int) -> SoakPhone:
@@ -172,6 +174,7 @@ class FleetWorld:
         phone.binding = bindings[key] = SoakBinding(
             uri, phone, phone.node, received, phone.address, phone.callid, phone.cseq, expires_at
         )
+        phone.binding.answered = old is not None and old.uri == uri and old.answered
         if old is not None and old is not phone.binding and old.uri != uri:
             self._die(old)
         for node in phone.cluster.nodes:
@@ -333,6 +336,7 @@ class FleetWorld:
     def _ping(self, node: SoakNode, binding: SoakBinding) -> None:
         phone = binding.phone
         lost = self.chance.random() < phone.loss or self.now < phone.muted_until or not self.reaches(node, binding)
+        binding.answered |= not lost
         binding.latency_us[node.name] = LOST_PING_US if lost else self.chance.randrange(5_000, 90_000)
         self._raise_contact(node, LATENCY, binding, delay=THRESHOLD if lost else 0.05)
 
@@ -422,11 +426,14 @@ class FleetWorld:
             self.register(binding.phone, new_uri=False)
 
     def count_dead(self, limit: float) -> None:
-        """Count the contacts without push and Path that died longer than `limit` seconds ago, and those still there."""
+        """Count the contacts that died longer than `limit` seconds ago and should be gone.
+
+        Those with push or Path are kept, and those that never answered: some phones ignore OPTIONS.
+        """
         for cluster in self.clusters:
             for binding in cluster.bindings.values():
                 due = binding.dead_at and not binding.is_reachable and self.now - binding.dead_at > limit
-                if due and not binding.phone.token and not binding.phone.behind_proxy:
+                if due and binding.answered and not binding.phone.token and not binding.phone.behind_proxy:
                     self.dead += 1
         self.gone = self.removed
 

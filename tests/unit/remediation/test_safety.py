@@ -13,6 +13,7 @@ from companion.store.nodes import Feed
 from companion.store.pushes import DAY_MS
 from companion.usrloc.changes import Stamp
 from companion.usrloc.contact import Binding, Contact, Device, contact_id
+from companion.usrloc.evidence import NodeEvidence
 from companion.usrloc.picture import Usrloc
 
 NOW = 1_795_452_109_605
@@ -31,7 +32,9 @@ SILENT, MUTE, LATE = "its feed is silent", "OpenSIPS says nothing", "its events 
 def contact(number: int = 1, **fields: Any) -> Contact:
     binding = Binding("c", "location", "alice", f"sip:alice@192.0.2.{number}")
     registration = Registration("", "", "", "", 0, 0, "call", 7, "")
-    return Contact(binding, contact_id(binding), "alice/alice", "n", registration, **fields)
+    own = NodeEvidence(fields.get("last_latency_at", 0), fields.get("consecutive_lost", 0))
+    values: dict[str, Any] = {"holder": "n", "evidence": {"n": own}} | fields
+    return Contact(binding, contact_id(binding), "alice/alice", "n", registration, **values)
 
 
 @pytest.mark.parametrize(

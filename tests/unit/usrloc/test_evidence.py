@@ -91,8 +91,14 @@ def world() -> World:
 )
 def test_reach(*, holder: str, answered: bool, connected: bool, expected: str) -> None:
     """Only its holder reaches a phone on a connection; over UDP an answer proves it too."""
-    evidence = NodeEvidence(answered_at=NOW) if answered else None
+    evidence = {"n1": NodeEvidence(answered_at=NOW)} if answered else {}
     assert expected == reach("n1", holder, evidence, connected=connected)
+
+
+def test_another_node_reaches_it() -> None:
+    """Over UDP a node without an answer does not reach a phone that another node does."""
+    evidence = {"n1": NodeEvidence(lost=3), "n2": NodeEvidence(answered_at=NOW)}
+    assert reach("n1", "", evidence, connected=False) == "no"
 
 
 def test_losses_of_a_node_without_the_connection(world: World) -> None:
