@@ -49,7 +49,7 @@ def reach(node: str, holder: str, evidence: Mapping[str, NodeEvidence], *, conne
 
     `holder` is the node that the contact registered with over a socket of its own, or that got an answer over the
     contact's connection; "" when unknown. Only the holder reaches a `connected` contact (TCP, TLS, WebSocket), for
-    nobody can dial a phone behind NAT. Over UDP an answer proves that a node reaches it. Another node that never had one
+    nobody can dial a phone behind NAT. Over UDP an answer proves that a node reaches it. Another node without one
     does not.
     """
     if node == holder:
