@@ -6,13 +6,20 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from companion.media import e_model
-from companion.media.fleet import BANDS, LEAST_CALLS, WORST_NETWORKS, Heard, add_up, percentiles
+from companion.query.call_quality import (
+    BANDS,
+    LEAST_CALLS,
+    WORST_NETWORKS,
+    LocatedCall,
+    add_up,
+    compute_percentiles,
+)
 
 
-def make_call(mos: float | None, network: str = "", **row: Any) -> Heard:
+def make_call(mos: float | None, network: str = "", **row: Any) -> LocatedCall:
     band = None if mos is None else "high" if mos > 4 else "bad"
     defaults = {"device": "a/1", "mos": mos, "band": band, "live": False, "relay": None, "loss_percent": None}
-    return Heard({**defaults, "rtt_ms": None, "switch_overs": 0, **row}, network)
+    return LocatedCall({**defaults, "rtt_ms": None, "switch_overs": 0, **row}, network)
 
 
 def test_nothing() -> None:
@@ -78,6 +85,6 @@ def test_many_networks_are_cut() -> None:
 @given(st.lists(st.floats(1, 4.5), min_size=1))
 def test_percentiles(values: list[float]) -> None:
     """Percentiles are values that were there, and rise."""
-    by_name = percentiles(values)
+    by_name = compute_percentiles(values)
     assert {*by_name.values()} <= {*values}
     assert list(by_name.values()) == sorted(by_name.values())  # type: ignore[type-var]
