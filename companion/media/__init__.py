@@ -1,1 +1,1 @@
-"""What browsers tell of the media of their calls: taken in, scored, and judged."""
+"""Read, score and judge what browsers report of the media of their calls."""

@@ -1,8 +1,8 @@
-"""When to tell a page to send fewer bits a second, and when more again. No I/O.
+"""Advise a page to send fewer bits a second, and later more again. No I/O.
 
-What counts is what a page sends: the loss its far end reports, and the round trip. Loss of what comes in is the far
-end's to mend. Seconds of trouble add up and seconds without take off again, so that neither one bad second counts nor
-one good one between them; between half the bounds and the bounds nothing counts, so that advice does not swing.
+The loss that the far end reports and the round trip count: both concern what the page sends. The far end takes care of
+the other direction. Seconds of trouble add up, and seconds without trouble subtract, so that a single second decides
+nothing. Between half a bound and the bound nothing counts, so that advice does not swing.
 """
 
 from collections.abc import Iterable
@@ -15,15 +15,15 @@ from companion.media.report import Happening, Item, MediaSample
 
 Why = Literal["loss", "rtt", "recovered"]
 CALM: Final = 0.5
-"""Of a bound: below it a line has recovered."""
+"""Below this share of its bound a figure is calm."""
 STALE_MS: Final = 30_000
-"""A sample that is older comes from when the page was offline, and tells nothing of now."""
-UNTOLD: Final = frozenset(("gap", "offline", "held"))
-"""Flags of samples that say nothing of the line."""
+"""An older sample comes from when the page was offline, and says nothing about the present."""
+IGNORED_FLAGS: Final = frozenset(("gap", "offline", "held"))
+"""Samples with one of these flags say nothing about the line."""
 
 
 class Policy(NamedTuple):
-    """The bounds of [media] advice_…: bits a second, percent, ms; and seconds of trouble, or of none, until advice."""
+    """Hold the bounds of [media] advice_…: bits a second, percent, ms; seconds of trouble, or of calm, until advice."""
 
     min_bps: int = 16_000
     max_bps: int = 64_000
@@ -34,14 +34,14 @@ class Policy(NamedTuple):
 
 
 class Advice(msgspec.Struct, frozen=True):
-    """What to limit sending to, and why."""
+    """Hold the bit rate to send at most, and the reason."""
 
     max_bitrate: int
     why: Why
 
 
-class State(msgspec.Struct, frozen=True, omit_defaults=True):
-    """Seconds of trouble and of none, what was advised last, and whether the page has said that it did so."""
+class AdviceState(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Hold seconds of trouble and of calm, the last advice, and whether the page has followed it."""
 
     bad: float = 0
     good: float = 0
@@ -50,30 +50,30 @@ class State(msgspec.Struct, frozen=True, omit_defaults=True):
 
     @property
     def advice(self) -> Advice | None:
-        """What to tell the page: again and again until it has done so, for an answer may be lost."""
+        """Return the advice for the next answer: it is repeated until the page has followed it."""
         return None if self.followed else self.advised
 
 
-def watch(state: State, items: Iterable[Item], policy: Policy, now: int) -> State:
-    """How it stands after these items, by number, whose times are by our clock, which shows `now` (epoch ms)."""
+def update_state(state: AdviceState, items: Iterable[Item], policy: Policy, now: int) -> AdviceState:
+    """Return the state after these items, in the order of their numbers; all times are by our clock (epoch ms)."""
     for item in items:
         if isinstance(item, Happening):
-            state = _followed(state, item)
-        elif item.at >= now - STALE_MS and not UNTOLD & set(item.flags):
-            state = _decide(_counted(state, item, policy), _trouble(item, policy), policy)
+            state = _follow(state, item)
+        elif item.at >= now - STALE_MS and not IGNORED_FLAGS & set(item.flags):
+            state = _decide(_count(state, item, policy), _find_trouble(item, policy), policy)
     return state
 
 
-def _followed(state: State, happening: Happening) -> State:
-    told = happening.fields
-    if happening.what != "limit" or told.get("by") != "advice" or state.advised is None:
+def _follow(state: AdviceState, happening: Happening) -> AdviceState:
+    fields = happening.fields
+    if happening.what != "limit" or fields.get("by") != "advice" or state.advised is None:
         return state
-    return msgspec.structs.replace(state, followed=told.get("max_bps") == state.advised.max_bitrate)
+    return msgspec.structs.replace(state, followed=fields.get("max_bps") == state.advised.max_bitrate)
 
 
-def _counted(state: State, sample: MediaSample, policy: Policy) -> State:
+def _count(state: AdviceState, sample: MediaSample, policy: Policy) -> AdviceState:
     seconds = sample.ms / 1000
-    if _trouble(sample, policy):
+    if _find_trouble(sample, policy):
         return msgspec.structs.replace(state, bad=min(state.bad + seconds, policy.after), good=0)
     if _is_calm(sample, policy):
         good = min(state.good + seconds, policy.recover_after)
@@ -81,30 +81,30 @@ def _counted(state: State, sample: MediaSample, policy: Policy) -> State:
     return state
 
 
-def _decide(state: State, trouble: Why | None, policy: Policy) -> State:
+def _decide(state: AdviceState, trouble: Why | None, policy: Policy) -> AdviceState:
     present = state.advised.max_bitrate if state.advised else policy.max_bps
     if trouble and state.bad >= policy.after and present > policy.min_bps:
-        return State(advised=Advice(max(policy.min_bps, present // 2), trouble))
+        return AdviceState(advised=Advice(max(policy.min_bps, present // 2), trouble))
     if state.good >= policy.recover_after and present < policy.max_bps:
-        return State(advised=Advice(min(policy.max_bps, present * 3 // 2), "recovered"))
+        return AdviceState(advised=Advice(min(policy.max_bps, present * 3 // 2), "recovered"))
     return state
 
 
-def _trouble(sample: MediaSample, policy: Policy) -> Why | None:
-    loss_percent, rtt_ms = _measured(sample)
+def _find_trouble(sample: MediaSample, policy: Policy) -> Why | None:
+    loss_percent, rtt_ms = _measure(sample)
     if loss_percent is not None and loss_percent >= policy.loss_percent:
         return "loss"
     return "rtt" if rtt_ms is not None and rtt_ms >= policy.rtt_ms else None
 
 
 def _is_calm(sample: MediaSample, policy: Policy) -> bool:
-    loss_percent, rtt_ms = _measured(sample)
+    loss_percent, rtt_ms = _measure(sample)
     if loss_percent is None or rtt_ms is None:
         return False
     return loss_percent < policy.loss_percent * CALM and rtt_ms < policy.rtt_ms * CALM
 
 
-def _measured(sample: MediaSample) -> tuple[float | None, float | None]:
-    """Loss in percent, round trip in ms."""
+def _measure(sample: MediaSample) -> tuple[float | None, float | None]:
+    """Return the loss in percent and the round trip in ms."""
     lost = sample.outgoing.lost
-    return None if lost is None else 100 * lost, scoring.round_trip(sample)
+    return None if lost is None else 100 * lost, scoring.get_round_trip(sample)

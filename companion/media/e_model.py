@@ -4,10 +4,10 @@ import math
 from typing import Final, Literal, NamedTuple, TypeGuard
 
 FORMULA: Final = "g107-simplified-1"
-"""Changes whenever the same figures would give another score: scores of different formulas do not compare."""
+"""It changes whenever the same figures give another score: scores of different formulas do not compare."""
 
 R_BEST: Final = 93.2
-"""R with every parameter at ITU-T G.107's default: nothing is lost but what any telephone loses."""
+"""R with every parameter at the default of ITU-T G.107, as of any telephone."""
 
 MOS_BEST: Final = 4.5
 
@@ -29,7 +29,7 @@ BAND_NAMES: Final[tuple[Band, ...]] = (*(name for _, name in BANDS), "bad")
 
 
 class Codec(NamedTuple):
-    """What the E-model has to know: impairment without loss, robustness against loss, and the delay it adds in ms."""
+    """Hold a codec's impairment without loss (Ie), its robustness against loss (Bpl), and the delay it adds."""
 
     ie: float
     bpl: float
@@ -49,7 +49,7 @@ CODECS: Final = {"pcmu": G711, "pcma": G711, "opus": OPUS}
 
 
 class Interval(NamedTuple):
-    """What was measured in some seconds, of one direction; None is not known. `loss_percent` is 0 to 100.
+    """Hold the measurements of some seconds in one direction; None is not known. `loss_percent` is 0 to 100.
 
     `burst_ratio` is BurstR of ITU-T G.107: 1 when losses are spread by chance, more when they come in bursts.
     """
@@ -63,7 +63,7 @@ class Interval(NamedTuple):
 
 
 class Score(NamedTuple):
-    """R and MOS of an interval, the points of R that delay, loss and codec cost, and the one-way delay behind it."""
+    """Hold R and MOS of an interval, the points of R that delay, loss and codec cost, and the one-way delay."""
 
     r: float
     mos: float
@@ -78,12 +78,12 @@ class Score(NamedTuple):
 
 
 def score(interval: Interval) -> Score | None:
-    """The simplified E-model of ITU-T G.107: R = 93.2 - Id - Ie-eff. None where something it needs is not known.
+    """Score by the simplified E-model of ITU-T G.107, R = 93.2 - Id - Ie-eff; None where a figure is missing.
 
-    Nothing is made up for a figure that is missing: a round trip of 0 would be a better line than there can be.
+    No default replaces a missing figure: a round trip of 0 would be a better line than there can be.
     """
     codec, lost, delay_ms = interval.codec, interval.loss_percent, one_way_ms(interval)
-    if codec is None or delay_ms is None or not _known(lost):
+    if codec is None or delay_ms is None or not _is_measured(lost):
         return None
     delay = delay_impairment(delay_ms)
     loss = loss_impairment(min(100.0, lost), codec, interval.burst_ratio)
@@ -92,17 +92,17 @@ def score(interval: Interval) -> Score | None:
 
 
 def one_way_ms(interval: Interval) -> float | None:
-    """Mouth to ear: half the round trip, the jitter buffer (not known: twice the jitter), and the codec's own delay."""
+    """Sum up half the round trip, the jitter buffer (not known: twice the jitter) and the codec's own delay."""
     buffer_ms = interval.jitter_buffer_ms
-    if not _known(buffer_ms):
-        buffer_ms = 2 * interval.jitter_ms if _known(interval.jitter_ms) else None
-    if not _known(interval.rtt_ms) or buffer_ms is None or interval.codec is None:
+    if not _is_measured(buffer_ms):
+        buffer_ms = 2 * interval.jitter_ms if _is_measured(interval.jitter_ms) else None
+    if not _is_measured(interval.rtt_ms) or buffer_ms is None or interval.codec is None:
         return None
     return interval.rtt_ms / 2 + buffer_ms + interval.codec.delay_ms
 
 
 def delay_impairment(delay_ms: float) -> float:
-    """Id = 0.024 d + 0.11 (d - 177.3) H(d - 177.3), H the step from 0 to 1 (Cole and Rosenbluth, from G.107).
+    """Return Id = 0.024 d + 0.11 (d - 177.3) H(d - 177.3), H the step from 0 to 1 (Cole and Rosenbluth, from G.107).
 
     >>> round(delay_impairment(100), 3), round(delay_impairment(277.3), 4)
     (2.4, 17.6552)
@@ -111,7 +111,7 @@ def delay_impairment(delay_ms: float) -> float:
 
 
 def loss_impairment(loss_percent: float, codec: Codec, burst_ratio: float = 1.0) -> float:
-    """What loss adds to Ie: (95 - Ie) Ppl / (Ppl / BurstR + Bpl), Ppl in percent (ITU-T G.107, 7.5).
+    """Return Ie-eff - Ie = (95 - Ie) Ppl / (Ppl / BurstR + Bpl), Ppl in percent (ITU-T G.107, 7.5).
 
     >>> round(loss_impairment(5, OPUS), 3), round(loss_impairment(1, G711), 3)
     (31.667, 3.64)
@@ -120,7 +120,7 @@ def loss_impairment(loss_percent: float, codec: Codec, burst_ratio: float = 1.0)
 
 
 def mos(r: float) -> float:
-    """MOS of R (ITU-T G.107, Annex B), from 1 to 4.5.
+    """Return the MOS of an R (ITU-T G.107, Annex B), from 1 to 4.5.
 
     >>> round(mos(93.2), 2), round(mos(70), 2), round(mos(50), 2), mos(-5), mos(120)
     (4.41, 3.6, 2.58, 1.0, 4.5)
@@ -131,7 +131,7 @@ def mos(r: float) -> float:
 
 
 def band(r: float) -> Band:
-    """The category of an R.
+    """Return the category of an R.
 
     >>> band(90), band(89.9), band(50), band(49.9)
     ('best', 'high', 'poor', 'bad')
@@ -149,9 +149,9 @@ def mos_band(rounded: float) -> Band:
 
 
 def percent_lost(lost: float, received: float) -> float | None:
-    """The share of an interval's packets that were lost; None when there were none to lose.
+    """Return the share of packets that were lost, in percent; None without packets.
 
-    A negative count is what came late after it was given up, or twice (RFC 3550, A.3): no loss.
+    A count is negative when packets came late, or twice (RFC 3550, A.3): that is no loss.
 
     >>> percent_lost(1, 49), percent_lost(-2, 50), percent_lost(0, 0)
     (2.0, 0.0, None)
@@ -161,7 +161,7 @@ def percent_lost(lost: float, received: float) -> float | None:
 
 
 def codec_of(name: str | None) -> Codec | None:
-    """The codec of an RTP map such as `opus/48000/2`; None for one whose quality is not known here.
+    """Return the codec of an RTP map such as `opus/48000/2`; None for one without figures here.
 
     >>> codec_of("opus/48000/2") is OPUS, codec_of("PCMA/8000") is G711, codec_of("G722/8000")
     (True, True, None)
@@ -169,6 +169,6 @@ def codec_of(name: str | None) -> Codec | None:
     return CODECS.get((name or "").lower().removeprefix("audio/").partition("/")[0])
 
 
-def _known(value: float | None) -> TypeGuard[float]:
-    """Whether this is a measurement: none is missing, negative or not a number."""
+def _is_measured(value: float | None) -> TypeGuard[float]:
+    """Return whether this is a measurement: not missing, not negative, and a number."""
     return value is not None and math.isfinite(value) and value >= 0

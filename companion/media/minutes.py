@@ -1,4 +1,4 @@
-"""A call minute by minute: what its media samples add up to, and which changes of network there were. No I/O."""
+"""Add up the media samples of a call minute by minute. No I/O."""
 
 from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Sequence
@@ -6,66 +6,47 @@ from dataclasses import dataclass, field, fields
 from typing import Final, NamedTuple
 
 from companion.media import e_model, scoring
+from companion.media.changes import Change, is_relayed
 from companion.media.e_model import Score
 from companion.media.report import Flag, Happening, MediaSample
-from companion.media.totals import in_order
-from companion.text import Json
+from companion.media.totals import sort_items
+from companion.times import MINUTE_MS
 
-MINUTE_MS: Final = 60_000
 SHORT_MS: Final = 2_000
-CHANGE_BEFORE_MS: Final = 5_000
-"""A network fails before anybody notices: browsers call ICE disconnected after about five seconds of silence."""
-CHANGE_AFTER_MS: Final = 10_000
-"""What was bad so soon after a change is still its doing: jitter buffers and bitrates settle again."""
-LONGEST_CHANGE_MS: Final = 120_000
-"""What a switch-over says of itself is believed up to here: as long as a browser may try ICE again."""
-PATH_WORDS: Final = {"host", "srflx", "prflx", "relay"}
-OFFLINE: Final = "the device went offline"
-ONLINE: Final = "the device was online again"
-_PLAIN: Final = {"offline": OFFLINE, "online": ONLINE, "restart": "ICE was restarted"}
-NETWORK_WORDS: Final = {"wifi", "cellular", "ethernet", "wimax", "bluetooth", "none"}
+"""A time this short is of one minute only."""
 
 
 class Moment(NamedTuple):
-    """A media sample, its score (None: not enough is known), and whether it came through a relay (None: not known)."""
+    """Hold a media sample with its score and whether it came through a relay; None means not known."""
 
     sample: MediaSample
     score: Score | None
     relay: bool | None
 
 
-def moments(samples: Iterable[MediaSample], happenings: Iterable[Happening]) -> list[Moment]:
-    """The samples of a call by number, each with what the happenings before it told of codec and path."""
-    made, codec, relay = [], "", None
-    for item in in_order((*samples, *happenings)):
+def build_moments(samples: Iterable[MediaSample], happenings: Iterable[Happening]) -> list[Moment]:
+    """Return the samples of a call by number, each with the codec and the path of the happenings before it."""
+    moments, codec, relay = [], "", None
+    for item in sort_items((*samples, *happenings)):
         if isinstance(item, MediaSample):
-            made.append(Moment(item, _score(item, codec), relay))
+            moments.append(Moment(item, _score(item, codec), relay))
         elif item.what == "codec":
-            said = item.fields.get("in")
-            codec = said if isinstance(said, str) and said else codec
+            name = item.fields.get("in")
+            codec = name if isinstance(name, str) and name else codec
         elif item.what == "path":
             relay = is_relayed(item.fields)
-    return made
+    return moments
 
 
 def _score(sample: MediaSample, codec: str) -> Score | None:
-    """None, too, where nothing was meant to be heard and nothing was: then there was nothing to lose either."""
+    """Return no score for a muted or held second without packets either: nothing could be lost in it."""
     quiet = not sample.incoming.packets and {"muted", "held"} & {*sample.flags}
     return None if quiet else scoring.score(sample, codec)
 
 
-class Change(NamedTuple):
-    """A change of network: what it is called here, and the time (epoch ms) in which it may have spoilt the sound."""
-
-    at: int
-    since: int
-    until: int
-    told: str
-
-
 @dataclass(slots=True)
 class Figure:
-    """The mean of a measurement, each value weighted by how long it held, and the highest; None of nothing."""
+    """Compute the mean of a measurement, weighted by time, and its highest value; None without values."""
 
     sum: float = 0.0
     ms: float = 0.0
@@ -90,9 +71,9 @@ class Figure:
 
 @dataclass(slots=True)
 class Sound:
-    """What some seconds of a call add up to. Points are those of R that delay, loss and codec cost.
+    """Sum up some seconds of a call. Points are those of R that delay, loss and codec cost.
 
-    Silent is a time in which nothing came in though neither muted nor held; asleep, when no timer ran meanwhile either.
+    In silent time nothing came in though the call was neither muted nor held; in asleep time no timer ran either.
     """
 
     r: Figure = field(default_factory=Figure)
@@ -112,12 +93,12 @@ class Sound:
     asleep_ms: float = 0.0
 
     def join(self, other: "Sound") -> None:
-        for each in fields(self):
-            mine, theirs = getattr(self, each.name), getattr(other, each.name)
+        for member in fields(self):
+            mine, theirs = getattr(self, member.name), getattr(other, member.name)
             if isinstance(mine, Figure):
                 mine.join(theirs)
             else:
-                setattr(self, each.name, mine + theirs)
+                setattr(self, member.name, mine + theirs)
 
     @property
     def loss_percent(self) -> float | None:
@@ -125,53 +106,53 @@ class Sound:
 
     @property
     def through_relay(self) -> bool | None:
-        """Whether most of it came through a relay."""
+        """Return whether most of it came through a relay."""
         share = self.relay.mean
         return None if share is None else share >= 0.5
 
 
 @dataclass(slots=True)
 class Minute:
-    """One minute of a call from `at` (epoch ms) on; `steady` is what of it is not near a change of network."""
+    """Hold one minute of a call from `at` (epoch ms) on; `steady` leaves out the time around changes of network."""
 
     at: int
     whole: Sound = field(default_factory=Sound)
     steady: Sound = field(default_factory=Sound)
     flags: dict[Flag, float] = field(default_factory=dict)
-    """For how many ms it was muted, held, in the background …"""
+    """How many ms of the minute had each flag: muted, held, hidden …"""
     changes: list[Change] = field(default_factory=list)
 
 
-def minutes(started_at: int, moments: Iterable[Moment], changes: Sequence[Change]) -> list[Minute]:
-    """The minutes of a call that there are samples of, counted from its start (epoch ms), oldest first.
+def build_minutes(started_at: int, moments: Iterable[Moment], changes: Sequence[Change]) -> list[Minute]:
+    """Return the minutes of a call that have samples, counted from its start (epoch ms), the oldest first.
 
-    A sample that is of two minutes is of each as long as it lies in it. Overlapping ones count once.
+    A sample that spans several minutes is shared out by time. Where samples overlap, the time counts once.
     """
-    made: dict[int, Minute] = {}
+    minutes: dict[int, Minute] = {}
     windows = _joined(changes)
-    previous, heard = 0, False
+    previous, has_sound = 0, False
     for moment in moments:
         sample = moment.sample
-        heard = heard or bool(sample.incoming.packets)
+        has_sound = has_sound or bool(sample.incoming.packets)
         since = min(sample.at - 1, max(previous, sample.at - sample.ms))
         previous = max(previous, sample.at)
-        silent = _is_silent(sample, heard=heard)
+        silent = _is_silent(sample, has_sound=has_sound)
         unsteady = "offline" in sample.flags or _is_in(windows, since, sample.at)
         for start, ms in _slices(since, sample.at, started_at):
-            minute = made.setdefault(start, Minute(start))
+            minute = minutes.setdefault(start, Minute(start))
             _add(minute.whole, moment, ms, ms / (sample.at - since), silent=silent)
             if not unsteady:
                 _add(minute.steady, moment, ms, ms / (sample.at - since), silent=silent)
             for flag in sample.flags:
                 minute.flags[flag] = minute.flags.get(flag, 0.0) + ms
-    _note(made, started_at, changes)
-    return [made[start] for start in sorted(made)]
+    _assign(changes, minutes, started_at)
+    return [minutes[start] for start in sorted(minutes)]
 
 
 def _slices(since: int, until: int, started_at: int) -> Iterator[tuple[int, int]]:
-    """The starts of the minutes that lie in this time, and how many ms of each; a short one is of one minute.
+    """Yield the start of each minute in this time and how many ms of it; a short time is of one minute only.
 
-    So the last second of a call, which may end some ms later than it should, is of its last minute and not of one more.
+    The last second of a call may end some ms late: it must not begin a minute of its own.
     """
     if until - since <= SHORT_MS:
         yield _start((since + until) // 2, started_at), until - since
@@ -184,20 +165,20 @@ def _slices(since: int, until: int, started_at: int) -> Iterator[tuple[int, int]
 
 
 def _start(at: int, started_at: int) -> int:
-    """When the minute of this time began."""
+    """Return when the minute of this time began."""
     return started_at + (at - started_at) // MINUTE_MS * MINUTE_MS
 
 
-def _is_silent(sample: MediaSample, *, heard: bool) -> bool:
-    """Whether sound should have come in, and none did.
+def _is_silent(sample: MediaSample, *, has_sound: bool) -> bool:
+    """Return whether sound should have come in, and none did.
 
-    Before the first packet nobody need have spoken yet, unless we were sending already: then it is a one-way call.
+    Before the first packet that holds only while the page sends: it is a one-way call then, else it may be ringing.
     """
-    return scoring.is_silent(sample) and (heard or bool(sample.outgoing.packets))
+    return scoring.is_silent(sample) and (has_sound or bool(sample.outgoing.packets))
 
 
 def _add(sound: Sound, moment: Moment, ms: int, share: float, *, silent: bool) -> None:
-    """Add `ms` of a moment, which is this share of it."""
+    """Add `ms` of a moment, this share of the whole."""
     sample, incoming = moment.sample, moment.sample.incoming
     sound.ms += ms
     sound.packets += (incoming.packets or 0) * share
@@ -205,7 +186,7 @@ def _add(sound: Sound, moment: Moment, ms: int, share: float, *, silent: bool) -
     if silent:
         sound.silent_ms += ms
         sound.asleep_ms += ms if "gap" in sample.flags else 0
-    sound.rtt_ms.add(scoring.round_trip(sample), ms)
+    sound.rtt_ms.add(scoring.get_round_trip(sample), ms)
     sound.jitter_ms.add(incoming.jitter_ms, ms)
     sound.buffer_ms.add(incoming.buffer_ms, ms)
     sound.concealed.add(incoming.concealed, ms)
@@ -222,102 +203,8 @@ def _add_score(sound: Sound, score: Score | None, ms: int) -> None:
         sound.codec_points.add(score.codec, ms)
 
 
-# Changes of network
-
-
-def changes(happenings: Iterable[Happening]) -> list[Change]:
-    """The changes of network among what happened in a call, in the order it happened.
-
-    The first path and the first network are how the call began, and no change; nor is word of a network's speed alone.
-    """
-    found, known = [], _Known()
-    for happening in happenings:
-        told = known.told(happening)
-        if told:
-            since, until = happening.at - _took(happening) - CHANGE_BEFORE_MS, happening.at + CHANGE_AFTER_MS
-            found.append(Change(happening.at, since, until, told))
-    return found
-
-
-@dataclass(slots=True)
-class _Known:
-    """What the happenings so far told of the network."""
-
-    path: tuple[object, ...] = ()
-    kind: str = ""
-    network: str = ""
-
-    def told(self, happening: Happening) -> str:
-        """What has changed, in words; empty when nothing has."""
-        if happening.what == "path":
-            return self._path(happening.fields)
-        if happening.what == "network":
-            return self._network(happening.fields)
-        if happening.what == "switch-over":
-            return _switch_over(happening.fields)
-        return _PLAIN.get(happening.what, "")
-
-    def _path(self, said: Json) -> str:
-        before, before_kind = self.path, self.kind
-        names = ("local", "remote", "protocol", "relay", "local_address", "remote_address")
-        self.path, self.kind = tuple(said.get(name) for name in names), path_words(said)
-        if not before or before == self.path:
-            return ""
-        return f"the media's path changed{'' if before_kind == self.kind else f' from {before_kind} to {self.kind}'}"
-
-    def _network(self, said: Json) -> str:
-        before = self.network
-        self.network = _known_word(said.get("type"), NETWORK_WORDS)
-        changed = before and self.network and before != self.network
-        return f"the network changed from {before} to {self.network}" if changed else ""
-
-
-def path_words(said: Json) -> str:
-    """A path as people call it: `host to host over udp`, `relay (over tcp) to srflx over udp`."""
-    local, remote = (_known_word(said.get(name), PATH_WORDS) or "unknown" for name in ("local", "remote"))
-    protocol = _known_word(said.get("protocol"), {"udp", "tcp"})
-    through = _known_word(said.get("relay"), {"udp", "tcp", "tls"})
-    via = f" (over {through})" if local == "relay" and through else ""
-    return f"{local}{via} to {remote}" + (f" over {protocol}" if protocol else "")
-
-
-def is_relayed(said: Json) -> bool:
-    """Whether a path goes through a relay, at either end."""
-    return "relay" in (said.get("local"), said.get("remote"))
-
-
-def _known_word(said: object, words: set[str]) -> str:
-    """The word, if it is one of those: what the network tells is not repeated as it is."""
-    return said if isinstance(said, str) and said in words else ""
-
-
-def _switch_over(said: Json) -> str:
-    steps = (("noticed_ms", "noticed"), ("registered_ms", "registered again"), ("media_ms", "media back"))
-    taken = [(words, milliseconds(said, name)) for name, words in steps]
-    told = ", ".join(f"{words} after {took / 1000:.1f} s" for words, took in taken if took is not None)
-    ended = "failed" if said.get("result") == "failed" else "was made"
-    return f"a switch-over {ended}: {told}" if told else f"a switch-over {ended}"
-
-
-def _took(happening: Happening) -> int:
-    """How long a happening had been under way at its time, in ms: a switch-over is told of once it is over."""
-    if happening.what != "switch-over":
-        return 0
-    steps = ("socket_ms", "registered_ms", "reinvite_ms", "media_ms")
-    took = max(milliseconds(happening.fields, name) or 0 for name in steps)
-    return took + (milliseconds(happening.fields, "noticed_ms") or 0)
-
-
-def milliseconds(said: Json, name: str) -> int | None:
-    """A field that is a duration, as far as it is believed; None where it is none."""
-    value = said.get(name)
-    if isinstance(value, bool) or not isinstance(value, int | float) or not value >= 0:
-        return None
-    return round(min(value, LONGEST_CHANGE_MS))
-
-
 def _joined(changes: Iterable[Change]) -> list[tuple[int, int]]:
-    """When there were changes: times that do not overlap, in order."""
+    """Return the times of changes in order, overlapping ones joined."""
     joined: list[tuple[int, int]] = []
     for since, until in sorted((change.since, change.until) for change in changes):
         if joined and since <= joined[-1][1]:
@@ -328,14 +215,14 @@ def _joined(changes: Iterable[Change]) -> list[tuple[int, int]]:
 
 
 def _is_in(windows: Sequence[tuple[int, int]], since: int, until: int) -> bool:
-    """Whether one of them and this time overlap."""
+    """Return whether one of the windows overlaps this time."""
     place = bisect_left(windows, since, key=lambda window: window[1])
     return place < len(windows) and windows[place][0] < until
 
 
-def _note(made: dict[int, Minute], started_at: int, changes: Iterable[Change]) -> None:
-    """Tell each minute of the changes that may have spoilt it."""
+def _assign(changes: Iterable[Change], minutes: dict[int, Minute], started_at: int) -> None:
+    """Add each change to the minutes that it may have spoilt."""
     for change in changes:
         for start, _ in _slices(change.since, change.until + 1, started_at):
-            if start in made:
-                made[start].changes.append(change)
+            if start in minutes:
+                minutes[start].changes.append(change)

@@ -1,7 +1,6 @@
-"""Items as they are kept: JSON, deflated with a dictionary of what is in each report. No I/O.
+"""Pack items for Redis: JSON, deflated with a dictionary of their names and common values. No I/O.
 
-Names and common values are in the dictionary, so a report of five samples takes about 230 bytes: half of what any
-format takes that has to be told them each time.
+A report of five samples takes about 230 bytes, half as much as in a format that repeats the names.
 """
 
 import zlib
@@ -13,7 +12,7 @@ from companion.media.report import Happening, MediaSample
 
 
 class Items(msgspec.Struct, omit_defaults=True, frozen=True):
-    """Media samples and happenings of one report."""
+    """Hold the media samples (`s`) and happenings (`h`) of one report."""
 
     s: tuple[MediaSample, ...] = ()
     h: tuple[Happening, ...] = ()
@@ -45,7 +44,7 @@ _SAMPLES: Final = (
     '"level":0.02}}]}'
 )
 _DICTIONARY: Final = (_HAPPENINGS + _SAMPLES).encode()
-"""Another one could not read what this one wrote: it stays as it is for as long as anything is kept."""
+"""Never change it: what was packed with it can only be unpacked with it."""
 _decoder: Final = msgspec.json.Decoder(Items)
 
 

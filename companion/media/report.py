@@ -1,7 +1,7 @@
-"""What a browser reports of one call: its wire format, and how it is read. No I/O.
+"""Read the reports that a browser sends about one call: their wire format. No I/O.
 
-A *media sample* is what getStats told of about a second, a *happening* what happened in the call at one time; both are
-*items*, numbered `n` = 0, 1, 2, … by one counter of the call. docs/media.md describes all of it.
+A *media sample* holds about one second of getStats, a *happening* is an event of the call. Both are *items*, numbered
+`n` = 0, 1, 2, … by one counter of the call. docs/media.md describes the format.
 """
 
 from typing import Annotated, Final, Literal
@@ -19,11 +19,11 @@ MAX_SAMPLES: Final = 1200
 MAX_HAPPENINGS: Final = 400
 MAX_FIELDS: Final = 12
 MAX_ITEMS: Final = 1_000_000
-"""Of one call: eleven days of seconds."""
+"""A call has at most so many items: eleven days of seconds."""
 AHEAD_MS: Final = 60_000
-"""An item may be so much later than the report says that it was sent: clocks are read one after the other."""
+"""An item may be later than `now` of its report by so much: the clock is read twice."""
 _NO_LINE_END: Final = r"(?!\n)"
-"""In Python, unlike elsewhere, `$` lets one pass."""
+"""Python's `$` matches before a final line end, too."""
 
 ADDRESSES: Final = frozenset(("local_address", "remote_address"))
 
@@ -40,11 +40,11 @@ End = Literal["", "hangup", "failed", "lost", "closed"]
 
 
 class _Strict(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True, frozen=True, gc=False):
-    """What is not known is None, and not on the wire."""
+    """Refuse unknown members, and leave out members that are None: not known."""
 
 
 class Incoming(_Strict, frozen=True):
-    """Audio that came in; `lost` may be negative (RFC 3550, A.3), `concealed` is a share of what was played."""
+    """Hold incoming audio; `lost` may be negative (RFC 3550, A.3), `concealed` is a share of what was played."""
 
     packets: Number | None = None
     bytes: Number | None = None
@@ -56,7 +56,7 @@ class Incoming(_Strict, frozen=True):
 
 
 class Outgoing(_Strict, frozen=True):
-    """Audio that went out; `lost` (a share), `rtt_ms` and `jitter_ms` are what the far end reported (RTCP)."""
+    """Hold outgoing audio; the far end reported (RTCP) `lost` (a share), `rtt_ms` and `jitter_ms`."""
 
     packets: Number | None = None
     bytes: Number | None = None
@@ -77,7 +77,7 @@ class Video(_Strict, frozen=True):
 
 
 class MediaSample(_Strict, frozen=True, kw_only=True):
-    """The interval of `ms` milliseconds that ended at `at` (epoch ms)."""
+    """Hold the figures of `ms` milliseconds that ended at `at` (epoch ms)."""
 
     n: ItemNumber
     at: Time
@@ -100,7 +100,7 @@ Item = MediaSample | Happening
 
 
 class Call(_Strict, frozen=True, kw_only=True):
-    """The call as the browser knows it at the time of the report; times are epoch ms."""
+    """Hold the call as the browser describes it in this report; times are epoch ms."""
 
     direction: Direction = ""
     peer: Text = ""
@@ -111,7 +111,7 @@ class Call(_Strict, frozen=True, kw_only=True):
 
 
 class Report(msgspec.Struct, forbid_unknown_fields=True, kw_only=True, frozen=True):
-    """`now` is when it was sent, by the sender's clock; `dropped` how many items its queue had no room for so far."""
+    """Hold one POST. It was sent at `now` by the sender's clock; `dropped` counts the items that its queue lost."""
 
     v: Literal[1]
     now: Time
@@ -126,10 +126,11 @@ _decoder: Final = msgspec.json.Decoder(Report)
 
 
 def decode(body: bytes, retention_ms: int) -> Report:
-    """Read and check a report, its times as the sender's clock has them.
+    """Read and check a report; its times stay by the sender's clock.
 
-    Raises InvalidReportError (reason `json`, `shape` or `time`), whose detail says where and why, and repeats of the
-    report at most the name of a member.
+    Raises:
+        InvalidReportError: reason `json`, `shape` or `time`. Its detail repeats at most a member's name of the report.
+
     """
     try:
         report = _decoder.decode(body)
@@ -148,8 +149,8 @@ class _Sender(msgspec.Struct, frozen=True):
 _sender_decoder: Final = msgspec.json.Decoder(_Sender)
 
 
-def token(body: bytes) -> str:
-    """The token in a report of whatever else; "" when there is none."""
+def read_token(body: bytes) -> str:
+    """Return the token in a body; "" when there is none."""
     try:
         return _sender_decoder.decode(body).token
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
@@ -168,9 +169,9 @@ def _check_times(report: Report, retention_ms: int) -> None:
 
 
 def shift(report: Report, received_at: int) -> Report:
-    """The report with all its times (epoch ms) by our clock, which showed `received_at` when it came in.
+    """Return the report with all times (epoch ms) by our clock, which showed `received_at` when it came in.
 
-    What it was under way counts as the sender's clock being slow: less than a second where it matters.
+    The time it was under way counts as an error of the sender's clock: mostly less than a second.
     """
     late, call = received_at - report.now, report.call
     started_at = max(1, call.started_at + late)
@@ -185,17 +186,18 @@ def shift(report: Report, received_at: int) -> Report:
 
 
 def shorten(report: Report) -> Report:
-    """The report with the network in place of each address: /24 of IPv4, /48 of IPv6, as in `192.0.2.0/24`."""
+    """Return the report with networks in place of addresses: /24 of IPv4, /48 of IPv6, as in `192.0.2.0/24`."""
     if not any(item.fields.keys() & ADDRESSES for item in report.happenings):
         return report
     return replace(report, happenings=tuple(_shorten(item) for item in report.happenings))
 
 
 def _shorten(happening: Happening) -> Happening:
-    fields = {name: network(str(value)) if name in ADDRESSES else value for name, value in happening.fields.items()}
-    return replace(happening, fields=fields)
+    fields = happening.fields
+    networks = {name: shorten_address(str(fields[name])) for name in ADDRESSES & fields.keys()}
+    return replace(happening, fields={**fields, **networks})
 
 
-def network(address: str) -> str:
-    """Return the network of an address, and a name of mDNS, which tells nothing, as it is; "" for anything else."""
+def shorten_address(address: str) -> str:
+    """Return the network of an address; a name of mDNS stays as it is; "" for anything else."""
     return address if address.endswith(".local") else network_prefix(address)

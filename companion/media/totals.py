@@ -1,7 +1,7 @@
-"""What all media samples and happenings of a call add up to, as they come in. No I/O.
+"""Add up all media samples and happenings of a call as they come in. No I/O.
 
-Items are added one after the other in the order of their numbers, so it does not matter in how many reports they came;
-one that is counted already changes nothing.
+Items are added in the order of their numbers, so it does not matter in how many reports they came. An item that is
+counted already changes nothing.
 """
 
 from collections.abc import Iterable
@@ -12,7 +12,8 @@ from typing import Final
 import msgspec
 
 from companion.media import e_model, scoring
-from companion.media.advice import State
+from companion.media.advice import AdviceState
+from companion.media.changes import is_relayed
 from companion.media.report import Happening, Item, MediaSample
 
 BAD_R: Final = 70
@@ -21,12 +22,12 @@ PATH: Final = ("local", "remote", "protocol", "relay", "network", "local_address
 
 
 class Totals(msgspec.Struct, omit_defaults=True):
-    """Of a call up to its item `next` - 1; `items` were got of them, and the others never will be.
+    """Hold the sums of a call up to its item `next` - 1; `items` of them came, the others never will.
 
-    `mos_sum` and the points of R lost are weighted with seconds: over `scored_seconds` they are means. `silent_seconds`
-    had no packet in though there should have been, `bad_seconds` an R below 70. `lost_in` may be negative, as its parts
-    may. `path` and codecs are those of the last happening that told; `last_at` is the end of the last item (epoch ms).
-    `advice` is left alone here.
+    `mos_sum` and the points of R lost are weighted with seconds: divide by `scored_seconds` for the mean. In
+    `silent_seconds` packets should have come in and none did; in `bad_seconds` R is below 70. `lost_in` may be
+    negative, as in a sample. `path` and codecs come from the last happening that names them. `last_at` is the end of
+    the last item (epoch ms). Nothing here changes `advice`.
     """
 
     next: int = 0
@@ -57,16 +58,16 @@ class Totals(msgspec.Struct, omit_defaults=True):
     switch_overs: int = 0
     restarts: int = 0
     last_at: int = 0
-    advice: State = State()
+    advice: AdviceState = AdviceState()
 
     @property
     def missing(self) -> int:
-        """How many items before `next` never came."""
+        """Return how many items before `next` never came."""
         return self.next - self.items
 
     @property
     def mos(self) -> float | None:
-        """The mean over the seconds that could be scored."""
+        """Return the mean of the scored seconds."""
         return self.mos_sum / self.scored_seconds if self.scored_seconds else None
 
     @property
@@ -79,23 +80,23 @@ class Totals(msgspec.Struct, omit_defaults=True):
 
     @property
     def relayed(self) -> bool | None:
-        """Whether the path last told of leads over a relay, at either end; None when none was told of."""
-        return None if self.path is None else "relay" in (self.path.get("local"), self.path.get("remote"))
+        """Return whether the last path leads through a relay, at either end; None without a path."""
+        return None if self.path is None else is_relayed(self.path)
 
 
-def in_order(items: Iterable[Item], since: int = 0) -> list[Item]:
-    """Items from number `since` on by number, each once: of those with one number the first."""
-    found: dict[int, Item] = {}
+def sort_items(items: Iterable[Item], since: int = 0) -> list[Item]:
+    """Return the items from number `since` on by number; of several with one number the first."""
+    by_number: dict[int, Item] = {}
     for item in items:
         if item.n >= since:
-            found.setdefault(item.n, item)
-    return sorted(found.values(), key=attrgetter("n"))
+            by_number.setdefault(item.n, item)
+    return sorted(by_number.values(), key=attrgetter("n"))
 
 
 def add(totals: Totals, items: Iterable[Item]) -> Totals:
-    """New totals with what is new of these items; those from before `next` are counted, or will never be."""
+    """Return new totals with these items added; those before `next` are left out."""
     sums = copy(totals)
-    for item in in_order(items, since=totals.next):
+    for item in sort_items(items, since=totals.next):
         sums.next = item.n + 1
         sums.items += 1
         sums.last_at = max(sums.last_at, item.at)
@@ -128,7 +129,7 @@ def _add_counts(sums: Totals, sample: MediaSample) -> None:
 
 
 def _add_measures(sums: Totals, sample: MediaSample) -> None:
-    rtt_ms, jitter_ms = scoring.round_trip(sample), sample.incoming.jitter_ms
+    rtt_ms, jitter_ms = scoring.get_round_trip(sample), sample.incoming.jitter_ms
     if rtt_ms is not None:
         sums.rtt_sum += rtt_ms
         sums.rtt_n += 1

@@ -7,9 +7,10 @@ from collections.abc import Sequence
 from typing import Final
 
 from companion.media import e_model, verdict
-from companion.media.minutes import Figure, Minute, Moment, Sound, moments
-from companion.media.scoring import loss_percent, round_trip
-from companion.media.verdict import Signalling
+from companion.media.minutes import Figure, Minute, Moment, Sound, build_moments
+from companion.media.scoring import compute_loss, get_round_trip
+from companion.media.signalling import Signalling
+from companion.media.verdict_rules import is_bad
 from companion.store.call_media import CallMedia
 from companion.store.calls import CallRecord
 from companion.text import Json
@@ -77,32 +78,32 @@ def break_down(call: CallRecord) -> dict[str, float] | None:
 
 def render_call(call: CallRecord, media: CallMedia, signalling: Signalling, now: int) -> Json:
     """Return the page of a call, second by second and minute by minute, without the timeline of its device."""
-    lost, made = break_down(call), moments(media.samples, media.happenings)
-    case = verdict.case_of(
-        call.started_at, made, media.happenings, signalling=signalling, end=call.end, ended_at=call.ended_at
+    lost, moments = break_down(call), build_moments(media.samples, media.happenings)
+    case = verdict.build_case(
+        call.started_at, moments, media.happenings, signalling=signalling, end=call.end, ended_at=call.ended_at
     )
     return {
         **render_call_row(call, now),
         "formula": e_model.FORMULA,
         "breakdown": None if lost is None else {name: round(points, 1) for name, points in lost.items()},
-        "samples": render_points(made),
+        "samples": render_points(moments),
         "happenings": [{"at": iso(item.at), "what": item.what, "fields": item.fields} for item in media.happenings],
         "minutes": [render_minute(minute, signalling) for minute in case.minutes],
-        "verdict": verdict.told(verdict.judge(case)),
+        "verdict": verdict.render_verdict(verdict.judge(case)),
         "pings": signalling.pings,
     }
 
 
 def render_minute(minute: Minute, signalling: Signalling) -> Json:
     """Return the row of a minute; `pings` are those of the device from an interval before it to one after."""
-    sound, pings = minute.whole, signalling.of(minute)
+    sound, pings = minute.whole, signalling.count_around(minute)
     return {
         "at": iso(minute.at),
         "seconds": _seconds(sound.ms),
         "scored_seconds": _seconds(sound.r.ms),
         "mos": _rounded(sound.mos.mean, 2),
         "band": None if sound.r.mean is None else e_model.band(sound.r.mean),
-        "bad": verdict.is_bad(sound),
+        "bad": is_bad(sound),
         "breakdown": _breakdown(sound),
         "loss_percent": _rounded(sound.loss_percent, 2),
         "rtt_ms": _rounded(sound.rtt_ms.mean, 1),
@@ -112,7 +113,7 @@ def render_minute(minute: Minute, signalling: Signalling) -> Json:
         "relay": sound.through_relay,
         "silent_seconds": _seconds(sound.silent_ms),
         "flags": {flag: _seconds(ms) for flag, ms in minute.flags.items()},
-        "changes": list(dict.fromkeys(change.told for change in minute.changes)),
+        "changes": list(dict.fromkeys(change.sentence for change in minute.changes)),
         "pings": {"answered": pings.answered, "lost": pings.lost, "max_ms": pings.highest_ms},
     }
 
@@ -153,9 +154,9 @@ def _means(moments: Sequence[Moment]) -> tuple[float | None, ...]:
 def _values(moment: Moment) -> tuple[float | None, ...]:
     sample = moment.sample
     return (
-        round_trip(sample),
+        get_round_trip(sample),
         sample.incoming.jitter_ms,
-        loss_percent(sample),
+        compute_loss(sample),
         _bitrate(sample.incoming.bytes, sample.ms),
         _bitrate(sample.outgoing.bytes, sample.ms),
         moment.score.mos if moment.score else None,

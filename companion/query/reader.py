@@ -6,7 +6,7 @@ from typing import Final
 
 from companion.config import Config
 from companion.errors import NoSuchCallError, NoSuchDeviceError, SeveralCallsError, UsageError
-from companion.media.verdict import Signalling
+from companion.media.signalling import Signalling
 from companion.query.call_quality import compute_call_quality
 from companion.query.calls import render_call, render_call_row
 from companion.query.cursors import decode_call_cursor, encode_call_cursor

@@ -31,7 +31,7 @@ def load_media(store: Store, call: CallRecord, limit: int = MAX_ITEMS) -> CallMe
         items += entry.h
         if len(items) >= limit:
             break
-    return sort_out(totals.in_order(items))
+    return sort_out(totals.sort_items(items))
 
 
 def sort_out(items: Iterable[Item]) -> CallMedia:

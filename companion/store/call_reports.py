@@ -129,10 +129,10 @@ def _send(store: Store, writes: Sequence[_Write]) -> dict[int, ReportOutcome]:
 
 
 def _add(before: Totals, report: Report, policy: Policy | None) -> WrittenReport:
-    items = totals.in_order((*report.samples, *report.happenings), since=before.next)
+    items = totals.sort_items((*report.samples, *report.happenings), since=before.next)
     after = totals.add(before, items)
     if policy:
-        after.advice = advice.watch(before.advice, items, policy, report.now)
+        after.advice = advice.update_state(before.advice, items, policy, report.now)
     return WrittenReport(items, before, after)
 
 

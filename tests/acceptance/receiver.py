@@ -40,7 +40,7 @@ class Call:
         about: Json = {"direction": "", "peer": "", "ended_at": None, "end": "", "why": ""}
         return said | {"call": about | said["call"]}
 
-    def told(self, what: str) -> list[Json]:
+    def list_happenings(self, what: str) -> list[Json]:
         return [item for _, item in sorted(self.happenings.items()) if item["what"] == what]
 
     def media(self, since: float = 0) -> list[Json]:

@@ -9,7 +9,7 @@ from typing import Any, Final
 
 import pytest
 
-from companion.media import minutes, scoring, verdict
+from companion.media import changes, minutes, scoring, verdict
 from companion.media.report import MediaSample
 from companion.text import Json
 from tests.acceptance import browser as chromium
@@ -149,16 +149,16 @@ def test_rates_are_those_of_chromium_and_a_limit_is_kept(page: Page) -> None:
     seconds = (end - start) / 1000
     assert summed[1::2] == pytest.approx([50 * seconds, 50 * seconds], rel=0.06)
     assert 18_000 < bps(free) < 36_000
-    assert {OPUS} == set(call.told("codec")[-1]["fields"].values())
+    assert {OPUS} == set(call.list_happenings("codec")[-1]["fields"].values())
 
     assert page.wait("lastMile.limit(near, { maxBitrate: 16000 })") is True
-    page.until(lambda: call.told("limited"))
-    limited = call.told("limited")[0]["fields"]
-    told = call.told("limit")[0]
-    assert told["fields"] == {"max_bps": 16_000, "by": "page"}
+    page.until(lambda: call.list_happenings("limited"))
+    limited = call.list_happenings("limited")[0]["fields"]
+    limit = call.list_happenings("limit")[0]
+    assert limit["fields"] == {"max_bps": 16_000, "by": "page"}
     assert limited["before_bps"] == pytest.approx(bps(free), rel=0.25)
     assert limited["after_bps"] < 17_000 < limited["before_bps"]
-    assert bps(call.media(told["at"] + 1000)) < 17_000
+    assert bps(call.media(limit["at"] + 1000)) < 17_000
     print_figures(page, call, free, limited)
 
 
@@ -179,8 +179,8 @@ def test_a_bad_line_shows(page: Page) -> None:
     spoilt = page.now()
 
     def shows() -> bool:
-        told = [sample["out"]["rtt_ms"] for sample in call.media(spoilt) if "rtt_ms" in sample["out"]]
-        return len(call.media(spoilt)) > 15 and bool(told) and told[-1] > 290
+        trips = [sample["out"]["rtt_ms"] for sample in call.media(spoilt) if "rtt_ms" in sample["out"]]
+        return len(call.media(spoilt)) > 15 and bool(trips) and trips[-1] > 290
 
     page.until(shows)
     bad = call.media(spoilt)
@@ -191,9 +191,9 @@ def test_a_bad_line_shows(page: Page) -> None:
     before, after = mos(call, good), mos(call, bad[8:])
     assert before > after + 1
     happenings = [item for item in call.items.values() if not isinstance(item, MediaSample)]
-    told = minutes.moments([item for item in call.items.values() if isinstance(item, MediaSample)], happenings)
-    heard = [moment for moment in told if moment.sample.at >= spoilt]
-    case = verdict.Case(minutes.minutes(heard[0].sample.at - 1000, heard, minutes.changes(happenings)))
+    moments = minutes.build_moments([item for item in call.items.values() if isinstance(item, MediaSample)], happenings)
+    late = [moment for moment in moments if moment.sample.at >= spoilt]
+    case = verdict.Case(minutes.build_minutes(late[0].sample.at - 1000, late, changes.find_changes(happenings)))
     judged = verdict.judge(case)
     print(f"\nMOS {before:.2f}, on the bad line {after:.2f}; {judged}")
     assert judged.what == "media"
@@ -212,10 +212,10 @@ def test_nothing_is_lost_offline(page: Page) -> None:
     page.offline(off=True)
     gone = page.now()
     until(lambda: page.now() - gone > 1000 * OFFLINE_SECONDS, 2 * OFFLINE_SECONDS)  # what is asked for is time
-    known = len(call.reports)
+    count = len(call.reports)
     page.offline(off=False)
     back = page.now()
-    until(lambda: len(call.reports) > known, MEDIA_SECONDS)
+    until(lambda: len(call.reports) > count, MEDIA_SECONDS)
     page.run("call.end()")
     until(lambda: call.last["call"]["ended_at"])
     assert call.numbers == list(range(call.next))
@@ -225,8 +225,8 @@ def test_nothing_is_lost_offline(page: Page) -> None:
     assert marked[0] <= gone + SLACK_MS
     assert marked[-1] >= back - SLACK_MS
     assert marked == sorted(set(marked))
-    assert call.told("offline")[0]["at"] == pytest.approx(gone, abs=SLACK_MS)
-    assert call.told("online")[0]["at"] == pytest.approx(back, abs=SLACK_MS)
+    assert call.list_happenings("offline")[0]["at"] == pytest.approx(gone, abs=SLACK_MS)
+    assert call.list_happenings("online")[0]["at"] == pytest.approx(back, abs=SLACK_MS)
     assert median(1000 * sample["in"]["packets"] / sample["ms"] for sample in call.media(gone)) > 25
 
 
@@ -237,15 +237,15 @@ def test_a_restart_of_ice_is_no_spike(page: Page) -> None:
     page.wait("(near.restartIce(), negotiate(near, far, arguments[0]))", page.relay.ports())
     restarted = page.now()
     page.until(lambda: len(call.media(restarted)) >= 6)
-    told = call.media(call.media()[0]["at"])
-    assert [sum("restart" in sample["flags"] for sample in told)] == [1]
-    assert len(call.told("restart")) == 1
+    samples = call.media(call.media()[0]["at"])
+    assert [sum("restart" in sample["flags"] for sample in samples)] == [1]
+    assert len(call.list_happenings("restart")) == 1
     for side in ("in", "out"):
-        packets = [1000 * sample[side]["packets"] / sample["ms"] for sample in told]
+        packets = [1000 * sample[side]["packets"] / sample["ms"] for sample in samples]
         assert max(packets) < 150  # all that came before would be more
         assert median(packets) == pytest.approx(50, abs=4)
-    assert all(0 < sample.get("rtt_ms", 1) < 1000 for sample in told)
-    assert all(sample["in"]["lost"] <= 25 for sample in told)
+    assert all(0 < sample.get("rtt_ms", 1) < 1000 for sample in samples)
+    assert all(sample["in"]["lost"] <= 25 for sample in samples)
 
 
 # What it makes of getStats
@@ -327,7 +327,7 @@ def test_what_is_kept_is_bounded(page: Page) -> None:
     until(lambda: call.next > 4000, MEDIA_SECONDS)
     assert list(range(call.next - 3600, call.next)) == call.numbers
     assert call.last["dropped"] == call.next - 3600
-    assert {400} == {len(said["samples"]) + len(said["happenings"]) for said in call.reports[:-1]}
+    assert {400} == {len(payload["samples"]) + len(payload["happenings"]) for payload in call.reports[:-1]}
 
 
 def test_a_page_that_goes_tells_what_it_knows(page: Page) -> None:
@@ -337,9 +337,9 @@ def test_a_page_that_goes_tells_what_it_knows(page: Page) -> None:
     page.run(_MANY, 3000)
     page.receiver.always = None
     page.browser.driver.get(f"{page.receiver.site}/last-mile.js")
-    until(lambda: any("token" in said for said in call.reports), MEDIA_SECONDS)
+    until(lambda: any("token" in payload for payload in call.reports), MEDIA_SECONDS)
     page.open()
-    beacon = next(said for said in call.reports if "token" in said)
+    beacon = next(payload for payload in call.reports if "token" in payload)
     numbers = sorted(item["n"] for item in [*beacon["samples"], *beacon["happenings"]])
     assert (beacon["call"]["end"], beacon["token"]) == ("closed", "secret")
     assert len(json.dumps(beacon)) < 64_000
@@ -357,23 +357,23 @@ for (let left = arguments[0]; left--; document.dispatchEvent(new Event("visibili
 def test_a_server_that_is_not_there_disturbs_nobody(page: Page) -> None:
     """With nobody at the address the call goes on, and nothing but the console's own network errors is to be seen."""
     page.call("nobody@phone", url="http://127.0.0.1:9")
-    heard = page.run("window.readings = read(near)")
+    readings = page.run("window.readings = read(near)")
     until(lambda: len(page.run("return readings")) > 20, MEDIA_SECONDS)
     page.run(
         "lastMile.watch(); lastMile.watch(near); lastMile.watchTransport(); lastMile.limit(); lastMile.constrain();"
         "call.end(); lastMile.stop()"
     )
     page.run("new LastMile().watch(far, { callId: 'none' })")
-    heard = page.run("return readings")
-    assert heard[-1][2] - heard[0][2] > 50
+    readings = page.run("return readings")
+    assert readings[-1][2] - readings[0][2] > 50
 
 
 def test_advice_is_taken_by_who_wants_it(page: Page) -> None:
     """A bitrate that the server advises is kept where the page says so, once, and told; else nothing happens."""
     page.receiver.advice = {"max_bitrate": 16_000, "why": "loss"}
     call = page.call("advised@phone", advice=True)
-    page.until(lambda: call.told("limit"))
-    assert [item["fields"] for item in call.told("limit")] == [{"max_bps": 16_000, "by": "advice"}]
+    page.until(lambda: call.list_happenings("limit"))
+    assert [item["fields"] for item in call.list_happenings("limit")] == [{"max_bps": 16_000, "by": "advice"}]
     assert page.run("return near.getSenders()[0].getParameters().encodings[0].maxBitrate") == 16_000
     page.open()
     call = page.call("unadvised@phone")
@@ -395,42 +395,42 @@ def test_a_page_that_slept_says_so(page: Page) -> None:
     assert 1000 * slept["out"]["packets"] / slept["ms"] == pytest.approx(50, abs=5)
     window = page.browser.driver.current_window_handle
     page.browser.driver.switch_to.new_window("tab")
-    until(lambda: call.told("hidden"), MEDIA_SECONDS)
+    until(lambda: call.list_happenings("hidden"), MEDIA_SECONDS)
     page.browser.driver.close()
     page.browser.driver.switch_to.window(window)
-    until(lambda: call.told("visible"), MEDIA_SECONDS)
+    until(lambda: call.list_happenings("visible"), MEDIA_SECONDS)
 
 
 def test_what_happens_is_told(page: Page) -> None:
     """Mute and hold are told and marked, and are no outage; a hang-up is the end; odd names do no harm."""
     call = page.call("happens@phone")
     page.run("near.getSenders()[0].track.enabled = false")
-    page.until(lambda: call.told("muted"))
+    page.until(lambda: call.list_happenings("muted"))
     page.run("near.getSenders()[0].track.enabled = true")
-    page.until(lambda: call.told("unmuted"))
+    page.until(lambda: call.list_happenings("unmuted"))
     page.wait("(near.getTransceivers()[0].direction = 'inactive', negotiate(near, far))")
     page.until(lambda: any("held" in sample["flags"] for sample in call.media()))
     page.wait("(near.getTransceivers()[0].direction = 'sendrecv', negotiate(near, far))")
-    page.until(lambda: call.told("resumed"))
+    page.until(lambda: call.list_happenings("resumed"))
     page.run("near.close()")
     until(lambda: call.last["call"]["ended_at"], MEDIA_SECONDS)
     assert call.last["call"] | {"direction": "out", "peer": "bob", "end": "hangup", "why": ""} == call.last["call"]
-    path = call.told("path")[0]["fields"]
+    path = call.list_happenings("path")[0]["fields"]
     assert {"remote": "host", "protocol": "udp", "remote_address": "127.0.0.0"}.items() <= path.items()
-    assert {OPUS} == set(call.told("codec")[-1]["fields"].values())
+    assert {OPUS} == set(call.list_happenings("codec")[-1]["fields"].values())
 
 
 def test_video_is_measured_and_made_smaller(page: Page) -> None:
     """Frames, height and bytes of video are told; a lower height is kept, and told."""
     call = page.call("video@phone", {"audio": True, "video": {"width": 640, "height": 480}})
-    page.until(lambda: any(seen(sample, 480) for sample in call.media()))
+    page.until(lambda: any(has_height(sample, 480) for sample in call.media()))
     assert page.wait("lastMile.constrain(near.getSenders()[1].track, { height: 240 })") is True
-    page.until(lambda: any(seen(sample, 240) for sample in call.media()))
-    assert call.told("limit")[0]["fields"] == {"height": 240, "by": "page"}
+    page.until(lambda: any(has_height(sample, 240) for sample in call.media()))
+    assert call.list_happenings("limit")[0]["fields"] == {"height": 240, "by": "page"}
     assert {"in_bytes", "out_bytes", "in_fps", "out_fps", "in_height"} <= call.media()[-1]["video"].keys()
 
 
-def seen(sample: Json, height: int) -> bool:
+def has_height(sample: Json, height: int) -> bool:
     return bool(sample.get("video", {}).get("out_height") == height)
 
 
@@ -480,23 +480,23 @@ def phone(page: Page, server: SipSocket, **options: Any) -> Call:
 
 
 def check_switch_over(page: Page, call: Call, reason: str) -> Json:
-    page.until(lambda: call.told("switch-over"))
-    told: Json = call.told("switch-over")[0]["fields"]
-    assert (reason, "resumed") == (told["reason"], told["result"])
-    steps = [told[f"{step}_ms"] for step in ("socket", "registered", "reinvite", "media")]
+    page.until(lambda: call.list_happenings("switch-over"))
+    marks: Json = call.list_happenings("switch-over")[0]["fields"]
+    assert (reason, "resumed") == (marks["reason"], marks["result"])
+    steps = [marks[f"{step}_ms"] for step in ("socket", "registered", "reinvite", "media")]
     assert steps == sorted(steps)
-    assert call.told("restart")
-    return told
+    assert call.list_happenings("restart")
+    return marks
 
 
 def test_a_cut_line_is_dialled_again(page: Page, server: SipSocket) -> None:
     """A socket that breaks is opened again, registered, the call invited anew with ICE restart; all is measured."""
     call = phone(page, server)
     server.cut()
-    told = check_switch_over(page, call, "socket")
+    marks = check_switch_over(page, call, "socket")
     assert [word for word in server.said if word.strip()] == ["REGISTER", "INVITE phone@here"]
     assert page.run("return dialled") == 2
-    print(f"\ncut: {told}")
+    print(f"\ncut: {marks}")
 
 
 def test_a_dead_line_is_noticed(page: Page, server: SipSocket) -> None:
@@ -506,9 +506,9 @@ def test_a_dead_line_is_noticed(page: Page, server: SipSocket) -> None:
     server.deaf = True
     until(lambda: len(server.said) >= 2)
     server.deaf = False
-    told = check_switch_over(page, call, "stalled")
-    assert 1000 <= told["noticed_ms"] < 20_000
-    print(f"\nstalled: {told}")
+    marks = check_switch_over(page, call, "stalled")
+    assert 1000 <= marks["noticed_ms"] < 20_000
+    print(f"\nstalled: {marks}")
 
 
 def test_a_server_that_knows_no_pings_is_left_alone(page: Page, server: SipSocket) -> None:
@@ -526,9 +526,9 @@ def test_a_network_that_is_back_is_used_at_once(page: Page, server: SipSocket) -
     gone = page.now()
     page.until(lambda: not page.run("return navigator.onLine"))
     page.offline(off=False)
-    told = check_switch_over(page, call, "offline")
-    assert told["socket_ms"] == pytest.approx(call.told("online")[0]["at"] - gone, abs=SLACK_MS)
-    print(f"\noffline: {told}")
+    marks = check_switch_over(page, call, "offline")
+    assert marks["socket_ms"] == pytest.approx(call.list_happenings("online")[0]["at"] - gone, abs=SLACK_MS)
+    print(f"\noffline: {marks}")
 
 
 def test_who_hangs_up_is_not_called_back(page: Page, server: SipSocket) -> None:

@@ -13,7 +13,7 @@ from companion.cli.screens.call_cells import ARROWS, BANDS, render_end, render_m
 from companion.cli.screens.call_quality import render_breakdown, render_graphs
 from companion.cli.screens.text import ago, text
 from companion.cli.screens.timeline import describe_entry
-from companion.media.minutes import path_words
+from companion.media.changes import describe_path
 from companion.text import Json
 from companion.times import format_seconds
 
@@ -87,7 +87,7 @@ def _describe_path(path: Json) -> str:
     """Describe the path of media: its candidates, the addresses at both ends, and the network of the device."""
     near, far = (path.get(name) for name in ("local_address", "remote_address"))
     ends = f"{near} → {far}" if near and far else f"from {near}" if near else f"to {far}" if far else ""
-    return ", ".join(str(part) for part in (path_words(path), ends, path.get("network")) if part)
+    return ", ".join(str(part) for part in (describe_path(path), ends, path.get("network")) if part)
 
 
 def _format_moment(at: str) -> str:

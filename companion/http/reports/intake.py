@@ -166,7 +166,7 @@ class Intake:
         claims = self._check_token(secret, call_id, device) if secret else None
         with (self._gate if claims else self._strangers_gate).entered(content_length(request.scope) or MAX_REPORT):
             body = await _read_body(request)
-            claims = claims or self._check_token(report.token(body), call_id, device)
+            claims = claims or self._check_token(report.read_token(body), call_id, device)
             self._limit(claims, len(body))
             return await self._store_report(claims, _decode(body, self._store.retention_ms))
 

@@ -9,8 +9,8 @@ from rich.cells import cell_len
 from companion.cli.screens.call import render_call_page
 from companion.cli.screens.calls import CallsTable
 from companion.media.report import Happening
+from companion.media.signalling import Signalling
 from companion.media.totals import Totals, add
-from companion.media.verdict import Signalling
 from companion.query.calls import render_call
 from companion.store.call_media import CallMedia
 from companion.store.calls import CallRecord

@@ -5,9 +5,10 @@ from typing import Any, Final
 
 from hypothesis import strategies as st
 
-from companion.media.minutes import Minute, moments
+from companion.media.minutes import Minute, build_moments
 from companion.media.report import Happening, Incoming, MediaSample, Outgoing
-from companion.media.verdict import Case, Signalling, Verdict, case_of, judge
+from companion.media.signalling import Signalling
+from companion.media.verdict import Case, Verdict, build_case, judge
 from companion.usrloc.contact import Ping
 
 START: Final = 1_795_512_600_000
@@ -16,8 +17,8 @@ INTERVAL_MS: Final = 30_000
 
 
 def second(n: int, *, at: int = 0, ms: int = 1000, flags: tuple[Any, ...] = (), **figures: Any) -> MediaSample:
-    """A good second, the `n`th and item 10 n, but for what is said otherwise; a figure of None is not known."""
-    told: dict[str, Any] = {
+    """A good second, the `n`th and item 10 n, with other figures where given; None is not known."""
+    members: dict[str, Any] = {
         "packets": 50,
         "bytes": 3000,
         "lost": 0,
@@ -25,14 +26,14 @@ def second(n: int, *, at: int = 0, ms: int = 1000, flags: tuple[Any, ...] = (), 
         "buffer_ms": 40.0,
         "rtt_ms": 40.0,
     }
-    told.update(figures)
-    rtt_ms, sent = told.pop("rtt_ms"), told.pop("sent", 50)
+    members.update(figures)
+    rtt_ms, sent = members.pop("rtt_ms"), members.pop("sent", 50)
     return MediaSample(
         n=n * 10,
         at=at or START + n * 1000,
         ms=ms,
         flags=flags,
-        incoming=Incoming(**told),
+        incoming=Incoming(**members),
         outgoing=Outgoing(packets=sent, rtt_ms=rtt_ms),
     )
 
@@ -60,8 +61,8 @@ def case(
     pings: Sequence[Ping] = (),
     **more: Any,
 ) -> Case:
-    told = moments(samples, [codec, *happenings] if codec else happenings)
-    return case_of(START, told, happenings, signalling=Signalling(pings, INTERVAL_MS), **more)
+    moments = build_moments(samples, [codec, *happenings] if codec else happenings)
+    return build_case(START, moments, happenings, signalling=Signalling(pings, INTERVAL_MS), **more)
 
 
 def verdict(samples: Sequence[MediaSample], *happenings: Happening, **more: Any) -> Verdict:

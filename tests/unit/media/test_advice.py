@@ -4,7 +4,7 @@ from collections.abc import Iterable
 
 import pytest
 
-from companion.media.advice import Advice, Policy, State, watch
+from companion.media.advice import Advice, AdviceState, Policy, update_state
 from companion.media.report import Item
 from tests.unit.media.reports import NOW, happening, sample
 
@@ -18,8 +18,8 @@ def seconds(*runs: tuple[tuple[float | None, float | None], int]) -> list[Item]:
     return [sample(n, outgoing_lost=lost, outgoing_rtt_ms=rtt_ms) for n, (lost, rtt_ms) in enumerate(line)]
 
 
-def after(items: Iterable[Item], state: State | None = None, now: int = NOW) -> State:
-    return watch(state or State(), items, POLICY, now)
+def after(items: Iterable[Item], state: AdviceState | None = None, now: int = NOW) -> AdviceState:
+    return update_state(state or AdviceState(), items, POLICY, now)
 
 
 LESS, LEAST = Advice(32_000, "loss"), Advice(16_000, "loss")
@@ -58,13 +58,13 @@ def test_a_line(line: list[tuple[tuple[float | None, float | None], int]], advis
 @pytest.mark.parametrize("flag", ["gap", "offline", "held"])
 def test_what_tells_nothing(flag: str) -> None:
     """Seconds with a gap, offline or on hold say nothing of the line."""
-    told = [sample(n, outgoing_lost=0.5, flags=(flag,)) for n in range(60)]
-    assert after(told) == State()
+    samples = [sample(n, outgoing_lost=0.5, flags=(flag,)) for n in range(60)]
+    assert after(samples) == AdviceState()
 
 
 def test_the_past() -> None:
     """What a page tells late, of when it was offline, is no reason for advice now."""
-    assert after(seconds((LOSSY, 60)), now=NOW + 3_600_000) == State()
+    assert after(seconds((LOSSY, 60)), now=NOW + 3_600_000) == AdviceState()
 
 
 def test_told_until_done() -> None:
@@ -80,13 +80,13 @@ def test_told_until_done() -> None:
 
 def test_never_asked() -> None:
     """A page that limits itself unasked, and says it was advised, is not believed anything."""
-    assert after([happening(0, "limit", by="advice", max_bps=8000)]) == State()
+    assert after([happening(0, "limit", by="advice", max_bps=8000)]) == AdviceState()
 
 
 def test_in_parts_as_at_once() -> None:
     """It does not matter in how many reports a line is told."""
     line = seconds((LOSSY, 12), (GOOD, 40), (LOSSY, 30))
-    state = State()
+    state = AdviceState()
     for item in line:
         state = after([item], state)
     assert state == after(line)

@@ -6,8 +6,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from companion.media.minutes import MINUTE_MS, SHORT_MS, Figure, changes, minutes, moments, path_words
+from companion.media.changes import describe_path, find_changes
+from companion.media.minutes import SHORT_MS, Figure, build_minutes, build_moments
 from companion.media.report import Happening
+from companion.times import MINUTE_MS
 from tests.unit.media.samples import OPUS, START, any_samples, call, happening, second, seconds
 
 
@@ -81,29 +83,29 @@ def test_asleep() -> None:
     assert (minute.whole.silent_ms, minute.whole.asleep_ms) == (21_000, 20_000)
 
 
-def test_codec_and_path_hold_until_told_otherwise() -> None:
+def test_codec_and_path_hold_until_the_next() -> None:
     """A sample is scored with the codec, and is of the path, that the happenings before it told of."""
-    told = [
+    happenings = [
         OPUS,
         happening(6, "path", local="relay", remote="host"),
         Happening(n=151, at=START, what="codec", fields={"in": "G722/8000"}),
         Happening(n=152, at=START, what="path", fields={"local": "host"}),
         Happening(n=181, at=START, what="codec", fields={"in": 5, "out": "opus/48000/2"}),
     ]
-    made = moments([second(n) for n in (5, 12, 16, 20)], told)
+    made = build_moments([second(n) for n in (5, 12, 16, 20)], happenings)
     assert [moment.relay for moment in made] == [None, True, False, False]
     assert [moment.score is not None for moment in made] == [True, True, False, False]
 
 
 def test_a_second_comes_once() -> None:
     """Of two samples with one number the first is taken."""
-    assert len(moments([second(3), second(3, packets=7), second(2)], [OPUS])) == 2
+    assert len(build_moments([second(3), second(3, packets=7), second(2)], [OPUS])) == 2
 
 
 @pytest.mark.parametrize("flag", ["muted", "held"])
 def test_quiet_seconds_are_not_scored(flag: Any) -> None:
     """Where nothing was meant to be heard there is no score, even if a packet was counted as lost."""
-    (moment,) = moments([second(1, packets=0, lost=3, flags=(flag,))], [OPUS])
+    (moment,) = build_moments([second(1, packets=0, lost=3, flags=(flag,))], [OPUS])
     assert moment.score is None
 
 
@@ -111,7 +113,7 @@ def test_quiet_seconds_are_not_scored(flag: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    ("happenings", "told"),
+    ("happenings", "sentences"),
     [
         ([("offline", {})], ["the device went offline"]),
         ([("online", {})], ["the device was online again"]),
@@ -143,14 +145,14 @@ def test_quiet_seconds_are_not_scored(flag: Any) -> None:
         ([("codec", {"in": "opus/48000/2"}), ("ice", {"state": "disconnected"}), ("x-new", {})], []),
     ],
 )
-def test_changes(happenings: list[tuple[str, dict[str, Any]]], told: list[str]) -> None:
+def test_changes(happenings: list[tuple[str, dict[str, Any]]], sentences: list[str]) -> None:
     """A change is told in our words; how it all began is none, and a figure that is none is not believed."""
     made = [Happening(n=n, at=START + n, what=what, fields=fields) for n, (what, fields) in enumerate(happenings)]
-    assert told == [change.told for change in changes(made)]
+    assert sentences == [change.sentence for change in find_changes(made)]
 
 
 @pytest.mark.parametrize(
-    ("said", "words"),
+    ("fields", "words"),
     [
         ({"local": "host", "remote": "host", "protocol": "udp"}, "host to host over udp"),
         (
@@ -161,9 +163,9 @@ def test_changes(happenings: list[tuple[str, dict[str, Any]]], told: list[str]) 
         ({}, "unknown to unknown"),
     ],
 )
-def test_path_words(said: dict[str, Any], words: str) -> None:
+def test_paths_in_words(fields: dict[str, Any], words: str) -> None:
     """A path is told in words that we know."""
-    assert words == path_words(said)
+    assert words == describe_path(fields)
 
 
 def test_steady_is_what_is_not_near_a_change() -> None:
@@ -184,25 +186,25 @@ def test_a_change_at_the_end_of_a_minute_is_of_both() -> None:
 
 @settings(deadline=None)
 @given(any_samples)
-def test_minutes_hold_all_that_was_told(told: list[Any]) -> None:
+def test_minutes_hold_all_samples(samples: list[Any]) -> None:
     """Minutes come in order, hold a minute at most each, and no packet is in two of them or none."""
-    made = minutes(START, moments(told, [OPUS]), [])
+    made = build_minutes(START, build_moments(samples, [OPUS]), [])
     assert [minute.at for minute in made] == sorted({minute.at for minute in made})
-    assert all(0 < minute.whole.ms <= MINUTE_MS + SHORT_MS + len(told) for minute in made)
-    packets = sum(moment.sample.incoming.packets or 0 for moment in moments(told, [OPUS]))
+    assert all(0 < minute.whole.ms <= MINUTE_MS + SHORT_MS + len(samples) for minute in made)
+    packets = sum(moment.sample.incoming.packets or 0 for moment in build_moments(samples, [OPUS]))
     assert sum(minute.whole.packets for minute in made) == pytest.approx(packets)
 
 
 @settings(deadline=None)
 @given(st.lists(st.tuples(st.none() | st.floats(-1e6, 1e6), st.floats(1, 1e6))), st.integers(0, 20))
-def test_figures_join(told: list[tuple[float | None, float]], at: int) -> None:
+def test_figures_join(values: list[tuple[float | None, float]], at: int) -> None:
     """The mean of two parts joined is the mean of all."""
     whole, one, other = Figure(), Figure(), Figure()
-    for value, ms in told:
+    for value, ms in values:
         whole.add(value, ms)
-    for value, ms in told[:at]:
+    for value, ms in values[:at]:
         one.add(value, ms)
-    for value, ms in told[at:]:
+    for value, ms in values[at:]:
         other.add(value, ms)
     one.join(other)
     assert one.highest == whole.highest

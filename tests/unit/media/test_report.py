@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from companion.errors import InvalidReportError
 from companion.media import report
 from companion.media.packing import Items, pack, unpack
-from companion.media.report import MAX_ITEMS, Report, decode, network, shift, shorten
+from companion.media.report import MAX_ITEMS, Report, decode, shift, shorten, shorten_address
 from tests.unit.media.reports import NOW, happening, happenings, reports, sample, samples
 
 WEEK_MS = 7 * 86_400_000
@@ -31,9 +31,9 @@ json_values = st.recursive(
 
 
 @given(reports)
-def test_there_and_back(told: Report) -> None:
+def test_there_and_back(sent: Report) -> None:
     """A report that is written as JSON and read is the same, in every figure."""
-    assert decode(msgspec.json.encode(told), WEEK_MS) == told
+    assert decode(msgspec.json.encode(sent), WEEK_MS) == sent
 
 
 @given(st.binary())
@@ -45,16 +45,16 @@ def test_any_bytes(body: bytes) -> None:
     """Whatever bytes come, they are a report or refused, and nothing else happens."""
     with contextlib.suppress(InvalidReportError):
         decode(body, WEEK_MS)
-    assert isinstance(report.token(body), str)
+    assert isinstance(report.read_token(body), str)
 
 
 @given(st.data())
 def test_nearly_a_report(data: st.DataObject) -> None:
     """A report in which anything stands in any place is read, or refused for a reason of a few."""
-    told = json.loads(json.dumps(GOOD))
-    place = data.draw(st.sampled_from(list(_places(told))))
-    _put(told, place, data.draw(json_values))
-    assert why_not(json.dumps(told).encode()) in ("", "json", "shape", "time")
+    payload = json.loads(json.dumps(GOOD))
+    place = data.draw(st.sampled_from(list(_places(payload))))
+    _put(payload, place, data.draw(json_values))
+    assert why_not(json.dumps(payload).encode()) in ("", "json", "shape", "time")
 
 
 def why_not(body: bytes) -> str:
@@ -76,13 +76,13 @@ def _places(value: Any, place: tuple[Any, ...] = ()) -> Any:
             yield from _places(inner, (*place, number))
 
 
-def _put(told: Any, place: tuple[Any, ...], value: Any) -> None:
+def _put(payload: Any, place: tuple[Any, ...], value: Any) -> None:
     if not place:
-        told.clear()
+        payload.clear()
         return
     for part in place[:-1]:
-        told = told[part]
-    told[place[-1]] = value
+        payload = payload[part]
+    payload[place[-1]] = value
 
 
 @pytest.mark.parametrize(
@@ -117,8 +117,8 @@ def test_bounds_of_time() -> None:
 @pytest.mark.parametrize("late", [-3_600_000, 0, 250, 3_600_000])
 def test_one_clock(late: int) -> None:
     """All times move by what the sender's clock is behind ours; what lies between them stays."""
-    told = decode(json.dumps(GOOD | {"call": {"started_at": NOW - 5000, "ended_at": NOW - 10}}).encode(), WEEK_MS)
-    ours = shift(told, NOW + late)
+    theirs = decode(json.dumps(GOOD | {"call": {"started_at": NOW - 5000, "ended_at": NOW - 10}}).encode(), WEEK_MS)
+    ours = shift(theirs, NOW + late)
     assert (ours.now, ours.samples[0].at, ours.happenings[0].at) == (NOW + late,) * 3
     assert (ours.call.started_at, ours.call.ended_at) == (NOW + late - 5000, NOW + late - 10)
 
@@ -132,7 +132,7 @@ def test_a_call_never_ends_before_it_began() -> None:
 
 def test_addresses() -> None:
     """Of addresses in a happening only the network is left, and all else as it was."""
-    told = Report(
+    full = Report(
         v=1,
         now=NOW,
         call=report.Call(started_at=NOW),
@@ -141,17 +141,17 @@ def test_addresses() -> None:
             happening(1, "ice"),
         ),
     )
-    first, second = shorten(told).happenings
+    first, second = shorten(full).happenings
     assert first.fields == {"local": "host", "local_address": "192.0.2.0/24", "remote_address": ""}
-    assert second is told.happenings[1] or second == told.happenings[1]
+    assert second is full.happenings[1] or second == full.happenings[1]
 
 
 @given(st.ip_addresses() | st.text(max_size=50))
 def test_networks(address: Any) -> None:
     """Whatever stands for an address is a network afterwards, a name of mDNS, or nothing; once more is the same."""
-    found = network(str(address))
-    assert found == "" or found.endswith((".local", "/24", "/48"))
-    assert network(found) == found
+    shortened = shorten_address(str(address))
+    assert shortened == "" or shortened.endswith((".local", "/24", "/48"))
+    assert shorten_address(shortened) == shortened
 
 
 @given(st.lists(samples, max_size=3).map(tuple), st.lists(happenings, max_size=3).map(tuple))

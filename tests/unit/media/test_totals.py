@@ -14,19 +14,19 @@ from tests.unit.media.reports import OPUS, codec, happening, items, sample
 # Scoring
 
 
-def score(told: MediaSample, codec_name: str = OPUS) -> e_model.Score | None:
-    return scoring.score(told, codec_name)
+def score(second: MediaSample, codec_name: str = OPUS) -> e_model.Score | None:
+    return scoring.score(second, codec_name)
 
 
 def test_a_second() -> None:
     """A sample is scored as the E-model scores its round trip, buffer, loss and codec."""
-    told = sample(incoming_packets=49, incoming_lost=1, outgoing_rtt_ms=80, incoming_buffer_ms=60, rtt_ms=500)
+    second = sample(incoming_packets=49, incoming_lost=1, outgoing_rtt_ms=80, incoming_buffer_ms=60, rtt_ms=500)
     expected = e_model.score(e_model.Interval(80, 2.0, e_model.OPUS, jitter_ms=4, jitter_buffer_ms=60))
-    assert score(told) == expected
+    assert score(second) == expected
 
 
 @pytest.mark.parametrize(
-    "told",
+    "second",
     [
         sample(outgoing_rtt_ms=None),
         sample(incoming_lost=None),
@@ -38,9 +38,9 @@ def test_a_second() -> None:
     ],
     ids=["round trip", "loss", "packets", "jitter", "nothing came", "muted", "all came twice"],
 )
-def test_missing_stays_missing(told: MediaSample) -> None:
+def test_missing_stays_missing(second: MediaSample) -> None:
     """What is not known is not made up for: there is no score then, and never one of a round trip of 0."""
-    assert score(told) is None
+    assert score(second) is None
 
 
 def test_other_sources() -> None:
@@ -57,7 +57,7 @@ def test_negative_losses() -> None:
 
 
 @pytest.mark.parametrize(
-    ("told", "silent"),
+    ("second", "silent"),
     [
         (sample(incoming_packets=0), True),
         (sample(incoming_packets=0, flags=("muted",)), False),
@@ -67,50 +67,50 @@ def test_negative_losses() -> None:
         (sample(), False),
     ],
 )
-def test_silence(told: MediaSample, *, silent: bool) -> None:
+def test_silence(second: MediaSample, *, silent: bool) -> None:
     """No packet where there should have been some is silence; on hold, muted or not known it is none."""
-    assert scoring.is_silent(told) is silent
+    assert scoring.is_silent(second) is silent
 
 
 # Totals
 
 
-def add(*told: Item) -> Totals:
-    return totals.add(Totals(), told)
+def add(*new: Item) -> Totals:
+    return totals.add(Totals(), new)
 
 
 @given(items, st.data())
-def test_in_parts_as_at_once(told: list[Item], data: st.DataObject) -> None:
+def test_in_parts_as_at_once(call_items: list[Item], data: st.DataObject) -> None:
     """In however many reports items come, in order, they add up to the same, in every figure."""
-    told = totals.in_order(told)
-    parts = sorted(data.draw(st.lists(st.integers(0, len(told)), max_size=4)))
+    call_items = totals.sort_items(call_items)
+    parts = sorted(data.draw(st.lists(st.integers(0, len(call_items)), max_size=4)))
     sums = Totals()
-    for start, end in zip([0, *parts], [*parts, len(told)], strict=True):
-        sums = totals.add(sums, told[start:end])
-    assert sums == totals.add(Totals(), told)
+    for start, end in zip([0, *parts], [*parts, len(call_items)], strict=True):
+        sums = totals.add(sums, call_items[start:end])
+    assert sums == totals.add(Totals(), call_items)
 
 
 @given(items, st.data())
-def test_twice_is_once(told: list[Item], data: st.DataObject) -> None:
+def test_twice_is_once(call_items: list[Item], data: st.DataObject) -> None:
     """Items that are counted already change nothing, in whatever company they come again."""
-    sums = totals.add(Totals(), told)
-    again = data.draw(st.lists(st.sampled_from(told), max_size=10)) if told else []
+    sums = totals.add(Totals(), call_items)
+    again = data.draw(st.lists(st.sampled_from(call_items), max_size=10)) if call_items else []
     assert totals.add(sums, again) == sums
 
 
 @given(items, st.randoms(use_true_random=False))
-def test_in_any_order(told: list[Item], random: Random) -> None:
+def test_in_any_order(call_items: list[Item], random: Random) -> None:
     """Within a report items add up by their numbers, in whatever order they stand."""
-    ordered = totals.in_order(told)
+    ordered = totals.sort_items(call_items)
     shuffled = list(ordered)
     random.shuffle(shuffled)
     assert add(*shuffled) == add(*ordered)
 
 
 @given(items)
-def test_bounds(told: list[Item]) -> None:
+def test_bounds(call_items: list[Item]) -> None:
     """No part is more than the whole, whatever is told."""
-    sums = add(*told)
+    sums = add(*call_items)
     for part in (sums.scored_seconds, sums.relay_seconds, sums.silent_seconds, sums.bad_seconds):
         assert 0 <= part <= sums.seconds + 1e-6
     assert sums.samples <= sums.items <= sums.next

@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 
 from companion.media import verdict as verdicts
 from companion.media.report import Happening, MediaSample
-from companion.media.verdict import CAUSES, Cause, judge, judge_minute
+from companion.media.verdict import judge, judge_minute
+from companion.media.verdict_rules import CAUSES, Cause
 from tests.unit.media.samples import OPUS, START, any_samples, call, case, happening, pings, second, seconds, verdict
 
 FINE = pings(40, 50, 45, 60, 44, 48, 51)
@@ -69,7 +70,7 @@ def test_rules(samples: list[MediaSample], happenings: list[Happening], what: Ca
 
 
 @pytest.mark.parametrize(
-    ("told", "what"),
+    ("device_pings", "what"),
     [
         ([], "media"),
         (pings(40, 50, 45, 60), "media"),
@@ -83,9 +84,9 @@ def test_rules(samples: list[MediaSample], happenings: list[Happening], what: Ca
         (pings(None, None, None, None, first=600), "media"),
     ],
 )
-def test_the_line_of_the_device(told: Any, what: Cause) -> None:
+def test_the_line_of_the_device(device_pings: Any, what: Cause) -> None:
     """Where half of the pings around a bad minute were lost or slow, it is on the way that pings and media share."""
-    judged = verdict(seconds(1, 60, **LOSSY), pings=told)
+    judged = verdict(seconds(1, 60, **LOSSY), pings=device_pings)
     assert what == judged.what
     assert what == judged.bad_minutes[0].what
 
@@ -98,7 +99,7 @@ def test_bad_pings_in_a_call_that_sounds_good() -> None:
 
 
 @pytest.mark.parametrize(
-    ("end", "happenings", "told", "what"),
+    ("end", "happenings", "device_pings", "what"),
     [
         ("failed", [], FINE, "unknown"),
         ("failed", [], pings(None, None), "signalling"),
@@ -112,9 +113,9 @@ def test_bad_pings_in_a_call_that_sounds_good() -> None:
         ("", [], FINE, "good"),
     ],
 )
-def test_ends(end: str, happenings: list[Happening], told: Any, what: Cause) -> None:
+def test_ends(end: str, happenings: list[Happening], device_pings: Any, what: Cause) -> None:
     """A call that was lost is no good one, however good it sounded; one that failed need not be anybody's fault."""
-    judged = verdict(seconds(1, 60), *happenings, pings=told, end=end, ended_at=START + 60_000)
+    judged = verdict(seconds(1, 60), *happenings, pings=device_pings, end=end, ended_at=START + 60_000)
     assert what == judged.what
 
 
@@ -152,8 +153,8 @@ def test_evidence_of_the_device() -> None:
 def test_evidence_of_the_network() -> None:
     """It tells for how long there was none, how the switch-over went, and that it was good apart from that."""
     samples = [*seconds(1, 30), *seconds(31, 8, flags=("offline",), **SILENT), *seconds(39, 20)]
-    told: dict[str, Any] = {"noticed_ms": 800, "registered_ms": 1200, "media_ms": 3400, "result": "resumed"}
-    happenings = [happening(31, "offline"), happening(38, "online"), happening(39, "switch-over", **told)]
+    steps: dict[str, Any] = {"noticed_ms": 800, "registered_ms": 1200, "media_ms": 3400, "result": "resumed"}
+    happenings = [happening(31, "offline"), happening(38, "online"), happening(39, "switch-over", **steps)]
     (minute,) = verdict(samples, *happenings).bad_minutes
     assert minute.evidence == [
         "offline for 8 s",
@@ -187,11 +188,11 @@ def test_many_changes_are_cut() -> None:
     assert len(judged.evidence) < 12
 
 
-def test_told_as_json() -> None:
+def test_ready_for_json() -> None:
     """A verdict is ready for JSON, its times in ISO 8601."""
-    told = verdicts.told(verdict(seconds(1, 60, **LOSSY)))
-    assert msgspec.json.decode(msgspec.json.encode(told)) == told
-    assert told["bad_minutes"][0]["at"] == "2026-11-24T09:30:00.000Z"
+    rendered = verdicts.render_verdict(verdict(seconds(1, 60, **LOSSY)))
+    assert msgspec.json.decode(msgspec.json.encode(rendered)) == rendered
+    assert rendered["bad_minutes"][0]["at"] == "2026-11-24T09:30:00.000Z"
 
 
 # Whatever comes
@@ -210,16 +211,16 @@ happenings = st.lists(
     max_size=10,
 )
 ends = st.sampled_from(["", "hangup", "failed", "lost", "closed"])
-any_pings = st.lists(st.none() | st.integers(0, 5000), max_size=8).map(lambda told: pings(*told))
+any_pings = st.lists(st.none() | st.integers(0, 5000), max_size=8).map(lambda latencies: pings(*latencies))
 
 
 @settings(deadline=None)
 @given(any_samples, happenings, any_pings, ends, st.none() | st.integers(1, 1 << 53))
 def test_whatever_comes_is_judged(
-    samples: list[MediaSample], told: list[Happening], known: Any, end: str, ended_at: int | None
+    samples: list[MediaSample], events: list[Happening], device_pings: Any, end: str, ended_at: int | None
 ) -> None:
     """Nothing a browser may send ends in an error, and each verdict is one of ours with printable evidence."""
-    judged = verdict(samples, *told, pings=known, end=end, ended_at=ended_at)
+    judged = verdict(samples, *events, pings=device_pings, end=end, ended_at=ended_at)
     assert judged.what in {*CAUSES, "good", "unknown"}
     assert {minute.what for minute in judged.bad_minutes} <= {*CAUSES, "unknown"}
     assert all(sentence.isprintable() for sentence in judged.evidence)
@@ -240,22 +241,22 @@ figures = st.fixed_dictionaries(
 stretches = st.lists(st.tuples(st.integers(1, 70), figures), min_size=1, max_size=4)
 
 
-def _samples(told: list[tuple[int, dict[str, Any]]], more: int = 0) -> list[MediaSample]:
+def _samples(runs: list[tuple[int, dict[str, Any]]], more: int = 0) -> list[MediaSample]:
     """Stretches of seconds alike, one after the other; with so many packets lost more in each of the seconds."""
     samples: list[MediaSample] = []
-    for count, each in told:
-        samples += seconds(len(samples) + 1, count, **{**each, "lost": each["lost"] + more})
+    for count, members in runs:
+        samples += seconds(len(samples) + 1, count, **{**members, "lost": members["lost"] + more})
     return samples
 
 
 @settings(deadline=None)
 @given(stretches, st.integers(1, 20), any_pings, ends)
 def test_more_loss_never_makes_a_call_good(
-    told: list[tuple[int, dict[str, Any]]], more: int, known: Any, end: str
+    runs: list[tuple[int, dict[str, Any]]], more: int, device_pings: Any, end: str
 ) -> None:
     """A call that is blamed on something is not good when it loses more, nor does a bad minute become a good one."""
-    before = verdict(_samples(told), pings=known, end=end)
-    after = verdict(_samples(told, more), pings=known, end=end)
+    before = verdict(_samples(runs), pings=device_pings, end=end)
+    after = verdict(_samples(runs, more), pings=device_pings, end=end)
     if before.what not in ("good", "unknown"):
         assert after.what != "good"
     assert {minute.at for minute in before.bad_minutes} <= {minute.at for minute in after.bad_minutes}
@@ -263,20 +264,20 @@ def test_more_loss_never_makes_a_call_good(
 
 @settings(deadline=None)
 @given(stretches, st.sampled_from(["muted", "held"]))
-def test_a_quiet_minute_is_no_bad_minute(told: list[tuple[int, dict[str, Any]]], flag: str) -> None:
+def test_a_quiet_minute_is_no_bad_minute(runs: list[tuple[int, dict[str, Any]]], flag: str) -> None:
     """Muted or held, a minute without a packet is not bad, whatever else was told of it."""
     quiet = {"packets": 0, "flags": (flag,), "concealed": None}
-    samples = _samples([(count, {**each, **quiet}) for count, each in told])
+    samples = _samples([(count, {**members, **quiet}) for count, members in runs])
     assert verdict(samples).bad_minutes == []
 
 
 @settings(deadline=None)
 @given(stretches)
-def test_a_minute_is_judged_alike_alone(told: list[tuple[int, dict[str, Any]]]) -> None:
+def test_a_minute_is_judged_alike_alone(runs: list[tuple[int, dict[str, Any]]]) -> None:
     """The bad minutes of a call are those that are bad by themselves."""
-    found = case(_samples(told))
-    alone = [judge_minute(minute, found.signalling.of(minute)) for minute in found.minutes]
-    assert judge(found).bad_minutes == [minute for minute in alone if minute]
+    whole = case(_samples(runs))
+    alone = [judge_minute(minute, whole.signalling.count_around(minute)) for minute in whole.minutes]
+    assert judge(whole).bad_minutes == [minute for minute in alone if minute]
 
 
 def test_a_call_without_codec_is_not_blamed_for_its_score() -> None:

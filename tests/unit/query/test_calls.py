@@ -6,9 +6,9 @@ from typing import Any
 import pytest
 
 from companion.media import e_model
-from companion.media.minutes import moments
+from companion.media.minutes import build_moments
+from companion.media.signalling import Signalling
 from companion.media.totals import Totals
-from companion.media.verdict import Signalling
 from companion.query.calls import MAX_POINTS, render_call, render_call_row, render_points
 from companion.store.call_media import CallMedia
 from companion.store.calls import CallRecord
@@ -57,7 +57,7 @@ def test_a_page_is_json() -> None:
 
 def test_a_long_call_has_few_points() -> None:
     """However long a call was there are at most so many points, and no second of it is left out."""
-    made = moments(seconds(1, 2 * MAX_POINTS + 5), [OPUS])
+    made = build_moments(seconds(1, 2 * MAX_POINTS + 5), [OPUS])
     points = render_points(made)
     assert len(points) <= MAX_POINTS
     assert sum(point[1] for point in points) == 1000 * len(made)  # type: ignore[misc]

@@ -4,9 +4,9 @@ import msgspec
 import pytest
 
 from companion.media import report
-from companion.media.minutes import moments
+from companion.media.minutes import build_moments
 from companion.media.report import Happening, Item, MediaSample
-from companion.media.verdict import case_of, judge
+from companion.media.verdict import build_case, judge
 from companion.simulator.calls import Kind, SimulatedCall, callers, device_id
 from companion.simulator.fleet import SimulatedPhone, build_fleet
 
@@ -28,20 +28,20 @@ def test_kinds(kind: Kind, what: str, seconds: int) -> None:
     for seed in range(5):
         items = call(kind, seconds, f"{seed}").items
         happenings = [item for item in items if isinstance(item, Happening)]
-        made = moments([item for item in items if isinstance(item, MediaSample)], happenings)
-        assert what == judge(case_of(START, made, happenings)).what
+        made = build_moments([item for item in items if isinstance(item, MediaSample)], happenings)
+        assert what == judge(build_case(START, made, happenings)).what
 
 
 @pytest.mark.parametrize("kind", Kind)
 def test_reports_are_valid(kind: Kind) -> None:
     """What pages tell is what the API takes, and piece by piece it is all there is, once."""
-    made, told = call(kind), []
+    made, numbers = call(kind), []
     for now in range(START, START + 130_000, 5000):
         read = report.decode(msgspec.json.encode(made.report(now)), WEEK_MS)
         items: list[Item] = [*read.samples, *read.happenings]
-        told += [item.n for item in items]
-        made.next = max(told) + 1
-    assert sorted(told) == [item.n for item in made.items]
+        numbers += [item.n for item in items]
+        made.next = max(numbers) + 1
+    assert sorted(numbers) == [item.n for item in made.items]
     assert (read.call.end, read.call.ended_at) == ("hangup", made.ends_at)
 
 
@@ -54,8 +54,8 @@ def test_the_same_seed() -> None:
 def test_callers() -> None:
     """Browsers call, those first that do not come and go."""
     fleet = build_fleet(24)
-    found = callers(fleet)
-    assert {phone.transport for phone in found} == {"ws"}
-    assert [phone.aor for phone in found[:4]] == ["kim", "niaj", "quentin", "ursula"]
+    phones = callers(fleet)
+    assert {phone.transport for phone in phones} == {"ws"}
+    assert [phone.aor for phone in phones[:4]] == ["kim", "niaj", "quentin", "ursula"]
     assert callers([SimulatedPhone("ann", transport="udp")]) == []
     assert device_id(fleet[3]).startswith("dave/urn:uuid:38c0c8fd-")
