@@ -1,14 +1,11 @@
 """Web phones: pages with a real SIP library in a real Chromium, a window for each phone.
 
-The libraries come from npm, pinned with their hashes in web/package-lock.json, and are kept in .npm/.
+The libraries come from npm: see tests/npm.
 """
 
 import contextlib
 import functools
-import hashlib
 import http.server
-import shutil
-import subprocess
 import tempfile
 import threading
 import time
@@ -17,14 +14,13 @@ from pathlib import Path
 from typing import Any, Final, Self
 from urllib.parse import parse_qsl, urlencode, urlsplit
 
-import pytest
 from selenium.webdriver import Chrome, ChromeOptions
 from selenium.webdriver.chrome.service import Service
 
 from tests.acceptance.browser import BROWSER, DRIVER, FLAGS
+from tests.npm.packages import install_packages, run_tool
 
 PAGES: Final = Path(__file__).parent / "web"
-KEPT: Final = Path(__file__).parents[2] / ".npm"
 BUNDLES: Final = {"sipjs": "sip.js/lib/index.js", "jssip": "jssip/lib/JsSIP.js"}
 MEDIA_FLAGS: Final = (
     "--use-fake-device-for-media-stream",
@@ -38,33 +34,16 @@ DEADLINE: Final = 30
 
 
 def libraries() -> Path:
-    """The folder of sipjs.js and jssip.js, made on the first call. Without npm, or offline, the test is skipped."""
-    lock = (PAGES / "package-lock.json").read_bytes()
-    made = KEPT / hashlib.blake2b(lock, digest_size=8).hexdigest()
-    if not made.exists():
-        KEPT.mkdir(exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=KEPT) as folder:
-            _bundle(Path(folder))
-            with contextlib.suppress(OSError):  # somebody else was faster
-                (Path(folder) / "bundles").rename(made)
-    return made
-
-
-def _bundle(folder: Path) -> None:
-    for file in ("package.json", "package-lock.json"):
-        shutil.copy(PAGES / file, folder)
-    _run_or_skip(folder, "npm", "ci", "--ignore-scripts", "--no-audit", "--no-fund")
-    entries = [f"{name}=node_modules/{entry}" for name, entry in BUNDLES.items()]
-    _run_or_skip(folder, "node_modules/.bin/esbuild", *entries, "--bundle", "--format=esm", "--outdir=bundles")
-
-
-def _run_or_skip(folder: Path, *command: str) -> None:
-    try:
-        done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=120, check=False)
-    except (OSError, subprocess.TimeoutExpired) as error:
-        pytest.skip(f"no sip.js and jssip here: {error}")
-    if done.returncode:
-        pytest.skip(f"no sip.js and jssip here: {command[0]} said {' '.join(done.stderr.split())[:150]}")
+    """Return the folder of sipjs.js and jssip.js, bundled on the first call. Without npm, or offline, skip the test."""
+    packages = install_packages()
+    bundles = packages / "bundles"
+    if not bundles.exists():
+        with tempfile.TemporaryDirectory(dir=packages, ignore_cleanup_errors=True) as draft:
+            entries = [f"{name}=node_modules/{entry}" for name, entry in BUNDLES.items()]
+            run_tool(packages, "esbuild", *entries, "--bundle", "--format=esm", f"--outdir={draft}")
+            with contextlib.suppress(OSError):  # another process was faster
+                Path(draft).rename(bundles)
+    return bundles
 
 
 Answer = Callable[..., str]
