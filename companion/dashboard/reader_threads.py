@@ -8,6 +8,7 @@ from typing import Any, Final, TypeVar
 
 from companion.config import Config
 from companion.errors import UnavailableError
+from companion.http.device_pings import DevicePings
 from companion.query.reader import Reader
 from companion.store.connection import ResponseError, Unreachable
 
@@ -16,11 +17,12 @@ T = TypeVar("T")
 
 
 class ReaderThreads:
-    """Hold the Reader of one application, and the threads in which its pages call it."""
+    """Hold the Reader of one application, the threads in which its pages call it, and what pings devices for them."""
 
-    def __init__(self, config: Config, reader: Reader) -> None:
+    def __init__(self, config: Config, reader: Reader, pings: DevicePings) -> None:
         self.config = config
         self.reader = reader
+        self.pings = pings
         self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="dashboard")
 
     async def run(self, function: Callable[..., T], *arguments: Any, **named: Any) -> T:

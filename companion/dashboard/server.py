@@ -14,6 +14,7 @@ from companion.dashboard.markup.frame import broken, no_page
 from companion.dashboard.pages import call, calls, device, devices, fleet, remediations
 from companion.dashboard.part import Part
 from companion.dashboard.reader_threads import ReaderThreads
+from companion.http.device_pings import DevicePings
 from companion.query.reader import Reader
 
 __all__ = ["call", "calls", "device", "devices", "fleet", "mount", "remediations"]
@@ -37,9 +38,9 @@ class _ThreadsMiddleware:
         await self._app(scope, receive, send)
 
 
-def mount(app: FastAPI, config: Config, reader: Reader) -> None:
+def mount(app: FastAPI, config: Config, reader: Reader, pings: DevicePings) -> None:
     """Mount the pages, as companion.dashboard.mount says."""
-    app.add_middleware(_ThreadsMiddleware, threads=ReaderThreads(config, reader))
+    app.add_middleware(_ThreadsMiddleware, threads=ReaderThreads(config, reader, pings))
     _reset_nicegui()
     ui.run_with(
         app,

@@ -107,7 +107,7 @@ def _add_dashboard(app: FastAPI, config: Config, reader: Reader) -> None:
         install = "<code>pip install 'opensips-companion[dashboard]'</code>, then a restart."
         _explain(app, "The dashboard is not installed.", f"It comes with {install}")
     else:
-        dashboard.mount(app, config, reader)
+        dashboard.mount(app, config, reader, app.state.pings)
 
 
 def _explain(app: FastAPI, why: str, remedy: str) -> None:

@@ -29,6 +29,9 @@ class SimulatedMiDatagram:
     given up is simulated seconds, like all other timers of the node.
     """
 
+    reason = "OK"
+    """What phones write behind their status code."""
+
     def __init__(self, node: Node, mi: SimulatedMi) -> None:
         self.questions: list[Mapping[str, Any]] = []
         self._node = node
@@ -66,7 +69,10 @@ class SimulatedMiDatagram:
         if seconds is None:
             self._node.agenda.later(GIVE_UP_SECONDS, lambda _: reply({"Status": "408 Request Timeout"}))
         else:
-            answered = {"Status": "200 OK", "Message": f"CSeq: 10 OPTIONS\r\nTo: <{question['ruri']}>\r\n\r\n"}
+            answered = {
+                "Status": f"200 {self.reason}",
+                "Message": f"CSeq: 10 OPTIONS\r\nTo: <{question['ruri']}>\r\n\r\n",
+            }
             self._node.agenda.later(seconds * self._node.settings.speed, lambda _: reply(answered))
 
     def _round_trip(self, question: Mapping[str, Any]) -> float | None:

@@ -7,7 +7,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from itertools import count
 from pathlib import Path
@@ -153,9 +153,9 @@ class Setup:
         return cli(*arguments, "-c", str(self.file()))
 
     @contextmanager
-    def process(self, *services: ServiceName) -> Iterator["Process"]:
-        """A companion in a process of its own."""
-        started = Process(self.file(), services)
+    def process(self, *services: ServiceName, **environment: str) -> Iterator["Process"]:
+        """Run a companion in a process of its own, with these environment variables."""
+        started = Process(self.file(), services, environment)
         try:
             yield started
         finally:
@@ -165,7 +165,9 @@ class Setup:
 class Process:
     """`python -m companion run …`, with its log in a file."""
 
-    def __init__(self, config: Path, services: tuple[ServiceName, ...]) -> None:
+    def __init__(
+        self, config: Path, services: tuple[ServiceName, ...], environment: Mapping[str, str] | None = None
+    ) -> None:
         self.log_file = config.with_name(f"{'-'.join(services)}-{time.monotonic_ns()}.log")
         with self.log_file.open("wb") as log:
             self.popen = subprocess.Popen(
@@ -173,7 +175,7 @@ class Process:
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
-                env=clean_environment(),
+                env=clean_environment() | dict(environment or {}),
             )
 
     def log(self) -> list[Json]:

@@ -13,6 +13,7 @@ from companion.dashboard.filters import devices
 from companion.dashboard.frame import Frame, threads_of
 from companion.dashboard.graphs.axes import Options, Window, known_part
 from companion.dashboard.graphs.device import DevicePlot, draw_buckets, draw_pings
+from companion.dashboard.live_ping import LivePing
 from companion.dashboard.markup import device, tag
 from companion.dashboard.markup.call_history import history
 from companion.dashboard.markup.frame import no_device, waiting
@@ -77,6 +78,7 @@ class DevicePage(LivePage):
             self._figures.on_go(self._go)
             self._graph = ui.echart({}, renderer="svg").classes("graph").props("role=img")
             self._keys = Part()
+        self._live_ping = LivePing(self._threads, self._frame)
         self._history = Part()
         self._rest = Part()
         for part in (self._history, self._rest):
@@ -118,6 +120,7 @@ class DevicePage(LivePage):
         self._top.show(device.title(page), device.overview(page))
         self._section.set_visibility(True)
         self._show_latency(page, buckets, window)
+        self._live_ping.show(page["device"])
         timeline = device.timeline(page, everything=self._whole_timeline)
         columns = tag("div", timeline, device.switch_overs(page["timeline"]), cls="columns")
         self._rest.show(device.contacts(page), columns)
@@ -137,6 +140,7 @@ class DevicePage(LivePage):
         """Show that no device has this name, or that several have it."""
         self._frame.answer(404)
         self._section.set_visibility(False)
+        self._live_ping.hide()
         self._top.show(no_device(self._name, candidates))
         self._history.show()
         self._rest.show()

@@ -11,6 +11,7 @@ from companion.dashboard.graphs import axes
 from companion.dashboard.graphs.call import CallPlot, draw_call
 from companion.dashboard.graphs.device import DevicePlot, draw_buckets, draw_pings
 from companion.dashboard.graphs.fleet import draw_history
+from companion.dashboard.graphs.live_ping import draw_live_pings
 from companion.dashboard.markup import device, fleet
 from companion.dashboard.presence import Band
 from companion.query.pings import compute_statistics
@@ -49,6 +50,8 @@ CALL_PLOT: Final = CallPlot((START - 70_000, START), (START - 60_000, START - 50
 GRAPHS: Final = {
     "pings": draw_pings(PINGS, PLOT),
     "no pings": draw_pings([], PLOT._replace(bands=[])),
+    "live pings": draw_live_pings(PINGS, (START - 10_000, START), quality.Bounds()),
+    "no live pings": draw_live_pings([], (START - 10_000, START), quality.Bounds()),
     "buckets": draw_buckets(BUCKETS, PLOT),
     "history": draw_history(POINTS, (START - 60_000, START)),
     "no history": draw_history([], (START - 60_000, START)),
@@ -75,6 +78,15 @@ def test_draw_pings() -> None:
     drawn = GRAPHS["pings"]
     assert series(drawn, "Latency") == ((START - 3000, 40, "40 ms, excellent"), (START - 1000, 90, "90 ms, excellent"))
     assert series(drawn, "Lost") == ((START - 2000, 0.5, "ping", 1500),)
+
+
+def test_draw_live_pings() -> None:
+    """Answered pings are points of a line, lost ones crosses below it, over a window that stays."""
+    drawn = GRAPHS["live pings"]
+    trips = series(drawn, "Round trip")
+    assert trips == ((START - 3000, 40, "40 ms, excellent"), (START - 1000, 90, "90 ms, excellent"))
+    assert series(drawn, "Lost") == ((START - 2000, 0.5, "ping", 1250),)
+    assert all((axis["min"], axis["max"]) == (START - 10_000, START) for axis in drawn["xAxis"])
 
 
 def test_line_breaks_at_silence() -> None:

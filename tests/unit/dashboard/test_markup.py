@@ -25,6 +25,7 @@ from companion.dashboard.markup import (
     devices,
     fleet,
     frame,
+    live_ping,
     network_text,
     remediations,
     tag,
@@ -32,6 +33,7 @@ from companion.dashboard.markup import (
     times,
 )
 from companion.dashboard.presence import Band
+from companion.pinging.run import PingRun
 from companion.query.listing import Query
 from tests.unit.dashboard.call_page import call_page, call_row, unknown_row
 
@@ -44,6 +46,14 @@ PART_JS = Path(dashboard.__file__).with_name("part.js").read_text()
 
 def at(seconds: float) -> str:
     return (NOW + timedelta(seconds=seconds)).isoformat()
+
+
+def ping_run() -> PingRun:
+    run = PingRun()
+    run.add("answered", 34.2)
+    run.add("unanswered", 5000)
+    run.add("failed", 1)
+    return run
 
 
 def row(**values: Any) -> dict[str, Any]:
@@ -101,6 +111,9 @@ TIMELINE: Final[list[dict[str, Any]]] = [
         "after_ms": 900,
     },
     {"at": at(-20), "event": EVIL, "contact": EVIL},
+    {"at": at(-18), "event": "pinged", "node": EVIL, "count": 3, "answered": 0, "lost": 3},
+    {"at": at(-16), "event": "pinged", "node": EVIL, "count": 3, "answered": 3, "lost": 0}
+    | {"min_ms": 1, "average_ms": 2, "max_ms": 3},
     {"at": at(-10), "event": "expired", "contact": "c2", "address": EVIL},
 ]
 
@@ -222,6 +235,12 @@ EVERYTHING: Final[dict[str, Markup]] = {
     "graph keys": device.graph_keys(BANDS, START - 9000),
     "contacts": device.contacts(page()),
     "no contacts": device.contacts(page(contacts=[])),
+    "ping head": live_ping.head(is_running=False, may_operate=True),
+    "ping head, running": live_ping.head(is_running=True, may_operate=True),
+    "ping head, reader": live_ping.head(is_running=False, may_operate=False),
+    "ping figures": tag("div", *live_ping.figures(ping_run(), EVIL, EVIL)),
+    "no ping figures": tag("div", *live_ping.figures(PingRun(), EVIL, EVIL)),
+    "ping refused": live_ping.refusal(EVIL, EVIL),
     "timeline": device.timeline(page()),
     "long timeline": device.timeline(page(timeline=TIMELINE * 5)),
     "no timeline": device.timeline(page(timeline=[])),
