@@ -1,5 +1,7 @@
 """Run recorder and sweep against a simulated fleet, with real Redis, on the fleet's own clock."""
 
+import itertools
+import os
 import time
 from typing import Any, Final, Literal, NamedTuple
 from unittest.mock import patch
@@ -21,7 +23,8 @@ from tests.soak.fleet_world import INTERVAL, TICK, FleetWorld, SoakBinding, Soak
 
 LOST_AFTER: Final = 3
 COUNTED_EVERY: Final = 12
-MODE: Final[dict[str, Any]] = {
+_numbers: Final = itertools.count()
+SETTINGS: Final[dict[str, Any]] = {
     "mode": "enforce",
     "disconnect_grace": 5,
     "ghost_grace": 5,
@@ -110,11 +113,12 @@ class SoakProber:
 
 
 class SoakAccess:
-    """Stand in for NodeAccess: every node has MI and a way to ask."""
+    """Stand in for NodeAccess: every node has MI, and a way to ask unless `asks` is False."""
 
-    def __init__(self, config: Config, world: FleetWorld) -> None:
+    def __init__(self, config: Config, world: FleetWorld, *, asks: bool) -> None:
         self._config = config
         self._world = world
+        self._asks = asks
 
     def tables(self, cluster: str) -> list[OpensipsSection]:
         return [table for table in self._config.opensips if self._config.cluster(table.node) == cluster]
@@ -122,53 +126,70 @@ class SoakAccess:
     def mi(self, table: OpensipsSection) -> SoakMi:
         return SoakMi(self._world, self._world.nodes[table.node])
 
-    def prober(self, table: OpensipsSection) -> SoakProber:
-        return SoakProber(self._world, self._world.nodes[table.node])
+    def prober(self, table: OpensipsSection) -> SoakProber | None:
+        return SoakProber(self._world, self._world.nodes[table.node]) if self._asks else None
 
     def can_ask(self, _: str) -> bool:
-        return True
+        return self._asks
 
     async def aclose(self) -> None:
         return
 
 
+class SoakCompanion:
+    """Hold recorder, sweep and store beside a world, on its clock."""
+
+    def __init__(self, world: FleetWorld, redis_url: str, *, can_ask: bool = True, **remediation: Any) -> None:
+        self.world = world
+        self.config = Config.model_validate(
+            {
+                "redis": {"url": redis_url, "prefix": f"soak{next(_numbers)}-{os.getpid()}:"},
+                "pings": {"interval": INTERVAL, "lost_after": LOST_AFTER},
+                "opensips": [{"node": node.name, "cluster": node.cluster.name} for node in world.nodes.values()],
+                "remediation": SETTINGS | remediation,
+            }
+        )
+        self.store = open_store(self.config.redis)
+        self._recorder, self._sweeper = Recorder(self.config, self.store), Sweeper(self.config, self.store)
+        self._sweeps = 0
+        access: Any = SoakAccess(self.config, world, asks=can_ask)
+        self._sweeper._access = access
+        self._sweeper._questioner = Questioner(self.config, self.store, access, clock=lambda: world.now)
+        self._sweeper._lost_nodes = LostNodes(self.config, access)
+        self._sweeper._clock = ClockWatch(self._now, lambda: world.now)
+
+    def _now(self) -> float:
+        return self.world.now + self.world.clock_error
+
+    async def sweep(self) -> None:
+        """Record what came over the bus, count the fleet now and then, and sweep."""
+        with patch.object(time, "time", self._now):
+            await self._recorder.take(list(self.world.messages()))
+            await self._recorder.write()
+            if self._sweeps % COUNTED_EVERY == 0:
+                summary = compute_summary(self.store, load_view(self.config, self.store))
+                save_summary(self.store, summary, fresh_ms=600_000)
+            self._sweeps += 1
+            await self._sweeper.run()
+
+    def close(self) -> None:
+        """Delete what was stored."""
+        _delete_keys(self.store)
+        self.store.close()
+
+
 async def run_seed(seed: int, redis_url: str, *, sweeps: int, phones: int = 20) -> SoakReport:
     """Live one seed; every fifth is without faults."""
-    world = FleetWorld(seed, phones=phones, faults=bool(seed % 5), start=1_795_000_000.0)
-    config = Config.model_validate(
-        {
-            "redis": {"url": redis_url, "prefix": f"soak{seed}:"},
-            "pings": {"interval": INTERVAL, "lost_after": LOST_AFTER},
-            "opensips": [{"node": node.name, "cluster": node.cluster.name} for node in world.nodes.values()],
-            "remediation": MODE,
-        }
-    )
-    store = open_store(config.redis)
-    with patch.object(time, "time", lambda: world.now + world.clock_error):
-        try:
-            await _live(world, config, store, sweeps)
-        finally:
-            _delete_keys(store)
-            store.close()
-    return SoakReport(seed, sweeps, world.removed, world.wrong, world.dead)
-
-
-async def _live(world: FleetWorld, config: Config, store: Store, sweeps: int) -> None:
-    recorder, sweeper = Recorder(config, store), Sweeper(config, store)
-    access: Any = SoakAccess(config, world)
-    sweeper._access = access
-    sweeper._questioner = Questioner(config, store, access, clock=lambda: world.now)
-    sweeper._lost_nodes = LostNodes(config, access)
-    sweeper._clock = ClockWatch(lambda: world.now + world.clock_error, lambda: world.now)
-    for number in range(sweeps):
-        world.tick()
-        await recorder.take(list(world.messages()))
-        await recorder.write()
-        if number % COUNTED_EVERY == 0:
-            save_summary(store, compute_summary(store, load_view(config, store)), fresh_ms=600_000)
-        await sweeper.run()
-    world.count_dead(limit=(LOST_AFTER + 3) * INTERVAL + 2 * TICK)
-    await recorder.close()
+    world = FleetWorld.random(seed, phones=phones, faults=bool(seed % 5))
+    companion = SoakCompanion(world, redis_url)
+    try:
+        for _ in range(sweeps):
+            world.tick()
+            await companion.sweep()
+    finally:
+        companion.close()
+    world.count_left(limit=(LOST_AFTER + 3) * INTERVAL + 2 * TICK)
+    return SoakReport(seed, sweeps, world.removed, world.wrong, world.left)
 
 
 def _delete_keys(store: Store) -> None:

@@ -9,7 +9,7 @@ import zlib
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Any, Final, Self
 
 import msgspec
 
@@ -20,6 +20,7 @@ INTERVAL: Final = 10.0
 TICK: Final = 5.0
 THRESHOLD: Final = 2.0
 LIFETIME: Final = 3600.0
+START: Final = 1_795_000_000.0
 WILDCARD: Final = "0.0.0.0"
 
 
@@ -41,6 +42,7 @@ class SoakPhone:
     muted_until: float = 0.0
     cseq: int = 0
     callid: str = ""
+    uri_params: str = ""
 
 
 @dataclass(eq=False)
@@ -101,7 +103,7 @@ class SoakCluster:
 
     def pingers(self, binding: SoakBinding) -> list[SoakNode]:
         """Return the nodes that ping a binding."""
-        alive = [node for node in self.nodes if node.is_up]
+        alive = [node for node in self.nodes if node.is_up and self.pinging != "never"]
         if self.pinging == "all" or not alive:
             return alive
         if self.pinging == "ownership" and binding.owner.is_up:
@@ -112,19 +114,39 @@ class SoakCluster:
 class FleetWorld:
     """Move phones, nodes and their faults on by ticks; `messages` then come over the bus."""
 
-    def __init__(self, seed: int, *, phones: int, faults: bool, start: float) -> None:
-        self.chance = random.Random(seed)
+    def __init__(self, chance: random.Random, *, faults: bool = False, acts: bool = False) -> None:
+        self.chance = chance
         self.faults = faults
-        self.now = start
+        self.acts = acts
+        self.now = START
         self.clock_error = 0.0
-        self.clusters = [self._make_cluster(f"c{number}") for number in range(self.chance.choice((1, 1, 2)))]
-        self.nodes = {node.name: node for cluster in self.clusters for node in cluster.nodes}
-        self.phones = [self._make_phone(number) for number in range(phones)]
+        self.clusters: list[SoakCluster] = []
+        self.nodes: dict[str, SoakNode] = {}
+        self.phones: list[SoakPhone] = []
         self.wrong: list[str] = []
-        self.removed = 0
-        self.dead = self.gone = 0
+        self.removed = self.left = 0
         self._used_addresses: list[tuple[str, int]] = []
-        for phone in self.phones:
+
+    @classmethod
+    def random(cls, seed: int, *, phones: int, faults: bool) -> Self:
+        """Make clusters and phones by chance; they act by chance, too."""
+        world = cls(random.Random(seed), faults=faults, acts=True)
+        clusters = [world._make_cluster(f"c{number}") for number in range(world.chance.choice((1, 1, 2)))]
+        world.clusters = clusters
+        world._enter(clusters, [world._make_phone(number) for number in range(phones)])
+        return world
+
+    @classmethod
+    def of(cls, clusters: list[SoakCluster], phones: list[SoakPhone]) -> Self:
+        """Make a world of these, each phone on the first node of its cluster. Nothing happens by chance."""
+        world = cls(random.Random(0))
+        world._enter(list(dict.fromkeys(clusters)), phones)
+        return world
+
+    def _enter(self, clusters: list[SoakCluster], phones: list[SoakPhone]) -> None:
+        self.clusters, self.phones = clusters, phones
+        self.nodes = {node.name: node for cluster in clusters for node in cluster.nodes}
+        for phone in phones:
             self.register(phone)
 
     # Making
@@ -158,7 +180,7 @@ class FleetWorld:
         if not nodes:
             phone.state = "off"
             return
-        phone.node, phone.address = self.chance.choice(nodes), self._address()
+        phone.node, phone.address = self.chance.choice(nodes) if self.acts else nodes[0], self._address()
         phone.state, phone.cseq = "on", phone.cseq + 1
         uri = phone.binding.uri if phone.binding and not new_uri else self._uri(phone)
         phone.callid = phone.callid if phone.binding and not new_uri else f"call{self.chance.getrandbits(40):x}"
@@ -182,7 +204,8 @@ class FleetWorld:
 
     def _uri(self, phone: SoakPhone) -> str:
         token = f";pn-provider=fcm;pn-prid={phone.token}" if phone.token else ""
-        return f"sip:{phone.aor}@{self.chance.getrandbits(40):x}.invalid;transport={phone.transport}{token}"
+        host = f"{self.chance.getrandbits(40):x}.invalid"
+        return f"sip:{phone.aor}@{host};transport={phone.transport}{token}{phone.uri_params}"
 
     def _address(self) -> tuple[str, int]:
         if self._used_addresses and self.chance.random() < 0.3:
@@ -195,9 +218,7 @@ class FleetWorld:
             return
         self._used_addresses.append(phone.address)
         if told and phone.node.is_up:
-            self._raise_disconnect(
-                phone.node, phone.address, phone.transport, delay=self.chance.choice((0.0, 0.0, 4.0))
-            )
+            self.raise_disconnect(phone.node, phone.address, phone.transport, delay=self.chance.choice((0.0, 0.0, 4.0)))
 
     def _die(self, binding: SoakBinding) -> None:
         if not binding.dead_at:
@@ -258,7 +279,7 @@ class FleetWorld:
         transport, node = self.chance.choice(("ws", "wss", "tcp")), self.chance.choice(phone.cluster.nodes)
         is_another = transport != phone.transport or node is not phone.node
         if node.is_up and phone.transport != "udp" and is_another:
-            self._raise_disconnect(node, phone.address, transport, delay=0.0)
+            self.raise_disconnect(node, phone.address, transport, delay=0.0)
 
     def _delete(self, cluster: SoakCluster, binding: SoakBinding) -> None:
         cluster.bindings.pop((binding.phone.aor, binding.uri), None)
@@ -319,7 +340,7 @@ class FleetWorld:
 
     def tick(self) -> None:
         """Move everything on by TICK seconds."""
-        for phone in self.phones:
+        for phone in self.phones if self.acts else ():
             self.act(phone)
         if self.faults:
             self.fail()
@@ -365,7 +386,7 @@ class FleetWorld:
         }
         self._raise(node, name, params, delay)
 
-    def _raise_disconnect(self, node: SoakNode, address: tuple[str, int], transport: str, *, delay: float) -> None:
+    def raise_disconnect(self, node: SoakNode, address: tuple[str, int], transport: str, *, delay: float) -> None:
         host = WILDCARD if node.cluster.wildcard else node.host
         source = {"src_ip": address[0], "src_port": address[1]}
         self._raise(node, DISCONNECT, {**source, "dst_ip": host, "dst_port": 8080, "proto": transport}, delay)
@@ -425,7 +446,7 @@ class FleetWorld:
         if binding and binding.phone.state == "off" and self.chance.random() < 0.3:
             self.register(binding.phone, new_uri=False)
 
-    def count_dead(self, limit: float) -> None:
+    def count_left(self, limit: float) -> None:
         """Count the contacts that died longer than `limit` seconds ago and should be gone.
 
         Those with push or Path are kept, and those that never answered: some phones ignore OPTIONS.
@@ -434,8 +455,7 @@ class FleetWorld:
             for binding in cluster.bindings.values():
                 due = binding.dead_at and not binding.is_reachable and self.now - binding.dead_at > limit
                 if due and binding.answered and not binding.phone.token and not binding.phone.behind_proxy:
-                    self.dead += 1
-        self.gone = self.removed
+                    self.left += 1
 
 
 def pack(params: dict[str, Any]) -> msgspec.Raw:
