@@ -1,1 +1,1 @@
-"""From contacts that stopped answering to a push or a removal, safely."""
+"""Wake or remove contacts that stopped answering, safely."""

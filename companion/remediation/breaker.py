@@ -17,7 +17,7 @@ NETWORK: Final = "network:"
 CLUSTER: Final = "cluster:"
 
 
-class Totals(NamedTuple):
+class GroupTotals(NamedTuple):
     """Hold how many contacts are registered: by node, and by network where that is known."""
 
     nodes: Mapping[str, int]
@@ -40,7 +40,7 @@ def collect_failures(contacts: Iterable[Contact]) -> dict[str, list[int]]:
     return dict(failures)
 
 
-def count_group(group: str, totals: Totals, clusters: Mapping[str, str]) -> int | None:
+def count_group(group: str, totals: GroupTotals, clusters: Mapping[str, str]) -> int | None:
     """Return how many contacts a group has, None when nobody counted. `clusters` names the cluster of each node."""
     if group.startswith(NETWORK):
         return totals.networks.get(group.removeprefix(NETWORK))

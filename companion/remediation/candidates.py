@@ -2,14 +2,16 @@
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from companion.config import Config
 from companion.remediation import policy, push
-from companion.remediation.policy import Candidate
+from companion.remediation.policy import Candidate, Wake
 from companion.store.contacts import ContactRef, iterate_failing_contacts, load_contacts
 from companion.store.locks import HeldLock
-from companion.store.nodes import Feed, load_feeds
+from companion.store.nodes import Feed
 from companion.store.pings import load_lost_pings
 from companion.store.pushes import CareState
 from companion.store.store import Store
@@ -40,20 +42,35 @@ class Fleet:
     held_groups: set[str] = field(default_factory=set)
     open_breakers: list[str] = field(default_factory=list)
 
+    def wake(self, candidate: Candidate, *, registrar_wakes: bool) -> Wake:
+        """Return what speaks for waking a candidate."""
+        pushes = push.pushes_of(self.states[candidate.contact.id])
+        return Wake(pushes, registrar_wakes, self.replacements.get(candidate.contact.superseded_by))
+
     def cluster_nodes(self, cluster: str) -> list[str]:
         """Return the nodes of a cluster whose feeds exist and that are not lost."""
         return [node for node, feed in self.feeds.items() if feed.cluster == cluster and node not in self.lost_nodes]
 
 
-def collect_fleet(config: Config, store: Store, turn: HeldLock, now: int, mode: str) -> Fleet:
+class Sweep(NamedTuple):
+    """Hold the frame of one sweep: its turn, time (epoch ms) and mode, the feeds, and which nodes are lost."""
+
+    turn: HeldLock
+    now: int
+    mode: str
+    feeds: dict[str, Feed]
+    lost_nodes: frozenset[str]
+
+
+def collect_fleet(config: Config, store: Store, sweep: Sweep) -> Fleet:
     """Read what is failing: the cost is that of the candidates, never of the fleet."""
-    feeds = load_feeds(store)
+    turn, now, mode, feeds, lost_nodes = sweep
     candidates: defaultdict[str, list[Candidate]] = defaultdict(list)
     beginning: list[Contact] = []
     for contact in iterate_failing_contacts(store):
         candidate = policy.find_candidate(contact, config.remediation, config.pings.lost_after, now)
         if candidate and _is_certain(config, store, candidate, feeds):
-            candidates[_home(contact, feeds)].append(candidate)
+            candidates[_home(contact, feeds, lost_nodes)].append(candidate)
         elif policy.begins_to_fail(contact, now - (config.pings.lost_after + 1) * config.pings.interval_ms):
             beginning.append(contact)
     contacts = [candidate.contact for group in candidates.values() for candidate in group]
@@ -68,17 +85,20 @@ def collect_fleet(config: Config, store: Store, turn: HeldLock, now: int, mode: 
         push.read_states(store, contacts, now),
         _load_replacements(store, candidates),
         count_registered(summary) if summary else None,
+        lost_nodes,
     )
 
 
-def _home(contact: Contact, feeds: Mapping[str, Feed]) -> str:
-    """Return the node under which a contact is handled: the one that can reach it, where its feed exists."""
-    node = policy.reaching_node(contact)
-    return node if node in feeds else contact.node
+def _home(contact: Contact, feeds: Mapping[str, Feed], lost_nodes: AbstractSet[str]) -> str:
+    """Return the node under which a contact is handled: the one that can reach it, else another of its cluster."""
+    cluster = contact.binding.cluster
+    others = (node for node, feed in feeds.items() if feed.cluster == cluster)
+    nodes = (policy.reaching_node(contact), contact.node, *others)
+    return next((node for node in nodes if node in feeds and node not in lost_nodes), contact.node)
 
 
 def _load_replacements(store: Store, candidates: Mapping[str, Sequence[Candidate]]) -> dict[str, Contact]:
-    ghosts = [each.contact for group in candidates.values() for each in group if each.reason == "ghost"]
+    ghosts = [candidate.contact for group in candidates.values() for candidate in group if candidate.reason == "ghost"]
     refs = [ContactRef(ghost.binding.aor, ghost.superseded_by) for ghost in ghosts if ghost.superseded_by]
     return load_contacts(store, refs)
 

@@ -170,7 +170,7 @@ def _push(settings: RemediationSection, push: Push, now: int) -> Decision:
 
 
 def push_due_at(settings: RemediationSection, push: Push) -> int:
-    """When the next push may go out (epoch ms): the grace, twice as long after each attempt."""
+    """Return when the next push may go out (epoch ms): the grace, twice as long after each attempt."""
     if not push.attempts:
         return 0
     waits_ms: int = round(1000 * settings.push_grace) * BACKOFF ** (push.attempts - 1)

@@ -42,8 +42,8 @@ def pushes_of(state: CareState) -> Push:
 def flag(store: Store, candidate: Candidate, state: CareState, now: int) -> int:
     """Note one more push, and offer it on the push stream; return which attempt it is."""
     attempt = state.push_attempts + 1
-    noted = state._replace(push_since=state.push_since or now, push_attempts=attempt, push_last_at=now)
-    save_push(store, candidate.contact, noted, _day(now), make_offer(candidate, attempt))
+    pushed_state = state._replace(push_since=state.push_since or now, push_attempts=attempt, push_last_at=now)
+    save_push(store, candidate.contact, pushed_state, _day(now), make_offer(candidate, attempt))
     return attempt
 
 

@@ -110,7 +110,7 @@ def _death(evidence: Evidence) -> Judgement:
 
 def _is_silent(evidence: Evidence) -> bool:
     """Return whether the phone was asked by every node that may hold it, and answered none."""
-    asked = [answer for answer in evidence.answers if answer.holds]
-    if not asked or any(answer.probe != "unanswered" for answer in asked):
+    holders = [answer for answer in evidence.answers if answer.holds]
+    if not holders or any(answer.probe != "unanswered" for answer in holders):
         return False
-    return not evidence.reaching or evidence.reaching in {answer.node for answer in asked}
+    return not evidence.reaching or evidence.reaching in {answer.node for answer in holders}

@@ -28,7 +28,7 @@ def find_trouble(feed: Feed | None, settings: RemediationSection, pings: PingsSe
 
 
 class ClockWatch:
-    """Notice when the machine's clock was set: ages across that moment are wrong for a while."""
+    """Detect when the machine's clock was set: ages across that moment are wrong for a while."""
 
     def __init__(self, wall: Callable[[], float] = time.time, steady: Callable[[], float] = time.monotonic) -> None:
         self._wall = wall

@@ -161,15 +161,15 @@ class Keys:
         return f"{self.prefix}breaker:{group}"
 
     def off(self) -> str:
-        """String: since when remediation is switched off."""
+        """Name a string: since when remediation is switched off."""
         return f"{self.prefix}off"
 
     def removals(self) -> str:
-        """Sorted set: removals of the last minutes, by time."""
+        """Name a sorted set: removals of the last minutes, by time."""
         return f"{self.prefix}removals"
 
     def suspects(self) -> str:
-        """Sorted set: removals of the last hour whose phone came back at once."""
+        """Name a sorted set: removals of the last hour whose phone came back at once."""
         return f"{self.prefix}suspects"
 
     def witnesses(self) -> str:

@@ -203,7 +203,7 @@ def ghost_spans(contact: Contact, lost_after: int, until: int = FOR_EVER) -> tup
 
 
 class Ping(NamedTuple):
-    """One ping: epoch ms, and its latency in ms or None when it was lost."""
+    """Hold one ping: epoch ms, and its latency in ms or None when it was lost."""
 
     ts: int
     latency_ms: int | None

@@ -49,9 +49,9 @@ class Intervals:
 
     def least_gap_ms(self, node: str) -> float:
         """Return how far apart two lost pings of a contact are at least: half of the observed interval."""
-        observed = self._observed.get(node)
-        if observed:
-            return observed / 2
+        interval_ms = self._observed.get(node)
+        if interval_ms:
+            return interval_ms / 2
         return 0 if self._is_compressed(node) else self._doubled_ms
 
     def _is_compressed(self, node: str) -> bool:

@@ -246,7 +246,7 @@ class Usrloc:
         self.changes.active[self.devices[contact.device]] = stamp.ts
 
     def _take_replica(self, contact: Contact, registration: Registration, stamp: Stamp) -> None:
-        """Learn the listening socket when the node that took the REGISTER tells of it after a replica did."""
+        """Take over the listening socket when the node that took the REGISTER tells of it after a replica did."""
         if registration.socket and not contact.registration.socket:
             self._take_registration(contact, registration, stamp)
             self.changes.contacts[contact] = None

@@ -14,12 +14,12 @@ from typing import NamedTuple
 from companion import log
 from companion.config import Config
 from companion.opensips.events import Registration
-from companion.remediation.candidates import collect_fleet
+from companion.remediation.candidates import Sweep, collect_fleet
 from companion.remediation.sweep import Sweeper
 from companion.simulator.redis import EmbeddedRedis
 from companion.store.contacts import encode_answer, encode_contact
 from companion.store.keys import Keys
-from companion.store.nodes import Feed, prepare_feed
+from companion.store.nodes import Feed, load_feeds, prepare_feed
 from companion.store.store import Store, open_store
 from companion.store.summary import save_summary
 from companion.store.sweeps import acquire_turn
@@ -141,9 +141,8 @@ def main() -> None:
 def _look(sweeper: Sweeper, store: Store) -> float:
     turn = acquire_turn(store)
     assert turn is not None
-    seconds = statistics.median(
-        _timed(lambda: collect_fleet(sweeper._config, store, turn, now_ms(), "observe")) for _ in range(LOOKS)
-    )
+    sweep = Sweep(turn, now_ms(), "observe", load_feeds(store), frozenset())
+    seconds = statistics.median(_timed(lambda: collect_fleet(sweeper._config, store, sweep)) for _ in range(LOOKS))
     turn.release()
     return seconds
 

@@ -222,7 +222,7 @@ class World:
     def _make_companion(self) -> None:
         config = self.setup.config
         self.recorder, self.sweeper = Recorder(config, self.store), Sweeper(config, self.store)
-        self.sweeper._clock = ClockWatch(self.clock, self.steady)
+        self.sweeper._troubles._clock = ClockWatch(self.clock, self.steady)
         self.bridge = Bridge(config.bridge)
         self.bridge.publisher.close()
         self.wire = Wire()

@@ -208,3 +208,25 @@ async def test_unchanged_is_no_proof(make_case: MakeCase) -> None:
     case.world.raise_disconnect(home.nodes[0], case.world.phones[0].address, "ws", delay=0.0)
     await case.sweeps()
     case.none_removed()
+
+
+async def test_a_node_that_is_gone(make_case: MakeCase, mode: str) -> None:
+    """A node dies for good: its connections are dead after `node_lost_after`, and phones that moved stay."""
+    home = cluster("c", 2)
+    phones = [phone(f"user{number}", home) for number in range(6)]
+    case = make_case(phones, node_lost_after=60)
+    await case.sweeps(4 * PINGS)
+    lost, other = home.nodes
+    lost.bridge_up = lost.mi_up = lost.is_up = False
+    moved, left = phones[:3], phones[3:]
+    for one in moved:
+        case.world.register(one, new_uri=False)
+    for one in left:
+        one.state = "off"
+    await case.sweeps(60 // round(TICK) - 2)
+    case.none_removed()
+    await case.sweeps(60)
+    assert case.world.wrong == []
+    assert all(one.node is other and one.binding in home.bindings.values() for one in moved)
+    if mode == "enforce":
+        assert not [one.aor for one in left if one.binding in home.bindings.values()]

@@ -13,7 +13,6 @@ from companion.opensips.mi_contact import MiContact
 from companion.opensips.probe import ProbeReply, Question
 from companion.query.now import load_view
 from companion.query.summary import compute_summary
-from companion.remediation.lost_nodes import LostNodes
 from companion.remediation.questions import Questioner
 from companion.remediation.safety import ClockWatch
 from companion.remediation.sweep import Sweeper
@@ -150,13 +149,12 @@ class SoakCompanion:
             }
         )
         self.store = open_store(self.config.redis)
-        self._recorder, self._sweeper = Recorder(self.config, self.store), Sweeper(self.config, self.store)
-        self._sweeps = 0
         access: Any = SoakAccess(self.config, world, asks=can_ask)
-        self._sweeper._access = access
-        self._sweeper._questioner = Questioner(self.config, self.store, access, clock=lambda: world.now)
-        self._sweeper._lost_nodes = LostNodes(self.config, access)
-        self._sweeper._clock = ClockWatch(self._now, lambda: world.now)
+        self._recorder, self._sweeper = Recorder(self.config, self.store), Sweeper(self.config, self.store, access)
+        self._sweeps = 0
+        questioner = Questioner(self.config, self.store, access, clock=lambda: world.now)
+        self._sweeper._remover.questioner = questioner
+        self._sweeper._troubles._clock = ClockWatch(self._now, lambda: world.now)
 
     def _now(self) -> float:
         return self.world.now + self.world.clock_error

@@ -3,7 +3,14 @@
 import pytest
 
 from companion.config import RemediationSection
-from companion.remediation.breaker import Group, Totals, collect_failures, count_group, is_mass_event, update_breaker
+from companion.remediation.breaker import (
+    Group,
+    GroupTotals,
+    collect_failures,
+    count_group,
+    is_mass_event,
+    update_breaker,
+)
 from companion.store.breakers import BreakerState
 from tests.unit.remediation.test_policy import contact
 
@@ -82,7 +89,10 @@ def test_groups() -> None:
 
 def test_counts() -> None:
     """A cluster has the contacts of its nodes; a network nobody counted has no breaker."""
-    totals, clusters = Totals({"n1": 3, "n2": 4, "far": 9}, {"192.0.2.0/24": 7}), {"n1": "c", "n2": "c", "far": "far"}
+    totals, clusters = (
+        GroupTotals({"n1": 3, "n2": 4, "far": 9}, {"192.0.2.0/24": 7}),
+        {"n1": "c", "n2": "c", "far": "far"},
+    )
     assert count_group("cluster:c", totals, clusters) == 7
     assert count_group("n2", totals, clusters) == 4
     assert count_group("network:192.0.2.0/24", totals, clusters) == 7
