@@ -476,6 +476,7 @@ def phone(page: Page, server: SipSocket, **options: Any) -> Call:
     call = page.call("phone@here")
     page.until(lambda: call.samples)
     assert page.browser.driver.execute_async_script(_PHONE, server.url, page.relay.ports(), options) is None
+    until(lambda: server.lines)
     return call
 
 
