@@ -1,12 +1,12 @@
 /**
- * The media's last mile, seen from the browser: once a second what getStats knows of a call, every five seconds a
- * report to the companion; and a phone that notices early that its network is gone, and comes back by itself.
+ * Measure the media's last mile in the browser: read getStats of a call once a second, and send a report to the
+ * companion every five seconds. Detect early that the network is gone, and recover by itself.
  *
  *     const lastMile = new LastMile({ url: "https://companion.example.com", token: (callId) => fetchToken(callId) });
  *     lastMile.watch(peerConnection, { callId, direction: "out", peer: "bob" });
  *     lastMile.watchTransport(userAgent);
  *
- * It needs nothing else, never throws into the application and never makes it wait. docs/media.md tells all of it.
+ * It needs nothing else, never throws an error into the application and never blocks it. See docs/media.md.
  */
 
 const SAMPLE_MS = 1000;
@@ -30,12 +30,12 @@ const OUTBOUND = "outbound-rtp";
 const { max, min, random, round } = Math;
 const text = JSON.stringify;
 
-/** Epoch ms that never go back, whatever is done to the computer's clock. */
+/** Return epoch ms that never go back, even when the computer's clock does. */
 const clock = () => performance.timeOrigin + performance.now();
 const sleep = (ms) => new Promise((wake) => setTimeout(wake, ms));
-/** A text as a report may have it: short, and nothing in it that can not be seen. */
-const clip = (said = "") => `${said}`.slice(0, 256).replace(/\p{C}|\p{Zl}|\p{Zp}/gu, "");
-/** Longer each time, and not the same for all phones. */
+/** Return a text that a report may hold: short, and printable. */
+const clip = (value = "") => `${value}`.slice(0, 256).replace(/\p{C}|\p{Zl}|\p{Zp}/gu, "");
+/** Return a pause that grows with each try and differs between phones. */
 const pause = (tries) => min(MOST_MS, 1000 * 2 ** tries) * random();
 const good = (state) => /^co/.test(state); // connected, completed
 const bad = (state) => /^(dis|fa)/.test(state); // disconnected, failed
@@ -44,18 +44,18 @@ let warned;
 const warn = (problem) => {
   warned ??= console.warn("last-mile:", problem) ?? true; // once
 };
-/** The application notices neither what goes wrong nor how long it takes. */
+/** Run a function without errors for the application, and without making it wait. */
 const quietly =
   (act) =>
   (...values) =>
     (async () => act(...values))().catch(warn);
 const on = (target, name, act) => target.addEventListener(name, quietly(act));
 
-/** All of a type; of streams, those of a kind. */
+/** Return all statistics of a type; of streams, those of a kind. */
 const of = (stats, type, kind) => [...stats.values()].filter((stat) => stat.type === type && stat.kind === kind);
 const audioOf = (stats, type) => of(stats, type, "audio");
 
-/** The pair in use. After an ICE restart the old one stays nominated, and not every browser tells of a transport. */
+/** Return the pair in use. After an ICE restart the old one stays nominated; not every browser reports a transport. */
 const selectedPair = (stats) => {
   const pairs = of(stats, "candidate-pair");
   const used = (pair) => pair.lastPacketReceivedTimestamp ?? 0;
@@ -70,82 +70,82 @@ const selectedPair = (stats) => {
 };
 
 /**
- * What happened between two getStats, as a report's sample has it. What is not known is left out, never 0: a counter
- * that went back, or whose stream was not there before, tells nothing this time.
+ * Return the members of a sample: the difference of two getStats. A figure that is not known is left out, never 0. A
+ * counter that went back, or whose stream is new, is not known this time.
  * @param {any} before an RTCStatsReport, or a Map of the same
  * @param {any} after
  * @returns {{rtt_ms?: number, in: any, out: any, video?: any}}
  */
 export function compare(before, after) {
-  const heard = audioOf(after, INBOUND);
-  const said = audioOf(after, OUTBOUND);
-  const seen = of(after, INBOUND, "video");
-  const shown = of(after, OUTBOUND, "video");
+  const received = audioOf(after, INBOUND);
+  const sent = audioOf(after, OUTBOUND);
+  const pictures = of(after, INBOUND, "video");
+  const ownPictures = of(after, OUTBOUND, "video");
   const { currentRoundTripTime, lastPacketReceivedTimestamp, timestamp } = selectedPair(after) ?? {};
   const fresh = (at) => !(timestamp - at > STALE_MS);
-  const told = audioOf(after, "remote-inbound-rtp").filter((stat) => fresh(stat.timestamp));
+  const remote = audioOf(after, "remote-inbound-rtp").filter((stat) => fresh(stat.timestamp));
   const grown = (streams, counter) => sum(streams.map((stat) => stat[counter] - earlier(before, stat)?.[counter]));
   const ratio = (streams, part, whole) => grown(streams, part) / grown(streams, whole);
-  const share = (counter) => ratio(heard, counter, "totalSamplesReceived");
+  const share = (counter) => ratio(received, counter, "totalSamplesReceived");
   const level = (streams) => min(1, ratio(streams, "totalAudioEnergy", "totalSamplesDuration") ** 0.5);
-  const packets = grown(heard, "packetsReceived");
+  const packets = grown(received, "packetsReceived");
   return tidy({
     rtt_ms: (fresh(lastPacketReceivedTimestamp) && 1000 * currentRoundTripTime) || NaN,
     in: {
       packets,
-      bytes: grown(heard, "bytesReceived"),
-      lost: grown(heard, "packetsLost"),
-      jitter_ms: packets ? 1000 * most(heard, "jitter") : NaN,
-      buffer_ms: 1000 * ratio(heard, "jitterBufferDelay", "jitterBufferEmittedCount"),
+      bytes: grown(received, "bytesReceived"),
+      lost: grown(received, "packetsLost"),
+      jitter_ms: packets ? 1000 * most(received, "jitter") : NaN,
+      buffer_ms: 1000 * ratio(received, "jitterBufferDelay", "jitterBufferEmittedCount"),
       concealed: min(1, share("concealedSamples") - share("silentConcealedSamples")),
-      level: level(heard),
+      level: level(received),
     },
     out: {
-      packets: grown(said, "packetsSent"),
-      bytes: grown(said, "bytesSent"),
-      target_bps: sum(said.map((stat) => stat.targetBitrate)),
-      lost: most(told, "fractionLost"),
-      rtt_ms: 1000 * most(told, "roundTripTime") || NaN,
-      jitter_ms: 1000 * most(told, "jitter"),
+      packets: grown(sent, "packetsSent"),
+      bytes: grown(sent, "bytesSent"),
+      target_bps: sum(sent.map((stat) => stat.targetBitrate)),
+      lost: most(remote, "fractionLost"),
+      rtt_ms: 1000 * most(remote, "roundTripTime") || NaN,
+      jitter_ms: 1000 * most(remote, "jitter"),
       level: level(audioOf(after, "media-source")),
     },
-    video: (seen[0] || shown[0]) && {
-      in_bytes: grown(seen, "bytesReceived"),
-      out_bytes: grown(shown, "bytesSent"),
-      in_fps: most(seen, "framesPerSecond"),
-      out_fps: most(shown, "framesPerSecond"),
-      in_height: most(seen, "frameHeight"),
-      out_height: most(shown, "frameHeight"),
+    video: (pictures[0] || ownPictures[0]) && {
+      in_bytes: grown(pictures, "bytesReceived"),
+      out_bytes: grown(ownPictures, "bytesSent"),
+      in_fps: most(pictures, "framesPerSecond"),
+      out_fps: most(ownPictures, "framesPerSecond"),
+      in_height: most(pictures, "frameHeight"),
+      out_height: most(ownPictures, "frameHeight"),
     },
   });
 }
 
-/** The same stream a moment ago, unless it began anew since. */
+/** Return the earlier statistics of a stream, unless it started anew since. */
 const earlier = (stats, stat) => {
   const was = stats.get(stat.id);
   const back = ["packetsReceived", "packetsSent", "totalSamplesDuration"].some((name) => stat[name] < was?.[name]);
   return back || was?.ssrc !== stat.ssrc ? undefined : was;
 };
 
-/** Of what is known; NaN when nothing is. */
+/** Add up the figures that are known; NaN without any. */
 const sum = (figures) => {
-  const known = figures.filter(isFinite);
-  return known.reduce((total, figure) => total + figure, known.length ? 0 : NaN);
+  const numbers = figures.filter(isFinite);
+  return numbers.reduce((total, figure) => total + figure, numbers.length ? 0 : NaN);
 };
 const most = (streams, name) => max(...streams.map((stat) => stat[name]).filter(isFinite));
 
-/** Without what is not known, and no more digits than it is worth. Only `lost` can be negative: packets came late. */
+/** Leave out figures that are not known, and round the others. Only `lost` can be negative: packets came late. */
 const tidy = (figures) =>
   JSON.parse(
     text(figures, (name, value) => {
       if (typeof value !== "number") return value || undefined;
-      const known = isFinite(value) && (value >= 0 || name === "lost");
-      return known ? +value.toFixed(/[mp]s$/.test(name) ? 1 : 4) : undefined;
+      const valid = isFinite(value) && (value >= 0 || name === "lost");
+      return valid ? +value.toFixed(/[mp]s$/.test(name) ? 1 : 4) : undefined;
     }),
   );
 
 /**
- * Enough of an address to know the network by: its first 24 bits, or 48 of IPv6; nothing of a name (mDNS).
+ * Shorten an address to its network: the first 24 bits, or 48 of IPv6; nothing of a name (mDNS).
  * @param {string} [address]
  */
 export function shorten(address = "") {
@@ -153,7 +153,7 @@ export function shorten(address = "") {
   return network && network + (network.endsWith(":") ? ":" : "0");
 }
 
-/** How the media goes. */
+/** Describe the media's path. */
 const pathOf = (stats, say) => {
   const pair = selectedPair(stats);
   const near = stats.get(pair?.localCandidateId) ?? {};
@@ -176,7 +176,7 @@ const codecOf = (stats, type) => {
   return [mimeType.slice(6), clockRate, channels].filter(Boolean).join("/");
 };
 
-/** What is to be told of a call and not acknowledged yet, on its way to the companion. */
+/** Keep the items of a call until the companion has acknowledged them. */
 const outbox = (address, about, getToken, heed) => {
   let items = [];
   let next = 0;
@@ -190,24 +190,24 @@ const outbox = (address, about, getToken, heed) => {
     if (items.length > ITEMS) dropped += forget(items[1].n);
   };
 
-  /** Keep what comes from this number on; how many went. */
+  /** Drop the items before this number; return how many. */
   const forget = (first) => {
     const all = items.length;
     items = items.filter((item) => !(item.n < first));
     return all - items.length;
   };
 
-  /** The oldest items, as many as fit. */
+  /** Build a report of the oldest items, as many as fit. */
   const report = (room) => {
     let size = 3000;
-    const said = items.filter((item, count) => count < AT_ONCE && (size += text(item).length) < room);
-    const samples = said.filter((item) => item.ms);
-    const happenings = said.filter((item) => item.what);
+    const batch = items.filter((item, count) => count < AT_ONCE && (size += text(item).length) < room);
+    const samples = batch.filter((item) => item.ms);
+    const happenings = batch.filter((item) => item.what);
     const body = { v: 1, now: round(clock()), call: about, dropped, samples, happenings };
-    return { body, left: items.length - said.length };
+    return { body, left: items.length - batch.length };
   };
 
-  /** Send a report; whether the next one may follow at once. */
+  /** Send a report; return whether the next one may follow at once. */
   const send = async () => {
     const { body, left } = report(MOST_BYTES);
     const first = next - left;
@@ -247,25 +247,25 @@ const outbox = (address, about, getToken, heed) => {
     sending = false;
   };
 
-  /** Tell what fits in a beacon, as the page goes, and the call with it; how many bytes. */
+  /** Send what fits in a beacon when the page is left; return its number of bytes. */
   const depart = (room) => {
     const { body, left } = report(room);
     if (!token || (about.end && !items[0])) return 0;
     body.call = { ended_at: round(clock()), end: "closed", ...about };
-    const said = text({ ...body, token, dropped: dropped + left });
-    navigator.sendBeacon(address, said);
-    return said.length;
+    const payload = text({ ...body, token, dropped: dropped + left });
+    navigator.sendBeacon(address, payload);
+    return payload.length;
   };
 
   quietly(async () => (token ??= await getToken()))(); // a page that goes has no time to ask for one
   return { add, flush, depart };
 };
 
-/** A call: looks at its connection, and tells its outbox. */
+/** Watch a call's connection, and put items in its outbox. */
 const watched = (pc, id, about, options, links, limit) => {
   const { token, device } = options;
   const is = {};
-  const said = {};
+  const latest = {};
   let recent = [];
   let effects = [];
   let before, since, talked, connected, ice, fragment, timer, advised;
@@ -283,11 +283,11 @@ const watched = (pc, id, about, options, links, limit) => {
   );
   const tell = (what, fields = {}) => void box.add({ what, fields: tidy(fields) });
 
-  /** Tell it unless it was told so before. */
+  /** Add a happening unless its fields are the same as last time. */
   const tellNew = (what, fields) => {
     const now = text(tidy(fields));
-    if (now === "{}" || now === said[what]) return;
-    said[what] = now;
+    if (now === "{}" || now === latest[what]) return;
+    latest[what] = now;
     tell(what, fields);
   };
   const turn = (to, back, now) => {
@@ -296,7 +296,7 @@ const watched = (pc, id, about, options, links, limit) => {
   };
   const closed = () => call.ended || pc.signalingState === "closed";
 
-  /** What no event tells, or one for the whole page. */
+  /** Check what has no event, or one for the whole page. */
   const look = () => {
     if (closed()) return;
     const audio = pc.getTransceivers().filter(({ receiver }) => receiver.track.kind === "audio");
@@ -356,11 +356,11 @@ const watched = (pc, id, about, options, links, limit) => {
     effects.push({ what, was: recent, now: [] });
   };
 
-  /** What a limit changed: ten seconds before it against ten seconds after; the one it came in is neither. */
+  /** Compare ten seconds before a limit with ten seconds after; the second between them is left out. */
   const tellEffect = ({ what, was, now }) => {
     const bps = (samples) => {
       const bytes = samples.flatMap(({ out, video }) => [out.bytes, video?.out_bytes]);
-      return (8000 * sum(bytes)) / sum(samples.map((each) => each.ms));
+      return (8000 * sum(bytes)) / sum(samples.map((sample) => sample.ms));
     };
     const loss = (samples) => samples.at(-1)?.out.lost;
     tell("limited", {
@@ -408,14 +408,14 @@ const watched = (pc, id, about, options, links, limit) => {
 /**
  * @typedef {object} Options
  * @property {string} url where the companion answers
- * @property {string | ((callId: string, device?: string) => string | Promise<string>)} token of a call, or who gets
- *   one: asked once a call, and again when it has run out
+ * @property {string | ((callId: string, device?: string) => string | Promise<string>)} token of a call, or a function
+ *   that returns one: called once for each call, and again when the token has expired
  * @property {string} [device] handed to `token`
- * @property {boolean} [advice] whether to take the server's advice on bitrates
- * @property {boolean} [fullAddresses] tell whole IP addresses, and not just /24 and /48
+ * @property {boolean} [advice] whether to follow the server's advice on bitrates
+ * @property {boolean} [fullAddresses] send whole IP addresses, and not only /24 and /48
  */
 
-/** Watches calls and their signalling, and tells a companion. */
+/** Watch calls and their signalling, and report them to a companion. */
 export class LastMile {
   /** @param {Options} options */
   constructor(options) {
@@ -464,7 +464,7 @@ export class LastMile {
     };
 
     /**
-     * Notice early that signalling is gone, come back, and measure it.
+     * Detect early that signalling is gone, recover, and measure it.
      * @param {any} target a UserAgent of SIP.js, a UA of JsSIP, or a WebSocket
      * @param {Hooks} [hooks]
      * @returns {{stop: () => void}}
@@ -476,7 +476,7 @@ export class LastMile {
     };
 
     /**
-     * Let no sender of this connection use more (bit/s); no `maxBitrate`: no limit.
+     * Limit what each sender of this connection uses (bit/s); without `maxBitrate` there is no limit.
      * @param {RTCPeerConnection} pc
      * @param {{maxBitrate?: number, kind?: "audio"|"video"}} limit
      * @returns {Promise<boolean | undefined>} whether it was taken
@@ -494,7 +494,7 @@ export class LastMile {
     });
 
     /**
-     * Make a video track smaller.
+     * Reduce the height of a video track.
      * @param {MediaStreamTrack} track
      * @param {{height: number}} constraints
      * @returns {Promise<boolean | undefined>} whether it was taken
@@ -505,7 +505,7 @@ export class LastMile {
       return true;
     });
 
-    /** Watch nothing any more; what is known is sent once more. */
+    /** Stop watching, and send what is left once more. */
     this.stop = () => {
       clearInterval(timer);
       links.forEach((link) => link.stop());
@@ -515,24 +515,24 @@ export class LastMile {
 }
 
 /**
- * @typedef {object} Hooks what is to be done in place of the library's own
+ * @typedef {object} Hooks functions that replace the library's own
  * @property {() => WebSocket | Promise<WebSocket>} [reconnect] a new socket: needed where the target is a WebSocket
  * @property {() => unknown} [reregister] resolved when the registrar has answered
  * @property {(pc: RTCPeerConnection, callId: string) => unknown} [reinvite] with ICE restart; resolved when answered
- * @property {() => unknown} [ping] ask the server for any answer
- * @property {number} [keepAlive] seconds of silence until the server is asked
- * @property {number} [patience] seconds that its answer may take
+ * @property {() => unknown} [ping] make the server answer anything
+ * @property {number} [keepAlive] seconds of silence until the server is pinged
+ * @property {number} [patience] seconds to wait for its answer
  */
 
 const LATE = 0;
 const PONG = /^\r\n$|^SIP[^]*\d OPTIONS\r/;
 
-/** A phone's connection to its server. */
+/** Watch a phone's connection to its server. */
 const link = (calls, agent, hooks) => {
   const kind = agent.transport?.stateChange ? sipJs : agent.sendOptions ? jsSip : bare;
   const phone = { keepAlive: 10, patience: 3, up: () => agent.isConnected(), ...kind(agent, hooks), ...hooks };
-  let heard = 0;
-  let asked = 0;
+  let heardAt = 0;
+  let askedAt = 0;
   let tries = 0;
   let socket, registered, network, answers, busy, stopped, offlineAt, wake;
 
@@ -540,7 +540,7 @@ const link = (calls, agent, hooks) => {
   const drop = () => (async () => phone.drop())().catch(String);
 
   const hear = (answer) => {
-    heard = clock();
+    heardAt = clock();
     answers ||= answer;
   };
 
@@ -565,18 +565,18 @@ const link = (calls, agent, hooks) => {
     const type = navigator.connection?.type;
     if (type !== network) check("network");
     network = type;
-    if (clock() - max(heard, asked) > 1000 * phone.keepAlive) check("stalled");
+    if (clock() - max(heardAt, askedAt) > 1000 * phone.keepAlive) check("stalled");
   });
 
-  /** Whether the server is there, as far as one knows: who never answered a ping may not know what one is. */
+  /** Return whether the server is there. One that never answered a ping may not support pings: it counts as there. */
   const check = quietly(async (reason) => {
     if (busy || stopped || !phone.up()) return;
-    asked = clock();
+    askedAt = clock();
     ping();
-    while (heard < asked && clock() < asked + 1000 * phone.patience) await sleep(50);
+    while (heardAt < askedAt && clock() < askedAt + 1000 * phone.patience) await sleep(50);
     await sleep(50); // a page that was busy reads the answer now
-    if (heard >= asked || !answers) return true;
-    fail(reason, heard);
+    if (heardAt >= askedAt || !answers) return true;
+    fail(reason, heardAt);
   });
 
   const wanted = () => !stopped && phone.wanted();
@@ -587,7 +587,7 @@ const link = (calls, agent, hooks) => {
     });
   const timely = (promise) => Promise.race([promise, rest(10_000).then(() => Promise.reject(LATE))]);
 
-  /** Signalling is gone: connect, register, and take the calls along. */
+  /** Signalling is gone: connect, register, and resume the calls. */
   const fail = quietly(async (reason, since) => {
     if (busy || !wanted()) return;
     busy = true;
@@ -615,7 +615,7 @@ const link = (calls, agent, hooks) => {
     }
   };
 
-  /** ICE is down: with the server out of reach, too, all begins anew; else the far end may be who is gone. */
+  /** ICE is down: recover when the server is out of reach, too; else the far end may be gone. */
   const iceLost = quietly(async (call) => {
     const noticed = clock();
     if (!(await check("ice"))) return;
@@ -624,7 +624,7 @@ const link = (calls, agent, hooks) => {
     if (call.broken() && !busy) resume(call, { reason: "ice", noticed_ms: noticed - call.heard }, noticed);
   });
 
-  /** Re-INVITE with ICE restart, wait for the first packet, and tell how long it took. */
+  /** Send a re-INVITE with ICE restart, wait for the first packet, and report how long it took. */
   const resume = quietly(async (call, marks, noticed) => {
     if (call.resuming) return;
     call.resuming = true;
@@ -658,7 +658,7 @@ const link = (calls, agent, hooks) => {
   return { tick, iceLost, stop: () => (stopped = true) };
 };
 
-/** SIP.js: a UserAgent, or what has one as `userAgent`. A deliberate disconnect() keeps its own reconnecting quiet. */
+/** Adapt SIP.js: a UserAgent, or an object with one as `userAgent`. disconnect() stops its own reconnecting. */
 const sipJs = (ua) => ({
   socket: () => ua.transport.ws,
   wanted: () => ua.state === "Started",
@@ -674,11 +674,11 @@ const sipJs = (ua) => ({
   registered: () => Object.values(ua._registerers).filter(({ state }) => state === "Registered"),
   reregister: async (registerers) => {
     const left = registerers.filter(({ state }) => state !== "Terminated");
-    await Promise.all(left.map((each) => answered((requestDelegate) => each.register({ requestDelegate }))));
+    await Promise.all(left.map((one) => answered((requestDelegate) => one.register({ requestDelegate }))));
     return !!left[0];
   },
   reinvite: (pc) => {
-    const session = sessionOf(ua, (each) => each.sessionDescriptionHandler?.peerConnection === pc);
+    const session = sessionOf(ua, (one) => one.sessionDescriptionHandler?.peerConnection === pc);
     if (!session) return false;
     takeBack(session, pc);
     const kept = session.sessionDescriptionHandlerOptionsReInvite;
@@ -701,8 +701,8 @@ const sessionOf = (ua, is) => Object.values(ua._sessions).find(is);
 const answered = (send) => new Promise((onAccept, onReject) => send({ onAccept, onReject }).catch(onReject));
 
 /**
- * SIP.js leaves an offer that was refused where it is, and then can negotiate nothing any more. It is taken back as
- * late as possible, when the next one is made or comes: Chromium ends the media of who was called as soon as it is.
+ * SIP.js keeps an offer that was refused, and then cannot negotiate any more. Take it back as late as possible, when
+ * the next one is made or comes: Chromium ends the media of the called side at that moment.
  */
 const takeBack = (session, pc) => {
   const handler = session.sessionDescriptionHandler;
@@ -718,7 +718,7 @@ const takeBack = (session, pc) => {
   handler.takesBack = true;
 };
 
-/** JsSIP: a UA. It ends a call whose re-INVITE is not answered, so the far end is given time to come by itself. */
+/** Adapt JsSIP: a UA. It ends a call whose re-INVITE is not answered, so the far end gets time to come by itself. */
 const jsSip = (ua) => ({
   patient: true,
   socket: () => ua.transport.socket?._ws,
@@ -736,7 +736,7 @@ const jsSip = (ua) => ({
     return ua.isRegistered() || Promise.reject();
   },
   reinvite: (pc) => {
-    const session = sessionOf(ua, (each) => each.connection === pc);
+    const session = sessionOf(ua, (one) => one.connection === pc);
     const rtcOfferConstraints = { iceRestart: true };
     const again = (succeeded, failed) =>
       session.isReadyToReOffer() // and not renegotiate(), which ends a call whose offer is refused
@@ -747,7 +747,7 @@ const jsSip = (ua) => ({
   ping: () => ua.sendOptions(ua.configuration.registrar_server),
 });
 
-/** A WebSocket and hooks. One that is closed in order was meant to be. */
+/** Adapt a WebSocket and hooks. A socket that is closed in order is left closed. */
 const bare = (socket, { reconnect }) => ({
   ping: () => socket.send("\r\n\r\n"),
   socket: () => socket,
