@@ -96,7 +96,9 @@ def edge_with(build: Build, folder: Path, *marks: str, **changes: str) -> Iterat
 class Companion:
     """`companion run` with a Redis of its own, which hears what comes to `datagram`."""
 
-    def __init__(self, folder: Path, datagram: int, mi_url: str, **sections: Mapping[str, Any]) -> None:
+    def __init__(
+        self, folder: Path, datagram: int, mi_url: str, probe_url: str = "", **sections: Mapping[str, Any]
+    ) -> None:
         self._folder = folder
         self._redis = EmbeddedRedis(folder / "redis", persistent=False)
         self._redis.start()
@@ -106,7 +108,7 @@ class Companion:
             "bridge": {"datagram": f"udp:127.0.0.1:{datagram}", "publish": bus},
             "consumer": {"subscribe": [bus]},
             "pings": {"interval": INTERVAL, "lost_after": LOST_AFTER},
-            "opensips": [{"node": "opensips", "mi_url": mi_url}],
+            "opensips": [{"node": "opensips", "mi_url": mi_url, "probe_url": probe_url}],
             "remediation": {"mode": "enforce", "sweep_interval": 1, "ghost_grace": 1},
             "api": {"listen": f"127.0.0.1:{free_port()}"},
         }
@@ -114,13 +116,17 @@ class Companion:
             self._tables[name] = {**self._tables.get(name, {}), **table}
         self.config = Config.model_validate(self._tables)
         self.store: Store = open_store(self.config.redis)
+        self._environment = {
+            **os.environ,
+            **{f"COMPANION_{name.upper()}": json.dumps(table) for name, table in self._tables.items()},
+        }
         with (folder / "companion.log").open("wb") as log:
             self._process = subprocess.Popen(
                 [sys.executable, "-m", "companion", "run"],
                 stdout=log,
                 stderr=log,
                 cwd=folder,
-                env={**os.environ, **{f"COMPANION_{k.upper()}": json.dumps(v) for k, v in self._tables.items()}},
+                env=self._environment,
             )
 
     def __enter__(self) -> Self:
@@ -144,6 +150,14 @@ class Companion:
     @property
     def log(self) -> str:
         return (self._folder / "companion.log").read_text(errors="replace")
+
+    async def cli(self, *arguments: str) -> tuple[int, str]:
+        """Run a command with the same configuration, and return its exit code and its output."""
+        command = [sys.executable, "-m", "companion", *arguments]
+        pipe = asyncio.subprocess.PIPE
+        process = await asyncio.create_subprocess_exec(*command, stdout=pipe, env=self._environment)
+        out, _ = await asyncio.wait_for(process.communicate(), 60)
+        return process.returncode or 0, out.decode()
 
     def cpu_seconds(self) -> float:
         """What its process used so far."""

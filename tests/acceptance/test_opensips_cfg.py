@@ -1,6 +1,7 @@
 """The shipped opensips.cfg with the companion beside it: real phones, what they did and what is told of them."""
 
 import asyncio
+import json
 import os
 import ssl
 import statistics
@@ -166,6 +167,24 @@ async def test_questions_to_phones(edge: Edge, companion: Companion) -> None:
 
         other = await prober.ask(questions[0]._replace(socket="ws:127.0.0.1:9"))
         assert (other.result, other.detail) == ("failed", "404 Local socket not found")
+
+
+async def test_companion_ping(edge: Edge, tmp_path: Path) -> None:
+    """`companion ping` prints the round trips of a live phone, and of a muted one that nothing came."""
+    with Companion(tmp_path, edge.datagram, edge.server.mi_url, edge.server.probe_url) as companion:
+        async with phone_of(edge, answer_delay=0.05) as live, phone_of(edge) as mute:
+            ids = [device_of(edge.server, phone) for phone in (live, mute)]
+            await settled(lambda: all(companion.statuses(ids)))
+            mute.mute()
+            answered, silent = await asyncio.gather(
+                companion.cli("ping", ids[0], "--count", "3", "--json"), companion.cli("ping", ids[1], "--count", "1")
+            )
+            summary = json.loads(answered[1])
+            assert (answered[0], summary["answered"], summary["lost"]) == (0, 3, 0)
+            assert 50 <= summary["min_ms"] <= summary["max_ms"] < 1000
+            assert silent[0] == 1
+            assert "no answer via opensips: seq=1 (408 Request Timeout after" in silent[1]
+            assert all("pinged" in companion.events(device_id) for device_id in ids)
 
 
 # Push
