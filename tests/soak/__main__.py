@@ -5,12 +5,14 @@ import asyncio
 import sys
 import tempfile
 from collections.abc import Iterable
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import ProcessPoolExecutor, as_completed
 from pathlib import Path
 
 from companion import log
 from companion.simulator.redis import EmbeddedRedis
 from tests.soak.companion import SoakReport, run_seed
+
+CHUNK = 10
 
 
 def main() -> int:
@@ -21,10 +23,18 @@ def main() -> int:
     parser.add_argument("--processes", type=int, default=2)
     options = parser.parse_args()
     seeds = range(options.first, options.first + options.seeds)
-    chunks = [seeds[start :: options.processes] for start in range(options.processes)]
+    chunks = [seeds[start : start + CHUNK] for start in range(0, len(seeds), CHUNK)]
+    reports: list[SoakReport] = []
     with ProcessPoolExecutor(options.processes) as pool:
         jobs = [pool.submit(_run, chunk, options.sweeps) for chunk in chunks]
-        reports = [report for job in jobs for report in job.result()]
+        for job in as_completed(jobs):
+            reports += job.result()
+            wrong_so_far = sum(len(report.wrong) for report in reports)
+            print(f"{len(reports)} of {len(seeds)} seeds, {wrong_so_far} wrong removals", file=sys.stderr, flush=True)
+    return _summarise(reports)
+
+
+def _summarise(reports: list[SoakReport]) -> int:
     wrong = [report for report in reports if report.wrong]
     calm = [report for report in reports if report.seed % 5 == 0]
     print(f"{len(reports)} seeds, {sum(report.sweeps for report in reports)} sweeps")
