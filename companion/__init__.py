@@ -1,4 +1,4 @@
-"""Last-mile visibility and care for the SIP and WebRTC devices behind OpenSIPS."""
+"""Show last-mile visibility and care for the SIP and WebRTC devices behind OpenSIPS."""
 
 from importlib.metadata import PackageNotFoundError, version
 

@@ -77,7 +77,12 @@ async def _subscribe_missing(settings: config.Config, table: config.OpensipsSect
 
 
 def _section_to_json(section: Section) -> dict[str, Any]:
-    return {"section": section.title, "findings": [finding._asdict() for finding in section.findings]}
+    return {"section": section.title, "findings": [_finding_to_json(finding) for finding in section.findings]}
+
+
+def _finding_to_json(finding: Finding) -> dict[str, Any]:
+    level, name, text, remedy = finding
+    return {"level": level, "name": name, "seen": text, "remedy": remedy}
 
 
 def render_report(sections: list[Section]) -> Group:
@@ -97,7 +102,7 @@ def _render_findings(findings: list[Finding], name_width: int) -> Table:
     for finding in findings:
         mark, colour = MARKS[finding.level]
         bright = "" if finding.level in ("ok", "note") else "bold"
-        table.add_row(Text(mark, style=colour), _render_text(finding.name, bright), _render_text(finding.seen, bright))
+        table.add_row(Text(mark, style=colour), _render_text(finding.name, bright), _render_text(finding.text, bright))
         if finding.remedy:
             table.add_row("", "", _render_remedy(finding.remedy))
     return table

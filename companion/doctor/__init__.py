@@ -1,1 +1,1 @@
-"""`companion doctor`: facts are gathered in one place, checked by pure functions, and told line by line."""
+"""Check a set-up: gather facts in one place, judge them by pure functions, print line by line."""

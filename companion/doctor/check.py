@@ -6,5 +6,5 @@ from companion.doctor.finding import Section
 
 
 def check(facts: Facts) -> list[Section]:
-    """All findings about these facts, from OpenSIPS down the way that events go."""
+    """Return all findings about these facts, from OpenSIPS down the way that events go."""
     return [*opensips.check(facts), feeds.check(facts), *contacts.check(facts), redis.check(facts)]

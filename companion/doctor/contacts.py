@@ -1,4 +1,4 @@
-"""Are contacts pinged, measured and told apart? Some of it can only be guessed from outside, and says so. No I/O."""
+"""Check whether contacts are pinged, measured and told apart. A guess from outside says that it is one. No I/O."""
 
 import re
 from collections import Counter
@@ -40,7 +40,7 @@ ODD_INTERVAL: Final = 0.25
 
 
 def check(facts: Facts) -> list[Section]:
-    """A section for each OpenSIPS whose contacts could be looked at, and one about the pings of all."""
+    """Return a section for each OpenSIPS whose contacts could be read, and one about the pings of all."""
     sections = [
         Section(f"Contacts of {one.node}", list(_contacts(facts, one))) for one in facts.opensips if not one.error
     ]
@@ -53,7 +53,7 @@ def _contacts(facts: Facts, opensips: OpensipsFacts) -> Iterator[Finding]:
     if not (opensips.contacts or opensips.registered or stored):
         yield note("contacts", "none is registered: register a phone and ask again")
         return
-    yield from _known(facts, opensips, stored)
+    yield from _unstored(facts, opensips, stored)
     if opensips.contacts:
         yield _flags(opensips.contacts)
         yield _instances(opensips.contacts)
@@ -61,7 +61,7 @@ def _contacts(facts: Facts, opensips: OpensipsFacts) -> Iterator[Finding]:
     yield from _removal(facts, opensips)
 
 
-def _known(facts: Facts, opensips: OpensipsFacts, stored: Sequence[Contact]) -> Iterator[Finding]:
+def _unstored(facts: Facts, opensips: OpensipsFacts, stored: Sequence[Contact]) -> Iterator[Finding]:
     if opensips.registered and not stored and not facts.redis.error:
         remedy = (
             "`companion reconcile` takes them over, a running scheduler does so by itself; see Feeds if it stays so"
@@ -70,16 +70,16 @@ def _known(facts: Facts, opensips: OpensipsFacts, stored: Sequence[Contact]) -> 
 
 
 def _flags(contacts: Sequence[MiContact]) -> Finding:
-    """Which branch flags there are; with none at all nathelper pings nobody with OPTIONS."""
-    seen = Counter(flag for contact in contacts for flag in contact.cflags)
-    told = ", ".join(f"{flag} on {count}" for flag, count in seen.most_common(8))
+    """Check the branch flags: without any, nathelper sends no OPTIONS pings."""
+    counts = Counter(flag for contact in contacts for flag in contact.cflags)
+    text = ", ".join(f"{flag} on {count}" for flag, count in counts.most_common(8))
     bare = sum(not contact.cflags for contact in contacts)
     of = f"of {times(len(contacts), 'contact')}"
     if bare == len(contacts):
         return failure("flags", f"none {of} has a branch flag, so none is pinged", SET_FLAGS)
     if bare:
-        return warning("flags", f"{bare} {of} have no branch flag ({told})", SET_FLAGS)
-    return ok("flags", f"{told} {of}")
+        return warning("flags", f"{bare} {of} have no branch flag ({text})", SET_FLAGS)
+    return ok("flags", f"{text} {of}")
 
 
 def _instances(contacts: Sequence[MiContact]) -> Finding:
@@ -98,7 +98,7 @@ def _instances(contacts: Sequence[MiContact]) -> Finding:
 
 
 def _measured(facts: Facts, opensips: OpensipsFacts, stored: Sequence[Contact]) -> Iterator[Finding]:
-    """Who was never pinged as far as we heard, although known for more than two ping intervals."""
+    """Find contacts that are registered for more than two ping intervals and were never pinged."""
     before = facts.now - SILENT_INTERVALS * facts.config.pings.interval_ms
     old = [contact for contact in stored if 0 < (contact.registered_at or contact.last_register_at) < before]
     never = [contact for contact in old if not contact.last_latency_at and not contact.last_lost_at]
@@ -107,29 +107,29 @@ def _measured(facts: Facts, opensips: OpensipsFacts, stored: Sequence[Contact]) 
     elif not never:
         yield ok("latency", f"{times(len(old), 'contact')} measured")
     else:
-        seen = f"{len(never)} of {times(len(old), 'contact')} never measured in two ping intervals and more"
-        yield (failure if len(never) == len(old) else warning)("latency", *_why(opensips, old, never, seen))
+        text = f"{len(never)} of {times(len(old), 'contact')} never measured in two ping intervals and more"
+        yield (failure if len(never) == len(old) else warning)("latency", *_why(opensips, old, never, text))
 
 
-def _why(opensips: OpensipsFacts, old: list[Contact], never: list[Contact], seen: str) -> tuple[str, str]:
-    """The likeliest reason by what else is known: what OpenSIPS itself knows, who else is measured, which flags."""
+def _why(opensips: OpensipsFacts, old: list[Contact], never: list[Contact], text: str) -> tuple[str, str]:
+    """Return the likeliest reason, from OpenSIPS' own latencies, other contacts and the flags."""
     by_key = {(one.domain, one.aor, one.uri): one for one in opensips.contacts}
-    known = [found for contact in never if (found := by_key.get(contact.binding[1:]))]
-    pinged = sum(one.latency_us is not None for one in known)
+    records = [record for contact in never if (record := by_key.get(contact.binding[1:]))]
+    pinged = sum(one.latency_us is not None for one in records)
     if pinged:
         return (
-            f"{seen}, yet OpenSIPS has a latency of {pinged} of them",
+            f"{text}, yet OpenSIPS has a latency of {pinged} of them",
             f"{LATENCY} must be subscribed, and {NO_FILTER}",
         )
-    if known and not any(one.cflags for one in known):
-        return f"{seen}: without a branch flag nobody is pinged", "see flags"
+    if records and not any(one.cflags for one in records):
+        return f"{text}: without a branch flag nobody is pinged", "see flags"
     flags = {flag for contact in opensips.contacts for flag in contact.cflags}
     if all(_connected(contact) for contact in never) and (_others_are(old, never) or _named_well(flags)):
-        return f"{seen}, all of them over TCP or WebSocket", f"{PING_TCP}\nelse {PING_AT_ALL}"
+        return f"{text}, all of them over TCP or WebSocket", f"{PING_TCP}\nelse {PING_AT_ALL}"
     if not _named_well(flags):
-        told = some(sorted(flags)) or "none"
-        return f"{seen}; flags seen: {told}", f"{SET_FLAGS}\nelse {PING_AT_ALL}\nelse {PING_TCP}"
-    return seen, f"{PING_AT_ALL}\nelse {PING_TCP}"
+        text = some(sorted(flags)) or "none"
+        return f"{text}; flags seen: {text}", f"{SET_FLAGS}\nelse {PING_AT_ALL}\nelse {PING_TCP}"
+    return text, f"{PING_AT_ALL}\nelse {PING_TCP}"
 
 
 def _others_are(old: list[Contact], never: list[Contact]) -> bool:
@@ -141,55 +141,55 @@ def _named_well(flags: set[str]) -> bool:
 
 
 def _connected(contact: Contact) -> bool:
-    """Whether it is reached over a connection: nathelper leaves these out while natping_tcp is 0."""
+    """Return whether it is reached over a connection: nathelper leaves these out while natping_tcp is 0."""
     return contact.registration.socket.startswith(CONNECTIONS)
 
 
 def _removal(facts: Facts, opensips: OpensipsFacts) -> Iterator[Finding]:
-    """Whether OpenSIPS removes who lost its pings by itself, too."""
+    """Check whether OpenSIPS itself removes contacts that lose pings."""
     feed = facts.feeds.get(opensips.node)
     removals = feed.removals if feed else 0
     flags = sorted({flag for contact in opensips.contacts for flag in contact.cflags if REMOVAL.search(flag)})
     if not removals and not flags:
         yield ok("removal", "no sign that OpenSIPS itself removes who loses pings")
         return
-    seen = f"OpenSIPS itself removed {times(removals, 'contact')} behind lost pings"
+    text = f"OpenSIPS itself removed {times(removals, 'contact')} behind lost pings"
     if not removals:
-        seen = f"contacts carry {some(flags)}: by its name OpenSIPS itself removes who loses pings"
+        text = f"contacts carry {some(flags)}: by its name OpenSIPS itself removes who loses pings"
     if facts.config.remediation.mode == "enforce":
         remedy = (
             'leave one of the two off: no "remove_on_timeout_bflag" in nathelper, or [remediation] mode = "observe"'
         )
-        yield warning("removal", seen, remedy)
+        yield warning("removal", text, remedy)
     else:
-        yield note("removal", seen, "fine while [remediation] mode is observe; who is gone can not be woken by push")
+        yield note("removal", text, "fine while [remediation] mode is observe; who is gone can not be woken by push")
 
 
 def _interval(facts: Facts) -> Iterator[Finding]:
-    """Statuses rest on [pings] interval: does OpenSIPS ping so often?"""
+    """Compare [pings] interval, which statuses rest on, with how often OpenSIPS pings."""
     gaps = [next_one.ts - one.ts for pings in facts.pings.values() for one, next_one in pairwise(pings)]
     if len(gaps) < 5:
         return
-    seen, said = median(gaps), facts.config.pings.interval_ms
-    if abs(seen - said) > ODD_INTERVAL * said:
+    gap_ms, configured_ms = median(gaps), facts.config.pings.interval_ms
+    if abs(gap_ms - configured_ms) > ODD_INTERVAL * configured_ms:
         remedy = (
-            f"set [pings] interval = {seen / 1000:.0f} if that is nathelper's natping_interval: statuses rest on it"
+            f"set [pings] interval = {gap_ms / 1000:.0f} if that is nathelper's natping_interval: statuses rest on it"
         )
-        told = f"a ping about every {seen / 1000:.1f} s, but [pings] interval is {said / 1000:g}"
-        yield warning("interval", told, remedy if seen < said else f"{remedy}\nelse {NO_FILTER}")
+        text = f"a ping about every {gap_ms / 1000:.1f} s, but [pings] interval is {configured_ms / 1000:g}"
+        yield warning("interval", text, remedy if gap_ms < configured_ms else f"{remedy}\nelse {NO_FILTER}")
     else:
-        yield ok("interval", f"a ping about every {seen / 1000:.1f} s")
+        yield ok("interval", f"a ping about every {gap_ms / 1000:.1f} s")
 
 
 def _filter(pings: Mapping[str, Sequence[Ping]]) -> Iterator[Finding]:
-    """A guess: of hundreds of pings some are lost, and some are within a millisecond of the one before."""
+    """Guess whether latencies are filtered: of hundreds of pings some are lost, and some repeat the one before."""
     answered = [[ping.latency_ms for ping in one if ping.latency_ms is not None] for one in pings.values()]
     steps = [abs(after - before) for one in answered for before, after in pairwise(one)]
     if len(steps) < MANY_PAIRS:
         return
     lost = sum(ping.latency_ms is None for one in pings.values() for ping in one)
     if not lost and min(steps) > 1:
-        seen = f"no lost ping and no two alike in a row among {len(steps)}: small changes may be held back"
-        yield warning("filter", seen, f"if the network is not simply that good, {NO_FILTER}")
+        text = f"no lost ping and no two alike in a row among {len(steps)}: small changes may be held back"
+        yield warning("filter", text, f"if the network is not simply that good, {NO_FILTER}")
     else:
         yield ok("filter", f"nothing looks held back among {len(steps)} pings")

@@ -1,4 +1,4 @@
-"""What is known of the surroundings of a companion, as far as it could be learnt. No I/O. Times are epoch ms."""
+"""Hold what could be learnt about the surroundings of a companion. No I/O. Times are epoch ms."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -13,7 +13,7 @@ from companion.usrloc.contact import Contact, Device, Ping
 
 @dataclass(frozen=True, kw_only=True)
 class OpensipsFacts:
-    """One `[[opensips]]` table and what its MI said; with an `error` it said no more than what is there.
+    """Hold one `[[opensips]]` table and the answers of its MI; with an `error`, as far as it answered.
 
     `sockets` are where its events should go, `registered` is how many contacts it has (None: it does not tell),
     `contacts` a sample of them, `size_error` why a request of more than 1 kB failed. `probe` is what came of a question
@@ -39,7 +39,7 @@ class OpensipsFacts:
 
 @dataclass(frozen=True, kw_only=True)
 class BusFacts:
-    """Who was heard at one endpoint of the bus, nobody when `node` is ""; `ahead_ms` is how far its clock is ahead."""
+    """Hold the node whose bridge publishes at one endpoint, "" for none; `ahead_ms` is how far its clock is ahead."""
 
     endpoint: str
     node: str = ""
@@ -48,7 +48,7 @@ class BusFacts:
 
 @dataclass(frozen=True, kw_only=True)
 class RedisFacts:
-    """What Redis says of itself; with an `error` nothing. `settings` is None where CONFIG is not allowed.
+    """Hold what Redis reports; with an `error` nothing. `settings` is None where CONFIG is not allowed.
 
     `ahead_ms` is how far its clock is ahead of ours.
     """
@@ -65,7 +65,7 @@ class RedisFacts:
 
 @dataclass(frozen=True, kw_only=True)
 class Facts:
-    """All of it. `devices` is a sample of those stored, `pings` are the last ones of some of these."""
+    """Hold all facts. `devices` is a sample of those stored, `pings` are the last ones of some of these."""
 
     now: int
     config: Config
@@ -77,7 +77,7 @@ class Facts:
     pings: Mapping[str, Sequence[Ping]] = field(default_factory=dict)
 
     def live(self, cluster: str) -> list[Contact]:
-        """The stored contacts of a cluster that should be registered now."""
+        """Return the stored contacts of a cluster that should be registered now."""
         return [
             contact
             for device in self.devices

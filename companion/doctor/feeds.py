@@ -1,4 +1,4 @@
-"""Does anything arrive, from whom, and does it all arrive? No I/O."""
+"""Check what arrives, from which node, and whether all of it does. No I/O."""
 
 from collections.abc import Iterator
 
@@ -13,31 +13,31 @@ MISSED_SHARE = 0.01
 
 
 def check(facts: Facts) -> Section:
-    findings = [finding for heard in facts.bus for finding in _bus(heard)]
+    findings = [finding for bus in facts.bus for finding in _bus(bus)]
     if not facts.redis.error:
-        heard = {one.node for one in facts.bus if one.node}
-        for node in sorted(heard | {one.node for one in facts.opensips} | set(facts.feeds)):
-            findings += _feed(facts, node, heard=node in heard)
+        nodes = {one.node for one in facts.bus if one.node}
+        for node in sorted(nodes | {one.node for one in facts.opensips} | set(facts.feeds)):
+            findings += _feed(facts, node, publishing=node in nodes)
     return Section("Feeds", findings)
 
 
-def _bus(heard: BusFacts) -> Iterator[Finding]:
-    if not heard.node:
+def _bus(bus: BusFacts) -> Iterator[Finding]:
+    if not bus.node:
         remedy = (
             "run `companion run bridge` there; [bridge] publish and [consumer] subscribe must name the same port, "
             "and with CURVE the keys must match"
         )
-        yield failure("bus", f"no bridge was heard at {heard.endpoint}", remedy)
+        yield failure("bus", f"no bridge was heard at {bus.endpoint}", remedy)
         return
-    yield ok("bus", f"the bridge of {heard.node} was heard at {heard.endpoint}")
-    if (told := clock("clock", heard.ahead_ms, f"the bridge of {heard.node}")).level != "ok":
-        yield told
+    yield ok("bus", f"the bridge of {bus.node} was heard at {bus.endpoint}")
+    if (clock_finding := clock("clock", bus.ahead_ms, f"the bridge of {bus.node}")).level != "ok":
+        yield clock_finding
 
 
-def _feed(facts: Facts, node: str, *, heard: bool) -> Iterator[Finding]:
+def _feed(facts: Facts, node: str, *, publishing: bool) -> Iterator[Finding]:
     feed = facts.feeds.get(node, Feed(node))
     if not feed.is_alive(facts.now):
-        yield _silent(facts, feed, heard=heard)
+        yield _silent(facts, feed, publishing=publishing)
         return
     yield _events(facts, feed)
     yield from _losses(feed)
@@ -45,30 +45,30 @@ def _feed(facts: Facts, node: str, *, heard: bool) -> Iterator[Finding]:
     yield from _doubled(feed)
 
 
-def _silent(facts: Facts, feed: Feed, *, heard: bool) -> Finding:
-    seen = f"silent for {_length(facts.now - feed.heartbeat_at)}" if feed.heartbeat_at else "nothing was ever stored"
-    if heard:
+def _silent(facts: Facts, feed: Feed, *, publishing: bool) -> Finding:
+    text = f"silent for {_length(facts.now - feed.heartbeat_at)}" if feed.heartbeat_at else "nothing was ever stored"
+    if publishing:
         remedy = "its bridge is up, so run `companion run consumer`; [redis] url and prefix must be the same there"
-        return failure(feed.node, f"{seen}: nobody stores what its bridge says", remedy)
+        return failure(feed.node, f"{text}: nobody stores what its bridge says", remedy)
     if feed.node not in {one.node for one in facts.opensips}:
-        return note(feed.node, seen, f"`companion node forget {feed.node}`, if it is gone for good")
+        return note(feed.node, text, f"`companion node forget {feed.node}`, if it is gone for good")
     remedy = f"run its bridge with [bridge] node = {feed.node!r}, and name its bus in [consumer] subscribe"
-    return failure(feed.node, seen, remedy.replace("'", '"'))
+    return failure(feed.node, text, remedy.replace("'", '"'))
 
 
 def _events(facts: Facts, feed: Feed) -> Finding:
-    """An OpenSIPS with contacts has something to say in each ping interval."""
-    told = f"{times(feed.received, 'event')} since its bridge was started"
+    """Check that events come: an OpenSIPS with contacts raises some in each ping interval."""
+    total = f"{times(feed.received, 'event')} since its bridge was started"
     contacts = next((one.registered for one in facts.opensips if one.node == feed.node), None)
     contacts = len(facts.live(facts.config.cluster(feed.node))) if contacts is None else contacts
     silence = facts.now - max(feed.last_event_at, feed.run // 1000)
     if contacts and silence > 2 * facts.config.pings.interval_ms:
-        seen = f"alive, but no event for {_length(silence)} with {times(contacts, 'contact')} registered"
+        text = f"alive, but no event for {_length(silence)} with {times(contacts, 'contact')} registered"
         remedy = "see what is said of its subscriptions and pings; a firewall may drop what it sends to the bridge"
-        return failure(feed.node, seen, remedy)
+        return failure(feed.node, text, remedy)
     if not feed.last_event_at:
         return note(feed.node, "alive; no event yet, and no contact that one could be about")
-    return ok(feed.node, f"alive; last event {_length(facts.now - feed.last_event_at)} ago, {told}")
+    return ok(feed.node, f"alive; last event {_length(facts.now - feed.last_event_at)} ago, {total}")
 
 
 def _interval(facts: Facts, feed: Feed) -> Iterator[Finding]:
@@ -91,12 +91,12 @@ def _losses(feed: Feed) -> Iterator[Finding]:
         remedy = "sysctl -w net.core.rmem_max=8388608 on the bridge's machine, then restart the bridge"
         yield warning(feed.node, f"the kernel dropped {times(feed.kernel_drops, 'datagram')} at the bridge", remedy)
     if feed.missed:
-        seen = f"{times(feed.missed, 'event')} missed on the bus, in {times(feed.gaps, 'gap')}"
+        text = f"{times(feed.missed, 'event')} missed on the bus, in {times(feed.gaps, 'gap')}"
         if feed.missed > MISSED_SHARE * feed.received:
             remedy = "is Redis or the consumer too slow? see docs/doctor.md; [bridge] high_water_mark gives more room"
-            yield warning(feed.node, seen, remedy)
+            yield warning(feed.node, text, remedy)
         else:
-            yield note(feed.node, seen, "what a restart costs; nothing has to be done if the number stays as it is")
+            yield note(feed.node, text, "what a restart costs; nothing has to be done if the number stays as it is")
     if feed.invalid:
         remedy = "the bridge's log says why; does anything else send to its port?"
         yield note(feed.node, f"{times(feed.invalid, 'message')} refused by the bridge", remedy)

@@ -1,4 +1,4 @@
-"""What a check found. No I/O."""
+"""Hold what a check found. No I/O."""
 
 from typing import Literal, NamedTuple
 
@@ -6,46 +6,46 @@ Level = Literal["ok", "note", "warning", "failure"]
 
 
 class Finding(NamedTuple):
-    """One line of the report: what was looked at, what was seen, and what to do when it is not as it should be.
+    """Hold one line of the report: what was checked, what came of it, and what to do about it.
 
     A note needs nothing to be done, a warning should be looked at, with a failure the companion can not do its work.
     """
 
     level: Level
     name: str
-    seen: str
+    text: str
     remedy: str = ""
 
 
 class Section(NamedTuple):
-    """The findings about one part: an OpenSIPS, the feeds, the contacts, Redis."""
+    """Hold the findings about one part: an OpenSIPS, the feeds, the contacts, Redis."""
 
     title: str
     findings: list[Finding]
 
 
-def ok(name: str, seen: str) -> Finding:
-    return Finding("ok", name, seen)
+def ok(name: str, text: str) -> Finding:
+    return Finding("ok", name, text)
 
 
-def note(name: str, seen: str, remedy: str = "") -> Finding:
-    return Finding("note", name, seen, remedy)
+def note(name: str, text: str, remedy: str = "") -> Finding:
+    return Finding("note", name, text, remedy)
 
 
-def warning(name: str, seen: str, remedy: str) -> Finding:
-    return Finding("warning", name, seen, remedy)
+def warning(name: str, text: str, remedy: str) -> Finding:
+    return Finding("warning", name, text, remedy)
 
 
-def failure(name: str, seen: str, remedy: str) -> Finding:
-    return Finding("failure", name, seen, remedy)
+def failure(name: str, text: str, remedy: str) -> Finding:
+    return Finding("failure", name, text, remedy)
 
 
 def some(names: list[str], most: int = 5) -> str:
-    """The first few of many."""
+    """Join the first few of many."""
     more = f" and {len(names) - most} more" if len(names) > most else ""
     return ", ".join(names[:most]) + more
 
 
 def times(number: int, word: str) -> str:
-    """A number with its word: `1 contact`, `2 contacts`."""
+    """Format a number with its word: `1 contact`, `2 contacts`."""
     return f"{number} {word}{'' if number == 1 else 's'}"

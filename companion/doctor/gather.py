@@ -1,4 +1,4 @@
-"""Asks MI of each OpenSIPS, the bus and Redis for all that is to be checked, and changes nothing."""
+"""Ask MI of each OpenSIPS, the bus and Redis for all that is to be checked, and change nothing."""
 
 import asyncio
 import time
@@ -49,7 +49,7 @@ SETTINGS: Final = (
 
 
 async def gather(config: Config) -> Facts:
-    """All facts there are to be had; whoever can not be asked is an error in his facts. Takes a few seconds."""
+    """Gather all facts, which takes a few seconds. A server that can not be asked is an error in its facts."""
     hearing = asyncio.gather(
         *(asyncio.to_thread(_hear, endpoint, config.consumer) for endpoint in config.consumer.subscribe)
     )
@@ -91,11 +91,11 @@ def _read(config: Config, store: Store, place: str) -> Facts:
 
 
 def _pings(config: Config, store: Store, devices: Sequence[Device]) -> dict[str, Sequence[Ping]]:
-    """The last pings of some devices that have one contact: of several they come interleaved."""
-    seen = load_view(config, store)
-    since = seen.clock.now - PING_INTERVALS * config.pings.interval_ms
+    """Read the last pings of some devices that have one contact: those of several come interleaved."""
+    view = load_view(config, store)
+    since = view.clock.now - PING_INTERVALS * config.pings.interval_ms
     single = (device for device in devices if len(device.contacts) == 1)
-    return {device.id: read_pings(store, device, seen, since) for device in islice(single, PINGED_DEVICES)}
+    return {device.id: read_pings(store, device, view, since) for device in islice(single, PINGED_DEVICES)}
 
 
 def _redis(store: Store, place: str) -> RedisFacts:
@@ -183,7 +183,7 @@ def _is_held(contact: Contact, node: str) -> bool:
 
 
 def _registered(statistics: Any) -> int | None:
-    """How many contacts all tables of usrloc hold together."""
+    """Count the contacts of all tables of usrloc."""
     if not isinstance(statistics, dict):
         return None
     counts = [count for name, count in statistics.items() if name.endswith("-contacts") and isinstance(count, int)]
@@ -191,16 +191,16 @@ def _registered(statistics: Any) -> int | None:
 
 
 async def _contacts(mi: Mi, cluster: str, registered: int | None, stored: Facts) -> list[MiContact]:
-    """A sample: of the AORs we know, or of a dump where that is a small one."""
+    """Read a sample of contacts: of the AORs we know, or of a dump where that is small."""
     if registered is not None and registered <= SMALL_DUMP:
         async with aclosing(mi.dump()) as dump:
             return [contact async for contact in dump][:MI_CONTACTS]
     aors = dict.fromkeys((contact.binding.domain, contact.binding.aor) for contact in stored.live(cluster))
-    return [contact for each in islice(aors, AORS) for contact in await mi.show_contact(*each)]
+    return [contact for aor in islice(aors, AORS) for contact in await mi.show_contact(*aor)]
 
 
 async def _size_error(mi: Mi) -> str:
-    """Why a request of more than 1 kB fails, "" when it does not: it asks for an event that no OpenSIPS has."""
+    """Return why a request of more than 1 kB fails, "" when it does not. It asks for an event that no OpenSIPS has."""
     try:
         await mi.raise_event("E_COMPANION_DOCTOR", {"padding": "x" * BIG_REQUEST_BYTES})
     except MiCallError:

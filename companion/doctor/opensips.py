@@ -1,4 +1,4 @@
-"""Does OpenSIPS answer, can we use it, and does it send us its events? No I/O."""
+"""Check whether OpenSIPS answers, can be used, and sends us its events. No I/O."""
 
 import re
 from collections.abc import Collection, Iterator
@@ -23,7 +23,7 @@ local_route {{ if ($fU == "companion") {{ setbflag("TCP_NO_CONNECT"); $T_fr_time
 
 
 def check(facts: Facts) -> list[Section]:
-    """A section for each `[[opensips]]` table."""
+    """Return a section for each `[[opensips]]` table."""
     if not facts.opensips:
         remedy = "add an [[opensips]] table with node and mi_url: without it nothing is reconciled or remedied"
         return [Section("OpenSIPS", [warning("MI", "no [[opensips]] table in the configuration", remedy)])]
@@ -70,19 +70,19 @@ def _version(version: str) -> Finding:
 
 def _no_events(missing: list[str]) -> Finding:
     needed = [event for event in missing if event in REQUIRED_EVENTS]
-    seen = f"OpenSIPS knows no {some(missing)}"
+    text = f"OpenSIPS knows no {some(missing)}"
     if needed:
-        return failure("events", seen, "load usrloc.so, registrar.so and nathelper.so in the script")
-    return warning("events", seen, "OpenSIPS 3.2 and newer tell when a WebSocket or TCP connection dies")
+        return failure("events", text, "load usrloc.so, registrar.so and nathelper.so in the script")
+    return warning("events", text, "OpenSIPS 3.2 and newer tell when a WebSocket or TCP connection dies")
 
 
-def _subscriptions(opensips: OpensipsFacts, wanted: Collection[str]) -> Iterator[Finding]:
+def _subscriptions(opensips: OpensipsFacts, required: Collection[str]) -> Iterator[Finding]:
     mine = [one for one in opensips.subscriptions if reaches(one.socket, opensips.sockets)]
-    missing = [event for event in wanted if event not in {one.event for one in mine}]
+    missing = [event for event in required if event not in {one.event for one in mine}]
     if missing:
         yield _missing(opensips, missing, [one for one in opensips.subscriptions if one.event in missing])
     elif mine:
-        yield ok("subscriptions", f"{times(len(wanted), 'event')} to {some(sorted({one.socket for one in mine}))}")
+        yield ok("subscriptions", f"{times(len(required), 'event')} to {some(sorted({one.socket for one in mine}))}")
     yield from _twice(mine)
     yield from _ending(opensips, mine)
 
@@ -93,22 +93,22 @@ def _missing(opensips: OpensipsFacts, missing: list[str], others: list[EventSubs
     lines = "\n".join(f'subscribe_event("{event}", "{socket}");' for event in missing)
     remedy = f"at once: `companion doctor --fix-subscriptions`; for good, in startup_route:\n{lines}"
     if elsewhere:
-        seen = f"{some(missing)} go to {some(elsewhere)}, not to {socket}"
+        text = f"{some(missing)} go to {some(elsewhere)}, not to {socket}"
         remedy = (
             f"if a bridge listens at {elsewhere[0]}, set events_to in [[opensips]] or [bridge] datagram to it; "
             f"else, in startup_route:\n{lines}"
         )
     else:
-        seen = f"{some(missing)} {'is' if len(missing) == 1 else 'are'} sent to nobody"
-    return (failure if set(missing) & set(REQUIRED_EVENTS) else warning)("subscriptions", seen, remedy)
+        text = f"{some(missing)} {'is' if len(missing) == 1 else 'are'} sent to nobody"
+    return (failure if set(missing) & set(REQUIRED_EVENTS) else warning)("subscriptions", text, remedy)
 
 
 def _twice(mine: list[EventSubscription]) -> Iterator[Finding]:
     events = [one.event for one in mine if one.event in USED_EVENTS]
     twice = sorted({event for event in events if events.count(event) > 1})
     if twice:
-        seen = f"{some(twice)} come twice: {some(sorted({one.socket for one in mine if one.event in twice}))}"
-        yield failure("subscriptions", seen, "keep one of these: every ping would count twice")
+        text = f"{some(twice)} come twice: {some(sorted({one.socket for one in mine if one.event in twice}))}"
+        yield failure("subscriptions", text, "keep one of these: every ping would count twice")
 
 
 def _ending(opensips: OpensipsFacts, mine: list[EventSubscription]) -> Iterator[Finding]:
@@ -116,9 +116,9 @@ def _ending(opensips: OpensipsFacts, mine: list[EventSubscription]) -> Iterator[
     if left and opensips.renewed:
         yield note("subscriptions", "made through MI; `companion run scheduler` renews them")
     elif left:
-        seen = f"{times(len(left), 'subscription')} made through MI, the first ends in {format_seconds(min(left))}"
+        text = f"{times(len(left), 'subscription')} made through MI, the first ends in {format_seconds(min(left))}"
         remedy = "set subscribe = true in [[opensips]] and have it renewed, or use subscribe_event() in startup_route"
-        yield warning("subscriptions", seen, remedy)
+        yield warning("subscriptions", text, remedy)
 
 
 def _request_size(opensips: OpensipsFacts) -> Finding:

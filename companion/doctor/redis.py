@@ -1,4 +1,4 @@
-"""Is Redis fit to keep a week of pings? No I/O."""
+"""Check whether Redis can keep a week of pings. No I/O."""
 
 import re
 from collections.abc import Iterator, Mapping
@@ -33,11 +33,11 @@ def _findings(redis: RedisFacts) -> Iterator[Finding]:
 
 
 def _server(redis: RedisFacts) -> Finding:
-    seen = f"{redis.product} {redis.version} at {redis.place}"
+    text = f"{redis.product} {redis.version} at {redis.place}"
     numbers = tuple(int(part) for part in re.findall(r"\d+", redis.version)[:2])
     if redis.product == "Redis" and numbers < OLDEST:
-        return failure("server", seen, "use Redis 6.2 or newer, or Valkey")
-    return ok("server", seen)
+        return failure("server", text, "use Redis 6.2 or newer, or Valkey")
+    return ok("server", text)
 
 
 def _engine(redis: RedisFacts) -> Finding:
@@ -49,17 +49,17 @@ def _engine(redis: RedisFacts) -> Finding:
 
 def _memory(settings: Mapping[str, str], used_bytes: int) -> Finding:
     policy, limit = settings.get("maxmemory-policy", ""), int(settings.get("maxmemory", 0))
-    seen = f"maxmemory-policy {policy}, {_megabytes(used_bytes)} used of {_megabytes(limit) if limit else 'no limit'}"
+    text = f"maxmemory-policy {policy}, {_megabytes(used_bytes)} used of {_megabytes(limit) if limit else 'no limit'}"
     if policy.startswith("allkeys-"):
         remedy = (
             "redis-cli CONFIG SET maxmemory-policy noeviction, and in redis.conf: else a full Redis forgets at random"
         )
-        return warning("memory", seen, remedy)
+        return warning("memory", text, remedy)
     if limit and used_bytes > NEARLY_FULL * limit:
-        return warning("memory", seen, "raise maxmemory, or lower [redis] retention_days: a full Redis takes no pings")
+        return warning("memory", text, "raise maxmemory, or lower [redis] retention_days: a full Redis takes no pings")
     if limit and policy != "noeviction":
-        return note("memory", seen, "when full, Redis evicts what expires, and all history does: noeviction is safer")
-    return ok("memory", seen)
+        return note("memory", text, "when full, Redis evicts what expires, and all history does: noeviction is safer")
+    return ok("memory", text)
 
 
 def _megabytes(number: int) -> str:
@@ -82,6 +82,6 @@ def _hashes(settings: Mapping[str, str]) -> Iterator[Finding]:
 
 def clock(name: str, ahead_ms: int, whose: str) -> Finding:
     if abs(ahead_ms) > CLOCK_MS:
-        seen = f"{whose} is {abs(ahead_ms) / 1000:.1f} s {'ahead of' if ahead_ms > 0 else 'behind'} this machine"
-        return warning(name, seen, "let chrony or systemd-timesyncd set the clocks of both machines")
+        text = f"{whose} is {abs(ahead_ms) / 1000:.1f} s {'ahead of' if ahead_ms > 0 else 'behind'} this machine"
+        return warning(name, text, "let chrony or systemd-timesyncd set the clocks of both machines")
     return ok(name, f"{whose} and this machine agree")

@@ -1,4 +1,4 @@
-"""What happens when, on a clock that somebody else moves."""
+"""Run steps at their times, on a clock that somebody else moves."""
 
 import heapq
 import itertools
@@ -8,7 +8,7 @@ Step = Callable[[float], None]
 
 
 class Agenda:
-    """Steps in the order of their time, then of their entry. Times are seconds on the simulation's clock."""
+    """Hold steps in the order of their time, then of their entry. Times are seconds on the simulation's clock."""
 
     def __init__(self) -> None:
         self.now = 0.0

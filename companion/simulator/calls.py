@@ -1,4 +1,4 @@
-"""Calls of the simulated browser phones, and what their pages tell of them: good ones, and some of each trouble.
+"""Simulate calls of browser phones and the reports of their pages: good calls, and some of each trouble.
 
 They go over HTTP as those of real pages do. Calls are as long as real ones: their times are on the wire.
 """
@@ -41,7 +41,7 @@ logger = log.get(__name__)
 
 
 class Kind(StrEnum):
-    """How a call goes."""
+    """Name how a call goes."""
 
     GOOD = "good"
     RELAY = "relay"
@@ -54,14 +54,14 @@ def device_id(phone: SimulatedPhone) -> str:
 
 
 def callers(fleet: Sequence[SimulatedPhone]) -> list[SimulatedPhone]:
-    """The browsers among the phones, those first that are there all the time."""
+    """Return the browsers among the phones. Those that stay all the time come first."""
     browsers = (phone for phone in fleet if phone.transport == "ws" and phone.instance)
     return sorted(browsers, key=lambda phone: phone.behaviour is not Behaviour.STEADY)
 
 
 @dataclass(eq=False)
 class SimulatedCall:
-    """One call as one phone sees it, from `started_at` (epoch ms) on. The same seed, the same call."""
+    """Represent one call of one phone from `started_at` (epoch ms) on. The same seed gives the same call."""
 
     device: str
     peer: str
@@ -89,10 +89,10 @@ class SimulatedCall:
         return self._at(self.seconds)
 
     def report(self, now: int) -> Report:
-        """What its page tells now (epoch ms) that it has not told yet."""
+        """Return what its page has not reported by now (epoch ms)."""
         ended = now >= self.ends_at
         new = [item for item in self.items[self.next :] if item.at <= now]
-        told = Call(
+        report = Call(
             direction="out" if self.outgoing else "in",
             peer=self.peer,
             started_at=self.started_at,
@@ -101,7 +101,7 @@ class SimulatedCall:
         )
         samples = tuple(item for item in new if isinstance(item, MediaSample))
         happenings = tuple(item for item in new if isinstance(item, Happening))
-        return Report(v=1, now=now, call=told, samples=samples, happenings=happenings)
+        return Report(v=1, now=now, call=report, samples=samples, happenings=happenings)
 
     def _at(self, second: int) -> int:
         return self.started_at + second * 1000
@@ -111,7 +111,7 @@ class SimulatedCall:
 
     @property
     def _turn(self) -> int:
-        """The second from which on it is not as before."""
+        """Return the second from which on it is not as before."""
         return self.seconds // 3
 
     def _happenings(self, second: int) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -177,7 +177,7 @@ def _path(*, relayed: bool) -> dict[str, Any]:
 
 
 class SimulatedCalls:
-    """Lets browser phones call each other, one kind of call after the other, and tells an API at `url` of it."""
+    """Let browser phones call each other, one kind of call after the other, and report it to an API at `url`."""
 
     def __init__(self, fleet: Sequence[SimulatedPhone], url: str, secret: str) -> None:
         self._phones = callers(fleet)[: 2 * LIVE_CALLS]
@@ -190,7 +190,7 @@ class SimulatedCalls:
         self._stopping = asyncio.Event()
 
     async def run(self) -> None:
-        """Go on until stopped; while nobody listens pages keep what they have to tell."""
+        """Run until stopped. While nobody listens, pages keep their reports."""
         async with httpx2.AsyncClient(base_url=self._url, timeout=TIMEOUT_SECONDS) as client:
             self._live = list(self._past())
             while not self._stopping.is_set():
@@ -206,7 +206,7 @@ class SimulatedCalls:
         self._stopping.set()
 
     def _past(self) -> Iterator[SimulatedCall]:
-        """Calls that have ended, one before the other."""
+        """Return calls that have ended, one before the other."""
         ago = 60
         for _ in range(PAST_CALLS if self._phones else 0):
             seconds = self._chance.randint(*LENGTHS)
@@ -214,7 +214,7 @@ class SimulatedCalls:
             yield self._call(self._made % len(self._phones), int((time.time() - ago) * 1000), seconds)
 
     def _begun(self) -> Iterator[SimulatedCall]:
-        """As many calls as there is room for, of phones that do not call already."""
+        """Start as many calls as there is room for, of phones that are not in a call."""
         busy = {call.device for call in self._live}
         free = [n for n, phone in enumerate(self._phones[:LIVE_CALLS]) if device_id(phone) not in busy]
         for n in free:

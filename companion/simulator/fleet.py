@@ -1,4 +1,4 @@
-"""Phones that live: they answer, lose pings, sleep, reload, roam, leave and die. No I/O; time is given to them."""
+"""Simulate phones: they answer, lose pings, sleep, reload, roam, leave and die. No I/O; time is given to them."""
 
 import random
 from collections.abc import Callable
@@ -13,7 +13,7 @@ Transport = Literal["ws", "udp"]
 
 
 class Behaviour(StrEnum):
-    """What a phone does by itself, now and then."""
+    """Name what a phone does by itself, now and then."""
 
     STEADY = "steady"
     LOSSY = "lossy"
@@ -49,8 +49,8 @@ HANG_UP_SECONDS = 0.5
 REFRESH_AT = 0.8  # of the registration's lifetime
 
 
-class Push(NamedTuple):
-    """RFC 8599's pn-provider, pn-prid and pn-param."""
+class SimulatedPush(NamedTuple):
+    """Hold RFC 8599's pn-provider, pn-prid and pn-param."""
 
     provider: str
     prid: str
@@ -62,7 +62,7 @@ class Push(NamedTuple):
 
 
 class Network(Protocol):
-    """What a phone can do to the world: the simulated OpenSIPS is one."""
+    """Describe what a phone needs of its network. The simulated OpenSIPS is one."""
 
     agenda: Agenda
 
@@ -81,7 +81,7 @@ class State(StrEnum):
 
 @dataclass(eq=False)
 class SimulatedPhone:
-    """One phone. `latency_ms` is the median round trip and `jitter` the sigma of its logarithm.
+    """Simulate one phone. `latency_ms` is the median round trip and `jitter` the sigma of its logarithm.
 
     The same fields and the same clock give the same life: chance comes from `seed` alone.
     """
@@ -90,7 +90,7 @@ class SimulatedPhone:
     instance: str = ""
     user_agent: str = "SIPERB 0.1"
     transport: Transport = "ws"
-    push: Push | None = None
+    push: SimulatedPush | None = None
     latency_ms: float = 60.0
     jitter: float = 0.25
     loss: float = 0.0
@@ -116,7 +116,7 @@ class SimulatedPhone:
 
     @property
     def received(self) -> str:
-        """Where OpenSIPS saw the REGISTER come from."""
+        """Return the address that its REGISTER came from."""
         suffix = ";transport=ws" if self.transport == "ws" else ""
         return f"sip:{self.address[0]}:{self.address[1]}{suffix}"
 
@@ -125,7 +125,7 @@ class SimulatedPhone:
         return self.behaviour is not Behaviour.SILENT
 
     def answer(self, uri: str, received: str | None) -> float | None:
-        """The seconds this phone takes to answer a ping sent to that contact; None = it never answers."""
+        """Return the seconds it takes to answer a ping to that contact; None when it never answers."""
         reached = self.state is State.ON and (uri, received) == (self.uri, self.received)
         if not reached or self.muted or self._chance.random() < self.loss:
             return None
@@ -185,13 +185,13 @@ class SimulatedPhone:
         self._later(self._chance.uniform(1, 4), self._arrive)
 
     def reconnect(self) -> None:
-        """OpenSIPS went away: a connected phone dials again from a new port; UDP notices at its next refresh."""
+        """Dial again from a new port after OpenSIPS went away. A UDP phone notices at its next refresh."""
         if self.state is State.ON and self.transport == "ws":
             self._become(State.MOVING)
             self._later(self._chance.uniform(0.5, 4), self._dial_again)
 
     def fall_asleep(self) -> None:
-        """The system freezes the app: pings are lost until a push wakes it. Its connection may be seen to die."""
+        """Freeze the app: pings are lost until a push wakes it. Its connection may end."""
         if self._chance.random() < 0.5:
             self._died(self.address)
         self._become(State.ASLEEP)
@@ -202,12 +202,12 @@ class SimulatedPhone:
             self._later(PUSH_SECONDS, self._dial_again)
 
     def drop_connection(self) -> None:
-        """Die with OpenSIPS seeing the connection end."""
+        """End the connection so that OpenSIPS notices."""
         self._died(self.address)
         self.die()
 
     def die(self) -> None:
-        """Die without a word: a half-open connection. Only `switch_on` brings it back."""
+        """Leave a half-open connection behind. Only `switch_on` brings the phone back."""
         self._become(State.DEAD)
 
     def _arrive(self) -> None:
@@ -312,7 +312,7 @@ NAMES = (
 
 
 def build_fleet(size: int, seed: int = 1, pace: float = 1.0, lifetime: float = 600.0) -> list[SimulatedPhone]:
-    """`size` phones in a realistic mix; the first eight show every behaviour once. The same seed, the same fleet.
+    """Build `size` phones in a realistic mix; the first eight show every behaviour. A seed always gives the same fleet.
 
     `pace` 10 makes the phones sleep, reload, roam … ten times as often; `lifetime` is of a registration, in seconds.
     """
@@ -351,7 +351,7 @@ def _behaviour(index: int, chance: random.Random) -> Behaviour:
 
 
 def _model(behaviour: Behaviour, chance: random.Random) -> _Model:
-    """Who sleeps has push, who reloads is a browser: others may be anything."""
+    """Choose a model: a phone that sleeps has push, one that reloads is a browser."""
     fit = {
         Behaviour.SLEEPING: [model for model in MODELS if model.push],
         Behaviour.RELOADING: [model for model in MODELS if model.transport == "ws"],
@@ -360,7 +360,7 @@ def _model(behaviour: Behaviour, chance: random.Random) -> _Model:
 
 
 def _aor(index: int) -> str:
-    """Every sixth phone is a second device of the AOR before it."""
+    """Return the AOR: every sixth phone is a second device of the one before it."""
     owner = index - 1 if index % 6 == 5 else index
     number, name = divmod(owner, len(NAMES))
     return f"{NAMES[name]}{number + 1}" if number else NAMES[name]
@@ -371,10 +371,10 @@ def _instance(chance: random.Random) -> str:
     return "-".join((text[:8], text[8:12], text[12:16], text[16:20], text[20:]))
 
 
-def _push(provider: str, chance: random.Random) -> Push | None:
+def _push(provider: str, chance: random.Random) -> SimulatedPush | None:
     if not provider:
         return None
     token = f"{chance.getrandbits(96):024x}"
     if provider == "webpush":
-        return Push(provider, f"https%3A%2F%2Fpush.example%2F{token}", "BPk1")
-    return Push(provider, token, "proj-1" if provider == "fcm" else "TEAM123.org.example.phone.voip")
+        return SimulatedPush(provider, f"https%3A%2F%2Fpush.example%2F{token}", "BPk1")
+    return SimulatedPush(provider, token, "proj-1" if provider == "fcm" else "TEAM123.org.example.phone.voip")

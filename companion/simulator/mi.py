@@ -1,4 +1,4 @@
-"""The Management Interface's commands, answered as OpenSIPS 3.6 answers them (4.x: with its new names too)."""
+"""Answer MI commands as OpenSIPS 3.6 does (4.x: with its new names, too)."""
 
 import json
 import time
@@ -23,14 +23,14 @@ DEFAULT_EXPIRE = 3600
 
 
 class MiCall(NamedTuple):
-    """A call as it came, for tests to look at."""
+    """Hold a call as it came, for tests."""
 
     method: str
     params: dict[str, Any]
 
 
 class MiReplyError(Exception):
-    """The `error` of a JSON-RPC reply."""
+    """Carry the `error` of a JSON-RPC reply."""
 
     def __init__(self, code: int, message: str, data: str | None = None) -> None:
         super().__init__(message)
@@ -45,7 +45,7 @@ def invalid_params(data: str = "Too few or too many parameters") -> MiReplyError
 
 @dataclass
 class SimulatedSubscription:
-    """Who wants an event: an event socket, or a route of the script. `expire` None = never."""
+    """Hold a subscriber of an event: a socket or a route of the script. `expire` None = never."""
 
     socket: str
     expire: int | None = None
@@ -62,7 +62,7 @@ class SimulatedSubscription:
 
 
 class Subscriptions:
-    """Who is subscribed to which event."""
+    """Hold the subscribers of each event."""
 
     def __init__(self) -> None:
         self._of: dict[str, dict[str, SimulatedSubscription]] = {name: {} for name in EVENTS}
@@ -75,7 +75,7 @@ class Subscriptions:
             of.clear()
 
     def sockets(self, event: str) -> list[str]:
-        """Where to send an event to now; who expired is forgotten."""
+        """Return where to send an event now, and forget expired subscribers."""
         of = self._of[event]
         for socket in [socket for socket, subscription in of.items() if subscription.ttl <= 0]:
             del of[socket]
@@ -89,14 +89,14 @@ class Subscriptions:
 
 
 class Command(NamedTuple):
-    """A handler and its recipes: the parameter lists it may be called with."""
+    """Hold a handler and its recipes: the parameter lists that it takes."""
 
     handler: Callable[[Mapping[str, Any]], Any]
     recipes: tuple[tuple[str, ...], ...] = ((),)
 
 
 class SimulatedMi:
-    """Answers JSON-RPC bodies about one node. `send_event` gets what raise_event raises."""
+    """Answer JSON-RPC bodies about one node. `send_event` gets what raise_event raises."""
 
     def __init__(self, node: Node, subscriptions: Subscriptions, send_event: Callable[[str, bytes], None]) -> None:
         self.version = "3.6.8"
@@ -109,7 +109,7 @@ class SimulatedMi:
         self._commands = self._table()
 
     def answer(self, body: bytes) -> bytes | None:
-        """The reply to one request; None for a notification (no id), which OpenSIPS never answers."""
+        """Return the reply to one request; None for a notification (no id), which OpenSIPS never answers."""
         try:
             request = json.loads(body)
         except ValueError:
@@ -214,8 +214,8 @@ class SimulatedMi:
 
     def _subscribers_list(self, params: Mapping[str, Any]) -> dict[str, Any]:
         if "event" not in params:
-            described = (self._subscriptions.describe(event) for event in EVENTS)
-            return {"Events": [event for event in described if event]}
+            description = (self._subscriptions.describe(event) for event in EVENTS)
+            return {"Events": [event for event in description if event]}
         if (event := _string(params["event"])) not in EVENTS:
             raise MiReplyError(404, "Event not published")
         return {"Event": self._subscriptions.describe(event)}
@@ -229,8 +229,8 @@ class SimulatedMi:
         }
 
     def _get_statistics(self, params: Mapping[str, Any]) -> dict[str, int]:
-        wanted = params["statistics"]
-        if not isinstance(wanted, list):
+        names = params["statistics"]
+        if not isinstance(names, list):
             raise invalid_params()
         users = len(self._node.usrloc.aors)
         values = {
@@ -239,11 +239,11 @@ class SimulatedMi:
             f"{DOMAIN}-contacts": sum(1 for _ in self._node.usrloc),
             f"{DOMAIN}-expires": 0,
         }
-        every = "usrloc:" in wanted
+        every = "usrloc:" in names
         return {
             f"usrloc:{name}": value
             for name, value in values.items()
-            if every or name in wanted or f"usrloc:{name}" in wanted
+            if every or name in names or f"usrloc:{name}" in names
         }
 
 
@@ -264,7 +264,7 @@ def is_request(request: dict[str, Any]) -> bool:
 
 
 def _named(recipes: tuple[tuple[str, ...], ...], params: dict[str, Any] | list[Any]) -> dict[str, Any]:
-    """The parameters by name; a list fits the recipe of its length, an object the one with its names."""
+    """Return the parameters by name. A list fits the recipe of its length, an object the one with its names."""
     for recipe in recipes:
         if isinstance(params, list) and len(params) == len(recipe):
             return dict(zip(recipe, params, strict=True))
@@ -274,7 +274,7 @@ def _named(recipes: tuple[tuple[str, ...], ...], params: dict[str, Any] | list[A
 
 
 def _string(value: Any) -> str:
-    """OpenSIPS takes a number for a string, and nothing else."""
+    """Return a string. OpenSIPS takes a number for one, and nothing else."""
     if isinstance(value, bool) or not isinstance(value, str | int):
         raise invalid_params("")
     return str(value)
@@ -289,7 +289,7 @@ def _integer(value: Any) -> int:
 
 
 def _event_params(params: Any) -> dict[str, Any]:
-    """Named parameters come as a JSON object in a string; a list gives nameless ones, which no push needs."""
+    """Read named parameters from a JSON object in a string. A list gives nameless ones, which no push needs."""
     if params is None or isinstance(params, list):
         return {}
     if not isinstance(params, str):

@@ -1,4 +1,4 @@
-"""MI over HTTP, as mi_http serves it, and everything that can go wrong on the way."""
+"""Serve MI over HTTP like mi_http, with everything that can go wrong on the way."""
 
 import asyncio
 import base64
@@ -24,7 +24,7 @@ Answer = Callable[[bytes], bytes | None]
 
 
 class Fault(StrEnum):
-    """What an MI server does wrong until healed."""
+    """Name what an MI server does wrong until it is healed."""
 
     HANG = "hang"  # take the request and never answer
     SLOW = "slow"  # answer, but only after `slow_seconds`
@@ -36,7 +36,7 @@ class Fault(StrEnum):
 
 
 class MiServer:
-    """Serves one request at a time on `host`:`port` (0 = any free one), with Basic auth when `login` is given.
+    """Serve one request at a time on `host`:`port` (0 = any free one), with Basic auth when `login` is given.
 
     `login` is "user:password", as 4.0's httpd takes it.
     """
@@ -57,7 +57,7 @@ class MiServer:
 
     @property
     def busy(self) -> bool:
-        """Whether a request is being served."""
+        """Return whether a request is being served."""
         return self._one_at_a_time.locked()
 
     async def start(self) -> None:
@@ -78,7 +78,7 @@ class MiServer:
         await self._task
 
     def fail(self, fault: Fault, times: int = -1) -> None:
-        """Do wrong from the next request on, so many times (-1 = until healed)."""
+        """Fail from the next request on, so many times (-1 = until healed)."""
         self.heal()
         self._healed = asyncio.Event()
         self._fault, self._times = fault, times
@@ -148,7 +148,7 @@ class MiServer:
 class _Server(uvicorn.Server):
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
-        """Signals belong to whoever runs the loop."""
+        """Leave signals to the owner of the loop."""
         yield
 
 

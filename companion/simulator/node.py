@@ -1,4 +1,4 @@
-"""What one OpenSIPS does with its phones: register, ping, count the lost, delete. No I/O; time is given to it."""
+"""Simulate one OpenSIPS with its phones: register, ping, count lost pings, delete. No I/O; time is given to it."""
 
 import time
 import zlib
@@ -11,15 +11,22 @@ from companion.opensips.events import LOST_PING_US
 from companion.simulator import wire
 from companion.simulator.agenda import Agenda
 from companion.simulator.fleet import SimulatedPhone, Transport
-from companion.simulator.usrloc import DOMAIN, PINGED_FLAGS, REMOVED_ON_TIMEOUT_FLAG, Binding, Raise, Usrloc
-from companion.simulator.wire import Address, Contact
+from companion.simulator.usrloc import (
+    DOMAIN,
+    PINGED_FLAGS,
+    REMOVED_ON_TIMEOUT_FLAG,
+    Raise,
+    SimulatedBinding,
+    SimulatedUsrloc,
+)
+from companion.simulator.wire import Address, SimulatedContact
 
 LATENCY_EVENT = "E_UL_LATENCY_UPDATE"
 
 
 @dataclass(frozen=True)
 class Settings:
-    """The modparams that matter, in seconds; `speed` 10 lets ten of them pass in one real second."""
+    """Hold the modparams that matter, in seconds. `speed` 10 lets ten of them pass in one real second."""
 
     ping_interval: float = 30.0
     ping_threshold: float = 3.0
@@ -34,19 +41,19 @@ class Settings:
 
 @dataclass
 class Pings:
-    """What became of the pings to one contact."""
+    """Count the pings to one contact."""
 
     answered: int = 0
     lost: int = 0
 
 
 class Node:
-    """The phones' network. Its clock counts the simulated seconds since the start; `epoch` maps them to real ones."""
+    """Connect the phones. Its clock counts simulated seconds since the start; `epoch` maps them to real ones."""
 
     def __init__(self, settings: Settings, raise_event: Raise, epoch: Callable[[float], float] | None = None) -> None:
         self.settings = settings
         self.agenda = Agenda()
-        self.usrloc = Usrloc(raise_event)
+        self.usrloc = SimulatedUsrloc(raise_event)
         self.pings: dict[tuple[str, str], Pings] = defaultdict(Pings)
         self._raise = raise_event
         self._epoch = epoch or _epoch_from(time.time(), settings.speed)
@@ -78,7 +85,7 @@ class Node:
         phone.join(self)
 
     def register(self, phone: SimulatedPhone) -> None:
-        """A REGISTER of that phone arrives."""
+        """Take a REGISTER of a phone."""
         expires = self.epoch_now + phone.lifetime / self.settings.speed
         binding = self.usrloc.save(
             self._contact(phone, expires), phone.instance, push=phone.push is not None, expires=expires
@@ -88,7 +95,7 @@ class Node:
             self._connections.add(phone.address)
 
     def unregister(self, phone: SimulatedPhone) -> None:
-        """A REGISTER with expires 0 arrives."""
+        """Take a REGISTER with expires 0."""
         binding = self.usrloc.find(phone.aor, phone.uri)
         if binding:
             self.usrloc.delete(binding, release=True)
@@ -101,7 +108,7 @@ class Node:
             self._raise("E_CORE_TCP_DISCONNECT", event)
 
     def push(self, aor: str, uri: str = "") -> None:
-        """A push goes out to the sleeping phones of that AOR, or to the one with that contact."""
+        """Send a push to the sleeping phones of an AOR, or to the one with that contact."""
         for phone in self._phones:
             if phone.aor == aor and uri in {"", phone.uri}:
                 phone.push_arrives()
@@ -113,8 +120,8 @@ class Node:
         for phone in self._phones:
             phone.reconnect()
 
-    def _contact(self, phone: SimulatedPhone, expires: float) -> Contact:
-        return Contact(
+    def _contact(self, phone: SimulatedPhone, expires: float) -> SimulatedContact:
+        return SimulatedContact(
             aor=phone.aor,
             uri=phone.uri,
             callid=phone.callid,
@@ -152,17 +159,17 @@ class Node:
             if binding.pinged and self._partition(binding) == partition:
                 self._ping(binding)
 
-    def _partition(self, binding: Binding) -> int:
+    def _partition(self, binding: SimulatedBinding) -> int:
         return zlib.crc32("/".join(binding.key).encode()) % self.settings.ping_partitions
 
-    def _ping(self, binding: Binding) -> None:
+    def _ping(self, binding: SimulatedBinding) -> None:
         seconds = self._owners[binding.key].answer(binding.contact.uri, binding.contact.received)
         if seconds is None or seconds > self.settings.ping_threshold:
             self.agenda.later(self.settings.ping_threshold, lambda _: self._lost(binding))
         else:
             self.agenda.later(seconds, lambda _: self._answered(binding, round(seconds * 1_000_000)))
 
-    def _answered(self, binding: Binding, latency_us: int) -> None:
+    def _answered(self, binding: SimulatedBinding, latency_us: int) -> None:
         if self._is_gone(binding):
             return
         self.pings[binding.key].answered += 1
@@ -170,7 +177,7 @@ class Node:
         binding.contact.latency = latency_us
         self.usrloc.say(LATENCY_EVENT, binding)
 
-    def _lost(self, binding: Binding) -> None:
+    def _lost(self, binding: SimulatedBinding) -> None:
         if self._is_gone(binding):
             return
         self.pings[binding.key].lost += 1
@@ -180,7 +187,7 @@ class Node:
         if self.settings.remove_on_timeout and binding.lost_in_row >= self.settings.max_pings_lost:
             self.usrloc.delete(binding, release=False)
 
-    def _is_gone(self, binding: Binding) -> bool:
+    def _is_gone(self, binding: SimulatedBinding) -> bool:
         return self.usrloc.find(*binding.key) is not binding
 
 

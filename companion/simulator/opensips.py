@@ -1,4 +1,4 @@
-"""A simulated OpenSIPS: a fleet of phones, events on the real wire, MI on a real port."""
+"""Simulate an OpenSIPS: a fleet of phones, events on the real wire, MI on a real port."""
 
 import asyncio
 import contextlib
@@ -25,7 +25,7 @@ LONGEST_NAP = 0.5
 
 @dataclass(eq=False)
 class SimulatedOpenSIPS:
-    """One node. Seconds are simulated ones: with `speed` 10, ten of them pass in a real one.
+    """Run one node. Seconds are simulated: with `speed` 10, ten of them pass in a real one.
 
     `events_to` is where startup_route subscribes ("" = nobody: leave it to MI's event_subscribe).
     `mi_login` "user:password" asks for Basic auth. `probe_listen` is the address of its mi_datagram. Phones register
@@ -112,16 +112,16 @@ class SimulatedOpenSIPS:
 
     @property
     def pings(self) -> dict[tuple[str, str], Pings]:
-        """Pings answered and lost, by (aor, contact URI)."""
+        """Return answered and lost pings, by (AOR, contact URI)."""
         return self.core.pings
 
     @property
     def contacts(self) -> list[tuple[str, str]]:
-        """(aor, contact URI) of everything in usrloc."""
+        """Return (AOR, contact URI) of every contact in usrloc."""
         return [binding.key for binding in self.core.usrloc]
 
     def phone(self, who: Who) -> SimulatedPhone:
-        """By SIP instance, or by AOR (its first phone)."""
+        """Return a phone by its SIP instance, or the first one of an AOR."""
         if isinstance(who, SimulatedPhone):
             return who
         for phone in self.fleet:
@@ -162,14 +162,14 @@ class SimulatedOpenSIPS:
         self._act(self.phone(who).switch_on)
 
     def restart(self) -> None:
-        """Contacts emptied, up time 0, MI's subscriptions forgotten; connected phones return within seconds."""
+        """Restart with no contacts, up time 0 and no subscriptions of MI. Connected phones return within seconds."""
         self._subscriptions.clear()
         self._subscribe(self._subscriptions)
         self.mi.started_at = time.time()
         self._act(self.core.restart)
 
     def pause_events(self) -> None:
-        """Lose every event from now on: the feed is dead, the phones are not."""
+        """Drop every event from now on: the feed is dead, the phones are not."""
         self._paused = True
 
     def resume_events(self) -> None:

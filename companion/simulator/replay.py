@@ -1,4 +1,4 @@
-"""Plays a capture of OpenSIPS' events again, byte for byte, to a UDP or TCP port."""
+"""Replay a capture of OpenSIPS' events, byte for byte, to a UDP or TCP port."""
 
 import asyncio
 import contextlib
@@ -23,7 +23,7 @@ Progress = Callable[[int, int], None]
 
 
 class Chunk(NamedTuple):
-    """Bytes that left together, `t` seconds after the capture's origin; so many objects end in them."""
+    """Hold bytes that left together, `t` seconds after the capture's origin, and how many objects end in them."""
 
     t: float
     data: bytes
@@ -31,7 +31,7 @@ class Chunk(NamedTuple):
 
 
 class Capture(NamedTuple):
-    """A capture in memory. `origin` is its t = 0 in epoch seconds; `stream` tells a TCP one."""
+    """Hold a capture. `origin` is its t = 0 in epoch seconds; `stream` is true for TCP."""
 
     chunks: list[Chunk]
     origin: float
@@ -39,7 +39,7 @@ class Capture(NamedTuple):
 
 
 class ReplayResult(NamedTuple):
-    """What was sent, and the seconds it took."""
+    """Count what was sent, and the seconds it took."""
 
     objects: int
     bytes: int
@@ -47,7 +47,7 @@ class ReplayResult(NamedTuple):
 
 
 class Wire(Protocol):
-    """Sends bytes in order; a datagram or a segment for each call."""
+    """Send bytes in order, a datagram or a segment for each call."""
 
     async def send(self, data: bytes) -> None: ...
 
@@ -100,7 +100,7 @@ def rebase(capture: Capture, now: float) -> Capture:
     first = capture.chunks[0].t if capture.chunks else 0.0
     shift = round(now - capture.origin - first)
     data = b"".join(chunk.data for chunk in capture.chunks)
-    moved = EXPIRES.sub(lambda found: b"%010d" % (int(found[0]) + shift), data)
+    moved = EXPIRES.sub(lambda match: b"%010d" % (int(match[0]) + shift), data)
     return capture._replace(chunks=list(_cut_again(capture.chunks, moved)))
 
 
@@ -139,7 +139,7 @@ def _read_stream(path: Path, origin: float | None) -> Capture:
 
 
 def _reads(path: Path, size: int) -> list[dict[str, Any]]:
-    """How the stream's bytes arrived; without that file, all at once."""
+    """Read how the stream's bytes arrived; without that file, all at once."""
     beside = path.with_suffix(".reads.jsonl")
     if beside.exists():
         return _json_lines(beside)
@@ -157,7 +157,7 @@ def _checked(capture: Capture) -> Capture:
 
 
 def _rechunk(capture: Capture, *, to_stream: bool, one_byte: bool) -> Iterator[Chunk]:
-    """The chunks as the way out wants them: an object a datagram, or for TCP the capture's own cuts or single bytes."""
+    """Cut the chunks for the wire: an object a datagram, or for TCP the capture's own cuts or single bytes."""
     if to_stream and one_byte:
         return _bytewise(capture.chunks)
     if capture.stream and not to_stream:
@@ -191,7 +191,7 @@ async def _play(chunks: list[Chunk], wire: Wire, speed: float, progress: Progres
 
 
 class _Datagrams:
-    """UDP, paced: a short rest after each burst, so that a reader with the default buffer keeps up."""
+    """Send UDP with a short rest after each burst, so that a reader with the default buffer keeps up."""
 
     def __init__(self, where: Destination) -> None:
         self._address, self._socket = udp_socket(where)
@@ -207,7 +207,7 @@ class _Datagrams:
 
 
 class _Stream:
-    """TCP without Nagle: a chunk tends to leave as the segment it was."""
+    """Send TCP without Nagle: a chunk tends to leave as the segment it was."""
 
     def __init__(self, writer: asyncio.StreamWriter) -> None:
         self._writer = writer
@@ -220,7 +220,7 @@ class _Stream:
 
 @contextlib.asynccontextmanager
 async def _open(where: Destination) -> AsyncIterator[Wire]:
-    """The way out; UnavailableError when it can not be had or breaks."""
+    """Open the wire. Raises UnavailableError when it can not be had or breaks."""
     opened = _open_datagrams if where.proto == "udp" else _open_stream
     try:
         async with opened(where) as wire:

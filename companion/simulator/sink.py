@@ -1,4 +1,4 @@
-"""Ways out for event texts: a datagram for each, or one TCP connection with nothing between them."""
+"""Send event texts: a datagram for each, or one TCP connection with nothing between them."""
 
 import asyncio
 import socket
@@ -18,7 +18,7 @@ RECONNECT_SECONDS = 0.1
 
 
 class Destination(NamedTuple):
-    """An event socket as subscribe_event() takes it: "udp:127.0.0.1:5066" or "tcp:127.0.0.1:5067"."""
+    """Hold an event socket as subscribe_event() takes it: "udp:127.0.0.1:5066" or "tcp:127.0.0.1:5067"."""
 
     proto: str
     host: str
@@ -35,7 +35,7 @@ def destination(text: str) -> Destination:
 
 
 def is_event_socket(text: str) -> bool:
-    """Whether events can be sent there: written well, and its host has an address."""
+    """Return whether events can be sent there: it is well written, and its host has an address."""
     try:
         _resolve(destination(text))
     except (UsageError, UnavailableError):
@@ -44,7 +44,7 @@ def is_event_socket(text: str) -> bool:
 
 
 class Sink(Protocol):
-    """Takes texts without waiting; what can not be delivered is counted in `dropped`."""
+    """Take texts without waiting. What can not be delivered is counted in `dropped`."""
 
     sent: int
     dropped: int
@@ -55,13 +55,13 @@ class Sink(Protocol):
 
 
 def open_sink(text: str) -> Sink:
-    """The sink for an event socket; needs a running loop."""
+    """Open the sink for an event socket; needs a running loop."""
     where = destination(text)
     return DatagramSink(where) if where.proto == "udp" else StreamSink(where)
 
 
 class DatagramSink:
-    """One object a datagram, in bursts that a reader in the same process can keep up with."""
+    """Send one object a datagram, in bursts that a reader in the same process can keep up with."""
 
     def __init__(self, where: Destination) -> None:
         self.sent = self.dropped = 0
@@ -103,7 +103,7 @@ class DatagramSink:
 
 
 class StreamSink:
-    """Objects back to back on one connection, made anew when it breaks; what comes meanwhile is dropped."""
+    """Send objects back to back on one connection, made anew when it breaks. What comes meanwhile is dropped."""
 
     def __init__(self, where: Destination) -> None:
         self.sent = self.dropped = 0
@@ -167,7 +167,7 @@ class StreamSink:
 
 
 def udp_socket(where: Destination) -> tuple[Any, socket.socket]:
-    """The address and a UDP socket fit to send there; UnavailableError when there is no such host.
+    """Return the address and a UDP socket to send there. Raises UnavailableError when there is no such host.
 
     It is not connected: a connected one loses a datagram for each ICMP error, and OpenSIPS' is not either.
     """
@@ -178,12 +178,12 @@ def udp_socket(where: Destination) -> tuple[Any, socket.socket]:
 
 
 def _resolve(where: Destination) -> tuple[int, Any]:
-    """Address family and address, IPv4 first: event_datagram speaks nothing else."""
+    """Return address family and address, IPv4 first: event_datagram speaks nothing else."""
     try:
-        found = socket.getaddrinfo(where.host, where.port, type=socket.SOCK_DGRAM)
+        addresses = socket.getaddrinfo(where.host, where.port, type=socket.SOCK_DGRAM)
     except OSError as error:
         raise UnavailableError(f"can not resolve {where.host}: {error}") from error
-    family, _, _, _, address = min(found, key=lambda one: one[0] != socket.AF_INET)
+    family, _, _, _, address = min(addresses, key=lambda one: one[0] != socket.AF_INET)
     return family, address
 
 

@@ -1,4 +1,4 @@
-"""The location table as OpenSIPS keeps it, saying each change as an event."""
+"""Keep the location table like OpenSIPS, and raise an event for each change."""
 
 import itertools
 import zlib
@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from companion.simulator import wire
-from companion.simulator.wire import Contact
+from companion.simulator.wire import SimulatedContact
 
 Raise = Callable[[str, bytes], None]
 
@@ -20,10 +20,10 @@ REMOVED_ON_TIMEOUT_FLAG = 4
 
 
 @dataclass(eq=False)
-class Binding:
-    """A contact and what only MI tells of it. `expires` is exact, in epoch seconds; the event's is whole."""
+class SimulatedBinding:
+    """Hold a contact and what only MI shows. `expires` is exact, in epoch seconds; the event's is whole."""
 
-    contact: Contact
+    contact: SimulatedContact
     contact_id: int
     instance: str
     push: bool
@@ -39,7 +39,7 @@ class Binding:
         return self.contact.aor, self.contact.uri
 
     def describe(self, now: float) -> dict[str, Any]:
-        """As ul_show_contact prints it: absent fields left out. `now` in epoch seconds."""
+        """Return it as ul_show_contact prints it, without absent fields. `now` is in epoch seconds."""
         contact = self.contact
         fields: dict[str, Any] = {
             "Contact": contact.uri,
@@ -69,46 +69,46 @@ def flag_names(bflags: int) -> str:
     return " ".join(name for bit, name in names.items() if bflags & bit)
 
 
-class Usrloc:
-    """AORs and their contacts. An AOR may stay without contacts until the next `sweep`, as in OpenSIPS."""
+class SimulatedUsrloc:
+    """Hold AORs and their contacts. An AOR may stay without contacts until the next `sweep`, as in OpenSIPS."""
 
     def __init__(self, raise_event: Raise) -> None:
         self._raise = raise_event
-        self._aors: dict[str, dict[str, Binding]] = {}
+        self._aors: dict[str, dict[str, SimulatedBinding]] = {}
         self._ids = itertools.count(1)
 
-    def __iter__(self) -> Iterator[Binding]:
+    def __iter__(self) -> Iterator[SimulatedBinding]:
         return (binding for contacts in self._aors.values() for binding in contacts.values())
 
     @property
     def aors(self) -> list[str]:
         return list(self._aors)
 
-    def contacts(self, aor: str) -> list[Binding] | None:
-        """The AOR's contacts; None when there is no such AOR."""
+    def contacts(self, aor: str) -> list[SimulatedBinding] | None:
+        """Return the AOR's contacts; None when there is no such AOR."""
         contacts = self._aors.get(aor)
         return None if contacts is None else list(contacts.values())
 
-    def find(self, aor: str, uri: str) -> Binding | None:
+    def find(self, aor: str, uri: str) -> SimulatedBinding | None:
         return self._aors.get(aor, {}).get(uri)
 
-    def save(self, contact: Contact, instance: str, *, push: bool, expires: float) -> Binding:
+    def save(self, contact: SimulatedContact, instance: str, *, push: bool, expires: float) -> SimulatedBinding:
         """Insert a contact, or update the one with this URI, as the registrar does."""
         if contact.aor not in self._aors:
             self._aors[contact.aor] = {}
             self._raise("E_UL_AOR_INSERT", wire.aor_event("E_UL_AOR_INSERT", contact.aor, contact.domain))
-        known = self._aors[contact.aor].get(contact.uri)
-        if known:
-            known.contact = replace(contact, latency=known.contact.latency)
-            known.expires = expires
-            self.say("E_UL_CONTACT_UPDATE", known)
-            return known
-        binding = Binding(contact, self._new_id(contact.aor), instance, push, expires)
+        binding = self._aors[contact.aor].get(contact.uri)
+        if binding:
+            binding.contact = replace(contact, latency=binding.contact.latency)
+            binding.expires = expires
+            self.say("E_UL_CONTACT_UPDATE", binding)
+            return binding
+        binding = SimulatedBinding(contact, self._new_id(contact.aor), instance, push, expires)
         self._aors[contact.aor][contact.uri] = binding
         self.say("E_UL_CONTACT_INSERT", binding)
         return binding
 
-    def delete(self, binding: Binding, *, release: bool) -> None:
+    def delete(self, binding: SimulatedBinding, *, release: bool) -> None:
         """Remove a contact; `release` an AOR left empty at once: the registrar and MI do, nathelper leaves it."""
         self._aors[binding.contact.aor].pop(binding.contact.uri)
         self.say("E_UL_CONTACT_DELETE", binding)
@@ -116,7 +116,7 @@ class Usrloc:
             self._release(binding.contact.aor)
 
     def sweep(self, now: float) -> None:
-        """The usrloc timer: what expired goes, and AORs without contacts. `now` in epoch seconds."""
+        """Run the usrloc timer: drop what expired, and AORs without contacts. `now` is in epoch seconds."""
         for binding in [binding for binding in self if now > binding.expires]:
             self.delete(binding, release=True)
         for aor in self.aors:
@@ -126,7 +126,7 @@ class Usrloc:
         """Forget everything without a word, as a restart does."""
         self._aors.clear()
 
-    def say(self, event: str, binding: Binding) -> None:
+    def say(self, event: str, binding: SimulatedBinding) -> None:
         self._raise(event, wire.contact_event(event, binding.contact))
 
     def _release(self, aor: str) -> None:

@@ -1,4 +1,4 @@
-"""The JSON-RPC notifications of OpenSIPS 3.6, to the byte."""
+"""Encode the JSON-RPC notifications of OpenSIPS 3.6, to the byte."""
 
 import json
 from collections.abc import Mapping
@@ -9,8 +9,8 @@ Address = tuple[str, int]
 
 
 @dataclass
-class Contact:
-    """One binding as usrloc knows it; the names are those of the event parameters.
+class SimulatedContact:
+    """Hold one binding; the names are those of the event parameters.
 
     `expires` is in epoch seconds, `latency` in microseconds: 0 = never pinged, LOST_PING_US = the last ping was lost.
     """
@@ -39,24 +39,24 @@ CONTACT_PARAMS = (
 REFRESH_PARAMS = tuple(name for name in CONTACT_PARAMS if name not in {"path", "qval", "cseq", "latency"})
 
 
-def contact_event(name: str, contact: Contact) -> bytes:
-    """E_UL_CONTACT_INSERT, _UPDATE, _DELETE or E_UL_LATENCY_UPDATE: all have the same parameters."""
+def contact_event(name: str, contact: SimulatedContact) -> bytes:
+    """Encode E_UL_CONTACT_INSERT, _UPDATE, _DELETE or E_UL_LATENCY_UPDATE: all have the same parameters."""
     return notification(name, {param: getattr(contact, param) for param in CONTACT_PARAMS})
 
 
-def refresh_event(contact: Contact, reason: str, req_callid: str | None = None) -> bytes:
-    """E_UL_CONTACT_REFRESH: OpenSIPS asks for a push, `reason` "reg-refresh" or "ini-INVITE" and the like."""
+def refresh_event(contact: SimulatedContact, reason: str, req_callid: str | None = None) -> bytes:
+    """Encode E_UL_CONTACT_REFRESH: OpenSIPS asks for a push, `reason` "reg-refresh" or "ini-INVITE" and the like."""
     params = {param: getattr(contact, param) for param in REFRESH_PARAMS}
     return notification("E_UL_CONTACT_REFRESH", {**params, "reason": reason, "req_callid": req_callid})
 
 
 def aor_event(name: str, aor: str, domain: str = "location") -> bytes:
-    """E_UL_AOR_INSERT or E_UL_AOR_DELETE."""
+    """Encode E_UL_AOR_INSERT or E_UL_AOR_DELETE."""
     return notification(name, {"domain": domain, "aor": aor})
 
 
 def disconnect_event(source: Address, destination: Address, proto: str) -> bytes:
-    """E_CORE_TCP_DISCONNECT of the connection a phone held from `source`."""
+    """Encode E_CORE_TCP_DISCONNECT of the connection that a phone held from `source`."""
     return notification(
         "E_CORE_TCP_DISCONNECT",
         {
@@ -74,5 +74,5 @@ def notification(method: str, params: Mapping[str, Any]) -> bytes:
 
 
 def dump_json(value: Any) -> bytes:
-    """As OpenSIPS' own cJSON prints: no spaces, UTF-8 as it is, only quotes, backslash and controls escaped."""
+    """Print JSON like OpenSIPS' cJSON: no spaces, UTF-8 as it is, only quotes, backslash and controls escaped."""
     return json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode()

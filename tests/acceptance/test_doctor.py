@@ -84,11 +84,11 @@ async def test_all_is_well(build: Build, tmp_path: Path) -> None:
         await here.known_for_long()
         said = await here.examine()
     assert troubles(said) == {}
-    assert said["version"].seen.startswith(".".join(map(str, build.version)))
-    assert said["subscriptions"].seen == f"{len(USED_EVENTS)} events to {here.events_to}"
-    assert {"SIPPING_CALC_LATENCY", "SIP_PING_FLAG"} <= set(said["flags"].seen.split())
-    assert said["latency"].seen == "1 contact measured"
-    assert said["attr"].seen == "filled on 1 of 1 contact with a SIP instance"
+    assert said["version"].text.startswith(".".join(map(str, build.version)))
+    assert said["subscriptions"].text == f"{len(USED_EVENTS)} events to {here.events_to}"
+    assert {"SIPPING_CALC_LATENCY", "SIP_PING_FLAG"} <= set(said["flags"].text.split())
+    assert said["latency"].text == "1 contact measured"
+    assert said["attr"].text == "filled on 1 of 1 contact with a SIP instance"
     assert said["request size"].level == "ok"
 
 
@@ -110,7 +110,7 @@ async def test_a_phone_is_asked(build: Build, tmp_path: Path) -> None:
         for url, (level, words) in expected.items():
             finding = await probe_finding(asking(here, url))
             assert finding.level == level
-            assert words in finding.seen
+            assert words in finding.text
 
 
 async def test_another_opensips_is_asked(build: Build, tmp_path: Path) -> None:
@@ -121,7 +121,7 @@ async def test_another_opensips_is_asked(build: Build, tmp_path: Path) -> None:
         with edge_with(build, tmp_path / "other") as other:
             finding = await probe_finding(asking(here, other.server.probe_url))
     assert finding.level == "failure"
-    assert "404 Local socket not found" in finding.seen
+    assert "404 Local socket not found" in finding.text
 
 
 async def probe_finding(config: Config) -> Finding:
@@ -190,7 +190,7 @@ async def test_events_to_another_port(build: Build, tmp_path: Path) -> None:
     async with edge(build, tmp_path, moved) as here:
         said = await here.examine()
     assert troubles(said)["subscriptions"] == "failure"
-    assert said["subscriptions"].seen.endswith(f"go to udp:127.0.0.1:{port}, not to {here.events_to}")
+    assert said["subscriptions"].text.endswith(f"go to udp:127.0.0.1:{port}, not to {here.events_to}")
 
 
 async def test_natping_tcp_is_off(build: Build, tmp_path: Path) -> None:
@@ -209,7 +209,7 @@ async def test_no_ping_flags(build: Build, tmp_path: Path) -> None:
         await here.known_for_long()
         said = await here.examine()
     assert said["latency"].level == "failure"
-    assert "NAT" in said["latency"].seen
+    assert "NAT" in said["latency"].text
     assert SET_FLAGS in said["latency"].remedy
 
 

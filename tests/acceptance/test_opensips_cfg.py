@@ -22,7 +22,7 @@ from companion.errors import UnavailableError
 from companion.opensips.mi import Mi
 from companion.opensips.probe import Prober, Question
 from companion.remediation import audit
-from companion.simulator.fleet import Push
+from companion.simulator.fleet import SimulatedPush
 from companion.simulator.redis import free_port
 from companion.store.devices import load_device
 from companion.store.nodes import load_feeds
@@ -135,7 +135,7 @@ async def test_opensips_removes(build: Build, tmp_path: Path) -> None:
         edge_with(build, tmp_path, **changes) as edge,
         Companion(tmp_path, edge.datagram, edge.server.mi_url, remediation=observing) as companion,
     ):
-        mute, sleeping = phone_of(edge), phone_of(edge, push=Push("fcm", "token", "proj-1"))
+        mute, sleeping = phone_of(edge), phone_of(edge, push=SimulatedPush("fcm", "token", "proj-1"))
         async with started([mute, sleeping]), Mi(edge.server.mi_url) as mi:
             mute.mute()
             sleeping.mute()
@@ -199,7 +199,7 @@ async def test_a_push_that_wakes(build: Build, tmp_path: Path) -> None:
         edge_with(build, tmp_path, "push", **changes) as edge,
         Companion(tmp_path, edge.datagram, edge.server.mi_url) as companion,
     ):
-        phone = phone_of(edge, push=Push("fcm", "token", "proj-1"))
+        phone = phone_of(edge, push=SimulatedPush("fcm", "token", "proj-1"))
 
         async def wake(said: dict[str, list[str]]) -> None:
             woken.append(said)

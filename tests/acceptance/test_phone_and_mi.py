@@ -10,7 +10,7 @@ import pytest
 from companion.errors import MiCallError, UnavailableError
 from companion.opensips.events import LOST_PING_US
 from companion.opensips.mi import Mi
-from companion.simulator.fleet import Push
+from companion.simulator.fleet import SimulatedPush
 from tests.acceptance.conftest import PASSWORD, OpenSIPS, eventually
 from tests.sip_phone.phone import Phone
 
@@ -35,7 +35,7 @@ def aor_of(opensips: OpenSIPS, phone: Phone) -> str:
 
 async def test_a_registration(opensips: OpenSIPS, mi: Mi) -> None:
     """What the phone registered is an INSERT event, and MI shows it field by field."""
-    phone = phone_of(opensips, push=Push("fcm", "token", "proj-1"), expires=300, user_agent='Odd "UA" é\t<b>')
+    phone = phone_of(opensips, push=SimulatedPush("fcm", "token", "proj-1"), expires=300, user_agent='Odd "UA" é\t<b>')
     async with phone:
         await eventually(lambda: opensips.ear.heard(INSERT, uri=phone.uri))
         (contact,) = await mi.show_contact("location", aor_of(opensips, phone))

@@ -13,7 +13,7 @@ from companion.opensips import events
 from companion.opensips.mi import Mi
 from companion.remediation import audit
 from companion.services.app import App
-from companion.simulator.fleet import Push
+from companion.simulator.fleet import SimulatedPush
 from companion.simulator.redis import EmbeddedRedis, free_port
 from companion.store.devices import load_device
 from companion.store.store import Store, open_store
@@ -33,7 +33,7 @@ async def settled(condition: Callable[[], object]) -> None:
             await asyncio.sleep(0.1)
 
 
-def phone_of(opensips: OpenSIPS, push: Push | None = None) -> Phone:
+def phone_of(opensips: OpenSIPS, push: SimulatedPush | None = None) -> Phone:
     return Phone(opensips.ws_url, f"{uuid.uuid4().hex[:12]}@127.0.0.1", push=push)
 
 
@@ -103,7 +103,7 @@ async def test_a_mute_phone_is_removed(opensips: OpenSIPS, watched: Store) -> No
 
 async def test_a_sleeping_phone_is_woken(opensips: OpenSIPS, watched: Store) -> None:
     """Who can be woken gets E_COMPANION_PUSH in its event_route, registers again, and its flag clears."""
-    async with phone_of(opensips, Push("fcm", "token", "proj-1")) as phone, Mi(opensips.mi_url) as mi:
+    async with phone_of(opensips, SimulatedPush("fcm", "token", "proj-1")) as phone, Mi(opensips.mi_url) as mi:
         device_id = device_of(opensips, phone)
         await settled(lambda: answered(watched, device_id))
         phone.mute()

@@ -80,12 +80,12 @@ async def test_all_is_well(make_setup: MakeSetup) -> None:
         await eventually(lambda: measured(setup))
         said = await examine(setup)
     assert troubles(said) == {}
-    assert said["version"].seen == "3.6.8"
-    assert said["subscriptions"].seen == f"5 events to {setup.udp}"
-    assert said["attr"].seen == "filled on 3 of 3 contacts with a SIP instance"
-    assert said["bus"].seen == f"the bridge of opensips was heard at tcp://127.0.0.1:{setup.publish}"
-    assert said["opensips"].seen.startswith("alive; last event 0 s ago")
-    assert said["flags"].seen == "SIPPING_CALC_LATENCY on 3, SIP_PING_FLAG on 3 of 3 contacts"
+    assert said["version"].text == "3.6.8"
+    assert said["subscriptions"].text == f"5 events to {setup.udp}"
+    assert said["attr"].text == "filled on 3 of 3 contacts with a SIP instance"
+    assert said["bus"].text == f"the bridge of opensips was heard at tcp://127.0.0.1:{setup.publish}"
+    assert said["opensips"].text.startswith("alive; last event 0 s ago")
+    assert said["flags"].text == "SIPPING_CALC_LATENCY on 3, SIP_PING_FLAG on 3 of 3 contacts"
 
 
 async def test_a_phone_is_asked(make_setup: MakeSetup) -> None:
@@ -95,7 +95,7 @@ async def test_a_phone_is_asked(make_setup: MakeSetup) -> None:
         await eventually(lambda: measured(setup))
         opensips.die("phone0")
         report = await examine(setup)
-    assert (report["probe"].level, report["probe"].seen[:19]) == ("ok", "a phone answered in")
+    assert (report["probe"].level, report["probe"].text[:19]) == ("ok", "a phone answered in")
     assert {str(question["socket"]) for question in opensips.questions} == {"ws:127.0.0.1:8080"}
 
 
@@ -109,7 +109,7 @@ async def test_no_phone_can_be_asked(make_setup: MakeSetup) -> None:
         setup.config = setup.config.model_copy(update={"opensips": (table,)})
         report = await examine(setup)
     assert report["probe"].level == "failure"
-    assert f"udp:127.0.0.1:{port}: mi_datagram can not be reached" in report["probe"].seen
+    assert f"udp:127.0.0.1:{port}: mi_datagram can not be reached" in report["probe"].text
     assert f'modparam("mi_datagram", "socket_name", "udp:127.0.0.1:{port}")' in report["probe"].remedy
 
 
@@ -119,7 +119,7 @@ async def test_mi_does_not_answer(make_setup: MakeSetup) -> None:
     async with pair(setup, table={"mi_url": f"http://127.0.0.1:{port}/mi"}):
         said = await examine(setup)
     assert troubles(said) == {"MI": "failure"}
-    assert f"http://127.0.0.1:{port}/mi" in said["MI"].seen
+    assert f"http://127.0.0.1:{port}/mi" in said["MI"].text
     assert f'modparam("httpd", "port", {port})' in said["MI"].remedy
 
 
@@ -158,7 +158,7 @@ async def test_events_go_elsewhere(make_setup: MakeSetup) -> None:
         said = await examine(setup)
     finding = said["subscriptions"]
     assert finding.level == "failure"
-    assert finding.seen.endswith(f"go to udp:127.0.0.1:{port}, not to {setup.udp}")
+    assert finding.text.endswith(f"go to udp:127.0.0.1:{port}, not to {setup.udp}")
     assert "set events_to" in finding.remedy
 
 
@@ -194,7 +194,7 @@ async def test_a_silent_feed(make_setup: MakeSetup) -> None:
         await eventually(lambda: setup.feed().heartbeat_at > max(quiet_since, setup.feed().last_event_at) + 1500)
         said = await examine(setup)
     assert troubles(said)["opensips"] == "failure"
-    assert said["opensips"].seen.startswith("alive, but no event for")
+    assert said["opensips"].text.startswith("alive, but no event for")
 
 
 async def test_no_bridge(make_setup: MakeSetup, monkeypatch: pytest.MonkeyPatch) -> None:

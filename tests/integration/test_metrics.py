@@ -22,7 +22,7 @@ from companion.config import OpensipsSection
 from companion.errors import MiError
 from companion.http.monitoring import fleet_metrics
 from companion.opensips.mi import open_mi
-from companion.simulator.fleet import Push, SimulatedPhone
+from companion.simulator.fleet import SimulatedPhone, SimulatedPush
 from companion.simulator.opensips import SimulatedOpenSIPS
 from companion.simulator.redis import EmbeddedRedis, free_port
 from companion.store.nodes import Feed, prepare_feed
@@ -33,9 +33,12 @@ from tests.integration.web import client, fill
 SPEED = 10.0
 PING = 5.0
 """Simulated seconds between pings: half a real one."""
+PUSH = SimulatedPush("fcm", "bobs-token", "bobs-project")
 PHONES = [
     SimulatedPhone("ann1001", instance="urn:uuid:aaaaaaaa-0000-4000-8000-000000000001", user_agent="Ann's phone 1.0"),
-    SimulatedPhone("bob@example.com", user_agent="Bob's phone 2.0", push=Push("fcm", "bobs-token", "bobs-project")),
+    SimulatedPhone(
+        "bob@example.com", user_agent="Bob's phone 2.0", push=SimulatedPush("fcm", "bobs-token", "bobs-project")
+    ),
     SimulatedPhone("carl3003", user_agent="Carl's phone 3.0", transport="udp"),
     SimulatedPhone("mute4004", user_agent="Mute phone 4.0", loss=0.5),
 ]

@@ -20,7 +20,7 @@ from companion import log, metrics
 from companion.errors import ConfigError, MiCallError, MiRefusedError, MiUnreachableError
 from companion.opensips import mi
 from companion.opensips.mi import Mi
-from companion.simulator.fleet import Push, SimulatedPhone
+from companion.simulator.fleet import SimulatedPhone, SimulatedPush
 from companion.simulator.mi_server import Fault
 from companion.simulator.opensips import SimulatedOpenSIPS
 
@@ -34,7 +34,7 @@ def quick_retries(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 async def opensips() -> AsyncIterator[SimulatedOpenSIPS]:
-    phones = [SimulatedPhone("alice", "a1"), SimulatedPhone("bob", "b1", push=Push("fcm", "token", "proj-1"))]
+    phones = [SimulatedPhone("alice", "a1"), SimulatedPhone("bob", "b1", push=SimulatedPush("fcm", "token", "proj-1"))]
     async with SimulatedOpenSIPS("one", phones, events_to="", ping_interval=0.2, ping_threshold=0.15) as opensips:
         await until(lambda: len(opensips.contacts) == 2)
         yield opensips

@@ -9,7 +9,7 @@ import pytest
 from websockets.asyncio.server import Server, ServerConnection, serve
 
 from companion.errors import UnavailableError
-from companion.simulator.fleet import Push
+from companion.simulator.fleet import SimulatedPush
 from tests.sip_phone import message as sip_message
 from tests.sip_phone.message import SipMessage
 from tests.sip_phone.phone import ORIGIN, SIP, Phone
@@ -70,7 +70,9 @@ async def eventually(condition: Callable[[], object]) -> None:
 
 async def test_a_register(registrar: Registrar) -> None:
     """It says who registers, for how long, with the SIP instance and the push parameters, and takes what is granted."""
-    phone = Phone(registrar.url, "alice@h", instance="urn:uuid:1", push=Push("fcm", "token", "proj"), expires=300)
+    phone = Phone(
+        registrar.url, "alice@h", instance="urn:uuid:1", push=SimulatedPush("fcm", "token", "proj"), expires=300
+    )
     async with phone:
         (sent,) = registrar.registers
 

@@ -25,7 +25,7 @@ from companion.simulator.mi_server import Fault
 from companion.simulator.node import Node
 from companion.simulator.opensips import SimulatedOpenSIPS
 from companion.simulator.redis import free_port
-from companion.simulator.wire import Contact
+from companion.simulator.wire import SimulatedContact
 from tests.integration.conftest import Feeder, MakeSetup, Setup, cli, eventually, phone_event
 
 QUIET = 3600.0
@@ -176,7 +176,7 @@ async def test_phones_without_attr(make_setup: MakeSetup, monkeypatch: pytest.Mo
     """Where events name no instance the dump does: devices are known by it, and stay so with each further event."""
     with_attr = Node._contact
 
-    def without_attr(self: Node, phone: SimulatedPhone, expires: float) -> Contact:
+    def without_attr(self: Node, phone: SimulatedPhone, expires: float) -> SimulatedContact:
         return replace(with_attr(self, phone, expires), attr="")
 
     monkeypatch.setattr(Node, "_contact", without_attr)

@@ -15,11 +15,11 @@ from companion.config import Config
 from companion.query.now import load_view
 from companion.query.summary import compute_summary
 from companion.remediation import audit
-from companion.simulator.fleet import Behaviour, Push, SimulatedPhone
+from companion.simulator.fleet import Behaviour, SimulatedPhone, SimulatedPush
 from companion.simulator.mi import MiCall
 from companion.simulator.opensips import SimulatedOpenSIPS
 from companion.simulator.redis import EmbeddedRedis
-from companion.simulator.wire import Contact
+from companion.simulator.wire import SimulatedContact
 from companion.store import sweeps
 from companion.store.devices import load_device
 from companion.store.summary import save_summary
@@ -32,7 +32,7 @@ SPEED = 5.0
 PING = 2.0
 """Simulated seconds between pings: 0.4 real ones."""
 LOST_AFTER = 3
-PUSH = Push("fcm", "token-1", "proj-1")
+PUSH = SimulatedPush("fcm", "token-1", "proj-1")
 QUICK: Json = {
     "sweep_interval": 0.25,
     "warm_up": 0.3,
@@ -205,7 +205,7 @@ def prepare(opensips: SimulatedOpenSIPS) -> None:
     """What simulated phones do not have by themselves: a Path, and an attr that tells of a push token."""
     make = opensips.core._contact
 
-    def contact(phone: SimulatedPhone, expires: float) -> Contact:
+    def contact(phone: SimulatedPhone, expires: float) -> SimulatedContact:
         made = make(phone, expires)
         if phone.aor == "behind-proxy":
             return replace(made, path=OUTBOUND_PROXY)

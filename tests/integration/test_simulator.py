@@ -24,7 +24,7 @@ from companion.bridge.framer import Framer
 from companion.errors import UnavailableError, UsageError
 from companion.opensips.events import LOST_PING_US
 from companion.opensips.probe import Prober, Question
-from companion.simulator.fleet import Push, SimulatedPhone, build_fleet
+from companion.simulator.fleet import SimulatedPhone, SimulatedPush, build_fleet
 from companion.simulator.mi_server import Fault
 from companion.simulator.opensips import SimulatedOpenSIPS
 from companion.simulator.redis import EmbeddedRedis, find_redis_server
@@ -164,7 +164,7 @@ async def test_a_push_through_mi_wakes_a_sleeper(ear: Ear) -> None:
     """raise_event E_COMPANION_PUSH makes a sleeping phone with push answer again within seconds."""
     async with simulated(ear, speed=10) as opensips:
         phone = opensips.phone("bob")
-        phone.push = Push("fcm", "token", "proj-1")
+        phone.push = SimulatedPush("fcm", "token", "proj-1")
         await until(lambda: len(opensips.contacts) == 2)
         opensips.sleep("bob")
         named = json.dumps({"aor": "bob", "uri": phone.uri})

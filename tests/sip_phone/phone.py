@@ -15,7 +15,7 @@ from websockets.exceptions import ConnectionClosed, WebSocketException
 from websockets.typing import Origin, Subprotocol
 
 from companion.errors import InvalidInputError, UnavailableError
-from companion.simulator.fleet import Push
+from companion.simulator.fleet import SimulatedPush
 from tests.sip_phone import digest
 from tests.sip_phone import message as sip_message
 from tests.sip_phone.message import SipMessage
@@ -40,7 +40,7 @@ class Phone:
     aor: str
     password: str = ""
     instance: str = field(default_factory=lambda: f"urn:uuid:{uuid.uuid4()}")
-    push: Push | None = None
+    push: SimulatedPush | None = None
     expires: int = 600
     answer_delay: float = 0.0
     source: str = ""

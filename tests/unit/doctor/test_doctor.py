@@ -350,7 +350,7 @@ def test_each_finding(wrong: str) -> None:
     facts, level, name, said = TABLE[wrong]
     named = [one for one in findings(facts) if (one.name, one.level) == (name, level)]
     assert named, findings(facts)
-    assert any(re.search(said, f"{one.seen} {one.remedy}", re.DOTALL) for one in named), named
+    assert any(re.search(said, f"{one.text} {one.remedy}", re.DOTALL) for one in named), named
 
 
 @pytest.mark.parametrize("wrong", TABLE)
@@ -453,4 +453,4 @@ def test_a_lost_ping_is_one_for_mi_too() -> None:
     """A contact whose last ping was lost has been pinged, says MI."""
     facts = stored(contact(**NEVER), contacts=(seen_by_mi(latency_us=LOST_PING_US),))
     (latency,) = [one for one in findings(facts) if one.name == "latency"]
-    assert "OpenSIPS has a latency of 1" in latency.seen
+    assert "OpenSIPS has a latency of 1" in latency.text

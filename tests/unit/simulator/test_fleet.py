@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from companion.opensips.events import LOST_PING_US
-from companion.simulator.fleet import Behaviour, Push, SimulatedPhone, State, build_fleet
+from companion.simulator.fleet import Behaviour, SimulatedPhone, SimulatedPush, State, build_fleet
 from companion.simulator.node import Node, Settings
 
 STARTED_AT = 1795452109.0
@@ -153,7 +153,7 @@ def test_a_roaming_phone_keeps_its_uri_and_changes_its_address() -> None:
 
 def test_a_sleeper_wakes_by_push_alone() -> None:
     """Asleep, a phone loses every ping; a push makes it register again and answer."""
-    phone = browser(push=Push("fcm", "token", "proj-1"))
+    phone = browser(push=SimulatedPush("fcm", "token", "proj-1"))
     world = World([phone])
     world.after(7)
     phone.fall_asleep()
@@ -169,7 +169,7 @@ def test_a_sleeper_wakes_by_push_alone() -> None:
 def test_a_push_does_nothing_for_a_phone_without_push_or_of_another_contact() -> None:
     """Only the phone the push is for wakes, and only if it can be woken."""
     asleep = browser()
-    other = browser(push=Push("fcm", "token", "proj-1"))
+    other = browser(push=SimulatedPush("fcm", "token", "proj-1"))
     world = World([asleep, other])
     for phone in (asleep, other):
         phone.fall_asleep()

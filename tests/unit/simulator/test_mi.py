@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from companion.simulator.fleet import Push, SimulatedPhone
+from companion.simulator.fleet import SimulatedPhone, SimulatedPush
 from companion.simulator.mi import SimulatedMi, Subscriptions
 from companion.simulator.node import Node, Settings
 
@@ -26,7 +26,7 @@ class Desk:
         self.subscriptions.add("E_COMPANION_PUSH", "route:E_COMPANION_PUSH")
         self.mi = SimulatedMi(self.node, self.subscriptions, lambda name, text: self.sent.append((name, text)))
         self.alice = SimulatedPhone("alice", "6513270e")
-        self.carol = SimulatedPhone("carol", push=Push("fcm", "token", "proj-1"), transport="udp")
+        self.carol = SimulatedPhone("carol", push=SimulatedPush("fcm", "token", "proj-1"), transport="udp")
         for phone in (self.alice, SimulatedPhone("alice", "a170b338"), self.carol):
             self.node.add(phone)
         self.node.advance(31)

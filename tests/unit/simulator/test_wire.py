@@ -6,7 +6,7 @@ from typing import Any
 
 from companion.simulator import wire
 from companion.simulator.fleet import WEIRD_USER_AGENT
-from companion.simulator.wire import Contact
+from companion.simulator.wire import SimulatedContact
 
 CAPTURE = Path(__file__).parents[2] / "captures" / "opensips-3.6.8" / "event_datagram.jsonl"
 # as OpenSIPS 3.6.8 sent them
@@ -37,8 +37,8 @@ def params_of(text: bytes) -> dict[str, Any]:
 
 def test_contact_events_are_opensips_own_bytes() -> None:
     """Given the same values, a contact event is byte for byte what OpenSIPS sends, escapes and null included."""
-    assert wire.contact_event("E_UL_CONTACT_INSERT", Contact(**params_of(DAVE))) == DAVE
-    assert wire.contact_event("E_UL_CONTACT_DELETE", Contact(**params_of(ZED))) == ZED
+    assert wire.contact_event("E_UL_CONTACT_INSERT", SimulatedContact(**params_of(DAVE))) == DAVE
+    assert wire.contact_event("E_UL_CONTACT_DELETE", SimulatedContact(**params_of(ZED))) == ZED
 
 
 def test_a_user_agent_of_the_fleet_is_as_hostile_as_the_captured_one() -> None:
@@ -62,12 +62,12 @@ def test_every_captured_contact_event_comes_out_the_same() -> None:
 
 
 def said_again(event: dict[str, Any]) -> str:
-    return wire.contact_event(event["method"], Contact(**event["params"])).decode()
+    return wire.contact_event(event["method"], SimulatedContact(**event["params"])).decode()
 
 
 def test_a_refresh_event_has_its_own_parameters() -> None:
     """E_UL_CONTACT_REFRESH has no path, qval, cseq and latency, but reason and req_callid at the end."""
-    params = params_of(wire.refresh_event(Contact(**params_of(DAVE)), "ini-INVITE", "abc"))
+    params = params_of(wire.refresh_event(SimulatedContact(**params_of(DAVE)), "ini-INVITE", "abc"))
 
     assert list(params) == [
         *("domain", "aor", "uri", "received", "user_agent", "socket", "bflags", "expires"),
