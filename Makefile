@@ -10,7 +10,7 @@ help:
 	@echo "make demo         see it all, with simulated phones (Ctrl-C ends it)"
 	@echo "make test         run all tests"
 	@echo "make setup        the virtual environment and a Redis with TimeSeries, if they are missing"
-	@echo "make lint         ruff, mypy, and the direction of imports"
+	@echo "make lint         ruff, mypy, the direction of imports, names and docstrings"
 	@echo "make format       mend what ruff can mend"
 	@echo "make bench        measure what it does in a second, on this machine (10 minutes at most)"
 	@echo "make bench ONLY=consume   only one part: consume, burst, memory, readable, reconcile, sweep or media"
@@ -53,6 +53,7 @@ lint: setup
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports --no-cache --no-logo
+	@$(BIN)/python -m tests.lint
 
 format: setup
 	@$(BIN)/ruff format .
