@@ -148,6 +148,7 @@ def note(found: Candidate, decision: Decision, mode: str, result: str) -> str:
         ("", REMOVE, False),
         (note(LOST, REMOVE, "enforce", "removed"), REMOVE, True),
         (note(LOST, REMOVE, "enforce", "came-back"), REMOVE, True),
+        (note(LOST, REMOVE, "enforce", "answered"), REMOVE, False),
         (note(LOST, REMOVE, "observe", "observed"), REMOVE, False),
         (note(LOST._replace(since=4), REMOVE, "enforce", "removed"), REMOVE, False),
         (note(LOST, REMOVE, "enforce", "mi-unreachable"), REMOVE, False),
@@ -157,7 +158,7 @@ def note(found: Candidate, decision: Decision, mode: str, result: str) -> str:
     ],
 )
 def test_what_stands(mark: str, decision: Decision, expected: bool) -> None:  # noqa: FBT001
-    """A decision is made once for each run of failure and mode; MI's failures and further pushes are tried again."""
+    """A decision is made once for each run of failure and mode, but pushes, MI's failures and answers allow another."""
     assert audit.is_done(mark, LOST, decision, "enforce") is expected
 
 
