@@ -13,14 +13,19 @@ LATE_MS: Final = 10_000
 """How far the times of the bridge may be from our clock."""
 
 
-def find_trouble(feed: Feed | None, settings: RemediationSection, pings: PingsSection, now: int) -> str:
-    """Return why a node's contacts must not be acted on now; "" when nothing speaks against it."""
+def find_trouble(
+    feed: Feed | None, settings: RemediationSection, pings: PingsSection, now: int, *, is_idle: bool = False
+) -> str:
+    """Return why a node's contacts must not be acted on now; "" when nothing speaks against it.
+
+    `is_idle` tells that the node has no contacts: then its OpenSIPS has nothing to say.
+    """
     if feed is None or not feed.is_alive(now):
         return "its feed is silent"
     if abs(now - feed.said_at) > LATE_MS or feed.heartbeat_at > now + LATE_MS:
         return "its events come late, or a clock is wrong"
     trusted_ms = TRUSTED_INTERVALS * pings.interval_ms
-    if now - feed.last_event_at > trusted_ms:
+    if not is_idle and now - feed.last_event_at > trusted_ms:
         return "OpenSIPS says nothing"
     warm_up_ms = round(settings.warm_up * 1000) or trusted_ms
     left_ms = feed.steady_since + warm_up_ms - now

@@ -68,12 +68,16 @@ class Troubles:
         if node in fleet.lost_nodes or node not in fleet.feeds:
             return "its feed is silent"
         nodes = fleet.cluster_nodes(fleet.feeds[node].cluster)
-        troubles = {other: self._feed_trouble(load_feed(self._store, other)[0], now) for other in (node, *nodes)}
+        idle = {other for other in nodes if other != node and not (fleet.contacts or {}).get(other)}
+        troubles = {
+            other: self._feed_trouble(load_feed(self._store, other)[0], now, is_idle=other in idle)
+            for other in (node, *nodes)
+        }
         others = (f"{why} ({other})" for other, why in troubles.items() if why and other != node)
         return troubles[node] or next(others, "")
 
-    def _feed_trouble(self, feed: Feed, now: int) -> str:
-        return safety.find_trouble(feed, self._settings, self._config.pings, now)
+    def _feed_trouble(self, feed: Feed, now: int, *, is_idle: bool) -> str:
+        return safety.find_trouble(feed, self._settings, self._config.pings, now, is_idle=is_idle)
 
     def _check_breakers(self, fleet: Fleet) -> None:
         undecided = [

@@ -64,6 +64,15 @@ def test_no_feed() -> None:
     assert safety.find_trouble(None, DEFAULTS, PINGS, NOW) == SILENT
 
 
+def test_a_node_without_contacts_may_say_nothing() -> None:
+    """The standby of a cluster pings nobody: its silence is no trouble, that of its bridge is."""
+    standby = Feed("n", **STEADY | {"last_event_at": 0})
+    assert safety.find_trouble(standby, DEFAULTS, PINGS, NOW) == MUTE
+    assert safety.find_trouble(standby, DEFAULTS, PINGS, NOW, is_idle=True) == ""
+    standby.heartbeat_at = NOW - 60 * SECOND
+    assert safety.find_trouble(standby, DEFAULTS, PINGS, NOW, is_idle=True) == SILENT
+
+
 def test_another_warm_up() -> None:
     """The warm-up may be set by hand."""
     feed = Feed("n", **STEADY | {"steady_since": NOW - 9 * SECOND})
