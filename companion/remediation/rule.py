@@ -109,8 +109,14 @@ def _death(evidence: Evidence) -> Judgement:
 
 
 def _is_silent(evidence: Evidence) -> bool:
-    """Return whether the phone was asked by every node that may hold it, and answered none."""
-    holders = [answer for answer in evidence.answers if answer.holds]
-    if not holders or any(answer.probe != "unanswered" for answer in holders):
+    """Return whether the phone was asked by every node that may hold it, and answered none.
+
+    Where all nodes listen on the same wildcard socket, each of them may hold it. The way through another node than its
+    holder needs no witness: there may be no phone at all on that node.
+    """
+    asked = {answer.node: answer.probe for answer in evidence.answers if answer.holds}
+    if evidence.reaching and asked.get(evidence.reaching) != "unanswered":
         return False
-    return not evidence.reaching or evidence.reaching in {answer.node for answer in holders}
+    holder = evidence.candidate.contact.holder
+    silent = {"unanswered", "unwitnessed"} if holder and holder == evidence.reaching else {"unanswered"}
+    return bool(asked) and set(asked.values()) <= silent

@@ -1,5 +1,6 @@
 """The rule of removal: any doubt keeps the contact. The rows are those of the table in docs/remediation.md."""
 
+from dataclasses import replace
 from typing import NamedTuple
 
 import pytest
@@ -14,6 +15,7 @@ SINCE = 1000
 SILENT = NodeAnswer("n1", "as-known", holds=True, probe="unanswered")
 UNASKED = NodeAnswer("n1", "as-known", holds=True)
 REPLICA = NodeAnswer("n2", "as-known")
+UNWITNESSED = REPLICA._replace(holds=True, probe="unwitnessed")
 
 
 class Case(NamedTuple):
@@ -26,9 +28,10 @@ class Case(NamedTuple):
     alive_at: int = 0
     unanswered_before: int = 0
     lost_by_reaching: bool = True
+    holder: str = ""
 
     def evidence(self) -> Evidence:
-        candidate = Candidate(contact(), self.reason, SINCE, self.lost_by_reaching)
+        candidate = Candidate(replace(contact(), holder=self.holder), self.reason, SINCE, self.lost_by_reaching)
         return Evidence(
             candidate, self.answers, self.reaching, self.reaching_lost, self.alive_at, self.unanswered_before
         )
@@ -76,6 +79,8 @@ CASES: dict[str, Case] = {
     "25": Case([], reaching=""),
     "26": Case([SILENT._replace(probe="unwitnessed"), REPLICA]),
     "27": only_disconnected(SILENT._replace(probe="unwitnessed")),
+    "28": doubted(SILENT, UNWITNESSED, before=1)._replace(holder="n1"),
+    "29": doubted(SILENT, UNWITNESSED, before=1)._replace(reaching=""),
 }
 
 
