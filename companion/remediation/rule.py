@@ -114,9 +114,9 @@ def _is_silent(evidence: Evidence) -> bool:
     Where all nodes listen on the same wildcard socket, each of them may hold it. The way through another node than its
     holder needs no witness: there may be no phone at all on that node.
     """
-    asked = {answer.node: answer.probe for answer in evidence.answers if answer.holds}
-    if evidence.reaching and asked.get(evidence.reaching) != "unanswered":
+    probes = {answer.node: answer.probe for answer in evidence.answers if answer.holds}
+    if evidence.reaching and probes.get(evidence.reaching) != "unanswered":
         return False
     holder = evidence.candidate.contact.holder
     silent = {"unanswered", "unwitnessed"} if holder and holder == evidence.reaching else {"unanswered"}
-    return bool(asked) and set(asked.values()) <= silent
+    return bool(probes) and set(probes.values()) <= silent
