@@ -405,6 +405,9 @@ def test_readiness(web: Setup, api: TestClient) -> None:
     save_summary(web.store, compute_summary(web.store, load_view(web.config, web.store)))
     ready = api.get("/readyz")
     assert (ready.status_code, ready.json()) == (200, {"status": "ready", "reasons": []})
+    web.store.connection.call("HSET", web.store.keys.node("opensips"), "interval_ms", 5000)
+    notes = ["opensips pings every 5 s, and [pings] interval is 120"]
+    assert api.get("/readyz").json() == {"status": "ready", "reasons": [], "notes": notes}
     web.store.connection.call("HSET", web.store.keys.node("opensips"), "heartbeat_at", int(time.time() * 1000) - 60_000)
     assert api.get("/readyz").json()["reasons"] == ["the feed of node opensips is silent"]
 

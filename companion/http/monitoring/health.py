@@ -26,7 +26,7 @@ class Health:
         self._registry = fleet_metrics.registry(config, store)
         self.router = APIRouter(tags=["health"])
         self.router.add_api_route("/healthz", self.alive, response_model=AliveModel)
-        self.router.add_api_route("/readyz", self.ready, response_model=ReadyModel)
+        self.router.add_api_route("/readyz", self.ready, response_model=ReadyModel, response_model_exclude_none=True)
         self.router.add_api_route("/metrics", self.metrics)
 
     async def alive(self) -> dict[str, str]:
@@ -35,22 +35,26 @@ class Health:
 
     def ready(self, request: Request, response: Response) -> dict[str, object]:
         """Answer 200 when Redis answers, all feeds live and the scheduler runs, else 503, with reasons for readers."""
-        reasons = self._find_reasons()
+        reasons, notes = self._find_reasons()
         response.status_code = 503 if reasons else 200
-        shown_reasons = reasons if scope_of(request) != "none" else []
-        return {"status": "not ready" if reasons else "ready", "reasons": shown_reasons}
+        may_read = scope_of(request) != "none"
+        status = "not ready" if reasons else "ready"
+        answer: dict[str, object] = {"status": status, "reasons": reasons if may_read else []}
+        return answer | ({"notes": notes} if notes and may_read else {})
 
     def metrics(self) -> Response:
         """Return all metrics for Prometheus."""
         return Response(generate_latest(self._registry), media_type=CONTENT_TYPE_LATEST)
 
-    def _find_reasons(self) -> list[str]:
+    def _find_reasons(self) -> tuple[list[str], list[str]]:
+        """Return why it is not ready, and what else should be looked at."""
         try:
             now = load_view(self._config, self._store)
             saved = load_summary(self._store)
         except (*Unreachable, NotNowError, ResponseError) as error:
-            return [f"Redis does not answer: {type(error).__name__}"]
-        return [*_check_feeds(now), *_check_scheduler(saved["at"] if saved else None)]
+            return [f"Redis does not answer: {type(error).__name__}"], []
+        reasons = [*_check_feeds(now), *_check_scheduler(saved["at"] if saved else None)]
+        return reasons, _check_intervals(now, self._config.pings.interval_ms)
 
 
 def _check_feeds(now: View) -> list[str]:
@@ -58,6 +62,15 @@ def _check_feeds(now: View) -> list[str]:
         return ["no bridge has been heard of: is one running?"]
     return [
         f"the feed of node {feed.node} is silent" for feed in now.feeds.values() if not feed.is_alive(now.clock.now)
+    ]
+
+
+def _check_intervals(now: View, configured_ms: int) -> list[str]:
+    """Compare how often each node pings with [pings] interval, by which losses and statuses are judged."""
+    return [
+        f"{feed.node} pings every {feed.interval_ms / 1000:.0f} s, and [pings] interval is {configured_ms / 1000:g}"
+        for feed in now.feeds.values()
+        if feed.interval_ms and abs(feed.interval_ms - configured_ms) > configured_ms / 3
     ]
 
 

@@ -12,3 +12,4 @@ class AliveModel(BaseModel):
 class ReadyModel(BaseModel):
     status: Literal["ready", "not ready"]
     reasons: list[str] = Field(default=[], description="Why not; told only to who may read.")
+    notes: list[str] | None = Field(None, description="What should be looked at, though it is ready.")
