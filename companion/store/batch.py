@@ -81,7 +81,7 @@ class Batch:
         for contact in changes.contacts:
             commands += self._contact(contact)
         commands += self._answers(changes.answers)
-        commands += prepare_witnesses(self._keys, changes.answers, self._retention_ms)
+        commands += prepare_witnesses(self._keys, changes.answers, self._ttl_ms)
         return commands
 
     def _answers(self, answered: Iterable[Contact]) -> Iterable[Command]:

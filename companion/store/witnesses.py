@@ -14,7 +14,7 @@ SAMPLE: Final = 64
 """How many contacts of a batch are looked at: each listener has its turn sooner or later."""
 
 
-def prepare_witnesses(keys: Keys, answered: Iterable[Contact], retention_ms: int) -> list[Command]:
+def prepare_witnesses(keys: Keys, answered: Iterable[Contact], ttl_ms: int) -> list[Command]:
     """Prepare to name the contacts of a batch that answered, one for each node and socket."""
     witnesses = {
         f"{contact.node} {contact.registration.socket}": format_ref(contact)
@@ -24,7 +24,7 @@ def prepare_witnesses(keys: Keys, answered: Iterable[Contact], retention_ms: int
     if not witnesses:
         return []
     flat = [part for pair in witnesses.items() for part in pair]
-    return [("HSET", keys.witnesses(), *flat), ("PEXPIRE", keys.witnesses(), retention_ms)]
+    return [("HSET", keys.witnesses(), *flat), ("PEXPIRE", keys.witnesses(), ttl_ms)]
 
 
 def load_witness(store: Store, node: str, socket: str) -> ContactRef | None:

@@ -17,6 +17,7 @@ from tests.benchmarks.publisher import NODE
 from tests.integration.conftest import MakeSetup, Setup, until
 
 FLEET = Fleet(devices=100, weeklong=2, expires=int(time.time()) + 3600)
+LOSSES_AT_ONCE = FLEET.devices
 PHONES = [phone(number) for number in range(FLEET.devices)]
 
 
@@ -79,7 +80,9 @@ def test_pings_are_counted(filled: Setup) -> None:
         until(lambda: filled.events_done(NODE) > 500)
         published = publisher.pace(0)
         until(lambda: filled.events_done(NODE) == published)
-        assert published == filled.samples() + _lost(filled) - before
+        stored = filled.samples() + _lost(filled) - before
+        # flat out, a contact's losses of a second may count as one that came twice
+        assert published - LOSSES_AT_ONCE <= stored <= published
         assert published == publisher.pace(0)
 
 

@@ -36,7 +36,7 @@ def keys_of(setup: Setup, node: str) -> dict[str, str]:
     made = {
         name: method
         for name, method in inspect.getmembers(setup.store.keys, inspect.ismethod)
-        if list(inspect.signature(method).parameters) == ["node"]
+        if list(inspect.signature(method).parameters) in (["node"], ["group"])
     }
     return {name: method(node) for name, method in made.items()}
 
