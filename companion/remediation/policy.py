@@ -144,6 +144,8 @@ def decide(candidate: Candidate, settings: RemediationSection, wake: Wake, now: 
     if candidate.reason == "ghost" and (action == "push" or _is_replaced(contact, wake.replacement)):
         return Decision("remove", "its device answers elsewhere")
     if action == "push" or wake.registrar_wakes or can_be_woken(contact, settings):
+        if candidate.reason == "doubted":
+            return Decision("keep", "it may sleep, and only a node that can not reach it lost its pings")
         return _push(settings, wake.push, now)
     if sip.has_push_params(contact.binding.uri):
         return Decision("keep", "it may sleep: its push parameters are incomplete")

@@ -127,6 +127,7 @@ CASES: dict[str, Case] = {
     "41": Case(contact(doubts=3, doubted_at=NOW - 300 * SECOND)),
     "42": Case(contact(doubts=3, doubted_at=NOW - 300 * SECOND, holder="")),
     "43": Case(contact(doubts=2, doubted_at=NOW - 300 * SECOND)),
+    "44": Case(contact(WITH_PUSH, doubts=3, doubted_at=NOW - 300 * SECOND)),
 }
 
 
