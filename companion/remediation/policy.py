@@ -144,9 +144,7 @@ def decide(candidate: Candidate, settings: RemediationSection, wake: Wake, now: 
     if candidate.reason == "ghost" and (action == "push" or _is_replaced(contact, wake.replacement)):
         return Decision("remove", "its device answers elsewhere")
     if action == "push" or wake.registrar_wakes or can_be_woken(contact, settings):
-        if candidate.reason == "doubted":
-            return Decision("keep", "it may sleep, and only a node that can not reach it lost its pings")
-        return _push(settings, wake.push, now)
+        return _wake(candidate, settings, wake.push, now)
     if sip.has_push_params(contact.binding.uri):
         return Decision("keep", "it may sleep: its push parameters are incomplete")
     return Decision("remove", "its device answers elsewhere" if candidate.reason == "ghost" else "it can not be woken")
@@ -157,6 +155,12 @@ def _is_replaced(contact: Contact, replacement: Contact | None) -> bool:
     if not sip.has_push_params(contact.binding.uri):
         return True
     return replacement is not None and bool(contact.push_token) and replacement.push_token == contact.push_token
+
+
+def _wake(candidate: Candidate, settings: RemediationSection, push: Push, now: int) -> Decision:
+    if candidate.reason == "doubted":
+        return Decision("keep", "it may sleep, and only a node that can not reach it lost its pings")
+    return _push(settings, push, now)
 
 
 def _push(settings: RemediationSection, push: Push, now: int) -> Decision:
