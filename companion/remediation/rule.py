@@ -86,10 +86,17 @@ def _unreachable(evidence: Evidence) -> Judgement | None:
     nodes = {answer.node for answer in evidence.answers}
     if evidence.reaching and evidence.reaching not in nodes and not evidence.reaching_lost:
         return Judgement("wait", f"{evidence.reaching}, which can reach it, can not be asked")
-    broken = [answer.node for answer in evidence.answers if answer.probe in ("failed", "unverified")]
+    broken = [answer.node for answer in evidence.answers if _may_be_broken(answer, evidence.reaching)]
     if broken:
         return Judgement("wait", f"the way to ask through {', '.join(broken)} may be broken")
     return None
+
+
+def _may_be_broken(answer: NodeAnswer, reaching: str) -> bool:
+    """Return whether silence through this node may be the fault of the way. Only a holder needs a witness."""
+    if answer.probe == "unwitnessed":
+        return reaching in ("", answer.node)
+    return answer.probe in ("failed", "unverified")
 
 
 def _death(evidence: Evidence) -> Judgement:

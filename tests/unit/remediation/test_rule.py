@@ -125,6 +125,7 @@ def test_any_evidence(evidence: Evidence) -> None:
     """A removal never stands beside a sign of life, a doubt about the record, or a node that does not answer."""
     if judge(evidence).outcome == "remove":
         assert all(answer.probe not in ("answered", "failed", "unverified") for answer in evidence.answers)
+        assert all(answer.probe != "unwitnessed" or answer.node != evidence.reaching for answer in evidence.answers)
         assert {answer.look for answer in evidence.answers} <= {"as-known", "already-gone"}
         assert any(answer.look == "as-known" for answer in evidence.answers)
         assert evidence.alive_at <= SINCE
