@@ -326,7 +326,8 @@ def test_what_is_kept_is_bounded(page: Page) -> None:
     page.run("call.end(); dispatchEvent(new Event('online'))")
     until(lambda: call.next > 4000, MEDIA_SECONDS)
     assert list(range(call.next - 3600, call.next)) == call.numbers
-    assert call.last["dropped"] == call.next - 3600
+    dropped_on_the_way = call.last["dropped"] - (call.next - 3600)
+    assert dropped_on_the_way in (0, 1), "an item may be dropped while its acknowledgement is on the way, once at most"
     assert {400} == {len(payload["samples"]) + len(payload["happenings"]) for payload in call.reports[:-1]}
 
 
