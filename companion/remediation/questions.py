@@ -4,7 +4,7 @@ import asyncio
 import time
 from collections.abc import Callable, Mapping, Sequence
 
-from companion.config import Config, OpensipsSection
+from companion.config import OpensipsSection
 from companion.opensips.mi_contact import MiContact
 from companion.opensips.probe import Question
 from companion.remediation import policy
@@ -21,15 +21,12 @@ Records = list[tuple[OpensipsSection, list[MiContact]]]
 
 
 class Questioner:
-    """Ask nodes about candidates, and remember for an interval on which listeners a phone answered."""
+    """Ask nodes about candidates, and remember when a phone last answered on each listener."""
 
-    def __init__(
-        self, config: Config, store: Store, access: NodeAccess, clock: Callable[[], float] = time.monotonic
-    ) -> None:
+    def __init__(self, store: Store, access: NodeAccess, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
         self._store = store
         self._access = access
-        self._interval_seconds = config.pings.interval
         self._verified_at: dict[tuple[str, str], float] = {}
         self._checks: dict[tuple[str, str], asyncio.Task[Probe]] = {}
 
@@ -59,8 +56,9 @@ class Questioner:
 
     async def _probe(self, contact: Contact, table: OpensipsSection) -> Probe:
         """Ask the phone through one node, over the listening socket that events named."""
+        asked_at = self._clock()
         result = await self._ask_phone(contact, table)
-        return await self._verify(contact, table) if result == "unanswered" else result
+        return await self._verify(contact, table, asked_at) if result == "unanswered" else result
 
     async def _ask_phone(self, contact: Contact, table: OpensipsSection) -> Probe:
         prober, registration = self._access.prober(table), contact.registration
@@ -71,10 +69,10 @@ class Questioner:
             self._verified_at[table.node, registration.socket] = self._clock()
         return reply.result
 
-    async def _verify(self, contact: Contact, table: OpensipsSection) -> Probe:
-        """Return what silence is worth: another phone on the same listener must have answered within an interval."""
+    async def _verify(self, contact: Contact, table: OpensipsSection, asked_at: float) -> Probe:
+        """Return what silence is worth: another phone on the same listener must have answered since the question."""
         listener = table.node, contact.registration.socket
-        if self._clock() - self._verified_at.get(listener, float("-inf")) <= self._interval_seconds:
+        if self._verified_at.get(listener, float("-inf")) >= asked_at:
             return "unanswered"
         if listener not in self._checks:
             self._checks[listener] = asyncio.ensure_future(self._ask_witness(contact, table))
@@ -84,7 +82,10 @@ class Questioner:
         witness = await asyncio.to_thread(self._load_witness, contact, table.node)
         if witness is None:
             return "unwitnessed"
-        return "unanswered" if await self._ask_phone(witness, table) == "answered" else "unverified"
+        if await self._ask_phone(witness, table) != "answered":
+            return "unverified"
+        self._checks.pop((table.node, contact.registration.socket), None)  # later silence needs a later answer
+        return "unanswered"
 
     def _load_witness(self, contact: Contact, node: str) -> Contact | None:
         ref = load_witness(self._store, node, contact.registration.socket)

@@ -37,7 +37,7 @@ class Remover:
         self._store = store
         self._access = access
         self._troubles = troubles
-        self.questioner = Questioner(config, store, access)
+        self.questioner = Questioner(store, access)
         self._failures: Counter[str] = Counter()
         self._looking: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
 

@@ -152,7 +152,7 @@ class SoakCompanion:
         access: Any = SoakAccess(self.config, world, asks=can_ask)
         self._recorder, self._sweeper = Recorder(self.config, self.store), Sweeper(self.config, self.store, access)
         self._sweeps = 0
-        questioner = Questioner(self.config, self.store, access, clock=lambda: world.now)
+        questioner = Questioner(self.store, access, clock=lambda: world.now)
         self._sweeper._remover.questioner = questioner
         self._sweeper._troubles._clock = ClockWatch(self._now, lambda: world.now)
 
