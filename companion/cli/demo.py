@@ -27,9 +27,10 @@ from companion.query.row import make_glance_of, render_row
 from companion.query.summary import compute_summary
 from companion.services.app import App
 from companion.simulator.calls import SimulatedCalls
-from companion.simulator.fleet import SimulatedPhone, build_fleet
+from companion.simulator.fleet import build_fleet
 from companion.simulator.opensips import SimulatedOpenSIPS
-from companion.simulator.redis import EmbeddedRedis, free_port
+from companion.simulator.phone import SimulatedPhone
+from companion.simulator.redis import EmbeddedRedis, find_free_port
 from companion.store.nodes import load_feed
 from companion.store.store import Store, open_store
 from companion.times import now_ms
@@ -92,7 +93,7 @@ async def run_demo(phones: int, folder: Path, seconds: float) -> None:
         stack.enter_context(_locked(folder))
         log.configure(stream=stack.enter_context((folder / "companion.log").open("a")))
         redis = stack.enter_context(EmbeddedRedis(folder / "redis"))
-        datagram, mi, probe = free_port(), free_port(), free_port()
+        datagram, mi, probe = find_free_port(), find_free_port(), find_free_port()
         file = _write_config(folder, redis.url, datagram, mi, probe)
         settings = config.load(file, {})
         opensips = SimulatedOpenSIPS(
@@ -137,7 +138,7 @@ def _write_config(folder: Path, redis_url: str, datagram: int, mi: int, probe: i
         _CONFIG.format(
             redis=redis_url,
             datagram=datagram,
-            bus=free_port(),
+            bus=find_free_port(),
             mi=f"http://127.0.0.1:{mi}/mi",
             probe=probe,
             interval=PING_SECONDS / SPEED,
@@ -155,7 +156,7 @@ def _choose_api_port() -> int:
         try:
             probe.bind(("127.0.0.1", API_PORT))
         except OSError:
-            return free_port()
+            return find_free_port()
     return API_PORT
 
 

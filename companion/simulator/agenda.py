@@ -15,11 +15,11 @@ class Agenda:
         self._steps: list[tuple[float, int, Step]] = []
         self._entries = itertools.count()
 
-    def at(self, when: float, step: Step) -> None:
+    def call_at(self, when: float, step: Step) -> None:
         heapq.heappush(self._steps, (max(when, self.now), next(self._entries), step))
 
-    def later(self, seconds: float, step: Step) -> None:
-        self.at(self.now + seconds, step)
+    def call_later(self, seconds: float, step: Step) -> None:
+        self.call_at(self.now + seconds, step)
 
     @property
     def next_at(self) -> float | None:

@@ -18,7 +18,7 @@ import msgspec
 
 from companion import log
 from companion.media.report import Call, Happening, Incoming, Item, MediaSample, Outgoing, Report
-from companion.simulator.fleet import Behaviour, SimulatedPhone
+from companion.simulator.phone import Behaviour, SimulatedPhone
 from companion.times import now_ms
 from companion.tokens import call as token
 from companion.tokens.call import Claims
@@ -49,11 +49,11 @@ class Kind(StrEnum):
     BACKGROUND = "background"
 
 
-def device_id(phone: SimulatedPhone) -> str:
+def make_device_id(phone: SimulatedPhone) -> str:
     return f"{phone.aor}/urn:uuid:{phone.instance}"
 
 
-def callers(fleet: Sequence[SimulatedPhone]) -> list[SimulatedPhone]:
+def select_callers(fleet: Sequence[SimulatedPhone]) -> list[SimulatedPhone]:
     """Return the browsers among the phones. Those that stay all the time come first."""
     browsers = (phone for phone in fleet if phone.transport == "ws" and phone.instance)
     return sorted(browsers, key=lambda phone: phone.behaviour is not Behaviour.STEADY)
@@ -80,9 +80,9 @@ class SimulatedCall:
         self.call_id = f"{self._chance.getrandbits(64):016x}@phone.example.com"
         self.items = []
         for second in range(self.seconds):
-            for what, fields in self._happenings(second):
+            for what, fields in self._iterate_happenings(second):
                 self._add(Happening(n=len(self.items), at=self._at(second), what=what, fields=fields))
-            self._add(self._sample(second + 1))
+            self._add(self._make_sample(second + 1))
 
     @property
     def ends_at(self) -> int:
@@ -114,11 +114,11 @@ class SimulatedCall:
         """Return the second from which on it is not as before."""
         return self.seconds // 3
 
-    def _happenings(self, second: int) -> Iterator[tuple[str, dict[str, Any]]]:
+    def _iterate_happenings(self, second: int) -> Iterator[tuple[str, dict[str, Any]]]:
         if second == 0:
             yield "ice", {"state": "connected"}
             yield "codec", {"in": "opus/48000/2", "out": "opus/48000/2"}
-            yield "path", _path(relayed=self.kind is Kind.RELAY)
+            yield "path", _make_path(relayed=self.kind is Kind.RELAY)
         if second == self._turn and self.kind is Kind.BACKGROUND:
             yield "hidden", {}
         if second == self._turn and self.kind is Kind.SWITCH:
@@ -127,22 +127,22 @@ class SimulatedCall:
         if second == self._turn + AWAY_SECONDS and self.kind is Kind.SWITCH:
             yield "online", {}
             yield "restart", {}
-            yield "path", {**_path(relayed=False), "network": "cellular", "local_address": "203.0.113.0"}
-            yield "switch-over", self._switch_over()
+            yield "path", {**_make_path(relayed=False), "network": "cellular", "local_address": "203.0.113.0"}
+            yield "switch-over", self._make_switch_over()
 
-    def _switch_over(self) -> dict[str, Any]:
+    def _make_switch_over(self) -> dict[str, Any]:
         steps = [round(self._chance.uniform(150, 700)) for _ in range(5)]
         names = ("noticed_ms", "socket_ms", "registered_ms", "reinvite_ms", "media_ms")
         took = {name: sum(steps[1 : n + 1]) for n, name in enumerate(names) if n}
         return {"reason": "offline", "noticed_ms": steps[0], **took, "result": "resumed"}
 
-    def _sample(self, second: int) -> MediaSample:
+    def _make_sample(self, second: int) -> MediaSample:
         turned = second > self._turn
         if self.kind is Kind.SWITCH and turned and second <= self._turn + AWAY_SECONDS:
-            return self._away(second)
+            return self._make_away_sample(second)
         relayed, hidden = self.kind is Kind.RELAY, self.kind is Kind.BACKGROUND and turned
-        lost = self._lost(0.05) if relayed and turned else self._lost(0.0005)
-        rtt_ms = self._about(290 if relayed and turned else 120 if relayed else 45)
+        lost = self._count_lost(0.05) if relayed and turned else self._count_lost(0.0005)
+        rtt_ms = self._vary(290 if relayed and turned else 120 if relayed else 45)
         return MediaSample(
             n=len(self.items),
             at=self._at(second),
@@ -152,26 +152,26 @@ class SimulatedCall:
                 packets=PACKETS - lost,
                 bytes=(PACKETS - lost) * BYTES // PACKETS,
                 lost=lost,
-                jitter_ms=self._about(18 if relayed else 4),
-                buffer_ms=self._about(85 if relayed else 45),
+                jitter_ms=self._vary(18 if relayed else 4),
+                buffer_ms=self._vary(85 if relayed else 45),
                 concealed=round(self._chance.uniform(0.15, 0.3) if hidden else lost / PACKETS, 4),
                 level=round(self._chance.uniform(0.05, 0.3), 3),
             ),
             outgoing=Outgoing(packets=PACKETS, bytes=BYTES, target_bps=24_000, lost=0, rtt_ms=rtt_ms),
         )
 
-    def _away(self, second: int) -> MediaSample:
+    def _make_away_sample(self, second: int) -> MediaSample:
         nothing = Incoming(packets=0, bytes=0, lost=0)
         return MediaSample(n=len(self.items), at=self._at(second), ms=1000, flags=("offline",), incoming=nothing)
 
-    def _about(self, value: float) -> float:
+    def _vary(self, value: float) -> float:
         return round(value * self._chance.lognormvariate(0, 0.12), 1)
 
-    def _lost(self, share: float) -> int:
+    def _count_lost(self, share: float) -> int:
         return sum(self._chance.random() < share for _ in range(PACKETS))
 
 
-def _path(*, relayed: bool) -> dict[str, Any]:
+def _make_path(*, relayed: bool) -> dict[str, Any]:
     near = {"local": "relay", "relay": "udp"} if relayed else {"local": "srflx", "local_address": "198.51.100.0"}
     return {**near, "remote": "srflx", "protocol": "udp", "network": "wifi", "remote_address": "192.0.2.0"}
 
@@ -180,7 +180,7 @@ class SimulatedCalls:
     """Let browser phones call each other, one kind of call after the other, and report it to an API at `url`."""
 
     def __init__(self, fleet: Sequence[SimulatedPhone], url: str, secret: str) -> None:
-        self._phones = callers(fleet)[: 2 * LIVE_CALLS]
+        self._phones = select_callers(fleet)[: 2 * LIVE_CALLS]
         self._url = url
         self._secret = secret
         self._chance = random.Random(f"{time.time_ns()}")
@@ -192,11 +192,11 @@ class SimulatedCalls:
     async def run(self) -> None:
         """Run until stopped. While nobody listens, pages keep their reports."""
         async with httpx2.AsyncClient(base_url=self._url, timeout=TIMEOUT_SECONDS) as client:
-            self._live = list(self._past())
+            self._live = list(self._make_past_calls())
             while not self._stopping.is_set():
-                await asyncio.gather(*(self._tell(client, call) for call in self._live))
+                await asyncio.gather(*(self._report_call(client, call) for call in self._live))
                 self._live = [call for call in self._live if call.next < len(call.items)]
-                self._live += self._begun()
+                self._live += self._begin_calls()
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout(REPORT_SECONDS):
                         await self._stopping.wait()
@@ -205,41 +205,41 @@ class SimulatedCalls:
         """Tell nothing more than is being told."""
         self._stopping.set()
 
-    def _past(self) -> Iterator[SimulatedCall]:
+    def _make_past_calls(self) -> Iterator[SimulatedCall]:
         """Return calls that have ended, one before the other."""
         ago = 60
         for _ in range(PAST_CALLS if self._phones else 0):
             seconds = self._chance.randint(*LENGTHS)
             ago += seconds + self._chance.randint(30, 300)
-            yield self._call(self._made % len(self._phones), int((time.time() - ago) * 1000), seconds)
+            yield self._make_call(self._made % len(self._phones), int((time.time() - ago) * 1000), seconds)
 
-    def _begun(self) -> Iterator[SimulatedCall]:
+    def _begin_calls(self) -> Iterator[SimulatedCall]:
         """Start as many calls as there is room for, of phones that are not in a call."""
         busy = {call.device for call in self._live}
-        free = [n for n, phone in enumerate(self._phones[:LIVE_CALLS]) if device_id(phone) not in busy]
+        free = [n for n, phone in enumerate(self._phones[:LIVE_CALLS]) if make_device_id(phone) not in busy]
         for n in free:
-            yield self._call(n, now_ms(), self._chance.randint(*LENGTHS))
+            yield self._make_call(n, now_ms(), self._chance.randint(*LENGTHS))
 
-    def _call(self, caller: int, started_at: int, seconds: int) -> SimulatedCall:
+    def _make_call(self, caller: int, started_at: int, seconds: int) -> SimulatedCall:
         phone, other = self._phones[caller], self._phones[caller - 1]
         kind = self._kinds[self._made % len(self._kinds)]
         self._made += 1
         peer = f"sip:{other.aor.replace(' ', '%20')}@example.com"
         seed = f"{self._chance.random()}"
-        return SimulatedCall(device_id(phone), peer, kind, started_at, seconds, seed, outgoing=self._made % 3 == 0)
+        return SimulatedCall(make_device_id(phone), peer, kind, started_at, seconds, seed, outgoing=self._made % 3 == 0)
 
-    async def _tell(self, client: httpx2.AsyncClient, call: SimulatedCall) -> None:
+    async def _report_call(self, client: httpx2.AsyncClient, call: SimulatedCall) -> None:
         now = now_ms()
-        made = token.make(self._secret, Claims(call.device, call.call_id), now // 1000, TOKEN_SECONDS)
+        call_token = token.make(self._secret, Claims(call.device, call.call_id), now // 1000, TOKEN_SECONDS)
         try:
             answer = await client.post(
                 f"/api/v1/calls/{quote(call.call_id, safe='')}/samples",
                 content=msgspec.json.encode(call.report(now)),
-                headers={"authorization": f"Bearer {made}"},
+                headers={"authorization": f"Bearer {call_token}"},
             )
         except httpx2.HTTPError:
             return
         if answer.status_code == 200:
             call.next = answer.json()["next"]
         else:
-            logger.error("a simulated call was not told of", status=answer.status_code, answer=answer.text[:200])
+            logger.error("could not report a simulated call", status=answer.status_code, answer=answer.text[:200])

@@ -3,21 +3,23 @@
 import json
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
+from companion.simulator.json_rpc import (
+    InvalidParamsError,
+    MiReplyError,
+    is_request,
+    name_params,
+    read_integer,
+    read_string,
+    render_reply,
+)
 from companion.simulator.node import Node
 from companion.simulator.sink import is_event_socket
+from companion.simulator.subscriptions import EVENTS, Subscriptions
 from companion.simulator.usrloc import DOMAIN, HASH_SIZE
 from companion.simulator.wire import dump_json
 
-EVENTS = (
-    *("E_CORE_SR_STATUS_CHANGED", "E_CORE_THRESHOLD", "E_CORE_SHM_THRESHOLD", "E_CORE_PKG_THRESHOLD"),
-    *("E_CORE_PROC_AUTO_SCALE", "E_CORE_TCP_DISCONNECT", "E_UL_LATENCY_UPDATE", "E_COMPANION_PUSH"),
-    *("E_UL_CONTACT_REFRESH", "E_UL_AOR_INSERT", "E_UL_AOR_DELETE", "E_UL_CONTACT_INSERT"),
-    *("E_UL_CONTACT_UPDATE", "E_UL_CONTACT_DELETE", "E_CORE_LOG"),
-)
-RAISED_EVENTS = tuple(name for name in EVENTS if name.startswith("E_UL_") or name == "E_CORE_TCP_DISCONNECT")
 PUSH_EVENTS = {"E_COMPANION_PUSH", "E_UL_CONTACT_REFRESH"}
 DEFAULT_EXPIRE = 3600
 
@@ -27,65 +29,6 @@ class MiCall(NamedTuple):
 
     method: str
     params: dict[str, Any]
-
-
-class MiReplyError(Exception):
-    """Carry the `error` of a JSON-RPC reply."""
-
-    def __init__(self, code: int, message: str, data: str | None = None) -> None:
-        super().__init__(message)
-        self.reply: dict[str, Any] = {"code": code, "message": message}
-        if data:
-            self.reply["data"] = data
-
-
-def invalid_params(data: str = "Too few or too many parameters") -> MiReplyError:
-    return MiReplyError(-32602, "Invalid params", data)
-
-
-@dataclass
-class SimulatedSubscription:
-    """Hold a subscriber of an event: a socket or a route of the script. `expire` None = never."""
-
-    socket: str
-    expire: int | None = None
-    since: float = field(default_factory=time.time)
-
-    @property
-    def ttl(self) -> float:
-        return float("inf") if self.expire is None else self.expire - (time.time() - self.since)
-
-    def describe(self) -> dict[str, Any]:
-        if self.expire is None:
-            return {"socket": self.socket, "expire": "never"}
-        return {"socket": self.socket, "expire": self.expire, "ttl": int(self.ttl) if self.ttl > 0 else "expired"}
-
-
-class Subscriptions:
-    """Hold the subscribers of each event."""
-
-    def __init__(self) -> None:
-        self._of: dict[str, dict[str, SimulatedSubscription]] = {name: {} for name in EVENTS}
-
-    def add(self, event: str, socket: str, expire: int | None = None) -> None:
-        self._of[event][socket] = SimulatedSubscription(socket, expire)
-
-    def clear(self) -> None:
-        for of in self._of.values():
-            of.clear()
-
-    def sockets(self, event: str) -> list[str]:
-        """Return where to send an event now, and forget expired subscribers."""
-        of = self._of[event]
-        for socket in [socket for socket, subscription in of.items() if subscription.ttl <= 0]:
-            del of[socket]
-        return list(of)
-
-    def describe(self, event: str) -> dict[str, Any]:
-        subscribers = [subscription.describe() for subscription in self._of[event].values()]
-        if not subscribers:
-            return {}
-        return {"name": event, "id": EVENTS.index(event), "Subscribers": subscribers}
 
 
 class Command(NamedTuple):
@@ -106,7 +49,7 @@ class SimulatedMi:
         self._node = node
         self._subscriptions = subscriptions
         self._send_event = send_event
-        self._commands = self._table()
+        self._commands = self._make_commands()
 
     def answer(self, body: bytes) -> bytes | None:
         """Return the reply to one request; None for a notification (no id), which OpenSIPS never answers."""
@@ -123,14 +66,14 @@ class SimulatedMi:
 
     def _run(self, method: str, params: dict[str, Any] | list[Any]) -> Any:
         try:
-            command = self._find(method)
-            named = _named(command.recipes, params)
+            command = self._find_command(method)
+            named = name_params(command.recipes, params)
             self.calls.append(MiCall(method, named))
             return command.handler(named)
         except MiReplyError as error:
             return error
 
-    def _find(self, method: str) -> Command:
+    def _find_command(self, method: str) -> Command:
         module, colon, name = method.partition(":")
         if colon and not self.version.startswith("3."):
             method = f"ul_{name}" if module == "usrloc" else name
@@ -138,7 +81,7 @@ class SimulatedMi:
             raise MiReplyError(-32601, "Method not found")
         return self._commands[method]
 
-    def _table(self) -> dict[str, Command]:
+    def _make_commands(self) -> dict[str, Command]:
         subscribe = ("event", "socket")
         return {
             "ul_dump": Command(self._ul_dump, ((), ("brief",))),
@@ -150,60 +93,60 @@ class SimulatedMi:
             "subscribers_list": Command(self._subscribers_list, ((), ("event",))),
             "version": Command(lambda _: {"Server": f"OpenSIPS ({self.version} (x86_64/linux))"}),
             "uptime": Command(self._uptime),
-            "ps": Command(lambda _: {"Processes": _processes(self._node)}),
+            "ps": Command(lambda _: {"Processes": _list_processes(self._node)}),
             "get_statistics": Command(self._get_statistics, (("statistics",),)),
         }
 
     def _ul_dump(self, params: Mapping[str, Any]) -> dict[str, Any]:
-        brief = _integer(params.get("brief", 0))
-        aors = [{"AOR": aor} if brief else self._aor(aor) for aor in self._node.usrloc.aors]
+        brief = read_integer(params.get("brief", 0))
+        aors = [{"AOR": aor} if brief else self._describe_aor(aor) for aor in self._node.usrloc.aors]
         return {"Domains": [{"name": DOMAIN, "hash_size": HASH_SIZE, "AORs": aors}]}
 
     def _ul_show_contact(self, params: Mapping[str, Any]) -> dict[str, Any]:
-        return self._aor(self._known_aor(params))
+        return self._describe_aor(self._find_aor(params))
 
     def _ul_rm_contact(self, params: Mapping[str, Any]) -> str:
-        binding = self._node.usrloc.find(self._known_aor(params), _string(params["contact"]))
+        binding = self._node.usrloc.find(self._find_aor(params), read_string(params["contact"]))
         if binding is None:
             raise MiReplyError(404, "Contact not found")
         self._node.usrloc.delete(binding, release=True)
         return "OK"
 
-    def _known_aor(self, params: Mapping[str, Any]) -> str:
-        if _string(params["table_name"]) != DOMAIN:
+    def _find_aor(self, params: Mapping[str, Any]) -> str:
+        if read_string(params["table_name"]) != DOMAIN:
             raise MiReplyError(404, "Table not found")
-        user, at, _ = (given := _string(params["aor"])).partition("@")
+        user, at, _ = (text := read_string(params["aor"])).partition("@")
         if self.use_domain and not at:
             raise MiReplyError(400, "Domain missing in AOR")
-        aor = given if self.use_domain else user
-        if self._node.usrloc.contacts(aor) is None:
+        aor = text if self.use_domain else user
+        if self._node.usrloc.find_contacts(aor) is None:
             raise MiReplyError(404, "AOR not found")
         return aor
 
-    def _aor(self, aor: str) -> dict[str, Any]:
+    def _describe_aor(self, aor: str) -> dict[str, Any]:
         now = self._node.epoch_now
-        contacts = self._node.usrloc.contacts(aor) or []
+        contacts = self._node.usrloc.find_contacts(aor) or []
         return {"AOR": aor, "Contacts": [binding.describe(now) for binding in contacts]}
 
     def _raise_event(self, params: Mapping[str, Any]) -> str:
-        event = _string(params["event"])
+        event = read_string(params["event"])
         if event not in EVENTS:
             raise MiReplyError(404, "Event not registered")
-        if not self._subscriptions.sockets(event):
+        if not self._subscriptions.list_sockets(event):
             raise MiReplyError(480, "Temporarily Unavailable")
-        named = _event_params(params.get("params"))
+        named = _read_event_params(params.get("params"))
         if event in PUSH_EVENTS and named:
             self._node.push(str(named.get("aor", "")), str(named.get("uri", "")))
         self._send_event(event, dump_json({"jsonrpc": "2.0", "method": event, "params": named}))
         return "OK"
 
     def _event_subscribe(self, params: Mapping[str, Any]) -> str:
-        event, socket = _string(params["event"]), _string(params["socket"])
-        expire = _integer(params.get("expire", DEFAULT_EXPIRE))
+        event, socket = read_string(params["event"]), read_string(params["socket"])
+        expire = read_integer(params.get("expire", DEFAULT_EXPIRE))
         if not event or not socket:
-            raise invalid_params()
+            raise InvalidParamsError
         if expire < 0:
-            raise invalid_params("Negative expire value")
+            raise InvalidParamsError("Negative expire value")
         if event not in EVENTS or not is_event_socket(socket):
             raise MiReplyError(400, "Bad parameter value")
         self._subscriptions.add(event, socket, expire)
@@ -216,7 +159,7 @@ class SimulatedMi:
         if "event" not in params:
             description = (self._subscriptions.describe(event) for event in EVENTS)
             return {"Events": [event for event in description if event]}
-        if (event := _string(params["event"])) not in EVENTS:
+        if (event := read_string(params["event"])) not in EVENTS:
             raise MiReplyError(404, "Event not published")
         return {"Event": self._subscriptions.describe(event)}
 
@@ -231,7 +174,7 @@ class SimulatedMi:
     def _get_statistics(self, params: Mapping[str, Any]) -> dict[str, int]:
         names = params["statistics"]
         if not isinstance(names, list):
-            raise invalid_params()
+            raise InvalidParamsError
         users = len(self._node.usrloc.aors)
         values = {
             "registered_users": users,
@@ -247,48 +190,7 @@ class SimulatedMi:
         }
 
 
-def render_reply(request_id: Any, outcome: Any) -> bytes:
-    """Return the JSON-RPC reply with what a command returned, or its error."""
-    if isinstance(outcome, MiReplyError):
-        return dump_json({"jsonrpc": "2.0", "error": outcome.reply, "id": request_id})
-    return dump_json({"jsonrpc": "2.0", "result": outcome, "id": request_id})
-
-
-def is_request(request: dict[str, Any]) -> bool:
-    """Return whether an object is a JSON-RPC request."""
-    return (
-        request.get("jsonrpc") == "2.0"
-        and isinstance(request.get("method"), str)
-        and isinstance(request.get("params", {}), dict | list)
-    )
-
-
-def _named(recipes: tuple[tuple[str, ...], ...], params: dict[str, Any] | list[Any]) -> dict[str, Any]:
-    """Return the parameters by name. A list fits the recipe of its length, an object the one with its names."""
-    for recipe in recipes:
-        if isinstance(params, list) and len(params) == len(recipe):
-            return dict(zip(recipe, params, strict=True))
-        if isinstance(params, dict) and set(params) == set(recipe):
-            return params
-    raise invalid_params()
-
-
-def _string(value: Any) -> str:
-    """Return a string. OpenSIPS takes a number for one, and nothing else."""
-    if isinstance(value, bool) or not isinstance(value, str | int):
-        raise invalid_params("")
-    return str(value)
-
-
-def _integer(value: Any) -> int:
-    if isinstance(value, int):
-        return value
-    if isinstance(value, str) and value.lstrip("-").isdecimal():
-        return int(value)
-    raise invalid_params("")
-
-
-def _event_params(params: Any) -> dict[str, Any]:
+def _read_event_params(params: Any) -> dict[str, Any]:
     """Read named parameters from a JSON object in a string. A list gives nameless ones, which no push needs."""
     if params is None or isinstance(params, list):
         return {}
@@ -303,7 +205,7 @@ def _event_params(params: Any) -> dict[str, Any]:
     return named
 
 
-def _processes(node: Node) -> list[dict[str, Any]]:
+def _list_processes(node: Node) -> list[dict[str, Any]]:
     host, port = node.settings.udp_socket
     kinds = ("attendant", "HTTPD", "time_keeper", "timer", f"SIP receiver udp:{host}:{port}", "Timer handler")
     return [{"ID": number, "PID": 100 + number, "Type": kind} for number, kind in enumerate(kinds)]

@@ -8,9 +8,10 @@ from typing import Any, Final, cast
 
 from companion import sip
 from companion.errors import UnavailableError
-from companion.simulator.fleet import SimulatedPhone
-from companion.simulator.mi import MiReplyError, SimulatedMi, invalid_params, is_request, render_reply
+from companion.simulator.json_rpc import InvalidParamsError, MiReplyError, is_request, render_reply
+from companion.simulator.mi import SimulatedMi
 from companion.simulator.node import Node
+from companion.simulator.phone import SimulatedPhone
 
 GIVE_UP_SECONDS: Final = 5.0
 """`$T_fr_timeout` of our opensips.cfg."""
@@ -50,7 +51,7 @@ class SimulatedMiDatagram:
     def _ask(self, request: dict[str, Any], send: Send) -> None:
         reply = partial(_reply, send, request.get("id"))
         try:
-            question = _question(request.get("params", {}))
+            question = _read_question(request.get("params", {}))
             self.questions.append(question)
             self._check_socket(question)
         except MiReplyError as error:
@@ -65,17 +66,17 @@ class SimulatedMiDatagram:
             raise MiReplyError(476, "Unresolvable destination (476/MI/UAC)")
 
     def _send_options(self, question: Mapping[str, Any], reply: Callable[[Any], None]) -> None:
-        seconds = self._round_trip(question)
+        seconds = self._find_round_trip(question)
         if seconds is None:
-            self._node.agenda.later(GIVE_UP_SECONDS, lambda _: reply({"Status": "408 Request Timeout"}))
+            self._node.agenda.call_later(GIVE_UP_SECONDS, lambda _: reply({"Status": "408 Request Timeout"}))
         else:
             answered = {
                 "Status": f"200 {self.reason}",
                 "Message": f"CSeq: 10 OPTIONS\r\nTo: <{question['ruri']}>\r\n\r\n",
             }
-            self._node.agenda.later(seconds * self._node.settings.speed, lambda _: reply(answered))
+            self._node.agenda.call_later(seconds * self._node.settings.speed, lambda _: reply(answered))
 
-    def _round_trip(self, question: Mapping[str, Any]) -> float | None:
+    def _find_round_trip(self, question: Mapping[str, Any]) -> float | None:
         """Return the real seconds until the phone's answer, None when it never comes."""
         phone = self._find_phone(question["ruri"])
         if phone is None or question.get("socket") not in {None, "", self._node.sockets[phone.transport]}:
@@ -129,10 +130,10 @@ class MiDatagramServer(asyncio.DatagramProtocol):
             self._transport.sendto(reply, receiver)
 
 
-def _question(params: Any) -> Mapping[str, Any]:
+def _read_question(params: Any) -> Mapping[str, Any]:
     """Return the checked parameters. OpenSIPS takes them by name only."""
     if not isinstance(params, dict) or not NEEDED <= set(params) <= ALLOWED:
-        raise invalid_params()
+        raise InvalidParamsError
     if not str(params["headers"]).endswith("\n"):
         raise MiReplyError(400, "Bad headers")
     for name in ("ruri", "next_hop"):

@@ -56,7 +56,7 @@ class MiServer:
         return f"http://{self._host}:{self._port}/mi"
 
     @property
-    def busy(self) -> bool:
+    def is_busy(self) -> bool:
         """Return whether a request is being served."""
         return self._one_at_a_time.locked()
 
@@ -65,7 +65,7 @@ class MiServer:
         listener = _bind(self._listen)
         self._host, self._port = listener.getsockname()[:2]
         app = Starlette(routes=[Route("/mi", self._serve, methods=["POST"])])
-        self._server = _Server(_config(app))
+        self._server = _Server(_make_config(app))
         self._task = asyncio.create_task(self._server.serve(sockets=[listener]))
         while not self._server.started and not self._task.done():  # noqa: ASYNC110 - uvicorn offers no event
             await asyncio.sleep(0.005)
@@ -95,9 +95,9 @@ class MiServer:
     async def _serve_one(self, request: Request, body: bytes) -> Response:
         fault = self._next_fault()
         if fault:
-            return await self._faulty(fault)(request, body)
-        if self._login and request.headers.get("authorization") != _basic(self._login):
-            return _unauthorized()
+            return await self._choose_handler(fault)(request, body)
+        if self._login and request.headers.get("authorization") != _encode_login(self._login):
+            return _make_unauthorized()
         return await self._answer(request, body)
 
     async def _answer(self, request: Request, body: bytes) -> Response:
@@ -110,12 +110,12 @@ class MiServer:
             return self._fault
         return None
 
-    def _faulty(self, fault: Fault) -> Callable[[Request, bytes], Awaitable[Response]]:
+    def _choose_handler(self, fault: Fault) -> Callable[[Request, bytes], Awaitable[Response]]:
         return {
             Fault.HANG: self._hang,
             Fault.SLOW: self._slow,
-            Fault.GARBAGE: _garbage,
-            Fault.SERVER_ERROR: _server_error,
+            Fault.GARBAGE: _answer_garbage,
+            Fault.SERVER_ERROR: _answer_server_error,
             Fault.UNAUTHORIZED: _refuse,
             Fault.CLOSE: self._close,
             Fault.CLOSE_AFTER: self._close_after,
@@ -123,7 +123,7 @@ class MiServer:
 
     async def _hang(self, request: Request, _: bytes) -> Response:
         """Wait for the caller to give up, or for the healing."""
-        gone = asyncio.create_task(_disconnected(request))
+        gone = asyncio.create_task(_wait_disconnected(request))
         healed = asyncio.create_task(self._healed.wait())
         await asyncio.wait({gone, healed}, return_when=asyncio.FIRST_COMPLETED)
         gone.cancel()
@@ -136,7 +136,7 @@ class MiServer:
 
     async def _close(self, request: Request, _: bytes) -> Response:
         for connection in list(self._server.server_state.connections):
-            if request.client and _peer(connection) == tuple(request.client):
+            if request.client and _read_peer(connection) == tuple(request.client):
                 _abort(connection)
         return Response(status_code=500)
 
@@ -152,7 +152,7 @@ class _Server(uvicorn.Server):
         yield
 
 
-def _config(app: Starlette) -> uvicorn.Config:
+def _make_config(app: Starlette) -> uvicorn.Config:
     return uvicorn.Config(app, log_config=None, access_log=False, lifespan="off", ws="none", http="h11")
 
 
@@ -164,7 +164,7 @@ def _bind(listen: str) -> socket.socket:
         raise UnavailableError(f"can not listen on {listen}: {error}") from error
 
 
-def _peer(connection: Any) -> tuple[str, int]:
+def _read_peer(connection: Any) -> tuple[str, int]:
     peer: tuple[str, int] = connection.transport.get_extra_info("peername")[:2]
     return peer
 
@@ -173,26 +173,26 @@ def _abort(connection: Any) -> None:
     connection.transport.abort()
 
 
-async def _disconnected(request: Request) -> None:
+async def _wait_disconnected(request: Request) -> None:
     while (await request.receive())["type"] != "http.disconnect":
         pass
 
 
-def _basic(login: str) -> str:
+def _encode_login(login: str) -> str:
     return "Basic " + base64.b64encode(login.encode()).decode()
 
 
-def _unauthorized() -> Response:
+def _make_unauthorized() -> Response:
     return Response(status_code=401, headers={"WWW-Authenticate": 'Basic realm="OpenSIPS"'})
 
 
 async def _refuse(_: Request, __: bytes) -> Response:
-    return _unauthorized()
+    return _make_unauthorized()
 
 
-async def _garbage(_: Request, __: bytes) -> Response:
+async def _answer_garbage(_: Request, __: bytes) -> Response:
     return Response(b"<html>\xff not what you asked for", media_type=JSON)
 
 
-async def _server_error(_: Request, __: bytes) -> Response:
+async def _answer_server_error(_: Request, __: bytes) -> Response:
     return Response(b"<html><body>Internal server error!</body></html>", 500, media_type="text/html")

@@ -10,7 +10,7 @@ from functools import partial
 from companion.opensips.events import LOST_PING_US
 from companion.simulator import wire
 from companion.simulator.agenda import Agenda
-from companion.simulator.fleet import SimulatedPhone, Transport
+from companion.simulator.phone import SimulatedPhone, Transport
 from companion.simulator.usrloc import (
     DOMAIN,
     PINGED_FLAGS,
@@ -56,7 +56,7 @@ class Node:
         self.usrloc = SimulatedUsrloc(raise_event)
         self.pings: dict[tuple[str, str], Pings] = defaultdict(Pings)
         self._raise = raise_event
-        self._epoch = epoch or _epoch_from(time.time(), settings.speed)
+        self._epoch = epoch or _make_clock(time.time(), settings.speed)
         self._phones: list[SimulatedPhone] = []
         self._owners: dict[tuple[str, str], SimulatedPhone] = {}
         self._connections: set[Address] = set()
@@ -88,7 +88,7 @@ class Node:
         """Take a REGISTER of a phone."""
         expires = self.epoch_now + phone.lifetime / self.settings.speed
         binding = self.usrloc.save(
-            self._contact(phone, expires), phone.instance, push=phone.push is not None, expires=expires
+            self._make_contact(phone, expires), phone.instance, push=phone.push is not None, expires=expires
         )
         self._owners[binding.key] = phone
         if phone.transport == "ws":
@@ -100,18 +100,18 @@ class Node:
         if binding:
             self.usrloc.delete(binding, release=True)
 
-    def connection_died(self, address: Address) -> None:
+    def end_connection(self, address: Address) -> None:
         """Say that the connection from `address` ended, once."""
         if address in self._connections:
             self._connections.remove(address)
-            event = wire.disconnect_event(address, self.settings.ws_socket, "ws")
+            event = wire.encode_disconnect_event(address, self.settings.ws_socket, "ws")
             self._raise("E_CORE_TCP_DISCONNECT", event)
 
     def push(self, aor: str, uri: str = "") -> None:
         """Send a push to the sleeping phones of an AOR, or to the one with that contact."""
         for phone in self._phones:
             if phone.aor == aor and uri in {"", phone.uri}:
-                phone.push_arrives()
+                phone.receive_push()
 
     def restart(self) -> None:
         """Forget all contacts and connections; phones with a connection come back by themselves."""
@@ -120,7 +120,7 @@ class Node:
         for phone in self._phones:
             phone.reconnect()
 
-    def _contact(self, phone: SimulatedPhone, expires: float) -> SimulatedContact:
+    def _make_contact(self, phone: SimulatedPhone, expires: float) -> SimulatedContact:
         return SimulatedContact(
             aor=phone.aor,
             uri=phone.uri,
@@ -129,13 +129,13 @@ class Node:
             received=phone.received,
             user_agent=phone.user_agent,
             socket=self.sockets[phone.transport],
-            bflags=self._bflags(phone),
+            bflags=self._choose_bflags(phone),
             cseq=phone.cseq,
             attr=f"<urn:uuid:{phone.instance}>" if phone.instance else "",
             domain=DOMAIN,
         )
 
-    def _bflags(self, phone: SimulatedPhone) -> int:
+    def _choose_bflags(self, phone: SimulatedPhone) -> int:
         if not phone.pinged:
             return 0
         return PINGED_FLAGS | (REMOVED_ON_TIMEOUT_FLAG if self.settings.remove_on_timeout else 0)
@@ -144,46 +144,46 @@ class Node:
         settings = self.settings
         for partition in range(settings.ping_partitions):
             first = settings.ping_interval * (partition + 1) / settings.ping_partitions
-            self._every(settings.ping_interval, first, partial(self._ping_partition, partition))
-        self._every(settings.timer_interval, settings.timer_interval, lambda: self.usrloc.sweep(self.epoch_now))
+            self._repeat(settings.ping_interval, first, partial(self._ping_partition, partition))
+        self._repeat(settings.timer_interval, settings.timer_interval, lambda: self.usrloc.sweep(self.epoch_now))
 
-    def _every(self, interval: float, first: float, work: Callable[[], None]) -> None:
+    def _repeat(self, interval: float, first: float, work: Callable[[], None]) -> None:
         def step(now: float) -> None:
-            self.agenda.at(now + interval, step)
+            self.agenda.call_at(now + interval, step)
             work()
 
-        self.agenda.at(first, step)
+        self.agenda.call_at(first, step)
 
     def _ping_partition(self, partition: int) -> None:
         for binding in list(self.usrloc):
-            if binding.pinged and self._partition(binding) == partition:
+            if binding.pinged and self._choose_partition(binding) == partition:
                 self._ping(binding)
 
-    def _partition(self, binding: SimulatedBinding) -> int:
+    def _choose_partition(self, binding: SimulatedBinding) -> int:
         return zlib.crc32("/".join(binding.key).encode()) % self.settings.ping_partitions
 
     def _ping(self, binding: SimulatedBinding) -> None:
         seconds = self._owners[binding.key].answer(binding.contact.uri, binding.contact.received)
         if seconds is None or seconds > self.settings.ping_threshold:
-            self.agenda.later(self.settings.ping_threshold, lambda _: self._lost(binding))
+            self.agenda.call_later(self.settings.ping_threshold, lambda _: self._lose_ping(binding))
         else:
-            self.agenda.later(seconds, lambda _: self._answered(binding, round(seconds * 1_000_000)))
+            self.agenda.call_later(seconds, lambda _: self._answer_ping(binding, round(seconds * 1_000_000)))
 
-    def _answered(self, binding: SimulatedBinding, latency_us: int) -> None:
+    def _answer_ping(self, binding: SimulatedBinding, latency_us: int) -> None:
         if self._is_gone(binding):
             return
         self.pings[binding.key].answered += 1
         binding.lost_in_row = 0
         binding.contact.latency = latency_us
-        self.usrloc.say(LATENCY_EVENT, binding)
+        self.usrloc.raise_event(LATENCY_EVENT, binding)
 
-    def _lost(self, binding: SimulatedBinding) -> None:
+    def _lose_ping(self, binding: SimulatedBinding) -> None:
         if self._is_gone(binding):
             return
         self.pings[binding.key].lost += 1
         binding.lost_in_row += 1
         binding.contact.latency = LOST_PING_US
-        self.usrloc.say(LATENCY_EVENT, binding)
+        self.usrloc.raise_event(LATENCY_EVENT, binding)
         if self.settings.remove_on_timeout and binding.lost_in_row >= self.settings.max_pings_lost:
             self.usrloc.delete(binding, release=False)
 
@@ -191,5 +191,5 @@ class Node:
         return self.usrloc.find(*binding.key) is not binding
 
 
-def _epoch_from(started_at: float, speed: float) -> Callable[[float], float]:
+def _make_clock(started_at: float, speed: float) -> Callable[[float], float]:
     return lambda now: started_at + now / speed

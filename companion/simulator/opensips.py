@@ -11,12 +11,13 @@ from typing import Any, Self
 
 from companion import log
 from companion.errors import UnavailableError, UsageError
-from companion.simulator.fleet import SimulatedPhone
-from companion.simulator.mi import RAISED_EVENTS, MiCall, SimulatedMi, Subscriptions
+from companion.simulator.mi import MiCall, SimulatedMi
 from companion.simulator.mi_datagram import MiDatagramServer, Send, SimulatedMiDatagram
 from companion.simulator.mi_server import MiServer
 from companion.simulator.node import Node, Pings, Settings
-from companion.simulator.sink import Sink, destination, is_event_socket, open_sink
+from companion.simulator.phone import SimulatedPhone
+from companion.simulator.sink import Sink, is_event_socket, open_sink, parse_destination
+from companion.simulator.subscriptions import RAISED_EVENTS, Subscriptions
 
 Who = str | SimulatedPhone
 
@@ -53,7 +54,7 @@ class SimulatedOpenSIPS:
         self._sinks: dict[str, Sink] = {}
         self._paused = False
         if self.events_to:
-            destination(self.events_to)
+            parse_destination(self.events_to)
 
     async def start(self) -> None:
         """Serve MI, switch the phones on and begin to live. UnavailableError when an address can not be had."""
@@ -61,8 +62,8 @@ class SimulatedOpenSIPS:
             raise UnavailableError(f"events can not be sent to {self.events_to}: its host has no address")
         self._started_at = time.monotonic()
         self._woken = asyncio.Event()
-        self.core = Node(self._settings(), self._raise)
-        self._subscriptions = self._startup_route()
+        self.core = Node(self._make_settings(), self._raise)
+        self._subscriptions = self._run_startup_route()
         self.mi = SimulatedMi(self.core, self._subscriptions, self._send)
         self.mi.version = self.version
         self.mi.use_domain = not self.version.startswith("3.")
@@ -73,7 +74,7 @@ class SimulatedOpenSIPS:
         await self.mi_datagram_server.start(self.probe_listen)
         self._switch_phones_on()
         self._life = asyncio.create_task(self._live())
-        self._life.add_done_callback(_say_why)
+        self._life.add_done_callback(_log_failure)
 
     async def stop(self) -> None:
         """End without a word: no event tells that it happened."""
@@ -120,7 +121,7 @@ class SimulatedOpenSIPS:
         """Return (AOR, contact URI) of every contact in usrloc."""
         return [binding.key for binding in self.core.usrloc]
 
-    def phone(self, who: Who) -> SimulatedPhone:
+    def find_phone(self, who: Who) -> SimulatedPhone:
         """Return a phone by its SIP instance, or the first one of an AOR."""
         if isinstance(who, SimulatedPhone):
             return who
@@ -130,36 +131,36 @@ class SimulatedOpenSIPS:
         raise UsageError(f"no phone {who!r} in this fleet")
 
     def mute(self, who: Who) -> None:
-        self._act(self.phone(who).mute)
+        self._act(self.find_phone(who).mute)
 
     def unmute(self, who: Who) -> None:
-        self._act(self.phone(who).unmute)
+        self._act(self.find_phone(who).unmute)
 
     def reload(self, who: Who) -> None:
-        self._act(self.phone(who).reload)
+        self._act(self.find_phone(who).reload)
 
     def roam(self, who: Who) -> None:
-        self._act(self.phone(who).roam)
+        self._act(self.find_phone(who).roam)
 
     def sleep(self, who: Who) -> None:
-        self._act(self.phone(who).fall_asleep)
+        self._act(self.find_phone(who).fall_asleep)
 
     def drop_connection(self, who: Who) -> None:
-        self._act(self.phone(who).drop_connection)
+        self._act(self.find_phone(who).drop_connection)
 
     def die(self, who: Who) -> None:
-        self._act(self.phone(who).die)
+        self._act(self.find_phone(who).die)
 
     def unregister(self, who: Who) -> None:
-        self._act(self.phone(who).unregister)
+        self._act(self.find_phone(who).unregister)
 
     def reregister(self, who: Who) -> None:
         """Refresh the registration: E_UL_CONTACT_UPDATE (or _INSERT when OpenSIPS no longer has the contact)."""
-        self._act(self.phone(who).reregister)
+        self._act(self.find_phone(who).reregister)
 
     def switch_on(self, who: Who) -> None:
         """Bring a phone back that left or died: a new start, a new contact for a browser."""
-        self._act(self.phone(who).switch_on)
+        self._act(self.find_phone(who).switch_on)
 
     def restart(self) -> None:
         """Restart with no contacts, up time 0 and no subscriptions of MI. Connected phones return within seconds."""
@@ -180,7 +181,7 @@ class SimulatedOpenSIPS:
         for sink in self._sinks.values():
             await sink.flush()
 
-    def _settings(self) -> Settings:
+    def _make_settings(self) -> Settings:
         return Settings(
             ping_interval=self.ping_interval,
             ping_threshold=self.ping_threshold,
@@ -191,7 +192,7 @@ class SimulatedOpenSIPS:
             speed=self.speed,
         )
 
-    def _startup_route(self) -> Subscriptions:
+    def _run_startup_route(self) -> Subscriptions:
         subscriptions = Subscriptions()
         self._subscribe(subscriptions)
         return subscriptions
@@ -204,38 +205,38 @@ class SimulatedOpenSIPS:
     def _switch_phones_on(self) -> None:
         for number, phone in enumerate(self.fleet):
             moment = self.ramp * number / len(self.fleet)
-            self.core.agenda.at(moment, partial(self._switch_on, phone))
+            self.core.agenda.call_at(moment, partial(self._switch_on, phone))
 
     def _switch_on(self, phone: SimulatedPhone, _: float) -> None:
         self.core.add(phone)
 
-    def _now(self) -> float:
+    def _read_clock(self) -> float:
         return (time.monotonic() - self._started_at) * self.speed
 
     async def _live(self) -> None:
         while True:
             self._woken.clear()
-            self.core.advance(self._now())
+            self.core.advance(self._read_clock())
             due = self.core.agenda.next_at
-            nap = LONGEST_NAP if due is None else (due - self._now()) / self.speed
+            nap = LONGEST_NAP if due is None else (due - self._read_clock()) / self.speed
             # not wait_for(): on Python 3.11 it can swallow the cancelling
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(min(max(nap, 0.001), LONGEST_NAP)):
                     await self._woken.wait()
 
     def _act(self, act: Callable[[], None]) -> None:
-        self.core.advance(self._now())
+        self.core.advance(self._read_clock())
         act()
         self._woken.set()
 
     def _answer_mi(self, body: bytes) -> bytes | None:
-        self.core.advance(self._now())
+        self.core.advance(self._read_clock())
         answer = self.mi.answer(body)
         self._woken.set()
         return answer
 
     def _answer_datagram(self, datagram: bytes, send: Send) -> None:
-        self.core.advance(self._now())
+        self.core.advance(self._read_clock())
         self.mi_datagram.answer(datagram, send)
         self._woken.set()
 
@@ -246,16 +247,16 @@ class SimulatedOpenSIPS:
     def _send(self, event: str, text: bytes) -> None:
         if self._paused:
             return
-        for where in self._subscriptions.sockets(event):
+        for where in self._subscriptions.list_sockets(event):
             if not where.startswith("route:"):
-                self._sink(where).send(text)
+                self._open_sink(where).send(text)
 
-    def _sink(self, where: str) -> Sink:
+    def _open_sink(self, where: str) -> Sink:
         if where not in self._sinks:
             self._sinks[where] = open_sink(where)
         return self._sinks[where]
 
 
-def _say_why(life: "asyncio.Task[None]") -> None:
+def _log_failure(life: "asyncio.Task[None]") -> None:
     if not life.cancelled() and (error := life.exception()):
-        log.get(__name__).error("the simulation broke down", exc_info=error)
+        log.get(__name__).error("the simulation failed", exc_info=error)

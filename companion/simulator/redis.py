@@ -41,17 +41,17 @@ def find_redis_server() -> RedisServer:
     """
     named = os.environ.get("REDIS_SERVER_BIN")
     if named:
-        return _server(Path(named))
+        return _prepare_server(Path(named))
     for folder in (PROJECT, Path.cwd()):
         binary = folder / WHEEL_SERVER / "bin" / "redis-server"
         if binary.is_file():
-            return _server(binary)
+            return _prepare_server(binary)
     if on_path := shutil.which("redis-server"):
         return RedisServer(Path(on_path))
     raise UnavailableError("no redis-server found: run `make setup`, or `apt-get install redis-server`")
 
 
-def _server(binary: Path) -> RedisServer:
+def _prepare_server(binary: Path) -> RedisServer:
     if not binary.is_file():
         raise UnavailableError(f"REDIS_SERVER_BIN names {binary}, which is no file")
     module = binary.parent.parent / "lib" / "redistimeseries.so"
@@ -106,14 +106,14 @@ class EmbeddedRedis:
         self._folder.mkdir(parents=True, exist_ok=True)
         fixed_port = self.port
         for left in reversed(range(TRIES)):
-            self.port = fixed_port or free_port()
+            self.port = fixed_port or find_free_port()
             self._process = self._launch(server)
-            if self._answers():
+            if self._wait_until_ready():
                 return
             self._reap()
             # a port found free may be taken by now: only then is it worth another try
-            if fixed_port or not left or "in use" not in self._log_tail():
-                raise UnavailableError(f"redis-server did not start:\n{self._log_tail()}")
+            if fixed_port or not left or "in use" not in self._read_log_tail():
+                raise UnavailableError(f"redis-server did not start:\n{self._read_log_tail()}")
 
     def stop(self) -> None:
         """End it cleanly: what was written is on disk. Kills it if it takes too long."""
@@ -130,7 +130,7 @@ class EmbeddedRedis:
     def _launch(self, server: RedisServer) -> subprocess.Popen[bytes]:
         self.log_file.unlink(missing_ok=True)
         return subprocess.Popen(  # noqa: S603 - the program is the operator's own choice
-            [str(server.binary), *self._options(server)],
+            [str(server.binary), *self._list_options(server)],
             cwd=self._folder,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
@@ -140,7 +140,7 @@ class EmbeddedRedis:
             preexec_fn=_die_with_parent if sys.platform == "linux" else None,  # noqa: PLW1509
         )
 
-    def _options(self, server: RedisServer) -> list[str]:
+    def _list_options(self, server: RedisServer) -> list[str]:
         options = {
             "bind": "127.0.0.1",
             "port": str(self.port),
@@ -155,7 +155,7 @@ class EmbeddedRedis:
             words += ["--loadmodule", str(module.resolve())]
         return words
 
-    def _answers(self) -> bool:
+    def _wait_until_ready(self) -> bool:
         deadline = time.monotonic() + START_SECONDS
         while time.monotonic() < deadline and self._is_alive():
             if self._is_ours():
@@ -187,13 +187,13 @@ class EmbeddedRedis:
             process.kill()
             process.wait()
 
-    def _log_tail(self) -> str:
+    def _read_log_tail(self) -> str:
         if not self.log_file.exists():
             return "(no log was written)"
         return "\n".join(self.log_file.read_text(errors="replace").splitlines()[-5:])
 
 
-def free_port() -> int:
+def find_free_port() -> int:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port: int = listener.getsockname()[1]
         return port

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple, Protocol
 
 from companion.bridge.framer import Framer
 from companion.errors import UnavailableError, UsageError
-from companion.simulator.sink import BURST, REST_SECONDS, Destination, close_writer, destination, udp_socket
+from companion.simulator.sink import BURST, REST_SECONDS, Destination, close_writer, open_udp_socket, parse_destination
 
 # t = 0 of the captures of OpenSIPS 3.6.8 this project was written from, in epoch seconds
 ORIGIN = 1795452109.605
@@ -70,7 +70,7 @@ async def replay(  # noqa: PLR0913 - each is a choice of whoever plays it
     `progress(done, total)` is called after each chunk.
     Raises UsageError for what is no capture, UnavailableError when nobody listens.
     """
-    where = destination(to)
+    where = parse_destination(to)
     capture = read_capture(path, origin)
     if rebase_expires:
         capture = rebase(capture, time.time())
@@ -112,13 +112,13 @@ def _cut_again(chunks: list[Chunk], data: bytes) -> Iterator[Chunk]:
 
 
 def _read_datagrams(path: Path, origin: float | None) -> Capture:
-    lines = _json_lines(path)
+    lines = _read_json_lines(path)
     first = lines[0] if lines else {}
     if "payload" not in first and "origin" in first:
         origin = first["origin"] if origin is None else origin
         lines = lines[1:]
     chunks = [Chunk(float(line["t"]), line["payload"].encode(), 1) for line in lines]
-    return _checked(Capture(chunks, ORIGIN if origin is None else float(origin), stream=False))
+    return _check_capture(Capture(chunks, ORIGIN if origin is None else float(origin), stream=False))
 
 
 def _read_stream(path: Path, origin: float | None) -> Capture:
@@ -135,22 +135,22 @@ def _read_stream(path: Path, origin: float | None) -> Capture:
         at += size
     if framer.garbage_bytes:
         raise ValueError("it has bytes outside JSON objects")
-    return _checked(Capture(chunks, ORIGIN if origin is None else origin, stream=True))
+    return _check_capture(Capture(chunks, ORIGIN if origin is None else origin, stream=True))
 
 
 def _reads(path: Path, size: int) -> list[dict[str, Any]]:
     """Read how the stream's bytes arrived; without that file, all at once."""
     beside = path.with_suffix(".reads.jsonl")
     if beside.exists():
-        return _json_lines(beside)
+        return _read_json_lines(beside)
     return [{"t": 0.0, "bytes": min(READ_SIZE, size - at)} for at in range(0, size, READ_SIZE)]
 
 
-def _json_lines(path: Path) -> list[dict[str, Any]]:
+def _read_json_lines(path: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in path.read_text("utf-8").splitlines() if line.strip()]
 
 
-def _checked(capture: Capture) -> Capture:
+def _check_capture(capture: Capture) -> Capture:
     if not any(chunk.objects for chunk in capture.chunks):
         raise ValueError("there is no event in it")
     return capture
@@ -159,13 +159,13 @@ def _checked(capture: Capture) -> Capture:
 def _rechunk(capture: Capture, *, to_stream: bool, one_byte: bool) -> Iterator[Chunk]:
     """Cut the chunks for the wire: an object a datagram, or for TCP the capture's own cuts or single bytes."""
     if to_stream and one_byte:
-        return _bytewise(capture.chunks)
+        return _split_into_bytes(capture.chunks)
     if capture.stream and not to_stream:
-        return _by_object(capture.chunks)
+        return _split_by_object(capture.chunks)
     return iter(capture.chunks)
 
 
-def _bytewise(chunks: list[Chunk]) -> Iterator[Chunk]:
+def _split_into_bytes(chunks: list[Chunk]) -> Iterator[Chunk]:
     framer = Framer()
     for chunk in chunks:
         for byte in chunk.data:
@@ -173,7 +173,7 @@ def _bytewise(chunks: list[Chunk]) -> Iterator[Chunk]:
             yield Chunk(chunk.t, single, len(framer.feed(single)))
 
 
-def _by_object(chunks: list[Chunk]) -> Iterator[Chunk]:
+def _split_by_object(chunks: list[Chunk]) -> Iterator[Chunk]:
     framer = Framer()
     for chunk in chunks:
         for text in framer.feed(chunk.data):
@@ -194,7 +194,7 @@ class _Datagrams:
     """Send UDP with a short rest after each burst, so that a reader with the default buffer keeps up."""
 
     def __init__(self, where: Destination) -> None:
-        self._address, self._socket = udp_socket(where)
+        self._address, self._socket = open_udp_socket(where)
         self._burst = 0
 
     async def send(self, data: bytes) -> None:

@@ -25,7 +25,7 @@ class Destination(NamedTuple):
     port: int
 
 
-def destination(text: str) -> Destination:
+def parse_destination(text: str) -> Destination:
     """Read an event socket; UsageError for anything but udp:host:port and tcp:host:port."""
     proto, _, address = text.partition(":")
     host, _, port = address.rpartition(":")
@@ -37,7 +37,7 @@ def destination(text: str) -> Destination:
 def is_event_socket(text: str) -> bool:
     """Return whether events can be sent there: it is well written, and its host has an address."""
     try:
-        _resolve(destination(text))
+        _resolve(parse_destination(text))
     except (UsageError, UnavailableError):
         return False
     return True
@@ -56,7 +56,7 @@ class Sink(Protocol):
 
 def open_sink(text: str) -> Sink:
     """Open the sink for an event socket; needs a running loop."""
-    where = destination(text)
+    where = parse_destination(text)
     return DatagramSink(where) if where.proto == "udp" else StreamSink(where)
 
 
@@ -65,7 +65,7 @@ class DatagramSink:
 
     def __init__(self, where: Destination) -> None:
         self.sent = self.dropped = 0
-        self._address, self._socket = udp_socket(where)
+        self._address, self._socket = open_udp_socket(where)
         self._queue: deque[bytes] = deque()
         self._filled = asyncio.Event()
         self._idle = asyncio.Event()
@@ -132,11 +132,11 @@ class StreamSink:
         while True:
             await self._filled.wait()
             with suppress(OSError):
-                await self._connected()
+                await self._serve_connection()
             self._drop_all()
             await asyncio.sleep(RECONNECT_SECONDS)
 
-    async def _connected(self) -> None:
+    async def _serve_connection(self) -> None:
         reader, writer = await asyncio.open_connection(self._where.host, self._where.port)
         hang_up = asyncio.create_task(reader.read())
         hang_up.add_done_callback(lambda _: self._filled.set())
@@ -166,7 +166,7 @@ class StreamSink:
         self._idle.set()
 
 
-def udp_socket(where: Destination) -> tuple[Any, socket.socket]:
+def open_udp_socket(where: Destination) -> tuple[Any, socket.socket]:
     """Return the address and a UDP socket to send there. Raises UnavailableError when there is no such host.
 
     It is not connected: a connected one loses a datagram for each ICMP error, and OpenSIPS' is not either.

@@ -53,7 +53,7 @@ class SimulatedBinding:
             "Path": contact.path,
             "State": "CS_NEW",
             "Flags": PUSH_FLAG if self.push else 0,
-            "Cflags": flag_names(contact.bflags),
+            "Cflags": name_flags(contact.bflags),
             "Socket": contact.socket,
             "Methods": ANY_METHOD,
             "Attr": contact.attr,
@@ -64,7 +64,7 @@ class SimulatedBinding:
         return {name: value for name, value in fields.items() if value or name not in absent_when_empty}
 
 
-def flag_names(bflags: int) -> str:
+def name_flags(bflags: int) -> str:
     names = {8: "SIPPING_CALC_LATENCY", 4: "SIP_PING_RTN", 2: "SIP_PING_FLAG"}
     return " ".join(name for bit, name in names.items() if bflags & bit)
 
@@ -84,7 +84,7 @@ class SimulatedUsrloc:
     def aors(self) -> list[str]:
         return list(self._aors)
 
-    def contacts(self, aor: str) -> list[SimulatedBinding] | None:
+    def find_contacts(self, aor: str) -> list[SimulatedBinding] | None:
         """Return the AOR's contacts; None when there is no such AOR."""
         contacts = self._aors.get(aor)
         return None if contacts is None else list(contacts.values())
@@ -96,22 +96,22 @@ class SimulatedUsrloc:
         """Insert a contact, or update the one with this URI, as the registrar does."""
         if contact.aor not in self._aors:
             self._aors[contact.aor] = {}
-            self._raise("E_UL_AOR_INSERT", wire.aor_event("E_UL_AOR_INSERT", contact.aor, contact.domain))
+            self._raise("E_UL_AOR_INSERT", wire.encode_aor_event("E_UL_AOR_INSERT", contact.aor, contact.domain))
         binding = self._aors[contact.aor].get(contact.uri)
         if binding:
             binding.contact = replace(contact, latency=binding.contact.latency)
             binding.expires = expires
-            self.say("E_UL_CONTACT_UPDATE", binding)
+            self.raise_event("E_UL_CONTACT_UPDATE", binding)
             return binding
-        binding = SimulatedBinding(contact, self._new_id(contact.aor), instance, push, expires)
+        binding = SimulatedBinding(contact, self._make_id(contact.aor), instance, push, expires)
         self._aors[contact.aor][contact.uri] = binding
-        self.say("E_UL_CONTACT_INSERT", binding)
+        self.raise_event("E_UL_CONTACT_INSERT", binding)
         return binding
 
     def delete(self, binding: SimulatedBinding, *, release: bool) -> None:
         """Remove a contact; `release` an AOR left empty at once: the registrar and MI do, nathelper leaves it."""
         self._aors[binding.contact.aor].pop(binding.contact.uri)
-        self.say("E_UL_CONTACT_DELETE", binding)
+        self.raise_event("E_UL_CONTACT_DELETE", binding)
         if release:
             self._release(binding.contact.aor)
 
@@ -126,13 +126,13 @@ class SimulatedUsrloc:
         """Forget everything without a word, as a restart does."""
         self._aors.clear()
 
-    def say(self, event: str, binding: SimulatedBinding) -> None:
-        self._raise(event, wire.contact_event(event, binding.contact))
+    def raise_event(self, event: str, binding: SimulatedBinding) -> None:
+        self._raise(event, wire.encode_contact_event(event, binding.contact))
 
     def _release(self, aor: str) -> None:
         if not self._aors[aor]:
             del self._aors[aor]
-            self._raise("E_UL_AOR_DELETE", wire.aor_event("E_UL_AOR_DELETE", aor))
+            self._raise("E_UL_AOR_DELETE", wire.encode_aor_event("E_UL_AOR_DELETE", aor))
 
-    def _new_id(self, aor: str) -> int:
+    def _make_id(self, aor: str) -> int:
         return (zlib.crc32(aor.encode()) % HASH_SIZE << 46) + next(self._ids)

@@ -39,25 +39,25 @@ CONTACT_PARAMS = (
 REFRESH_PARAMS = tuple(name for name in CONTACT_PARAMS if name not in {"path", "qval", "cseq", "latency"})
 
 
-def contact_event(name: str, contact: SimulatedContact) -> bytes:
+def encode_contact_event(name: str, contact: SimulatedContact) -> bytes:
     """Encode E_UL_CONTACT_INSERT, _UPDATE, _DELETE or E_UL_LATENCY_UPDATE: all have the same parameters."""
-    return notification(name, {param: getattr(contact, param) for param in CONTACT_PARAMS})
+    return encode_notification(name, {param: getattr(contact, param) for param in CONTACT_PARAMS})
 
 
-def refresh_event(contact: SimulatedContact, reason: str, req_callid: str | None = None) -> bytes:
+def encode_refresh_event(contact: SimulatedContact, reason: str, req_callid: str | None = None) -> bytes:
     """Encode E_UL_CONTACT_REFRESH: OpenSIPS asks for a push, `reason` "reg-refresh" or "ini-INVITE" and the like."""
     params = {param: getattr(contact, param) for param in REFRESH_PARAMS}
-    return notification("E_UL_CONTACT_REFRESH", {**params, "reason": reason, "req_callid": req_callid})
+    return encode_notification("E_UL_CONTACT_REFRESH", {**params, "reason": reason, "req_callid": req_callid})
 
 
-def aor_event(name: str, aor: str, domain: str = "location") -> bytes:
+def encode_aor_event(name: str, aor: str, domain: str = "location") -> bytes:
     """Encode E_UL_AOR_INSERT or E_UL_AOR_DELETE."""
-    return notification(name, {"domain": domain, "aor": aor})
+    return encode_notification(name, {"domain": domain, "aor": aor})
 
 
-def disconnect_event(source: Address, destination: Address, proto: str) -> bytes:
+def encode_disconnect_event(source: Address, destination: Address, proto: str) -> bytes:
     """Encode E_CORE_TCP_DISCONNECT of the connection that a phone held from `source`."""
-    return notification(
+    return encode_notification(
         "E_CORE_TCP_DISCONNECT",
         {
             "src_ip": source[0],
@@ -69,7 +69,7 @@ def disconnect_event(source: Address, destination: Address, proto: str) -> bytes
     )
 
 
-def notification(method: str, params: Mapping[str, Any]) -> bytes:
+def encode_notification(method: str, params: Mapping[str, Any]) -> bytes:
     return dump_json({"jsonrpc": "2.0", "method": method, "params": params})
 
 

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple, Self
 
 import pytest
 
-from companion.simulator.redis import free_port
+from companion.simulator.redis import find_free_port
 
 HERE = Path(__file__).parent
 DEADLINE = 30
@@ -159,7 +159,7 @@ class Ports(NamedTuple):
 
     @classmethod
     def free(cls) -> Self:
-        return cls(*(free_port() for _ in cls._fields))
+        return cls(*(find_free_port() for _ in cls._fields))
 
 
 class Server:

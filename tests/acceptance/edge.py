@@ -19,7 +19,7 @@ from companion.query.devices import render_device
 from companion.query.now import load_view
 from companion.query.row import make_glance
 from companion.remediation import audit
-from companion.simulator.redis import EmbeddedRedis, free_port
+from companion.simulator.redis import EmbeddedRedis, find_free_port
 from companion.store.devices import load_device
 from companion.store.nodes import load_feeds
 from companion.store.store import Store, open_store
@@ -87,7 +87,7 @@ class Edge(NamedTuple):
 @contextmanager
 def edge_with(build: Build, folder: Path, *marks: str, **changes: str) -> Iterator[Edge]:
     """OpenSIPS with the shipped configuration and these marks on; `changes` are texts of it, old=new in a dict."""
-    datagram, ports = free_port(), Ports.free()
+    datagram, ports = find_free_port(), Ports.free()
     config = shipped(build, ports, datagram, *marks, changes=changes)
     with running(Server(build, folder, config, ports, domain=True)) as server:
         yield Edge(server, datagram)
@@ -102,7 +102,7 @@ class Companion:
         self._folder = folder
         self._redis = EmbeddedRedis(folder / "redis", persistent=False)
         self._redis.start()
-        bus = f"tcp://127.0.0.1:{free_port()}"
+        bus = f"tcp://127.0.0.1:{find_free_port()}"
         self._tables: dict[str, Any] = {
             "redis": {"url": self._redis.url},
             "bridge": {"datagram": f"udp:127.0.0.1:{datagram}", "publish": bus},
@@ -110,7 +110,7 @@ class Companion:
             "pings": {"interval": INTERVAL, "lost_after": LOST_AFTER},
             "opensips": [{"node": "opensips", "mi_url": mi_url, "probe_url": probe_url}],
             "remediation": {"mode": "enforce", "sweep_interval": 1, "ghost_grace": 1},
-            "api": {"listen": f"127.0.0.1:{free_port()}"},
+            "api": {"listen": f"127.0.0.1:{find_free_port()}"},
         }
         for name, table in sections.items():
             self._tables[name] = {**self._tables.get(name, {}), **table}

@@ -8,7 +8,7 @@ import pytest
 
 from companion.opensips.mi import Mi
 from companion.opensips.probe import Prober, Question
-from companion.simulator.redis import free_port
+from companion.simulator.redis import find_free_port
 from tests.acceptance.conftest import Build, Ports, Server
 from tests.acceptance.edge import CONFIGS, INTERVAL, Companion, device_of, for_build, running, settled
 from tests.sip_phone.phone import Phone
@@ -66,7 +66,7 @@ class Foreign(Server):
     """An OpenSIPS with FOREIGN, whose events go to `datagram`."""
 
     def __init__(self, build: Build, folder: Path) -> None:
-        self.datagram, ports = free_port(), Ports.free()
+        self.datagram, ports = find_free_port(), Ports.free()
         included = (CONFIGS / "companion.cfg").read_text()
         for old, new in {
             "udp:127.0.0.1:5066": f"udp:127.0.0.1:{self.datagram}",

@@ -16,7 +16,7 @@ import pytest
 from selenium.webdriver import Keys
 
 from companion.opensips.events import INSERT, LATENCY, LOST_PING_US
-from companion.simulator.redis import EmbeddedRedis, free_port
+from companion.simulator.redis import EmbeddedRedis, find_free_port
 from companion.simulator.replay import replay
 from companion.times import iso
 from companion.tokens import access
@@ -90,7 +90,7 @@ class World:
 @pytest.fixture(scope="module")
 def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
     folder = tmp_path_factory.mktemp("dashboard")
-    api = {"listen": f"127.0.0.1:{free_port()}", "tokens": [OPERATE.line, READ.line], "open_reads": False}
+    api = {"listen": f"127.0.0.1:{find_free_port()}", "tokens": [OPERATE.line, READ.line], "open_reads": False}
     with EmbeddedRedis(folder / "redis") as redis:
         setup = Setup(redis, folder, api=api, pings={"interval": 5}, remediation={"sweep_interval": 1})
         with setup.process():

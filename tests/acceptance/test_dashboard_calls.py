@@ -20,7 +20,7 @@ from selenium.webdriver.remote.webelement import WebElement
 from companion.dashboard.markup.call_cells import call_address
 from companion.opensips.events import INSERT, LATENCY, LOST_PING_US
 from companion.query.reader import Reader
-from companion.simulator.redis import EmbeddedRedis, free_port
+from companion.simulator.redis import EmbeddedRedis, find_free_port
 from companion.times import epoch_ms
 from companion.tokens import access
 from companion.tokens import call as token
@@ -126,7 +126,7 @@ class World:
 @pytest.fixture(scope="module")
 def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
     folder = tmp_path_factory.mktemp("calls")
-    api = {"listen": f"127.0.0.1:{free_port()}", "tokens": [READ.line], "open_reads": False}
+    api = {"listen": f"127.0.0.1:{find_free_port()}", "tokens": [READ.line], "open_reads": False}
     with EmbeddedRedis(folder / "redis") as redis:
         setup = Setup(redis, folder, api=api, media={"secret": SECRET}, pings={"interval": PING_SECONDS})
         made = World(setup)

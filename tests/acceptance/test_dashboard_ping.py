@@ -8,10 +8,10 @@ from typing import Any, Final
 
 import pytest
 
-from companion.simulator.fleet import SimulatedPhone
 from companion.simulator.mi_datagram import SimulatedMiDatagram
 from companion.simulator.opensips import SimulatedOpenSIPS
-from companion.simulator.redis import EmbeddedRedis, free_port
+from companion.simulator.phone import SimulatedPhone
+from companion.simulator.redis import EmbeddedRedis, find_free_port
 from companion.store.timeline import load_timeline
 from companion.text import Json
 from tests.acceptance import browser as chromium
@@ -81,8 +81,8 @@ class World:
 
 @pytest.fixture(scope="module")
 def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
-    folder, port = tmp_path_factory.mktemp("dashboard"), free_port()
-    api = {"listen": f"127.0.0.1:{free_port()}", "tokens": [OPERATE.line, READ.line], "open_reads": False}
+    folder, port = tmp_path_factory.mktemp("dashboard"), find_free_port()
+    api = {"listen": f"127.0.0.1:{find_free_port()}", "tokens": [OPERATE.line, READ.line], "open_reads": False}
     with EmbeddedRedis(folder / "redis") as redis:
         setup = Setup(redis, folder, api=api)
         with setup.process(COMPANION_OPENSIPS=f'[{{"node":"opensips","probe_url":"udp:127.0.0.1:{port}"}}]'):

@@ -17,7 +17,7 @@ from companion.doctor.gather import gather
 from companion.opensips.mi import Mi
 from companion.opensips.subscriptions import REQUIRED_EVENTS, USED_EVENTS, Renewer, parse, subscribe
 from companion.query.devices import iterate_devices
-from companion.simulator.redis import free_port
+from companion.simulator.redis import find_free_port
 from tests.acceptance.conftest import Build, Ports, Server
 from tests.acceptance.edge import INTERVAL, Companion, edge_with, running, settled, shipped
 from tests.sip_phone.phone import Phone
@@ -61,7 +61,7 @@ async def edge(
     build: Build, folder: Path, changes: Mapping[str, str] | None = None, mi_url: str = ""
 ) -> AsyncIterator[Edge]:
     """All of them; `changes` are regular expressions in opensips.cfg, and what is there instead."""
-    datagram, ports = free_port(), Ports.free()
+    datagram, ports = find_free_port(), Ports.free()
     config = shipped(build, ports, datagram)
     for pattern, new in (changes or {}).items():
         config, found = re.subn(pattern, new.replace("\\", r"\\"), config)
@@ -104,7 +104,7 @@ async def test_a_phone_is_asked(build: Build, tmp_path: Path) -> None:
         await settled(lambda: list(iterate_devices(here.companion.store)))
         expected = {
             here.server.probe_url: ("ok", "a phone answered in "),
-            f"udp:127.0.0.1:{free_port()}": ("failure", "mi_datagram can not be reached"),
+            f"udp:127.0.0.1:{find_free_port()}": ("failure", "mi_datagram can not be reached"),
             "": ("note", "no probe_url"),
         }
         for url, (level, words) in expected.items():
@@ -131,7 +131,7 @@ async def probe_finding(config: Config) -> Finding:
 
 async def test_mi_on_another_port(build: Build, tmp_path: Path) -> None:
     """MI that is not where mi_url says: the lines that would put it there."""
-    port = free_port()
+    port = find_free_port()
     async with edge(build, tmp_path, mi_url=f"http://127.0.0.1:{port}/mi") as here:
         said = await here.examine()
     assert troubles(said) == {"MI": "failure"}
@@ -185,7 +185,7 @@ async def test_the_script_goes_before(build: Build, tmp_path: Path) -> None:
 
 async def test_events_to_another_port(build: Build, tmp_path: Path) -> None:
     """Events that go to another port: both are named."""
-    port = free_port()
+    port = find_free_port()
     moved = {f'"{event}", "udp:.*"': f'"{event}", "udp:127.0.0.1:{port}"' for event in REQUIRED_EVENTS}
     async with edge(build, tmp_path, moved) as here:
         said = await here.examine()

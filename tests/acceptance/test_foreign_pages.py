@@ -8,7 +8,7 @@ from typing import Any
 import httpx2
 import pytest
 
-from companion.simulator.redis import EmbeddedRedis, free_port
+from companion.simulator.redis import EmbeddedRedis, find_free_port
 from companion.store.calls import load_call
 from tests.acceptance.browser import BROWSER, DRIVER, Browser
 from tests.integration.conftest import Setup, until
@@ -58,7 +58,7 @@ def sites() -> Iterator[list[str]]:
 @pytest.fixture(scope="module")
 def setup(sites: list[str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Setup]:
     """A companion that takes at most five reports of a call in a minute."""
-    folder, listen = tmp_path_factory.mktemp("companion"), f"127.0.0.1:{free_port()}"
+    folder, listen = tmp_path_factory.mktemp("companion"), f"127.0.0.1:{find_free_port()}"
     with EmbeddedRedis(folder / "redis", persistent=False) as redis:
         media = {"secret": SECRET, "origins": sites[:1], "reports_per_minute": 5}
         setup = Setup(redis, folder, api={"listen": listen, "dashboard": False}, media=media)

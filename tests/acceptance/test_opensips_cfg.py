@@ -22,8 +22,8 @@ from companion.errors import UnavailableError
 from companion.opensips.mi import Mi
 from companion.opensips.probe import Prober, Question
 from companion.remediation import audit
-from companion.simulator.fleet import SimulatedPush
-from companion.simulator.redis import free_port
+from companion.simulator.phone import SimulatedPush
+from companion.simulator.redis import find_free_port
 from companion.store.devices import load_device
 from companion.store.nodes import load_feeds
 from companion.store.timeline import load_timeline
@@ -193,7 +193,7 @@ async def test_companion_ping(edge: Edge, tmp_path: Path) -> None:
 async def test_a_push_that_wakes(build: Build, tmp_path: Path) -> None:
     """With the push lines on, the gateway is posted who sleeps and where; the phone wakes, and that is told."""
     woken: list[dict[str, list[str]]] = []
-    port = free_port()
+    port = find_free_port()
     changes = {"http://127.0.0.1:8090/push": f"http://127.0.0.1:{port}/push"}
     with (
         edge_with(build, tmp_path, "push", **changes) as edge,

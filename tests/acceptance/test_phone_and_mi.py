@@ -10,7 +10,7 @@ import pytest
 from companion.errors import MiCallError, UnavailableError
 from companion.opensips.events import LOST_PING_US
 from companion.opensips.mi import Mi
-from companion.simulator.fleet import SimulatedPush
+from companion.simulator.phone import SimulatedPush
 from tests.acceptance.conftest import PASSWORD, OpenSIPS, eventually
 from tests.sip_phone.phone import Phone
 

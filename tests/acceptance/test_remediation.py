@@ -13,8 +13,8 @@ from companion.opensips import events
 from companion.opensips.mi import Mi
 from companion.remediation import audit
 from companion.services.app import App
-from companion.simulator.fleet import SimulatedPush
-from companion.simulator.redis import EmbeddedRedis, free_port
+from companion.simulator.phone import SimulatedPush
+from companion.simulator.redis import EmbeddedRedis, find_free_port
 from companion.store.devices import load_device
 from companion.store.store import Store, open_store
 from companion.store.timeline import load_timeline
@@ -40,7 +40,7 @@ def phone_of(opensips: OpenSIPS, push: SimulatedPush | None = None) -> Phone:
 @pytest.fixture
 async def watched(opensips: OpenSIPS, tmp_path: Path) -> AsyncIterator[Store]:
     """The store of a companion that hears this OpenSIPS and may act on it."""
-    datagram, bus = free_port(), free_port()
+    datagram, bus = find_free_port(), find_free_port()
     with EmbeddedRedis(tmp_path / "redis") as redis:
         config = Config.model_validate(
             {
@@ -50,7 +50,7 @@ async def watched(opensips: OpenSIPS, tmp_path: Path) -> AsyncIterator[Store]:
                 "pings": {"interval": PING_INTERVAL, "lost_after": LOST_AFTER},
                 "opensips": [{"node": "opensips", "mi_url": opensips.mi_url}],
                 "remediation": {"mode": "enforce", "sweep_interval": 1},
-                "api": {"listen": f"127.0.0.1:{free_port()}"},
+                "api": {"listen": f"127.0.0.1:{find_free_port()}"},
             }
         )
         async with running(config), Mi(opensips.mi_url) as mi:

@@ -14,8 +14,8 @@ from typing import Final, NamedTuple
 import msgpack
 import zmq
 
-from companion.simulator.redis import free_port
-from companion.simulator.wire import notification
+from companion.simulator.redis import find_free_port
+from companion.simulator.wire import encode_notification
 from tests.benchmarks.figure import Figure
 from tests.benchmarks.processes import process
 from tests.benchmarks.publisher import NODE, ping_params
@@ -51,7 +51,7 @@ class Burst(NamedTuple):
 
 
 def _burst(count: int, seconds: float) -> Burst:
-    endpoint, port = f"tcp://127.0.0.1:{free_port()}", free_port()
+    endpoint, port = f"tcp://127.0.0.1:{find_free_port()}", find_free_port()
     subscriber: zmq.Socket[bytes] = zmq.Context.instance().socket(zmq.SUB)
     subscriber.setsockopt(zmq.RCVHWM, 0)
     subscriber.subscribe(b"")
@@ -93,7 +93,7 @@ def _send_burst(port: int, count: int, seconds: float) -> float:
 
 
 def _datagram(number: int, expires: int) -> bytes:
-    return notification("E_UL_LATENCY_UPDATE", ping_params(number, 50_000, expires))
+    return encode_notification("E_UL_LATENCY_UPDATE", ping_params(number, 50_000, expires))
 
 
 def _granted(bridge: subprocess.Popen[str]) -> int:

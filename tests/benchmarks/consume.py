@@ -8,7 +8,7 @@ from typing import Final
 import msgpack
 import zmq
 
-from companion.simulator.redis import free_port
+from companion.simulator.redis import find_free_port
 from companion.store.connection import Connection
 from companion.store.keys import Keys
 from companion.store.series import Row, TimeSeries
@@ -57,7 +57,7 @@ def ceiling(count: int) -> Figure:
 def naive(count: int) -> Figure:
     """Measure what a user would write first: one recv, one TS.ADD."""
     with bench_redis() as (_, _, connection):
-        endpoint = f"tcp://127.0.0.1:{free_port()}"
+        endpoint = f"tcp://127.0.0.1:{find_free_port()}"
         socket_: zmq.Socket[bytes] = zmq.Context.instance().socket(zmq.SUB)
         socket_.setsockopt(zmq.RCVHWM, 0)
         socket_.setsockopt(zmq.RCVTIMEO, 30_000)
@@ -83,7 +83,7 @@ def naive(count: int) -> Figure:
 def end_to_end(count: int) -> Figure:
     """Measure publisher, consumer and Redis, a process each, from the first ping published to the last one stored."""
     with bench_redis() as (folder, redis, connection):
-        endpoint = f"tcp://127.0.0.1:{free_port()}"
+        endpoint = f"tcp://127.0.0.1:{find_free_port()}"
         with (
             process(*consumer_command(folder, redis.url, endpoint)) as consumer,
             process(*publisher_command(endpoint, PHONES, count)) as publisher,

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from typing import Final
 
 from companion.bus.publisher import Publisher
-from companion.simulator.redis import free_port
+from companion.simulator.redis import find_free_port
 from companion.store.connection import Connection
 from companion.store.keys import Keys
 from tests.benchmarks.figure import Figure
@@ -20,7 +20,7 @@ def figures(pings: int = PINGS, rate: int = RATE) -> Iterator[Figure]:
     """Publish pings and wait until each is readable, while others come in at `rate` a second."""
     times = []
     with bench_redis() as (folder, redis, connection):
-        endpoint = f"tcp://127.0.0.1:{free_port()}"
+        endpoint = f"tcp://127.0.0.1:{find_free_port()}"
         with process(*consumer_command(folder, redis.url, endpoint)):
             publisher = Publisher(endpoint, NODE, high_water_mark=100_000)
             publisher._socket.poll(30_000)

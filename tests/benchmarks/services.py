@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Final
 
 from companion.services.app import ServiceName
-from companion.simulator.redis import _die_with_parent, free_port
+from companion.simulator.redis import _die_with_parent, find_free_port
 from tests.benchmarks.processes import wait_until
 
 STOP_SECONDS: Final = 20.0
@@ -21,8 +21,8 @@ class Services:
     """Hold the running services by name; `port` is the API's, `endpoint` the bus that the consumer reads."""
 
     def __init__(self, folder: Path, redis_url: str, more: str) -> None:
-        self.port = free_port()
-        self.endpoint = f"tcp://127.0.0.1:{free_port()}"
+        self.port = find_free_port()
+        self.endpoint = f"tcp://127.0.0.1:{find_free_port()}"
         self.services: dict[str, subprocess.Popen[bytes]] = {}
         self._folder = folder
         self._stack = ExitStack()

@@ -24,7 +24,7 @@ from companion.query.device_ids import find_device_id
 from companion.query.devices import iterate_devices, render_device
 from companion.query.now import load_view
 from companion.services.app import App, ServiceName
-from companion.simulator.redis import EmbeddedRedis, free_port
+from companion.simulator.redis import EmbeddedRedis, find_free_port
 from companion.store.nodes import Feed, load_feed
 from companion.store.store import open_store
 from companion.text import Json
@@ -76,7 +76,7 @@ class Setup:
 
     def __init__(self, server: EmbeddedRedis, folder: Path, **sections: Json) -> None:
         self.folder = folder
-        self.datagram, self.stream, self.publish = free_port(), free_port(), free_port()
+        self.datagram, self.stream, self.publish = find_free_port(), find_free_port(), find_free_port()
         self.tables: dict[str, Json] = {
             "redis": {"url": server.url, "prefix": f"t{next(_prefixes)}:"},
             "bridge": {

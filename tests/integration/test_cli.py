@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from companion.opensips.events import INSERT, LATENCY, LOST_PING_US
-from companion.simulator.redis import EmbeddedRedis, free_port
+from companion.simulator.redis import EmbeddedRedis, find_free_port
 from companion.text import Json
 from tests.integration.conftest import (
     CAPTURE,
@@ -151,7 +151,7 @@ def test_an_empty_store(make_setup: MakeSetup) -> None:
 )
 def test_redis_is_down(tmp_path: Path, command: tuple[str, ...]) -> None:
     """Without Redis a command ends with one line that says where it looked, and code 1."""
-    port = free_port()
+    port = find_free_port()
     file = tmp_path / "config.toml"
     file.write_text(f'[redis]\nurl = "redis://:secret@127.0.0.1:{port}/0"\n')
     done = cli(*command, "-c", str(file))

@@ -20,9 +20,9 @@ from companion.opensips.subscriptions import EventSubscription, parse, subscribe
 from companion.query.devices import iterate_devices
 from companion.services import scheduler
 from companion.services.app import ServiceName
-from companion.simulator.fleet import Behaviour, SimulatedPhone
 from companion.simulator.opensips import SimulatedOpenSIPS
-from companion.simulator.redis import EmbeddedRedis, free_port
+from companion.simulator.phone import Behaviour, SimulatedPhone
+from companion.simulator.redis import EmbeddedRedis, find_free_port
 from tests.integration.conftest import MakeSetup, Setup, cli, eventually
 
 INTERVAL = 0.3
@@ -90,7 +90,7 @@ async def test_all_is_well(make_setup: MakeSetup) -> None:
 
 async def test_a_phone_is_asked(make_setup: MakeSetup) -> None:
     """With the probe_url of its mi_datagram a phone is asked; the one that died a moment ago does not matter."""
-    setup, port = make_setup(), free_port()
+    setup, port = make_setup(), find_free_port()
     async with pair(setup, probe_listen=f"127.0.0.1:{port}", table={"probe_url": f"udp:127.0.0.1:{port}"}) as opensips:
         await eventually(lambda: measured(setup))
         opensips.die("phone0")
@@ -101,7 +101,7 @@ async def test_a_phone_is_asked(make_setup: MakeSetup) -> None:
 
 async def test_no_phone_can_be_asked(make_setup: MakeSetup) -> None:
     """Without probe_url there is a note, and with one where nobody listens a failure with the lines to add."""
-    setup, port = make_setup(), free_port()
+    setup, port = make_setup(), find_free_port()
     async with pair(setup):
         await eventually(lambda: measured(setup))
         assert (await examine(setup))["probe"].level == "note"
@@ -115,7 +115,7 @@ async def test_no_phone_can_be_asked(make_setup: MakeSetup) -> None:
 
 async def test_mi_does_not_answer(make_setup: MakeSetup) -> None:
     """An MI that is not where mi_url says is a failure, with the lines that would put it there."""
-    setup, port = make_setup(), free_port()
+    setup, port = make_setup(), find_free_port()
     async with pair(setup, table={"mi_url": f"http://127.0.0.1:{port}/mi"}):
         said = await examine(setup)
     assert troubles(said) == {"MI": "failure"}
@@ -153,7 +153,7 @@ async def test_nobody_is_subscribed(make_setup: MakeSetup) -> None:
 
 async def test_events_go_elsewhere(make_setup: MakeSetup) -> None:
     """Events that go to another port than our bridge's are a failure that names both."""
-    setup, port = make_setup(), free_port()
+    setup, port = make_setup(), find_free_port()
     async with pair(setup, events_to=f"udp:127.0.0.1:{port}"):
         said = await examine(setup)
     finding = said["subscriptions"]
@@ -236,7 +236,7 @@ async def test_redis_that_forgets(make_setup: MakeSetup, tmp_path: Path) -> None
 def test_everything_is_away(tmp_path: Path) -> None:
     """With nothing there at all each part says so: in lines with code 1, and as JSON."""
     file = tmp_path / "config.toml"
-    redis, bus, mi = free_port(), free_port(), free_port()
+    redis, bus, mi = find_free_port(), find_free_port(), find_free_port()
     file.write_text(
         f'[redis]\nurl = "redis://:secret@127.0.0.1:{redis}/0"\n'
         f'[consumer]\nsubscribe = ["tcp://127.0.0.1:{bus}"]\n'

@@ -15,7 +15,7 @@ from companion.bus.envelope import Message
 from companion.consumer.recorder import Recorder
 from companion.opensips.events import DELETE, LATENCY
 from companion.query.devices import iterate_devices
-from companion.simulator.redis import EmbeddedRedis, free_port
+from companion.simulator.redis import EmbeddedRedis, find_free_port
 from tests.integration.conftest import Feeder, MakeSetup, Setup, eventually, message, phone_event, record_batch
 
 OUTAGE_SECONDS = float(os.environ.get("OUTAGE_SECONDS", "8"))
@@ -87,7 +87,7 @@ async def test_redis_takes_no_writes(make_setup: MakeSetup, own_redis: EmbeddedR
     with setup.process("consumer") as consumer:
         async with Feeder(setup) as feeder:
             await eventually(lambda: setup.events_done() > 0)
-            setup.store.connection.call("REPLICAOF", "127.0.0.1", free_port())
+            setup.store.connection.call("REPLICAOF", "127.0.0.1", find_free_port())
             demoted_at = feeder.published
             await eventually(lambda: feeder.published > demoted_at + 5000)
             setup.store.connection.call("REPLICAOF", "NO", "ONE")

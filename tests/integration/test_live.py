@@ -14,7 +14,7 @@ from companion import metrics
 from companion.http.events import hub
 from companion.opensips.events import INSERT, LATENCY, LOST_PING_US
 from companion.services.app import ServiceName
-from companion.simulator.redis import free_port
+from companion.simulator.redis import find_free_port
 from companion.store.devices import load_device
 from tests.integration.conftest import MakeSetup, Setup, Udp, eventually, notification, phone_event
 from tests.integration.web import READ, READ_SECRET
@@ -24,7 +24,7 @@ Event = tuple[str, Any, str]
 
 
 def make_live(make_setup: MakeSetup, **api: object) -> Setup:
-    return make_setup(api={"listen": f"127.0.0.1:{free_port()}", "dashboard": False, **api})
+    return make_setup(api={"listen": f"127.0.0.1:{find_free_port()}", "dashboard": False, **api})
 
 
 @asynccontextmanager

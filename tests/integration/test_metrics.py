@@ -22,9 +22,9 @@ from companion.config import OpensipsSection
 from companion.errors import MiError
 from companion.http.monitoring import fleet_metrics
 from companion.opensips.mi import open_mi
-from companion.simulator.fleet import SimulatedPhone, SimulatedPush
 from companion.simulator.opensips import SimulatedOpenSIPS
-from companion.simulator.redis import EmbeddedRedis, free_port
+from companion.simulator.phone import SimulatedPhone, SimulatedPush
+from companion.simulator.redis import EmbeddedRedis, find_free_port
 from companion.store.nodes import Feed, prepare_feed
 from companion.text import Json
 from tests.integration.conftest import Feeder, Kind, MakeSetup, Process, Setup, eventually, until
@@ -79,7 +79,7 @@ class Recording:
 @pytest.fixture(scope="module")
 def recording(servers: Mapping[Kind, EmbeddedRedis], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Recording]:
     """A companion in a process of its own, so that nobody else has counted there."""
-    port, mi = free_port(), free_port()
+    port, mi = find_free_port(), find_free_port()
     setup = Setup(
         servers["module"],
         tmp_path_factory.mktemp("metrics"),
@@ -281,7 +281,7 @@ def test_redis_that_keeps_its_memory_to_itself(make_setup: MakeSetup) -> None:
 
 def _counters(make_setup: MakeSetup, **sections: Json) -> tuple[Setup, str]:
     """A setup that tells what it counts on a port of its own, and where that is."""
-    at = f"127.0.0.1:{free_port()}"
+    at = f"127.0.0.1:{find_free_port()}"
     return make_setup(metrics={"listen": at}, **sections), f"http://{at}/metrics"
 
 
@@ -326,7 +326,7 @@ def _status(url: str, method: str = "GET", host: str = "127.0.0.1") -> int | Non
 
 def test_beside_the_api(make_setup: MakeSetup) -> None:
     """With an API in the process that tells all, as ever, and the port of its own what the process counts."""
-    api = f"127.0.0.1:{free_port()}"
+    api = f"127.0.0.1:{find_free_port()}"
     setup, url = _counters(make_setup, api={"listen": api, "dashboard": False})
     with setup.process("consumer", "api"):
         until(lambda: _status(url) == 200 == _status(f"http://{api}/metrics"))
@@ -365,7 +365,7 @@ async def test_calls_of_mi(login: str, method: str, result: str) -> None:
 
 async def test_mi_that_nobody_answers() -> None:
     """A request that reaches nobody is counted as such, each time it is tried; a dump is counted as well."""
-    table = OpensipsSection(node="mi-nobody", mi_url=f"http://127.0.0.1:{free_port()}/mi")
+    table = OpensipsSection(node="mi-nobody", mi_url=f"http://127.0.0.1:{find_free_port()}/mi")
     async with open_mi(table) as mi:
         with contextlib.suppress(MiError):
             await mi.call("uptime")

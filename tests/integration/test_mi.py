@@ -20,9 +20,9 @@ from companion import log, metrics
 from companion.errors import ConfigError, MiCallError, MiRefusedError, MiUnreachableError
 from companion.opensips import mi
 from companion.opensips.mi import Mi
-from companion.simulator.fleet import SimulatedPhone, SimulatedPush
 from companion.simulator.mi_server import Fault
 from companion.simulator.opensips import SimulatedOpenSIPS
+from companion.simulator.phone import SimulatedPhone, SimulatedPush
 
 DEADLINE = 20
 
@@ -61,7 +61,7 @@ async def test_showing_a_contact(opensips: SimulatedOpenSIPS, client: Mi) -> Non
     """An AOR's contacts come typed; one that OpenSIPS does not know has none."""
     (contact,) = await client.show_contact("location", "bob")
 
-    assert (contact.domain, contact.aor, contact.uri) == ("location", "bob", opensips.phone("bob").uri)
+    assert (contact.domain, contact.aor, contact.uri) == ("location", "bob", opensips.find_phone("bob").uri)
     assert (contact.instance, contact.state, contact.push) == ("urn:uuid:b1", "active", True)
     assert contact.received == f"sip:{contact.received[4:].split(';')[0]};transport=ws"
     assert await client.show_contact("location", "nobody") == []
@@ -69,7 +69,7 @@ async def test_showing_a_contact(opensips: SimulatedOpenSIPS, client: Mi) -> Non
 
 async def test_removing_a_contact(opensips: SimulatedOpenSIPS, client: Mi) -> None:
     """The first removal removes, the second finds it gone."""
-    uri = opensips.phone("alice").uri
+    uri = opensips.find_phone("alice").uri
 
     assert await client.remove_contact("location", "alice", uri) == "removed"
     assert await client.remove_contact("location", "alice", uri) == "already-gone"
@@ -77,7 +77,7 @@ async def test_removing_a_contact(opensips: SimulatedOpenSIPS, client: Mi) -> No
 
 async def test_raising_an_event(opensips: SimulatedOpenSIPS, client: Mi) -> None:
     """Named parameters reach the script; an event that no route names is a 404."""
-    await client.raise_event("E_COMPANION_PUSH", {"aor": "bob", "uri": opensips.phone("bob").uri})
+    await client.raise_event("E_COMPANION_PUSH", {"aor": "bob", "uri": opensips.find_phone("bob").uri})
     assert json.loads(opensips.mi_calls[-1].params["params"])["aor"] == "bob"
 
     with pytest.raises(MiCallError, match="Event not registered") as refused:
@@ -136,7 +136,7 @@ async def test_reads_are_tried_three_times(opensips: SimulatedOpenSIPS, client: 
 @pytest.mark.parametrize("fault", [Fault.GARBAGE, Fault.SERVER_ERROR, Fault.CLOSE, Fault.CLOSE_AFTER])
 async def test_changes_are_sent_once(opensips: SimulatedOpenSIPS, client: Mi, fault: Fault) -> None:
     """What changes something is not sent again, whether or not it was done."""
-    uri = opensips.phone("alice").uri
+    uri = opensips.find_phone("alice").uri
     opensips.mi_server.fail(fault, times=1)
 
     with pytest.raises(MiUnreachableError):

@@ -13,7 +13,7 @@ from schemathesis.specs.openapi.checks import ignored_auth, positive_data_accept
 
 from companion.opensips.events import INSERT, LATENCY
 from companion.services.web import make_v1
-from companion.simulator.redis import EmbeddedRedis, free_port
+from companion.simulator.redis import EmbeddedRedis, find_free_port
 from tests.integration.conftest import Kind, Setup, until
 from tests.integration.media import SECRET, a_token, happening, path_of, report, sample
 from tests.integration.web import FLEET, OPERATE, OPERATE_SECRET, fill
@@ -29,7 +29,7 @@ SAMPLES = "/calls/{call_id}/samples"
 @pytest.fixture(scope="module")
 def companion(servers: dict[Kind, EmbeddedRedis], tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """Where a companion in a process of its own answers, with phones to tell of."""
-    listen = f"127.0.0.1:{free_port()}"
+    listen = f"127.0.0.1:{find_free_port()}"
     api = {"listen": listen, "tokens": [OPERATE.line], "dashboard": False}
     media = {"secret": SECRET, "reports_per_minute": 6000}
     setup = Setup(servers["module"], tmp_path_factory.mktemp("openapi"), api=api, media=media)

@@ -9,7 +9,7 @@ import pytest
 from websockets.asyncio.server import Server, ServerConnection, serve
 
 from companion.errors import UnavailableError
-from companion.simulator.fleet import SimulatedPush
+from companion.simulator.phone import SimulatedPush
 from tests.sip_phone import message as sip_message
 from tests.sip_phone.message import SipMessage
 from tests.sip_phone.phone import ORIGIN, SIP, Phone

@@ -18,9 +18,9 @@ from companion.http.api.models.pings import PingModel
 from companion.http.device_pings import DevicePings, PingRefusedError
 from companion.query.devices import iterate_devices
 from companion.services.app import ServiceName
-from companion.simulator.fleet import SimulatedPhone
 from companion.simulator.opensips import SimulatedOpenSIPS
-from companion.simulator.redis import free_port
+from companion.simulator.phone import SimulatedPhone
+from companion.simulator.redis import find_free_port
 from companion.store.timeline import load_timeline
 from companion.text import Json
 from tests.integration.conftest import MakeSetup, Setup, clean_environment, cli, eventually
@@ -152,7 +152,7 @@ TABLES: Json = {"tokens": [READ.line, OPERATE.line], "dashboard": False}
 @asynccontextmanager
 async def web_pair(setup: Setup) -> AsyncIterator[tuple[SimulatedOpenSIPS, httpx2.AsyncClient]]:
     """The same with an API, and an operator who calls it."""
-    listen = f"127.0.0.1:{free_port()}"
+    listen = f"127.0.0.1:{find_free_port()}"
     async with pair(setup, "api", api=TABLES | {"listen": listen}) as opensips:
         headers = {"authorization": f"Bearer {OPERATE_SECRET}"}
         async with httpx2.AsyncClient(base_url=f"http://{listen}/api/v1", headers=headers, timeout=20) as api:

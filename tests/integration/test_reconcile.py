@@ -20,11 +20,11 @@ from companion.reconcile import job as reconciler
 from companion.reconcile.comparison import reconcile
 from companion.reconcile.job import Reconciler, load_last
 from companion.reconcile.result import Reconciliation
-from companion.simulator.fleet import SimulatedPhone
 from companion.simulator.mi_server import Fault
 from companion.simulator.node import Node
 from companion.simulator.opensips import SimulatedOpenSIPS
-from companion.simulator.redis import free_port
+from companion.simulator.phone import SimulatedPhone
+from companion.simulator.redis import find_free_port
 from companion.simulator.wire import SimulatedContact
 from tests.integration.conftest import Feeder, MakeSetup, Setup, cli, eventually, phone_event
 
@@ -103,7 +103,7 @@ MakePair = Callable[..., Awaitable[Pair]]
 @asynccontextmanager
 async def pair(make_setup: MakeSetup, fleet: Sequence[SimulatedPhone], **settings: Any) -> AsyncIterator[Pair]:
     """An OpenSIPS whose events reach the setup's bridge when one runs, and MI at a port that is in the setup."""
-    port = free_port()
+    port = find_free_port()
     table = {"node": "opensips", "mi_url": f"http://127.0.0.1:{port}/mi", "mi_timeout": 2}
     setup = make_setup()
     setup.config = setup.config.model_validate(setup.tables | {"opensips": [table]})
@@ -124,7 +124,7 @@ async def test_opensips_restarted_unheard(make_setup: MakeSetup) -> None:
         both.opensips.restart()
         both.opensips.switch_on("phone5")
         await eventually(lambda: len(both.opensips.contacts) == 1)
-        both.opensips.phone("phone5").uri = "sip:elsewhere@192.0.2.1"
+        both.opensips.find_phone("phone5").uri = "sip:elsewhere@192.0.2.1"
         both.opensips.reregister("phone5")
         report = await both.corrected()
         await both.settled()
@@ -164,22 +164,22 @@ async def test_a_registration_that_was_missed(make_setup: MakeSetup) -> None:
         await both.register_all()
         both.opensips.pause_events()
         both.opensips.roam("phone0")
-        await eventually(lambda: both.opensips.phone("phone0").state == "on")
+        await eventually(lambda: both.opensips.find_phone("phone0").state == "on")
         report = await both.corrected()
         page = both.setup.page("phone0")
         assert (report.refreshed, report.added, report.gone) == (1, 0, 0)
-        assert page["registration"]["received"] == both.opensips.phone("phone0").received
+        assert page["registration"]["received"] == both.opensips.find_phone("phone0").received
         assert (await both.corrected()).refreshed == 0
 
 
 async def test_phones_without_attr(make_setup: MakeSetup, monkeypatch: pytest.MonkeyPatch) -> None:
     """Where events name no instance the dump does: devices are known by it, and stay so with each further event."""
-    with_attr = Node._contact
+    with_attr = Node._make_contact
 
     def without_attr(self: Node, phone: SimulatedPhone, expires: float) -> SimulatedContact:
         return replace(with_attr(self, phone, expires), attr="")
 
-    monkeypatch.setattr(Node, "_contact", without_attr)
+    monkeypatch.setattr(Node, "_make_contact", without_attr)
     fleet = phones(3)
     async with pair(make_setup, fleet, ping_interval=0.3, ping_threshold=0.2) as both:
         by_instance = {f"{phone.aor}/urn:uuid:{phone.instance}" for phone in fleet}
@@ -324,7 +324,7 @@ async def test_dry_run(make_setup: MakeSetup) -> None:
         both.opensips.pause_events()
         both.opensips.unregister("phone0")
         both.opensips.switch_on("phone1")
-        both.opensips.phone("phone2").uri = "sip:new@192.0.2.1"
+        both.opensips.find_phone("phone2").uri = "sip:new@192.0.2.1"
         both.opensips.reregister("phone2")
         before = both.content()
         report = await both.reconcile(dry_run=True)
@@ -338,7 +338,7 @@ async def test_the_second_time(make_setup: MakeSetup) -> None:
         await both.register_all()
         both.opensips.pause_events()
         both.opensips.unregister("phone0")
-        both.opensips.phone("phone2").uri = "sip:new@192.0.2.1"
+        both.opensips.find_phone("phone2").uri = "sip:new@192.0.2.1"
         both.opensips.reregister("phone2")
         assert (await both.corrected()).gone == 1
         await both.settled()

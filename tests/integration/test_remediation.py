@@ -15,9 +15,9 @@ from companion.config import Config
 from companion.query.now import load_view
 from companion.query.summary import compute_summary
 from companion.remediation import audit
-from companion.simulator.fleet import Behaviour, SimulatedPhone, SimulatedPush
 from companion.simulator.mi import MiCall
 from companion.simulator.opensips import SimulatedOpenSIPS
+from companion.simulator.phone import Behaviour, SimulatedPhone, SimulatedPush
 from companion.simulator.redis import EmbeddedRedis
 from companion.simulator.wire import SimulatedContact
 from companion.store import sweeps
@@ -203,7 +203,7 @@ def cast() -> list[SimulatedPhone]:
 
 def prepare(opensips: SimulatedOpenSIPS) -> None:
     """What simulated phones do not have by themselves: a Path, and an attr that tells of a push token."""
-    make = opensips.core._contact
+    make = opensips.core._make_contact
 
     def contact(phone: SimulatedPhone, expires: float) -> SimulatedContact:
         made = make(phone, expires)
@@ -211,7 +211,7 @@ def prepare(opensips: SimulatedOpenSIPS) -> None:
             return replace(made, path=OUTBOUND_PROXY)
         return replace(made, attr="token=abc") if phone.aor == "attr" else made
 
-    opensips.core._contact = contact  # type: ignore[method-assign]
+    opensips.core._make_contact = contact  # type: ignore[method-assign]
 
 
 async def live(setup: Setup, mode: Mode) -> Life:
@@ -230,7 +230,7 @@ async def live(setup: Setup, mode: Mode) -> Life:
         opensips.die("half-open")
         opensips.sleep("asleep")
         for aor in ("line-1", "behind-proxy"):
-            opensips.core.connection_died(opensips.phone(aor).address)
+            opensips.core.end_connection(opensips.find_phone(aor).address)
         failing = ("mute", "dropped", "reloading", "kept", "half-open", "asleep", "ruled-out", "ruled-in", "pushed")
         await eventually(lambda: all(now.decisions(aor) for aor in (*failing, "flagged", "attr")))
         flags = now.flags("pushed")
@@ -248,7 +248,7 @@ async def live(setup: Setup, mode: Mode) -> Life:
             {aor: now.told(aor) for aor in everyone if now.devices(aor)},
             flags,
             now.flags("asleep"),
-            (left, opensips.phone("reloading").uri),
+            (left, opensips.find_phone("reloading").uri),
             metrics.WOKEN_SECONDS._sum.get() - wakings,
         )
 

@@ -27,12 +27,13 @@ from companion.query.summary import compute_summary
 from companion.remediation import audit
 from companion.remediation.safety import ClockWatch
 from companion.remediation.sweep import Sweeper
-from companion.simulator.fleet import SimulatedPhone, State
-from companion.simulator.mi import SimulatedMi, Subscriptions
+from companion.simulator.mi import SimulatedMi
 from companion.simulator.mi_server import Fault, MiServer
 from companion.simulator.node import Node, Settings
 from companion.simulator.opensips import SimulatedOpenSIPS
+from companion.simulator.phone import PhoneState, SimulatedPhone
 from companion.simulator.redis import EmbeddedRedis
+from companion.simulator.subscriptions import Subscriptions
 from companion.store import sweeps
 from companion.store.connection import Unreachable
 from companion.store.devices import load_device
@@ -163,7 +164,7 @@ class World:
         if binding:
             owner = self.node._owners[binding.key]
             here = (owner.uri, owner.received) == (binding.contact.uri, binding.contact.received)
-            self.removals.append((aor, here and owner.state is State.ON and not owner.muted))
+            self.removals.append((aor, here and owner.state is PhoneState.ON and not owner.muted))
             self.waits.append(time.perf_counter() - self._looked_at)
 
     # What is to be seen
@@ -634,7 +635,9 @@ class Watched(SimulatedOpenSIPS):
         def handle(params: Any) -> Any:
             binding = self.core.usrloc.find(params["aor"], params["contact"])
             owner = self.core._owners.get((params["aor"], params["contact"]))
-            removals.append((params["aor"], bool(binding and owner and owner.state is State.ON and not owner.muted)))
+            removals.append(
+                (params["aor"], bool(binding and owner and owner.state is PhoneState.ON and not owner.muted))
+            )
             return command.handler(params)
 
         self.mi._commands["ul_rm_contact"] = command._replace(handler=handle)
@@ -709,7 +712,7 @@ async def test_a_companion_is_killed(make_setup: MakeSetup) -> None:
         opensips.mi_server.fail(Fault.HANG)
         for phone in dead:
             opensips.mute(phone)
-        await eventually(lambda: opensips.mi_server.busy)
+        await eventually(lambda: opensips.mi_server.is_busy)
         second = Process(setup.folder / "config.toml", ("scheduler",))
         try:
             await eventually(lambda: any(line["event"] for line in second.log()) or second.popen.poll() is None)

@@ -24,9 +24,10 @@ from companion.bridge.framer import Framer
 from companion.errors import UnavailableError, UsageError
 from companion.opensips.events import LOST_PING_US
 from companion.opensips.probe import Prober, Question
-from companion.simulator.fleet import SimulatedPhone, SimulatedPush, build_fleet
+from companion.simulator.fleet import build_fleet
 from companion.simulator.mi_server import Fault
 from companion.simulator.opensips import SimulatedOpenSIPS
+from companion.simulator.phone import SimulatedPhone, SimulatedPush
 from companion.simulator.redis import EmbeddedRedis, find_redis_server
 
 DEADLINE = 20
@@ -163,14 +164,14 @@ async def test_a_restart_forgets_everything(ear: Ear) -> None:
 async def test_a_push_through_mi_wakes_a_sleeper(ear: Ear) -> None:
     """raise_event E_COMPANION_PUSH makes a sleeping phone with push answer again within seconds."""
     async with simulated(ear, speed=10) as opensips:
-        phone = opensips.phone("bob")
+        phone = opensips.find_phone("bob")
         phone.push = SimulatedPush("fcm", "token", "proj-1")
         await until(lambda: len(opensips.contacts) == 2)
         opensips.sleep("bob")
         named = json.dumps({"aor": "bob", "uri": phone.uri})
         assert (await call(opensips, "raise_event", "E_COMPANION_PUSH", named))["result"] == "OK"
 
-        await until(lambda: opensips.phone("bob").state == "on")
+        await until(lambda: opensips.find_phone("bob").state == "on")
 
 
 async def test_tcp_events_come_back_to_back(ear: Ear) -> None:
@@ -217,7 +218,7 @@ async def test_a_big_fleet_overruns_no_default_buffer(ear: Ear) -> None:
 async def test_mi_over_http(opensips: SimulatedOpenSIPS, ear: Ear) -> None:
     """MI answers on its URL, counts the calls, and what it removes is an event."""
     await until(lambda: len(opensips.contacts) == 2)
-    uri = opensips.phone("bob").uri
+    uri = opensips.find_phone("bob").uri
 
     assert (await call(opensips, "ul_show_contact", "location", "bob"))["result"]["Contacts"][0]["Contact"] == uri
     assert (await call(opensips, "ul_rm_contact", "location", "bob", uri))["result"] == "OK"
@@ -285,7 +286,7 @@ async def test_stopping_is_quick_even_while_a_call_hangs(ear: Ear) -> None:
     await opensips.start()
     opensips.mi_server.fail(Fault.HANG)
     hanging = asyncio.create_task(call(opensips, "version"))
-    await until(lambda: opensips.mi_server.busy)
+    await until(lambda: opensips.mi_server.is_busy)
     started_at = time.monotonic()
     await opensips.stop()
 

@@ -15,7 +15,7 @@ from websockets.exceptions import ConnectionClosed, WebSocketException
 from websockets.typing import Origin, Subprotocol
 
 from companion.errors import InvalidInputError, UnavailableError
-from companion.simulator.fleet import SimulatedPush
+from companion.simulator.phone import SimulatedPush
 from tests.sip_phone import digest
 from tests.sip_phone import message as sip_message
 from tests.sip_phone.message import SipMessage

@@ -11,7 +11,7 @@ from starlette.types import Receive, Scope, Send
 from companion.config import MetricsSection
 from companion.http.protocol import MAX_HEADER_BYTES
 from companion.http.server import Server
-from companion.simulator.redis import free_port
+from companion.simulator.redis import find_free_port
 
 HEAD = b"POST / HTTP/1.1\r\nHost: a\r\n"
 
@@ -24,7 +24,7 @@ async def count_body(scope: Scope, receive: Receive, send: Send) -> None:
 @pytest.fixture
 async def port() -> AsyncIterator[int]:
     """Serve the application that counts the bytes of bodies."""
-    section = MetricsSection(listen=f"127.0.0.1:{free_port()}")
+    section = MetricsSection(listen=f"127.0.0.1:{find_free_port()}")
     server = Server(count_body, section, "metrics")
     task = asyncio.create_task(server.run())
     yield section.port

@@ -7,8 +7,9 @@ from companion.media import report
 from companion.media.minutes import build_moments
 from companion.media.report import Happening, Item, MediaSample
 from companion.media.verdict import build_case, judge
-from companion.simulator.calls import Kind, SimulatedCall, callers, device_id
-from companion.simulator.fleet import SimulatedPhone, build_fleet
+from companion.simulator.calls import Kind, SimulatedCall, make_device_id, select_callers
+from companion.simulator.fleet import build_fleet
+from companion.simulator.phone import SimulatedPhone
 
 START = 1_795_512_600_000
 WEEK_MS = 7 * 86_400_000
@@ -54,8 +55,8 @@ def test_the_same_seed() -> None:
 def test_callers() -> None:
     """Browsers call, those first that do not come and go."""
     fleet = build_fleet(24)
-    phones = callers(fleet)
+    phones = select_callers(fleet)
     assert {phone.transport for phone in phones} == {"ws"}
     assert [phone.aor for phone in phones[:4]] == ["kim", "niaj", "quentin", "ursula"]
-    assert callers([SimulatedPhone("ann", transport="udp")]) == []
-    assert device_id(fleet[3]).startswith("dave/urn:uuid:38c0c8fd-")
+    assert select_callers([SimulatedPhone("ann", transport="udp")]) == []
+    assert make_device_id(fleet[3]).startswith("dave/urn:uuid:38c0c8fd-")

@@ -6,9 +6,10 @@ from typing import Any
 
 import pytest
 
-from companion.simulator.fleet import SimulatedPhone, SimulatedPush
-from companion.simulator.mi import SimulatedMi, Subscriptions
+from companion.simulator.mi import SimulatedMi
 from companion.simulator.node import Node, Settings
+from companion.simulator.phone import SimulatedPhone, SimulatedPush
+from companion.simulator.subscriptions import Subscriptions
 
 CAPTURES = Path(__file__).parents[2] / "captures" / "opensips-3.6.8"
 NO_SUCH_AOR = {"code": 404, "message": "AOR not found"}
@@ -162,8 +163,8 @@ def test_subscribing_lasts_its_time(desk: Desk) -> None:
     listed = desk.result("subscribers_list", {"event": "E_UL_CONTACT_INSERT"})["Event"]
     assert listed["name"] == "E_UL_CONTACT_INSERT"
     assert listed["Subscribers"][0]["expire"] == 3600
-    assert desk.subscriptions.sockets("E_UL_CONTACT_INSERT") == [socket]
-    assert desk.subscriptions.sockets("E_UL_CONTACT_UPDATE") == []
+    assert desk.subscriptions.list_sockets("E_UL_CONTACT_INSERT") == [socket]
+    assert desk.subscriptions.list_sockets("E_UL_CONTACT_UPDATE") == []
     assert desk.result("subscribers_list", ["E_CORE_LOG"]) == {"Event": {}}
     assert [event["name"] for event in desk.result("subscribers_list")["Events"]] == [
         "E_COMPANION_PUSH",

@@ -6,10 +6,11 @@ from typing import Any
 import pytest
 
 from companion.opensips.probe import Question, encode_question, read_reply
-from companion.simulator.fleet import SimulatedPhone
-from companion.simulator.mi import SimulatedMi, Subscriptions
+from companion.simulator.mi import SimulatedMi
 from companion.simulator.mi_datagram import SimulatedMiDatagram
 from companion.simulator.node import Node, Settings
+from companion.simulator.phone import SimulatedPhone
+from companion.simulator.subscriptions import Subscriptions
 
 
 class Desk:

@@ -37,8 +37,8 @@ def params_of(text: bytes) -> dict[str, Any]:
 
 def test_contact_events_are_opensips_own_bytes() -> None:
     """Given the same values, a contact event is byte for byte what OpenSIPS sends, escapes and null included."""
-    assert wire.contact_event("E_UL_CONTACT_INSERT", SimulatedContact(**params_of(DAVE))) == DAVE
-    assert wire.contact_event("E_UL_CONTACT_DELETE", SimulatedContact(**params_of(ZED))) == ZED
+    assert wire.encode_contact_event("E_UL_CONTACT_INSERT", SimulatedContact(**params_of(DAVE))) == DAVE
+    assert wire.encode_contact_event("E_UL_CONTACT_DELETE", SimulatedContact(**params_of(ZED))) == ZED
 
 
 def test_a_user_agent_of_the_fleet_is_as_hostile_as_the_captured_one() -> None:
@@ -48,8 +48,8 @@ def test_a_user_agent_of_the_fleet_is_as_hostile_as_the_captured_one() -> None:
 
 def test_aor_and_disconnect_events_are_opensips_own_bytes() -> None:
     """AOR and disconnect events have OpenSIPS' keys in OpenSIPS' order."""
-    assert wire.aor_event("E_UL_AOR_DELETE", "grace") == AOR_DELETE
-    assert wire.disconnect_event(("127.0.0.1", 38610), ("127.0.0.1", 20101), "ws") == DISCONNECT
+    assert wire.encode_aor_event("E_UL_AOR_DELETE", "grace") == AOR_DELETE
+    assert wire.encode_disconnect_event(("127.0.0.1", 38610), ("127.0.0.1", 20101), "ws") == DISCONNECT
 
 
 def test_every_captured_contact_event_comes_out_the_same() -> None:
@@ -62,12 +62,12 @@ def test_every_captured_contact_event_comes_out_the_same() -> None:
 
 
 def said_again(event: dict[str, Any]) -> str:
-    return wire.contact_event(event["method"], SimulatedContact(**event["params"])).decode()
+    return wire.encode_contact_event(event["method"], SimulatedContact(**event["params"])).decode()
 
 
 def test_a_refresh_event_has_its_own_parameters() -> None:
     """E_UL_CONTACT_REFRESH has no path, qval, cseq and latency, but reason and req_callid at the end."""
-    params = params_of(wire.refresh_event(SimulatedContact(**params_of(DAVE)), "ini-INVITE", "abc"))
+    params = params_of(wire.encode_refresh_event(SimulatedContact(**params_of(DAVE)), "ini-INVITE", "abc"))
 
     assert list(params) == [
         *("domain", "aor", "uri", "received", "user_agent", "socket", "bflags", "expires"),
