@@ -69,7 +69,7 @@ class Applier:
             ping, latency_us = cast("tuple[CachedPing, int]", event)
             contact = ping.contact
             if contact.registration is ping.registration and not contact.ended_at:
-                usrloc.ping(contact, latency_us, ts, message.node, message.run)
+                usrloc.pings.add_if_new(contact, latency_us, ts, message.node, message.run)
                 return
             event = events.decode(message.name, params)  # an earlier event of this batch changed the contact
         event = cast("Event", event)
@@ -79,7 +79,7 @@ class Applier:
 
     def _cache_ping(self, params: msgspec.Raw, event: ContactEvent, node: str) -> None:
         binding = Binding(self._memory.feeds.held[node].cluster, event.domain, event.aor, event.uri)
-        contact = self._memory.usrloc.contacts.get(binding)
+        contact = self._memory.usrloc.devices.contacts.get(binding)
         if contact:
             self._memory.ping_caches[node].add(bytes(params), event, contact)
 

@@ -20,6 +20,7 @@ from companion.store.nodes import Feed
 from companion.store.store import Store
 from companion.usrloc.changes import Stamp
 from companion.usrloc.contact import Binding
+from companion.usrloc.corrections import Corrections
 from companion.usrloc.picture import Usrloc
 
 LIMIT: Final = 1000
@@ -77,7 +78,7 @@ def unloaded(batch: Iterable[Correction], usrloc: Usrloc) -> dict[Binding, str]:
         binding = correction.binding
         instance = "" if isinstance(correction, Gone) else correction.instance
         device = sip.device_id(binding.aor, binding.uri, instance)
-        if binding not in usrloc.contacts or (instance and device not in usrloc.devices):
+        if binding not in usrloc.devices.contacts or (instance and device not in usrloc.devices.by_id):
             contacts[binding] = device
     return contacts
 
@@ -95,18 +96,20 @@ def _apply(correction: Correction, usrloc: Usrloc, feed: Feed) -> str:
     binding = correction.binding
     try:
         if isinstance(correction, Identified):
-            changed = usrloc.identify(binding, correction.instance)
+            changed = usrloc.corrections.identify(binding, correction.instance)
         else:
             stamp = Stamp(feed.node, feed.cluster, correction.as_of, feed.run)
-            changed = _end_or_adopt(usrloc, correction, stamp)
+            changed = _end_or_adopt(usrloc.corrections, correction, stamp)
     except Exception:
         logger.exception("a correction could not be applied", kind=kind_of(correction))
         return "error"
     return "applied" if changed else "overtaken"
 
 
-def _end_or_adopt(usrloc: Usrloc, correction: Gone | Present, stamp: Stamp) -> bool:
+def _end_or_adopt(corrections: Corrections, correction: Gone | Present, stamp: Stamp) -> bool:
     if isinstance(correction, Gone):
-        return usrloc.end_missing(correction.binding, stamp)
+        return corrections.end_missing(correction.binding, stamp)
     instance, latency_ms = correction.instance, correction.latency_ms
-    return usrloc.adopt(correction.binding, correction.registration, stamp, instance=instance, latency_ms=latency_ms)
+    return corrections.adopt(
+        correction.binding, correction.registration, stamp, instance=instance, latency_ms=latency_ms
+    )

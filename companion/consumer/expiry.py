@@ -32,7 +32,8 @@ class Expiry:
         before, skip = now - EXPIRY_GRACE_MS, self._skip
         devices = await self._retry.run(lambda: load_expired_devices(self._store, before, skip, EXPIRY_LIMIT))
         usrloc, held = self._memory.usrloc, self._memory.feeds.held
-        usrloc.put(devices)
-        ours = [contact for device in devices for contact in usrloc.devices[device.id].contacts if contact.node in held]
-        ended = sum(usrloc.expire(contact, before, now) for contact in ours)
+        usrloc.devices.put(devices)
+        loaded = [usrloc.devices.by_id[device.id] for device in devices]
+        ours = [contact for device in loaded for contact in device.contacts if contact.node in held]
+        ended = sum(usrloc.ends.expire(contact, before, now) for contact in ours)
         self._skip = skip + EXPIRY_LIMIT if devices and not ended else 0

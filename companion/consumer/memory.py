@@ -36,12 +36,12 @@ class RecorderMemory:
 
     def evict(self) -> None:
         """Drop the oldest devices when there are too many; their next event reads them from the store again."""
-        devices, changes = self.usrloc.devices, self.usrloc.changes
+        devices, changes = self.usrloc.devices.by_id, self.usrloc.changes
         if len(devices) > self._config.consumer.max_devices:
             unwritten = {device.id for device in changes.active} | {contact.device for contact in changes.contacts}
             for device in list(devices.values())[: len(devices) // EVICTED_SHARE + 1]:
                 if device.id not in unwritten:
-                    self.usrloc.drop(device)
+                    self.usrloc.devices.drop(device)
             for cache in self.ping_caches.values():
                 cache.clear()
 

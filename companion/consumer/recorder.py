@@ -89,7 +89,7 @@ class Recorder:
         self._writing, self._taken = self._taken, []
         count, self.pending = self.pending, 0
         held = list(self._memory.feeds.held)
-        prepared, progress = self._batch.prepare(self._memory.usrloc.take_changes()), self._progress()
+        prepared, progress = self._batch.prepare(self._memory.usrloc.changes.take()), self._progress()
         metrics.BATCH_SIZE.observe(count)
         self._count_ignored()
         try:
@@ -159,14 +159,18 @@ class Recorder:
                 elif isinstance(event, DisconnectEvent):
                     connections[cluster, event.address] = None
         if contacts:
-            self._memory.usrloc.put(await self._retry.run(lambda: load_devices_of_bindings(self._store, contacts)))
+            self._memory.usrloc.devices.put(
+                await self._retry.run(lambda: load_devices_of_bindings(self._store, contacts))
+            )
         if connections:
-            self._memory.usrloc.put(await self._retry.run(lambda: load_connected_devices(self._store, connections)))
+            self._memory.usrloc.devices.put(
+                await self._retry.run(lambda: load_connected_devices(self._store, connections))
+            )
 
     def _add_unloaded(self, contacts: dict[Binding, str], event: ContactEvent, cluster: str) -> None:
         """Add the device of a contact that is not in memory, or that another `attr` may move to another device."""
         binding = Binding(cluster, event.domain, event.aor, event.uri)
-        contact = self._memory.usrloc.contacts.get(binding)
+        contact = self._memory.usrloc.devices.contacts.get(binding)
         if (contact is None or contact.registration.attr != event.registration.attr) and binding not in contacts:
             contacts[binding] = sip.device_id(event.aor, event.uri, sip.instance(event.registration.attr))
 
@@ -186,7 +190,7 @@ class Recorder:
                 batch = corrector.decode(entries)
                 contacts = corrector.unloaded(batch, self._memory.usrloc)
                 if contacts:
-                    self._memory.usrloc.put(
+                    self._memory.usrloc.devices.put(
                         await self._retry.run(partial(load_devices_of_bindings, self._store, contacts))
                     )
                 self._corrector.apply(entries, batch, self._memory.usrloc, feed)
@@ -210,7 +214,7 @@ class Recorder:
     def _progress(self) -> list[Command]:
         """Return the commands that store how far the events and corrections of this batch have come."""
         usrloc = self._memory.usrloc
-        progress = self._memory.feeds.progress(self._store.keys, usrloc.removals, usrloc.intervals)
+        progress = self._memory.feeds.progress(self._store.keys, usrloc.ends.removals, usrloc.intervals)
         return progress + self._corrector.deletions()
 
     # Losing

@@ -1,6 +1,6 @@
 """Collect what a batch of events changed, for the store to write. No I/O."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
 from companion.usrloc.contact import Contact, Device
@@ -54,3 +54,9 @@ class Changes:
     def note(self, contact: Contact, ts: int, event: str, **fields: str | int) -> None:
         """Add a line about a contact to its device's timeline."""
         self.entries.append(TimelineEntry(contact.device, ts, event, {"contact": contact.id, **fields}))
+
+    def take(self) -> "Changes":
+        """Return what was collected, and begin an empty batch."""
+        batch = replace(self)
+        Changes.__init__(self)
+        return batch

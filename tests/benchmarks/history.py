@@ -10,8 +10,9 @@ from companion.opensips.events import DELETE, INSERT, LATENCY, LOST_PING_US, UPD
 from companion.store.batch import Batch
 from companion.store.series import Row
 from companion.store.store import Store
+from companion.times import HOUR_MS
 from companion.usrloc.changes import Fields, Stamp, TimelineEntry
-from companion.usrloc.picture import HOUR_MS, Usrloc
+from companion.usrloc.picture import Usrloc
 from tests.benchmarks.phones import INTERVAL_MS, LOSSES, Fleet, Phone, phone
 from tests.benchmarks.publisher import NODE
 
@@ -41,7 +42,7 @@ def write(store: Store, fleet: Fleet, numbers: range, now: int) -> int:
     usrloc = Usrloc(LOST_AFTER, INTERVAL_MS)
     for one in phones:
         _apply_events(usrloc, fleet, one, now)
-    Batch(store).write(Batch(store).prepare(usrloc.take_changes()))
+    Batch(store).write(Batch(store).prepare(usrloc.changes.take()))
     return len(phones)
 
 
@@ -65,7 +66,7 @@ def _apply_events(usrloc: Usrloc, fleet: Fleet, one: Phone, now: int) -> None:
     last_register_at = last_at - one.number * 7919 % HOUR_MS
     _apply(usrloc, INSERT, {**one.params(0, fleet.expires), "cseq": 0}, first_at)
     device = one.device
-    (contact,) = usrloc.devices[device].contacts
+    (contact,) = usrloc.devices.by_id[device].contacts
     fields: Fields = {"contact": contact.id, "address": contact.address}
     for at in range(first_at + HOUR_MS, last_register_at, HOUR_MS):
         usrloc.changes.entries.append(TimelineEntry(device, at, "re-registered", fields))

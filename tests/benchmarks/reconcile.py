@@ -151,8 +151,10 @@ def _store(store: Store, numbers: range, now: int) -> None:
         binding = Binding(NODE, contact.domain, contact.aor, contact.uri)
         _, present = compare(binding, contact, None, now - 60_000, now)
         assert isinstance(present, Present)
-        usrloc.adopt(binding, present.registration, Stamp(NODE, NODE, present.as_of, 1), instance=present.instance)
-    Batch(store).write(Batch(store).prepare(usrloc.take_changes()))
+        usrloc.corrections.adopt(
+            binding, present.registration, Stamp(NODE, NODE, present.as_of, 1), instance=present.instance
+        )
+    Batch(store).write(Batch(store).prepare(usrloc.changes.take()))
 
 
 async def _compare(url: str, redis_url: str) -> None:

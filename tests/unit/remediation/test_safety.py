@@ -136,7 +136,7 @@ def test_a_register_that_was_missed() -> None:
         say(LATENCY, first, LOST_PING_US, at)
     say(LATENCY, first._replace(cseq=8), LOST_PING_US, 4)
 
-    (known,) = usrloc.contacts.values()
+    (known,) = usrloc.devices.contacts.values()
     assert (known.consecutive_lost, known.lost_since) == (1, NOW + 4)
 
 

@@ -46,7 +46,7 @@ class World:
 
     @property
     def contact(self) -> Contact:
-        return self.usrloc.contacts[BINDING]
+        return self.usrloc.devices.contacts[BINDING]
 
     def status(self, at: int) -> Status:
         return status(self.contact, Clock(NOW + at, 120_000, LOST_AFTER), feed_alive=True)
@@ -59,7 +59,7 @@ class World:
 
     def changed(self) -> bool:
         """Whether there is anything to write since the last time this was asked."""
-        changes = self.usrloc.take_changes()
+        changes = self.usrloc.changes.take()
         return bool(changes.entries or changes.contacts or changes.devices or changes.connected)
 
 
@@ -74,7 +74,7 @@ def world() -> World:
 def test_gone(world: World) -> None:
     """A contact that OpenSIPS no longer has is offline from then on, with a line in the timeline."""
     world.tell(INSERT, 0)
-    assert world.usrloc.end_missing(BINDING, stamp(1000))
+    assert world.usrloc.corrections.end_missing(BINDING, stamp(1000))
     assert (world.contact.ended_by, world.contact.ended_at, world.status(1000)) == ("gone", NOW + 1000, "offline")
     assert world.lines() == ["registered", "gone"]
 
@@ -85,7 +85,7 @@ def test_gone_but_heard_of_since(world: World, name: str) -> None:
     world.tell(INSERT, 0)
     world.tell(name, 1000, 40, cseq=4)
     world.changed()
-    assert not world.usrloc.end_missing(BINDING, stamp(1000))
+    assert not world.usrloc.corrections.end_missing(BINDING, stamp(1000))
     assert not world.changed()
     assert world.status(1000) == "online"
 
@@ -93,25 +93,25 @@ def test_gone_but_heard_of_since(world: World, name: str) -> None:
 def test_gone_twice(world: World) -> None:
     """The same correction again changes nothing, nor does one of a contact nobody knows."""
     world.tell(INSERT, 0)
-    assert world.usrloc.end_missing(BINDING, stamp(1000))
+    assert world.usrloc.corrections.end_missing(BINDING, stamp(1000))
     world.changed()
-    assert not world.usrloc.end_missing(BINDING, stamp(1000))
-    assert not world.usrloc.end_missing(BINDING, stamp(9000))
-    assert not world.usrloc.end_missing(BINDING._replace(aor="bob"), stamp(1000))
+    assert not world.usrloc.corrections.end_missing(BINDING, stamp(1000))
+    assert not world.usrloc.corrections.end_missing(BINDING, stamp(9000))
+    assert not world.usrloc.corrections.end_missing(BINDING._replace(aor="bob"), stamp(1000))
     assert not world.changed()
 
 
 def test_gone_and_expired(world: World) -> None:
     """One that had expired by then is called expired."""
     world.tell(INSERT, 0, expires_at=NOW + 500)
-    assert world.usrloc.end_missing(BINDING, stamp(1000))
+    assert world.usrloc.corrections.end_missing(BINDING, stamp(1000))
     assert world.contact.ended_by == "expired"
 
 
 def test_gone_then_registered(world: World) -> None:
     """A REGISTER after that makes a new contact, and the word of a removal that was under way changes nothing."""
     world.tell(INSERT, 0)
-    world.usrloc.end_missing(BINDING, stamp(1000))
+    world.usrloc.corrections.end_missing(BINDING, stamp(1000))
     world.tell(DELETE, 1100)
     assert world.contact.ended_by == "gone"
     world.tell(INSERT, 1200, callid="new")
@@ -124,7 +124,7 @@ def test_gone_behind_the_devices_other_contacts(world: World) -> None:
     world.tell(INSERT, 0)
     world.tell(INSERT, 5000, uri=other, received="sip:192.0.2.1:4712;transport=ws")
     world.usrloc.apply(DisconnectEvent(DISCONNECT, "192.0.2.1:4712", "ws"), stamp(6000))
-    assert world.usrloc.end_missing(BINDING, stamp(1000))
+    assert world.usrloc.corrections.end_missing(BINDING, stamp(1000))
     assert [(entry.event, entry.ts - NOW) for entry in world.timeline()][-2:] == [
         ("disconnected", 6000),
         ("gone", 6001),
@@ -136,7 +136,7 @@ def test_gone_behind_the_devices_other_contacts(world: World) -> None:
 
 def test_found(world: World) -> None:
     """A contact nobody told of appears, of its device, with OpenSIPS' last latency, and nothing says that it lives."""
-    assert world.usrloc.adopt(BINDING, REGISTRATION, stamp(0), instance=INSTANCE, latency_ms=40)
+    assert world.usrloc.corrections.adopt(BINDING, REGISTRATION, stamp(0), instance=INSTANCE, latency_ms=40)
     contact = world.contact
     assert (contact.device, contact.last_latency_ms, contact.last_latency_at) == (BY_INSTANCE, 40, 0)
     assert (contact.alive_at, contact.consecutive_lost) == (0, 0)
@@ -149,10 +149,10 @@ def test_found(world: World) -> None:
 
 def test_found_twice(world: World) -> None:
     """The same correction again changes nothing, and neither does one from a later dump with the same registration."""
-    world.usrloc.adopt(BINDING, REGISTRATION, stamp(0))
+    world.usrloc.corrections.adopt(BINDING, REGISTRATION, stamp(0))
     world.changed()
-    assert not world.usrloc.adopt(BINDING, REGISTRATION, stamp(0))
-    assert not world.usrloc.adopt(BINDING, REGISTRATION, stamp(5000))
+    assert not world.usrloc.corrections.adopt(BINDING, REGISTRATION, stamp(0))
+    assert not world.usrloc.corrections.adopt(BINDING, REGISTRATION, stamp(5000))
     assert not world.changed()
 
 
@@ -160,9 +160,9 @@ def test_found_what_had_ended(world: World) -> None:
     """A contact we think ended is there again, unless it ended since OpenSIPS was asked."""
     world.tell(INSERT, 0)
     world.tell(DELETE, 1000)
-    assert not world.usrloc.adopt(BINDING, REGISTRATION, stamp(1000))
+    assert not world.usrloc.corrections.adopt(BINDING, REGISTRATION, stamp(1000))
     assert world.status(1000) == "offline"
-    assert world.usrloc.adopt(BINDING, REGISTRATION._replace(cseq=9), stamp(2000))
+    assert world.usrloc.corrections.adopt(BINDING, REGISTRATION._replace(cseq=9), stamp(2000))
     assert world.status(2000) == "unknown"
     assert world.lines() == ["registered", "unregistered", "discovered"]
 
@@ -174,7 +174,7 @@ def test_found_with_a_newer_registration(world: World) -> None:
         world.lose(at)
     assert world.status(3000) == "stale"
     newer = REGISTRATION._replace(cseq=4, received="sip:192.0.2.9:1;transport=ws", bflags=0)
-    assert world.usrloc.adopt(BINDING, newer, stamp(5000))
+    assert world.usrloc.corrections.adopt(BINDING, newer, stamp(5000))
     contact = world.contact
     assert (contact.registration, contact.consecutive_lost) == (newer._replace(bflags=14), 0)
     assert contact.alive_at == NOW
@@ -187,13 +187,13 @@ def test_found_with_a_newer_registration(world: World) -> None:
 def test_found_but_heard_of_since(world: World) -> None:
     """What an event told since OpenSIPS was asked stands against the dump."""
     world.tell(INSERT, 1000, cseq=5)
-    assert not world.usrloc.adopt(BINDING, REGISTRATION._replace(cseq=4), stamp(1000))
+    assert not world.usrloc.corrections.adopt(BINDING, REGISTRATION._replace(cseq=4), stamp(1000))
     assert world.contact.registration.cseq == 5
 
 
 def test_events_from_before_are_old(world: World) -> None:
     """An event from before the dump that comes behind its correction changes nothing any more."""
-    world.usrloc.adopt(BINDING, REGISTRATION, stamp(5000))
+    world.usrloc.corrections.adopt(BINDING, REGISTRATION, stamp(5000))
     world.changed()
     world.tell(DELETE, 4000)
     assert world.status(5000) == "unknown"
@@ -207,29 +207,29 @@ def test_identified(world: World) -> None:
     """A contact whose events name no instance moves to the instance's device, and no later event moves it back."""
     world.tell(INSERT, 0)
     assert world.contact.device == BY_USER
-    assert world.usrloc.identify(BINDING, INSTANCE)
-    assert not world.usrloc.identify(BINDING, INSTANCE)
+    assert world.usrloc.corrections.identify(BINDING, INSTANCE)
+    assert not world.usrloc.corrections.identify(BINDING, INSTANCE)
     world.tell(LATENCY, 1000, 40)
     world.tell(UPDATE, 2000, cseq=4)
     assert world.contact.device == BY_INSTANCE
     world.tell(DELETE, 3000)
-    assert not world.usrloc.identify(BINDING, "urn:uuid:2")
+    assert not world.usrloc.corrections.identify(BINDING, "urn:uuid:2")
     world.tell(INSERT, 20_000, callid="other")
     assert world.contact.device == BY_INSTANCE
-    assert world.usrloc.devices[BY_INSTANCE].instance == INSTANCE
-    assert not world.usrloc.devices[BY_USER].contacts
+    assert world.usrloc.devices.by_id[BY_INSTANCE].instance == INSTANCE
+    assert not world.usrloc.devices.by_id[BY_USER].contacts
     assert [sample.device for sample in world.usrloc.changes.answered] == [BY_INSTANCE]
 
 
 def test_identified_by_its_events(world: World) -> None:
     """The instance that events name goes before the one of the dump."""
     world.tell(INSERT, 0, attr="<urn:uuid:2>")
-    assert not world.usrloc.identify(BINDING, INSTANCE)
+    assert not world.usrloc.corrections.identify(BINDING, INSTANCE)
     assert world.contact.device == "alice/urn:uuid:2"
 
 
 def test_identified_with_a_newer_registration(world: World) -> None:
     """A registration that was missed brings the instance along."""
     world.tell(INSERT, 0)
-    world.usrloc.adopt(BINDING, REGISTRATION._replace(cseq=4), stamp(1000), instance=INSTANCE)
+    world.usrloc.corrections.adopt(BINDING, REGISTRATION._replace(cseq=4), stamp(1000), instance=INSTANCE)
     assert world.contact.device == BY_INSTANCE

@@ -67,7 +67,7 @@ class World:
             self.usrloc.apply(one, Stamp(node, cluster, self.now, RUNS[node]))
 
     def contact(self, uri: str = URI, cluster: str = "c") -> Contact:
-        return self.usrloc.contacts[Binding(cluster, "location", "alice", uri)]
+        return self.usrloc.devices.contacts[Binding(cluster, "location", "alice", uri)]
 
 
 @pytest.fixture

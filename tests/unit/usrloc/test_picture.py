@@ -29,7 +29,8 @@ from companion.query.pings import compute_statistics, merge_own_pings
 from companion.usrloc import contact as contacts
 from companion.usrloc.changes import Changes, Stamp, TimelineEntry
 from companion.usrloc.contact import Binding, Clock, Contact, Device, Status
-from companion.usrloc.picture import ENDED_KEPT, Usrloc
+from companion.usrloc.devices import ENDED_KEPT
+from companion.usrloc.picture import Usrloc
 
 NOW = 1_795_452_109_605
 LOST_AFTER = 3
@@ -74,7 +75,7 @@ class World:
             self.usrloc.apply(event, Stamp(node, "c", self.now, {"n": 7, "m": 9}[node]))
 
     def contact(self, uri: str = OLD) -> Contact:
-        return self.usrloc.contacts[Binding("c", "location", "alice", uri)]
+        return self.usrloc.devices.contacts[Binding("c", "location", "alice", uri)]
 
     def status(self, uri: str = OLD) -> Status:
         return contacts.status(self.contact(uri), Clock(self.now, 120_000, LOST_AFTER), feed_alive=True)
@@ -114,7 +115,7 @@ def test_register(world: World) -> None:
         contact.registered_at,
         contact.alive_at,
     )
-    assert [contact] == world.usrloc.devices[DEVICE].contacts
+    assert [contact] == world.usrloc.devices.by_id[DEVICE].contacts
 
 
 def test_latency_of_a_register_is_no_sample(world: World) -> None:
@@ -134,7 +135,11 @@ def test_replicated_register(world: World) -> None:
     world.tell(said(INSERT))
     before = world.contact().last_register_at
     world.tell(said(INSERT, socket="ws:192.0.2.99:80"), node="m")
-    assert (["registered"], before, 1) == (world.lines(), world.contact().last_register_at, len(world.usrloc.contacts))
+    assert (["registered"], before, 1) == (
+        world.lines(),
+        world.contact().last_register_at,
+        len(world.usrloc.devices.contacts),
+    )
 
 
 def test_replicated_register_that_is_late(world: World) -> None:
@@ -160,7 +165,7 @@ def test_two_clusters(world: World) -> None:
     """The same URI in the usrloc of two clusters is two contacts."""
     world.tell(said(INSERT))
     world.usrloc.apply(said(INSERT), Stamp("x", "other", NOW, 1))
-    assert len(world.usrloc.contacts) == 2
+    assert len(world.usrloc.devices.contacts) == 2
 
 
 def test_register_ends_losses(world: World) -> None:
@@ -174,20 +179,20 @@ def test_register_ends_losses(world: World) -> None:
 def test_fallback_device(world: World) -> None:
     """Without an instance the URI's user names the device; it stays the same when the host changes."""
     world.tell(said(INSERT, "sip:bob@1.invalid", attr=""), said(INSERT, "sip:bob@2.invalid", attr=""))
-    assert {device.id: len(device.contacts) for device in world.usrloc.devices.values()} == {"alice/bob": 2}
+    assert {device.id: len(device.contacts) for device in world.usrloc.devices.by_id.values()} == {"alice/bob": 2}
 
 
 def test_instance_that_shows_up(world: World) -> None:
     """A contact whose instance is told later moves to the device of that name, and no device has it twice."""
     world.tell(said(INSERT, attr=""), answered(), said(UPDATE, cseq=2))
-    owners = [device.id for device in world.usrloc.devices.values() if world.contact() in device.contacts]
+    owners = [device.id for device in world.usrloc.devices.by_id.values() if world.contact() in device.contacts]
     assert (owners, world.contact().device) == ([DEVICE], DEVICE)
 
 
 def test_devices_of_one_aor(world: World) -> None:
     """Two instances under one AOR are two devices; one instance under two AORs is two devices too."""
     world.tell(said(INSERT), said(INSERT, NEW, attr="<urn:uuid:2>"), said(INSERT, aor="bob"))
-    assert {DEVICE, "alice/urn:uuid:2", "bob/urn:uuid:1"} == set(world.usrloc.devices)
+    assert {DEVICE, "alice/urn:uuid:2", "bob/urn:uuid:1"} == set(world.usrloc.devices.by_id)
 
 
 # Pings
@@ -239,7 +244,7 @@ def test_refresh(world: World) -> None:
 def test_word_of_nobody(world: World, name: str) -> None:
     """The end, or the push, of a contact that is not known makes none."""
     world.tell(said(name))
-    assert (world.usrloc.contacts, world.usrloc.devices, world.lines()) == ({}, {}, [])
+    assert (world.usrloc.devices.contacts, world.usrloc.devices.by_id, world.lines()) == ({}, {}, [])
 
 
 # Ends
@@ -249,7 +254,7 @@ def test_unregistered(world: World) -> None:
     """A DELETE ends a contact, and its device keeps it as offline."""
     world.tell(said(INSERT), answered(), said(DELETE))
     assert (world.contact().ended_by, world.status()) == ("unregistered", "offline")
-    assert [world.contact()] == world.usrloc.devices[DEVICE].contacts
+    assert [world.contact()] == world.usrloc.devices.by_id[DEVICE].contacts
 
 
 def test_removed_after_lost_pings(world: World) -> None:
@@ -272,16 +277,16 @@ def test_expired(world: World) -> None:
     world.tell(said(INSERT, expires_at=expires_at), said(DELETE, expires_at=expires_at))
     assert world.contact().ended_by == "expired"
     world.tell(said(INSERT, NEW, expires_at=world.now + 2500))
-    assert not world.usrloc.expire(world.contact(NEW), world.now + 1499, world.now + 9000)
+    assert not world.usrloc.ends.expire(world.contact(NEW), world.now + 1499, world.now + 9000)
     assert not world.contact(NEW).ended_at
-    assert world.usrloc.expire(world.contact(NEW), world.now + 1500, world.now + 9000)
+    assert world.usrloc.ends.expire(world.contact(NEW), world.now + 1500, world.now + 9000)
     assert ("expired", world.now + 9000) == (world.contact(NEW).ended_by, world.contact(NEW).ended_at)
 
 
 def test_permanent_contact_never_expires(world: World) -> None:
     """`expires` 0 is never."""
     world.tell(said(INSERT))
-    world.usrloc.expire(world.contact(), 1 << 50, 1 << 50)
+    world.usrloc.ends.expire(world.contact(), 1 << 50, 1 << 50)
     assert not world.contact().ended_at
 
 
@@ -290,7 +295,7 @@ def test_permanent_contact_never_expires(world: World) -> None:
 def test_late_word(world: World, late: ContactEvent, node: str) -> None:
     """What was under way when a contact ended does not bring it back: a ping, another member's word of its REGISTER."""
     world.tell(said(INSERT), answered(), said(DELETE))
-    world.usrloc.take_changes()
+    world.usrloc.changes.take()
     world.tell(late, node=node, after_ms=9999)
     assert ("offline", 1, Changes()) == (world.status(), world.usrloc.ignored["after_end"], world.usrloc.changes)
 
@@ -299,14 +304,14 @@ def test_ping_long_after_the_end(world: World) -> None:
     """A contact that is pinged ten seconds after its end is there after all."""
     world.tell(said(INSERT), said(DELETE))
     world.tell(answered(), after_ms=10_000)
-    assert (world.status(), len(world.usrloc.devices[DEVICE].contacts)) == ("online", 1)
+    assert (world.status(), len(world.usrloc.devices.by_id[DEVICE].contacts)) == ("online", 1)
 
 
 def test_registered_again(world: World) -> None:
     """A new REGISTER of an ended contact counts at once."""
     world.tell(said(INSERT), said(DELETE), said(INSERT, cseq=3))
     assert (world.lines(), world.status()) == (["registered", "unregistered", "registered"], "online")
-    assert len(world.usrloc.devices[DEVICE].contacts) == 1
+    assert len(world.usrloc.devices.by_id[DEVICE].contacts) == 1
 
 
 def test_replicated_delete(world: World) -> None:
@@ -328,9 +333,9 @@ def test_ended_contacts_are_forgotten_in_time(world: World) -> None:
     for number in range(ENDED_KEPT + 20):
         uri = f"sip:alice@{number}.invalid"
         world.tell(said(INSERT, uri), said(DELETE, uri))
-    device = world.usrloc.devices[DEVICE]
+    device = world.usrloc.devices.by_id[DEVICE]
     assert len(device.contacts) == ENDED_KEPT + 1
-    assert set(device.contacts) == set(world.usrloc.contacts.values())
+    assert set(device.contacts) == set(world.usrloc.devices.contacts.values())
     assert device.contacts[-1].binding.uri.startswith(f"sip:alice@{ENDED_KEPT + 19}.")
 
 
@@ -368,10 +373,10 @@ def test_answer_that_was_under_way(world: World) -> None:
 def test_disconnect_that_says_nothing(world: World, registered: list[Event]) -> None:
     """The death of a shared address, of UDP, behind a Path, or where a contact no longer is, changes no contact."""
     world.tell(*registered)
-    world.usrloc.take_changes()
+    world.usrloc.changes.take()
     world.tell(died())
     assert world.usrloc.changes == Changes()
-    assert not any(contact.disconnected_at for contact in world.usrloc.contacts.values())
+    assert not any(contact.disconnected_at for contact in world.usrloc.devices.contacts.values())
 
 
 def test_disconnect_of_another_cluster(world: World) -> None:
@@ -506,10 +511,14 @@ def test_switch_over_from_a_contact_nobody_saw_alive(world: World) -> None:
 def test_put_and_drop(world: World) -> None:
     """What is dropped is gone with its contacts and connections, and what is put back goes on where it was."""
     world.tell(said(INSERT), answered(), lost())
-    device, contact = world.usrloc.devices[DEVICE], world.contact()
-    world.usrloc.drop(device)
-    assert (world.usrloc.devices, world.usrloc.contacts, world.usrloc._connections._contacts) == ({}, {}, {})
-    world.usrloc.put([device])
+    device, contact = world.usrloc.devices.by_id[DEVICE], world.contact()
+    world.usrloc.devices.drop(device)
+    assert (world.usrloc.devices.by_id, world.usrloc.devices.contacts, world.usrloc._connections._contacts) == (
+        {},
+        {},
+        {},
+    )
+    world.usrloc.devices.put([device])
     world.tell(lost(), died())
     assert (2, world.now) == (contact.consecutive_lost, contact.disconnected_at)
 
@@ -517,8 +526,8 @@ def test_put_and_drop(world: World) -> None:
 def test_put_does_not_replace(world: World) -> None:
     """What is in memory is newer than what is stored."""
     world.tell(said(INSERT))
-    world.usrloc.put([Device(DEVICE, "alice", "urn:uuid:1", 1)])
-    assert [world.contact()] == world.usrloc.devices[DEVICE].contacts
+    world.usrloc.devices.put([Device(DEVICE, "alice", "urn:uuid:1", 1)])
+    assert [world.contact()] == world.usrloc.devices.by_id[DEVICE].contacts
 
 
 # Any story at all
@@ -552,11 +561,11 @@ def live(story: Iterable[tuple[Event, str, int]]) -> Iterator[tuple[World, Event
 
 
 def assert_consistent(usrloc: Usrloc) -> None:
-    owned = [contact for device in usrloc.devices.values() for contact in device.contacts]
-    assert len(owned) == len(usrloc.contacts)
-    assert set(owned) == set(usrloc.contacts.values())
-    assert all(contact.binding == binding for binding, contact in usrloc.contacts.items())
-    assert all(contact.device == device.id for device in usrloc.devices.values() for contact in device.contacts)
+    owned = [contact for device in usrloc.devices.by_id.values() for contact in device.contacts]
+    assert len(owned) == len(usrloc.devices.contacts)
+    assert set(owned) == set(usrloc.devices.contacts.values())
+    assert all(contact.binding == binding for binding, contact in usrloc.devices.contacts.items())
+    assert all(contact.device == device.id for device in usrloc.devices.by_id.values() for contact in device.contacts)
     connections: dict[tuple[str, str], set[Contact]] = defaultdict(set)
     for contact in owned:
         if contact.connection and not contact.ended_at:
@@ -575,7 +584,7 @@ def test_picture_is_consistent(story: list[tuple[Event, str, int]]) -> None:
 def test_records_make_sense(story: list[tuple[Event, str, int]]) -> None:
     """After any events: a run of losses has a start exactly when it has a length, and no latency is the sentinel."""
     for world, _, _ in live(story):
-        for contact in world.usrloc.contacts.values():
+        for contact in world.usrloc.devices.contacts.values():
             assert (contact.consecutive_lost > 0) == (contact.lost_since > 0)
             assert contact.lost_since <= contact.last_lost_at <= world.now
             assert contact.last_latency_ms in {None, 40, 2500}
@@ -593,7 +602,7 @@ def outages(world: World) -> list[int]:
 def test_ghosts_have_an_instance(story: list[tuple[Event, str, int]]) -> None:
     """A device without a SIP instance never has a ghost: two desk phones may share its name."""
     for world, _, _ in live(story):
-        for device in world.usrloc.devices.values():
+        for device in world.usrloc.devices.by_id.values():
             assert device.instance or not any(contact.superseded_at for contact in device.contacts)
 
 
@@ -601,7 +610,7 @@ def test_ghosts_have_an_instance(story: list[tuple[Event, str, int]]) -> None:
 def test_said_twice(story: list[tuple[Event, str, int]]) -> None:
     """An event that is told again with the same stamp changes nothing."""
     for world, event, node in live(story):
-        world.usrloc.take_changes()
+        world.usrloc.changes.take()
         world.tell(event, node=node, after_ms=0)
         assert world.usrloc.changes == Changes()
 
@@ -660,7 +669,7 @@ class Replay:
             self.usrloc.apply(events.parse(name, params), Stamp("n", "c", ts, 1))
 
     def device(self, name: str) -> Device:
-        return next(device for device in self.usrloc.devices.values() if device.id.startswith(f"{name}/"))
+        return next(device for device in self.usrloc.devices.by_id.values() if device.id.startswith(f"{name}/"))
 
     def statuses(self) -> dict[str, Status]:
         """Each device's status; alice has two."""
@@ -669,7 +678,7 @@ class Replay:
             device.id if device.aor == "alice" else device.aor: contacts.best(
                 contacts.status(contact, clock, feed_alive=True) for contact in device.contacts
             )
-            for device in self.usrloc.devices.values()
+            for device in self.usrloc.devices.by_id.values()
         }
 
     def statistics(self, device: Device) -> dict[str, Any]:
@@ -727,7 +736,7 @@ def test_capture_statistics(capture: Capture, until: float) -> None:
     raw = {(params["aor"], params["attr"]) for _, name, params in capture if name == "E_UL_CONTACT_INSERT"}
     assert len(raw) == 10
     for aor, attr in raw:
-        device = replay.usrloc.devices[f"{aor}/{attr.strip('<>') or aor}"]
+        device = replay.usrloc.devices.by_id[f"{aor}/{attr.strip('<>') or aor}"]
         assert replay.statistics(device) == count(capture, aor, attr, until=until)
 
 
@@ -814,14 +823,16 @@ def test_ivan(end: Replay) -> None:
 
 def test_push(end: Replay) -> None:
     """Carol and erin can be woken by push."""
-    woken = {d.aor: d.contacts[0].push_provider for d in end.usrloc.devices.values() if d.contacts[0].push_provider}
+    woken = {
+        d.aor: d.contacts[0].push_provider for d in end.usrloc.devices.by_id.values() if d.contacts[0].push_provider
+    }
     assert woken == {"carol": "fcm", "erin": "webpush"}
 
 
 def test_capture_is_consistent(end: Replay) -> None:
     """The real stream leaves a consistent picture, and device times that rise."""
     assert_consistent(end.usrloc)
-    for device in end.usrloc.devices.values():
+    for device in end.usrloc.devices.by_id.values():
         times = [entry.ts for entry in end.usrloc.changes.entries if entry.device == device.id]
         assert all(one <= other for one, other in pairwise(times))
         assert device.id == sip.device_id(device.aor, device.contacts[0].binding.uri, device.instance)

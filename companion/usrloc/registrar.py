@@ -1,0 +1,135 @@
+"""Enter contacts into the picture and keep their registrations, as REGISTERs, pings and MI tell them. No I/O."""
+
+from companion import sip
+from companion.opensips.events import ContactEvent, Registration
+from companion.times import HOUR_MS
+from companion.usrloc.changes import Changes, Stamp
+from companion.usrloc.connections import Connections
+from companion.usrloc.contact import Binding, Contact, contact_id, ghost_spans
+from companion.usrloc.devices import Devices
+from companion.usrloc.failures import Failures
+from companion.usrloc.ghosts import unmark_replaced
+from companion.usrloc.registrations import (
+    holder,
+    is_overtaken,
+    is_same_register,
+    is_same_registration,
+    with_own_socket,
+)
+from companion.usrloc.switch_over import Outage, note_arrival, note_move
+
+
+class Registrar:
+    """Enter contacts and renew their registrations."""
+
+    def __init__(
+        self, lost_after: int, devices: Devices, connections: Connections, changes: Changes, failures: Failures
+    ) -> None:
+        self._lost_after = lost_after
+        self._devices = devices
+        self._connections = connections
+        self._changes = changes
+        self._failures = failures
+
+    def register(self, event: ContactEvent, stamp: Stamp, binding: Binding, contact: Contact | None) -> None:
+        """Take in a REGISTER: of a new contact, the same again from another node, or a newer one."""
+        if contact is None or contact.ended_at:
+            contact = self._enter_registered(event, stamp, binding)
+        elif is_same_register(contact.registration, event.registration):
+            self._take_replica(contact, event.registration, stamp)
+            return
+        elif is_overtaken(contact, event.registration, stamp):
+            return
+        else:
+            self._note_renewal(contact, event, stamp.ts)
+            self._renew(contact, event.registration, stamp, contact.disconnected_at)
+        contact.last_register_at = contact.changed_at = stamp.ts
+        contact.run = stamp.run
+        self._changes.contacts[contact] = None
+        self._changes.active[self._devices.by_id[contact.device]] = stamp.ts
+
+    def discover(self, event: ContactEvent, stamp: Stamp, binding: Binding) -> Contact:
+        """Enter a contact without its REGISTER, which came before our start or was lost."""
+        contact = self.enter(binding, event.registration, stamp)
+        self._changes.note(contact, stamp.ts, "discovered", address=contact.address)
+        self._changes.contacts[contact] = None
+        return contact
+
+    def follow(self, contact: Contact, registration: Registration, stamp: Stamp) -> None:
+        """Take over what a ping tells of the contact's registration."""
+        registration = with_own_socket(contact, registration, stamp)
+        if contact.registration == registration or is_overtaken(contact, registration, stamp):
+            return
+        if contact.failing and not is_same_registration(contact.registration, registration):
+            self._failures.recover(contact, stamp.ts, "register")  # its REGISTER was lost on the way
+        self._take(contact, registration, stamp)
+        self._changes.contacts[contact] = None
+
+    def enter(self, binding: Binding, registration: Registration, stamp: Stamp, instance: str = "") -> Contact:
+        """Enter a new contact, in the place of an ended one with the same binding."""
+        previous = self._devices.contacts.get(binding)
+        instance = instance or sip.instance(registration.attr)
+        device_id = sip.device_id(binding.aor, binding.uri, instance)
+        if previous and not instance:
+            device_id = previous.device
+        contact = Contact(binding, contact_id(binding), device_id, stamp.node, registration)
+        if previous:
+            contact.was_ghost = ghost_spans(previous, self._lost_after, stamp.ts)
+            self._devices.remove(previous)
+        contact.holder = holder(registration, stamp.node)
+        self._devices.add(contact, instance, stamp.ts)
+        self._connections.connect(contact, self._changes)
+        return contact
+
+    def renew_without_event(self, contact: Contact, registration: Registration, stamp: Stamp) -> None:
+        """Take in a REGISTER that no event brought, after everything that is known of the contact."""
+        address = sip.network_address(registration.received, contact.binding.uri)
+        self._changes.note(contact, stamp.ts, "re-registered", address=address)
+        self._renew(contact, registration._replace(bflags=contact.registration.bflags), stamp, 0)
+
+    def _enter_registered(self, event: ContactEvent, stamp: Stamp, binding: Binding) -> Contact:
+        contact = self.enter(binding, event.registration, stamp)
+        contact.registered_at = stamp.ts
+        self._changes.note(contact, stamp.ts, "registered", address=contact.address)
+        device = self._devices.by_id[contact.device]
+        note_arrival(self._changes, device, contact, stamp.ts, self._lost_after)
+        return contact
+
+    def _take_replica(self, contact: Contact, registration: Registration, stamp: Stamp) -> None:
+        """Take over the listening socket when the node that took the REGISTER tells of it after a replica did."""
+        if registration.socket and not contact.registration.socket:
+            self._take(contact, registration, stamp)
+            self._changes.contacts[contact] = None
+
+    def _note_renewal(self, contact: Contact, event: ContactEvent, ts: int) -> None:
+        """Note a REGISTER. One that changes only the expiry is noted once an hour: phones may send one a minute."""
+        registration = event.registration
+        renewed = contact.registration._replace(expires_at=registration.expires_at, cseq=registration.cseq)
+        if renewed != registration or contact.failing or ts - contact.re_register_noted_at >= HOUR_MS:
+            contact.re_register_noted_at = ts
+            address = sip.network_address(registration.received, event.uri)
+            self._changes.note(contact, ts, "re-registered", address=address)
+
+    def _renew(self, contact: Contact, registration: Registration, stamp: Stamp, died_at: int) -> None:
+        """Take over the registration of a newer REGISTER, which is evidence of life."""
+        unmark_replaced(contact, self._lost_after, stamp.ts)
+        old_address, alive_at, ts = contact.address, contact.alive_at, stamp.ts
+        self._take(contact, registration, stamp)
+        if contact.failing or contact.doubts:
+            self._failures.recover(contact, ts, "register")
+        if old_address and contact.address != old_address:
+            note_move(self._changes, contact, old_address, ts, Outage(died_at, alive_at, ts))
+
+    def _take(self, contact: Contact, registration: Registration, stamp: Stamp) -> None:
+        """Take over a registration; a SIP instance that appears moves the contact to its device."""
+        old_path = contact.address, contact.registration.socket
+        self._connections.disconnect(contact, self._changes)
+        contact.registration = registration
+        self._connections.connect(contact, self._changes)
+        if old_path != (contact.address, registration.socket):
+            contact.holder = holder(registration, stamp.node)
+            contact.evidence.clear()  # what reached it on the old path says nothing of the new one
+            contact.address_since = stamp.ts
+        instance = sip.instance(registration.attr)
+        if instance:
+            self._devices.move(contact, instance)
