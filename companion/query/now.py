@@ -7,7 +7,8 @@ from companion.config import Config
 from companion.store.nodes import Feed, load_feeds
 from companion.store.store import Store
 from companion.times import now_ms
-from companion.usrloc.contact import Clock, Contact, Status, is_ghost, status
+from companion.usrloc.contact import Clock, Contact, Status, status
+from companion.usrloc.ghosts import is_ghost
 
 
 @dataclass(frozen=True, slots=True)

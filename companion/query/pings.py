@@ -11,7 +11,8 @@ from companion.store.series import Aggregate, Point, aggregate
 from companion.store.store import Store
 from companion.text import Json
 from companion.times import MINUTE_MS
-from companion.usrloc.contact import Device, Ping, Span, ghost_spans
+from companion.usrloc.contact import Device, Ping, Span
+from companion.usrloc.ghosts import ghost_spans
 
 
 class Bucket(NamedTuple):

@@ -10,7 +10,8 @@ from companion import sip
 from companion.config import RemediationSection, Rule
 from companion.opensips.events import LOST_PING_US
 from companion.opensips.mi_contact import MiContact
-from companion.usrloc.contact import Contact, is_ghost
+from companion.usrloc.contact import Contact
+from companion.usrloc.ghosts import is_ghost
 
 Reason = Literal["lost-pings", "disconnected", "ghost", "doubted"]
 Action = Literal["push", "remove", "keep", "wait"]

@@ -16,9 +16,6 @@ STATUSES: Final[tuple[Status, ...]] = ("online", "losing", "unknown", "stale", "
 SILENT_INTERVALS: Final = 2
 """The number of ping intervals without evidence after which a contact's status is unknown."""
 
-
-GHOST_SPANS: Final = 10
-"""The number of times as a ghost that a contact keeps."""
 FOR_EVER: Final = 1 << 53
 
 Span = tuple[int, int]
@@ -175,31 +172,6 @@ def best(statuses: Iterable[Status]) -> Status:
 def is_dead(contact: Contact, lost_after: int) -> bool:
     """Return whether its connection died or it lost too many pings in a row."""
     return bool(contact.disconnected_at) or contact.consecutive_lost >= lost_after
-
-
-def is_ghost(contact: Contact, lost_after: int) -> bool:
-    """Return whether it is dead while a newer contact of its device has answered."""
-    return bool(contact.superseded_at) and is_dead(contact, lost_after)
-
-
-def is_replacement(older: Contact, newer: Contact, overlap_ms: int) -> bool:
-    """Return whether a newer contact of the same SIP instance stands for the same phone as an older one.
-
-    Some phones make their instance from the AOR, so two phones may share one. They differ in their push token, or both
-    show life at the same time for longer than `overlap_ms`. Independent clusters never share contacts.
-    """
-    if older.binding.cluster != newer.binding.cluster or older.registered_at >= newer.registered_at:
-        return False
-    if older.push_token and newer.push_token and older.push_token != newer.push_token:
-        return False
-    return older.alive_at <= newer.registered_at + overlap_ms
-
-
-def ghost_spans(contact: Contact, lost_after: int, until: int = FOR_EVER) -> tuple[Span, ...]:
-    """Return the times in which it was a ghost: its lost pings of those times are not its device's."""
-    if not is_ghost(contact, lost_after):
-        return contact.was_ghost
-    return (*contact.was_ghost, (contact.superseded_at, until))[-GHOST_SPANS:]
 
 
 class Ping(NamedTuple):

@@ -1,7 +1,24 @@
-"""Mark contacts that a newer contact of their device has replaced. No I/O."""
+"""Recognise ghosts: dead contacts that a newer contact of their device has replaced. No I/O."""
+
+from typing import Final
 
 from companion.usrloc.changes import Changes
-from companion.usrloc.contact import Contact, Device, ghost_spans, is_replacement
+from companion.usrloc.contact import FOR_EVER, Contact, Device, Span, is_dead
+
+GHOST_SPANS: Final = 10
+"""The number of times as a ghost that a contact keeps."""
+
+
+def is_ghost(contact: Contact, lost_after: int) -> bool:
+    """Return whether it is dead while a newer contact of its device has answered."""
+    return bool(contact.superseded_at) and is_dead(contact, lost_after)
+
+
+def ghost_spans(contact: Contact, lost_after: int, until: int = FOR_EVER) -> tuple[Span, ...]:
+    """Return the times in which it was a ghost: its lost pings of those times are not its device's."""
+    if not is_ghost(contact, lost_after):
+        return contact.was_ghost
+    return (*contact.was_ghost, (contact.superseded_at, until))[-GHOST_SPANS:]
 
 
 def mark_replaced(changes: Changes, device: Device, newer: Contact, ts: int, overlap_ms: int) -> None:
@@ -23,3 +40,16 @@ def unmark_replaced(contact: Contact, lost_after: int, ts: int) -> None:
         contact.was_ghost = ghost_spans(contact, lost_after, ts)
         contact.superseded_at = 0
         contact.superseded_by = ""
+
+
+def is_replacement(older: Contact, newer: Contact, overlap_ms: int) -> bool:
+    """Return whether a newer contact of the same SIP instance stands for the same phone as an older one.
+
+    Some phones make their instance from the AOR, so two phones may share one. They differ in their push token, or both
+    show life at the same time for longer than `overlap_ms`. Independent clusters never share contacts.
+    """
+    if older.binding.cluster != newer.binding.cluster or older.registered_at >= newer.registered_at:
+        return False
+    if older.push_token and newer.push_token and older.push_token != newer.push_token:
+        return False
+    return older.alive_at <= newer.registered_at + overlap_ms

@@ -5,10 +5,10 @@ from companion.opensips.events import ContactEvent, Registration
 from companion.times import HOUR_MS
 from companion.usrloc.changes import Changes, Stamp
 from companion.usrloc.connections import Connections
-from companion.usrloc.contact import Binding, Contact, contact_id, ghost_spans
+from companion.usrloc.contact import Binding, Contact, contact_id
 from companion.usrloc.devices import Devices
 from companion.usrloc.failures import Failures
-from companion.usrloc.ghosts import unmark_replaced
+from companion.usrloc.ghosts import ghost_spans, unmark_replaced
 from companion.usrloc.registrations import (
     holder,
     is_overtaken,

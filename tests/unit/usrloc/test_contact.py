@@ -16,9 +16,9 @@ from companion.usrloc.contact import (
     best,
     contact_id,
     is_dead,
-    is_ghost,
     status,
 )
+from companion.usrloc.ghosts import is_ghost
 
 NOW = 1_795_452_109_605
 INTERVAL_MS = 5_000

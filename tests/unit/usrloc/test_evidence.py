@@ -17,8 +17,9 @@ from companion.opensips.events import (
     Registration,
 )
 from companion.usrloc.changes import Stamp
-from companion.usrloc.contact import Binding, Contact, is_ghost
+from companion.usrloc.contact import Binding, Contact
 from companion.usrloc.evidence import NodeEvidence, reach
+from companion.usrloc.ghosts import is_ghost
 from companion.usrloc.picture import Usrloc
 
 NOW = 1_795_452_109_605

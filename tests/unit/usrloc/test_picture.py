@@ -27,6 +27,7 @@ from companion.opensips.events import (
 )
 from companion.query.pings import compute_statistics, merge_own_pings
 from companion.usrloc import contact as contacts
+from companion.usrloc import ghosts
 from companion.usrloc.changes import Changes, Stamp, TimelineEntry
 from companion.usrloc.contact import Binding, Clock, Contact, Device, Status
 from companion.usrloc.devices import ENDED_KEPT
@@ -81,7 +82,7 @@ class World:
         return contacts.status(self.contact(uri), Clock(self.now, 120_000, LOST_AFTER), feed_alive=True)
 
     def is_ghost(self, uri: str = OLD) -> bool:
-        return contacts.is_ghost(self.contact(uri), LOST_AFTER)
+        return ghosts.is_ghost(self.contact(uri), LOST_AFTER)
 
     def timeline(self, *events: str) -> list[TimelineEntry]:
         return [entry for entry in self.usrloc.changes.entries if not events or entry.event in events]
@@ -683,10 +684,10 @@ class Replay:
 
     def statistics(self, device: Device) -> dict[str, Any]:
         changes = self.usrloc.changes
-        ghosts = {c.number: contacts.ghost_spans(c, LOST_AFTER) for c in device.contacts}
+        spans = {c.number: ghosts.ghost_spans(c, LOST_AFTER) for c in device.contacts}
         answers = [(sample.ts, sample.value) for sample in changes.answered if sample.device == device.id]
         losses = [(sample.ts, sample.value) for sample in changes.lost if sample.device == device.id]
-        return compute_statistics(merge_own_pings(answers, losses, ghosts))
+        return compute_statistics(merge_own_pings(answers, losses, spans))
 
     def lines(self, name: str) -> list[str]:
         device = self.device(name)
@@ -768,7 +769,7 @@ def test_dave(middle: Replay, end: Replay) -> None:
     """Dave's page reload: two contacts of one device, the old one a ghost whose losses are not the device's."""
     device = middle.device("dave")
     old, new = device.contacts
-    assert (device.id, contacts.is_ghost(old, LOST_AFTER), contacts.is_ghost(new, LOST_AFTER)) == (DAVE, True, False)
+    assert (device.id, ghosts.is_ghost(old, LOST_AFTER), ghosts.is_ghost(new, LOST_AFTER)) == (DAVE, True, False)
     assert (old.consecutive_lost, new.consecutive_lost, middle.statistics(device)["lost"]) == (3, 0, 0)
     assert end.statistics(end.device("dave"))["lost"] == 0
     assert new.registration.user_agent == 'Weird "UA" \\ \xe9 \t<b>x</b>'
