@@ -68,7 +68,6 @@ class Browser:
         options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
         self.driver = Chrome(options, Service(DRIVER))
         self.site = site
-        self.asked: list[str] = []
         self.look(1440)
 
     def look(self, width: int, scheme: Scheme = "light") -> None:

@@ -45,7 +45,7 @@ class Caller(Phone):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self.heard: list[SipMessage] = []
+        self.requests: list[SipMessage] = []
         self._left: list[Any] = []
 
     async def roam(self) -> None:
@@ -97,7 +97,7 @@ class Caller(Phone):
             self._hear(socket, message)
 
     def _hear(self, socket: Any, message: SipMessage) -> None:
-        self.heard.append(message)
+        self.requests.append(message)
         if message.method != "ACK":
             self._spawn(self._accept(socket, message))
 

@@ -134,15 +134,15 @@ class Ear:
         self._socket.bind(("127.0.0.1", 0))
         self._socket.setblocking(False)
         self.port: int = self._socket.getsockname()[1]
-        self._heard: list[dict[str, Any]] = []
+        self._events: list[dict[str, Any]] = []
 
-    def heard(self, method: str, **params: Any) -> list[dict[str, Any]]:
+    def params_of(self, method: str, **params: Any) -> list[dict[str, Any]]:
         """The params of all events of that name which had these among them, so far."""
         with contextlib.suppress(BlockingIOError):
             while True:
-                self._heard.append(json.loads(self._socket.recv(65536)))
-        named = (event["params"] for event in self._heard if event["method"] == method)
-        return [said for said in named if params.items() <= said.items()]
+                self._events.append(json.loads(self._socket.recv(65536)))
+        candidates = (event["params"] for event in self._events if event["method"] == method)
+        return [candidate for candidate in candidates if params.items() <= candidate.items()]
 
     def close(self) -> None:
         self._socket.close()
@@ -275,12 +275,14 @@ def _find() -> Build | None:
     binary = os.environ.get("OPENSIPS_BIN") or shutil.which("opensips")
     if not binary:
         return None
-    said = subprocess.run([binary, "-V"], capture_output=True, text=True, check=True).stdout
-    numbers = re.search(r"opensips (\d+)\.(\d+)\.(\d+)", said)
-    given = os.environ.get("OPENSIPS_MODULES")
-    folders = [Path(given)] if given else [found for where in MODULE_FOLDERS for found in Path("/usr").glob(where)]
+    banner = subprocess.run([binary, "-V"], capture_output=True, text=True, check=True).stdout
+    numbers = re.search(r"opensips (\d+)\.(\d+)\.(\d+)", banner)
+    setting = os.environ.get("OPENSIPS_MODULES")
+    folders = (
+        [Path(setting)] if setting else [folder for where in MODULE_FOLDERS for folder in Path("/usr").glob(where)]
+    )
     modules = next((folder for folder in folders if (folder / "usrloc.so").exists()), None)
-    assert numbers, f"{binary} is no OpenSIPS: {said}"
+    assert numbers, f"{binary} is no OpenSIPS: {banner}"
     assert modules, f"the modules of {binary} are not where OPENSIPS_MODULES says, nor below /usr"
     return Build(binary, str(modules), tuple(map(int, numbers.groups())))
 
@@ -297,9 +299,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(scope="session")
 def build() -> Build:
-    found = _find()
-    assert found
-    return found
+    local_build = _find()
+    assert local_build
+    return local_build
 
 
 @pytest.fixture(scope="module")

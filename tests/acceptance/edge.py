@@ -36,7 +36,7 @@ DAY_MS = 24 * 3_600_000
 
 def shipped(build: Build, ports: Ports, datagram: int, *marks: str, changes: Mapping[str, str] | None = None) -> str:
     """opensips.cfg with these marks switched on; only ports, the interval, mpath and `changes` are others."""
-    said = (CONFIGS / "opensips.cfg").read_text()
+    script = (CONFIGS / "opensips.cfg").read_text()
     everywhere = {
         "socket=udp:127.0.0.1:5060": f"socket=udp:127.0.0.1:{ports.udp}",
         "socket=ws:127.0.0.1:8080": f"socket=ws:127.0.0.1:{ports.ws}",
@@ -49,22 +49,22 @@ def shipped(build: Build, ports: Ports, datagram: int, *marks: str, changes: Map
         "syslog_enabled=yes": "syslog_enabled=no",
     }
     for old, new in (everywhere | dict(changes or {})).items():
-        assert old in said, f"opensips.cfg has no {old}"
-        said = said.replace(old, new)
-    return for_build(build, said, *marks)
+        assert old in script, f"opensips.cfg has no {old}"
+        script = script.replace(old, new)
+    return for_build(build, script, *marks)
 
 
-def for_build(build: Build, said: str, *marks: str) -> str:
+def for_build(build: Build, script: str, *marks: str) -> str:
     """What README.md says is to be done: where modules are, what 3.4 and 4.0 need, the marks to switch on."""
-    said = re.sub("^mpath=.*$", f'mpath="{build.modules}/"', said, flags=re.MULTILINE)
+    script = re.sub("^mpath=.*$", f'mpath="{build.modules}/"', script, flags=re.MULTILINE)
     if build.version < (3, 5):
-        said = re.sub("^.*receive_buf_size.*$", "", said.replace("#3.4 ", ""), flags=re.MULTILINE)
+        script = re.sub("^.*receive_buf_size.*$", "", script.replace("#3.4 ", ""), flags=re.MULTILINE)
     if build.version >= (4,):
-        said = said.replace("#4.0 ", "")
+        script = script.replace("#4.0 ", "")
     for mark in marks:
-        assert f"#{mark} " in said
-        said = said.replace(f"#{mark} ", "")
-    return said
+        assert f"#{mark} " in script
+        script = script.replace(f"#{mark} ", "")
+    return script
 
 
 @contextmanager
@@ -174,8 +174,8 @@ class Companion:
 
     def statuses(self, ids: list[str]) -> list[str]:
         now = load_view(self.config, self.store)
-        found = [load_device(self.store, each) for each in ids]
-        return [make_glance(device, now).status if device else "" for device in found]
+        devices = [load_device(self.store, device_id) for device_id in ids]
+        return [make_glance(device, now).status if device else "" for device in devices]
 
     def counts(self, device: str) -> tuple[int, int]:
         """How many pings were answered and how many lost, as stored."""
@@ -186,7 +186,11 @@ class Companion:
 
     def decisions(self, device: str) -> list[tuple[str, str]]:
         """(action, result) of all decisions about a device."""
-        return [(said["action"], said["result"]) for _, said in audit.read(self.store) if said["device"] == device]
+        return [
+            (decision["action"], decision["result"])
+            for _, decision in audit.read(self.store)
+            if decision["device"] == device
+        ]
 
     def events(self, device: str) -> set[str]:
         return {entry["event"] for entry in load_timeline(self.store, device, 0, 1 << 52)}

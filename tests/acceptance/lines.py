@@ -124,10 +124,10 @@ class _Way:
         threading.Thread(target=self._pass_on, daemon=True).start()
 
     def close(self) -> None:
-        for each in self._sockets:
+        for line_socket in self._sockets:
             with contextlib.suppress(OSError):  # it is not connected, yet whoever waits in recv() wakes up
-                each.shutdown(socket.SHUT_RDWR)
-            each.close()
+                line_socket.shutdown(socket.SHUT_RDWR)
+            line_socket.close()
 
     def _bound(self) -> socket.socket:
         host = self._target[0]

@@ -36,9 +36,9 @@ class Call:
     @property
     def last(self) -> Json:
         """The newest report, with what it leaves out."""
-        said: Json = self.reports[-1] if self.reports else {"dropped": 0, "call": {}}
+        payload: Json = self.reports[-1] if self.reports else {"dropped": 0, "call": {}}
         about: Json = {"direction": "", "peer": "", "ended_at": None, "end": "", "why": ""}
-        return said | {"call": about | said["call"]}
+        return payload | {"call": about | payload["call"]}
 
     def list_happenings(self, what: str) -> list[Json]:
         return [item for _, item in sorted(self.happenings.items()) if item["what"] == what]
@@ -47,13 +47,13 @@ class Call:
         """Samples whose interval began then or later (epoch ms)."""
         return [item for _, item in sorted(self.samples.items()) if item["at"] - item["ms"] >= since]
 
-    def take(self, report: Report, said: Json, token: str, body: str) -> int:
-        new = [item for item in [*said["samples"], *said["happenings"]] if item["n"] >= self.next]
-        told: tuple[Item, ...] = (*report.samples, *report.happenings)
-        self.items |= {item.n: item for item in told}
-        self.samples |= {item["n"]: item for item in said["samples"]}
-        self.happenings |= {item["n"]: item for item in said["happenings"]}
-        self.reports.append(said)
+    def take(self, report: Report, payload: Json, token: str, body: str) -> int:
+        new = [item for item in [*payload["samples"], *payload["happenings"]] if item["n"] >= self.next]
+        items: tuple[Item, ...] = (*report.samples, *report.happenings)
+        self.items |= {item.n: item for item in items}
+        self.samples |= {item["n"]: item for item in payload["samples"]}
+        self.happenings |= {item["n"]: item for item in payload["happenings"]}
+        self.reports.append(payload)
         self.raw.append(body)
         self.tokens.append(token)
         self.next = max([self.next, *(item["n"] + 1 for item in new)])

@@ -42,7 +42,7 @@ class ScriptedCall:
         self.head: Json = {"direction": direction, "peer": peer, "started_at": started_at}
         self._samples: list[Json] = []
         self._happenings: list[Json] = []
-        self._told = 0
+        self._next_unsent = 0
         self._n = 0
         self._chance = random.Random(call_id)
 
@@ -85,15 +85,19 @@ class ScriptedCall:
         jitter_ms = round(max(0.2, shake(line.jitter_ms, line.jitter_ms / 6)), 1)
         in_bytes, out_bytes = (int(max(0.0, shake(line.bps, line.bps / 30)) * ms / 8000) for _ in range(2))
         muted = "muted" in flags
-        told = {"n": self._number(), "at": self.clock, "ms": ms, "rtt_ms": rtt_ms, "flags": list(flags)}
-        heard = {"packets": packets - lost, "bytes": in_bytes, "lost": lost, "jitter_ms": jitter_ms}
-        played = {"buffer_ms": line.buffer_ms, "concealed": line.concealed, "level": 0.1}
+        sample = {"n": self._number(), "at": self.clock, "ms": ms, "rtt_ms": rtt_ms, "flags": list(flags)}
+        received = {"packets": packets - lost, "bytes": in_bytes, "lost": lost, "jitter_ms": jitter_ms}
+        playout = {"buffer_ms": line.buffer_ms, "concealed": line.concealed, "level": 0.1}
         sent = {"packets": packets, "bytes": out_bytes // 8 if muted else out_bytes, "rtt_ms": rtt_ms}
-        return {**told, "in": {**heard, **played}, "out": {**sent, "lost": line.loss, "level": 0.0 if muted else 0.1}}
+        return {
+            **sample,
+            "in": {**received, **playout},
+            "out": {**sent, "lost": line.loss, "level": 0.0 if muted else 0.1},
+        }
 
     def reports(self, now: int) -> Iterator[Json]:
         """What was not told yet, as reports sent at `now` (epoch ms); at least one, for how the call is."""
-        for first in range(self._told, max(self._n, self._told + 1), SIZE):
+        for first in range(self._next_unsent, max(self._n, self._next_unsent + 1), SIZE):
             numbers = range(first, first + SIZE)
             yield {
                 "v": 1,
@@ -102,7 +106,7 @@ class ScriptedCall:
                 "samples": [item for item in self._samples if item["n"] in numbers],
                 "happenings": [item for item in self._happenings if item["n"] in numbers],
             }
-        self._told = self._n
+        self._next_unsent = self._n
 
     def post(self, listen: str, token: str, now: int) -> None:
         """Tell a companion, as the page that makes the call would."""

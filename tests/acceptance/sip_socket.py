@@ -14,7 +14,7 @@ class SipSocket:
 
     def __init__(self) -> None:
         self.deaf = False
-        self.said: list[str] = []
+        self.requests: list[str] = []
         self.lines: list[ServerConnection] = []
         self._server: Server = serve(self._talk, "127.0.0.1", 0)
         self.url = f"ws://127.0.0.1:{self._server.socket.getsockname()[1]}"
@@ -33,7 +33,7 @@ class SipSocket:
         try:
             for word in line:
                 deaf_from_now_on = deaf_from_now_on or self.deaf
-                self.said.append(str(word))
+                self.requests.append(str(word))
                 if not deaf_from_now_on:
                     line.send("\r\n" if word == "\r\n\r\n" else f"ok {word!s}")
         except (ConnectionClosed, OSError):

@@ -496,7 +496,7 @@ def test_a_cut_line_is_dialled_again(page: Page, server: SipSocket) -> None:
     call = phone(page, server)
     server.cut()
     marks = check_switch_over(page, call, "socket")
-    assert [word for word in server.said if word.strip()] == ["REGISTER", "INVITE phone@here"]
+    assert [word for word in server.requests if word.strip()] == ["REGISTER", "INVITE phone@here"]
     assert page.run("return dialled") == 2
     print(f"\ncut: {marks}")
 
@@ -504,9 +504,9 @@ def test_a_cut_line_is_dialled_again(page: Page, server: SipSocket) -> None:
 def test_a_dead_line_is_noticed(page: Page, server: SipSocket) -> None:
     """A server that falls silent, with its socket open, is given up after a ping."""
     call = phone(page, server, keepAlive=1, patience=1)
-    until(lambda: "\r\n\r\n" in server.said)
+    until(lambda: "\r\n\r\n" in server.requests)
     server.deaf = True
-    until(lambda: len(server.said) >= 2)
+    until(lambda: len(server.requests) >= 2)
     server.deaf = False
     marks = check_switch_over(page, call, "stalled")
     assert 1000 <= marks["noticed_ms"] < 20_000
@@ -517,7 +517,7 @@ def test_a_server_that_knows_no_pings_is_left_alone(page: Page, server: SipSocke
     """Who has never answered a ping is not taken for dead because it does not answer this one."""
     server.deaf = True
     phone(page, server, keepAlive=0.5, patience=0.5)
-    until(lambda: len(server.said) >= 4)
+    until(lambda: len(server.requests) >= 4)
     assert page.run("return dialled") == 1
 
 

@@ -99,7 +99,7 @@ async def test_the_included_piece(foreign: Foreign, tmp_path: Path) -> None:
             Mi(foreign.mi_url) as mi,
         ):
             ids = [device_of(foreign, phone) for phone in (alice, bob)]
-            await settled(lambda: all(companion.counts(each)[0] for each in ids))
+            await settled(lambda: all(companion.counts(device_id)[0] for device_id in ids))
             bob.mute()
             await settled(lambda: companion.decisions(ids[1]))
 

@@ -63,8 +63,12 @@ class World:
         file = self.setup.folder / "early.jsonl"
         file.write_text("\n".join(early))
         asyncio.run(replay(file, self.setup.udp, SPEED))
-        said = [json.loads(json.loads(line)["payload"]) for line in early]
-        pings = [event["params"] for event in said if event["method"] == LATENCY and event["params"]["aor"] == "dave"]
+        notifications = [json.loads(json.loads(line)["payload"]) for line in early]
+        pings = [
+            notification["params"]
+            for notification in notifications
+            if notification["method"] == LATENCY and notification["params"]["aor"] == "dave"
+        ]
         last: dict[str, Any] = [ping for ping in pings if ping["latency"] != LOST_PING_US][-1]
         return last | {"expires": int(time.time()) + 3600}
 
@@ -107,8 +111,8 @@ def decide(world: World) -> None:
     device = next(name for name in world.setup.pages() if "evil" in name)
     words = dict.fromkeys(("aor", "uri", "node", "why", "result", "answer"), EVIL)
     numbers = {"since": int(time.time() * 1000), "lost": 3, "fence": 1, "duration_ms": 4, "attempt": 1, "after_ms": 0}
-    said = {"device": device, "contact": "c", "reason": "lost-pings", "action": "remove", "mode": "observe"}
-    fields = [part for pair in (words | numbers | said).items() for part in pair]
+    decision = {"device": device, "contact": "c", "reason": "lost-pings", "action": "remove", "mode": "observe"}
+    fields = [part for pair in (words | numbers | decision).items() for part in pair]
     world.setup.store.connection.call("XADD", world.setup.store.keys.remediations(), "*", *fields)
 
 
@@ -235,9 +239,9 @@ def test_nothing_leaves_the_machine(world: World, browser: Browser) -> None:
     """No page asks anybody but the companion for anything."""
     for path in pages(world).values():
         browser.open(path)
-    asked = browser.requests()
-    assert any(address.startswith("ws:") for address in asked)
-    hosts = {urlsplit(address).hostname for address in asked if not address.startswith(("data:", "blob:"))}
+    addresses = browser.requests()
+    assert any(address.startswith("ws:") for address in addresses)
+    hosts = {urlsplit(address).hostname for address in addresses if not address.startswith(("data:", "blob:"))}
     assert hosts == {"127.0.0.1"}
 
 
@@ -277,13 +281,13 @@ def test_times_are_the_viewers(world: World, browser: Browser) -> None:
     browser.driver.execute_cdp_cmd("Emulation.setTimezoneOverride", {"timezoneId": "Asia/Kolkata"})
     try:
         browser.open("/devices/dave?window=3h")
-        shown = browser.find(".below time")
-        at = str(shown.get_attribute("datetime"))
+        element = browser.find(".below time")
+        at = str(element.get_attribute("datetime"))
         assert at == iso(max(ts for ts, ms in world.samples() if ms is not None))
-        assert shown.get_attribute("title") == f"{at[:10]} {at[11:19]} UTC"
+        assert element.get_attribute("title") == f"{at[:10]} {at[11:19]} UTC"
         local = browser.run("return new Date(arguments[0]).toTimeString().slice(0, 8)", at)
         assert local != at[11:19]
-        assert f"ago ({local})" in shown.text
+        assert f"ago ({local})" in element.text
     finally:
         browser.driver.execute_cdp_cmd("Emulation.setTimezoneOverride", {"timezoneId": ""})
 

@@ -70,12 +70,12 @@ class World:
 
     def _ping(self) -> None:
         """An hour of pings of each device, as a recorder stores them; dave's are bad in his call's bad minutes."""
-        told = sorted(
-            (each for n, device in enumerate((DAVE, ALICE, LIAR)) for each in self._events(device, n)),
-            key=lambda each: each[2],
+        events = sorted(
+            (event for n, device in enumerate((DAVE, ALICE, LIAR)) for event in self._events(device, n)),
+            key=lambda event: event[2],
         )
         seqs = {event: count() for event in (INSERT, LATENCY)}
-        batch = [message(event, params, ts, next(seqs[event])) for event, params, ts in told]
+        batch = [message(event, params, ts, next(seqs[event])) for event, params, ts in events]
         record_events(self.setup, batch)
 
     def _events(self, device: str, n: int) -> Iterator[tuple[str, dict[str, Any], int]]:
@@ -172,7 +172,7 @@ PAGES: Final = {
 }
 
 
-def known(rows: list[list[Any]], place: int) -> list[list[Any]]:
+def measured_points(rows: list[list[Any]], place: int) -> list[list[Any]]:
     """When something was measured, and what."""
     return [[row[0], row[place]] for row in rows if row[place] is not None]
 
@@ -183,30 +183,30 @@ def test_support_follows_a_call(world: World, browser: Browser) -> None:
     rows = browser.driver.find_elements("css selector", "[aria-labelledby=stream-history-title] tbody tr")
     assert len(rows) == 4
     row = next(row for row in rows if "alice@example.com" in row.text)
-    assert all(said in row.text for said in ("to", "1 min 30 s", "lost", "ICE failed", "best", "0%", "direct udp"))
+    assert all(words in row.text for words in ("to", "1 min 30 s", "lost", "ICE failed", "best", "0%", "direct udp"))
     row.find_element("css selector", "[data-row]").click()
     browser.until(lambda: browser.series("MOS"))
-    told = world.call(BOTH)
+    call = world.call(BOTH)
     drawn = {name: [point[:2] for point in browser.series(name)][1:] for name in ("MOS", "Round trip", "Jitter")}
     assert drawn == {
-        name: known(told["samples"], place) for name, place in (("MOS", 7), ("Round trip", 2), ("Jitter", 3))
+        name: measured_points(call["samples"], place) for name, place in (("MOS", 7), ("Round trip", 2), ("Jitter", 3))
     }
-    pings = [list(ping) for ping in told["pings"]]
-    assert [point[:2] for point in browser.series("OPTIONS")] == [ping for ping in pings if _is_near(ping[0], told)]
-    assert f"{told['mos']:.2f}" in browser.find(".big").text
+    pings = [list(ping) for ping in call["pings"]]
+    assert [point[:2] for point in browser.series("OPTIONS")] == [ping for ping in pings if _is_near(ping[0], call)]
+    assert f"{call['mos']:.2f}" in browser.find(".big").text
     assert "best" in browser.find(".big").text
 
 
 def test_verdict_comes_with_its_evidence(world: World, browser: Browser) -> None:
     """The verdict is there in words, with all that speaks for it, for the call and for each bad minute."""
     browser.open(PAGES["call"])
-    told = world.call(EVENTFUL)
-    assert told["verdict"]["bad_minutes"]
-    for each in told["verdict"]["evidence"]:
-        assert each in browser.find(".evidence").text
-    for minute, line in zip(told["verdict"]["bad_minutes"], _bad_minutes(browser), strict=True):
+    call = world.call(EVENTFUL)
+    assert call["verdict"]["bad_minutes"]
+    for reason in call["verdict"]["evidence"]:
+        assert reason in browser.find(".evidence").text
+    for minute, line in zip(call["verdict"]["bad_minutes"], _bad_minutes(browser), strict=True):
         assert minute["evidence"][0] in line.text
-    assert f"{len(told['verdict']['bad_minutes'])} bad minutes" in str(
+    assert f"{len(call['verdict']['bad_minutes'])} bad minutes" in str(
         browser.find(".graph").get_attribute("aria-label")
     )
 
@@ -215,8 +215,8 @@ def test_everything_is_on_one_clock(world: World, browser: Browser) -> None:
     """Pings, lost ones, mutes, holds and changes of network stand below the sound they go with, and in words."""
     browser.open(PAGES["call"])
     browser.until(lambda: browser.series("MOS"))
-    told = world.call(EVENTFUL)
-    assert [point[0] for point in browser.series("Lost")] == [ts for ts, ms in told["pings"] if ms is None]
+    call = world.call(EVENTFUL)
+    assert [point[0] for point in browser.series("Lost")] == [ts for ts, ms in call["pings"] if ms is None]
     drawn = browser.find(".graph svg").text
     assert all(word in drawn for word in ("muted", "held", "hidden", "offline", "gap", "lost", "bad", "media"))
     assert all(words in drawn for words in ("switch-over 1.2 s", "ICE restart", "path: relay", "limit 16 kbit/s"))
@@ -231,8 +231,8 @@ def test_pointer_tells_the_figures(world: World, browser: Browser) -> None:
     """Wherever the pointer is, the graph says what was measured then; a lost ping only where one was lost."""
     browser.open(PAGES["call"])
     browser.until(lambda: browser.series("MOS"))
-    told = world.call(EVENTFUL)
-    (lost, *_) = (ts for ts, ms in told["pings"] if ms is None)
+    call = world.call(EVENTFUL)
+    (lost, *_) = (ts for ts, ms in call["pings"] if ms is None)
     _point(browser, lost)
     browser.until(lambda: "Lost ping" in browser.find(".tooltip").text)
     assert all(name in browser.find(".tooltip").text for name in ("MOS", "Round trip", "Jitter", "Bitrate in"))
@@ -270,7 +270,7 @@ def test_a_call_that_goes_on_is_followed(world: World, browser: Browser) -> None
     browser.until(lambda: browser.series("MOS")[-1][0] > last)
     browser.until(lambda: "Muted" in browser.find("[aria-labelledby=in-the-call-title]").text)
     drawn = [point[:2] for point in browser.series("MOS")]
-    missing = [measured for measured in known(world.call(RUNNING)["samples"], 7) if measured not in drawn]
+    missing = [measured for measured in measured_points(world.call(RUNNING)["samples"], 7) if measured not in drawn]
     assert not missing
     world.tell(world.going.end("hangup", "goodbye"))
     browser.until(lambda: "hung up" in browser.find("h1").text)
@@ -293,7 +293,7 @@ def test_the_fleets_calls_are_looked_through(world: World, browser: Browser) -> 
     browser.open("/calls")
     quality = world.reader.media()
     summary = browser.find("[aria-labelledby=quality-of-the-last-hour-title]").text
-    assert all(said in summary for said in (f"{quality['mos']['p50']:.2f}", f"{quality['relay_share']:.1%}"))
+    assert all(figure in summary for figure in (f"{quality['mos']['p50']:.2f}", f"{quality['relay_share']:.1%}"))
     bars = browser.find("[aria-labelledby=how-calls-sound-title]").text
     assert all(word in bars for word in ("best", "high", "medium", "low", "poor", "bad", "not scored"))
     every = browser.count("[data-row]")
@@ -352,11 +352,11 @@ def test_times_are_the_viewers(world: World, browser: Browser) -> None:
     browser.driver.execute_cdp_cmd("Emulation.setTimezoneOverride", {"timezoneId": "Asia/Kolkata"})
     try:
         browser.open(PAGES["call"])
-        shown = browser.find(".when time")
+        element = browser.find(".when time")
         at = str(world.call(EVENTFUL)["started_at"])
-        assert shown.get_attribute("title") == f"{at[:10]} {at[11:19]} UTC"
-        assert browser.run("return new Date(arguments[0]).toTimeString().slice(0, 8)", at) in shown.text
-        assert at[11:19] not in shown.text
+        assert element.get_attribute("title") == f"{at[:10]} {at[11:19]} UTC"
+        assert browser.run("return new Date(arguments[0]).toTimeString().slice(0, 8)", at) in element.text
+        assert at[11:19] not in element.text
     finally:
         browser.driver.execute_cdp_cmd("Emulation.setTimezoneOverride", {"timezoneId": ""})
 
@@ -365,9 +365,11 @@ def test_nothing_leaves_the_machine(browser: Browser) -> None:
     """No page asks anybody but the companion for anything."""
     for path in PAGES.values():
         browser.open(path)
-    asked = browser.requests()
-    assert any(address.startswith("ws:") for address in asked)
-    assert {urlsplit(each).hostname for each in asked if not each.startswith(("data:", "blob:"))} == {"127.0.0.1"}
+    addresses = browser.requests()
+    assert any(address.startswith("ws:") for address in addresses)
+    assert {urlsplit(address).hostname for address in addresses if not address.startswith(("data:", "blob:"))} == {
+        "127.0.0.1"
+    }
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
@@ -410,10 +412,10 @@ def test_nobody_looks_without_a_token(browser: Browser) -> None:
     assert "support@example.com" in browser.find("h1").text
 
 
-def _is_near(at: int, told: dict[str, Any]) -> bool:
+def _is_near(at: int, call: dict[str, Any]) -> bool:
     """Whether a ping is near enough to a call to be on its graph, or the end of a line that is."""
     margin_ms = 10_000 + 1000 * PING_SECONDS
-    return epoch_ms(told["started_at"]) - margin_ms <= at <= epoch_ms(told["ended_at"]) + margin_ms
+    return epoch_ms(call["started_at"]) - margin_ms <= at <= epoch_ms(call["ended_at"]) + margin_ms
 
 
 def _bad_minutes(browser: Browser) -> list[WebElement]:

@@ -24,7 +24,7 @@ from tests.sip_phone.phone import Phone
 
 ORDER = ("ok", "note", "warning", "failure")
 SET_FLAGS = 'setbflag("SIP_PING_FLAG"); setbflag("SIPPING_CALC_LATENCY");'
-Said = dict[str, Finding]
+FindingsByName = dict[str, Finding]
 pytestmark = pytest.mark.timeout(180)
 
 
@@ -41,10 +41,10 @@ class Edge:
         self.events_to = events_to
         self.phone = phone
 
-    async def examine(self) -> Said:
+    async def examine(self) -> FindingsByName:
         """The worst finding of each name."""
-        found = [one for section in check(await gather(self.companion.config)) for one in section.findings]
-        return {one.name: one for one in sorted(found, key=lambda one: ORDER.index(one.level))}
+        findings = [one for section in check(await gather(self.companion.config)) for one in section.findings]
+        return {one.name: one for one in sorted(findings, key=lambda one: ORDER.index(one.level))}
 
     async def known_for_long(self) -> None:
         """Wait until the phone should have been pinged, as the doctor sees it."""
@@ -64,8 +64,8 @@ async def edge(
     datagram, ports = find_free_port(), Ports.free()
     config = shipped(build, ports, datagram)
     for pattern, new in (changes or {}).items():
-        config, found = re.subn(pattern, new.replace("\\", r"\\"), config)
-        assert found or build.version < (3, 5), f"opensips.cfg has no {pattern}"
+        config, matches = re.subn(pattern, new.replace("\\", r"\\"), config)
+        assert matches or build.version < (3, 5), f"opensips.cfg has no {pattern}"
     with (
         running(Server(build, folder, config, ports, domain=True)) as server,
         Companion(folder, datagram, mi_url or server.mi_url) as companion,
@@ -74,22 +74,22 @@ async def edge(
             yield Edge(server, companion, f"udp:127.0.0.1:{datagram}", phone)
 
 
-def troubles(said: Said) -> dict[str, str]:
-    return {name: one.level for name, one in said.items() if one.level in ("warning", "failure")}
+def troubles(findings: FindingsByName) -> dict[str, str]:
+    return {name: one.level for name, one in findings.items() if one.level in ("warning", "failure")}
 
 
 async def test_all_is_well(build: Build, tmp_path: Path) -> None:
     """With the shipped configuration nothing is found wrong."""
     async with edge(build, tmp_path) as here:
         await here.known_for_long()
-        said = await here.examine()
-    assert troubles(said) == {}
-    assert said["version"].text.startswith(".".join(map(str, build.version)))
-    assert said["subscriptions"].text == f"{len(USED_EVENTS)} events to {here.events_to}"
-    assert {"SIPPING_CALC_LATENCY", "SIP_PING_FLAG"} <= set(said["flags"].text.split())
-    assert said["latency"].text == "1 contact measured"
-    assert said["attr"].text == "filled on 1 of 1 contact with a SIP instance"
-    assert said["request size"].level == "ok"
+        findings = await here.examine()
+    assert troubles(findings) == {}
+    assert findings["version"].text.startswith(".".join(map(str, build.version)))
+    assert findings["subscriptions"].text == f"{len(USED_EVENTS)} events to {here.events_to}"
+    assert {"SIPPING_CALC_LATENCY", "SIP_PING_FLAG"} <= set(findings["flags"].text.split())
+    assert findings["latency"].text == "1 contact measured"
+    assert findings["attr"].text == "filled on 1 of 1 contact with a SIP instance"
+    assert findings["request size"].level == "ok"
 
 
 def asking(here: Edge, url: str) -> Config:
@@ -133,18 +133,18 @@ async def test_mi_on_another_port(build: Build, tmp_path: Path) -> None:
     """MI that is not where mi_url says: the lines that would put it there."""
     port = find_free_port()
     async with edge(build, tmp_path, mi_url=f"http://127.0.0.1:{port}/mi") as here:
-        said = await here.examine()
-    assert troubles(said) == {"MI": "failure"}
-    assert f'modparam("httpd", "port", {port})' in said["MI"].remedy
+        findings = await here.examine()
+    assert troubles(findings) == {"MI": "failure"}
+    assert f'modparam("httpd", "port", {port})' in findings["MI"].remedy
 
 
 async def test_nobody_is_subscribed(build: Build, tmp_path: Path) -> None:
     """A script without subscribe_event(): each line it lacks; subscribing through MI mends it for a while."""
     async with edge(build, tmp_path, NO_SUBSCRIPTIONS) as here:
-        said = await here.examine()
-        assert troubles(said)["subscriptions"] == "failure"
+        findings = await here.examine()
+        assert troubles(findings)["subscriptions"] == "failure"
         lacking = [f'subscribe_event("{event}", "{here.events_to}");' for event in USED_EVENTS]
-        assert all(line in said["subscriptions"].remedy for line in lacking)
+        assert all(line in findings["subscriptions"].remedy for line in lacking)
         async with Mi(here.server.mi_url) as mi:
             assert [one.event for one in await subscribe(mi, [here.events_to], 600)] == list(USED_EVENTS)
             assert await subscribe(mi, [here.events_to], 600) == []
@@ -179,8 +179,8 @@ async def test_the_script_goes_before(build: Build, tmp_path: Path) -> None:
     """What the script subscribed never ends, and still does not after we looked at it."""
     async with edge(build, tmp_path) as here, Mi(here.server.mi_url) as mi:
         assert await subscribe(mi, [here.events_to], 600) == []
-        listed = parse(await mi.call("subscribers_list"))
-    assert {one.event for one in listed if one.seconds_left is None} >= set(USED_EVENTS)
+        event_subscriptions = parse(await mi.call("subscribers_list"))
+    assert {one.event for one in event_subscriptions if one.seconds_left is None} >= set(USED_EVENTS)
 
 
 async def test_events_to_another_port(build: Build, tmp_path: Path) -> None:
@@ -188,46 +188,46 @@ async def test_events_to_another_port(build: Build, tmp_path: Path) -> None:
     port = find_free_port()
     moved = {f'"{event}", "udp:.*"': f'"{event}", "udp:127.0.0.1:{port}"' for event in REQUIRED_EVENTS}
     async with edge(build, tmp_path, moved) as here:
-        said = await here.examine()
-    assert troubles(said)["subscriptions"] == "failure"
-    assert said["subscriptions"].text.endswith(f"go to udp:127.0.0.1:{port}, not to {here.events_to}")
+        findings = await here.examine()
+    assert troubles(findings)["subscriptions"] == "failure"
+    assert findings["subscriptions"].text.endswith(f"go to udp:127.0.0.1:{port}, not to {here.events_to}")
 
 
 async def test_natping_tcp_is_off(build: Build, tmp_path: Path) -> None:
     """WebSocket contacts with flags that are never pinged: natping_tcp comes first."""
     async with edge(build, tmp_path, {'"natping_tcp", 1': '"natping_tcp", 0'}) as here:
         await here.known_for_long()
-        said = await here.examine()
-    assert said["latency"].level == "failure"
-    assert said["flags"].level == "ok"
-    assert said["latency"].remedy.splitlines()[1] == 'modparam("nathelper", "natping_tcp", 1)'
+        findings = await here.examine()
+    assert findings["latency"].level == "failure"
+    assert findings["flags"].level == "ok"
+    assert findings["latency"].remedy.splitlines()[1] == 'modparam("nathelper", "natping_tcp", 1)'
 
 
 async def test_no_ping_flags(build: Build, tmp_path: Path) -> None:
     """Contacts that carry flags, but none for pings: which are there, and which lines are missing."""
     async with edge(build, tmp_path, {r'setbflag\("SIP(_PING_FLAG|PING).*;': ""}) as here:
         await here.known_for_long()
-        said = await here.examine()
-    assert said["latency"].level == "failure"
-    assert "NAT" in said["latency"].text
-    assert SET_FLAGS in said["latency"].remedy
+        findings = await here.examine()
+    assert findings["latency"].level == "failure"
+    assert "NAT" in findings["latency"].text
+    assert SET_FLAGS in findings["latency"].remedy
 
 
 async def test_no_flags_at_all(build: Build, tmp_path: Path) -> None:
     """Contacts without any flag are known at once to be pinged by nobody."""
     async with edge(build, tmp_path, {r"setbflag\(.*;": 'xlog("none\\n");'}) as here:
-        said = await here.examine()
-    assert said["flags"].level == "failure"
-    assert SET_FLAGS in said["flags"].remedy
+        findings = await here.examine()
+    assert findings["flags"].level == "failure"
+    assert SET_FLAGS in findings["flags"].remedy
 
 
 async def test_no_attr(build: Build, tmp_path: Path) -> None:
     """Without attr_avp no event tells of the SIP instance: the two lines that are missing."""
     async with edge(build, tmp_path, {r'modparam\("registrar", "attr_avp".*': ""}) as here:
         await here.known_for_long()
-        said = await here.examine()
-    assert troubles(said) == {"attr": "failure"}
-    assert 'modparam("registrar", "attr_avp", "$avp(attr)")' in said["attr"].remedy
+        findings = await here.examine()
+    assert troubles(findings) == {"attr": "failure"}
+    assert 'modparam("registrar", "attr_avp", "$avp(attr)")' in findings["attr"].remedy
 
 
 async def test_latency_events_held_back(build: Build, tmp_path: Path) -> None:
@@ -235,15 +235,15 @@ async def test_latency_events_held_back(build: Build, tmp_path: Path) -> None:
     high = {'"latency_event_min_us", 0': '"latency_event_min_us", 60000000'}
     async with edge(build, tmp_path, high) as here:
         await here.known_for_long()
-        said = await here.examine()
-    assert said["latency"].level == "failure"
-    assert 'modparam("usrloc", "latency_event_min_us", 0)' in said["latency"].remedy
+        findings = await here.examine()
+    assert findings["latency"].level == "failure"
+    assert 'modparam("usrloc", "latency_event_min_us", 0)' in findings["latency"].remedy
 
 
 async def test_small_requests_only(build: Build, tmp_path: Path) -> None:
     """An httpd with its default buffer takes no request of more than 1 kB from 3.5 on: a warning, and the line."""
     async with edge(build, tmp_path, {r"modparam.*receive_buf_size.*": ""}) as here:
-        said = await here.examine()
+        findings = await here.examine()
     old = build.version < (3, 5)
-    assert said["request size"].level == ("ok" if old else "warning")
-    assert old or 'modparam("httpd", "receive_buf_size", 65536)' in said["request size"].remedy
+    assert findings["request size"].level == ("ok" if old else "warning")
+    assert old or 'modparam("httpd", "receive_buf_size", 65536)' in findings["request size"].remedy

@@ -87,16 +87,18 @@ async def test_ten_phones(edge: Edge, companion: Companion) -> None:
             phone.unmute()
         await eventually(lambda: all(len(phone.answered) >= 4 for phone in phones))
         await stop_pings(edge.server)
-        await settled(lambda: all(_told_counts(companion, each) == _own_counts(ids[each]) for each in ids))
+        await settled(
+            lambda: all(_stored_counts(companion, device_id) == _own_counts(ids[device_id]) for device_id in ids)
+        )
 
         for device, phone in ids.items():
-            told = await asyncio.to_thread(companion.page, device)
-            assert told["status"] == "online"
-            median = statistics.median(ping.latency_ms for ping in told["samples"] if ping.latency_ms is not None)
+            page = await asyncio.to_thread(companion.page, device)
+            assert page["status"] == "online"
+            median = statistics.median(ping.latency_ms for ping in page["samples"] if ping.latency_ms is not None)
             assert 0 <= median - 1000 * phone.answer_delay <= 20
 
 
-def _told_counts(companion: Companion, device: str) -> tuple[int, int]:
+def _stored_counts(companion: Companion, device: str) -> tuple[int, int]:
     latency = companion.page(device)["latency"]
     return latency["answered"], latency["lost"]
 
@@ -201,8 +203,8 @@ async def test_a_push_that_wakes(build: Build, tmp_path: Path) -> None:
     ):
         phone = phone_of(edge, push=SimulatedPush("fcm", "token", "proj-1"))
 
-        async def wake(said: dict[str, list[str]]) -> None:
-            woken.append(said)
+        async def wake(form: dict[str, list[str]]) -> None:
+            woken.append(form)
             phone.unmute()
             await phone.register()
 
@@ -272,10 +274,10 @@ async def test_tls(build: Build, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 
 
 def _make_certificate(certificate: Path, key: Path) -> None:
-    asked = ["req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "1", "-subj", "/CN=edge"]
+    request = ["req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "1", "-subj", "/CN=edge"]
     files = ["-keyout", str(key), "-out", str(certificate)]
     name = ["-addext", f"subjectAltName=IP:{DOMAIN}"]
-    subprocess.run(["openssl", *asked, *name, *files], check=True, capture_output=True)
+    subprocess.run(["openssl", *request, *name, *files], check=True, capture_output=True)
 
 
 # Calls
@@ -298,10 +300,10 @@ async def test_a_call(edge: Edge) -> None:
         dialog = Dialog.made(answer)
         await alice.acknowledge(dialog)
         assert (await alice.say(dialog, method="BYE")).status == 200
-        await eventually(lambda: len(bob.heard) == 3)
-        assert [message.method for message in bob.heard] == ["INVITE", "ACK", "BYE"]
-        assert bob.heard[0].body == SDP
-        assert bob.uri in bob.heard[0].start_line
+        await eventually(lambda: len(bob.requests) == 3)
+        assert [message.method for message in bob.requests] == ["INVITE", "ACK", "BYE"]
+        assert bob.requests[0].body == SDP
+        assert bob.uri in bob.requests[0].start_line
 
         assert (await alice.call(f"carol@{DOMAIN}", SDP)).status == 404
         await bob.die()
@@ -315,8 +317,8 @@ async def talking(edge: Edge) -> AsyncIterator[tuple[Caller, Dialog, Caller, Dia
     async with alice, bob:
         made = Dialog.made(await alice.call(bob.aor, SDP))
         await alice.acknowledge(made)
-        await eventually(lambda: len(bob.heard) == 2)
-        yield alice, made, bob, Dialog.taken(bob.heard[0])
+        await eventually(lambda: len(bob.requests) == 2)
+        yield alice, made, bob, Dialog.taken(bob.requests[0])
 
 
 @pytest.mark.parametrize("who", ["caller", "callee"])
@@ -328,14 +330,14 @@ async def test_a_call_moves(edge: Edge, who: str) -> None:
         answer = await moving.say(own, SDP)
         assert (answer.status, contact_of(answer)) == (200, own.target)
         await moving.acknowledge(own)
-        await eventually(lambda: staying.heard[-1].method == "ACK")
-        again = staying.heard[-2]
+        await eventually(lambda: staying.requests[-1].method == "ACK")
+        again = staying.requests[-2]
         assert again.method == "INVITE"
         assert f"@{moving.address};" in contact_of(again)
 
         theirs.target = contact_of(again)
         assert (await staying.say(theirs, method="BYE")).status == 200
-        assert moving.heard[-1].method == "BYE"
+        assert moving.requests[-1].method == "BYE"
 
 
 async def test_a_call_outlives_all_connections(edge: Edge) -> None:
@@ -345,9 +347,9 @@ async def test_a_call_outlives_all_connections(edge: Edge) -> None:
         answer = await alice.say(made, SDP)
         assert (answer.status, contact_of(answer)) == (200, f"sip:bob@{bob.address};transport=ws")
         await alice.acknowledge(made)  # to where bob was, as SIP.js does
-        await eventually(lambda: bob.heard[-1].method == "ACK")
+        await eventually(lambda: bob.requests[-1].method == "ACK")
         assert (await bob.say(taken, method="BYE")).status == 200
-        assert alice.heard[-1].method == "BYE"
+        assert alice.requests[-1].method == "BYE"
 
 
 async def test_who_hangs_up(edge: Edge) -> None:
@@ -355,7 +357,7 @@ async def test_who_hangs_up(edge: Edge) -> None:
     async with talking(edge) as (alice, made, bob, _):
         await bob.roam()
         assert (await alice.say(made, method="BYE")).status == 200
-        assert bob.heard[-1].method == "BYE"
+        assert bob.requests[-1].method == "BYE"
 
 
 @pytest.mark.parametrize("how", ["dead", "mute"])
@@ -393,7 +395,7 @@ async def test_two_thousand_phones(build: Build, tmp_path: Path, capsys: pytest.
             await settled(lambda: time.monotonic() - started_at >= 60)
             used, took = companion.cpu_seconds() - cpu, time.monotonic() - started_at
             await stop_pings(edge.server)
-            await settled(lambda: all(companion.counts(each) == _own_counts(ids[each]) for each in ids))
+            await settled(lambda: all(companion.counts(device_id) == _own_counts(ids[device_id]) for device_id in ids))
         answered, lost = (sum(counts) for counts in zip(*map(_own_counts, phones), strict=True))
         feed = load_feeds(companion.store)["opensips"]
         assert (feed.invalid, feed.kernel_drops, feed.gaps, feed.missed) == (0, 0, 0, 0)
@@ -411,7 +413,7 @@ async def test_opensips_crashes(edge: Edge, companion: Companion) -> None:
     ids = [device_of(edge.server, phone) for phone in phones]
     async with AsyncExitStack() as stack:
         await stack.enter_async_context(started(phones))
-        await settled(lambda: all(companion.counts(each)[0] for each in ids))
+        await settled(lambda: all(companion.counts(device_id)[0] for device_id in ids))
         edge.server.kill()
         await settled(lambda: set(companion.statuses(ids)) <= {"unknown", "stale"})
         assert "unknown" in companion.statuses(ids)
@@ -427,5 +429,5 @@ async def test_opensips_crashes(edge: Edge, companion: Companion) -> None:
             held = {contact.aor async for contact in mi.dump()}
         assert held == {phone.aor for phone in back}
         assert set(companion.statuses(ids[: len(back)])) == {"online"}
-        assert not [said for _, said in audit.read(companion.store) if said["result"] == "removed"]
+        assert not [decision for _, decision in audit.read(companion.store) if decision["result"] == "removed"]
         assert away

@@ -37,7 +37,7 @@ async def test_a_registration(opensips: OpenSIPS, mi: Mi) -> None:
     """What the phone registered is an INSERT event, and MI shows it field by field."""
     phone = phone_of(opensips, push=SimulatedPush("fcm", "token", "proj-1"), expires=300, user_agent='Odd "UA" é\t<b>')
     async with phone:
-        await eventually(lambda: opensips.ear.heard(INSERT, uri=phone.uri))
+        await eventually(lambda: opensips.ear.params_of(INSERT, uri=phone.uri))
         (contact,) = await mi.show_contact("location", aor_of(opensips, phone))
 
         assert (contact.domain, contact.aor, contact.uri) == ("location", aor_of(opensips, phone), phone.uri)
@@ -49,8 +49,8 @@ async def test_a_registration(opensips: OpenSIPS, mi: Mi) -> None:
         assert 290 <= contact.seconds_left <= phone.granted == 300
         assert (contact.state, contact.push) == ("active", True)
         assert {"NAT", "SIP_PING", "LATENCY"} <= set(contact.cflags)
-        (said,) = opensips.ear.heard(INSERT, uri=phone.uri)
-        assert (said["aor"], said["callid"], said["cseq"]) == (contact.aor, contact.callid, contact.cseq)
+        (params,) = opensips.ear.params_of(INSERT, uri=phone.uri)
+        assert (params["aor"], params["callid"], params["cseq"]) == (contact.aor, contact.callid, contact.cseq)
 
 
 @pytest.fixture(params=["locked-md5", "locked-sha"])
@@ -73,39 +73,39 @@ async def test_digest(opensips: OpenSIPS, mi: Mi, locked_user: str) -> None:
 async def test_pings_answered_and_lost(opensips: OpenSIPS, mi: Mi) -> None:
     """Answered pings give latencies of at least our delay; a mute phone's are lost; unmuted, it is back."""
     async with phone_of(opensips, answer_delay=0.05) as phone:
-        await eventually(lambda: opensips.ear.heard(LATENCY, uri=phone.uri))
-        (first, *_) = opensips.ear.heard(LATENCY, uri=phone.uri)
+        await eventually(lambda: opensips.ear.params_of(LATENCY, uri=phone.uri))
+        (first, *_) = opensips.ear.params_of(LATENCY, uri=phone.uri)
         assert 50_000 <= first["latency"] < 1_000_000
         assert phone.answered
         (contact,) = await mi.show_contact("location", aor_of(opensips, phone))
         assert contact.latency_us is not None
 
         phone.mute()
-        await eventually(lambda: len(opensips.ear.heard(LATENCY, uri=phone.uri, latency=LOST_PING_US)) == 2)
+        await eventually(lambda: len(opensips.ear.params_of(LATENCY, uri=phone.uri, latency=LOST_PING_US)) == 2)
         assert len(phone.ignored) >= 2
         (contact,) = await mi.show_contact("location", aor_of(opensips, phone))
         assert contact.latency_us == LOST_PING_US
 
         phone.unmute()
-        known = len(phone.answered)
-        await eventually(lambda: len(phone.answered) > known)
-        await eventually(lambda: opensips.ear.heard(LATENCY, uri=phone.uri)[-1]["latency"] < LOST_PING_US)
+        count = len(phone.answered)
+        await eventually(lambda: len(phone.answered) > count)
+        await eventually(lambda: opensips.ear.params_of(LATENCY, uri=phone.uri)[-1]["latency"] < LOST_PING_US)
 
 
 async def test_registering_again_by_itself(opensips: OpenSIPS) -> None:
     """A phone refreshes its registration before it expires."""
     started_at = time.time()
     async with phone_of(opensips, expires=4) as phone:
-        await eventually(lambda: len(opensips.ear.heard(UPDATE, uri=phone.uri)) >= 2)
+        await eventually(lambda: len(opensips.ear.params_of(UPDATE, uri=phone.uri)) >= 2)
         assert time.time() - started_at >= 3
-        assert not opensips.ear.heard(DELETE, uri=phone.uri)
+        assert not opensips.ear.params_of(DELETE, uri=phone.uri)
 
 
 async def test_unregistering(opensips: OpenSIPS, mi: Mi) -> None:
     """A phone that unregisters is a DELETE event, and gone from MI."""
     async with phone_of(opensips) as phone:
         await phone.unregister()
-        await eventually(lambda: opensips.ear.heard(DELETE, uri=phone.uri))
+        await eventually(lambda: opensips.ear.params_of(DELETE, uri=phone.uri))
         assert await mi.show_contact("location", aor_of(opensips, phone)) == []
 
 
@@ -117,7 +117,7 @@ async def test_a_cut_connection(opensips: OpenSIPS, mi: Mi) -> None:
     (contact,) = await mi.show_contact("location", aor_of(opensips, phone))
     await phone.die()
 
-    await eventually(lambda: opensips.ear.heard(DISCONNECT, src_ip=host, src_port=int(port)))
+    await eventually(lambda: opensips.ear.params_of(DISCONNECT, src_ip=host, src_port=int(port)))
     assert contact.received == f"sip:{host}:{port};transport=ws"
     assert len(await mi.show_contact("location", aor_of(opensips, phone))) == 1
 
@@ -149,7 +149,7 @@ async def test_removing_a_contact(opensips: OpenSIPS, mi: Mi) -> None:
     async with phone_of(opensips) as phone:
         aor = aor_of(opensips, phone)
         assert await mi.remove_contact("location", aor, phone.uri) == "removed"
-        await eventually(lambda: opensips.ear.heard(DELETE, uri=phone.uri))
+        await eventually(lambda: opensips.ear.params_of(DELETE, uri=phone.uri))
         assert await mi.remove_contact("location", aor, phone.uri) == "already-gone"
 
 
@@ -168,8 +168,8 @@ async def test_the_rest_of_mi(opensips: OpenSIPS, mi: Mi) -> None:
     """Version, up time and dump are read; an own subscription is listed; what OpenSIPS does not know is an error."""
     async with phone_of(opensips) as phone:
         dumped = [contact async for contact in mi.dump() if contact.uri == phone.uri]
-        shown = await mi.show_contact("location", aor_of(opensips, phone))
-    assert [contact._replace(seconds_left=0) for contact in dumped] == [shown[0]._replace(seconds_left=0)]
+        contacts = await mi.show_contact("location", aor_of(opensips, phone))
+    assert [contact._replace(seconds_left=0) for contact in dumped] == [contacts[0]._replace(seconds_left=0)]
     assert await mi.version() == ".".join(map(str, opensips.version))
     assert 0 <= await mi.uptime_seconds() < 600
 

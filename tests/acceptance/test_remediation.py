@@ -38,7 +38,7 @@ def phone_of(opensips: OpenSIPS, push: SimulatedPush | None = None) -> Phone:
 
 
 @pytest.fixture
-async def watched(opensips: OpenSIPS, tmp_path: Path) -> AsyncIterator[Store]:
+async def store(opensips: OpenSIPS, tmp_path: Path) -> AsyncIterator[Store]:
     """The store of a companion that hears this OpenSIPS and may act on it."""
     datagram, bus = find_free_port(), find_free_port()
     with EmbeddedRedis(tmp_path / "redis") as redis:
@@ -86,39 +86,39 @@ def decisions(store: Store, device_id: str) -> list[tuple[str, str]]:
     return [(entry["action"], entry["result"]) for _, entry in audit.read(store) if entry["device"] == device_id]
 
 
-async def test_a_mute_phone_is_removed(opensips: OpenSIPS, watched: Store) -> None:
+async def test_a_mute_phone_is_removed(opensips: OpenSIPS, store: Store) -> None:
     """Without remove_on_timeout the companion removes who lost its pings, and only that one."""
     async with phone_of(opensips) as mute, phone_of(opensips) as live, Mi(opensips.mi_url) as mi:
         mute_id, live_id = device_of(opensips, mute), device_of(opensips, live)
-        await settled(lambda: answered(watched, mute_id) and answered(watched, live_id))
+        await settled(lambda: answered(store, mute_id) and answered(store, live_id))
         mute.mute()
-        await settled(lambda: decisions(watched, mute_id))
+        await settled(lambda: decisions(store, mute_id))
 
-        assert decisions(watched, mute_id) == [("remove", "removed")]
+        assert decisions(store, mute_id) == [("remove", "removed")]
         assert await mi.show_contact("location", mute_id.rpartition("/")[0]) == []
         assert len(await mi.show_contact("location", live_id.rpartition("/")[0])) == 1
-        assert decisions(watched, live_id) == []
-        await settled(lambda: _told(watched, mute_id) >= {"lost", "stale", "companion-remove"})
+        assert decisions(store, live_id) == []
+        await settled(lambda: _timeline_events(store, mute_id) >= {"lost", "stale", "companion-remove"})
 
 
-async def test_a_sleeping_phone_is_woken(opensips: OpenSIPS, watched: Store) -> None:
+async def test_a_sleeping_phone_is_woken(opensips: OpenSIPS, store: Store) -> None:
     """Who can be woken gets E_COMPANION_PUSH in its event_route, registers again, and its flag clears."""
     async with phone_of(opensips, SimulatedPush("fcm", "token", "proj-1")) as phone, Mi(opensips.mi_url) as mi:
         device_id = device_of(opensips, phone)
-        await settled(lambda: answered(watched, device_id))
+        await settled(lambda: answered(store, device_id))
         phone.mute()
         await settled(lambda: f"woken: {device_id.rpartition('/')[0]} at {phone.uri}" in opensips.log)
-        assert watched.connection.call("HGET", watched.keys.device(device_id), "push_pending_since")
+        assert store.connection.call("HGET", store.keys.device(device_id), "push_pending_since")
         phone.unmute()
         await phone.register()
-        await settled(lambda: ("push", "woken") in decisions(watched, device_id))
+        await settled(lambda: ("push", "woken") in decisions(store, device_id))
 
-        assert watched.connection.call("HGET", watched.keys.device(device_id), "push_pending_since") is None
-        assert ("remove", "removed") not in decisions(watched, device_id)
+        assert store.connection.call("HGET", store.keys.device(device_id), "push_pending_since") is None
+        assert ("remove", "removed") not in decisions(store, device_id)
         assert len(await mi.show_contact("location", device_id.rpartition("/")[0])) == 1
-        (woken,) = [entry for _, entry in audit.read(watched) if entry["result"] == "woken"]
+        (woken,) = [entry for _, entry in audit.read(store) if entry["result"] == "woken"]
         assert 0 < woken["after_ms"] < PATIENCE_SECONDS * 1000
 
 
-def _told(store: Store, device_id: str) -> set[str]:
+def _timeline_events(store: Store, device_id: str) -> set[str]:
     return {entry["event"] for entry in load_timeline(store, device_id, 0, 1 << 52)}

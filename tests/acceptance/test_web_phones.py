@@ -65,9 +65,9 @@ class World:
 
     def _token(self, device: str, callId: str) -> str:  # noqa: N803 - as the page says it
         """What an operator's own backend does for a page of its own."""
-        wanted = {"device": device, "call_id": callId}
+        request = {"device": device, "call_id": callId}
         bearer = {"Authorization": f"Bearer {BACKEND_SECRET}"}
-        answer = self.api.post("/api/v1/media-tokens", json=wanted, headers=bearer)
+        answer = self.api.post("/api/v1/media-tokens", json=request, headers=bearer)
         return str(answer.raise_for_status().json()["token"])
 
 
@@ -105,17 +105,19 @@ class User:
         answer = self._api.get(f"/api/v1/calls/{quote(call_id, safe='')}", params={"device": self.device})
         return dict(answer.json()) if answer.status_code == 200 else {}
 
-    def told(self, call_id: str, condition: Callable[[dict[str, Any]], Any], seconds: float = 40) -> dict[str, Any]:
-        """The same, as soon as it is so."""
-        found: dict[str, Any] = {}
+    def wait_for_call(
+        self, call_id: str, condition: Callable[[dict[str, Any]], Any], seconds: float = 40
+    ) -> dict[str, Any]:
+        """Wait until the call meets a condition; return it."""
+        call: dict[str, Any] = {}
 
         def is_so() -> Any:
-            found.clear()
-            found.update(self.call(call_id))
-            return found and condition(found)
+            call.clear()
+            call.update(self.call(call_id))
+            return call and condition(call)
 
         self.phone.until(is_so, seconds)
-        return found
+        return call
 
 
 class Talk(NamedTuple):
@@ -129,7 +131,7 @@ class Talk(NamedTuple):
         """The other side hangs up, and its BYE has to find the phone where it is now; what is told of the call then."""
         self.other.phone.run("phone.hangUp()")
         self.mobile.until("!phone.talking()")
-        return {user: user.told(self.call_id, lambda call: call["end"] == "hangup") for user in self.users}
+        return {user: user.wait_for_call(self.call_id, lambda call: call["end"] == "hangup") for user in self.users}
 
     @property
     def users(self) -> tuple[User, User]:
@@ -149,7 +151,7 @@ def talk(world: World, request: pytest.FixtureRequest) -> Iterator[Talk]:
         user.hears()
     talk = Talk(mobile, other, str(mobile.run("phone.callId()")))
     for user in talk.users:
-        user.told(talk.call_id, lambda call: call["mos"])
+        user.wait_for_call(talk.call_id, lambda call: call["mos"])
     yield talk
     for user in talk.users:
         user.phone.close()
@@ -164,11 +166,11 @@ NAMES: Final = ["-".join(call) for call in CALLS]
 def test_a_call(talk: Talk) -> None:
     """Each side of a call is a device; what its page saw of the media is told beside its OPTIONS latency."""
     for user in talk.users:
-        user.told(talk.call_id, lambda call: any(latency is not None for _, latency in call["pings"]))
-    told = talk.over()
-    assert {call["direction"] for call in told.values()} == {"in", "out"}
+        user.wait_for_call(talk.call_id, lambda call: any(latency is not None for _, latency in call["pings"]))
+    calls = talk.over()
+    assert {call["direction"] for call in calls.values()} == {"in", "out"}
     for user, far_end in (talk.users, reversed(talk.users)):
-        call = told[user]
+        call = calls[user]
         assert (call["peer"], call["codec"], call["missing"]) == (far_end.name, "opus/48000/2", 0)
         assert call["mos"]
         assert {"registered"} <= {entry["event"] for entry in call["timeline"]}
@@ -217,23 +219,24 @@ def test_opensips_restarts(world: World, talk: Talk) -> None:
 
 def came_back(talk: Talk, broken_at: float) -> dict[str, Any]:
     """Whoever lost the connection came back step by step, both hear each other, and nothing of the call was missed."""
-    call = talk.mobile.told(talk.call_id, lambda call: call["switch_overs"], 90)
+    call = talk.mobile.wait_for_call(talk.call_id, lambda call: call["switch_overs"], 90)
     steps = steps_of(call)
     assert steps["result"] == "resumed"
     took = [steps[step] for step in STEPS if step in steps]  # the far end's re-INVITE may have been faster
     assert took == sorted(took)
-    noticed = 1000 * (steps["at"] - broken_at) - steps["media_ms"]
+    detection_ms = 1000 * (steps["at"] - broken_at) - steps["media_ms"]
     print(
-        f"\n{steps['reason']}: noticed after {noticed:.0f} ms, then", *(f"{step} {steps.get(step)}" for step in STEPS)
+        f"\n{steps['reason']}: noticed after {detection_ms:.0f} ms, then",
+        *(f"{step} {steps.get(step)}" for step in STEPS),
     )
     for user in talk.users:
         user.hears()
-    told = talk.over()
-    assert [call["missing"] for call in told.values()] == [0, 0]
-    return told[talk.mobile]
+    calls = talk.over()
+    assert [call["missing"] for call in calls.values()] == [0, 0]
+    return calls[talk.mobile]
 
 
 def steps_of(call: dict[str, Any]) -> dict[str, Any]:
     """The first switch-over of a call: its fields, and `at` in epoch seconds."""
-    told = next(each for each in call["happenings"] if each["what"] == "switch-over")
-    return {**told["fields"], "at": datetime.fromisoformat(told["at"]).timestamp()}
+    happening = next(item for item in call["happenings"] if item["what"] == "switch-over")
+    return {**happening["fields"], "at": datetime.fromisoformat(happening["at"]).timestamp()}

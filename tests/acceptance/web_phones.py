@@ -74,13 +74,13 @@ class _Pages(http.server.SimpleHTTPRequestHandler):
         super().__init__(*args, directory=str(PAGES))
 
     def do_GET(self) -> None:
-        asked = urlsplit(self.path)
-        if answer := self._answers.get(asked.path):
-            said = answer(**dict(parse_qsl(asked.query))).encode()
+        url = urlsplit(self.path)
+        if answer := self._answers.get(url.path):
+            body = answer(**dict(parse_qsl(url.query))).encode()
             self.send_response(200)
-            self.send_header("Content-Length", str(len(said)))
+            self.send_header("Content-Length", str(len(body)))
             self.end_headers()
-            self.wfile.write(said)
+            self.wfile.write(body)
         else:
             super().do_GET()
 
@@ -136,11 +136,11 @@ class WebPhone:
         """Wait until a condition holds; what it gave then."""
         deadline = time.monotonic() + seconds
         while not (held := condition()):
-            assert time.monotonic() < deadline, f"it did not happen in time\n{self.said()}"
+            assert time.monotonic() < deadline, f"it did not happen in time\n{self.console_lines()}"
             time.sleep(0.02)
         return held
 
-    def said(self) -> str:
+    def console_lines(self) -> str:
         """The last that was said on the consoles of all windows."""
-        said: list[dict[str, Any]] = self._driver.get_log("browser")  # type: ignore[no-untyped-call]
-        return "\n".join(line["message"] for line in said[-30:])
+        lines: list[dict[str, Any]] = self._driver.get_log("browser")  # type: ignore[no-untyped-call]
+        return "\n".join(line["message"] for line in lines[-30:])

@@ -120,9 +120,9 @@ class Setup:
 
     def page(self, device: str) -> Json:
         """What `companion device DEVICE --json` prints."""
-        found = find_device_id(self.store, device)
-        shown = render_device(self.store, found, load_view(self.config, self.store), WINDOW_MS)
-        page: Json = json.loads(json.dumps(shown))
+        device_id = find_device_id(self.store, device)
+        document = render_device(self.store, device_id, load_view(self.config, self.store), WINDOW_MS)
+        page: Json = json.loads(json.dumps(document))
         return page
 
     def pages(self) -> dict[str, Json]:
@@ -131,9 +131,9 @@ class Setup:
     def samples(self) -> int:
         """How many answered pings are stored, of all devices."""
         keys, now = self.store.keys, int(time.time() * 1000)
-        found = [device.id for device in iterate_devices(self.store)]
+        ids = [device.id for device in iterate_devices(self.store)]
         read = self.store.series.read
-        return sum(len(read(self.store.connection, keys.latency(one), 0, now + 60_000)) for one in found)
+        return sum(len(read(self.store.connection, keys.latency(one), 0, now + 60_000)) for one in ids)
 
     @asynccontextmanager
     async def running(self, *names: ServiceName) -> AsyncIterator["Setup"]:

@@ -26,7 +26,7 @@ from companion.simulator.redis import EmbeddedRedis, find_free_port
 from tests.integration.conftest import MakeSetup, Setup, cli, eventually
 
 INTERVAL = 0.3
-Said = dict[str, Finding]
+FindingsByName = dict[str, Finding]
 
 
 def fleet(behaviour: Behaviour = Behaviour.STEADY) -> list[SimulatedPhone]:
@@ -52,20 +52,20 @@ async def pair(
             yield opensips
 
 
-async def examine(setup: Setup) -> Said:
+async def examine(setup: Setup) -> FindingsByName:
     """The worst finding of each name."""
-    worst: Said = {}
+    worst: FindingsByName = {}
     order = ("ok", "note", "warning", "failure")
     for section in check(await gather(setup.config)):
         for finding in section.findings:
-            known = worst.get(finding.name)
-            if known is None or order.index(known.level) < order.index(finding.level):
+            current = worst.get(finding.name)
+            if current is None or order.index(current.level) < order.index(finding.level):
                 worst[finding.name] = finding
     return worst
 
 
-def troubles(said: Said) -> dict[str, str]:
-    return {name: finding.level for name, finding in said.items() if finding.level in ("warning", "failure")}
+def troubles(findings: FindingsByName) -> dict[str, str]:
+    return {name: finding.level for name, finding in findings.items() if finding.level in ("warning", "failure")}
 
 
 def measured(setup: Setup) -> bool:
@@ -78,14 +78,14 @@ async def test_all_is_well(make_setup: MakeSetup) -> None:
     setup = make_setup()
     async with pair(setup):
         await eventually(lambda: measured(setup))
-        said = await examine(setup)
-    assert troubles(said) == {}
-    assert said["version"].text == "3.6.8"
-    assert said["subscriptions"].text == f"5 events to {setup.udp}"
-    assert said["attr"].text == "filled on 3 of 3 contacts with a SIP instance"
-    assert said["bus"].text == f"the bridge of opensips was heard at tcp://127.0.0.1:{setup.publish}"
-    assert said["opensips"].text.startswith("alive; last event 0 s ago")
-    assert said["flags"].text == "SIPPING_CALC_LATENCY on 3, SIP_PING_FLAG on 3 of 3 contacts"
+        findings = await examine(setup)
+    assert troubles(findings) == {}
+    assert findings["version"].text == "3.6.8"
+    assert findings["subscriptions"].text == f"5 events to {setup.udp}"
+    assert findings["attr"].text == "filled on 3 of 3 contacts with a SIP instance"
+    assert findings["bus"].text == f"the bridge of opensips was heard at tcp://127.0.0.1:{setup.publish}"
+    assert findings["opensips"].text.startswith("alive; last event 0 s ago")
+    assert findings["flags"].text == "SIPPING_CALC_LATENCY on 3, SIP_PING_FLAG on 3 of 3 contacts"
 
 
 async def test_a_phone_is_asked(make_setup: MakeSetup) -> None:
@@ -117,29 +117,29 @@ async def test_mi_does_not_answer(make_setup: MakeSetup) -> None:
     """An MI that is not where mi_url says is a failure, with the lines that would put it there."""
     setup, port = make_setup(), find_free_port()
     async with pair(setup, table={"mi_url": f"http://127.0.0.1:{port}/mi"}):
-        said = await examine(setup)
-    assert troubles(said) == {"MI": "failure"}
-    assert f"http://127.0.0.1:{port}/mi" in said["MI"].text
-    assert f'modparam("httpd", "port", {port})' in said["MI"].remedy
+        findings = await examine(setup)
+    assert troubles(findings) == {"MI": "failure"}
+    assert f"http://127.0.0.1:{port}/mi" in findings["MI"].text
+    assert f'modparam("httpd", "port", {port})' in findings["MI"].remedy
 
 
 async def test_mi_refuses_us(make_setup: MakeSetup) -> None:
     """A wrong password for MI is told apart from an MI that is not there, and never shown."""
     setup = make_setup()
     async with pair(setup, mi_login="admin:right", table={"mi_user": "admin", "mi_password": "wrong-one"}):
-        said = await examine(setup)
-    assert troubles(said) == {"MI": "failure"}
-    assert "mi_user and mi_password_file" in said["MI"].remedy
-    assert "wrong-one" not in str(said)
+        findings = await examine(setup)
+    assert troubles(findings) == {"MI": "failure"}
+    assert "mi_user and mi_password_file" in findings["MI"].remedy
+    assert "wrong-one" not in str(findings)
 
 
 async def test_nobody_is_subscribed(make_setup: MakeSetup) -> None:
     """Without subscriptions the remedy is each line that the script lacks; --fix-subscriptions makes them."""
     setup = make_setup()
     async with pair(setup, events_to="") as opensips:
-        said = await examine(setup)
-        assert said["subscriptions"].level == "failure"
-        assert f'subscribe_event("E_UL_LATENCY_UPDATE", "{setup.udp}");' in said["subscriptions"].remedy
+        findings = await examine(setup)
+        assert findings["subscriptions"].level == "failure"
+        assert f'subscribe_event("E_UL_LATENCY_UPDATE", "{setup.udp}");' in findings["subscriptions"].remedy
         async with Mi(opensips.mi_url) as mi:
             made = await subscribe(mi, [setup.udp], 3600)
             assert [one.event for one in made] == list(subscriptions.USED_EVENTS)
@@ -155,8 +155,8 @@ async def test_events_go_elsewhere(make_setup: MakeSetup) -> None:
     """Events that go to another port than our bridge's are a failure that names both."""
     setup, port = make_setup(), find_free_port()
     async with pair(setup, events_to=f"udp:127.0.0.1:{port}"):
-        said = await examine(setup)
-    finding = said["subscriptions"]
+        findings = await examine(setup)
+    finding = findings["subscriptions"]
     assert finding.level == "failure"
     assert finding.text.endswith(f"go to udp:127.0.0.1:{port}, not to {setup.udp}")
     assert "set events_to" in finding.remedy
@@ -167,9 +167,9 @@ async def test_contacts_without_flags(make_setup: MakeSetup) -> None:
     setup = make_setup()
     async with pair(setup, fleet(Behaviour.SILENT)):
         await eventually(lambda: len(list(iterate_devices(setup.store))) == 3)
-        said = await examine(setup)
-    assert said["flags"].level == "failure"
-    assert 'setbflag("SIP_PING_FLAG"); setbflag("SIPPING_CALC_LATENCY");' in said["flags"].remedy
+        findings = await examine(setup)
+    assert findings["flags"].level == "failure"
+    assert 'setbflag("SIP_PING_FLAG"); setbflag("SIPPING_CALC_LATENCY");' in findings["flags"].remedy
 
 
 async def test_no_attr(make_setup: MakeSetup) -> None:
@@ -179,9 +179,9 @@ async def test_no_attr(make_setup: MakeSetup) -> None:
         await eventually(lambda: measured(setup))
         for binding in opensips.core.usrloc:
             binding.contact.attr = ""
-        said = await examine(setup)
-    assert troubles(said) == {"attr": "failure"}
-    assert 'modparam("registrar", "attr_avp", "$avp(attr)")' in said["attr"].remedy
+        findings = await examine(setup)
+    assert troubles(findings) == {"attr": "failure"}
+    assert 'modparam("registrar", "attr_avp", "$avp(attr)")' in findings["attr"].remedy
 
 
 async def test_a_silent_feed(make_setup: MakeSetup) -> None:
@@ -192,17 +192,17 @@ async def test_a_silent_feed(make_setup: MakeSetup) -> None:
         opensips.pause_events()
         quiet_since = setup.feed().last_event_at
         await eventually(lambda: setup.feed().heartbeat_at > max(quiet_since, setup.feed().last_event_at) + 1500)
-        said = await examine(setup)
-    assert troubles(said)["opensips"] == "failure"
-    assert said["opensips"].text.startswith("alive, but no event for")
+        findings = await examine(setup)
+    assert troubles(findings)["opensips"] == "failure"
+    assert findings["opensips"].text.startswith("alive, but no event for")
 
 
 async def test_no_bridge(make_setup: MakeSetup, monkeypatch: pytest.MonkeyPatch) -> None:
     """A bus on which nobody is heard is a failure, and so is its feed."""
     monkeypatch.setattr(gathering, "HEAR_SECONDS", 0.2)
     setup = make_setup()
-    said = await examine(setup)
-    assert troubles(said) == {"bus": "failure", "MI": "warning"}
+    findings = await examine(setup)
+    assert troubles(findings) == {"bus": "failure", "MI": "warning"}
 
 
 async def test_no_consumer(make_setup: MakeSetup) -> None:
@@ -212,15 +212,15 @@ async def test_no_consumer(make_setup: MakeSetup) -> None:
         setup.config = setup.config.model_validate(setup.tables | {"opensips": [{"mi_url": opensips.mi_url}]})
         with setup.process("bridge") as bridge:
             await eventually(lambda: any(line["event"] == "bridging" for line in bridge.log()))
-            said = await examine(setup)
-    assert said["opensips"].level == "failure"
-    assert "companion run consumer" in said["opensips"].remedy
+            findings = await examine(setup)
+    assert findings["opensips"].level == "failure"
+    assert "companion run consumer" in findings["opensips"].remedy
 
 
 async def test_redis_without_timeseries(make_setup: MakeSetup) -> None:
     """A Redis without TimeSeries is a note, not a fault."""
-    said = await examine(make_setup("plain"))
-    assert (said["engine"].level, said["server"].level) == ("note", "ok")
+    findings = await examine(make_setup("plain"))
+    assert (findings["engine"].level, findings["server"].level) == ("note", "ok")
 
 
 async def test_redis_that_forgets(make_setup: MakeSetup, tmp_path: Path) -> None:
@@ -228,9 +228,9 @@ async def test_redis_that_forgets(make_setup: MakeSetup, tmp_path: Path) -> None
     with EmbeddedRedis(tmp_path / "redis", persistent=False) as redis:
         setup = make_setup(server=redis)
         setup.store.connection.call("CONFIG SET", "maxmemory-policy", "allkeys-lru")
-        said = await examine(setup)
-    assert (said["memory"].level, said["persistence"].level) == ("warning", "note")
-    assert "maxmemory-policy noeviction" in said["memory"].remedy
+        findings = await examine(setup)
+    assert (findings["memory"].level, findings["persistence"].level) == ("warning", "note")
+    assert "maxmemory-policy noeviction" in findings["memory"].remedy
 
 
 def test_everything_is_away(tmp_path: Path) -> None:
@@ -242,14 +242,14 @@ def test_everything_is_away(tmp_path: Path) -> None:
         f'[consumer]\nsubscribe = ["tcp://127.0.0.1:{bus}"]\n'
         f'[[opensips]]\nmi_url = "http://127.0.0.1:{mi}/mi"\n'
     )
-    shown, as_json = cli("doctor", "-c", str(file)), cli("doctor", "--json", "-c", str(file))
-    assert (shown.returncode, as_json.returncode, shown.stderr) == (1, 1, "")
-    assert shown.stdout.rstrip().endswith("3 failures, 0 warnings")
-    assert "secret" not in shown.stdout
-    assert "\x1b" not in shown.stdout
-    found = json.loads(as_json.stdout)
-    assert [one["section"] for one in found] == ["OpenSIPS opensips", "Feeds", "Redis"]
-    assert [one["findings"][0]["level"] for one in found] == ["failure"] * 3
+    report, as_json = cli("doctor", "-c", str(file)), cli("doctor", "--json", "-c", str(file))
+    assert (report.returncode, as_json.returncode, report.stderr) == (1, 1, "")
+    assert report.stdout.rstrip().endswith("3 failures, 0 warnings")
+    assert "secret" not in report.stdout
+    assert "\x1b" not in report.stdout
+    sections = json.loads(as_json.stdout)
+    assert [one["section"] for one in sections] == ["OpenSIPS opensips", "Feeds", "Redis"]
+    assert [one["findings"][0]["level"] for one in sections] == ["failure"] * 3
 
 
 async def test_the_command_fixes(make_setup: MakeSetup) -> None:
@@ -259,8 +259,8 @@ async def test_the_command_fixes(make_setup: MakeSetup) -> None:
         file = setup.file()
         with file.open("a") as config:
             config.write(f'[[opensips]]\nmi_url = "{opensips.mi_url}"\n')
-        shown = await asyncio.to_thread(cli, "doctor", "--fix-subscriptions", "-c", str(file))
-        assert f"to {setup.udp}" in shown.stdout
+        report = await asyncio.to_thread(cli, "doctor", "--fix-subscriptions", "-c", str(file))
+        assert f"to {setup.udp}" in report.stdout
         opensips.core.restart()
         await eventually(lambda: measured(setup))
 
@@ -273,10 +273,10 @@ def often(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(scheduler, "SUBSCRIBE_SECONDS", 0.2)
 
 
-async def listed(opensips: SimulatedOpenSIPS) -> list[EventSubscription]:
+async def list_subscriptions(opensips: SimulatedOpenSIPS) -> list[EventSubscription]:
     async with Mi(opensips.mi_url) as mi:
-        found = parse(await mi.call("subscribers_list"))
-    return [one for one in found if not one.socket.startswith("route:")]
+        event_subscriptions = parse(await mi.call("subscribers_list"))
+    return [one for one in event_subscriptions if not one.socket.startswith("route:")]
 
 
 def subscribed(opensips: SimulatedOpenSIPS) -> int:
@@ -286,41 +286,43 @@ def subscribed(opensips: SimulatedOpenSIPS) -> int:
 @pytest.mark.usefixtures("often")
 async def test_subscriptions_outlive_a_restart(make_setup: MakeSetup) -> None:
     """With `subscribe = true` events come without a word in the script, and again after OpenSIPS was restarted."""
-    setup, wanted = make_setup(), len(subscriptions.USED_EVENTS)
+    setup, event_count = make_setup(), len(subscriptions.USED_EVENTS)
     services: tuple[ServiceName, ...] = ("bridge", "consumer", "scheduler")
     async with pair(setup, fleet(), *services, events_to="", table={"subscribe": True}) as opensips:
         made = metrics.total(metrics.SUBSCRIBED, node="opensips", result="made")
-        await eventually(lambda: subscribed(opensips) >= wanted)
+        await eventually(lambda: subscribed(opensips) >= event_count)
         await eventually(
             lambda: any(contact.last_latency_at for d in iterate_devices(setup.store) for contact in d.contacts)
         )
-        assert {(one.event, one.socket) for one in await listed(opensips)} == {
+        assert {(one.event, one.socket) for one in await list_subscriptions(opensips)} == {
             (event, setup.udp) for event in subscriptions.USED_EVENTS
         }
         before = subscribed(opensips)
-        assert before == wanted
+        assert before == event_count
         opensips.restart()
-        await eventually(lambda: subscribed(opensips) == 2 * wanted)
-        heard = setup.feed().received
-        await eventually(lambda: setup.feed().received > heard)
-        await eventually(lambda: metrics.total(metrics.SUBSCRIBED, node="opensips", result="made") >= made + wanted)
-        said = await examine(setup)
-    assert said["subscriptions"].level == "note"
+        await eventually(lambda: subscribed(opensips) == 2 * event_count)
+        received = setup.feed().received
+        await eventually(lambda: setup.feed().received > received)
+        await eventually(
+            lambda: metrics.total(metrics.SUBSCRIBED, node="opensips", result="made") >= made + event_count
+        )
+        findings = await examine(setup)
+    assert findings["subscriptions"].level == "note"
 
 
 @pytest.mark.usefixtures("often")
 async def test_subscriptions_are_renewed_in_time(make_setup: MakeSetup, monkeypatch: pytest.MonkeyPatch) -> None:
     """What will end is renewed while half of its time is left."""
     monkeypatch.setattr(subscriptions, "EXPIRE_SECONDS", 8)
-    setup, wanted = make_setup(), len(subscriptions.USED_EVENTS)
+    setup, event_count = make_setup(), len(subscriptions.USED_EVENTS)
     renewed = metrics.total(metrics.SUBSCRIBED, node="opensips", result="renewed")
     services: tuple[ServiceName, ...] = ("bridge", "consumer", "scheduler")
     async with pair(setup, fleet(), *services, events_to="", table={"subscribe": True}) as opensips:
-        await eventually(lambda: subscribed(opensips) >= 2 * wanted)
+        await eventually(lambda: subscribed(opensips) >= 2 * event_count)
         await eventually(
-            lambda: metrics.total(metrics.SUBSCRIBED, node="opensips", result="renewed") >= renewed + wanted
+            lambda: metrics.total(metrics.SUBSCRIBED, node="opensips", result="renewed") >= renewed + event_count
         )
-        assert len(await listed(opensips)) == wanted
+        assert len(await list_subscriptions(opensips)) == event_count
 
 
 @pytest.mark.usefixtures("often")
@@ -332,4 +334,6 @@ async def test_the_script_goes_before(make_setup: MakeSetup) -> None:
         looks = len(opensips.mi_calls)
         await eventually(lambda: sum(call.method == "subscribers_list" for call in opensips.mi_calls[looks:]) >= 2)
         assert subscribed(opensips) == 0
-        assert all(one.seconds_left is None for one in await listed(opensips) if one.event in events.EVENT_NAMES)
+        assert all(
+            one.seconds_left is None for one in await list_subscriptions(opensips) if one.event in events.EVENT_NAMES
+        )

@@ -35,9 +35,9 @@ def steps(file: Path) -> Iterator[Step]:
 
 def build_stage() -> list[Step]:
     """The instructions of the first stage."""
-    found = list(steps(PROJECT / "Dockerfile"))
-    froms = [index for index, step in enumerate(found) if step.name == "FROM"]
-    return found[froms[0] + 1 : froms[1]]
+    instructions = list(steps(PROJECT / "Dockerfile"))
+    froms = [index for index, step in enumerate(instructions) if step.name == "FROM"]
+    return instructions[froms[0] + 1 : froms[1]]
 
 
 def into_context(source: str) -> Path:

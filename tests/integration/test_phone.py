@@ -138,11 +138,11 @@ async def test_it_stays_registered_until_it_unregisters(registrar: Registrar) ->
     async with Phone(registrar.url, "alice@h") as phone:
         await eventually(lambda: len(registrar.registers) >= 3)
         await phone.unregister()
-        known = len(registrar.registers)
+        count = len(registrar.registers)
         assert registrar.registers[-1].first("expires") == "0"
         assert len({register.first("call-id") for register in registrar.registers}) == 1
         assert phone._refreshing is None
-    assert len(registrar.registers) == known
+    assert len(registrar.registers) == count
 
 
 async def test_a_reload_and_a_move(registrar: Registrar) -> None:

@@ -71,13 +71,13 @@ class Scene:
 
     def answers(self, aor: str) -> bool:
         """Whether each contact of the AOR has answered a ping and fails no more, as far as is stored."""
-        found = [load_device(self.store, device) for device in self.devices(aor)]
-        known = [contact for device in found if device for contact in device.contacts if not contact.ended_at]
-        return bool(known) and all(contact.last_latency_at and not contact.failing for contact in known)
+        devices = [load_device(self.store, device) for device in self.devices(aor)]
+        contacts = [contact for device in devices if device for contact in device.contacts if not contact.ended_at]
+        return bool(contacts) and all(contact.last_latency_at and not contact.failing for contact in contacts)
 
     def devices(self, aor: str) -> list[str]:
-        found: list[str] = self.store.connection.call("SMEMBERS", self.store.keys.aor(aor))
-        return sorted(found)
+        ids: list[str] = self.store.connection.call("SMEMBERS", self.store.keys.aor(aor))
+        return sorted(ids)
 
     def registered(self, aor: str) -> list[str]:
         """The URIs of the AOR's contacts in usrloc."""
@@ -90,14 +90,14 @@ class Scene:
         keys = [self.store.keys.device(device.id)]
         keys += [self.store.keys.contact(aor, contact.id) for contact in device.contacts]
         hashes = [self.store.connection.call("HGETALL", key) for key in keys]
-        return [{name: found[name] for name in found if name.startswith("push_")} for found in hashes]
+        return [{name: fields[name] for name in fields if name.startswith("push_")} for fields in hashes]
 
     def offers(self, aor: str) -> list[Json]:
         """What is on the push stream."""
         rows = self.store.connection.call("XRANGE", self.store.keys.push(), "-", "+")
         return [fields for _, fields in rows if fields["aor"] == aor]
 
-    def told(self, aor: str) -> list[Json]:
+    def timeline(self, aor: str) -> list[Json]:
         return load_timeline(self.store, self.devices(aor)[0], 0, 1 << 52)
 
     async def sweeps(self, count: int = 4) -> None:
@@ -145,7 +145,7 @@ async def scene(
         )
         async with setup.running("bridge", "consumer", "scheduler"):
             now = Scene(setup, opensips)
-            talking = [each.aor for each in fleet if each.pinged and not each.muted]
+            talking = [device.aor for device in fleet if device.pinged and not device.muted]
             await eventually(lambda: all(now.answers(aor) for aor in talking))
             now.count_fleet()
             yield now
@@ -173,7 +173,7 @@ class Life:
     registered: dict[str, list[str]]
     calls: list[MiCall]
     offers: dict[str, list[Json]]
-    told: dict[str, list[Json]]
+    timelines: dict[str, list[Json]]
     flags_when_pushed: list[Json]
     flags_at_the_end: list[Json]
     reloaded: tuple[str, str]
@@ -237,7 +237,7 @@ async def live(setup: Setup, mode: Mode) -> Life:
         await eventually(lambda: mode == "observe" or ("push", "woken") in now.outcomes("asleep"))
         await now.pings("no-options", LOST_AFTER)
         await now.sweeps()
-        everyone = [each.aor for each in opensips.fleet]
+        everyone = [device.aor for device in opensips.fleet]
         return Life(
             mode,
             {aor: now.outcomes(aor) for aor in everyone},
@@ -245,7 +245,7 @@ async def live(setup: Setup, mode: Mode) -> Life:
             {aor: now.registered(aor) for aor in everyone},
             now.calls,
             {aor: now.offers(aor) for aor in everyone},
-            {aor: now.told(aor) for aor in everyone if now.devices(aor)},
+            {aor: now.timeline(aor) for aor in everyone if now.devices(aor)},
             flags,
             now.flags("asleep"),
             (left, opensips.find_phone("reloading").uri),
@@ -291,7 +291,7 @@ def test_removed(lives: Callable[[Mode], Life], aor: str, reason: str, why: str)
     (removal,) = [call for call in life.calls if call.method == "ul_rm_contact" and call.params["aor"] == aor]
     assert removal.params["table_name"] == "location"
     assert removal.params["contact"] not in life.registered[aor]
-    assert [told["result"] for told in life.told[aor] if told["event"] == "companion-remove"] == ["removed"]
+    assert [line["result"] for line in life.timelines[aor] if line["event"] == "companion-remove"] == ["removed"]
 
 
 @pytest.mark.parametrize(("aor", "reason", "why"), REMOVED)
@@ -302,7 +302,7 @@ def test_removal_observed(lives: Callable[[Mode], Life], aor: str, reason: str, 
     assert life.outcomes[aor] == [("remove", "observed")]
     assert (reason, why, "observe") == tuple(life.decisions[aor][0][name] for name in ("reason", "why", "mode"))
     assert len(life.registered[aor]) == (2 if aor == "reloading" else 1)
-    assert [told["result"] for told in life.told[aor] if told["event"] == "companion-remove"] == ["observed"]
+    assert [line["result"] for line in life.timelines[aor] if line["event"] == "companion-remove"] == ["observed"]
 
 
 def test_observing_does_nothing(lives: Callable[[Mode], Life]) -> None:
@@ -376,8 +376,8 @@ def test_a_waking(lives: Callable[[Mode], Life]) -> None:
     assert 0 < woken["after_ms"] < 5000
     assert not any(life.flags_at_the_end)
     assert life.wakings >= woken["after_ms"] / 1000 - 0.001
-    (told,) = [told for told in life.told["asleep"] if told.get("result") == "woken"]
-    assert told["after_ms"] == woken["after_ms"]
+    (line,) = [line for line in life.timelines["asleep"] if line.get("result") == "woken"]
+    assert line["after_ms"] == woken["after_ms"]
     assert len(life.registered["asleep"]) == 1
 
 

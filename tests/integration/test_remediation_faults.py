@@ -399,9 +399,9 @@ async def test_answers_lost_on_the_way(make_world: MakeWorld, kind: Kind) -> Non
         mute(dead)
         lost_in_a_row = []
         for turn in range(25):
-            answers, is_told = (True, False, True, False, False)[turn % 5], turn % 5 != 2
+            answers, is_delivered = (True, False, True, False, False)[turn % 5], turn % 5 != 2
             flaky.muted = not answers
-            world.lost_on_the_way = lambda params, told=is_told: params["aor"] == "flaky0" and not told  # type: ignore[misc]
+            world.lost_on_the_way = lambda params, delivered=is_delivered: params["aor"] == "flaky0" and not delivered  # type: ignore[misc]
             await world.pings(1)
             await world.sweep()
             device = load_device(world.store, f"flaky0/urn:uuid:{flaky.instance}")
@@ -625,7 +625,7 @@ async def test_redis_restarts(make_world: MakeWorld, own_redis: EmbeddedRedis, b
         assert len({aor for aor, _ in world.removals}) == len(dead)
 
 
-class Watched(SimulatedOpenSIPS):
+class RemovalWatch(SimulatedOpenSIPS):
     """A simulated OpenSIPS that keeps who was removed, and whether that phone was alive."""
 
     def watch(self) -> list[tuple[str, bool]]:
@@ -655,7 +655,9 @@ def config_file(setup: Setup, opensips: SimulatedOpenSIPS, mi_timeout: float) ->
 
 
 @asynccontextmanager
-async def companions(setup: Setup, opensips: Watched, mi_timeout: float, count: int) -> AsyncIterator[list[Process]]:
+async def companions(
+    setup: Setup, opensips: RemovalWatch, mi_timeout: float, count: int
+) -> AsyncIterator[list[Process]]:
     """Bridge and consumer here, so many schedulers in processes of their own; everybody has answered."""
     async with setup.running("bridge", "consumer"):
         expected = len(opensips.fleet)
@@ -678,7 +680,7 @@ def turns(setup: Setup) -> int:
 async def test_two_companions(make_setup: MakeSetup) -> None:
     """Two companions that enforce remove each dead contact once, in turns; each action has its turn's number."""
     setup, dead = make_setup(), crowd(24, "dead")
-    opensips = Watched("opensips", [*dead, *crowd(12, "live")], setup.udp, ping_interval=0.4, ping_threshold=0.1)
+    opensips = RemovalWatch("opensips", [*dead, *crowd(12, "live")], setup.udp, ping_interval=0.4, ping_threshold=0.1)
     async with opensips, companions(setup, opensips, 5, 2) as (first, second):
         removals = opensips.watch()
         await eventually(lambda: turns(setup) >= 6)
@@ -705,7 +707,7 @@ async def test_two_companions(make_setup: MakeSetup) -> None:
 async def test_a_companion_is_killed(make_setup: MakeSetup) -> None:
     """When the companion that sweeps is killed, the other one takes over within 15 s."""
     setup, dead = make_setup(), crowd(2, "dead")
-    opensips = Watched("opensips", [*dead, *crowd(3, "live")], setup.udp, ping_interval=0.4, ping_threshold=0.1)
+    opensips = RemovalWatch("opensips", [*dead, *crowd(3, "live")], setup.udp, ping_interval=0.4, ping_threshold=0.1)
     async with opensips, companions(setup, opensips, 60, 1) as (first,):
         removals = opensips.watch()
         await eventually(lambda: turns(setup) >= 2)

@@ -24,19 +24,19 @@ def payloads() -> list[bytes]:
 
 async def played_by_udp(path: Path, **options: Any) -> list[bytes]:
     """What a reader with the default buffer gets."""
-    heard: list[bytes] = []
+    datagrams: list[bytes] = []
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as ear:
         ear.bind(("127.0.0.1", 0))
         ear.setblocking(False)
         loop = asyncio.get_running_loop()
-        loop.add_reader(ear, lambda: heard.append(ear.recv(65536)))
+        loop.add_reader(ear, lambda: datagrams.append(ear.recv(65536)))
         result = await replay(path, f"udp:127.0.0.1:{ear.getsockname()[1]}", **options)
         async with asyncio.timeout(10):
-            while len(heard) < result.objects:  # noqa: ASYNC110 - the reader has no event to wait for
+            while len(datagrams) < result.objects:  # noqa: ASYNC110 - the reader has no event to wait for
                 await asyncio.sleep(0.01)
         loop.remove_reader(ear)
-    assert (result.objects, result.bytes) == (len(heard), sum(map(len, heard)))
-    return heard
+    assert (result.objects, result.bytes) == (len(datagrams), sum(map(len, datagrams)))
+    return datagrams
 
 
 async def played_by_tcp(path: Path, **options: Any) -> tuple[bytes, int]:
@@ -66,10 +66,10 @@ async def test_datagrams_to_udp_are_the_capture() -> None:
 
 async def test_a_stream_to_udp_goes_an_object_a_datagram() -> None:
     """A TCP capture played to UDP gives each object a datagram of its own."""
-    heard = await played_by_udp(STREAM, speed=0, rebase_expires=False)
+    datagrams = await played_by_udp(STREAM, speed=0, rebase_expires=False)
 
-    assert heard == Framer().feed(STREAM.read_bytes())
-    assert len(heard) == 247
+    assert datagrams == Framer().feed(STREAM.read_bytes())
+    assert len(datagrams) == 247
 
 
 @pytest.mark.parametrize("one_byte", [False, True])
@@ -90,23 +90,23 @@ async def test_datagrams_to_tcp_follow_each_other() -> None:
 
 async def test_contacts_are_alive_today() -> None:
     """Rebased, the default, the first registration still has its 600 seconds; lengths stay."""
-    heard = await played_by_udp(DATAGRAMS, speed=0)
+    datagrams = await played_by_udp(DATAGRAMS, speed=0)
 
-    first = next(event for event in map(json.loads, heard) if event["method"] == "E_UL_CONTACT_INSERT")
+    first = next(event for event in map(json.loads, datagrams) if event["method"] == "E_UL_CONTACT_INSERT")
     assert abs(first["params"]["expires"] - time.time() - 600) < 5
-    assert list(map(len, heard)) == list(map(len, payloads()))
+    assert list(map(len, datagrams)) == list(map(len, payloads()))
 
 
 async def test_speed_keeps_the_captures_pauses(tmp_path: Path) -> None:
     """Speed 10 plays four captured seconds in 0.4; infinity in no time; progress is told after each."""
     file = tmp_path / "x.jsonl"
     file.write_text("\n".join(json.dumps({"t": t, "payload": "{}"}) for t in (100, 102, 104)))
-    seen: list[tuple[int, int]] = []
+    progress_calls: list[tuple[int, int]] = []
 
     started_at = time.monotonic()
-    await played_by_udp(file, speed=10, progress=lambda done, total: seen.append((done, total)))
+    await played_by_udp(file, speed=10, progress=lambda done, total: progress_calls.append((done, total)))
     assert 0.4 <= time.monotonic() - started_at < 2
-    assert seen == [(1, 3), (2, 3), (3, 3)]
+    assert progress_calls == [(1, 3), (2, 3), (3, 3)]
     assert len(await played_by_udp(file, speed=float("inf"))) == 3
 
 

@@ -45,7 +45,7 @@ def counted(until_t: float) -> dict[str, Json]:
         if not lost and params["uri"] not in answered_by[device]:
             answered_by[device].append(params["uri"])
         pings[device].append(params["latency"])
-    return {device: statistics(found) for device, found in pings.items()}
+    return {device: statistics(latencies) for device, latencies in pings.items()}
 
 
 def statistics(latencies_us: list[int]) -> Json:
@@ -86,9 +86,9 @@ async def replayed(setup: Setup, way: str, until_t: float, speed: float = 0) -> 
 
 
 def by_aor(pages: dict[str, Json], aor: str) -> Json:
-    found = [page for page in pages.values() if page["aor"] == aor]
-    assert len(found) == 1
-    return found[0]
+    matches = [page for page in pages.values() if page["aor"] == aor]
+    assert len(matches) == 1
+    return matches[0]
 
 
 def happened(page: Json) -> list[str]:
@@ -103,9 +103,11 @@ async def test_counts(make_setup: MakeSetup, way: str, kind: Kind, until_t: floa
         pages, feed = setup.pages(), setup.feed()
 
     expected = counted(until_t)
-    shown = {device: {key: page["latency"][key] for key in expected[device]} for device, page in pages.items()}
-    assert expected == shown
-    assert len(shown) == 10
+    statistics_by_device = {
+        device: {key: page["latency"][key] for key in expected[device]} for device, page in pages.items()
+    }
+    assert expected == statistics_by_device
+    assert len(statistics_by_device) == 10
     assert (feed.missed, feed.gaps, feed.invalid) == (0, 0, 0)
 
 
@@ -216,14 +218,14 @@ async def test_names_that_are_not_plain(make_setup: MakeSetup) -> None:
         contact = load_device(setup.store, device).contacts[0]  # type: ignore[union-attr]
         stored = setup.store.connection.call("HGET", setup.store.keys.contact("dave", contact.id), "user_agent")
         ivan = setup.page("ivan x")  # first: while a command runs nobody hears the bridge
-        as_json, shown = setup.cli("device", "dave", "--json"), setup.cli("device", "dave")
-        listed = setup.cli("devices")
+        as_json, device_page = setup.cli("device", "dave", "--json"), setup.cli("device", "dave")
+        device_list = setup.cli("devices")
 
     wild = register["user_agent"]
     assert all(part in wild for part in ('"', "\\", "\t", "<b>", "é"))
     assert wild == stored == json.loads(as_json.stdout)["user_agent"]
-    assert wild.replace("\t", " ") in shown.stdout
-    for text in (shown.stdout, listed.stdout):
+    assert wild.replace("\t", " ") in device_page.stdout
+    for text in (device_page.stdout, device_list.stdout):
         assert not re.search(r"[\x00-\x09\x0b-\x1f\x7f-\x9f]", text)
     assert (ivan["aor"], ivan["status"]) == ("ivan x", "online")
 
@@ -232,8 +234,8 @@ async def test_alice_is_two(make_setup: MakeSetup) -> None:
     """Asked for an AOR of two devices the command line says which there are, and the id of one finds that one."""
     async with replayed(make_setup(**PINGS), "udp", MIDDLE) as setup:
         both = sorted(device for device, page in setup.pages().items() if page["aor"] == "alice")
-        asked, one = setup.cli("device", "alice"), setup.cli("device", both[0].partition("/")[2], "--json")
+        refusal, one = setup.cli("device", "alice"), setup.cli("device", both[0].partition("/")[2], "--json")
 
-    assert asked.returncode == 2
-    assert f"error: 'alice' is 2 devices; say which:\n  {both[0]}\n  {both[1]}\n" == asked.stderr
+    assert refusal.returncode == 2
+    assert f"error: 'alice' is 2 devices; say which:\n  {both[0]}\n  {both[1]}\n" == refusal.stderr
     assert both[0] == json.loads(one.stdout)["device"]

@@ -42,14 +42,14 @@ class Ear:
         self._socket.bind(("127.0.0.1", 0))
         self._socket.setblocking(False)
         self.where = f"udp:127.0.0.1:{self._socket.getsockname()[1]}"
-        self.heard: list[dict[str, Any]] = []
+        self.events: list[dict[str, Any]] = []
 
     def listen(self) -> list[dict[str, Any]]:
         while True:
             try:
-                self.heard.append(json.loads(self._socket.recv(65536)))
+                self.events.append(json.loads(self._socket.recv(65536)))
             except BlockingIOError:
-                return self.heard
+                return self.events
 
     def fileno(self) -> int:
         return self._socket.fileno()
@@ -133,7 +133,7 @@ async def test_speed_makes_seconds_short(ear: Ear) -> None:
     async with simulated(ear, ping_interval=30, ping_threshold=3, speed=100):
         await until(lambda: ear.methods().count("E_UL_LATENCY_UPDATE") >= 4)
 
-    latencies = [event["params"]["latency"] for event in ear.heard if event["method"] == "E_UL_LATENCY_UPDATE"]
+    latencies = [event["params"]["latency"] for event in ear.events if event["method"] == "E_UL_LATENCY_UPDATE"]
     assert all(1_000 < latency < 3_000_000 for latency in latencies)
 
 
@@ -142,13 +142,13 @@ async def test_paused_events_are_lost(opensips: SimulatedOpenSIPS, ear: Ear) -> 
     await until(lambda: "E_UL_LATENCY_UPDATE" in ear.methods())
     opensips.pause_events()
     await opensips.flush()
-    heard = len(ear.listen())
+    count = len(ear.listen())
     raised = opensips.events_raised.total()
 
     await until(lambda: opensips.events_raised.total() > raised + 3)
-    assert len(ear.listen()) == heard
+    assert len(ear.listen()) == count
     opensips.resume_events()
-    await until(lambda: len(ear.listen()) > heard)
+    await until(lambda: len(ear.listen()) > count)
 
 
 async def test_a_restart_forgets_everything(ear: Ear) -> None:

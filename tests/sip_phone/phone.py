@@ -273,13 +273,13 @@ class Phone:
             del self._waiting[request.first("cseq")]
 
 
-def _granted(answer: SipMessage, host: str, wanted: int) -> int:
+def _granted(answer: SipMessage, host: str, requested_seconds: int) -> int:
     """The seconds granted to our contact; the answer has those of the AOR's other devices, too."""
     for contact in re.split(r"<(?=sips?:)", ",".join(answer.all("contact"))):
         match = re.search(r";expires=(\d{1,9})", contact)
         if host in contact and match:
             return int(match[1])
-    return wanted
+    return requested_seconds
 
 
 def _random_hex(digits: int) -> str:

@@ -106,8 +106,8 @@ class SoakProber:
     async def ask(self, question: Question) -> ProbeReply:
         node = self._node
         bindings = node.cluster.bindings.values()
-        asked = [binding for binding in bindings if (binding.uri, binding.received) == question[:2]]
-        lives = node.way_works and node.is_up and any(self._world.reaches(node, binding) for binding in asked)
+        targets = [binding for binding in bindings if (binding.uri, binding.received) == question[:2]]
+        lives = node.way_works and node.is_up and any(self._world.reaches(node, binding) for binding in targets)
         return ProbeReply("answered" if lives else "unanswered", "200 OK" if lives else "408", 1.0)
 
 

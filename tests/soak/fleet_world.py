@@ -212,12 +212,12 @@ class FleetWorld:
             return self.chance.choice(self._used_addresses)  # NAT hands out a port again
         return f"198.51.{self.chance.randrange(3)}.{self.chance.randrange(1, 250)}", self.chance.randrange(1024, 65000)
 
-    def disconnect(self, phone: SoakPhone, *, told: bool) -> None:
+    def disconnect(self, phone: SoakPhone, *, is_reported: bool) -> None:
         """End a phone's connection; its node may tell, even late."""
         if phone.transport == "udp" or phone.node is None:
             return
         self._used_addresses.append(phone.address)
-        if told and phone.node.is_up:
+        if is_reported and phone.node.is_up:
             self.raise_disconnect(phone.node, phone.address, phone.transport, delay=self.chance.choice((0.0, 0.0, 4.0)))
 
     def _die(self, binding: SoakBinding) -> None:
@@ -246,18 +246,18 @@ class FleetWorld:
                 return
 
     def _roam(self, phone: SoakPhone) -> None:
-        self.disconnect(phone, told=self.chance.random() < 0.7)
+        self.disconnect(phone, is_reported=self.chance.random() < 0.7)
         self.register(phone, new_uri=False)
 
     def _reload(self, phone: SoakPhone) -> None:
-        self.disconnect(phone, told=True)
+        self.disconnect(phone, is_reported=True)
         self.register(phone)
 
     def _end(self, phone: SoakPhone) -> None:
         assert phone.binding is not None
         phone.state = "off"
         self._die(phone.binding)
-        self.disconnect(phone, told=self.chance.random() < 0.5)
+        self.disconnect(phone, is_reported=self.chance.random() < 0.5)
 
     def _fall_mute(self, phone: SoakPhone) -> None:
         """Lose the pings of a phone that can be reached all the same, and asked."""

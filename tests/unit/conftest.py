@@ -13,10 +13,10 @@ START_MS = 1795452109605
 @pytest.fixture(scope="session")
 def capture() -> list[tuple[int, str, dict[str, Any]]]:
     """Each event OpenSIPS said, in order: epoch ms, name, parameters."""
-    said = []
+    events = []
     for line in CAPTURE.read_text(encoding="utf-8").splitlines():
         datagram = json.loads(line)
         notification = json.loads(datagram["payload"])
         at = START_MS + round(datagram["t"] * 1000)
-        said.append((at, notification["method"], notification["params"]))
-    return said
+        events.append((at, notification["method"], notification["params"]))
+    return events

@@ -39,10 +39,10 @@ WORDS = {
 
 
 def _key_methods() -> list[str]:
-    found = inspect.getmembers(Keys, inspect.isfunction)
+    methods = inspect.getmembers(Keys, inspect.isfunction)
     return [
         name
-        for name, method in found
+        for name, method in methods
         if name != "shard" and not name.startswith("_") and inspect.signature(method).return_annotation in (str, "str")
     ]
 
@@ -62,8 +62,8 @@ def test_configuration_says_the_defaults() -> None:
 
 def test_configuration_is_complete() -> None:
     """Every option there is stands in config.toml with its default, those of [[tables]] as comments."""
-    told = tomli.loads(_uncommented(_config_toml()))
-    assert set() == set(_options(Config)) - set(_told(told))
+    example = tomli.loads(_uncommented(_config_toml()))
+    assert set() == set(_options(Config)) - set(_leaf_paths(example))
 
 
 def test_example_tables_are_valid() -> None:
@@ -75,9 +75,9 @@ def test_example_tables_are_valid() -> None:
 def test_commands_exist(document: Path) -> None:
     """Each `companion …` that a document tells to type is a command, with options it has."""
     for words, options in _commands(document.read_text(encoding="utf-8")):
-        known = _parameters(words)
-        assert known is not None, words
-        assert set(options) <= known, words
+        parameters = _parameters(words)
+        assert parameters is not None, words
+        assert set(options) <= parameters, words
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
@@ -107,20 +107,20 @@ def test_the_source_distribution_has_what_documents_lead_to() -> None:
         for document in DOCUMENTS
         for link in re.findall(r"\]\(([^)#:]+)[)#]", document.read_text(encoding="utf-8"))
     ]
-    assert [path for path in (*DOCUMENTS, *linked) if not any(path.is_relative_to(each) for each in included)] == []
+    assert [path for path in (*DOCUMENTS, *linked) if not any(path.is_relative_to(folder) for folder in included)] == []
 
 
 def test_every_module_has_its_sentence() -> None:
     """docs/architecture.md has each file and folder of the companion in its table, and no other."""
     text = (PROJECT / "docs/architecture.md").read_text(encoding="utf-8")
     rows = re.findall(r"^\| ((?:`\w+`(?:, )?)+) \|", text, re.MULTILINE)
-    told = [name for row in rows for name in re.findall(r"`(\w+)`", row)]
+    names = [name for row in rows for name in re.findall(r"`(\w+)`", row)]
     files = {
         path.stem
         for path in (PROJECT / "companion").iterdir()
         if path.suffix == ".py" or (path / "__init__.py").exists()
     }
-    assert sorted(files - {"__init__", "__main__"}) == sorted(told)
+    assert sorted(files - {"__init__", "__main__"}) == sorted(names)
 
 
 def test_make_targets() -> None:
@@ -128,7 +128,7 @@ def test_make_targets() -> None:
     targets = set(re.findall(r"^([a-z-]+):", (PROJECT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE))
     for document in DOCUMENTS:
         lines = _code(document.read_text(encoding="utf-8"))
-        assert {found[1] for line in lines if (found := re.match(r" *make ([a-z-]+)", line))} <= targets
+        assert {match[1] for line in lines if (match := re.match(r" *make ([a-z-]+)", line))} <= targets
 
 
 def _config_toml() -> str:
@@ -149,12 +149,12 @@ def _options(model: type[BaseModel], path: str = "") -> Iterator[str]:
             yield f"{path}{name}"
 
 
-def _told(value: Any, path: str = "") -> Iterator[str]:
+def _leaf_paths(value: Any, path: str = "") -> Iterator[str]:
     if isinstance(value, list) and value and isinstance(value[0], dict):
         value = value[0]
     if isinstance(value, dict):
         for name, inner in value.items():
-            yield from _told(inner, f"{path}.{name}".lstrip("."))
+            yield from _leaf_paths(inner, f"{path}.{name}".lstrip("."))
     else:
         yield path
 
@@ -172,8 +172,8 @@ def _code(text: str) -> Iterator[str]:
 def _commands(text: str) -> Iterator[tuple[list[str], list[str]]]:
     """(words, options) of each `companion …` in code: its name, that of a command within it, arguments."""
     for line in _code(text):
-        if found := re.match(r" *(?:\S*/)?companion ([a-z][a-z-]*[^#]*)", line):
-            yield found[1].split(), re.findall(r"(?<!\S)--?[a-z][a-z-]*", found[1])
+        if match := re.match(r" *(?:\S*/)?companion ([a-z][a-z-]*[^#]*)", line):
+            yield match[1].split(), re.findall(r"(?<!\S)--?[a-z][a-z-]*", match[1])
 
 
 def _parameters(words: list[str]) -> set[str] | None:
@@ -190,5 +190,5 @@ def _parameters(words: list[str]) -> set[str] | None:
 def test_web_phones(page: str) -> None:
     """What docs/media.md shows of a web phone is what the acceptance test's page does, to the letter."""
     script = (PROJECT / "tests/acceptance/web" / f"{page}.js").read_text(encoding="utf-8")
-    shown = script.partition("// What docs/media.md shows\n")[2].partition("// So far docs/media.md")[0].strip()
-    assert f"```js\n{shown}\n```" in (PROJECT / "docs/media.md").read_text(encoding="utf-8")
+    excerpt = script.partition("// What docs/media.md shows\n")[2].partition("// So far docs/media.md")[0].strip()
+    assert f"```js\n{excerpt}\n```" in (PROJECT / "docs/media.md").read_text(encoding="utf-8")

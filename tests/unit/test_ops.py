@@ -54,8 +54,8 @@ def _families() -> Iterator[tuple[Metric, set[str]]]:
     for collector in metrics.REGISTRY._collector_to_names:
         for family in collector.collect():
             yield family, {*getattr(collector, "_labelnames", ()), *getattr(family, "_labelnames", ())}
-    for described in fleet_metrics.FAMILIES:
-        yield described.of(None), set(described.labels.split())
+    for fleet_family in fleet_metrics.FAMILIES:
+        yield fleet_family.of(None), set(fleet_family.labels.split())
 
 
 def _exposed() -> Iterator[Exposed]:
@@ -72,11 +72,11 @@ EXPOSED = list(_exposed())
 
 def _sampled() -> dict[str, set[str]]:
     """The labels of each series that Prometheus gets to see, its own included."""
-    found = dict(OF_PROMETHEUS)
+    labels_by_series = dict(OF_PROMETHEUS)
     for name, kind, labels in EXPOSED:
         for suffix in SUFFIXES["histogram"] if kind == "histogram" else ("",):
-            found[name + suffix] = {*labels, "job", "instance", *(["le"] if suffix == "_bucket" else [])}
-    return found
+            labels_by_series[name + suffix] = {*labels, "job", "instance", *(["le"] if suffix == "_bucket" else [])}
+    return labels_by_series
 
 
 SAMPLED = _sampled()
@@ -96,18 +96,18 @@ class Query:
         self.grouped = {label.strip() for labels in grouped for label in labels.split(",") if label.strip()}
 
     def problems(self) -> list[str]:
-        known = set().union(*(SAMPLED.get(name, set()) for name in self.names))
+        all_labels = set().union(*(SAMPLED.get(name, set()) for name in self.names))
         return [
             *(f"no metric {name}" for name in self.names - SAMPLED.keys()),
             *(f"{name} has no label {label}" for name, label in self.matched if label not in SAMPLED.get(name, set())),
-            *(f"nothing has a label {label}" for label in self.grouped - known),
+            *(f"nothing has a label {label}" for label in self.grouped - all_labels),
             *([] if self.names else ["it asks for nothing"]),
         ]
 
 
-def promtool(*arguments: str, told: bytes = b"") -> str:
+def promtool(*arguments: str, stdin: bytes = b"") -> str:
     """What promtool complains of; "" when all is well."""
-    done = subprocess.run(["promtool", *arguments], input=told, capture_output=True, timeout=60, check=False)
+    done = subprocess.run(["promtool", *arguments], input=stdin, capture_output=True, timeout=60, check=False)
     return "" if done.returncode == 0 else (done.stdout + done.stderr).decode()
 
 
@@ -130,9 +130,9 @@ def test_dashboard_asks_for_what_there_is(title: str, target: Mapping[str, Any])
 
 def test_dashboard_variables() -> None:
     """Variables and annotations ask for what there is, and each variable in use is defined."""
-    asked = [variable["query"]["query"] for variable in VARIABLES.values() if variable["type"] == "query"]
-    asked += [note["expr"] for note in DASHBOARD["annotations"]["list"] if "expr" in note]
-    assert not [problem for text in asked for problem in Query(text).problems()]
+    queries = [variable["query"]["query"] for variable in VARIABLES.values() if variable["type"] == "query"]
+    queries += [note["expr"] for note in DASHBOARD["annotations"]["list"] if "expr" in note]
+    assert not [problem for text in queries for problem in Query(text).problems()]
     used = set(re.findall(r"\$\{?([a-z_]\w*)", json.dumps(DASHBOARD))) - {"__rate_interval", "__all"}
     assert VARIABLES.keys() == used
 
@@ -204,8 +204,8 @@ def test_metrics_are_documented() -> None:
     """docs/metrics.md has each metric with its type and labels, and no other."""
     text = (PROJECT / "docs/metrics.md").read_text(encoding="utf-8")
     rows = re.findall(r"^\| `(\w+)` \| (\w+) \| ([^|]*)\| \S", text, re.MULTILINE)
-    told = {(name, kind, frozenset(re.findall(r"`(\w+)`", labels))) for name, kind, labels in rows}
-    assert {(name.removeprefix(metrics.PREFIX), kind, labels) for name, kind, labels in EXPOSED} == told
+    documented = {(name, kind, frozenset(re.findall(r"`(\w+)`", labels))) for name, kind, labels in rows}
+    assert {(name.removeprefix(metrics.PREFIX), kind, labels) for name, kind, labels in EXPOSED} == documented
 
 
 def test_links() -> None:
@@ -230,15 +230,15 @@ def test_exposition_is_as_prometheus_wants_it() -> None:
     """Names, units, types and help texts follow Prometheus' rules, those of the store too."""
     registry = CollectorRegistry()
     registry.register(metrics.REGISTRY)
-    registry.register(_Described())
-    assert not promtool("check", "metrics", told=generate_latest(registry))
+    registry.register(_SampleCollector())
+    assert not promtool("check", "metrics", stdin=generate_latest(registry))
 
 
 def _one(labels: Sequence[str]) -> dict[tuple[str, ...], float] | float:
     return {tuple(labels): 1.0} if labels else 1.0
 
 
-class _Described(Collector):
+class _SampleCollector(Collector):
     """What the store tells, with a value each."""
 
     def collect(self) -> Iterator[Metric]:

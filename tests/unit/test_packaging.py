@@ -21,9 +21,9 @@ def read(name: str) -> str:
 
 def service(name: str) -> str:
     """The lines of one service of compose.yaml."""
-    found = re.search(rf"^  {name}:\n((?:    .*\n|\n)+)", read("compose.yaml"), re.MULTILINE)
-    assert found, f"compose.yaml has no service {name}"
-    return found[1]
+    match = re.search(rf"^  {name}:\n((?:    .*\n|\n)+)", read("compose.yaml"), re.MULTILINE)
+    assert match, f"compose.yaml has no service {name}"
+    return match[1]
 
 
 @pytest.fixture
@@ -44,10 +44,10 @@ def test_one_version() -> None:
 
 def test_the_image_has_a_python_that_will_do() -> None:
     """The Dockerfile's Python is one that pyproject.toml allows."""
-    wanted = tomli.loads(read("pyproject.toml"))["project"]["requires-python"].removeprefix(">=")
-    found = re.search(r"^ARG PYTHON_TAG=(\d+)\.(\d+)-slim", read("Dockerfile"), re.MULTILINE)
-    assert found
-    assert tuple(map(int, found.groups())) >= tuple(map(int, wanted.split(".")))
+    least = tomli.loads(read("pyproject.toml"))["project"]["requires-python"].removeprefix(">=")
+    match = re.search(r"^ARG PYTHON_TAG=(\d+)\.(\d+)-slim", read("Dockerfile"), re.MULTILINE)
+    assert match
+    assert tuple(map(int, match.groups())) >= tuple(map(int, least.split(".")))
 
 
 def test_the_image_does_not_run_as_root() -> None:
@@ -65,8 +65,8 @@ def test_the_image_is_checked_where_it_answers() -> None:
 def test_compose_takes_what_the_example_tells() -> None:
     """Every variable of compose.yaml is in .env.example with the default it has, and none beside."""
     taken = set(VARIABLE.findall(read("compose.yaml")))
-    told = set(re.findall(r"^(\w+)=(.*)$", read(".env.example"), re.MULTILINE))
-    assert told == taken
+    example = set(re.findall(r"^(\w+)=(.*)$", read(".env.example"), re.MULTILINE))
+    assert example == taken
 
 
 def test_compose_configures_a_companion() -> None:

@@ -40,20 +40,22 @@ def registration(socket: str = "ws:127.0.0.1:8080") -> Registration:
     return Registration("", "", "", socket, 10, NOW + 3_600_000, "call", 1, "<urn:uuid:1>")
 
 
-def contact(name: str = "ann", socket: str = "ws:127.0.0.1:8080", **told: Any) -> Contact:
+def contact(name: str = "ann", socket: str = "ws:127.0.0.1:8080", **fields: Any) -> Contact:
     """A stored contact that is registered for an hour and was measured a moment ago."""
     binding = Binding("opensips", "location", name, f"sip:{name}@x")
-    known = {"registered_at": NOW - 3_600_000, "last_latency_at": NOW - 1000, "last_latency_ms": 20}
-    return Contact(binding, contact_id(binding), f"{name}/{name}", "opensips", registration(socket), **(known | told))
+    defaults = {"registered_at": NOW - 3_600_000, "last_latency_at": NOW - 1000, "last_latency_ms": 20}
+    return Contact(
+        binding, contact_id(binding), f"{name}/{name}", "opensips", registration(socket), **(defaults | fields)
+    )
 
 
 def devices(*contacts: Contact) -> list[Device]:
     return [Device(one.device, one.binding.aor, "", 1, [one]) for one in contacts]
 
 
-def seen_by_mi(name: str = "ann", **told: Any) -> MiContact:
+def mi_contact(name: str = "ann", **fields: Any) -> MiContact:
     """The same contact as MI tells of it."""
-    said: Json = {
+    defaults: Json = {
         "domain": "location",
         "aor": name,
         "uri": f"sip:{name}@x",
@@ -71,7 +73,7 @@ def seen_by_mi(name: str = "ann", **told: Any) -> MiContact:
         "push": False,
         "cflags": ("PING", "LATENCY"),
     }
-    return MiContact(**(said | told))
+    return MiContact(**(defaults | fields))
 
 
 OPENSIPS = OpensipsFacts(
@@ -83,7 +85,7 @@ OPENSIPS = OpensipsFacts(
     events=frozenset(USED_EVENTS),
     subscriptions=tuple(EventSubscription(event, SOCKET, None) for event in USED_EVENTS),
     registered=1,
-    contacts=(seen_by_mi(),),
+    contacts=(mi_contact(),),
     probe_url="udp:127.0.0.1:8889",
     probe=ProbeReply("answered", "200 OK", 34.2),
 )
@@ -143,7 +145,7 @@ def enforced(facts: Facts) -> Facts:
 
 
 NEVER: Json = {"last_latency_at": 0, "last_latency_ms": None}
-UNMEASURED: Json = {"contacts": (seen_by_mi(latency_us=None),)}
+UNMEASURED: Json = {"contacts": (mi_contact(latency_us=None),)}
 TABLE: dict[str, tuple[Facts, str, str, str]] = {
     # what is wrong: facts, level and name of the finding, and what it says (a regular expression)
     "no table": (replace(WELL, opensips=()), "warning", "MI", "add an .*opensips.* table"),
@@ -226,18 +228,18 @@ TABLE: dict[str, tuple[Facts, str, str, str]] = {
         "register a phone",
     ),
     "nobody known here": (replace(WELL, devices=()), "warning", "contacts", "companion reconcile"),
-    "no flags": (opensips(contacts=(seen_by_mi(cflags=()),)), "failure", "flags", r'setbflag\("SIP_PING_FLAG"\)'),
+    "no flags": (opensips(contacts=(mi_contact(cflags=()),)), "failure", "flags", r'setbflag\("SIP_PING_FLAG"\)'),
     "flags on some": (
-        opensips(contacts=(seen_by_mi(), seen_by_mi("bob", cflags=()))),
+        opensips(contacts=(mi_contact(), mi_contact("bob", cflags=()))),
         "warning",
         "flags",
         "1 of 2 contacts have no branch flag",
     ),
-    "no instances": (opensips(contacts=(seen_by_mi(instance="", attr=""),)), "note", "attr", "AOR and URI user"),
-    "no attr": (opensips(contacts=(seen_by_mi(attr=""),)), "failure", "attr", "attr_avp.*sip.instance"),
-    "another attr": (opensips(contacts=(seen_by_mi(attr="gold"),)), "failure", "attr", "attr_avp"),
+    "no instances": (opensips(contacts=(mi_contact(instance="", attr=""),)), "note", "attr", "AOR and URI user"),
+    "no attr": (opensips(contacts=(mi_contact(attr=""),)), "failure", "attr", "attr_avp.*sip.instance"),
+    "another attr": (opensips(contacts=(mi_contact(attr="gold"),)), "failure", "attr", "attr_avp"),
     "attr on some": (
-        opensips(contacts=(seen_by_mi(), seen_by_mi("bob", attr=""))),
+        opensips(contacts=(mi_contact(), mi_contact("bob", attr=""))),
         "warning",
         "attr",
         "filled on 1 of 2",
@@ -260,14 +262,14 @@ TABLE: dict[str, tuple[Facts, str, str, str]] = {
         stored(
             contact(**NEVER),
             contact("bob", "udp:127.0.0.1:5060"),
-            contacts=(seen_by_mi(latency_us=None, cflags=("A", "B")),),
+            contacts=(mi_contact(latency_us=None, cflags=("A", "B")),),
         ),
         "warning",
         "latency",
         "^1 of 2 contacts.*over TCP or WebSocket.*natping_tcp",
     ),
     "no ping flag": (
-        stored(contact(**NEVER), contacts=(seen_by_mi(latency_us=None, cflags=("NAT",)),)),
+        stored(contact(**NEVER), contacts=(mi_contact(latency_us=None, cflags=("NAT",)),)),
         "failure",
         "latency",
         "flags seen: NAT.*SIP_PING_FLAG.*natping_interval",
@@ -281,7 +283,7 @@ TABLE: dict[str, tuple[Facts, str, str, str]] = {
     "both remove": (enforced(feed(removals=2)), "warning", "removal", "removed 2 contacts.*remove_on_timeout_bflag"),
     "OpenSIPS removes": (feed(removals=1), "note", "removal", "removed 1 contact"),
     "it may remove": (
-        opensips(contacts=(seen_by_mi(cflags=("PING", "LATENCY", "SIP_PING_RTN")),)),
+        opensips(contacts=(mi_contact(cflags=("PING", "LATENCY", "SIP_PING_RTN")),)),
         "note",
         "removal",
         "carry SIP_PING_RTN",
@@ -347,29 +349,29 @@ def test_all_is_well() -> None:
 @pytest.mark.parametrize("wrong", TABLE)
 def test_each_finding(wrong: str) -> None:
     """One thing that is wrong is told by its name, at its level, with what to do about it."""
-    facts, level, name, said = TABLE[wrong]
+    facts, level, name, pattern = TABLE[wrong]
     named = [one for one in findings(facts) if (one.name, one.level) == (name, level)]
     assert named, findings(facts)
-    assert any(re.search(said, f"{one.text} {one.remedy}", re.DOTALL) for one in named), named
+    assert any(re.search(pattern, f"{one.text} {one.remedy}", re.DOTALL) for one in named), named
 
 
 @pytest.mark.parametrize("wrong", TABLE)
 def test_what_is_wrong_has_a_remedy(wrong: str) -> None:
     """Whatever is not fine comes with what to do about it; a fault never drowns the page."""
-    found = findings(TABLE[wrong][0])
-    assert all(one.remedy for one in found if one.level in ("warning", "failure"))
+    result = findings(TABLE[wrong][0])
+    assert all(one.remedy for one in result if one.level in ("warning", "failure"))
     render_report(check(TABLE[wrong][0]))
 
 
 def test_nothing_from_the_network_reaches_the_terminal() -> None:
     """The name of a flag can not colour the page."""
-    facts = opensips(contacts=(seen_by_mi(cflags=("[red]PING", "\x1b[31mLATENCY")),))
+    facts = opensips(contacts=(mi_contact(cflags=("[red]PING", "\x1b[31mLATENCY")),))
     console = Console(file=StringIO(), width=200, force_terminal=True, color_system=None)
     console.print(render_report(check(facts)))
     assert isinstance(console.file, StringIO)
-    shown = console.file.getvalue()
-    assert "[red]PING" in shown
-    assert "\x1b[31m" not in shown
+    screen = console.file.getvalue()
+    assert "[red]PING" in screen
+    assert "\x1b[31m" not in screen
 
 
 # Subscriptions
@@ -380,7 +382,7 @@ def answer(*subscribers: Any) -> Json:
 
 
 @pytest.mark.parametrize(
-    ("described", "left"),
+    ("subscriber", "left"),
     [
         ({"socket": SOCKET, "expire": "never"}, [None]),
         ({"socket": SOCKET, "expire": 60, "ttl": 57}, [57]),
@@ -392,9 +394,9 @@ def answer(*subscribers: Any) -> Json:
         ("odd", []),
     ],
 )
-def test_parse(described: Any, left: list[int | None]) -> None:
+def test_parse(subscriber: Any, left: list[int | None]) -> None:
     """What subscribers_list tells is read; what has expired or is no subscription is left out."""
-    assert [one.seconds_left for one in parse(answer(described))] == left
+    assert [one.seconds_left for one in parse(answer(subscriber))] == left
 
 
 @pytest.mark.parametrize(
@@ -407,7 +409,7 @@ def test_parse_odd_answers(odd: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    ("socket", "wanted", "expected"),
+    ("socket", "target", "expected"),
     [
         (SOCKET, SOCKET, True),
         ("udp:localhost:5066", SOCKET, True),
@@ -422,22 +424,22 @@ def test_parse_odd_answers(odd: Any) -> None:
         ("rabbitmq:guest:guest@127.0.0.1:5672/x", SOCKET, False),
     ],
 )
-def test_reaches(socket: str, wanted: str, expected: bool) -> None:  # noqa: FBT001
+def test_reaches(socket: str, target: str, expected: bool) -> None:  # noqa: FBT001
     """An event socket leads to us by whatever name of this machine, and through a virtual one."""
-    assert reaches(socket, [wanted]) is expected
+    assert reaches(socket, [target]) is expected
 
 
 def test_due() -> None:
     """What is lacking is to be made, what ends soon renewed by the name it has, what never ends is left alone."""
     insert, update, delete, *_ = USED_EVENTS
-    listed = [
+    event_subscriptions = [
         EventSubscription(insert, SOCKET, None),
         EventSubscription(update, "udp:localhost:5066", 100),
         EventSubscription(delete, SOCKET, 400),
         EventSubscription(delete, "udp:10.0.0.1:1", 1),
     ]
-    found = list(due(listed, set(USED_EVENTS[:4]), [SOCKET], below=300))
-    assert found == [(update, "udp:localhost:5066", True), (USED_EVENTS[3], SOCKET, False)]
+    renewals = list(due(event_subscriptions, set(USED_EVENTS[:4]), [SOCKET], below=300))
+    assert renewals == [(update, "udp:localhost:5066", True), (USED_EVENTS[3], SOCKET, False)]
 
 
 def test_destinations() -> None:
@@ -451,6 +453,6 @@ def test_destinations() -> None:
 
 def test_a_lost_ping_is_one_for_mi_too() -> None:
     """A contact whose last ping was lost has been pinged, says MI."""
-    facts = stored(contact(**NEVER), contacts=(seen_by_mi(latency_us=LOST_PING_US),))
+    facts = stored(contact(**NEVER), contacts=(mi_contact(latency_us=LOST_PING_US),))
     (latency,) = [one for one in findings(facts) if one.name == "latency"]
     assert "OpenSIPS has a latency of 1" in latency.text

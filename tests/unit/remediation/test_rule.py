@@ -129,5 +129,5 @@ def test_any_evidence(evidence: Evidence) -> None:
         assert {answer.look for answer in evidence.answers} <= {"as-known", "already-gone"}
         assert any(answer.look == "as-known" for answer in evidence.answers)
         assert evidence.alive_at <= SINCE
-        asked = {answer.node for answer in evidence.answers}
-        assert not evidence.reaching or evidence.reaching in asked or evidence.reaching_lost
+        nodes = {answer.node for answer in evidence.answers}
+        assert not evidence.reaching or evidence.reaching in nodes or evidence.reaching_lost

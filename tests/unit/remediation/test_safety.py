@@ -136,8 +136,8 @@ def test_a_register_that_was_missed() -> None:
         say(LATENCY, first, LOST_PING_US, at)
     say(LATENCY, first._replace(cseq=8), LOST_PING_US, 4)
 
-    (known,) = usrloc.devices.contacts.values()
-    assert (known.consecutive_lost, known.lost_since) == (1, NOW + 4)
+    (contact,) = usrloc.devices.contacts.values()
+    assert (contact.consecutive_lost, contact.lost_since) == (1, NOW + 4)
 
 
 # What was decided before
@@ -147,8 +147,8 @@ LOST = Candidate(contact(lost_since=5), "lost-pings", 5)
 PUSH, REMOVE = Decision("push", ""), Decision("remove", "")
 
 
-def note(found: Candidate, decision: Decision, mode: str, result: str) -> str:
-    return audit.make_mark(AuditEntry(found, decision, Outcome(result), mode))
+def note(candidate: Candidate, decision: Decision, mode: str, result: str) -> str:
+    return audit.make_mark(AuditEntry(candidate, decision, Outcome(result), mode))
 
 
 @pytest.mark.parametrize(
@@ -187,17 +187,17 @@ def test_woken_by_itself() -> None:
     """A contact that answers or registers after its push came back; the time counts from the first push."""
     for field in ("last_latency_at", "last_register_at"):
         device = Device("alice/alice", "alice", "", 0, [contact(**{field: NOW - 1000})])
-        found = woken(device, NOW - 3000)
-        assert found is not None
-        assert (found.after_ms, found.elsewhere) == (2000, False)
+        waking = woken(device, NOW - 3000)
+        assert waking is not None
+        assert (waking.after_ms, waking.elsewhere) == (2000, False)
 
 
 def test_woken_elsewhere() -> None:
     """A device that comes back with a new contact was woken; the old contact is not pushed again for that failure."""
     asleep, new = contact(1, lost_since=NOW - 9000, last_latency_at=NOW - 20_000), contact(2, registered_at=NOW - 1000)
-    found = woken(Device("alice/alice", "alice", "", 0, [asleep, new]), NOW - 3000)
-    assert found is not None
-    assert (found.after_ms, found.elsewhere) == (2000, True)
+    waking = woken(Device("alice/alice", "alice", "", 0, [asleep, new]), NOW - 3000)
+    assert waking is not None
+    assert (waking.after_ms, waking.elsewhere) == (2000, True)
 
 
 def test_another_that_lives_on() -> None:

@@ -160,9 +160,9 @@ def test_subscribing_lasts_its_time(desk: Desk) -> None:
     assert desk.result("event_subscribe", ["E_UL_CONTACT_INSERT", socket]) == "OK"
     assert desk.result("event_subscribe", ["E_UL_CONTACT_UPDATE", socket, 0]) == "OK"
 
-    listed = desk.result("subscribers_list", {"event": "E_UL_CONTACT_INSERT"})["Event"]
-    assert listed["name"] == "E_UL_CONTACT_INSERT"
-    assert listed["Subscribers"][0]["expire"] == 3600
+    answer = desk.result("subscribers_list", {"event": "E_UL_CONTACT_INSERT"})["Event"]
+    assert answer["name"] == "E_UL_CONTACT_INSERT"
+    assert answer["Subscribers"][0]["expire"] == 3600
     assert desk.subscriptions.list_sockets("E_UL_CONTACT_INSERT") == [socket]
     assert desk.subscriptions.list_sockets("E_UL_CONTACT_UPDATE") == []
     assert desk.result("subscribers_list", ["E_CORE_LOG"]) == {"Event": {}}

@@ -22,7 +22,7 @@ def test_rebasing_changes_nothing_but_expires(name: str) -> None:
     capture = read_capture(CAPTURES / name)
     moved = rebase(capture, ORIGIN + 86400 + capture.chunks[0].t)
 
-    before, after = (b"".join(chunk.data for chunk in each.chunks) for each in (capture, moved))
+    before, after = (b"".join(chunk.data for chunk in version.chunks) for version in (capture, moved))
     assert expiries(after) == [expires + 86400 for expires in expiries(before)]
     assert re.sub(rb'"expires":\d+', b"", after) == re.sub(rb'"expires":\d+', b"", before)
     assert [len(chunk.data) for chunk in capture.chunks] == [len(chunk.data) for chunk in moved.chunks]

@@ -30,10 +30,10 @@ class Replay:
     def __init__(self, capture: Capture, until: float) -> None:
         self.now = T0 + round(until * 1000)
         self.usrloc = Usrloc(LOST_AFTER, INTERVAL_MS)
-        self.said = [each for each in capture if each[0] <= self.now]
-        times = iter([at for at, _, _ in self.said])
+        played = [event for event in capture if event[0] <= self.now]
+        times = iter([at for at, _, _ in played])
         stamps = Stamps(lambda: next(times))
-        for _, name, params in self.said:
+        for _, name, params in played:
             ts = stamps.next(params.get("aor"))
             self.usrloc.apply(events.parse(name, params), Stamp("n", "c", ts, 1))
 

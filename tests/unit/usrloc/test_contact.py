@@ -86,7 +86,7 @@ def test_best_status() -> None:
 @given(st.lists(st.sampled_from(STATUSES), min_size=1))
 def test_best_is_one_of_them(statuses: list[Status]) -> None:
     """No contact of a device is better than the device."""
-    assert best(statuses) == STATUSES[min(STATUSES.index(each) for each in statuses)]
+    assert best(statuses) == STATUSES[min(map(STATUSES.index, statuses))]
 
 
 @given(
@@ -100,8 +100,8 @@ def test_best_is_one_of_them(statuses: list[Status]) -> None:
 )
 def test_dead_feed_never_improves(fields: dict[str, int]) -> None:
     """A dead feed takes knowledge away and gives none."""
-    known = status(contact(**fields), CLOCK, feed_alive=True)
-    assert status(contact(**fields), CLOCK, feed_alive=False) in {known, "unknown"}
+    live_status = status(contact(**fields), CLOCK, feed_alive=True)
+    assert status(contact(**fields), CLOCK, feed_alive=False) in {live_status, "unknown"}
 
 
 @pytest.mark.parametrize(
@@ -125,9 +125,9 @@ def test_ghost(fields: dict[str, int], dead: bool, ghost: bool) -> None:  # noqa
 def test_ids_differ(bindings: list[tuple[str, str, str, str]]) -> None:
     """Two bindings have two ids of sixteen hex digits, and numbers that a double holds exactly."""
     ids = [contact_id(Binding(*parts)) for parts in bindings]
-    numbers = [int(each[:13], 16) for each in ids]
+    numbers = [int(digits[:13], 16) for digits in ids]
     assert len(set(ids)) == 2
-    assert [len(each) for each in ids] == [16, 16]
+    assert [len(digits) for digits in ids] == [16, 16]
     assert [int(float(number)) for number in numbers] == numbers
 
 

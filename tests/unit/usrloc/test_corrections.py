@@ -38,8 +38,8 @@ class World:
         self.usrloc = Usrloc(LOST_AFTER, INTERVAL_MS)
 
     def tell(self, name: str, at: int, latency_ms: int = 0, uri: str = URI, **changes: object) -> None:
-        said = REGISTRATION._replace(**changes)  # type: ignore[arg-type]
-        self.usrloc.apply(ContactEvent(name, "location", "alice", uri, said, latency_ms * 1000), stamp(at))
+        registration = REGISTRATION._replace(**changes)  # type: ignore[arg-type]
+        self.usrloc.apply(ContactEvent(name, "location", "alice", uri, registration, latency_ms * 1000), stamp(at))
 
     def lose(self, at: int) -> None:
         self.tell(LATENCY, at, LOST_PING_US // 1000)
