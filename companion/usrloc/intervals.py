@@ -28,7 +28,7 @@ class Intervals:
         self._short_gaps: Counter[str] = Counter()
         self._long_gaps: Counter[str] = Counter()
         self._gaps: defaultdict[str, deque[int]] = defaultdict(lambda: deque(maxlen=KEPT_PINGS))
-        self._observed: dict[str, int] = {}
+        self._intervals_ms: dict[str, int] = {}
 
     def add(self, node: str, gap_ms: int) -> None:
         """Take in the gap between two pings in a row of one contact."""
@@ -44,12 +44,12 @@ class Intervals:
         """Compute the interval of a node anew, in ms; 0 when too few pings came."""
         gaps = self._gaps[node]
         if len(gaps) >= LEAST_PINGS:
-            self._observed[node] = round(median(gaps))
-        return self._observed.get(node, 0)
+            self._intervals_ms[node] = round(median(gaps))
+        return self._intervals_ms.get(node, 0)
 
     def least_gap_ms(self, node: str) -> float:
         """Return how far apart two lost pings of a contact are at least: half of the observed interval."""
-        interval_ms = self._observed.get(node)
+        interval_ms = self._intervals_ms.get(node)
         if interval_ms:
             return interval_ms / 2
         return 0 if self._is_compressed(node) else self._doubled_ms

@@ -18,7 +18,7 @@ FORBIDDEN: Final = frozenset(
 
 
 def forbidden(sources: Iterable[Source]) -> list[str]:
-    """Return a line for each variable, parameter, function or class with a forbidden name."""
+    """Return a line for each variable, attribute, parameter, function or class with a forbidden name."""
     return [
         f"{source.place}:{line}: {name!r} says how it was come by: name what it is"
         for source in sources
@@ -41,6 +41,8 @@ def _names(tree: ast.Module) -> Iterator[tuple[str, int]]:
     for node in ast.walk(tree):
         if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
             yield node.id, node.lineno
+        elif isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Store):
+            yield node.attr, node.lineno
         elif isinstance(node, ast.arg):
             yield node.arg, node.lineno
         elif isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
