@@ -78,17 +78,17 @@ class DatagramInput:
 
     def _drain(self, bound: socket.socket) -> None:
         """Take waiting datagrams; the event loop calls again while some are left."""
-        taken = 0
+        count = 0
         try:
-            while taken < DATAGRAMS_A_TURN and self._socket is bound:
+            while count < DATAGRAMS_A_TURN and self._socket is bound:
                 data = bound.recv(MAX_DATAGRAM_BYTES + 1)
-                taken += 1
+                count += 1
                 self._take(data)
         except BlockingIOError:
             pass
         except OSError as error:
             self._episodes.warn("a datagram could not be read", error=str(error))
-        self._received.inc(taken)
+        self._received.inc(count)
 
     def _take(self, data: bytes) -> None:
         if len(data) > MAX_DATAGRAM_BYTES:  # the kernel cut it (MSG_TRUNC) to the size of recv, or would have

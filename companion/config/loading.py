@@ -86,8 +86,8 @@ def _explain(error: ValidationError, file: Path, environment: Mapping[tuple[str,
     for problem in error.errors(include_url=False, include_context=False, include_input=False):
         where = [str(part) for part in problem["loc"]]
         section, key = [*where, "", ""][:2]
-        named = {(section, key), (section, "")}
-        variable = next((name for name in environment if name in named or (not key and name[0] == section)), None)
+        names = {(section, key), (section, "")}
+        variable = next((name for name in environment if name in names or (not key and name[0] == section)), None)
         if variable:
             place = ENV_PREFIX + "__".join(filter(None, variable)).upper()
         else:

@@ -56,7 +56,7 @@ class Recorder:
         self._expiry = Expiry(store, self._retry, self._memory)
         self._expiry_at = 0.0
         self._corrections_at = 0.0
-        self._taken: list[Message] = []
+        self._waiting: list[Message] = []
         self._writing: list[Message] = []
         self.pending = 0
         """Number of events that were taken and are not being written yet."""
@@ -86,7 +86,7 @@ class Recorder:
 
     async def write(self) -> None:
         """Store what was taken; what can not be stored before the deadline is counted as lost."""
-        self._writing, self._taken = self._taken, []
+        self._writing, self._waiting = self._waiting, []
         count, self.pending = self.pending, 0
         held = list(self._memory.feeds.held)
         prepared, progress = self._batch.prepare(self._memory.usrloc.changes.take()), self._progress()
@@ -124,7 +124,7 @@ class Recorder:
         batch = [self._decoder.decode(message) for message in ours]
         await self._load(batch)
         self._applier.apply(batch)
-        self._taken += ours
+        self._waiting += ours
         self.pending += _count(ours)
 
     async def _keep_ours(self, messages: Sequence[Message]) -> list[Message]:
@@ -222,7 +222,7 @@ class Recorder:
     async def _start_over(self) -> None:
         """Take unwritten messages again after a lease was lost, as far as they are still ours."""
         async with self._taking:
-            unwritten = [*self._writing, *self._taken]
+            unwritten = [*self._writing, *self._waiting]
             self._forget_all()
             try:
                 await self._take(unwritten)
@@ -237,7 +237,7 @@ class Recorder:
 
     def _forget_all(self) -> None:
         """Drop taken messages and the memory, which may differ from what is stored: it is read again."""
-        self._taken = []
+        self._waiting = []
         self.pending = 0
         self._memory.clear()
         self._corrector.clear()

@@ -25,13 +25,13 @@ class ReaderThreads:
         self.pings = pings
         self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="dashboard")
 
-    async def run(self, function: Callable[..., T], *arguments: Any, **named: Any) -> T:
+    async def run(self, function: Callable[..., T], *arguments: Any, **options: Any) -> T:
         """Call a function in one of the threads, and return its result.
 
         Raises UnavailableError when Redis does not answer, and what the function raises (UsageError of the Reader).
         """
         loop = asyncio.get_running_loop()
         try:
-            return await loop.run_in_executor(self._threads, partial(function, *arguments, **named))
+            return await loop.run_in_executor(self._threads, partial(function, *arguments, **options))
         except (*Unreachable, ResponseError) as error:
             raise UnavailableError(type(error).__name__) from error

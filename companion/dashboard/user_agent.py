@@ -75,7 +75,7 @@ _DESK_PHONES: Final = re.compile(
     r"Spectralink|Sangoma|AudioCodes|Patton|Akuvox|Algo|2N|OBIHAI|FRITZ!|AVM|Linksys|Tiptel|Escene|Flyingvoice|Vtech)",
     re.IGNORECASE,
 )
-_NAMED: Final = [
+_NAMES_WITH_VERSION: Final = [
     re.compile(rf"([^\W_][^()\[\]/;<>\"]{{0,60}}?)(?:[/_ -]+r?v?){version}(?=$|[\s;,()_+-])")
     # a number with a dot is a version; one without may be a model's
     for version in (r"([0-9]+(?:\.[0-9]+)+)", r"([0-9]+)")
@@ -129,7 +129,7 @@ def _app(text: str) -> str:
 
     The forms are `Name/1.2`, `Name 1.2` and `Name rv1.2`.
     """
-    match = next(filter(None, (pattern.match(text) for pattern in _NAMED)), None)
+    match = next(filter(None, (pattern.match(text) for pattern in _NAMES_WITH_VERSION)), None)
     if match is None:
         return re.split(r"[(/;\t]", text, maxsplit=1)[0].strip()[:60]
     name = re.sub(r"^(Linphone)(?:Android|iOS|-?Desktop)$", r"\1", match[1].strip(), flags=re.IGNORECASE)

@@ -45,13 +45,13 @@ class AdviceState(msgspec.Struct, frozen=True, omit_defaults=True):
 
     bad: float = 0
     good: float = 0
-    advised: Advice | None = None
+    latest: Advice | None = None
     followed: bool = False
 
     @property
     def advice(self) -> Advice | None:
         """Return the advice for the next answer: it is repeated until the page has followed it."""
-        return None if self.followed else self.advised
+        return None if self.followed else self.latest
 
 
 def update_state(state: AdviceState, items: Iterable[Item], policy: Policy, now: int) -> AdviceState:
@@ -66,9 +66,9 @@ def update_state(state: AdviceState, items: Iterable[Item], policy: Policy, now:
 
 def _follow(state: AdviceState, happening: Happening) -> AdviceState:
     fields = happening.fields
-    if happening.what != "limit" or fields.get("by") != "advice" or state.advised is None:
+    if happening.what != "limit" or fields.get("by") != "advice" or state.latest is None:
         return state
-    return msgspec.structs.replace(state, followed=fields.get("max_bps") == state.advised.max_bitrate)
+    return msgspec.structs.replace(state, followed=fields.get("max_bps") == state.latest.max_bitrate)
 
 
 def _count(state: AdviceState, sample: MediaSample, policy: Policy) -> AdviceState:
@@ -82,11 +82,11 @@ def _count(state: AdviceState, sample: MediaSample, policy: Policy) -> AdviceSta
 
 
 def _decide(state: AdviceState, trouble: Why | None, policy: Policy) -> AdviceState:
-    present = state.advised.max_bitrate if state.advised else policy.max_bps
+    present = state.latest.max_bitrate if state.latest else policy.max_bps
     if trouble and state.bad >= policy.after and present > policy.min_bps:
-        return AdviceState(advised=Advice(max(policy.min_bps, present // 2), trouble))
+        return AdviceState(latest=Advice(max(policy.min_bps, present // 2), trouble))
     if state.good >= policy.recover_after and present < policy.max_bps:
-        return AdviceState(advised=Advice(min(policy.max_bps, present * 3 // 2), "recovered"))
+        return AdviceState(latest=Advice(min(policy.max_bps, present * 3 // 2), "recovered"))
     return state
 
 

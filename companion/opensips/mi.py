@@ -112,8 +112,8 @@ class Mi:
 
         Raises MiCallError with code 404 when no route names the event, 480 when it has no subscriber.
         """
-        named = {"params": json.dumps(dict(params))} if params else {}
-        await self.call("raise_event", event=event, **named)
+        arguments = {"params": json.dumps(dict(params))} if params else {}
+        await self.call("raise_event", event=event, **arguments)
 
     async def uptime_seconds(self) -> int:
         """Return how long this OpenSIPS has been running; a lower value than before means a restart."""

@@ -51,14 +51,14 @@ def make_offer(candidate: Candidate, attempt: int) -> dict[str, Any]:
     """Return what a push gateway gets. The URI holds the credentials that it needs (RFC 8599 pn-prid, pn-param)."""
     contact = candidate.contact
     provider = sip.push_provider(contact.binding.uri)
-    return {**named_params(candidate, attempt), "node": contact.node, "provider": provider}
+    return {**event_params(candidate, attempt), "node": contact.node, "provider": provider}
 
 
-def named_params(candidate: Candidate, attempt: int) -> dict[str, str | int]:
+def event_params(candidate: Candidate, attempt: int) -> dict[str, str | int]:
     """Return the parameters of the event raised on OpenSIPS."""
     binding = candidate.contact.binding
-    named: dict[str, str | int] = {"domain": binding.domain, "aor": binding.aor, "uri": binding.uri}
-    return {**named, "device": candidate.contact.device, "reason": KEEPALIVE, "attempt": attempt}
+    params: dict[str, str | int] = {"domain": binding.domain, "aor": binding.aor, "uri": binding.uri}
+    return {**params, "device": candidate.contact.device, "reason": KEEPALIVE, "attempt": attempt}
 
 
 def clear_woken(store: Store, now: int) -> list[Woken]:

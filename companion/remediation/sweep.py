@@ -187,7 +187,7 @@ class Sweeper:
             return Outcome("offered", "no mi_url for this node: on the push stream only", attempt=attempt)
         mi = self._access.mi(next((table for table in tables if table.node == candidate.contact.node), tables[0]))
         try:
-            await mi.raise_event(self._settings.push_event, push.named_params(candidate, attempt))
+            await mi.raise_event(self._settings.push_event, push.event_params(candidate, attempt))
         except MiError as error:
             if not isinstance(error, MiCallError):  # that is quick, others wait long
                 self._remover.count_failure(candidate.contact.node)

@@ -52,12 +52,12 @@ def _make_census(config: Config, store: Store) -> Run:
         started = time.monotonic()
         if started < resting_until:
             return
-        taken = take_census(store, load_view(config, store))
+        census = take_census(store, load_view(config, store))
         rest = RESTS * (time.monotonic() - started)
         fresh_ms = FRESH_MS + round(3 * rest * 1000)
-        save_summary(store, taken.summary, fresh_ms)
-        record_summary(store, taken.summary)
-        share_census(store, taken, fresh_ms)
+        save_summary(store, census.summary, fresh_ms)
+        record_summary(store, census.summary)
+        share_census(store, census, fresh_ms)
         resting_until = started + rest
 
     return lambda: asyncio.to_thread(run_census)

@@ -67,9 +67,9 @@ class SimulatedMi:
     def _run(self, method: str, params: dict[str, Any] | list[Any]) -> Any:
         try:
             command = self._find_command(method)
-            named = name_params(command.recipes, params)
-            self.calls.append(MiCall(method, named))
-            return command.handler(named)
+            arguments = name_params(command.recipes, params)
+            self.calls.append(MiCall(method, arguments))
+            return command.handler(arguments)
         except MiReplyError as error:
             return error
 
@@ -134,10 +134,10 @@ class SimulatedMi:
             raise MiReplyError(404, "Event not registered")
         if not self._subscriptions.list_sockets(event):
             raise MiReplyError(480, "Temporarily Unavailable")
-        named = _read_event_params(params.get("params"))
-        if event in PUSH_EVENTS and named:
-            self._node.push(str(named.get("aor", "")), str(named.get("uri", "")))
-        self._send_event(event, dump_json({"jsonrpc": "2.0", "method": event, "params": named}))
+        event_params = _read_event_params(params.get("params"))
+        if event in PUSH_EVENTS and event_params:
+            self._node.push(str(event_params.get("aor", "")), str(event_params.get("uri", "")))
+        self._send_event(event, dump_json({"jsonrpc": "2.0", "method": event, "params": event_params}))
         return "OK"
 
     def _event_subscribe(self, params: Mapping[str, Any]) -> str:
@@ -197,12 +197,12 @@ def _read_event_params(params: Any) -> dict[str, Any]:
     if not isinstance(params, str):
         raise MiReplyError(400, "No Params")
     try:
-        named = json.loads(params)
+        event_params = json.loads(params)
     except ValueError:
-        named = None
-    if not isinstance(named, dict):
+        event_params = None
+    if not isinstance(event_params, dict):
         raise MiReplyError(400, "Bad Params")
-    return named
+    return event_params
 
 
 def _list_processes(node: Node) -> list[dict[str, Any]]:

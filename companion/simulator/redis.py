@@ -39,9 +39,9 @@ def find_redis_server() -> RedisServer:
 
     A `redistimeseries.so` beside the first two is loaded. Raises UnavailableError that says how to get one.
     """
-    named = os.environ.get("REDIS_SERVER_BIN")
-    if named:
-        return _prepare_server(Path(named))
+    path = os.environ.get("REDIS_SERVER_BIN")
+    if path:
+        return _prepare_server(Path(path))
     for folder in (PROJECT, Path.cwd()):
         binary = folder / WHEEL_SERVER / "bin" / "redis-server"
         if binary.is_file():

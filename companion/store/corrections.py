@@ -85,8 +85,8 @@ def append_corrections(store: Store, node: str, rows: Sequence[Row]) -> int:
     """Hand corrections over; return how many were refused, and counted, because too many wait already."""
     key = store.keys.corrections(node)
     room = max(0, MAX_WAITING - int(store.connection.call("XLEN", key)))
-    taken, refused = rows[:room], rows[room:]
-    left = iter(taken)
+    accepted, refused = rows[:room], rows[room:]
+    left = iter(accepted)
     while chunk := list(islice(left, CHUNK)):
         store.connection.pipeline([*(("XADD", key, "*", kind, text) for kind, text in chunk), ("PEXPIRE", key, TTL_MS)])
     for kind, _ in refused:

@@ -29,7 +29,7 @@ class Dialog:
         return cls(local, remote, call_id, tuple(reversed(answer.all("record-route"))), contact_of(answer), 1)
 
     @classmethod
-    def taken(cls, invite: SipMessage) -> Self:
+    def of_callee(cls, invite: SipMessage) -> Self:
         """That of who was called, by the INVITE."""
         local, remote, call_id = (invite.first(name) for name in ("to", "from", "call-id"))
         return cls(f"{local};tag={TAG}", remote, call_id, tuple(invite.all("record-route")), contact_of(invite), 0)
@@ -41,7 +41,7 @@ def contact_of(message: SipMessage) -> str:
 
 
 class Caller(Phone):
-    """A phone that takes every call, can make one, and keeps what it `heard`. Muted it hears nothing."""
+    """A phone that takes every call, can make one, and keeps the `requests` that it gets. Muted it hears nothing."""
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -101,9 +101,9 @@ class Receiver:
         except InvalidReportError as error:
             self.wrong.append(f"{error}: {body[:2000]!r}")
             return problem(422, "wrong-report")
-        return 200, self._taken(self[call_id], report, body, bearer), {}
+        return 200, self._store(self[call_id], report, body, bearer), {}
 
-    def _taken(self, call: Call, report: Report, body: bytes, bearer: str) -> Json:
+    def _store(self, call: Call, report: Report, body: bytes, bearer: str) -> Json:
         token = bearer.removeprefix("Bearer ") or report.token
         stored = call.take(report, json.loads(body), token, body.decode())
         return {"stored": stored, "next": call.next, "advice": self.advice}

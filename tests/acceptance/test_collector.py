@@ -194,9 +194,9 @@ def test_a_bad_line_shows(page: Page) -> None:
     moments = minutes.build_moments([item for item in call.items.values() if isinstance(item, MediaSample)], happenings)
     late = [moment for moment in moments if moment.sample.at >= spoilt]
     case = verdict.Case(minutes.build_minutes(late[0].sample.at - 1000, late, changes.find_changes(happenings)))
-    judged = verdict.judge(case)
-    print(f"\nMOS {before:.2f}, on the bad line {after:.2f}; {judged}")
-    assert judged.what == "media"
+    call_verdict = verdict.judge(case)
+    print(f"\nMOS {before:.2f}, on the bad line {after:.2f}; {call_verdict}")
+    assert call_verdict.what == "media"
 
 
 def mos(call: Call, samples: list[Json]) -> float:

@@ -220,9 +220,9 @@ def test_everything_is_on_one_clock(world: World, browser: Browser) -> None:
     drawn = browser.find(".graph svg").text
     assert all(word in drawn for word in ("muted", "held", "hidden", "offline", "gap", "lost", "bad", "media"))
     assert all(words in drawn for words in ("switch-over 1.2 s", "ICE restart", "path: relay", "limit 16 kbit/s"))
-    happened = browser.find("[aria-labelledby=in-the-call-title]").text
+    happenings = browser.find("[aria-labelledby=in-the-call-title]").text
     assert all(
-        words in happened
+        words in happenings
         for words in ("Switched over in 1.2 s", "Media goes through a relay", "The device went offline")
     )
 

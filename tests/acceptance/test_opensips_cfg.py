@@ -318,14 +318,16 @@ async def talking(edge: Edge) -> AsyncIterator[tuple[Caller, Dialog, Caller, Dia
         made = Dialog.made(await alice.call(bob.aor, SDP))
         await alice.acknowledge(made)
         await eventually(lambda: len(bob.requests) == 2)
-        yield alice, made, bob, Dialog.taken(bob.requests[0])
+        yield alice, made, bob, Dialog.of_callee(bob.requests[0])
 
 
 @pytest.mark.parametrize("who", ["caller", "callee"])
 async def test_a_call_moves(edge: Edge, who: str) -> None:
     """A phone that comes back on a new connection re-INVITEs over it, and is found there from then on."""
-    async with talking(edge) as (alice, made, bob, taken):
-        moving, own, staying, theirs = (alice, made, bob, taken) if who == "caller" else (bob, taken, alice, made)
+    async with talking(edge) as (alice, made, bob, callee_dialog):
+        moving, own, staying, theirs = (
+            (alice, made, bob, callee_dialog) if who == "caller" else (bob, callee_dialog, alice, made)
+        )
         await moving.move("")
         answer = await moving.say(own, SDP)
         assert (answer.status, contact_of(answer)) == (200, own.target)
@@ -342,13 +344,13 @@ async def test_a_call_moves(edge: Edge, who: str) -> None:
 
 async def test_a_call_outlives_all_connections(edge: Edge) -> None:
     """When both sides of a call are back on new connections, each finds the other, though it knows only the old one."""
-    async with talking(edge) as (alice, made, bob, taken):
+    async with talking(edge) as (alice, made, bob, callee_dialog):
         await asyncio.gather(alice.move(""), bob.move(""))
         answer = await alice.say(made, SDP)
         assert (answer.status, contact_of(answer)) == (200, f"sip:bob@{bob.address};transport=ws")
         await alice.acknowledge(made)  # to where bob was, as SIP.js does
         await eventually(lambda: bob.requests[-1].method == "ACK")
-        assert (await bob.say(taken, method="BYE")).status == 200
+        assert (await bob.say(callee_dialog, method="BYE")).status == 200
         assert alice.requests[-1].method == "BYE"
 
 
@@ -363,7 +365,7 @@ async def test_who_hangs_up(edge: Edge) -> None:
 @pytest.mark.parametrize("how", ["dead", "mute"])
 async def test_a_phone_that_is_away(edge: Edge, how: str) -> None:
     """Whoever re-INVITEs a phone that is away for a moment is told so, and not by an answer that ends the call."""
-    async with talking(edge) as (alice, made, bob, taken):
+    async with talking(edge) as (alice, made, bob, callee_dialog):
         if how == "dead":
             await bob.die()
         else:
@@ -372,7 +374,7 @@ async def test_a_phone_that_is_away(edge: Edge, how: str) -> None:
 
         bob.unmute()
         await bob.move("")
-        assert (await bob.say(taken, SDP)).status == 200
+        assert (await bob.say(callee_dialog, SDP)).status == 200
 
 
 # Load

@@ -74,8 +74,8 @@ class Page(asyncio.Protocol):
         return self._make_report() | {"now": now}
 
     def _items(self, now: int) -> list[dict[str, Any]]:
-        happened = [] if self.sent else [self._happening(now, "codec"), self._happening(now, "path")]
-        return [*happened, *(self._sample(now - 1000 * (SAMPLES - 1 - n)) for n in range(SAMPLES))]
+        happenings = [] if self.sent else [self._happening(now, "codec"), self._happening(now, "path")]
+        return [*happenings, *(self._sample(now - 1000 * (SAMPLES - 1 - n)) for n in range(SAMPLES))]
 
     def send(self) -> None:
         """Send everything that was not accepted yet, unless an answer is still to come."""
@@ -175,7 +175,7 @@ async def run_pages(port: int, calls: int, seconds: int) -> dict[str, Any]:
         "seconds": loop.time() - started,
         "sent": sum(page.sent for page in pages),
         "refused": sum(page.refused for page in pages),
-        "times": sorted(round(1000 * taken, 2) for page in pages for taken in page.times),
+        "times": sorted(round(1000 * seconds, 2) for page in pages for seconds in page.times),
     }
 
 

@@ -48,6 +48,6 @@ def _until_readable(publisher: Publisher, connection: Connection, turn: int) -> 
         last = connection.call("TS.GET", key) if connection.call("EXISTS", key) else None
         return last is not None and bool(last) and last[0] >= ts
 
-    taken = wait_until(there, "a ping to be readable", pause=0.001) - started
-    time.sleep(max(0.0, 0.1 - taken))
-    return taken
+    delay = wait_until(there, "a ping to be readable", pause=0.001) - started
+    time.sleep(max(0.0, 0.1 - delay))
+    return delay

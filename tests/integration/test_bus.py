@@ -200,11 +200,11 @@ async def test_keys() -> None:
     ]
     try:
         assert await publisher.subscribed(10)
-        got, started_at = 0, time.monotonic()
+        count, started_at = 0, time.monotonic()
         while time.monotonic() - started_at < 1.5:
             publisher.publish(LATENCY, {}, 1)
-            got += await count_received(right, 0.05)
-        assert got == publisher.last_seqs[LATENCY] + 1
+            count += await count_received(right, 0.05)
+        assert count == publisher.last_seqs[LATENCY] + 1
         assert [await count_received(stranger, 0) for stranger in strangers] == [0, 0, 0]
     finally:
         for subscriber in (right, *strangers):

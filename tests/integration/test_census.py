@@ -39,9 +39,9 @@ def now(setup: Setup, later_ms: int = 0) -> View:
 
 
 def share(setup: Setup) -> census.Census:
-    taken = census.take_census(setup.store, now(setup))
-    census.share_census(setup.store, taken, 60_000)
-    return taken
+    new_census = census.take_census(setup.store, now(setup))
+    census.share_census(setup.store, new_census, 60_000)
+    return new_census
 
 
 def total(listing: SharedListing, view: View) -> tuple[int, int]:
@@ -54,11 +54,13 @@ def total(listing: SharedListing, view: View) -> tuple[int, int]:
 
 def test_there_and_back(large: Setup) -> None:
     """A census in parts is read as it was shared."""
-    taken = share(large)
+    shared_census = share(large)
     header = load_census_header(large.store)
-    assert header == (taken.at, 2)
-    assert list(taken.glances) == [glance for part in census.load_glances(large.store, header) for glance in part]
-    assert taken.summary["devices"]["total"] == len(taken.glances) == 4
+    assert header == (shared_census.at, 2)
+    assert list(shared_census.glances) == [
+        glance for part in census.load_glances(large.store, header) for glance in part
+    ]
+    assert shared_census.summary["devices"]["total"] == len(shared_census.glances) == 4
 
 
 def test_the_shared_census_is_listed(large: Setup) -> None:
@@ -87,8 +89,8 @@ def test_without_a_scheduler(large: Setup) -> None:
 
 def test_a_census_that_is_gone(large: Setup) -> None:
     """Parts that vanished while they were read lose nobody: the devices are counted."""
-    taken = share(large)
-    large.store.connection.call("DEL", large.store.keys.census_part(taken.at, 1))
+    shared_census = share(large)
+    large.store.connection.call("DEL", large.store.keys.census_part(shared_census.at, 1))
     view = now(large, 5)
     assert total(SharedListing(large.store), view) == (4, view.clock.now)
 

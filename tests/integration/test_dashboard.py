@@ -100,8 +100,8 @@ def test_own_files_are_here(setup: Setup) -> None:
     """A page names no other host, and its style and script are served, to be kept for long."""
     with visitor(setup) as client:
         html = client.get("/").text
-        named = html.partition('<link rel="stylesheet" href="')[2].partition('"')[0]
-        answer = client.get(named)
+        path = html.partition('<link rel="stylesheet" href="')[2].partition('"')[0]
+        answer = client.get(path)
     assert "https://" not in html
     assert answer.status_code == 200
     assert "max-age=31536000" in answer.headers["cache-control"]

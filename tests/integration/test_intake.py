@@ -539,16 +539,16 @@ def test_the_collector(setup: Setup, tmp_path: Path, monkeypatch: pytest.MonkeyP
     module.write_text("export class LastMile {}\n")
     monkeypatch.setattr(collector, "FILE", module)
     stranger = client(setup, peer="192.0.2.9", origin=ORIGIN)
-    got = stranger.get("/static/last-mile.js")
-    assert (got.status_code, got.text) == (200, "export class LastMile {}\n")
-    assert got.headers["content-type"] == "text/javascript; charset=utf-8"
-    assert got.headers["cache-control"] == "public, max-age=300"
-    assert got.headers["access-control-allow-origin"] == ORIGIN
-    assert got.headers["cross-origin-resource-policy"] == "cross-origin"
-    again = stranger.get("/static/last-mile.js", headers={"if-none-match": got.headers["etag"]})
-    assert (again.status_code, again.text, again.headers["etag"]) == (304, "", got.headers["etag"])
+    answer = stranger.get("/static/last-mile.js")
+    assert (answer.status_code, answer.text) == (200, "export class LastMile {}\n")
+    assert answer.headers["content-type"] == "text/javascript; charset=utf-8"
+    assert answer.headers["cache-control"] == "public, max-age=300"
+    assert answer.headers["access-control-allow-origin"] == ORIGIN
+    assert answer.headers["cross-origin-resource-policy"] == "cross-origin"
+    again = stranger.get("/static/last-mile.js", headers={"if-none-match": answer.headers["etag"]})
+    assert (again.status_code, again.text, again.headers["etag"]) == (304, "", answer.headers["etag"])
     module.write_text("export class LastMile { }\n")
-    changed = stranger.get("/static/last-mile.js", headers={"if-none-match": got.headers["etag"]})
+    changed = stranger.get("/static/last-mile.js", headers={"if-none-match": answer.headers["etag"]})
     assert changed.status_code == 200
     foreign = client(setup, origin="https://evil.example").get("/static/last-mile.js")
     assert "access-control-allow-origin" not in foreign.headers

@@ -333,14 +333,14 @@ async def test_a_slow_dump_is_given_up() -> None:
 
     async def take(client: Mi) -> None:
         async for contact in client.dump(seconds=0.3):
-            taken.append(contact.uri)  # noqa: PERF401 - what came before the error counts
+            uris.append(contact.uri)  # noqa: PERF401 - what came before the error counts
 
-    taken: list[str] = []
+    uris: list[str] = []
     async with await asyncio.start_server(dawdle, "127.0.0.1", 0) as server, Mi(url_of(server)) as client:
         with pytest.raises(MiUnreachableError, match="no answer within"):
             await take(client)
         stopped.set()
-    assert len(taken) == 3
+    assert len(uris) == 3
 
 
 async def test_a_big_dump_is_never_held_whole() -> None:

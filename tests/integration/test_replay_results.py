@@ -91,7 +91,7 @@ def by_aor(pages: dict[str, Json], aor: str) -> Json:
     return matches[0]
 
 
-def happened(page: Json) -> list[str]:
+def timeline_events(page: Json) -> list[str]:
     return [entry["event"] for entry in page["timeline"]]
 
 
@@ -128,12 +128,12 @@ async def test_the_middle(make_setup: MakeSetup) -> None:
         "ivan x": "online",
         "alice": "online",
     }
-    assert happened(by_aor(pages, "bob")) == ["registered", "lost", "stale", "recovered"]
+    assert timeline_events(by_aor(pages, "bob")) == ["registered", "lost", "stale", "recovered"]
     assert next(e for e in by_aor(pages, "bob")["timeline"] if e["event"] == "recovered")["lost"] == 3
-    assert happened(by_aor(pages, "grace")) == ["registered", "unregistered"]
-    assert happened(by_aor(pages, "frank")) == ["registered", "lost"]
+    assert timeline_events(by_aor(pages, "grace")) == ["registered", "unregistered"]
+    assert timeline_events(by_aor(pages, "frank")) == ["registered", "lost"]
     assert by_aor(pages, "frank")["consecutive_lost"] == 1
-    assert "disconnected" in happened(by_aor(pages, "erin"))
+    assert "disconnected" in timeline_events(by_aor(pages, "erin"))
 
 
 async def test_heidi(make_setup: MakeSetup) -> None:
@@ -141,7 +141,7 @@ async def test_heidi(make_setup: MakeSetup) -> None:
     async with replayed(make_setup(**PINGS), "udp", MIDDLE) as setup:
         page = setup.page("heidi")
 
-    assert happened(page) == ["registered", "disconnected", "lost", "stale", "removed-after-lost-pings"]
+    assert timeline_events(page) == ["registered", "disconnected", "lost", "stale", "removed-after-lost-pings"]
     assert (page["status"], page["registration"]["registered"], page["device"]) == ("offline", False, HEIDI)
     assert [contact["ended_by"] for contact in page["contacts"]] == ["removed-after-lost-pings"]
     assert page["latency"]["lost"] == 5
@@ -157,7 +157,7 @@ async def test_daves_two_contacts(make_setup: MakeSetup) -> None:
     assert (new["ghost"], old["ghost"]) == (False, True)
     assert (new["received"], old["consecutive_lost"]) == ("sip:127.0.0.1:47488;transport=ws", 3)
     assert (page["latency"]["lost"], old["consecutive_lost"]) == (0, 3)
-    assert "switched-over" in happened(page)
+    assert "switched-over" in timeline_events(page)
 
 
 async def test_daves_outage(make_setup: MakeSetup) -> None:
@@ -189,12 +189,12 @@ async def test_the_end(make_setup: MakeSetup) -> None:
         statuses[page["status"]].add(page["aor"])
     assert {"dave", "grace", "ivan x", "bob", "alice"} == statuses["stale"]
     assert {"carol", "erin", "frank", "heidi", "alice"} == statuses["offline"]
-    assert happened(by_aor(pages, "grace")) == ["registered", "unregistered", "registered", "disconnected"]
+    assert timeline_events(by_aor(pages, "grace")) == ["registered", "unregistered", "registered", "disconnected"]
     assert [contact["uri"] for contact in by_aor(pages, "grace")["contacts"]] == [
         "sip:grace@d75daa4c5c60.invalid;transport=ws",
         "sip:grace@881eae2eb154.invalid;transport=ws",
     ]
-    assert "removed-after-lost-pings" in happened(by_aor(pages, "carol"))
+    assert "removed-after-lost-pings" in timeline_events(by_aor(pages, "carol"))
     assert by_aor(pages, "carol")["push"]
     assert not [entry for entry in by_aor(pages, "grace")["timeline"] if entry["event"] == "switched-over"]
 

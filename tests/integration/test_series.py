@@ -440,10 +440,10 @@ class Cut:
         every = list(commands)
         if all(command[0] in self.READS for command in every):
             return self._pipeline(every, raise_on_error=raise_on_error, one_moment=one_moment)
-        taken = every[: self._left]
-        self._left -= len(taken)
-        replies = self._pipeline(taken, raise_on_error=raise_on_error)
-        if taken != every:
+        first = every[: self._left]
+        self._left -= len(first)
+        replies = self._pipeline(first, raise_on_error=raise_on_error)
+        if first != every:
             raise RedisConnectionError("cut")
         return replies
 

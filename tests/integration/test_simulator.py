@@ -168,8 +168,8 @@ async def test_a_push_through_mi_wakes_a_sleeper(ear: Ear) -> None:
         phone.push = SimulatedPush("fcm", "token", "proj-1")
         await until(lambda: len(opensips.contacts) == 2)
         opensips.sleep("bob")
-        named = json.dumps({"aor": "bob", "uri": phone.uri})
-        assert (await call(opensips, "raise_event", "E_COMPANION_PUSH", named))["result"] == "OK"
+        params = json.dumps({"aor": "bob", "uri": phone.uri})
+        assert (await call(opensips, "raise_event", "E_COMPANION_PUSH", params))["result"] == "OK"
 
         await until(lambda: opensips.find_phone("bob").state == "on")
 
@@ -269,10 +269,10 @@ async def test_faults(opensips: SimulatedOpenSIPS, fault: Fault, raised: type[Ex
     opensips.mi_server.fail(fault, times=1)
 
     if raised:
-        with pytest.raises(raised) as caught:
+        with pytest.raises(raised) as failure:
             await asyncio.to_thread(post, opensips.mi_url, body, timeout=0.5)
-        if isinstance(caught.value, urllib.error.HTTPError):
-            caught.value.close()
+        if isinstance(failure.value, urllib.error.HTTPError):
+            failure.value.close()
     else:
         answer = await asyncio.to_thread(post, opensips.mi_url, body)
         assert answer.startswith(b"{") is (fault is Fault.SLOW)
@@ -297,10 +297,10 @@ async def test_stopping_is_quick_even_while_a_call_hangs(ear: Ear) -> None:
 
 async def test_a_taken_mi_address_is_said(opensips: SimulatedOpenSIPS, ear: Ear) -> None:
     """An MI port in use is an UnavailableError, not a traceback of uvicorn's."""
-    taken = opensips.mi_url.removeprefix("http://").removesuffix("/mi")
+    address = opensips.mi_url.removeprefix("http://").removesuffix("/mi")
 
     with pytest.raises(UnavailableError, match="can not listen"):
-        await simulated(ear, mi_listen=taken).start()
+        await simulated(ear, mi_listen=address).start()
 
 
 def connect(server: EmbeddedRedis) -> redis.Redis:
@@ -347,8 +347,8 @@ def test_redis_has_time_series_when_the_wheel_is_there(tmp_path: Path) -> None:
 
 def test_redis_on_a_taken_port_is_said(tmp_path: Path) -> None:
     """A fixed port in use ends in an UnavailableError with Redis' own words."""
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        server = EmbeddedRedis(tmp_path, port=taken.getsockname()[1])
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        server = EmbeddedRedis(tmp_path, port=listener.getsockname()[1])
         with pytest.raises(UnavailableError, match="in use"):
             server.start()
 

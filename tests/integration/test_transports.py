@@ -113,9 +113,9 @@ def test_address(text: str, address: Address) -> None:
 )  # fmt: skip
 def test_no_address(text: str) -> None:
     """What is no address is refused with the text that was written."""
-    with pytest.raises(ConfigError) as caught:
+    with pytest.raises(ConfigError) as failure:
         parse_address(text)
-    assert repr(text) in str(caught.value)
+    assert repr(text) in str(failure.value)
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "::1"])
@@ -156,14 +156,14 @@ async def test_datagram_cut_by_the_kernel(monkeypatch: pytest.MonkeyPatch) -> No
 
 async def test_datagram_flood_leaves_the_loop_its_turn() -> None:
     """However many datagrams wait, the loop's other work runs after 256 of them."""
-    received, taken = Received(), [0]
+    received, counts = Received(), [0]
     async with udp_input(received) as (_, peer):
         for _ in range(1000):
             peer.send(EVENT)
         while len(received) < 1000:
             await asyncio.sleep(0)
-            taken.append(len(received))
-    assert max(later - earlier for earlier, later in pairwise(taken)) <= 256
+            counts.append(len(received))
+    assert max(later - earlier for earlier, later in pairwise(counts)) <= 256
 
 
 async def test_datagram_receive_buffer_too_small() -> None:
@@ -349,13 +349,13 @@ async def test_stream_peer_that_never_stops() -> None:
 
 async def test_stream_of_many_objects_leaves_the_loop_its_turn() -> None:
     """However many objects come in one read, the loop's other work runs after 256 of them."""
-    received, taken = Received(), [0]
+    received, counts = Received(), [0]
     async with tcp_input(received) as source, peer_of(source) as (_, writer):
         writer.write(b"{}" * 10_000)
         while len(received) < 10_000:
             await asyncio.sleep(0)
-            taken.append(len(received))
-    assert max(later - earlier for earlier, later in pairwise(taken)) <= 256
+            counts.append(len(received))
+    assert max(later - earlier for earlier, later in pairwise(counts)) <= 256
 
 
 async def test_stream_peer_that_reads_no_replies(monkeypatch: pytest.MonkeyPatch) -> None:

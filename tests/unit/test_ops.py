@@ -151,7 +151,7 @@ def test_dashboard_panels() -> None:
     """Panels have ids of their own, stand beside each other, say what they show, and in which unit."""
     ids = [panel["id"] for panel in DASHBOARD["panels"]]
     assert len(ids) == len(set(ids))
-    taken: set[tuple[int, int]] = set()
+    occupied: set[tuple[int, int]] = set()
     for panel in DASHBOARD["panels"]:
         place = panel["gridPos"]
         cells = {
@@ -159,9 +159,9 @@ def test_dashboard_panels() -> None:
             for x in range(place["x"], place["x"] + place["w"])
             for y in range(place["y"], place["y"] + place["h"])
         }
-        assert not cells & taken, panel["title"]
+        assert not cells & occupied, panel["title"]
         assert max(x for x, _ in cells) < 24, panel["title"]
-        taken |= cells
+        occupied |= cells
     for panel in PANELS:
         assert panel["description"].endswith("."), panel["title"]
         assert panel["type"] in ("heatmap", "state-timeline") or panel["fieldConfig"]["defaults"]["unit"], panel[

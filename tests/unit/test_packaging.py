@@ -64,9 +64,9 @@ def test_the_image_is_checked_where_it_answers() -> None:
 
 def test_compose_takes_what_the_example_tells() -> None:
     """Every variable of compose.yaml is in .env.example with the default it has, and none beside."""
-    taken = set(VARIABLE.findall(read("compose.yaml")))
+    variables = set(VARIABLE.findall(read("compose.yaml")))
     example = set(re.findall(r"^(\w+)=(.*)$", read(".env.example"), re.MULTILINE))
-    assert example == taken
+    assert example == variables
 
 
 def test_compose_configures_a_companion() -> None:

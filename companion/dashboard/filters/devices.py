@@ -38,29 +38,29 @@ _DEFAULTS: Final = Query()
 
 def read(text: str) -> Query:
     """Read a query from the part of an address behind its ?."""
-    given = fields(text)
-    values: dict[str, Any] = {name: given[name][0][:MAX_TEXT] for name in _TEXTS if name in given}
+    lists = fields(text)
+    values: dict[str, Any] = {name: lists[name][0][:MAX_TEXT] for name in _TEXTS if name in lists}
     for name, words in _CHOICES.items():
-        values[name] = tuple(word for word in words if word in given.get(name, ()))
-    sort = given.get("sort", [""])[0]
+        values[name] = tuple(word for word in words if word in lists.get(name, ()))
+    sort = lists.get("sort", [""])[0]
     if sort in SORTS:
         values["sort"] = sort
-    values["descending"] = given.get("descending") == ["yes"]
-    values["push"] = _PUSH.get(given.get("push", [""])[0])
+    values["descending"] = lists.get("descending") == ["yes"]
+    values["push"] = _PUSH.get(lists.get("push", [""])[0])
     return Query(**values)
 
 
 def address(query: Query) -> str:
     """Return the address of the page of a query, without the fields that have their default."""
-    given: list[tuple[str, str]] = [(name, word) for name in _CHOICES for word in getattr(query, name)]
-    given += [(name, value) for name in _TEXTS if (value := getattr(query, name))]
+    pairs: list[tuple[str, str]] = [(name, word) for name in _CHOICES for word in getattr(query, name)]
+    pairs += [(name, value) for name in _TEXTS if (value := getattr(query, name))]
     if query.push is not None:
-        given.append(("push", "yes" if query.push else "no"))
+        pairs.append(("push", "yes" if query.push else "no"))
     if query.sort != _DEFAULTS.sort:
-        given.append(("sort", query.sort))
+        pairs.append(("sort", query.sort))
     if query.descending:
-        given.append(("descending", "yes"))
-    return f"/devices?{urlencode(given)}" if given else "/devices"
+        pairs.append(("descending", "yes"))
+    return f"/devices?{urlencode(pairs)}" if pairs else "/devices"
 
 
 def is_filtered(query: Query) -> bool:

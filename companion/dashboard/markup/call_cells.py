@@ -83,10 +83,10 @@ def way(row: Json) -> Markup:
     return tag("span", "relay" if row["relay"] else "direct", more)
 
 
-def call_link(row: Json, *, named: bool = False) -> Markup:
-    """Link to a call; `named` shows the device of the call, too."""
+def call_link(row: Json, *, with_device: bool = False) -> Markup:
+    """Link to a call; `with_device` shows the device of the call, too."""
     aor = row["device"].rpartition("/")[0] or row["device"]
-    mine = tag("span", network_text(aor), " ", cls="mine") if named else None
+    mine = tag("span", network_text(aor), " ", cls="mine") if with_device else None
     where = call_address(row["call_id"], row["device"])
     title = f"{row['device']}, Call-ID {row['call_id']}"
     return tag("a", mine, party(row), href=where, title=title, cls="who", data_row="")

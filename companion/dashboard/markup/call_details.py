@@ -25,7 +25,7 @@ MOST_LINES: Final = 500
 def columns(page: Json, minute: int, *, everything: bool) -> Markup:
     """Show bad minutes and connection on the left, happenings and signalling on the right."""
     left = tag("div", bad_minutes(page, minute), connection(page), cls="stack w5")
-    right = tag("div", happened(page, everything=everything), timeline(page), cls="stack w7")
+    right = tag("div", happenings_card(page, everything=everything), timeline(page), cls="stack w7")
     return tag("div", left, right, cls="columns")
 
 
@@ -56,7 +56,7 @@ def _bad_minute(page: Json, minute: Json, chosen: int) -> Markup:
     return tag("li", head, tag("p", *evidence, cls="muted"), key=minute["at"])
 
 
-def happened(page: Json, *, everything: bool) -> Markup:
+def happenings_card(page: Json, *, everything: bool) -> Markup:
     """Show the happenings of the call, oldest first."""
     happenings = page["happenings"]
     if not happenings:

@@ -73,7 +73,7 @@ def _of_fleet(row: Json) -> Markup:
     average, *figures, path = figure_cells(row)
     return tag(
         "tr",
-        cell(call_link(row, named=True), "span"),
+        cell(call_link(row, with_device=True), "span"),
         *course_cells(row),
         average,
         cell(mos(row["mos_min"]), label="Worst"),

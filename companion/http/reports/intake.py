@@ -230,9 +230,9 @@ def _count(written: WrittenReport, sent: int) -> None:
     metrics.MEDIA_MISSING.inc(after.missing - before.missing)
     if after.scored_seconds > before.scored_seconds:
         metrics.MEDIA_MOS.observe((after.mos_sum - before.mos_sum) / (after.scored_seconds - before.scored_seconds))
-    advised = after.advice.advised
-    if advised and advised is not before.advice.advised:
-        metrics.MEDIA_ADVICE.labels(advised.why).inc()
+    advice = after.advice.latest
+    if advice and advice is not before.advice.latest:
+        metrics.MEDIA_ADVICE.labels(advice.why).inc()
 
 
 def advice_policy(media: MediaSection) -> Policy | None:

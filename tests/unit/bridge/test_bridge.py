@@ -41,14 +41,14 @@ def test_stamps_order_events(calls: list[tuple[str | None, int]]) -> None:
     """Times rise for each AOR, and an event of no AOR is neither before those it followed nor after those it led."""
     clock = Clock()
     stamps = Stamps(clock.ms)
-    given_: list[tuple[str | None, int]] = []
+    stamped: list[tuple[str | None, int]] = []
     for aor, passed in calls:
         clock.now += passed
         ts = stamps.next(aor)
         assert ts >= clock.now
-        assert all(ts > earlier for other, earlier in given_ if other == aor and aor)
-        assert all(ts >= earlier for other, earlier in given_ if not (other and aor))
-        given_.append((aor, ts))
+        assert all(ts > earlier for other, earlier in stamped if other == aor and aor)
+        assert all(ts >= earlier for other, earlier in stamped if not (other and aor))
+        stamped.append((aor, ts))
 
 
 def test_stamps_of_many_aors() -> None:

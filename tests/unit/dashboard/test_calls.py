@@ -182,7 +182,7 @@ def test_a_minute_is_shown_with_what_is_around_it() -> None:
 
 
 @pytest.mark.parametrize(
-    ("happened", "words"),
+    ("happening", "words"),
     [
         (HAPPENINGS[0], "Media goes directly"),
         (HAPPENINGS[3], "Media goes through a relay"),
@@ -197,9 +197,9 @@ def test_a_minute_is_shown_with_what_is_around_it() -> None:
         (HAPPENINGS[10], "something-new"),
     ],
 )
-def test_happenings_in_words(happened: dict[str, Any], words: str) -> None:
+def test_happenings_in_words(happening: dict[str, Any], words: str) -> None:
     """What happened in a call is told in words; what is not known here by its name, and no field is believed."""
-    assert words == happenings.describe_happening(happened).words
+    assert words == happenings.describe_happening(happening).words
 
 
 @pytest.mark.parametrize(

@@ -175,9 +175,9 @@ def one_by_one(samples: Iterable[presence.Sample], *_: object) -> Iterator[prese
     st.lists(st.tuples(st.integers(0, 3600), st.none() | st.integers(1, 500)), max_size=40),
     st.lists(st.tuples(st.integers(0, 3600), st.sampled_from(EVENTS), st.sampled_from("abc")), max_size=20),
 )
-def test_bands_follow_each_other(pings: list[tuple[int, int | None]], happened: list[tuple[int, str, str]]) -> None:
+def test_bands_follow_each_other(pings: list[tuple[int, int | None]], entries: list[tuple[int, str, str]]) -> None:
     """Whatever happened, bands are in order, never overlap, and stay within the window."""
-    timeline = [entry(second / 60, event, name, lost=3) for second, event, name in sorted(happened)]
+    timeline = [entry(second / 60, event, name, lost=3) for second, event, name in sorted(entries)]
     device = page([(second / 60, ms) for second, ms in sorted(pings, key=lambda ping: ping[0])], timeline, [contact()])
     bands = compute_presence(device, START, at(60), PINGS)
     for band, following in zip(bands, [*bands[1:], None], strict=True):

@@ -120,8 +120,8 @@ def redis(**changed: Any) -> Facts:
 
 
 def settings(**changed: str) -> Facts:
-    named = {name.replace("_", "-"): value for name, value in changed.items()}
-    return redis(settings={**(REDIS.settings or {}), **named}, used_bytes=95)
+    options = {name.replace("_", "-"): value for name, value in changed.items()}
+    return redis(settings={**(REDIS.settings or {}), **options}, used_bytes=95)
 
 
 def feed(**changed: Any) -> Facts:
@@ -350,9 +350,9 @@ def test_all_is_well() -> None:
 def test_each_finding(wrong: str) -> None:
     """One thing that is wrong is told by its name, at its level, with what to do about it."""
     facts, level, name, pattern = TABLE[wrong]
-    named = [one for one in findings(facts) if (one.name, one.level) == (name, level)]
-    assert named, findings(facts)
-    assert any(re.search(pattern, f"{one.text} {one.remedy}", re.DOTALL) for one in named), named
+    matches = [one for one in findings(facts) if (one.name, one.level) == (name, level)]
+    assert matches, findings(facts)
+    assert any(re.search(pattern, f"{one.text} {one.remedy}", re.DOTALL) for one in matches), matches
 
 
 @pytest.mark.parametrize("wrong", TABLE)

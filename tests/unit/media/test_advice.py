@@ -26,7 +26,7 @@ LESS, LEAST = Advice(32_000, "loss"), Advice(16_000, "loss")
 
 
 @pytest.mark.parametrize(
-    ("line", "advised"),
+    ("line", "advice"),
     [
         ([(GOOD, 600)], None),
         ([(LOSSY, 9)], None),
@@ -50,9 +50,9 @@ LESS, LEAST = Advice(32_000, "loss"), Advice(16_000, "loss")
         ([(LOSSY, 10), ((0.0, None), 60)], LESS),
     ],
 )
-def test_a_line(line: list[tuple[tuple[float | None, float | None], int]], advised: Advice | None) -> None:
+def test_a_line(line: list[tuple[tuple[float | None, float | None], int]], advice: Advice | None) -> None:
     """Trouble that lasts lowers, calm that lasts raises, one second changes nothing, and between them it stays."""
-    assert after(seconds(*line)).advised == advised
+    assert after(seconds(*line)).latest == advice
 
 
 @pytest.mark.parametrize("flag", ["gap", "offline", "held"])
@@ -74,7 +74,7 @@ def test_told_until_done() -> None:
     assert after([happening(20, "limit", by="page", max_bps=32_000)], state).advice == LESS
     assert after([happening(20, "limit", by="advice", max_bps=16_000)], state).advice == LESS
     done = after([happening(20, "limit", by="advice", max_bps=32_000)], state)
-    assert (done.advice, done.advised) == (None, LESS)
+    assert (done.advice, done.latest) == (None, LESS)
     assert after(seconds((LOSSY, 10)), done).advice == LEAST
 
 

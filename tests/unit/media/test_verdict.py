@@ -63,10 +63,10 @@ RELAY = happening(0.1, "path", local="relay", remote="srflx", protocol="udp", re
 )
 def test_rules(samples: list[MediaSample], happenings: list[Happening], what: Cause) -> None:
     """Each kind of trouble is blamed on what caused it, while the signalling path is fine."""
-    judged = verdict(samples, *happenings, pings=FINE)
-    assert what == judged.what
-    assert judged.evidence
-    assert {minute.what for minute in judged.bad_minutes} <= {what}
+    call_verdict = verdict(samples, *happenings, pings=FINE)
+    assert what == call_verdict.what
+    assert call_verdict.evidence
+    assert {minute.what for minute in call_verdict.bad_minutes} <= {what}
 
 
 @pytest.mark.parametrize(
@@ -86,16 +86,16 @@ def test_rules(samples: list[MediaSample], happenings: list[Happening], what: Ca
 )
 def test_the_line_of_the_device(device_pings: Any, what: Cause) -> None:
     """Where half of the pings around a bad minute were lost or slow, it is on the way that pings and media share."""
-    judged = verdict(seconds(1, 60, **LOSSY), pings=device_pings)
-    assert what == judged.what
-    assert what == judged.bad_minutes[0].what
+    call_verdict = verdict(seconds(1, 60, **LOSSY), pings=device_pings)
+    assert what == call_verdict.what
+    assert what == call_verdict.bad_minutes[0].what
 
 
 def test_bad_pings_in_a_call_that_sounds_good() -> None:
     """Good media over a bad signalling path is a bad signalling path: the next call may not come about."""
-    judged = verdict(seconds(1, 60), pings=pings(None, 800, None, 900))
-    assert (judged.what, judged.bad_minutes) == ("signalling", [])
-    assert judged.evidence[0] == "the signalling path was bad: 4 pings, 2 lost, the slowest answer took 900 ms"
+    call_verdict = verdict(seconds(1, 60), pings=pings(None, 800, None, 900))
+    assert (call_verdict.what, call_verdict.bad_minutes) == ("signalling", [])
+    assert call_verdict.evidence[0] == "the signalling path was bad: 4 pings, 2 lost, the slowest answer took 900 ms"
 
 
 @pytest.mark.parametrize(
@@ -115,21 +115,21 @@ def test_bad_pings_in_a_call_that_sounds_good() -> None:
 )
 def test_ends(end: str, happenings: list[Happening], device_pings: Any, what: Cause) -> None:
     """A call that was lost is no good one, however good it sounded; one that failed need not be anybody's fault."""
-    judged = verdict(seconds(1, 60), *happenings, pings=device_pings, end=end, ended_at=START + 60_000)
-    assert what == judged.what
+    call_verdict = verdict(seconds(1, 60), *happenings, pings=device_pings, end=end, ended_at=START + 60_000)
+    assert what == call_verdict.what
 
 
 def test_evidence_of_a_failure_behind_good_media() -> None:
     """Of a call that failed after it sounded good nothing is said to be missing."""
-    judged = verdict(seconds(1, 60), pings=FINE, end="failed", ended_at=START + 60_000)
-    assert judged.evidence[0] == "the call failed, and nothing was bad before"
-    assert not any("insufficient" in sentence for sentence in judged.evidence)
+    call_verdict = verdict(seconds(1, 60), pings=FINE, end="failed", ended_at=START + 60_000)
+    assert call_verdict.evidence[0] == "the call failed, and nothing was bad before"
+    assert not any("insufficient" in sentence for sentence in call_verdict.evidence)
 
 
 def test_evidence_of_the_media() -> None:
     """The evidence is plain sentences with the figures."""
-    judged = verdict([*seconds(1, 60), *seconds(61, 120, packets=949, lost=51, rtt_ms=310.0)], RELAY, pings=FINE)
-    assert judged.evidence == [
+    call_verdict = verdict([*seconds(1, 60), *seconds(61, 120, packets=949, lost=51, rtt_ms=310.0)], RELAY, pings=FINE)
+    assert call_verdict.evidence == [
         "bad minutes: 2 of 3",
         "5.1 % of packets lost, round trip 310 ms through a relay, jitter 4 ms",
         "MOS 2.6; points of R lost: loss 32, delay 10",
@@ -139,8 +139,8 @@ def test_evidence_of_the_media() -> None:
 
 def test_evidence_of_the_device() -> None:
     """It tells that the packets came well, and what the page was doing meanwhile."""
-    judged = verdict(seconds(1, 45, concealed=0.24, flags=("hidden",)))
-    assert judged.evidence == [
+    call_verdict = verdict(seconds(1, 45, concealed=0.24, flags=("hidden",)))
+    assert call_verdict.evidence == [
         "bad minutes: 1 of 1",
         "24.0 % of what was played was made up",
         "0.0 % of packets lost, round trip 40 ms, jitter 4 ms",
@@ -176,16 +176,16 @@ def test_evidence_says_how_little_is_known() -> None:
 def test_the_most_frequent_cause_is_the_calls() -> None:
     """A call is blamed on what most of its bad minutes are; the others are told of."""
     samples = [*seconds(1, 120, **LOSSY), *seconds(121, 60, concealed=0.3)]
-    judged = verdict(samples)
-    assert (judged.what, judged.evidence[0]) == ("media", "bad minutes: 3 of 3, of them 1 device")
-    assert [minute.what for minute in judged.bad_minutes] == ["media", "media", "device"]
+    call_verdict = verdict(samples)
+    assert (call_verdict.what, call_verdict.evidence[0]) == ("media", "bad minutes: 3 of 3, of them 1 device")
+    assert [minute.what for minute in call_verdict.bad_minutes] == ["media", "media", "device"]
 
 
 def test_many_changes_are_cut() -> None:
     """However often a hostile page changes its path, the evidence stays short."""
     changes = [happening(30 + n / 100, "path", n=10_000 + n, local="host", local_address=f"{n}") for n in range(300)]
-    judged = verdict([*seconds(1, 30), *seconds(31, 8, **SILENT)], *changes)
-    assert len(judged.evidence) < 12
+    call_verdict = verdict([*seconds(1, 30), *seconds(31, 8, **SILENT)], *changes)
+    assert len(call_verdict.evidence) < 12
 
 
 def test_ready_for_json() -> None:
@@ -220,11 +220,11 @@ def test_whatever_comes_is_judged(
     samples: list[MediaSample], events: list[Happening], device_pings: Any, end: str, ended_at: int | None
 ) -> None:
     """Nothing a browser may send ends in an error, and each verdict is one of ours with printable evidence."""
-    judged = verdict(samples, *events, pings=device_pings, end=end, ended_at=ended_at)
-    assert judged.what in {*CAUSES, "good", "unknown"}
-    assert {minute.what for minute in judged.bad_minutes} <= {*CAUSES, "unknown"}
-    assert all(sentence.isprintable() for sentence in judged.evidence)
-    assert judged.what != "good" or not judged.bad_minutes
+    call_verdict = verdict(samples, *events, pings=device_pings, end=end, ended_at=ended_at)
+    assert call_verdict.what in {*CAUSES, "good", "unknown"}
+    assert {minute.what for minute in call_verdict.bad_minutes} <= {*CAUSES, "unknown"}
+    assert all(sentence.isprintable() for sentence in call_verdict.evidence)
+    assert call_verdict.what != "good" or not call_verdict.bad_minutes
 
 
 figures = st.fixed_dictionaries(

@@ -175,9 +175,9 @@ def test_subscribing_lasts_its_time(desk: Desk) -> None:
 def test_raising_a_push_wakes_the_phone(desk: Desk) -> None:
     """raise_event E_COMPANION_PUSH with named parameters pushes to that contact, and goes to subscribers as given."""
     desk.carol.fall_asleep()
-    named = json.dumps({"aor": "carol", "uri": desk.carol.uri})
+    params = json.dumps({"aor": "carol", "uri": desk.carol.uri})
 
-    assert desk.result("raise_event", {"event": "E_COMPANION_PUSH", "params": named}) == "OK"
+    assert desk.result("raise_event", {"event": "E_COMPANION_PUSH", "params": params}) == "OK"
     desk.node.advance(desk.node.agenda.now + 5)
     assert desk.carol.state == "on"
     assert json.loads(desk.sent[0][1])["params"] == {"aor": "carol", "uri": desk.carol.uri}
