@@ -235,10 +235,10 @@ def _render_hints(settings: config.Config, file: Path, aor: str) -> RenderableTy
 
 def find_program() -> str:
     """Return the command line that calls the companion again as it was called now, from the same folder."""
-    called = Path(sys.argv[0])
-    if called.name == "__main__.py":
+    program = Path(sys.argv[0])
+    if program.name == "__main__.py":
         return f"{shlex.quote(sys.executable)} -m companion"
-    absolute, here = called.absolute(), Path.cwd()
+    absolute, here = program.absolute(), Path.cwd()
     return shlex.quote(str(absolute.relative_to(here) if absolute.is_relative_to(here) else absolute))
 
 

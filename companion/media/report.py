@@ -189,10 +189,10 @@ def shorten(report: Report) -> Report:
     """Return the report with networks in place of addresses: /24 of IPv4, /48 of IPv6, as in `192.0.2.0/24`."""
     if not any(item.fields.keys() & ADDRESSES for item in report.happenings):
         return report
-    return replace(report, happenings=tuple(_shorten(item) for item in report.happenings))
+    return replace(report, happenings=tuple(_shorten_addresses(item) for item in report.happenings))
 
 
-def _shorten(happening: Happening) -> Happening:
+def _shorten_addresses(happening: Happening) -> Happening:
     fields = happening.fields
     networks = {name: shorten_address(str(fields[name])) for name in ADDRESSES & fields.keys()}
     return replace(happening, fields={**fields, **networks})

@@ -91,8 +91,8 @@ def describe_score(sound: Sound) -> Iterator[str]:
         return
     costs = (("loss", sound.loss_points.mean), ("delay", sound.delay_points.mean), ("codec", sound.codec_points.mean))
     lost = ", ".join(f"{name} {points:.0f}" for name, points in costs if points and points >= 1)
-    over = f" over the {_length(sound.r.ms)} that could be scored" if sound.r.ms < MOST_SHARE * sound.ms else ""
-    yield f"MOS {sound.mos.mean:.1f}{over}" + (f"; points of R lost: {lost}" if lost else "")
+    part = f" over the {_length(sound.r.ms)} that could be scored" if sound.r.ms < MOST_SHARE * sound.ms else ""
+    yield f"MOS {sound.mos.mean:.1f}{part}" + (f"; points of R lost: {lost}" if lost else "")
 
 
 def describe_pings(pings: PingCounts) -> str:

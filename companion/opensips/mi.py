@@ -34,7 +34,7 @@ MAX_ERROR_TEXT: Final = 200
 PAUSES: Final = (0.25, 1.0)
 """Seconds before each retry of a quick read."""
 
-_NAMES: Final = frozenset({"table_name", "aor", "contact"})
+_TEXT_PARAMS: Final = frozenset({"table_name", "aor", "contact"})
 
 
 class Mi:
@@ -226,7 +226,7 @@ def open_mi(table: OpensipsSection) -> Mi:
 def _check(method: str, params: Mapping[str, Any]) -> None:
     if method not in METHODS:
         raise ValueError(f"{method} is not a method of MI that the companion calls")
-    for name in _NAMES & params.keys():
+    for name in _TEXT_PARAMS & params.keys():
         # OpenSIPS' ul_rm_contact leaves its table locked when a name is not a string
         if not isinstance(params[name], str) or not params[name]:
             raise ValueError(f"{name} must be text, and not empty")

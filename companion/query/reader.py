@@ -157,8 +157,8 @@ class Reader:
         """
         legs, view = list_legs(self._store, call_id), self._view()
         leg = _select_leg(legs, call_id, name)
-        around = 2 * view.clock.interval_ms
-        since, until = leg.started_at - around, (leg.ended_at or leg.last_at) + around
+        margin_ms = 2 * view.clock.interval_ms
+        since, until = leg.started_at - margin_ms, (leg.ended_at or leg.last_at) + margin_ms
         device = load_device(self._store, leg.device)
         pings = read_pings(self._store, device, view, since, until) if device else []
         signalling = Signalling(pings, view.clock.interval_ms, view.bounds.poor)

@@ -21,14 +21,14 @@ _NUMBERS: Final = frozenset(
 
 def prepare_entries(key: str, entries: Sequence[TimelineEntry], retention_ms: int) -> list[Command]:
     """Prepare to append entries, oldest first, with their times as ids: Redis refuses one that is sent again."""
-    rows: list[Command] = []
+    commands: list[Command] = []
     for ts, together in groupby(entries, attrgetter("ts")):
         for number, entry in enumerate(together):
             fields = [part for pair in entry.fields.items() for part in pair]
-            rows.append(("XADD", key, "MAXLEN", "~", MAX_ENTRIES, f"{ts}-{number}", "event", entry.event, *fields))
+            commands.append(("XADD", key, "MAXLEN", "~", MAX_ENTRIES, f"{ts}-{number}", "event", entry.event, *fields))
     if entries:
-        rows.append(("XTRIM", key, "MINID", "~", max(0, entries[-1].ts - retention_ms)))
-    return rows
+        commands.append(("XTRIM", key, "MINID", "~", max(0, entries[-1].ts - retention_ms)))
+    return commands
 
 
 def append_ping_run(store: Store, device: str, fields: Mapping[str, str | int]) -> None:

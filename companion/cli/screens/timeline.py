@@ -5,7 +5,7 @@ from typing import Any, Final
 from companion.text import Json
 from companion.times import format_duration
 
-_TIME_WORDS: Final = {"outage_ms": "away for", "outage_at_most_ms": "away for at most", "after_ms": "after"}
+_DURATION_LABELS: Final = {"outage_ms": "away for", "outage_at_most_ms": "away for at most", "after_ms": "after"}
 
 
 def describe_entry(entry: Json) -> str:
@@ -34,5 +34,5 @@ def _describe_detail(name: str, value: Any) -> str:
     if name == "lost":
         return f"{value} {'ping' if value == 1 else 'pings'} lost"
     if name.endswith("_ms"):
-        return f"{_TIME_WORDS.get(name, name.removesuffix('_ms'))} {format_duration(int(value))}"
+        return f"{_DURATION_LABELS.get(name, name.removesuffix('_ms'))} {format_duration(int(value))}"
     return f"{name} {value}"

@@ -57,7 +57,7 @@ class CallPlot(NamedTuple):
 
     window: Window
     call: Window
-    bounds: quality.Bounds
+    latency_bounds: quality.Bounds
     ping_ms: int
 
 
@@ -173,7 +173,7 @@ def _signalling(sheet: _Sheet, pings: Sequence[Sequence[Any]], plot: CallPlot) -
     since, until = plot.window
     near = [(ts, ms) for ts, ms in pings if since - plot.ping_ms <= ts <= until + plot.ping_ms]
     answered = [
-        (ts, ms, f"{number(ms)} ms, {quality.label(ms, plot.bounds)}", plot.ping_ms)
+        (ts, ms, f"{number(ms)} ms, {quality.label(ms, plot.latency_bounds)}", plot.ping_ms)
         for ts, ms in near
         if ms is not None
     ]

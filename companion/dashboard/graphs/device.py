@@ -36,7 +36,7 @@ class DevicePlot(NamedTuple):
     """Represent what a device is drawn on; a silence longer than `gap_ms` breaks the line."""
 
     window: Window
-    bounds: quality.Bounds
+    latency_bounds: quality.Bounds
     gap_ms: int
     bands: Sequence[Band]
 
@@ -44,7 +44,7 @@ class DevicePlot(NamedTuple):
 def draw_pings(pings: Sequence[Ping], plot: DevicePlot) -> Options:
     """Draw each ping of the window."""
     answered = [(ping.ts, ping.latency_ms) for ping in pings if ping.latency_ms is not None]
-    points = [(ts, ms, f"{ms} ms, {quality.label(ms, plot.bounds)}") for ts, ms in answered]
+    points = [(ts, ms, f"{ms} ms, {quality.label(ms, plot.latency_bounds)}") for ts, ms in answered]
     lost = [(ping.ts, 0.5, "ping", plot.gap_ms // 2) for ping in pings if ping.latency_ms is None]
     drawn = line("Latency", broken(points, plot.gap_ms), symbol=len(points) < 3)
     return _graph([drawn], lost, max((ms for _, ms in answered), default=0), plot)
@@ -53,7 +53,9 @@ def draw_pings(pings: Sequence[Ping], plot: DevicePlot) -> Options:
 def draw_buckets(buckets: Sequence[Sequence[Any]], plot: DevicePlot) -> Options:
     """Draw buckets `[ts, min, avg, max, answered, lost]` of a long window: the average, and the range around it."""
     answered = [bucket for bucket in buckets if bucket[4]]
-    average = [(ts, mean, f"{number(mean)} ms, {quality.label(mean, plot.bounds)}") for ts, _, mean, *_ in answered]
+    average = [
+        (ts, mean, f"{number(mean)} ms, {quality.label(mean, plot.latency_bounds)}") for ts, _, mean, *_ in answered
+    ]
     least = [(ts, low, f"{low} ms") for ts, low, *_ in answered]
     spread = [(ts, high - low, f"{high} ms") for ts, low, _, high, *_ in answered]
     lost = [
@@ -69,8 +71,8 @@ def draw_buckets(buckets: Sequence[Sequence[Any]], plot: DevicePlot) -> Options:
 
 
 def _graph(lines: list[Options], lost: Sequence[Point], highest: float, plot: DevicePlot) -> Options:
-    top = ceiling(highest, plot.bounds.excellent)
-    lines[0]["markArea"] = {"silent": True, "data": tuple(_qualities(plot.bounds, top))}
+    top = ceiling(highest, plot.latency_bounds.excellent)
+    lines[0]["markArea"] = {"silent": True, "data": tuple(_qualities(plot.latency_bounds, top))}
     lanes = [_lane("lost", 1, bottom=52), _lane("", 2, bottom=34)]
     return {
         **BASE,

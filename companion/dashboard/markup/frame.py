@@ -67,10 +67,10 @@ def no_device(name: str, candidates: Sequence[str] = ()) -> Markup:
     links = [tag("li", tag("a", network_text(device), href=f"/devices/{quoted(device)}")) for device in candidates]
     search = tag("a", "Search the devices", href=f"/devices?{urlencode({'search': name})}")
     title = f"{len(links)} devices have that name" if links else "No such device"
-    reason = tag(
+    hint = tag(
         "p", network_text(name), " is none that is known here: it may be gone for longer than its history is kept."
     )
-    more = tag("ul", *links) if links else reason
+    more = tag("ul", *links) if links else hint
     return tag("section", tag("h1", title), tag("div", more, tag("p", search), cls="note"), cls="card")
 
 
