@@ -123,7 +123,11 @@ class InvalidInputError(CompanionError):
 
 
 class InvalidEventError(InvalidInputError):
-    pass
+    """Report an event that can not be taken; `aor` is the AOR that it names, "" if none."""
+
+    def __init__(self, reason: str, detail: str = "", *, aor: str = "") -> None:
+        super().__init__(reason, detail)
+        self.aor = aor
 
 
 class InvalidEnvelopeError(InvalidInputError):

@@ -34,8 +34,10 @@ MAX_EXPIRES: Final = 253_402_300_799
 """The last second of the year 9999, the last that a calendar can show."""
 
 MAX_TEXTS: Final = 4096
-"""Characters of all texts of an event together, except its User-Agent, which is cut."""
+"""Characters of the texts that name a contact together. The free texts of a phone or a script are cut instead."""
+MAX_SHOWN: Final = 80
 MAX_USER_AGENT: Final = 512
+MAX_ATTR: Final = 1024
 MAX_NUMBER: Final = (1 << 53) - 1
 
 
@@ -111,6 +113,10 @@ class _Contact(msgspec.Struct, gc=False):
     latency: Number = None
 
 
+class _Named(msgspec.Struct, gc=False):
+    aor: Any = None
+
+
 class _Aor(msgspec.Struct, gc=False):
     aor: Text = None
     domain: Text = None
@@ -135,11 +141,12 @@ _DECODERS: Final = {name: msgspec.msgpack.Decoder(shape) for name, shape in _SHA
 def decode(name: str, params: bytes | memoryview) -> Event:
     """Read one event's parameters, a msgpack map, check them and give them types.
 
-    null, "" and absent mean the same, because OpenSIPS itself mixes them. An AOR, URI or address with unprintable
-    characters is refused. In a User-Agent, which phones fill freely, such characters become U+FFFD (a tab stays).
+    null, "" and absent mean the same, because OpenSIPS itself mixes them. Whatever a registrar accepts is taken:
+    unprintable characters become U+FFFD (a tab stays), long free texts are cut, and a number that OpenSIPS writes as a
+    signed one of 32 bits is read as unsigned.
 
     Raises InvalidEventError with reason unknown_event, missing, wrong_type, out_of_range, too_long, unprintable
-    or latency.
+    or latency. It names the AOR where the event does.
     """
     decoder = _DECODERS.get(name)
     if decoder is None:
@@ -147,7 +154,16 @@ def decode(name: str, params: bytes | memoryview) -> Event:
     try:
         return _event(name, decoder.decode(params))
     except msgspec.DecodeError as error:
-        raise InvalidEventError("wrong_type", str(error)) from None
+        raise InvalidEventError("wrong_type", str(error), aor=_read_aor(params)) from None
+
+
+def _read_aor(params: bytes | memoryview) -> str:
+    """Return the AOR of parameters that have another fault, "" where they name none."""
+    try:
+        aor = msgspec.msgpack.decode(params, type=_Named).aor
+    except msgspec.DecodeError:
+        return ""
+    return printable(aor[:MAX_SHOWN]) if isinstance(aor, str) else ""
 
 
 def parse(name: str, params: Mapping[str, Any]) -> Event:
@@ -167,33 +183,68 @@ def _event(name: str, params: msgspec.Struct) -> Event:
     if isinstance(params, _Disconnect):
         return _disconnect_event(name, params)
     assert isinstance(params, _Aor)  # noqa: S101 - there are no others
-    domain, aor = params.domain or "", params.aor or ""
-    _check_texts(aor, domain + aor)
+    domain, aor = _read_texts((params.domain, params.aor))
+    if not aor:
+        raise InvalidEventError("missing")
     return AorEvent(name, domain, aor)
 
 
 def _contact_event(name: str, params: _Contact) -> ContactEvent:
-    domain, aor, uri = params.domain or "", params.aor or "", params.uri or ""
-    received, path, socket = params.received or "", params.path or "", params.socket or ""
-    callid, attr, user_agent = params.callid or "", params.attr or "", params.user_agent or ""
-    bflags, expires, cseq, latency_us = params.bflags or 0, params.expires or 0, params.cseq or 0, params.latency or 0
-    _check_texts(aor and uri, f"{domain}{aor}{uri}{received}{path}{socket}{callid}{attr}")
-    if min(bflags, expires, cseq) < 0 or max(bflags, cseq) > MAX_NUMBER or expires > MAX_EXPIRES:
-        raise InvalidEventError("out_of_range")
-    if not (0 <= latency_us <= MAX_LATENCY_US or latency_us == LOST_PING_US):
-        raise InvalidEventError("latency", f"{latency_us} µs")
-    if name == LATENCY and params.latency in (None, ""):
-        raise InvalidEventError("missing", "latency")
-    if len(user_agent) > MAX_USER_AGENT or not user_agent.isprintable():
-        user_agent = printable(user_agent[:MAX_USER_AGENT])
+    texts = params.domain, params.aor, params.uri, params.received, params.path, params.socket, params.callid
+    domain, aor, uri, received, path, socket, callid = _read_texts(texts)
+    if not (aor and uri):
+        raise InvalidEventError("missing", aor=aor)
+    user_agent, attr = _cut(params.user_agent, MAX_USER_AGENT), _cut(params.attr, MAX_ATTR)
+    bflags, expires, cseq = params.bflags or 0, params.expires or 0, params.cseq or 0
+    if not 0 <= bflags <= MAX_NUMBER or not 0 <= cseq <= MAX_NUMBER or not 0 <= expires <= MAX_EXPIRES:
+        bflags, expires, cseq = _unsign(bflags, aor), min(_unsign(expires, aor), MAX_EXPIRES), _unsign(cseq, aor)
+    latency_us = _read_latency(name, params.latency, aor)
     registration = Registration(received, path, user_agent, socket, bflags, expires * 1000, callid, cseq, attr)
     return ContactEvent(name, domain, aor, uri, registration, latency_us)
+
+
+def _read_texts(texts: tuple[Text, ...]) -> list[str]:
+    """Return the texts that name a contact; all but the User-Agent and `attr` of an event."""
+    together = "".join(filter(None, texts))
+    if len(together) > MAX_TEXTS:
+        raise InvalidEventError("too_long", aor=printable((texts[1] or "")[:MAX_SHOWN]))
+    if together.isprintable():
+        return [text or "" for text in texts]
+    return [printable(text or "") for text in texts]
+
+
+def _cut(text: Text, length: int) -> str:
+    """Return a free text of a phone or a script, cut to a length and safe to show."""
+    if text and (len(text) > length or not text.isprintable()):
+        return printable(text[:length])
+    return text or ""
+
+
+def _unsign(number: int, aor: str) -> int:
+    """Return a number of 32 bits that OpenSIPS wrote as a signed one."""
+    if -(1 << 31) <= number < 0:
+        return number + (1 << 32)
+    if not 0 <= number <= MAX_NUMBER:
+        raise InvalidEventError("out_of_range", str(number), aor=aor)
+    return number
+
+
+def _read_latency(name: str, latency: Number, aor: str) -> int:
+    """Return the latency in µs. Only in a ping a broken one counts: elsewhere it is the one of an earlier ping."""
+    latency_us = latency or 0
+    if 0 <= latency_us <= MAX_LATENCY_US or latency_us == LOST_PING_US:
+        if name == LATENCY and latency in (None, ""):
+            raise InvalidEventError("missing", "latency", aor=aor)
+        return latency_us
+    if name == LATENCY:
+        raise InvalidEventError("latency", f"{latency_us} µs", aor=aor)
+    return 0
 
 
 def _disconnect_event(name: str, params: _Disconnect) -> DisconnectEvent:
     ip, port, proto = params.src_ip or "", params.src_port or 0, params.proto or ""
     near_ip, near_port = params.dst_ip or "", params.dst_port or 0
-    _check_texts(ip, ip + proto + near_ip)
+    _check_address(ip, ip + proto + near_ip)
     if not 0 < port < 65536:
         raise InvalidEventError("out_of_range", "src_port")
     if near_ip and not 0 < near_port < 65536:
@@ -202,8 +253,8 @@ def _disconnect_event(name: str, params: _Disconnect) -> DisconnectEvent:
     return DisconnectEvent(name, address(ip, port), proto, socket)
 
 
-def _check_texts(required: str, texts: str) -> None:
-    if not required:
+def _check_address(ip: str, texts: str) -> None:
+    if not ip:
         raise InvalidEventError("missing")
     if len(texts) > MAX_TEXTS:
         raise InvalidEventError("too_long")

@@ -4,7 +4,7 @@ from typing import Any, Final, Literal, NamedTuple
 
 from companion import sip
 from companion.errors import InvalidInputError
-from companion.opensips.events import LOST_PING_US, MAX_LATENCY_US, MAX_USER_AGENT
+from companion.opensips.events import LOST_PING_US, MAX_ATTR, MAX_LATENCY_US, MAX_NUMBER, MAX_USER_AGENT
 from companion.text import printable
 
 State = Literal["active", "deleted", "expired"]
@@ -12,6 +12,7 @@ State = Literal["active", "deleted", "expired"]
 PUSH_FLAG: Final = 4
 """Bit in `Flags`: the registrar (pn_enable) accepted this contact's RFC 8599 parameters."""
 MAX_TEXT: Final = 4096
+_FREE_TEXTS: Final = frozenset({"User-agent", "Attr"})
 
 
 class MiContact(NamedTuple):
@@ -43,8 +44,9 @@ class MiContact(NamedTuple):
 def parse(domain: Any, aor: Any, fields: Any) -> MiContact:
     """Check one item of an AOR's `Contacts` and give its fields types.
 
-    Raises InvalidInputError with reason missing, wrong_type, out_of_range, too_long, unprintable or latency. Only a
-    User-Agent may be long or have unprintable characters: it is cut, and they become U+FFFD (a tab stays).
+    Whatever a registrar accepts is taken, and read as `events.decode` reads it, so that both can be compared.
+
+    Raises InvalidInputError with reason missing, wrong_type, out_of_range or too_long.
     """
     if not isinstance(fields, dict):
         raise InvalidInputError("wrong_type", "contact")
@@ -55,11 +57,11 @@ def parse(domain: Any, aor: Any, fields: Any) -> MiContact:
         uri=_required(fields.get("Contact"), "Contact"),
         callid=_text(fields, "Callid"),
         cseq=_number(fields, "Cseq"),
-        user_agent=_user_agent(fields),
+        user_agent=_text(fields, "User-agent")[:MAX_USER_AGENT],
         received=_text(fields, "Received"),
         path=_text(fields, "Path"),
         socket=_text(fields, "Socket"),
-        attr=_text(fields, "Attr"),
+        attr=_text(fields, "Attr")[:MAX_ATTR],
         instance=sip.instance(_text(fields, "SIP_instance")),
         seconds_left=seconds_left,
         state=state,
@@ -77,21 +79,14 @@ def _required(value: Any, name: str) -> str:
 
 
 def _text(fields: dict[str, Any], key: str) -> str:
-    value = fields.get(key, "")
+    value = fields.get(key)
+    if value is None:
+        return ""
     if not isinstance(value, str):
         raise InvalidInputError("wrong_type", key)
-    if len(value) > MAX_TEXT:
+    if len(value) > MAX_TEXT and key not in _FREE_TEXTS:
         raise InvalidInputError("too_long", key)
-    if not value.isprintable():
-        raise InvalidInputError("unprintable", key)
-    return value
-
-
-def _user_agent(fields: dict[str, Any]) -> str:
-    value = fields.get("User-agent", "")
-    if not isinstance(value, str):
-        raise InvalidInputError("wrong_type", "User-agent")
-    return printable(value[:MAX_USER_AGENT])
+    return value if value.isprintable() else printable(value)
 
 
 def _expiry(fields: dict[str, Any]) -> tuple[int | None, State]:
@@ -108,16 +103,19 @@ def _expiry(fields: dict[str, Any]) -> tuple[int | None, State]:
 
 
 def _latency(fields: dict[str, Any]) -> int | None:
-    latency_us = _number(fields, "Ping-Latency")
-    if latency_us > MAX_LATENCY_US and latency_us != LOST_PING_US:
-        raise InvalidInputError("latency", f"{latency_us} µs")
-    return latency_us or None
+    value = fields.get("Ping-Latency", 0)
+    if type(value) is not int:
+        raise InvalidInputError("wrong_type", "Ping-Latency")
+    is_latency = 0 < value <= MAX_LATENCY_US or value == LOST_PING_US
+    return value if is_latency else None  # a clock that was set makes any number of it
 
 
 def _number(fields: dict[str, Any], key: str) -> int:
     value = fields.get(key, 0)
     if type(value) is not int:
         raise InvalidInputError("wrong_type", key)
-    if not 0 <= value < 1 << 53:
+    if -(1 << 31) <= value < 0:
+        return value + (1 << 32)
+    if not 0 <= value <= MAX_NUMBER:
         raise InvalidInputError("out_of_range", key)
     return value

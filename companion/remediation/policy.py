@@ -10,6 +10,7 @@ from companion import sip
 from companion.config import RemediationSection, Rule
 from companion.opensips.events import LOST_PING_US
 from companion.opensips.mi_contact import MiContact
+from companion.text import is_exact
 from companion.usrloc.contact import Contact
 from companion.usrloc.ghosts import is_ghost
 
@@ -54,9 +55,9 @@ def find_candidate(contact: Contact, settings: RemediationSection, lost_after: i
 
     Losses count only of contacts that ever answered a ping, for some phones ignore OPTIONS, and of nodes that can reach
     the contact. Lost pings of other nodes only raise a doubt. Life after the failure makes no candidate: a record may
-    be read while it is being written.
+    be read while it is being written. Nor does a contact that MI can not name, because its text is not exact.
     """
-    if _is_over(contact, now):
+    if _is_over(contact, now) or not is_exact("".join(contact.binding)):
         return None
     if contact.disconnected_at:
         return _after_disconnect(contact, settings, lost_after, now)

@@ -70,19 +70,19 @@ def test_flags_and_the_lost_ping() -> None:
 @pytest.mark.parametrize(
     ("wrong", "reason"),
     [
-        ({"Contact": None}, "wrong_type"),
+        ({"Contact": 5}, "wrong_type"),
+        ({"Contact": None}, "missing"),
         ({"Contact": ""}, "missing"),
-        ({"Contact": "sip:a\n@h"}, "unprintable"),
         ({"Contact": "s" * 5000}, "too_long"),
         ({"Callid": 3}, "wrong_type"),
         ({"Cseq": "3"}, "wrong_type"),
         ({"Cseq": True}, "wrong_type"),
-        ({"Cseq": -1}, "out_of_range"),
+        ({"Cseq": -(1 << 31) - 1}, "out_of_range"),
+        ({"Cseq": 1 << 53}, "out_of_range"),
         ({"Expires": None}, "missing"),
         ({"Expires": "soon"}, "wrong_type"),
-        ({"Ping-Latency": 10**10}, "latency"),
+        ({"Ping-Latency": "3"}, "wrong_type"),
         ({"User-agent": 3}, "wrong_type"),
-        ({"Socket": "udp:\udcff"}, "unprintable"),
     ],
 )
 def test_what_is_refused(wrong: dict[str, Any], reason: str) -> None:
@@ -90,6 +90,27 @@ def test_what_is_refused(wrong: dict[str, Any], reason: str) -> None:
     with pytest.raises(InvalidInputError) as refused:
         mi_contact.parse("location", "a", LEAST | wrong)
     assert refused.value.reason == reason
+
+
+@pytest.mark.parametrize(
+    ("fields", "name", "value"),
+    [
+        ({"Cseq": -2129975061}, "cseq", 2164992235),
+        ({"Cseq": -1}, "cseq", 4294967295),
+        ({"Contact": "sip:a\n@h"}, "uri", "sip:a\ufffd@h"),
+        ({"Callid": "a\x7fb"}, "callid", "a\ufffdb"),
+        ({"Path": None}, "path", ""),
+        ({"Socket": "udp:\udcff"}, "socket", "udp:\ufffd"),
+        ({"Attr": "a" * 70000}, "attr", "a" * 1024),
+        ({"User-agent": "a" * 70000}, "user_agent", "a" * 512),
+        ({"Ping-Latency": 10**10}, "latency_us", None),
+        ({"Ping-Latency": -7}, "latency_us", None),
+        ({"Flags": -2147483644}, "push", True),
+    ],
+)
+def test_what_a_registrar_accepts(fields: dict[str, Any], name: str, value: object) -> None:
+    """Nothing odd that a phone may register hides its contact."""
+    assert getattr(mi_contact.parse("location", "a", LEAST | fields), name) == value
 
 
 JSON = st.recursive(st.none() | st.booleans() | st.integers() | st.text(), st.lists, max_leaves=3)

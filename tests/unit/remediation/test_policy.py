@@ -128,6 +128,7 @@ CASES: dict[str, Case] = {
     "42": Case(contact(doubts=3, doubted_at=NOW - 300 * SECOND, holder="")),
     "43": Case(contact(doubts=2, doubted_at=NOW - 300 * SECOND)),
     "44": Case(contact(WITH_PUSH, doubts=3, doubted_at=NOW - 300 * SECOND)),
+    "45": Case(contact("sip:al\ufffdice@192.0.2.1", **LOST)),
 }
 
 
