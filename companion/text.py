@@ -21,3 +21,8 @@ def is_exact(text: str) -> bool:
 
 SAFE_TEXT: Final = r"^[^\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]*$"
 """Matches text without control characters and changes of direction, which is safe to show to people."""
+
+
+def times(number: int, word: str) -> str:
+    """Format a number with its word: `1 contact`, `2 contacts`."""
+    return f"{number} {word}{'' if number == 1 else 's'}"

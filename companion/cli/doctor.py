@@ -12,13 +12,13 @@ from companion import config
 from companion.cli.options import AsJson, ConfigFile, show
 from companion.cli.screens.text import text
 from companion.doctor.check import check
-from companion.doctor.finding import Finding, Level, Section, times
+from companion.doctor.finding import Finding, Level, Section
 from companion.doctor.gather import gather
 from companion.errors import ConfigError, MiError
 from companion.opensips.mi import open_mi
 from companion.opensips.subscriptions import destinations, subscribe
 from companion.services import event_loop
-from companion.text import printable
+from companion.text import printable, times
 
 DAY_SECONDS: Final = 86_400
 MARKS: Final[dict[Level, tuple[str, str]]] = {

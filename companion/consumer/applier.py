@@ -34,7 +34,8 @@ class Applier:
         """Apply messages of our nodes; what their events need must be in memory."""
         counts: Counter[tuple[str, str]] = Counter()
         latencies_us: defaultdict[str, list[int]] = defaultdict(list)
-        for message, decoded in batch:
+        for message, decoded, refusals in batch:
+            self._memory.feeds.take_refusals(message.node, refusals)
             if message.name in EVENT_NAMES or message.name == HEARTBEAT:
                 repeated = self._memory.feeds.check(message)
                 counts[message.node, message.name] += len(decoded) - repeated

@@ -1,6 +1,6 @@
 """Decode the events of bus messages, or recognise pings by their bytes. No I/O."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import msgspec
@@ -19,10 +19,11 @@ logger = log.get(__name__)
 
 
 class DecodedMessage(NamedTuple):
-    """Hold a message and its decoded events, in the same order."""
+    """Hold a message and its decoded events, in the same order, and why some of them were refused."""
 
     message: Message
     events: list[DecodedEvent]
+    refusals: Sequence[InvalidEventError] = ()
 
 
 class Decoder:
@@ -31,14 +32,22 @@ class Decoder:
     def __init__(self, ping_caches: Mapping[str, PingCache]) -> None:
         self._ping_caches = ping_caches
         self._episodes = log.Episodes(logger)
+        self._refusals: list[InvalidEventError] = []
 
     def decode(self, message: Message) -> DecodedMessage:
         name = message.name
         if name == LATENCY:
             find = self._ping_caches[message.node].find
             pings = [find(bytes(params)) or self._decode(name, params) for _, params in message.events]
-            return DecodedMessage(message, pings)
-        return DecodedMessage(message, [self._decode(name, params) for _, params in message.events])
+            return DecodedMessage(message, pings, self._take_refusals())
+        decoded: list[DecodedEvent] = [self._decode(name, params) for _, params in message.events]
+        return DecodedMessage(message, decoded, self._take_refusals())
+
+    def _take_refusals(self) -> Sequence[InvalidEventError]:
+        if not self._refusals:
+            return ()
+        refusals, self._refusals = self._refusals, []
+        return refusals
 
     def _decode(self, name: str, params: msgspec.Raw) -> Event | Heartbeat | None:
         try:
@@ -48,5 +57,8 @@ class Decoder:
             self._episodes.warn("a heartbeat was refused", detail=error.detail[:200])
         except InvalidEventError as error:
             metrics.INVALID.labels("consumer", error.reason).inc()
-            self._episodes.warn(f"an event was refused: {error.reason}", name=name[:64], detail=error.detail)
+            self._episodes.warn(
+                f"an event was refused: {error.reason}", name=name[:64], aor=error.aor, detail=error.detail
+            )
+            self._refusals.append(error)
         return None

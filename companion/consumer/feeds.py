@@ -3,12 +3,13 @@
 No I/O: the recorder reads a feed when it takes a node over, and writes these commands with each batch.
 """
 
-from collections.abc import Mapping, MutableMapping
+from collections.abc import Mapping, MutableMapping, Sequence
 from collections.abc import Set as AbstractSet
 
 from companion import log, metrics
 from companion.bus.envelope import HEARTBEAT, Heartbeat, Message
 from companion.bus.sequences import Sequences
+from companion.errors import InvalidEventError
 from companion.opensips.events import EVENT_NAMES
 from companion.store.connection import Command
 from companion.store.keys import Keys
@@ -93,6 +94,14 @@ class Feeds:
         for event, missed in self._sequences.check_tail(node, seqs).items():
             self._count_missed(node, event, missed)
         self._silent.discard(node)
+
+    def take_refusals(self, node: str, refusals: Sequence[InvalidEventError]) -> None:
+        """Count events that can not be taken, and keep the last AOR of one: its phone may not be shown."""
+        if refusals:
+            feed = self.held[node]
+            feed.refused += len(refusals)
+            feed.refused_aor, feed.refused_why = refusals[-1].aor, refusals[-1].reason
+            self.unsettle(node)
 
     def refuse(self, node: str) -> None:
         """Count an event with a time too far in the future."""

@@ -151,7 +151,7 @@ class Recorder:
         """Read the devices that these messages need and that are not in memory."""
         contacts: dict[Binding, str] = {}
         connections: dict[tuple[str, str], None] = {}
-        for message, events in batch:
+        for message, events, _ in batch:
             cluster = self._memory.feeds.held[message.node].cluster
             for event in events:
                 if isinstance(event, ContactEvent):

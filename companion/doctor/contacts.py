@@ -9,9 +9,10 @@ from typing import Final
 
 from companion import sip
 from companion.doctor.facts import Facts, OpensipsFacts
-from companion.doctor.finding import Finding, Section, failure, note, ok, some, times, warning
+from companion.doctor.finding import Finding, Section, failure, note, ok, some, warning
 from companion.opensips.events import LATENCY
 from companion.opensips.mi_contact import MiContact
+from companion.text import times
 from companion.usrloc.contact import SILENT_INTERVALS, Contact, Ping
 
 PING: Final = re.compile("PING|OPTIONS", re.IGNORECASE)

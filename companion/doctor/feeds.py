@@ -3,9 +3,10 @@
 from collections.abc import Iterator
 
 from companion.doctor.facts import BusFacts, Facts
-from companion.doctor.finding import Finding, Section, failure, note, ok, times, warning
+from companion.doctor.finding import Finding, Section, failure, note, ok, warning
 from companion.doctor.redis import clock
 from companion.store.nodes import Feed
+from companion.text import times
 from companion.times import SECOND_MS, format_seconds
 
 MISSED_SHARE = 0.01
@@ -97,6 +98,10 @@ def _losses(feed: Feed) -> Iterator[Finding]:
             yield warning(feed.node, text, remedy)
         else:
             yield note(feed.node, text, "what a restart costs; nothing has to be done if the number stays as it is")
+    if feed.refused:
+        remedy = "its phone may be missing here: compare with `opensips-cli -x mi ul_show_contact`, and report it"
+        text = f"{times(feed.refused, 'event')} refused, the last one of AOR {feed.refused_aor or '(none)'}"
+        yield warning(feed.node, f"{text}: {feed.refused_why}", remedy)
     if feed.invalid:
         remedy = "the bridge's log says why; does anything else send to its port?"
         yield note(feed.node, f"{times(feed.invalid, 'message')} refused by the bridge", remedy)

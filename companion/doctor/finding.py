@@ -44,8 +44,3 @@ def some(names: list[str], most: int = 5) -> str:
     """Join the first few of many."""
     more = f" and {len(names) - most} more" if len(names) > most else ""
     return ", ".join(names[:most]) + more
-
-
-def times(number: int, word: str) -> str:
-    """Format a number with its word: `1 contact`, `2 contacts`."""
-    return f"{number} {word}{'' if number == 1 else 's'}"

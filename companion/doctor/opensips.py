@@ -6,9 +6,10 @@ from typing import Final
 from urllib.parse import urlsplit
 
 from companion.doctor.facts import Facts, OpensipsFacts
-from companion.doctor.finding import Finding, Section, failure, note, ok, some, times, warning
+from companion.doctor.finding import Finding, Section, failure, note, ok, some, warning
 from companion.opensips.probe import ProbeReply
 from companion.opensips.subscriptions import REQUIRED_EVENTS, USED_EVENTS, EventSubscription, reaches
+from companion.text import times
 from companion.times import format_seconds
 
 TESTED = ("3.4", "3.6", "4.0")

@@ -35,7 +35,7 @@ MAX_EXPIRES: Final = 253_402_300_799
 
 MAX_TEXTS: Final = 4096
 """Characters of the texts that name a contact together. The free texts of a phone or a script are cut instead."""
-MAX_SHOWN: Final = 80
+LOG_CHARACTERS: Final = 80
 MAX_USER_AGENT: Final = 512
 MAX_ATTR: Final = 1024
 MAX_NUMBER: Final = (1 << 53) - 1
@@ -163,7 +163,7 @@ def _read_aor(params: bytes | memoryview) -> str:
         aor = msgspec.msgpack.decode(params, type=_Named).aor
     except msgspec.DecodeError:
         return ""
-    return printable(aor[:MAX_SHOWN]) if isinstance(aor, str) else ""
+    return printable(aor[:LOG_CHARACTERS]) if isinstance(aor, str) else ""
 
 
 def parse(name: str, params: Mapping[str, Any]) -> Event:
@@ -207,7 +207,7 @@ def _read_texts(texts: tuple[Text, ...]) -> list[str]:
     """Return the texts that name a contact; all but the User-Agent and `attr` of an event."""
     together = "".join(filter(None, texts))
     if len(together) > MAX_TEXTS:
-        raise InvalidEventError("too_long", aor=printable((texts[1] or "")[:MAX_SHOWN]))
+        raise InvalidEventError("too_long", aor=printable((texts[1] or "")[:LOG_CHARACTERS]))
     if together.isprintable():
         return [text or "" for text in texts]
     return [printable(text or "") for text in texts]

@@ -11,10 +11,10 @@ from collections.abc import Iterator, Sequence
 from contextlib import aclosing
 from typing import Any, Final, NamedTuple
 
-from companion import metrics, sip
+from companion import log, metrics, sip
 from companion.config import Config
 from companion.errors import MiError
-from companion.opensips.events import LOST_PING_US, MAX_EXPIRES, Registration
+from companion.opensips.events import LOG_CHARACTERS, LOST_PING_US, MAX_EXPIRES, Registration
 from companion.opensips.mi import Mi
 from companion.opensips.mi_contact import MiContact
 from companion.reconcile.result import Reconciliation
@@ -30,6 +30,7 @@ from companion.store.corrections import (
 )
 from companion.store.leases import select_leased
 from companion.store.store import Store
+from companion.text import printable
 from companion.times import now_ms
 from companion.usrloc.contact import Binding, Contact, contact_id
 from companion.usrloc.registrations import is_same_registration
@@ -44,6 +45,10 @@ DOUBTED: Final = 50
 SETTLED_SECONDS: Final = 60
 """An OpenSIPS that runs so long has read its database and its cluster's contacts: a restart lost what is missing."""
 CHUNK: Final = 500
+LOG_AORS: Final = 10
+"""AORs of contacts that can not be read, in the log."""
+
+logger = log.get(__name__)
 
 
 async def reconcile(node: str, mi: Mi, store: Store, config: Config, *, dry_run: bool = False) -> Reconciliation:
@@ -60,6 +65,9 @@ async def reconcile(node: str, mi: Mi, store: Store, config: Config, *, dry_run:
     except MiError as error:
         refused = str(error)
     else:
+        if unparsable:
+            aors = [printable(str(aor))[:LOG_CHARACTERS] for aor in unparsable[:LOG_AORS]]
+            logger.warning("contacts in the dump can not be read", node=node, count=len(unparsable), aors=aors)
         refused = await asyncio.to_thread(comparison.settle, unparsable, up_since)
         counts = comparison.counts() | {"unparsable": len(unparsable), "up_since": up_since}
         if not refused and not dry_run:

@@ -22,7 +22,7 @@ class Feed:
     is missing from then on. `removals`: contacts that OpenSIPS itself removed after lost pings. `said_at`: the time of
     the last heartbeat by the bridge's clock; `heartbeat_at`: its arrival by ours. `stream_breaks`: how often the
     connection of event_stream ended. `interval_ms`: how often the node pings a contact, as observed (0 = not yet).
-    `doubled`: pings that arrived twice.
+    `doubled`: pings that arrived twice. `refused`: events that could not be taken; the last one was of `refused_aor`.
     """
 
     node: str
@@ -42,6 +42,9 @@ class Feed:
     stream_breaks: int = 0
     interval_ms: int = 0
     doubled: int = 0
+    refused: int = 0
+    refused_aor: str = ""
+    refused_why: str = ""
 
     def is_alive(self, now: int) -> bool:
         return now - self.heartbeat_at <= DEAD_AFTER_MS

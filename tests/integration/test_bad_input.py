@@ -47,7 +47,6 @@ EVERYWHERE = {
     "a port that is none": bad(
         "consumer", "out_of_range", notification("E_CORE_TCP_DISCONNECT", {"src_ip": "a", "src_port": 70_000})
     ),
-    "a terminal's commands in an AOR": bad("consumer", "unprintable", notification(LATENCY, phone_event("\x1b[2J"))),
     "a far too long URI": bad("consumer", "too_long", uri=f"sip:{'a' * 20_000}@b"),
 }
 NAN = notification(LATENCY, phone_event("nan", latency=float("nan")))
@@ -149,6 +148,27 @@ async def test_over_tcp(make_setup: MakeSetup, logs: Logs, name: str) -> None:
     assert 1 <= refused(case.where, case.reason) - before <= TIMES
     assert refused(case.where, case.reason) - before == TIMES or case.where == "stream"
     assert list(warnings(logs).values()) == [1]
+
+
+async def test_refused_events_name_their_aor(make_setup: MakeSetup, logs: Logs) -> None:
+    """The log, the summary and its screen name the phone that may be missing."""
+    async with make_setup().running() as setup:
+        with Udp(setup.datagram) as udp:
+            udp.send(notification(LATENCY, phone_event("bad", latency="12")))
+            udp.send(notification(INSERT, phone_event("good")))
+        await eventually(lambda: aors(setup) == {"good"})
+        screen = (await asyncio.to_thread(setup.cli, "summary")).stdout
+    assert "opensips: 1 event refused, the last one of AOR bad" in screen
+    assert [line["aor"] for line in logs if line["event"] == "an event was refused: wrong_type"] == ["bad"]
+
+
+async def test_a_name_that_is_not_printable(make_setup: MakeSetup) -> None:
+    """A phone with a terminal's commands in its name is shown without them, and its pings count."""
+    async with make_setup().running() as setup:
+        with Udp(setup.datagram) as udp:
+            udp.send(notification(LATENCY, phone_event("\x1b[2J", latency=30_000)))
+        await eventually(lambda: aors(setup) == {"\ufffd[2J"})
+        assert "\x1b" not in (await asyncio.to_thread(setup.cli, "devices")).stdout
 
 
 @pytest.mark.parametrize("way", ["udp", "tcp"])

@@ -4,6 +4,7 @@ import inspect
 import json
 import time
 from contextlib import nullcontext
+from typing import Any
 
 import pytest
 
@@ -24,7 +25,7 @@ LEFT = {"lease"}
 """Keys of a node that run out by themselves, once nobody holds them."""
 
 
-def say(setup: Setup, node: str, silent_seconds: float, **fields: int) -> None:
+def say(setup: Setup, node: str, silent_seconds: float, **fields: Any) -> None:
     """Store how a node's feed is."""
     at = int((time.time() - silent_seconds) * 1000)
     feed = Feed(node, node, 1, at, at, at, **fields)

@@ -308,7 +308,7 @@ async def test_an_aor_that_can_not_be_read(make_setup: MakeSetup) -> None:
             reply = json.loads(answer(body) or b"")
             if b"ul_dump" in body:
                 (record,) = (aor for aor in reply["result"]["Domains"][0]["AORs"] if aor["AOR"] == "phone1")
-                record["Contacts"][0]["SIP_instance"] = "<\x07>"
+                record["Contacts"][0]["Callid"] = 5
             return json.dumps(reply).encode()
 
         both.opensips.mi_server._answer_body = spoilt

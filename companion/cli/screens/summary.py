@@ -1,6 +1,6 @@
 """Render the summary of the fleet."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 
 from rich.console import Group, RenderableType
@@ -10,7 +10,7 @@ from rich.text import Text
 from companion.cli.screens.cells import render_count, render_latency
 from companion.cli.screens.nodes import render_feed, render_no_node
 from companion.cli.screens.text import ago, text
-from companion.text import Json
+from companion.text import Json, times
 
 
 def render_summary(summary: Json, now: datetime | None = None) -> Group:
@@ -28,7 +28,15 @@ def render_summary(summary: Json, now: datetime | None = None) -> Group:
         ("lost last ping ", "bold"),
         "–" if summary["loss_ratio"] is None else f"{summary['loss_ratio']:.1%} of contacts",
     )
-    return Group(counts, "", percentiles, "", _render_nodes(summary["nodes"], now))
+    return Group(counts, "", percentiles, "", _render_nodes(summary["nodes"], now), *_render_refusals(summary["nodes"]))
+
+
+def _render_refusals(nodes: Sequence[Json]) -> Iterator[Text]:
+    """Name the phones that may be missing, because an event of theirs was refused."""
+    for node in nodes:
+        if node["refused"]:
+            events = times(node["refused"], "event")
+            yield text(f"{node['node']}: {events} refused, the last one of AOR {node['refused_aor']}", "yellow")
 
 
 def _render_nodes(nodes: Sequence[Json], now: datetime) -> RenderableType:

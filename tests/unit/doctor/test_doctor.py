@@ -319,6 +319,12 @@ TABLE: dict[str, tuple[Facts, str, str, str]] = {
     "many missed": (feed(missed=500, gaps=2), "warning", "opensips", "500 events missed on the bus, in 2 gaps"),
     "a few missed": (feed(missed=5, gaps=1), "note", "opensips", "5 events missed"),
     "refused": (feed(invalid=1), "note", "opensips", "1 message refused"),
+    "refused events": (
+        feed(refused=2, refused_aor="alice", refused_why="out_of_range"),
+        "warning",
+        "opensips",
+        "2 events refused, the last one of AOR alice: out_of_range.*may be missing",
+    ),
     "pinged more often": (pings(30_000, lambda n: n % 3), "warning", "interval", r"\[pings\] interval = 30"),
     "pinged less often": (pings(240_000, lambda n: n % 3), "warning", "interval", "interval = 240.*latency_event_min"),
     "too smooth": (pings(120_000, lambda n: 20 + n % 2 * 10), "warning", "filter", "may be held back.*if the network"),

@@ -46,6 +46,9 @@ class FeedModel(ApiModel):
     stream_breaks: Count = Field(description="How often the connection of event_stream ended.")
     interval_ms: Count = Field(description="How often the node pings a contact, as observed; 0 = not yet.")
     doubled: Count = Field(description="Pings that arrived twice.")
+    refused: Count = Field(description="Events that could not be taken: their phones may be missing here.")
+    refused_aor: str = Field(description="AOR of the last refused event; empty: it named none, or none was refused.")
+    refused_why: str = Field(description="Why it was refused, as `companion_invalid_total` names it.")
 
 
 class SummaryModel(ApiModel):
