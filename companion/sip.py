@@ -9,7 +9,7 @@ from companion.errors import InvalidUriError
 _URI: Final = re.compile(
     r"(?P<scheme>sips?):"
     r"(?:(?P<user>[^@:]*)(?::(?P<password>[^@]*))?@)?"
-    r"(?P<host>\[[0-9A-Fa-f:.]+\]|[^\s:;?\[\]@]+)"
+    r"(?P<host>\[[0-9A-Fa-f:.]+(?:%[^\s:;?\[\]@]+)?\]|[^\s:;?\[\]@]+)"
     r"(?::(?P<port>\d{1,5}))?"
     r"(?P<params>(?:;[^;?]*)*)"
     r"(?:\?(?P<headers>.*))?",
@@ -19,6 +19,9 @@ _QUOTED: Final = re.compile(r'"(?:[^"\\]|\\.)*"', re.DOTALL)
 _INSTANCE: Final = re.compile(r'"?<?(?P<urn>urn:[a-z0-9][a-z0-9-]{0,31}:[^\s<>"/]+)>?"?', re.IGNORECASE)
 _CREDENTIAL: Final = re.compile(r"(?P<name>pn-(?:prid|param))=(?P<value>[^;?>&]*)", re.IGNORECASE)
 _CONNECTED: Final = frozenset({"ws", "wss", "tcp", "tls"})
+_SECURE: Final = {"tcp": "tls", "ws": "wss", "": "tls"}
+_SUBJECT: Final = re.compile(r"[^;?@\s]*")
+MAX_SUBJECT: Final = 64
 
 
 class SipUri(NamedTuple):
@@ -99,8 +102,8 @@ def instance(attr: str) -> str:
 def device_id(aor: str, uri: str, instance: str) -> str:
     """Return the id of a device: `aor/instance`, or `aor/uri-user` without an instance.
 
-    A URI without a user gives its host, a text that is no URI gives itself: each contact belongs to some device.
-    A slash in the part behind the last slash is written %2F.
+    A URI without a user gives its host, and one of another scheme what stands before its parameters: each contact
+    belongs to some device. A slash in the part behind the last slash is written %2F.
     """
     return f"{aor}/{instance or _user_or_host(uri).replace('/', '%2F')}"
 
@@ -109,8 +112,34 @@ def _user_or_host(uri: str) -> str:
     try:
         parsed = parse_uri(uri)
     except InvalidUriError:
-        return mask(uri)
+        return _subject(uri)
     return parsed.user or parsed.host
+
+
+def _subject(uri: str) -> str:
+    """Return whom a URI of any scheme names: it may be broken, hostile, or hold credentials behind its subject."""
+    scheme, colon, rest = _addr_spec(uri).partition(":")
+    subject = _SUBJECT.match(rest if colon else scheme)
+    name = subject[0] if subject else ""
+    if "@" in rest:
+        name = name.partition(":")[0]  # behind the colon stands a password
+    return mask(name)[:MAX_SUBJECT] or "contact"
+
+
+def contact_instance(attr: str, uri: str) -> str:
+    """Return the SIP instance of a contact: the one in `attr`, else that of its GRUU (RFC 5627); "" if there is none.
+
+    >>> contact_instance("", "sip:alice@example.com;gr=urn:uuid:f81d4fae-7dec-11d0-a765-00a0c91e6bf6")
+    'urn:uuid:f81d4fae-7dec-11d0-a765-00a0c91e6bf6'
+    """
+    if attr and (own := instance(attr)):
+        return own
+    if ";gr=" not in uri.lower():
+        return ""
+    try:
+        return instance(parse_uri(uri).param("gr") or "")
+    except InvalidUriError:
+        return ""
 
 
 def push_token(uri: str) -> str:
@@ -149,21 +178,24 @@ def mask(text: str) -> str:
     return _CREDENTIAL.sub(r"\g<name>=***", text) if "pn-" in text.lower() else text
 
 
-def connection(received: str, path: str) -> tuple[str, str]:
+def connection(received: str, uri: str, path: str) -> tuple[str, str]:
     """Return protocol and `ip:port` of the connection that a contact lives on, ("", "") where it has none of its own.
 
-    That is so for UDP, and for contacts with a Path: an outbound proxy holds their connection.
+    That is so for UDP, and for contacts with a Path: an outbound proxy holds their connection. A script that sets no
+    `received` for phones without NAT leaves the address in the URI.
     """
-    if path or not received:
+    if path:
         return "", ""
     try:
-        uri = parse_uri(received)
+        target = parse_uri(received or uri)
     except InvalidUriError:
         return "", ""
-    proto = (uri.param("transport") or ("tls" if uri.scheme == "sips" else "")).lower()
-    if proto not in _CONNECTED or uri.port is None:
+    proto = (target.param("transport") or "").lower()
+    if target.scheme == "sips":
+        proto = _SECURE.get(proto, proto)
+    if proto not in _CONNECTED or target.port is None:
         return "", ""
-    return proto, f"{uri.host}:{uri.port}"
+    return proto, f"{target.host}:{target.port}"
 
 
 def network_address(received: str, uri: str) -> str:

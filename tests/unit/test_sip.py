@@ -64,7 +64,8 @@ def test_readers_take_any_text(one: str, other: str) -> None:
     """What reads a contact's texts has an answer to any text, and each contact has a device."""
     sip.instance(one)
     sip.push_provider(one)
-    sip.connection(one, other)
+    sip.connection(one, other, "")
+    sip.contact_instance(one, other)
     sip.network_address(one, other)
     assert sip.device_id("alice", one, "").startswith("alice/")
 
@@ -96,7 +97,8 @@ def test_hostile_text_is_read_in_linear_time(hostile: str) -> None:
     sip.instance(hostile)
     sip.mask(hostile)
     sip.push_provider(hostile)
-    sip.connection(hostile, "")
+    sip.connection(hostile, hostile, "")
+    sip.contact_instance(hostile, hostile)
     assert time.perf_counter() - started < 2
 
 
@@ -157,7 +159,17 @@ def test_instance(attr: str, expected: str) -> None:
         ("sip:line2@192.0.2.1:5060", "", "a@example.com/line2"),
         ("sip:a/b@192.0.2.1", "", "a@example.com/a%2Fb"),
         ("sip:192.0.2.1:5060", "", "a@example.com/192.0.2.1"),
-        ("tel:+4930123", "", "a@example.com/tel:+4930123"),
+        ("tel:+4930123;phone-context=example.com;pn-prid=T", "", "a@example.com/+4930123"),
+        ("urn:service:sos", "", "a@example.com/service:sos"),
+        ("sip:alice@[fe80::1%25eth0]:5060;pn-prid=T", "", "a@example.com/alice"),
+        ("sip:[fe80::1%eth0]:5060", "", "a@example.com/[fe80::1%eth0]"),
+        ("sip:alice:secret@[::1:5060", "", "a@example.com/alice"),
+        ("sip:alice@example.com;gr", "", "a@example.com/alice"),
+        ("http://h/a", "", "a@example.com/%2F%2Fh%2Fa"),
+        ("garbage pn-prid=T", "", "a@example.com/garbage"),
+        ("pn-prid=T", "", "a@example.com/pn-prid=***"),
+        (";pn-prid=T", "", "a@example.com/contact"),
+        ("tel:" + "1" * 500, "", "a@example.com/" + "1" * 64),
     ],
 )
 def test_device_id(uri: str, instance: str, expected: str) -> None:
@@ -200,25 +212,32 @@ def test_mask(prid: str, param: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("received", "path", "proto", "address"),
+    ("received", "uri", "path", "proto", "address"),
     [
-        ("sip:127.0.0.1:38566;transport=ws", "", "ws", "127.0.0.1:38566"),
-        ("sip:127.0.0.1:38566;transport=WSS", "", "wss", "127.0.0.1:38566"),
-        ("sip:[2001:DB8::1]:38566;transport=ws", "", "ws", "[2001:db8::1]:38566"),
-        ("sip:127.0.0.1:38566;transport=ws", "<sip:proxy;lr>", "", ""),
-        ("sip:127.0.0.1:5060", "", "", ""),
-        ("sip:127.0.0.1:5060;transport=tcp", "", "tcp", "127.0.0.1:5060"),
-        ("sip:127.0.0.1:5060;transport=tls", "", "tls", "127.0.0.1:5060"),
-        ("sips:127.0.0.1:5060", "", "tls", "127.0.0.1:5060"),
-        ("sip:127.0.0.1:5060;transport=udp", "", "", ""),
-        ("sip:127.0.0.1;transport=ws", "", "", ""),
-        ("", "", "", ""),
-        ("garbage", "", "", ""),
+        ("sip:127.0.0.1:38566;transport=ws", "sip:a@h", "", "ws", "127.0.0.1:38566"),
+        ("sip:127.0.0.1:38566;transport=WSS", "sip:a@h", "", "wss", "127.0.0.1:38566"),
+        ("sip:[2001:DB8::1]:38566;transport=ws", "sip:a@h", "", "ws", "[2001:db8::1]:38566"),
+        ("sip:127.0.0.1:38566;transport=ws", "sip:a@h", "<sip:proxy;lr>", "", ""),
+        ("sip:127.0.0.1:5060", "sip:a@h", "", "", ""),
+        ("sip:127.0.0.1:5060;transport=tcp", "sip:a@h", "", "tcp", "127.0.0.1:5060"),
+        ("sip:127.0.0.1:5060;transport=tls", "sip:a@h", "", "tls", "127.0.0.1:5060"),
+        ("sips:127.0.0.1:5060", "sip:a@h", "", "tls", "127.0.0.1:5060"),
+        ("sip:127.0.0.1:5060;transport=udp", "sip:a@h", "", "", ""),
+        ("sip:127.0.0.1;transport=ws", "sip:a@h", "", "", ""),
+        ("", "sip:a@h", "", "", ""),
+        ("garbage", "sip:a@h", "", "", ""),
+        ("sips:127.0.0.1:5061;transport=tcp", "sip:a@h", "", "tls", "127.0.0.1:5061"),
+        ("sips:127.0.0.1:443;transport=ws", "sip:a@h", "", "wss", "127.0.0.1:443"),
+        ("", "sip:a@192.0.2.1:40123;transport=tcp", "", "tcp", "192.0.2.1:40123"),
+        ("", "sip:a@192.0.2.1:40123;transport=TLS", "", "tls", "192.0.2.1:40123"),
+        ("", "sip:a@x.invalid;transport=wss", "", "", ""),
+        ("", "sip:a@192.0.2.1:40123;transport=tcp", "<sip:proxy;lr>", "", ""),
+        ("", "tel:+4930123", "", "", ""),
     ],
 )
-def test_connection(received: str, path: str, proto: str, address: str) -> None:
+def test_connection(received: str, uri: str, path: str, proto: str, address: str) -> None:
     """Only a TCP, TLS or WebSocket connection that ends at OpenSIPS itself is one whose end is evidence."""
-    assert (proto, address) == sip.connection(received, path)
+    assert (proto, address) == sip.connection(received, uri, path)
 
 
 @pytest.mark.parametrize(
