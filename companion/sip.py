@@ -147,6 +147,14 @@ def push_token(uri: str) -> str:
     return _push_params(uri).get("pn-prid") or _push_params(uri).get("pn-tok") or ""
 
 
+def push_identity(uri: str) -> str:
+    """Return what a registrar knows a push contact by (RFC 8599 provider, prid and param), "" of any other contact."""
+    params = _push_params(uri)
+    if not params.get("pn-prid"):
+        return ""
+    return ";".join(f"{name}={params.get(name, '')}" for name in ("pn-provider", "pn-prid", "pn-param"))
+
+
 def push_provider(uri: str) -> str:
     """Return the push service of a contact that can be woken, "" of one that can not.
 

@@ -10,25 +10,24 @@ from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from typing import Final
 
-from companion import log, metrics, sip
+from companion import log, metrics
 from companion.bus.envelope import Message
 from companion.config import Config
 from companion.consumer import corrector
 from companion.consumer.applier import Applier
 from companion.consumer.corrector import Corrector
-from companion.consumer.decoder import DecodedMessage, Decoder
+from companion.consumer.decoder import Decoder
 from companion.consumer.expiry import Expiry
+from companion.consumer.loader import Loader
 from companion.consumer.memory import RecorderMemory
 from companion.consumer.retry import GaveUpError, RedisRetry
 from companion.consumer.standby import Standby
-from companion.opensips.events import ContactEvent, DisconnectEvent
 from companion.store.batch import Batch, Prepared
 from companion.store.connection import Command, ResponseError
-from companion.store.devices import load_connected_devices, load_devices_of_bindings
+from companion.store.devices import load_devices_of_bindings
 from companion.store.leases import Leases
 from companion.store.nodes import load_feed, load_nodes
 from companion.store.store import Store
-from companion.usrloc.contact import Binding
 
 EXPIRY_SECONDS: Final = 5.0
 CORRECTIONS_SECONDS: Final = 0.5
@@ -53,6 +52,7 @@ class Recorder:
         self._corrector = Corrector(store)
         self._standby = Standby()
         self._retry = RedisRetry()
+        self._loader = Loader(store, self._retry, self._memory)
         self._expiry = Expiry(store, self._retry, self._memory)
         self._expiry_at = 0.0
         self._corrections_at = 0.0
@@ -122,7 +122,7 @@ class Recorder:
     async def _take(self, messages: Sequence[Message]) -> None:
         ours = await self._keep_ours(messages)
         batch = [self._decoder.decode(message) for message in ours]
-        await self._load(batch)
+        await self._loader.load(batch)
         self._applier.apply(batch)
         self._waiting += ours
         self.pending += _count(ours)
@@ -146,33 +146,6 @@ class Recorder:
         for node in others:
             if self._leases.hold(node):
                 self._memory.take_over(*load_feed(self._store, node))
-
-    async def _load(self, batch: Sequence[DecodedMessage]) -> None:
-        """Read the devices that these messages need and that are not in memory."""
-        contacts: dict[Binding, str] = {}
-        connections: dict[tuple[str, str], None] = {}
-        for message, events, _ in batch:
-            cluster = self._memory.feeds.held[message.node].cluster
-            for event in events:
-                if isinstance(event, ContactEvent):
-                    self._add_unloaded(contacts, event, cluster)
-                elif isinstance(event, DisconnectEvent):
-                    connections[cluster, event.address] = None
-        if contacts:
-            self._memory.usrloc.devices.put(
-                await self._retry.run(lambda: load_devices_of_bindings(self._store, contacts))
-            )
-        if connections:
-            self._memory.usrloc.devices.put(
-                await self._retry.run(lambda: load_connected_devices(self._store, connections))
-            )
-
-    def _add_unloaded(self, contacts: dict[Binding, str], event: ContactEvent, cluster: str) -> None:
-        """Add the device of a contact that is not in memory, or that another `attr` may move to another device."""
-        binding = Binding(cluster, event.domain, event.aor, event.uri)
-        contact = self._memory.usrloc.devices.contacts.get(binding)
-        if (contact is None or contact.registration.attr != event.registration.attr) and binding not in contacts:
-            contacts[binding] = sip.device_id(event.aor, event.uri, sip.instance(event.registration.attr))
 
     # Periodic work
 

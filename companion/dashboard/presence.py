@@ -13,9 +13,10 @@ Sample = tuple[int, int | None]
 """Holds a ping: its time in epoch ms, and its latency in ms or None when it was lost."""
 
 _LIVES: Final = frozenset({"registered", "re-registered", "recovered", "discovered"})
-_NO_LIFE_BEFORE: Final = frozenset({"registered", "discovered", "expired", "removed-after-lost-pings", "gone"})
+_ENDS: Final = frozenset({"expired", "removed-after-lost-pings", "removed", "replaced", "gone"})
+_NO_LIFE_BEFORE: Final = _ENDS | {"registered", "discovered"}
 """Events that, as the first of a contact, tell that it did not live before."""
-_DIES: Final = frozenset({"disconnected", "stale", "unregistered", "expired", "removed-after-lost-pings", "gone"})
+_DIES: Final = _ENDS | {"disconnected", "stale", "unregistered"}
 _ANY_CONTACT: Final = "?"
 """Stands for the contact that answered a ping: a ping does not tell which contact it was."""
 

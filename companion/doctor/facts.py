@@ -82,7 +82,5 @@ class Facts:
             contact
             for device in self.devices
             for contact in device.contacts
-            if contact.binding.cluster == cluster
-            and not contact.ended_at
-            and not 0 < contact.registration.expires_at <= self.now
+            if contact.binding.cluster == cluster and not contact.ended_at and not 0 < contact.expires_at <= self.now
         ]

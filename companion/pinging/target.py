@@ -64,7 +64,7 @@ def choose_tables(contact: Contact, config: Config) -> tuple[OpensipsSection, ..
 
 def is_live(contact: Contact, now: int) -> bool:
     """Return whether it is registered."""
-    return not contact.ended_at and not 0 < contact.registration.expires_at <= now
+    return not contact.ended_at and not 0 < contact.expires_at <= now
 
 
 def can_be_asked(contact: Contact) -> bool:

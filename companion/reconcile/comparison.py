@@ -179,7 +179,7 @@ def compare(
     if contact.state != "active":
         return "", None
     registration = _registration(contact, now)
-    instance = contact.instance or sip.instance(contact.attr)
+    instance = contact.instance or sip.contact_instance(contact.attr, contact.uri)
     present = Present(binding, as_of, registration, instance, _latency_ms(contact))
     if record is None or record.ended_at:
         return ("", None) if record and record.changed_at >= as_of else ("added", present)
@@ -191,9 +191,7 @@ def compare(
 
 
 def _needs_instance(record: Contact, instance: str) -> bool:
-    if not instance or sip.instance(record.registration.attr):
-        return False
-    return record.device != sip.device_id(record.binding.aor, record.binding.uri, instance)
+    return bool(instance) and record.device != sip.device_id(record.binding.aor, record.binding.uri, instance)
 
 
 def _registration(contact: MiContact, now: int) -> Registration:

@@ -92,7 +92,7 @@ def _after_losses(contact: Contact, settings: RemediationSection, lost_after: in
 
 def _is_over(contact: Contact, now: int) -> bool:
     """Return whether it ended, shows life since it failed, or failed in the future, before a clock was set."""
-    ended = contact.ended_at or 0 < contact.registration.expires_at <= now
+    ended = contact.ended_at or 0 < contact.expires_at <= now
     since = failing_since(contact)
     return bool(ended or contact.alive_at > since or since > now)
 

@@ -18,6 +18,7 @@ from companion.remediation.rule import Evidence, Judgement, NodeAnswer, Probe, j
 from companion.remediation.troubles import Troubles
 from companion.store.contacts import ContactRef, load_contacts
 from companion.store.pushes import CareState, save_probe
+from companion.store.removals import forget_removals
 from companion.store.store import Store
 from companion.times import now_ms
 
@@ -138,9 +139,12 @@ class Remover:
         binding = candidate.contact.binding
         tables = [table for table in self._access.tables(binding.cluster) if table.node not in fleet.lost_nodes]
         mi = self._access.mi(next((table for table in tables if table.node == node), tables[0]))
-        removed = Outcome(await mi.remove_contact(binding.domain, binding.aor, binding.uri), "OK")
-        await asyncio.to_thread(suspects.watch_removal, self._store, candidate, now_ms())
-        return removed
+        # first, so that the recorder of the node knows the DELETE for our own
+        removal = await asyncio.to_thread(suspects.watch_removal, self._store, candidate, now_ms())
+        outcome = Outcome(await mi.remove_contact(binding.domain, binding.aor, binding.uri), "OK")
+        if outcome.result != "removed":
+            await asyncio.to_thread(forget_removals, self._store, [removal])
+        return outcome
 
 
 def _describe(answers: Sequence[NodeAnswer]) -> dict[str, dict[str, str | bool]]:

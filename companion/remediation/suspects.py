@@ -10,6 +10,7 @@ from companion.remediation.policy import Candidate, Decision
 from companion.store.devices import load_devices, load_ids_of
 from companion.store.removals import append_removal, append_suspect, forget_removals, load_removals
 from companion.store.store import Store
+from companion.text import Json
 from companion.usrloc.contact import Contact
 
 WATCH_MS: Final = 600_000
@@ -18,11 +19,11 @@ WATCH_MS: Final = 600_000
 logger = log.get(__name__)
 
 
-def watch_removal(store: Store, candidate: Candidate, now: int) -> None:
-    """Remember what tells that this phone came back."""
+def watch_removal(store: Store, candidate: Candidate, now: int) -> Json:
+    """Remember, and return, what tells that this phone came back."""
     contact = candidate.contact
     registration = contact.registration
-    removal = {
+    removal: Json = {
         "aor": contact.binding.aor,
         "cluster": contact.binding.cluster,
         "contact": contact.id,
@@ -32,6 +33,7 @@ def watch_removal(store: Store, candidate: Candidate, now: int) -> None:
         "reason": candidate.reason,
     }
     append_removal(store, now, removal)
+    return removal
 
 
 def find_suspects(store: Store, mode: str, now: int) -> int:

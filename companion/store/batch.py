@@ -98,7 +98,7 @@ class Batch:
         fields = [part for pair in encode_contact(contact).items() for part in pair]
         key = keys.contact(aor, contact.id)
         ref = format_ref(contact)
-        expires_at = 0 if contact.ended_at else contact.registration.expires_at or NEVER
+        expires_at = 0 if contact.ended_at else contact.expires_at or NEVER
         failing_since = 0 if contact.ended_at else contact.lost_since or contact.disconnected_at or contact.doubted_at
         commands: list[Command] = [("HDEL", keys.answers(shard), contact.id)] if contact.ended_at else []
         commands.append(_indexed(keys.expires(shard), ref, expires_at))

@@ -26,7 +26,7 @@ _NUMBERS = (
     "run",
 )
 _LATER_NUMBERS: Final = ("doubts", "doubted_at", "address_since")
-_LATER_TEXTS: Final = ("holder", "disconnected_by", "superseded_by", "advertised_socket")
+_LATER_TEXTS: Final = ("holder", "disconnected_by", "superseded_by", "advertised_socket", "mi_instance")
 """Fields that a record of an earlier version lacks."""
 CHUNK: Final = 1000
 """Contacts that are read at once."""
@@ -64,6 +64,7 @@ def encode_contact(contact: Contact) -> dict[str, str | int]:
         **{name: getattr(contact, name) for name in _NUMBERS},
         **{name: getattr(contact, name) for name in (*_LATER_NUMBERS, *_LATER_TEXTS)},
         "evidence": encode_evidence(contact.evidence),
+        "older_callids": json.dumps(contact.older_callids) if contact.older_callids else "",
         "ended_by": contact.ended_by,
         "was_ghost": " ".join(f"{since}-{until}" for since, until in contact.was_ghost),
     }
@@ -86,6 +87,7 @@ def decode_contact(fields: Mapping[str, str], answer: str | None = None) -> Cont
         setattr(contact, name, int(fields.get(name, 0)))
     for name in _LATER_TEXTS:
         setattr(contact, name, fields.get(name, ""))
+    contact.older_callids = tuple(json.loads(fields.get("older_callids") or "[]"))
     contact.evidence = decode_evidence(fields.get("evidence", ""))
     if answer:
         _add_answer(contact, answer)

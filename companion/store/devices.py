@@ -9,6 +9,8 @@ from companion.usrloc.contact import Binding, Contact, Device, contact_id
 
 PAGE: Final = 500
 """Devices that are read at once."""
+MAX_DEVICES: Final = 100
+"""Devices of one AOR that are looked through for a contact."""
 
 
 def encode_device(device: Device) -> dict[str, str | int]:
@@ -64,6 +66,12 @@ def load_devices_of_bindings(store: Store, bindings: Mapping[Binding, str]) -> l
     refs = [ContactRef(binding.aor, contact_id(binding)) for binding in bindings]
     stored = store.connection.pipeline(("HGET", store.keys.contact(*ref), "device") for ref in refs)
     return load_devices(store, sorted({device for device in stored if device} | set(bindings.values())))
+
+
+def load_devices_of_aors(store: Store, aors: Iterable[str]) -> list[Device]:
+    """Return the listed devices of these AORs, at most MAX_DEVICES of each."""
+    ids = load_ids_of(store, instances=(), aors=aors)
+    return load_devices(store, [device for own in ids for device in sorted(own)[:MAX_DEVICES]])
 
 
 def load_devices_of_contacts(store: Store, refs: Iterable[str]) -> list[Device]:

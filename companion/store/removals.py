@@ -29,6 +29,12 @@ def load_removals(store: Store) -> list[tuple[int, dict[str, Any]]]:
     return [(int(float(score)), json.loads(member)) for member, score in pairs]
 
 
+def load_removed_contacts(store: Store, since: int) -> set[str]:
+    """Return the ids of contacts that were removed since a time (epoch ms)."""
+    members = store.connection.call("ZRANGE", store.keys.removals(), since, "+inf", "BYSCORE")
+    return {json.loads(member)["contact"] for member in members}
+
+
 def forget_removals(store: Store, removals: Sequence[Mapping[str, Any]]) -> None:
     """Stop watching these removals."""
     if removals:

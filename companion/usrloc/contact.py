@@ -16,6 +16,8 @@ STATUSES: Final[tuple[Status, ...]] = ("online", "losing", "unknown", "stale", "
 SILENT_INTERVALS: Final = 2
 """The number of ping intervals without evidence after which a contact's status is unknown."""
 
+EXTENSION_MS: Final = 600_000
+"""How long a contact lives after a ping that came later than its expiry: longer than any usual ping interval."""
 FOR_EVER: Final = 1 << 53
 
 Span = tuple[int, int]
@@ -44,7 +46,8 @@ class Contact:
     `last_lost_at` count the lost pings of nodes that can reach it. `doubts` counts those of nodes that can not, since
     `doubted_at`: no evidence, but a reason to ask the holder. `disconnected_by` is the node whose connection ended.
     `superseded_by` is the id of the newer contact. `advertised_socket` is what MI calls its socket. `address_since` is
-    when it came to its present address.
+    when it came to its present address. `older_callids` are those of its earlier REGISTERs, the latest first.
+    `mi_instance` is the SIP instance by MI where events tell another one.
     """
 
     binding: Binding
@@ -75,11 +78,28 @@ class Contact:
     superseded_by: str = ""
     advertised_socket: str = ""
     address_since: int = 0
+    older_callids: tuple[str, ...] = ()
+    mi_instance: str = ""
+
+    @property
+    def instance(self) -> str:
+        """Return its SIP instance, "" if it has none."""
+        return self.mi_instance or sip.contact_instance(self.registration.attr, self.binding.uri)
 
     @property
     def alive_at(self) -> int:
         """Return the time of the last evidence of life: an answered ping or a REGISTER."""
         return max(self.last_latency_at, self.last_register_at)
+
+    @property
+    def expires_at(self) -> int:
+        """Return when it expires (epoch ms), 0 = never. Later pings extend it: OpenSIPS pings no expired contact.
+
+        The clock that set `registration.expires_at` may be another host's.
+        """
+        expires_at = self.registration.expires_at
+        last_event_at = max(self.last_latency_at, self.last_lost_at, self.last_register_at)
+        return last_event_at + EXTENSION_MS if 0 < expires_at < last_event_at else expires_at
 
     @property
     def failing(self) -> bool:
@@ -149,7 +169,7 @@ def contact_id(binding: Binding) -> str:
 
 def status(contact: Contact, clock: Clock, *, feed_alive: bool) -> Status:
     """Return the status of a contact. A dead feed makes it unknown, unless it is certain without the feed."""
-    if contact.ended_at or 0 < contact.registration.expires_at <= clock.now:
+    if contact.ended_at or 0 < contact.expires_at <= clock.now:
         return "offline"
     if contact.disconnected_at:
         return "stale"

@@ -24,7 +24,7 @@ class Corrections:
         contact = self._devices.contacts.get(binding)
         if contact is None or contact.ended_at or contact.changed_at >= stamp.ts:
             return False
-        expired = 0 < contact.registration.expires_at <= stamp.ts
+        expired = 0 < contact.expires_at <= stamp.ts
         contact.run = stamp.run
         self._ends.end(contact, "expired" if expired else "gone", self._behind(contact, stamp.ts))
         return True
@@ -65,12 +65,15 @@ class Corrections:
         return True
 
     def identify(self, binding: Binding, instance: str) -> bool:
-        """Move a contact whose events name no SIP instance to its device; return whether it moved."""
+        """Move a contact to the device of the SIP instance that MI tells; return whether it moved.
+
+        Events may tell none, or that of another contact in the same REGISTER.
+        """
         contact = self._devices.contacts.get(binding)
-        if not instance or contact is None or contact.ended_at or sip.instance(contact.registration.attr):
+        if not instance or contact is None or contact.ended_at or not self._devices.move(contact, instance):
             return False
-        if not self._devices.move(contact, instance):
-            return False
+        own_instance = sip.contact_instance(contact.registration.attr, binding.uri)
+        contact.mi_instance = instance if instance != own_instance else ""
         self._changes.contacts[contact] = None
         return True
 

@@ -7,6 +7,7 @@ from companion import sip
 from companion.usrloc.changes import Changes
 from companion.usrloc.connections import Connections
 from companion.usrloc.contact import Binding, Contact, Device
+from companion.usrloc.pushes import PushContacts
 
 ENDED_KEPT: Final = 50
 """The number of ended contacts that a device keeps: enough to leave out their lost pings."""
@@ -20,6 +21,7 @@ class Devices:
         self.contacts: dict[Binding, Contact] = {}
         self._changes = changes
         self._connections = connections
+        self.pushes = PushContacts()
 
     def put(self, devices: Iterable[Device]) -> None:
         """Put stored devices with all their contacts into memory. Those that are in memory stay as they are."""
@@ -28,6 +30,7 @@ class Devices:
                 continue
             self.by_id[device.id] = device
             self._connections.index(device.contacts)
+            self.pushes.index(device.contacts)
             self.contacts.update((contact.binding, contact) for contact in device.contacts)
 
     def drop(self, device: Device) -> None:
@@ -36,10 +39,12 @@ class Devices:
         for contact in device.contacts:
             self.contacts.pop(contact.binding, None)
             self._connections.forget(contact)
+            self.pushes.forget(contact)
 
     def add(self, contact: Contact, instance: str, ts: int) -> None:
         """Add a contact to its device, which is made when there is none. The oldest ended contacts are dropped."""
         self.contacts[contact.binding] = contact
+        self.pushes.index([contact])
         device = self.by_id.get(contact.device)
         if device is None:
             device = Device(contact.device, contact.binding.aor, instance, ts)
@@ -48,6 +53,7 @@ class Devices:
         for oldest in ended[:-ENDED_KEPT]:
             device.contacts.remove(oldest)
             self.contacts.pop(oldest.binding, None)
+            self.pushes.forget(oldest)
         device.contacts.append(contact)
         self._changes.devices[device] = None
 

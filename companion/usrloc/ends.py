@@ -8,19 +8,25 @@ from companion.usrloc.changes import Changes, Stamp
 from companion.usrloc.connections import Connections
 from companion.usrloc.contact import Contact
 from companion.usrloc.devices import Devices
-from companion.usrloc.registrations import is_overtaken, is_same_register
+from companion.usrloc.registrations import is_overtaken, is_same_register, may_be_older_binding
 
 LATE_MS: Final = 10_000
 """Events about a contact that arrive this soon after its end were under way when it ended."""
+GUESSED_ENDS: Final = frozenset({"expired", "gone", "replaced"})
 REMOVED_BEHIND_LOSS_MS: Final = 1_000
 """A DELETE this soon after a lost ping is a removal by OpenSIPS itself (nathelper remove_on_timeout)."""
 
 
 class Ends:
-    """End contacts, and count by node those that OpenSIPS itself removed after lost pings (`removals`)."""
+    """End contacts, and count by node those that OpenSIPS itself removed after lost pings (`removals`).
 
-    def __init__(self, devices: Devices, connections: Connections, changes: Changes) -> None:
+    `own_removals` holds the ids of contacts that the companion removed a moment ago.
+    """
+
+    def __init__(self, devices: Devices, connections: Connections, changes: Changes, ignored: Counter[str]) -> None:
         self.removals: Counter[str] = Counter()
+        self.own_removals: set[str] = set()
+        self._ignored = ignored
         self._devices = devices
         self._connections = connections
         self._changes = changes
@@ -29,21 +35,28 @@ class Ends:
         """End a contact of which OpenSIPS says that it is no more, unless it registered again meanwhile."""
         if contact is None or contact.ended_at or is_overtaken(contact, event.registration, stamp):
             return
+        if may_be_older_binding(contact, event.registration):
+            self._ignored["older_binding"] += 1
+            return
         contact.run = stamp.run
-        expires_at = contact.registration.expires_at
+        reason = self._reason(event, stamp, contact)
+        self.removals[stamp.node] += reason == "removed-after-lost-pings"
+        self.end(contact, reason, stamp.ts)
+
+    def _reason(self, event: ContactEvent, stamp: Stamp, contact: Contact) -> str:
+        if contact.id in self.own_removals:
+            return "removed"
         if event.lost and stamp.ts - contact.last_lost_at <= REMOVED_BEHIND_LOSS_MS:
-            self.removals[stamp.node] += 1
-            self.end(contact, "removed-after-lost-pings", stamp.ts)
-        elif 0 < expires_at <= stamp.ts:
-            self.end(contact, "expired", stamp.ts)
-        else:
-            self.end(contact, "unregistered", stamp.ts)
+            return "removed-after-lost-pings"
+        return "expired" if 0 < contact.registration.expires_at <= stamp.ts else "unregistered"
 
     def expire(self, contact: Contact, before: int, now: int) -> bool:
         """End a contact that expired before a time (epoch ms); return whether it did."""
-        due = not contact.ended_at and 0 < contact.registration.expires_at <= before
+        due = not contact.ended_at and 0 < contact.expires_at <= before
         if due:
             self.end(contact, "expired", max(now, contact.changed_at + 1))
+        elif not contact.ended_at:
+            self._changes.contacts[contact] = None  # the index has an earlier time, of before its last ping
         return due
 
     def end(self, contact: Contact, reason: str, ts: int) -> None:
@@ -58,6 +71,11 @@ class Ends:
 
 
 def is_late(contact: Contact, event: ContactEvent, stamp: Stamp) -> bool:
-    """Return whether an event was under way when the contact ended: a ping, or the last REGISTER again."""
+    """Return whether an event was under way when OpenSIPS ended the contact: a ping, or the last REGISTER again.
+
+    An end that nobody told us of was only a guess: any later event shows that it was wrong.
+    """
+    if contact.ended_by in GUESSED_ENDS or event.registration.callid != contact.registration.callid:
+        return False
     is_repeated = event.name == LATENCY or is_same_register(contact.registration, event.registration)
     return is_repeated and stamp.ts - contact.ended_at < LATE_MS

@@ -10,10 +10,10 @@ from companion.usrloc.switch_over import note_death
 
 
 class Failures:
-    """Begin, count and end the failures of contacts."""
+    """Begin, count and end the failures of contacts; `lost_after` lost pings in a row make one stale."""
 
     def __init__(self, lost_after: int, devices: Devices, changes: Changes, ignored: Counter[str]) -> None:
-        self._lost_after = lost_after
+        self.lost_after = lost_after
         self._devices = devices
         self._changes = changes
         self._ignored = ignored
@@ -35,7 +35,7 @@ class Failures:
         contact.disconnected_at = stamp.ts
         contact.disconnected_by = stamp.node
         self._changes.note(contact, stamp.ts, "disconnected", address=address)
-        if contact.consecutive_lost < self._lost_after:
+        if contact.consecutive_lost < self.lost_after:
             self._note_death(contact, stamp.ts)
         self._changes.contacts[contact] = None
 
@@ -62,7 +62,7 @@ class Failures:
         contact.lost_since = contact.lost_since or evidence.lost_since
         if contact.consecutive_lost == 1:
             self._changes.note(contact, ts, "lost")
-        if contact.consecutive_lost == self._lost_after:
+        if contact.consecutive_lost == self.lost_after:
             self._changes.note(contact, ts, "stale", lost=contact.consecutive_lost)
             if not contact.disconnected_at:
                 self._note_death(contact, ts)

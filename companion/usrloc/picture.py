@@ -25,6 +25,7 @@ from companion.usrloc.failures import Failures
 from companion.usrloc.intervals import Intervals
 from companion.usrloc.pings import PingResults
 from companion.usrloc.registrar import Registrar
+from companion.usrloc.registrations import is_older_binding
 
 
 class Usrloc:
@@ -38,8 +39,8 @@ class Usrloc:
         self.devices = Devices(self.changes, self._connections)
         self._failures = Failures(lost_after, self.devices, self.changes, self.ignored)
         self.pings = PingResults(lost_after, self.intervals, self.devices, self.changes, self._failures)
-        self._registrar = Registrar(lost_after, self.devices, self._connections, self.changes, self._failures)
-        self.ends = Ends(self.devices, self._connections, self.changes)
+        self.ends = Ends(self.devices, self._connections, self.changes, self.ignored)
+        self._registrar = Registrar(self.devices, self._connections, self.changes, self._failures, self.ends)
         self.corrections = Corrections(self.devices, self.changes, self._registrar, self.ends)
 
     def apply(self, event: Event, stamp: Stamp) -> None:
@@ -71,9 +72,19 @@ class Usrloc:
     def _apply_ping(self, event: ContactEvent, stamp: Stamp, binding: Binding, contact: Contact | None) -> None:
         if contact is None or contact.ended_at:
             contact = self._registrar.discover(event, stamp, binding)
+        elif is_older_binding(contact, event.registration):
+            self._apply_ping_of_older_binding(event, stamp, contact)
+            return
         else:
             self._registrar.follow(contact, event.registration, stamp)
         self.pings.add(contact, event.latency_us, stamp.ts, stamp.node, stamp.run)
+
+    def _apply_ping_of_older_binding(self, event: ContactEvent, stamp: Stamp, contact: Contact) -> None:
+        """Take in an answer at the contact's address. A loss there may be of a phone that has moved."""
+        if event.lost or event.registration.received != contact.registration.received:
+            self.ignored["older_binding"] += 1
+        else:
+            self.pings.add(contact, event.latency_us, stamp.ts, stamp.node, stamp.run)
 
     def _apply_refresh(self, stamp: Stamp, contact: Contact | None) -> None:
         """Note that OpenSIPS itself asked for a push (registrar pn_enable)."""

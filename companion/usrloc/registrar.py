@@ -1,12 +1,15 @@
 """Enter contacts into the picture and keep their registrations, as REGISTERs, pings and MI tell them. No I/O."""
 
+from typing import Final
+
 from companion import sip
-from companion.opensips.events import ContactEvent, Registration
+from companion.opensips.events import UPDATE, ContactEvent, Registration
 from companion.times import HOUR_MS
 from companion.usrloc.changes import Changes, Stamp
 from companion.usrloc.connections import Connections
-from companion.usrloc.contact import Binding, Contact, contact_id
+from companion.usrloc.contact import Binding, Contact, Device, contact_id
 from companion.usrloc.devices import Devices
+from companion.usrloc.ends import Ends
 from companion.usrloc.failures import Failures
 from companion.usrloc.ghosts import ghost_spans, unmark_replaced
 from companion.usrloc.registrations import (
@@ -18,23 +21,31 @@ from companion.usrloc.registrations import (
 )
 from companion.usrloc.switch_over import Outage, note_arrival, note_move
 
+OLDER_CALLIDS: Final = 4
+"""Older Call-IDs that a contact keeps; a phone makes a new one at each start."""
+
 
 class Registrar:
     """Enter contacts and renew their registrations."""
 
     def __init__(
-        self, lost_after: int, devices: Devices, connections: Connections, changes: Changes, failures: Failures
+        self,
+        devices: Devices,
+        connections: Connections,
+        changes: Changes,
+        failures: Failures,
+        ends: Ends,
     ) -> None:
-        self._lost_after = lost_after
         self._devices = devices
         self._connections = connections
         self._changes = changes
         self._failures = failures
+        self._ends = ends
 
     def register(self, event: ContactEvent, stamp: Stamp, binding: Binding, contact: Contact | None) -> None:
         """Take in a REGISTER: of a new contact, the same again from another node, or a newer one."""
         if contact is None or contact.ended_at:
-            contact = self._enter_registered(event, stamp, binding)
+            contact = self._replace(event, stamp, binding) or self._enter_registered(event, stamp, binding)
         elif is_same_register(contact.registration, event.registration):
             self._take_replica(contact, event.registration, stamp)
             return
@@ -42,6 +53,7 @@ class Registrar:
             return
         else:
             self._note_renewal(contact, event, stamp.ts)
+            _remember_callid(contact, event.registration.callid)
             self._renew(contact, event.registration, stamp, contact.disconnected_at)
         contact.last_register_at = contact.changed_at = stamp.ts
         contact.run = stamp.run
@@ -65,16 +77,25 @@ class Registrar:
         self._take(contact, registration, stamp)
         self._changes.contacts[contact] = None
 
-    def enter(self, binding: Binding, registration: Registration, stamp: Stamp, instance: str = "") -> Contact:
-        """Enter a new contact, in the place of an ended one with the same binding."""
+    def enter(
+        self,
+        binding: Binding,
+        registration: Registration,
+        stamp: Stamp,
+        instance: str = "",
+        device: Device | None = None,
+    ) -> Contact:
+        """Enter a new contact, in the place of an ended one with the same binding, or in a device that it is of."""
         previous = self._devices.contacts.get(binding)
-        instance = instance or sip.instance(registration.attr)
+        own_instance = sip.contact_instance(registration.attr, binding.uri)
+        instance = instance or own_instance or (device.instance if device else "")
         device_id = sip.device_id(binding.aor, binding.uri, instance)
-        if previous and not instance:
-            device_id = previous.device
+        if not instance:
+            device_id = device.id if device else previous.device if previous else device_id
         contact = Contact(binding, contact_id(binding), device_id, stamp.node, registration)
+        contact.mi_instance = instance if instance != own_instance else ""
         if previous:
-            contact.was_ghost = ghost_spans(previous, self._lost_after, stamp.ts)
+            contact.was_ghost = ghost_spans(previous, self._failures.lost_after, stamp.ts)
             self._devices.remove(previous)
         contact.holder = holder(registration, stamp.node)
         self._devices.add(contact, instance, stamp.ts)
@@ -87,12 +108,29 @@ class Registrar:
         self._changes.note(contact, stamp.ts, "re-registered", address=address)
         self._renew(contact, registration._replace(bflags=contact.registration.bflags), stamp, 0)
 
+    def _replace(self, event: ContactEvent, stamp: Stamp, binding: Binding) -> Contact | None:
+        """Let a contact that registers with another URI take the place of the one with its push parameters.
+
+        OpenSIPS says so by an UPDATE, and no event tells of the old URI any more.
+        """
+        older = self._devices.pushes.find(binding) if event.name == UPDATE else None
+        if older is None:
+            return None
+        outage = Outage(older.disconnected_at, older.alive_at, stamp.ts)
+        self._ends.end(older, "replaced", stamp.ts)
+        contact = self.enter(binding, event.registration, stamp, device=self._devices.by_id[older.device])
+        contact.registered_at = stamp.ts
+        self._changes.note(contact, stamp.ts, "re-registered", address=contact.address)
+        if older.address != contact.address:
+            note_move(self._changes, contact, older.address, stamp.ts, outage)
+        return contact
+
     def _enter_registered(self, event: ContactEvent, stamp: Stamp, binding: Binding) -> Contact:
         contact = self.enter(binding, event.registration, stamp)
         contact.registered_at = stamp.ts
         self._changes.note(contact, stamp.ts, "registered", address=contact.address)
         device = self._devices.by_id[contact.device]
-        note_arrival(self._changes, device, contact, stamp.ts, self._lost_after)
+        note_arrival(self._changes, device, contact, stamp.ts, self._failures.lost_after)
         return contact
 
     def _take_replica(self, contact: Contact, registration: Registration, stamp: Stamp) -> None:
@@ -112,7 +150,7 @@ class Registrar:
 
     def _renew(self, contact: Contact, registration: Registration, stamp: Stamp, died_at: int) -> None:
         """Take over the registration of a newer REGISTER, which is evidence of life."""
-        unmark_replaced(contact, self._lost_after, stamp.ts)
+        unmark_replaced(contact, self._failures.lost_after, stamp.ts)
         old_address, alive_at, ts = contact.address, contact.alive_at, stamp.ts
         self._take(contact, registration, stamp)
         if contact.failing or contact.doubts:
@@ -130,6 +168,12 @@ class Registrar:
             contact.holder = holder(registration, stamp.node)
             contact.evidence.clear()  # what reached it on the old path says nothing of the new one
             contact.address_since = stamp.ts
-        instance = sip.instance(registration.attr)
-        if instance:
-            self._devices.move(contact, instance)
+        if contact.instance:
+            self._devices.move(contact, contact.instance)
+
+
+def _remember_callid(contact: Contact, callid: str) -> None:
+    """Keep the Call-IDs of older bindings of the URI, without the one that registers now."""
+    callids = dict.fromkeys((contact.registration.callid, *contact.older_callids))
+    callids.pop(callid, None)
+    contact.older_callids = tuple(callids)[:OLDER_CALLIDS]

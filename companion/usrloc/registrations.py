@@ -22,6 +22,20 @@ def is_overtaken(contact: Contact, registration: Registration, stamp: Stamp) -> 
     return stamp.node != contact.node and latest.callid == registration.callid and registration.cseq < latest.cseq
 
 
+def is_older_binding(contact: Contact, registration: Registration) -> bool:
+    """Return whether an event is of an older binding of the same URI: `matching_mode` 1 keeps one for each Call-ID."""
+    return registration.callid in contact.older_callids
+
+
+def may_be_older_binding(contact: Contact, registration: Registration) -> bool:
+    """Return whether an event is of another Call-ID and may be of an older binding, whose REGISTER we do not know."""
+    latest = contact.registration
+    if latest.callid == registration.callid:
+        return False
+    is_later = registration.expires_at > latest.expires_at > 0 or (latest.expires_at and not registration.expires_at)
+    return is_older_binding(contact, registration) or not is_later
+
+
 def holder(registration: Registration, node: str) -> str:
     """Return the node if its own listening socket is the one that the registration names, "" if not certain.
 

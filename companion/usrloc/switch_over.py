@@ -11,6 +11,9 @@ from companion.usrloc.contact import Contact, Device, is_dead
 
 _PLANNED_ENDS: Final = frozenset({"unregistered", "expired"})
 
+REPLACED_MS: Final = 200
+"""A DELETE and an INSERT of one REGISTER come within this time."""
+
 
 class Outage(NamedTuple):
     """Hold what is known of the time between two addresses: epoch ms, 0 = not known."""
@@ -28,13 +31,22 @@ class Outage(NamedTuple):
 
 
 def note_arrival(changes: Changes, device: Device, contact: Contact, ts: int, lost_after: int) -> None:
-    """Note a switch-over when a device's latest contact was dead as this new one registered."""
+    """Note a switch-over when a device's latest contact was dead, or is replaced, as this new one registered."""
     others = [other for other in device.contacts if other is not contact]
     if not device.instance or not others:
         return
     last = max(others, key=lambda other: other.alive_at)
-    if last.ended_by not in _PLANNED_ENDS and is_dead(last, lost_after) and last.address != contact.address:
+    has_left = last.ended_by not in _PLANNED_ENDS and is_dead(last, lost_after)
+    if (has_left or _is_replaced(last, ts)) and last.address != contact.address:
         note_move(changes, contact, last.address, ts, Outage(last.disconnected_at, last.alive_at, ts))
+
+
+def _is_replaced(contact: Contact, ts: int) -> bool:
+    """Return whether OpenSIPS deleted a contact to make room for the one that registers at this time.
+
+    `max-contacts` with `force-registration` does so. No phone unregisters and registers again so fast.
+    """
+    return contact.ended_by in ("unregistered", "replaced") and 0 <= ts - contact.ended_at <= REPLACED_MS
 
 
 def note_death(changes: Changes, device: Device, contact: Contact, ts: int) -> None:

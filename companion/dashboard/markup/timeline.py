@@ -44,6 +44,8 @@ _ENDS: Final = {
     "unregistered": "Unregistered",
     "expired": "Registration expired",
     "removed-after-lost-pings": "Removed by OpenSIPS after lost pings",
+    "removed": "Removed by the companion",
+    "replaced": "Replaced by a newer contact of the same phone",
     "gone": "Gone from OpenSIPS",
 }
 

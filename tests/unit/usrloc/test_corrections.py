@@ -221,11 +221,13 @@ def test_identified(world: World) -> None:
     assert [sample.device for sample in world.usrloc.changes.answered] == [BY_INSTANCE]
 
 
-def test_identified_by_its_events(world: World) -> None:
-    """The instance that events name goes before the one of the dump."""
+def test_two_contacts_in_one_register(world: World) -> None:
+    """Events tell the first contact's instance for both: MI is right, and no later event moves the contact back."""
     world.tell(INSERT, 0, attr="<urn:uuid:2>")
-    assert not world.usrloc.corrections.identify(BINDING, INSTANCE)
-    assert world.contact.device == "alice/urn:uuid:2"
+    assert world.usrloc.corrections.identify(BINDING, INSTANCE)
+    world.tell(LATENCY, 1000, 40, attr="<urn:uuid:2>")
+    world.tell(UPDATE, 2000, cseq=4, attr="<urn:uuid:2>")
+    assert (world.contact.device, world.contact.instance) == (BY_INSTANCE, INSTANCE)
 
 
 def test_identified_with_a_newer_registration(world: World) -> None:
