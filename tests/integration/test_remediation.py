@@ -292,6 +292,7 @@ def test_removed(lives: Callable[[Mode], Life], aor: str, reason: str, why: str)
     assert removal.params["table_name"] == "location"
     assert removal.params["contact"] not in life.registered[aor]
     assert [line["result"] for line in life.timelines[aor] if line["event"] == "companion-remove"] == ["removed"]
+    assert [entry["event"] for entry in life.timelines[aor] if entry["event"].startswith("removed")] == ["removed"]
 
 
 @pytest.mark.parametrize(("aor", "reason", "why"), REMOVED)
