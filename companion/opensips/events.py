@@ -113,7 +113,7 @@ class _Contact(msgspec.Struct, gc=False):
     latency: Number = None
 
 
-class _Named(msgspec.Struct, gc=False):
+class _AorOnly(msgspec.Struct, gc=False):
     aor: Any = None
 
 
@@ -160,7 +160,7 @@ def decode(name: str, params: bytes | memoryview) -> Event:
 def _read_aor(params: bytes | memoryview) -> str:
     """Return the AOR of parameters that have another fault, "" where they name none."""
     try:
-        aor = msgspec.msgpack.decode(params, type=_Named).aor
+        aor = msgspec.msgpack.decode(params, type=_AorOnly).aor
     except msgspec.DecodeError:
         return ""
     return printable(aor[:LOG_CHARACTERS]) if isinstance(aor, str) else ""
