@@ -47,7 +47,8 @@ class Contact:
     `doubted_at`: no evidence, but a reason to ask the holder. `disconnected_by` is the node whose connection ended.
     `superseded_by` is the id of the newer contact. `advertised_socket` is what MI calls its socket. `address_since` is
     when it came to its present address. `older_callids` are those of its earlier REGISTERs, the latest first.
-    `mi_instance` is the SIP instance by MI where events tell another one.
+    `mi_instance` is the SIP instance by MI where events tell another one. `left_empty` tells that its AOR had no
+    contact after its end; it is not stored.
     """
 
     binding: Binding
@@ -80,6 +81,7 @@ class Contact:
     address_since: int = 0
     older_callids: tuple[str, ...] = ()
     mi_instance: str = ""
+    left_empty: bool = False
 
     @property
     def instance(self) -> str:

@@ -3,7 +3,7 @@
 from collections import Counter
 from typing import Final
 
-from companion.opensips.events import LATENCY, ContactEvent
+from companion.opensips.events import LATENCY, AorEvent, ContactEvent
 from companion.usrloc.changes import Changes, Stamp
 from companion.usrloc.connections import Connections
 from companion.usrloc.contact import Contact
@@ -27,6 +27,7 @@ class Ends:
         self.removals: Counter[str] = Counter()
         self.own_removals: set[str] = set()
         self._ignored = ignored
+        self._latest: dict[str, Contact] = {}
         self._devices = devices
         self._connections = connections
         self._changes = changes
@@ -42,6 +43,7 @@ class Ends:
         reason = self._reason(event, stamp, contact)
         self.removals[stamp.node] += reason == "removed-after-lost-pings"
         self.end(contact, reason, stamp.ts)
+        self._latest[stamp.node] = contact
 
     def _reason(self, event: ContactEvent, stamp: Stamp, contact: Contact) -> str:
         if contact.id in self.own_removals:
@@ -49,6 +51,12 @@ class Ends:
         if event.lost and stamp.ts - contact.last_lost_at <= REMOVED_BEHIND_LOSS_MS:
             return "removed-after-lost-pings"
         return "expired" if 0 < contact.registration.expires_at <= stamp.ts else "unregistered"
+
+    def empty(self, event: AorEvent, stamp: Stamp) -> None:
+        """Note that an AOR has no contact any more: nothing took the place of the last one."""
+        contact = self._latest.get(stamp.node)
+        if contact and (contact.binding.domain, contact.binding.aor) == (event.domain, event.aor):
+            contact.left_empty = True
 
     def expire(self, contact: Contact, before: int, now: int) -> bool:
         """End a contact that expired before a time (epoch ms); return whether it did."""

@@ -7,10 +7,10 @@ by batch. Contacts that are stored but not in memory must be put into `devices` 
 from collections import Counter
 
 from companion.opensips.events import (
+    AOR_DELETE,
     DELETE,
     LATENCY,
     REFRESH,
-    AorEvent,
     ContactEvent,
     DisconnectEvent,
     Event,
@@ -49,8 +49,8 @@ class Usrloc:
             self._apply_contact(event, stamp)
         elif isinstance(event, DisconnectEvent):
             self._apply_disconnect(event, stamp)
-        else:
-            assert isinstance(event, AorEvent)  # noqa: S101 - an AOR's contacts say all that its own events say
+        elif event.name == AOR_DELETE:
+            self.ends.empty(event, stamp)
 
     def _apply_contact(self, event: ContactEvent, stamp: Stamp) -> None:
         binding = Binding(stamp.cluster, event.domain, event.aor, event.uri)

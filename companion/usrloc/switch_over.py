@@ -44,9 +44,11 @@ def note_arrival(changes: Changes, device: Device, contact: Contact, ts: int, lo
 def _is_replaced(contact: Contact, ts: int) -> bool:
     """Return whether OpenSIPS deleted a contact to make room for the one that registers at this time.
 
-    `max-contacts` with `force-registration` does so. No phone unregisters and registers again so fast.
+    `max-contacts` with `force-registration` does so. Its AOR is never without a contact meanwhile, and no phone
+    unregisters and registers again so fast.
     """
-    return contact.ended_by in ("unregistered", "replaced") and 0 <= ts - contact.ended_at <= REPLACED_MS
+    is_at_once = 0 <= ts - contact.ended_at <= REPLACED_MS
+    return contact.ended_by == "unregistered" and is_at_once and not contact.left_empty
 
 
 def note_death(changes: Changes, device: Device, contact: Contact, ts: int) -> None:

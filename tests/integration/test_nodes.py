@@ -156,7 +156,7 @@ async def test_a_consumer_lets_go(make_setup: MakeSetup, monkeypatch: pytest.Mon
         old.say(LATENCY, phone_event("ann", latency=20_000))
         old.beat()
         await eventually(lambda: live.beat() or setup.feed("old").silences)
-        live.say(INSERT, phone_event("bob", expires=int(time.time())))
+        live.say(INSERT, phone_event("bob", expires=int(time.time()) + 1))
         await eventually(lambda: live.beat() or setup.events_done("live"))
         await eventually(lambda: live.beat() or setup.page("bob")["status"] == "offline")
         assert setup.page("bob")["contacts"][0]["ended_by"] == ""

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from companion.opensips.events import DELETE, DISCONNECT, INSERT, LATENCY, DisconnectEvent
+from companion.opensips.events import AOR_DELETE, DELETE, DISCONNECT, INSERT, LATENCY, AorEvent, DisconnectEvent
 from tests.unit.usrloc.world import World, event
 
 OLD, NEW = "sip:r1@aaa.invalid;transport=wss", "sip:r2@bbb.invalid;transport=wss"
@@ -37,6 +37,13 @@ def test_replaced_alive(world: World) -> None:
     world.apply(event(DELETE, OLD, **OLD_AT), after_ms=3000)
     world.apply(event(INSERT, NEW, **NEW_AT), after_ms=1)
     assert world.switch_overs() == [MOVE | {"outage_at_most_ms": 3001}]
+
+
+def test_unregistered_at_once(world: World) -> None:
+    """A phone that was the last of its AOR, and unregistered, is not replaced, however soon it is back."""
+    world.apply(event(DELETE, OLD, **OLD_AT), after_ms=3000)
+    world.apply(AorEvent(AOR_DELETE, "location", "alice"), event(INSERT, NEW, **NEW_AT), after_ms=1)
+    assert world.switch_overs() == []
 
 
 def test_unregistered_before(world: World) -> None:
