@@ -78,7 +78,7 @@ class StreamInput:
         elif len(self._connections) >= self._max_connections:
             metrics.DROPPED.labels("stream_connections").inc()
             self._episodes.warn(
-                "connection refused: too many are open", peer=_peer(writer), limit=self._max_connections
+                "a connection was refused: too many are open", peer=_peer(writer), limit=self._max_connections
             )
             writer.transport.abort()
         else:

@@ -21,13 +21,13 @@ def list_calls(
     window: AWindow = Window.h24,
     as_json: AsJson = False,
 ) -> None:
-    """List calls, the newest first, a line each.
+    """List calls, the newest first, one line each.
 
-    A line shows the other end, the length, how the call ended, and how it sounded: MOS from 1 (bad) to 4.5 (best), lost
-    packets, round trip, and whether media went through a relay. "–" means unknown. A call is "gone" when its page
-    stopped to report without an end.
+    A line shows the other end, the length, the end of the call, and its quality: MOS from 1 (bad) to 4.5 (best), lost
+    packets, round trip, and whether media used a relay. "–" means unknown. "gone" means that the page stopped reporting
+    before the call ended.
 
-    Only calls of pages with the browser collector are listed. A wide terminal shows more columns, a pipe shows all.
+    Only pages with the browser collector report calls. A wide terminal shows more columns. A pipe gets all columns.
     """
     settings = config.load(config_file)
     with opened(settings) as store:
@@ -56,12 +56,12 @@ def show_call(
     config_file: ConfigFile = None,
     as_json: AsJson = False,
 ) -> None:
-    """Show one call in full: how it sounded, and what made it sound bad.
+    """Show one call: its quality, and the cause of bad quality.
 
-    The verdict with its evidence, what delay, loss and codec cost of R (the scale of the E-model, 93 is best), graphs
-    of MOS, round trip, loss and OPTIONS latency on one clock, bad minutes, and happenings.
+    Shows the verdict with its evidence, graphs of MOS, round trip, loss and OPTIONS latency on one time axis, bad
+    minutes, and happenings. Points of R (the scale of the E-model, 93 is best) show the cost of delay, loss and codec.
 
-    `companion calls` lists the IDs; docs/media.md explains the verdicts.
+    `companion calls` lists the IDs. docs/media.md explains the verdicts.
     """
     settings = config.load(config_file)
     with opened(settings) as store:

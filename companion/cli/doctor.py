@@ -38,12 +38,11 @@ def check_setup(
     ] = False,
     as_json: AsJson = False,  # noqa: FBT002
 ) -> None:
-    """Check OpenSIPS, the bus and Redis, and say what to do about each problem.
+    """Check OpenSIPS, the bus and Redis, and name a remedy for each problem.
 
-    ✓ is fine, · is only a note, ! should be looked at, ✗ keeps the companion from working. Nothing is changed, unless
-    you give --fix-subscriptions.
+    ✓ means no problem, · a note, ! a warning. ✗ means that the companion cannot work, and the exit code is 1.
 
-    Exit code 1 when there is a ✗.
+    Nothing is changed, unless you give --fix-subscriptions.
 
     Example: companion doctor -c config.toml
     """

@@ -51,7 +51,7 @@ app = typer.Typer(
         ("Try it without an OpenSIPS", "companion demo"),
         ("Run it beside one", "companion run -c config.toml"),
         ("Look at the fleet", "companion summary"),
-        ("Find devices with trouble", "companion devices --status stale"),
+        ("Find dead devices", "companion devices --status stale"),
         ("Look at one device", "companion device alice"),
         ("Look at its calls", "companion calls alice"),
     ),
@@ -121,11 +121,11 @@ def list_devices(
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """List devices, a line each.
+    """List devices, one line each.
 
-    Status, last latency and its quality, lost pings, last REGISTER, push, node and user agent.
+    A line shows the status, the last latency and its quality, lost pings, the last REGISTER, push, node and user agent.
 
-    A narrow terminal shortens long ids and shows fewer columns; a pipe gets all columns, one line for each device.
+    A narrow terminal shortens long ids and shows fewer columns. A pipe gets all columns.
     """
     settings = config.load(config_file)
     with opened(settings) as store:
@@ -148,11 +148,11 @@ def show_device(
     window: AWindow = Window.h24,
     as_json: AsJson = False,
 ) -> None:
-    """Show one device in full.
+    """Show one device: registration, latency, contacts, timeline.
 
-    Its registration, latency and losses over a window, contacts, and a timeline of events and actions.
+    Latency and losses are those of the window. The timeline has events of the device and actions of the companion.
 
-    ID is an id of `companion devices`, or just the SIP instance or the AOR if it is unique.
+    ID is an id of `companion devices`. The SIP instance or the AOR works too if it is unique.
     """
     settings = config.load(config_file)
     with opened(settings) as store:
@@ -163,11 +163,11 @@ def show_device(
 
 @app.command("summary", epilog=format_examples(("For machines", "companion summary --json")))
 def show_summary(config_file: ConfigFile = None, as_json: AsJson = False) -> None:
-    """Show the whole fleet at a glance.
+    """Show the counts of the whole fleet.
 
-    Devices and contacts by status, latency percentiles, loss, and the health of each node's feed.
+    Shows devices and contacts by status, latency percentiles, loss, and the health of each node's feed.
 
-    Percentiles are over the last answered ping of each contact; loss is the share of contacts that lost their last
+    Percentiles are over the last answered ping of each contact. Loss is the share of contacts that lost their last
     ping.
     """
     settings = config.load(config_file)
@@ -186,11 +186,11 @@ def replay_capture(
     capture: Annotated[Path, typer.Argument(metavar="FILE", help="event_datagram.jsonl, or event_stream.bin.")],
     to: Annotated[str, typer.Option(help="The bridge: udp:HOST:PORT or tcp:HOST:PORT.")],
     config_file: ConfigFile = None,
-    speed: Annotated[float, typer.Option(help="How many times as fast; 0: as fast as possible.", min=0)] = 1.0,
+    speed: Annotated[float, typer.Option(help="Speed factor; 0: as fast as possible.", min=0)] = 1.0,
 ) -> None:
     """Send captured events to a bridge.
 
-    They keep their original timing, unless you give --speed.
+    Keeps the original timing, unless you give --speed.
     """
     config.load(config_file)
     console = Console(stderr=True)
@@ -211,8 +211,8 @@ def replay_capture(
 def check_config(config_file: ConfigFile = None) -> None:
     """Check the configuration.
 
-    Checks the file and the environment without starting anything. If something is wrong, the exit code is 2 and each
-    problem has a line.
+    Checks the file and the environment without starting anything. Prints one line for each problem. The exit code is
+    then 2.
     """
     config.load(config_file)
     typer.echo("the configuration is valid")
@@ -231,10 +231,11 @@ def reconcile_nodes(
     config_file: ConfigFile = None,
     as_json: AsJson = False,
 ) -> None:
-    """Compare the contacts of OpenSIPS (MI ul_dump) with the stored ones, and correct these.
+    """Compare the contacts of OpenSIPS (MI ul_dump) with the store, and correct the store.
 
-    Contacts that OpenSIPS no longer has become offline, missing ones are added, and SIP instances are filled in.
-    A running companion does this by itself. Exit code 1 when a dump was rejected.
+    Contacts that OpenSIPS no longer has become offline. Missing contacts and SIP instances are added.
+
+    A running companion does this by itself. The exit code is 1 if a dump was rejected.
     """
     settings = config.load(config_file)
     log.configure(settings.log.format, settings.log.level)
@@ -261,7 +262,7 @@ def make_curve_keys(
         typer.echo(f"{name}: {folder / name}.secret (mode 600), public key {public}")
 
 
-@app.command("demo", epilog=format_examples(("A larger fleet, for a look", "companion demo --phones 500")))
+@app.command("demo", epilog=format_examples(("With a larger fleet", "companion demo --phones 500")))
 def demonstrate(
     phones: Annotated[int, typer.Option(help="How many phones to simulate.", min=1, max=5000)] = 24,
     folder: Annotated[Path, typer.Option(metavar="FOLDER", help="Where the embedded Redis keeps its data.")] = Path(
@@ -269,7 +270,7 @@ def demonstrate(
     ),
     seconds: Annotated[float, typer.Option(help="Stop after this time; 0: stop on Ctrl-C.", min=0)] = 0,
 ) -> None:
-    """Show the companion without an OpenSIPS.
+    """Run the companion with simulated phones, without an OpenSIPS.
 
     Starts an embedded Redis, every service, and a simulated OpenSIPS with phones, and shows a live table of them.
     """
@@ -299,7 +300,7 @@ app.command(
         ("For machines", "companion ping alice --count 5 --json"),
     ),
 )(ping_device)
-app.command("doctor", epilog=format_examples(("Why is nothing there?", "companion doctor")))(check_setup)
+app.command("doctor", epilog=format_examples(("If no devices appear", "companion doctor")))(check_setup)
 app.add_typer(remediation.app, name="remediation")
 app.add_typer(tokens.app, name="token")
 app.add_typer(nodes.app, name="node")

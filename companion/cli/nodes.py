@@ -25,11 +25,12 @@ def _several() -> None:
 
 
 def list_nodes(config_file: ConfigFile = None, as_json: AsJson = False) -> None:
-    """List the nodes, a line each.
+    """List the nodes, one line each.
 
-    Whether its feed is alive, when its bridge and OpenSIPS were last active, contacts, missed events, open breaker.
+    A line shows whether the feed is alive, the last activity of bridge and OpenSIPS, contacts, missed events, and an
+    open breaker.
 
-    Contacts are counted with the last summary. `companion summary` shows more figures of each feed.
+    The number of contacts is that of the last summary. `companion summary` shows more about each feed.
     """
     settings = config.load(config_file)
     with opened(settings) as store:
@@ -44,8 +45,10 @@ def forget(
 ) -> None:
     """Forget a node that will not come back.
 
-    All that is stored about the node itself is deleted, and nothing waits or warns for it any more. Its contacts stay:
-    they are offline when they expire, and their history is kept as long as any. A node with a live feed is refused.
+    Deletes the records of the node itself, so that nothing waits for it or warns about it. A node with a live feed is
+    refused.
+
+    Its contacts stay. They become offline when they expire, and their history is kept as usual.
 
     Example: companion node forget edge-2
     """

@@ -35,11 +35,12 @@ def ping_device(
 ) -> None:
     """Ping one device now, and print each round trip.
 
-    OpenSIPS sends it an OPTIONS over its own connection: the node that can reach it needs probe_url in [[opensips]].
+    OpenSIPS sends an OPTIONS over the connection of the device. The node that can reach the device needs probe_url in
+    [[opensips]].
 
-    The run becomes one entry of the device's timeline. Its latency and its losses stay those of OpenSIPS' own pings.
+    The run becomes one entry of the device's timeline. It does not change the latency and losses of the device.
 
-    Ctrl-C ends it with the summary. Exit code 1 when nothing was answered.
+    Ctrl-C prints the summary and stops. The exit code is 1 if no ping was answered.
     """
     settings, seconds = config.load(config_file), parse_duration(interval)
     with opened(settings) as store:

@@ -31,7 +31,7 @@ def pause(
 ) -> None:
     """Pause remediation on all companions of this Redis, for example during maintenance.
 
-    It neither wakes nor removes contacts until the time is over, and then continues by itself.
+    No contact is woken or removed until the time is over. Remediation then continues by itself.
 
     Example: companion remediation pause 30m
     """
@@ -43,7 +43,7 @@ def pause(
 
 @app.command()
 def resume(config_file: ConfigFile = None) -> None:
-    """End a pause before its time.
+    """End a pause.
 
     Example: companion remediation resume
     """
@@ -54,7 +54,7 @@ def resume(config_file: ConfigFile = None) -> None:
 
 @app.command()
 def off(config_file: ConfigFile = None) -> None:
-    """Let all companions of this Redis only observe from now on, without a restart.
+    """Switch to observing, on all companions of this Redis and without a restart.
 
     Example: companion remediation off
     """
@@ -65,7 +65,7 @@ def off(config_file: ConfigFile = None) -> None:
 
 @app.command()
 def on(config_file: ConfigFile = None) -> None:
-    """Let the configured mode hold again after `companion remediation off`."""
+    """Return to the configured mode after `companion remediation off`."""
     settings = config.load(config_file)
     with opened(settings) as store:
         sweeps.switch_on(store)
@@ -74,7 +74,7 @@ def on(config_file: ConfigFile = None) -> None:
 
 @app.command()
 def status(config_file: ConfigFile = None, as_json: AsJson = False) -> None:
-    """Show the mode, the last sweep, what holds it back, open breakers, and contacts that OpenSIPS removed itself.
+    """Show the mode, the last sweep, the reasons why nothing is done, open breakers, and removals by OpenSIPS itself.
 
     Example: companion remediation status
     """
@@ -109,7 +109,7 @@ def _render_state(state: dict[str, Any]) -> Group:
 
 def list_remediations(
     config_file: ConfigFile = None,
-    count: Annotated[int, typer.Option(help="How many decisions, the newest.", min=1, max=100_000)] = 50,
+    count: Annotated[int, typer.Option(help="Number of decisions, the newest first.", min=1, max=100_000)] = 50,
     follow: Annotated[
         bool, typer.Option("--follow", "-f", help="Print new decisions as they come, until Ctrl-C.")
     ] = False,
@@ -117,7 +117,7 @@ def list_remediations(
 ) -> None:
     """List what remediation decided, the reason, and the outcome.
 
-    With --json and --follow each line is a JSON object.
+    With both --json and --follow, each line is a JSON object.
 
     Example: companion remediations --follow
     """

@@ -34,7 +34,7 @@ def new(
 ) -> None:
     """Make an access token, and the line that enables it.
 
-    The token is shown only once and stored nowhere: the configuration has only its SHA-256.
+    The token is printed once and stored nowhere. The configuration contains only its SHA-256.
 
     Example: companion token new grafana --scope read
     """
@@ -55,14 +55,14 @@ def media(
     device: Annotated[str, typer.Argument(metavar="DEVICE", help="The device: its id, SIP instance or AOR.")],
     call_id: Annotated[str, typer.Argument(metavar="CALL_ID", help="The Call-ID, as in SIP.")],
     minutes: Annotated[
-        int, typer.Option(min=0, max=MAX_MINUTES, help="For how many minutes it is valid; 0: [media] token_minutes.")
+        int, typer.Option(min=0, max=MAX_MINUTES, help="Lifetime in minutes; 0: [media] token_minutes.")
     ] = 0,
     config_file: ConfigFile = None,
     as_json: AsJson = False,
 ) -> None:
-    """Make a token that allows a page to report one call of a device for some minutes.
+    """Make a token with which a page may report one call of a device.
 
-    The backend of an operator gets such tokens from the API: POST /api/v1/media-tokens.
+    The backend of a web phone gets such tokens from the API: POST /api/v1/media-tokens.
 
     Example: companion token media alice 5f2c1b0e9a@phone.example.com --minutes 30
     """

@@ -145,7 +145,7 @@ class Consumer:
             await self._recorder.write()
         if self._waiting:
             metrics.DROPPED.labels("consumer").inc(self._waiting_events)
-            logger.warning("events were read and not stored: the time to stop ran out", count=self._waiting_events)
+            logger.warning("events were received but not stored: the stop timed out", count=self._waiting_events)
         await self._recorder.close()
         self._subscriber.close()
 

@@ -58,7 +58,7 @@ class Refresher:
             except UnavailableError as error:
                 self._frame.show_away(f"Redis does not answer ({error})")
             except Exception:  # noqa: BLE001 - whatever it is, the viewer must know that the page stands still
-                episodes.warn("a page could not be brought up to date", exc_info=True)
+                episodes.warn("a page could not be updated", exc_info=True)
                 self._frame.show_broken()
             else:
                 self._frame.hide_banner()

@@ -65,9 +65,9 @@ def _contacts(facts: Facts, opensips: OpensipsFacts) -> Iterator[Finding]:
 def _unstored(facts: Facts, opensips: OpensipsFacts, stored: Sequence[Contact]) -> Iterator[Finding]:
     if opensips.registered and not stored and not facts.redis.error:
         remedy = (
-            "`companion reconcile` takes them over, a running scheduler does so by itself; see Feeds if it stays so"
+            "`companion reconcile` stores them; a running scheduler does so by itself; if nothing changes, see Feeds"
         )
-        yield warning("contacts", f"OpenSIPS has {opensips.registered}, none of them is known here", remedy)
+        yield warning("contacts", f"OpenSIPS has {opensips.registered}, and none of them is stored", remedy)
 
 
 def _flags(contacts: Sequence[MiContact]) -> Finding:
@@ -104,7 +104,7 @@ def _measured(facts: Facts, opensips: OpensipsFacts, stored: Sequence[Contact]) 
     old = [contact for contact in stored if 0 < (contact.registered_at or contact.last_register_at) < before]
     never = [contact for contact in old if not contact.last_latency_at and not contact.last_lost_at]
     if not old:
-        yield note("latency", "no contact is known for two ping intervals yet: ask again later")
+        yield note("latency", "no contact is older than two ping intervals yet: ask again later")
     elif not never:
         yield ok("latency", f"{times(len(old), 'contact')} measured")
     else:
@@ -123,7 +123,7 @@ def _why(opensips: OpensipsFacts, old: list[Contact], never: list[Contact], text
             f"{LATENCY} must be subscribed, and {NO_FILTER}",
         )
     if records and not any(one.cflags for one in records):
-        return f"{text}: without a branch flag nobody is pinged", "see flags"
+        return f"{text}: without a branch flag they are not pinged", "see flags"
     flags = {flag for contact in opensips.contacts for flag in contact.cflags}
     if all(_connected(contact) for contact in never) and (_others_are(old, never) or _named_well(flags)):
         return f"{text}, all of them over TCP or WebSocket", f"{PING_TCP}\nelse {PING_AT_ALL}"
@@ -152,18 +152,22 @@ def _removal(facts: Facts, opensips: OpensipsFacts) -> Iterator[Finding]:
     removals = feed.removals if feed else 0
     flags = sorted({flag for contact in opensips.contacts for flag in contact.cflags if REMOVAL.search(flag)})
     if not removals and not flags:
-        yield ok("removal", "no sign that OpenSIPS itself removes who loses pings")
+        yield ok("removal", "no sign that OpenSIPS itself removes contacts that lose pings")
         return
     text = f"OpenSIPS itself removed {times(removals, 'contact')} behind lost pings"
     if not removals:
-        text = f"contacts carry {some(flags)}: by its name OpenSIPS itself removes who loses pings"
+        text = (
+            f"contacts carry {some(flags)}: by the name of the flag, OpenSIPS itself removes contacts that lose pings"
+        )
     if facts.config.remediation.mode == "enforce":
         remedy = (
             'leave one of the two off: no "remove_on_timeout_bflag" in nathelper, or [remediation] mode = "observe"'
         )
         yield warning("removal", text, remedy)
     else:
-        yield note("removal", text, "fine while [remediation] mode is observe; who is gone can not be woken by push")
+        yield note(
+            "removal", text, "fine while [remediation] mode is observe; a removed contact can not be woken by push"
+        )
 
 
 def _interval(facts: Facts) -> Iterator[Finding]:
@@ -190,7 +194,7 @@ def _filter(pings: Mapping[str, Sequence[Ping]]) -> Iterator[Finding]:
         return
     lost = sum(ping.latency_ms is None for one in pings.values() for ping in one)
     if not lost and min(steps) > 1:
-        text = f"no lost ping and no two alike in a row among {len(steps)}: small changes may be held back"
-        yield warning("filter", text, f"if the network is not simply that good, {NO_FILTER}")
+        text = f"no lost ping and no two alike in a row among {len(steps)}: pings may be filtered"
+        yield warning("filter", text, f"unless the network really is that good, {NO_FILTER}")
     else:
-        yield ok("filter", f"nothing looks held back among {len(steps)} pings")
+        yield ok("filter", f"no sign of a filter among {len(steps)} pings")

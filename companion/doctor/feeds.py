@@ -50,7 +50,7 @@ def _silent(facts: Facts, feed: Feed, *, publishing: bool) -> Finding:
     text = f"silent for {_length(facts.now - feed.heartbeat_at)}" if feed.heartbeat_at else "nothing was ever stored"
     if publishing:
         remedy = "its bridge is up, so run `companion run consumer`; [redis] url and prefix must be the same there"
-        return failure(feed.node, f"{text}: nobody stores what its bridge says", remedy)
+        return failure(feed.node, f"{text}: no consumer stores its events", remedy)
     if feed.node not in {one.node for one in facts.opensips}:
         return note(feed.node, text, f"`companion node forget {feed.node}`, if it is gone for good")
     remedy = f"run its bridge with [bridge] node = {feed.node!r}, and name its bus in [consumer] subscribe"
@@ -65,7 +65,7 @@ def _events(facts: Facts, feed: Feed) -> Finding:
     silence = facts.now - max(feed.last_event_at, feed.run // 1000)
     if contacts and silence > 2 * facts.config.pings.interval_ms:
         text = f"alive, but no event for {_length(silence)} with {times(contacts, 'contact')} registered"
-        remedy = "see what is said of its subscriptions and pings; a firewall may drop what it sends to the bridge"
+        remedy = "check the findings about its subscriptions and pings; a firewall may drop its events"
         return failure(feed.node, text, remedy)
     if not feed.last_event_at:
         return note(feed.node, "alive; no event yet, and no contact that one could be about")
@@ -97,7 +97,7 @@ def _losses(feed: Feed) -> Iterator[Finding]:
             remedy = "is Redis or the consumer too slow? see docs/doctor.md; [bridge] high_water_mark gives more room"
             yield warning(feed.node, text, remedy)
         else:
-            yield note(feed.node, text, "what a restart costs; nothing has to be done if the number stays as it is")
+            yield note(feed.node, text, "a restart costs this; nothing has to be done unless the number grows")
     if feed.refused:
         remedy = "its phone may be missing here: compare with `opensips-cli -x mi ul_show_contact`, and report it"
         text = f"{times(feed.refused, 'event')} refused, the last one of AOR {feed.refused_aor or '(none)'}"

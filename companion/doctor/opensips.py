@@ -26,7 +26,7 @@ local_route {{ if ($fU == "companion") {{ setbflag("TCP_NO_CONNECT"); $T_fr_time
 def check(facts: Facts) -> list[Section]:
     """Return a section for each `[[opensips]]` table."""
     if not facts.opensips:
-        remedy = "add an [[opensips]] table with node and mi_url: without it nothing is reconciled or remedied"
+        remedy = "add an [[opensips]] table with node and mi_url: MI reconciles, pushes and removes"
         return [Section("OpenSIPS", [warning("MI", "no [[opensips]] table in the configuration", remedy)])]
     return [Section(f"OpenSIPS {one.node}", list(_findings(one))) for one in facts.opensips]
 
@@ -65,7 +65,7 @@ def _version(version: str) -> Finding:
     if branch in TESTED:
         return ok("version", version)
     return warning(
-        "version", f"{version}, not tested", f"tested are {', '.join(TESTED)}: compare figures before you trust"
+        "version", f"{version}, not tested", f"tested versions are {', '.join(TESTED)}: check the figures first"
     )
 
 
@@ -118,7 +118,7 @@ def _ending(opensips: OpensipsFacts, mine: list[EventSubscription]) -> Iterator[
         yield note("subscriptions", "made through MI; `companion run scheduler` renews them")
     elif left:
         text = f"{times(len(left), 'subscription')} made through MI, the first ends in {format_seconds(min(left))}"
-        remedy = "set subscribe = true in [[opensips]] and have it renewed, or use subscribe_event() in startup_route"
+        remedy = "set subscribe = true in [[opensips]] to renew it, or use subscribe_event() in startup_route"
         yield warning("subscriptions", text, remedy)
 
 
@@ -126,7 +126,7 @@ def _request_size(opensips: OpensipsFacts) -> Finding:
     if opensips.size_error:
         remedy = 'else long contacts can not be removed or woken:\nmodparam("httpd", "receive_buf_size", 65536)'
         return warning("request size", opensips.size_error, remedy)
-    return ok("request size", "a request of more than 1 kB is taken")
+    return ok("request size", "a request of more than 1 kB is accepted")
 
 
 def _probe(opensips: OpensipsFacts) -> Finding:

@@ -118,7 +118,7 @@ class Reconciler:
 def _log(report: Reconciliation) -> None:
     fields = {name: value for name, value in report.to_json().items() if name not in ("refused", "up_since")}
     if report.refused:
-        logger.warning("OpenSIPS' contacts were not taken over", because=report.refused, **fields)
+        logger.warning("the contacts of OpenSIPS were not stored", because=report.refused, **fields)
     else:
         logger.info("compared with OpenSIPS' contacts", **fields)
 
@@ -137,7 +137,7 @@ async def compare_node(node: str, mi: Mi, store: Store, config: Config, checked_
         await asyncio.to_thread(_save, store, report, feed, last)
     finally:
         if not await asyncio.to_thread(lock.release):
-            logger.warning("comparing took longer than its lock lasts")
+            logger.warning("comparing took longer than the lifetime of its lock")
     return report
 
 

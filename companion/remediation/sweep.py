@@ -139,7 +139,7 @@ class Sweeper:
             logger.warning("the sweep ends early", node=node, because=change)
             return False
         if count_action(self._store, now_ms()) > self._settings.max_per_minute:
-            logger.warning("enough for this minute", max_per_minute=self._settings.max_per_minute)
+            logger.warning("the limit of actions in a minute is reached", max_per_minute=self._settings.max_per_minute)
             return False
         return True
 

@@ -71,7 +71,7 @@ def _make_call_quality(config: Config, store: Store) -> Run:
         save_call_quality(store, quality)
         if quality["cut"]:
             episodes.warn(
-                "more calls than are looked at: their quality is that of the newest",
+                "too many calls: the quality is that of the newest ones",
                 calls=quality["total"],
                 looked_at=quality["calls"],
             )
