@@ -87,6 +87,14 @@ def test_links(document: Path) -> None:
     assert all((document.parent / link).exists() for link in links), links
 
 
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
+def test_anchors(document: Path) -> None:
+    """Each link to a section leads to a heading."""
+    links = re.findall(r"\]\(([^)#:]*)#([^)]+)\)", document.read_text(encoding="utf-8"))
+    targets = [((document.parent / path) if path else document, anchor) for path, anchor in links]
+    assert [(path.name, anchor) for path, anchor in targets if anchor not in _anchors(path)] == []
+
+
 def test_the_readme_leads_to_every_document() -> None:
     """Whoever begins with the README finds all there is to read."""
     text = (PROJECT / "README.md").read_text(encoding="utf-8")
@@ -129,6 +137,12 @@ def test_make_targets() -> None:
     for document in DOCUMENTS:
         lines = _code(document.read_text(encoding="utf-8"))
         assert {match[1] for line in lines if (match := re.match(r" *make ([a-z-]+)", line))} <= targets
+
+
+def _anchors(document: Path) -> set[str]:
+    """The anchors of a document's headings, as GitHub makes them."""
+    headings = re.findall(r"^#+ (.+)$", document.read_text(encoding="utf-8"), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
 
 
 def _config_toml() -> str:
