@@ -11,6 +11,7 @@ import zmq
 from zmq.auth.thread import ThreadAuthenticator
 
 from companion.bus.curve import Curve
+from companion.bus.endpoint import is_ipv6
 from companion.bus.envelope import HEARTBEAT, VERSION, _encode_envelope, _Envelope
 from companion.errors import InvalidEventError, UnavailableError
 
@@ -40,6 +41,7 @@ class Publisher:
             self._socket.curve_secretkey = curve.secret.encode()
             self._socket.curve_publickey = zmq.curve_public(curve.secret.encode())
             self._socket.curve_server = True
+        self._socket.setsockopt(zmq.IPV6, is_ipv6(endpoint))
         try:
             self._socket.bind(endpoint)
         except zmq.ZMQError as error:

@@ -7,6 +7,7 @@ from typing import Final
 import zmq
 
 from companion.bus.curve import Curve
+from companion.bus.endpoint import is_ipv6
 from companion.bus.envelope import Frames
 
 DRAIN: Final = 128
@@ -32,6 +33,7 @@ class Subscriber:
             self._socket.curve_serverkey = curve.server.encode()
         self._socket.subscribe(b"")
         for endpoint in endpoints:
+            self._socket.setsockopt(zmq.IPV6, is_ipv6(endpoint))
             self._socket.connect(endpoint)
 
     async def receive(self, timeout: float) -> list[Frames]:  # noqa: ASYNC109 - the caller waits for this alone
