@@ -1,5 +1,6 @@
 """Make and check call tokens: JSON Web Tokens (RFC 7519) with which a page may report one call. No I/O."""
 
+import math
 import re
 from functools import lru_cache
 from typing import Any, Final, NamedTuple
@@ -65,7 +66,8 @@ def _signed(secret: str, text: str) -> dict[str, Any]:
 
 
 def _check_times(issued_at: Any, expires_at: Any, not_before: Any, now: int) -> None:
-    if not all(type(time) in (int, float) for time in (issued_at, expires_at, not_before)):
+    times = issued_at, expires_at, not_before
+    if not all(type(time) in (int, float) and math.isfinite(time) for time in times):
         raise InvalidTokenError("wrong")
     if expires_at <= now:
         raise InvalidTokenError("expired")
