@@ -2,6 +2,11 @@
 
 from typing import Any, Final
 
+import msgspec
+
+UNDECODABLE: Final = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+"""What msgspec raises for input that is not msgpack or JSON, or not of the expected shape."""
+
 Json = dict[str, Any]
 """A JSON object: what is read off a wire, or ready to be written."""
 

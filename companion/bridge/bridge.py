@@ -19,11 +19,11 @@ from companion.config import BridgeSection
 from companion.errors import InvalidEventError
 from companion.opensips import events
 from companion.opensips.address import parse_address
+from companion.text import UNDECODABLE
 
 SUBSCRIBER_WAIT_SECONDS: Final = 5.0
 
 _decode = msgspec.json.Decoder().decode
-_NOT_JSON: Final = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 
 Schedule = Callable[[Callable[[], None]], object]
 """Calls a function in the next turn of the event loop."""
@@ -100,7 +100,7 @@ class Bridge:
     def _read(self, payload: bytes) -> Any:
         try:
             return _decode(payload)
-        except _NOT_JSON as error:
+        except UNDECODABLE as error:
             text = payload.decode("utf-8", "replace")
             if text.encode() == payload:
                 raise InvalidEventError("json", str(error)[:200]) from None
@@ -108,7 +108,7 @@ class Bridge:
         self._episodes.warn("an event is not UTF-8; its invalid bytes became U+FFFD")
         try:
             return _decode(text)
-        except _NOT_JSON as error:
+        except UNDECODABLE as error:
             raise InvalidEventError("json", str(error)[:200]) from None
 
     def _publish(self, request: Any) -> None:

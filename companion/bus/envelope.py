@@ -13,6 +13,7 @@ from typing import Annotated, Final, NamedTuple
 import msgspec
 
 from companion.errors import InvalidEnvelopeError
+from companion.text import UNDECODABLE
 
 VERSION: Final = 1
 HEARTBEAT: Final = "HEARTBEAT"
@@ -74,7 +75,7 @@ def decode(topic: bytes, body: bytes | memoryview) -> Message:
         name = topic.decode("ascii")
     except msgspec.ValidationError as error:
         raise InvalidEnvelopeError("shape", str(error)) from None
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except UNDECODABLE as error:
         raise InvalidEnvelopeError("msgpack", str(error)) from None
     if envelope.v != VERSION:
         raise InvalidEnvelopeError("version", str(envelope.v))
@@ -88,5 +89,5 @@ def decode_heartbeat(params: bytes | memoryview | msgspec.Raw) -> Heartbeat:
     """Read a heartbeat's parameters. Raises InvalidEnvelopeError (reason heartbeat)."""
     try:
         return _decode_heartbeat(params)
-    except msgspec.DecodeError as error:
+    except UNDECODABLE as error:
         raise InvalidEnvelopeError("heartbeat", str(error)) from None

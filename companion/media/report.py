@@ -12,7 +12,7 @@ from msgspec.structs import replace
 
 from companion.errors import InvalidReportError
 from companion.sip import network_prefix
-from companion.text import SAFE_TEXT
+from companion.text import SAFE_TEXT, UNDECODABLE
 
 VERSION: Final = 1
 MAX_SAMPLES: Final = 1200
@@ -136,7 +136,7 @@ def decode(body: bytes, retention_ms: int) -> Report:
         report = _decoder.decode(body)
     except msgspec.ValidationError as error:
         raise InvalidReportError("shape", str(error)[:200]) from None
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+    except UNDECODABLE as error:
         raise InvalidReportError("json", str(error)[:200]) from None
     _check_times(report, retention_ms)
     return report
@@ -153,7 +153,7 @@ def read_token(body: bytes) -> str:
     """Return the token in a body; "" when there is none."""
     try:
         return _sender_decoder.decode(body).token
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+    except UNDECODABLE:
         return ""
 
 

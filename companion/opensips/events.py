@@ -10,7 +10,7 @@ from typing import Any, Final, Literal, NamedTuple
 import msgspec
 
 from companion.errors import InvalidEventError
-from companion.text import printable
+from companion.text import UNDECODABLE, printable
 
 INSERT: Final = "E_UL_CONTACT_INSERT"
 UPDATE: Final = "E_UL_CONTACT_UPDATE"
@@ -153,7 +153,7 @@ def decode(name: str, params: bytes | memoryview) -> Event:
         raise InvalidEventError("unknown_event")
     try:
         return _event(name, decoder.decode(params))
-    except msgspec.DecodeError as error:
+    except UNDECODABLE as error:
         raise InvalidEventError("wrong_type", str(error), aor=_read_aor(params)) from None
 
 
@@ -161,7 +161,7 @@ def _read_aor(params: bytes | memoryview) -> str:
     """Return the AOR of parameters that have another fault, "" where they name none."""
     try:
         aor = msgspec.msgpack.decode(params, type=_AorOnly).aor
-    except msgspec.DecodeError:
+    except UNDECODABLE:
         return ""
     return printable(aor[:LOG_CHARACTERS]) if isinstance(aor, str) else ""
 

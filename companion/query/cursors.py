@@ -9,6 +9,7 @@ import msgspec
 
 from companion.errors import UsageError
 from companion.store.calls import CallPosition
+from companion.text import UNDECODABLE
 
 _CALL_CURSOR: Final = re.compile(r"([0-9]{1,16})-([0-9a-f]{16})")
 _FOREIGN: Final = "the cursor is not one of this list: begin with the first page, without a cursor"
@@ -32,7 +33,7 @@ def decode_device_cursor(cursor: str, sort: str) -> DevicePosition:
     try:
         text = urlsafe_b64decode(cursor.encode("ascii") + b"=" * (-len(cursor) % 4))
         own_sort, is_missing, value, device = msgspec.json.decode(text, type=tuple[str, bool, str | int, str])
-    except (ValueError, binascii.Error, msgspec.DecodeError):
+    except (ValueError, binascii.Error, *UNDECODABLE):
         own_sort = ""
     if own_sort != sort:
         raise UsageError(_FOREIGN)

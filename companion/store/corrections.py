@@ -15,6 +15,7 @@ from companion.opensips.events import Registration
 from companion.store.connection import Command
 from companion.store.keys import Keys
 from companion.store.store import Store
+from companion.text import UNDECODABLE
 from companion.usrloc.contact import Binding
 
 MAX_WAITING: Final = 250_000
@@ -72,7 +73,7 @@ def decode_correction(kind: str, text: str | bytes) -> Correction:
     """Read a correction. Raises InvalidInputError with reason `correction` for any other text."""
     try:
         correction: Correction = _DECODERS[kind].decode(text)
-    except (KeyError, msgspec.DecodeError, UnicodeEncodeError) as error:
+    except (KeyError, UnicodeEncodeError, *UNDECODABLE) as error:
         raise InvalidInputError("correction", str(error)) from None
     return correction
 

@@ -7,12 +7,14 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 import msgpack
+import msgspec
 import pytest
 import zmq
 from structlog.testing import capture_logs
 
+from companion import metrics
 from companion.bus.curve import Curve
-from companion.bus.envelope import Message, decode, decode_heartbeat
+from companion.bus.envelope import HEARTBEAT, Message, decode, decode_heartbeat
 from companion.bus.publisher import Publisher
 from companion.bus.sequences import Sequences
 from companion.bus.subscriber import Subscriber
@@ -180,6 +182,40 @@ async def test_events_share_messages() -> None:
         (n, n) for n in range(22)
     ]
     assert decode_heartbeat(messages[4].events[0][1]).seqs == {LATENCY: 20, INSERT: 0}
+
+
+async def test_ipv6_beside_ipv4() -> None:
+    """A subscriber hears bridges at IPv6 and IPv4 addresses alike."""
+    publishers = [Publisher(endpoint, "n", high_water_mark=100) for endpoint in ("tcp://[::1]:*", ANYWHERE)]
+    subscriber = Subscriber(tuple(publisher.endpoint for publisher in publishers), high_water_mark=100)
+    try:
+        for publisher in publishers:
+            assert await publisher.subscribed(10)
+            publisher.publish(LATENCY, {"at": publisher.endpoint}, 1)
+        messages: list[Message] = []
+        while len(messages) < len(publishers):
+            messages += [decode(*frames) for frames in await subscriber.receive(5)]
+    finally:
+        subscriber.close()
+        for publisher in publishers:
+            publisher.close()
+    addresses = {msgpack.unpackb(message.events[0][1])["at"].rpartition(":")[0] for message in messages}
+    assert addresses == {"tcp://[::1]", "tcp://127.0.0.1"}
+
+
+async def test_bytes_that_are_no_utf8(make_setup: MakeSetup) -> None:
+    """An event and a heartbeat with broken text are counted as invalid, and the consumer goes on."""
+    broken = msgspec.Raw(b"\x81\xa3aor\xa1\xff")
+    setup = make_setup()
+    async with consumed(setup) as feeder:
+        before = metrics.total(metrics.INVALID)
+        for name in (LATENCY, HEARTBEAT):
+            feeder.publisher.publish(name, {}, 1)
+            envelope = {"v": 1, "node": "opensips", "run": feeder.publisher.run, "seq": 9, "ts": 1, "params": broken}
+            feeder.publisher._socket.send_multipart([name.encode(), msgspec.msgpack.encode(envelope)])
+        feeder.say(INSERT, phone_event("good"))
+        await eventually(lambda: metrics.total(metrics.INVALID) - before >= 2)
+        await eventually(lambda: feeder.beat() or "good/good" in setup.pages())
 
 
 async def count_received(subscriber: Subscriber, seconds: float) -> int:

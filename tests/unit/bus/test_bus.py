@@ -56,6 +56,14 @@ def test_decode_several() -> None:
     ]
 
 
+@pytest.mark.parametrize("params", [b"\x81\xa4seqs\x81\xa1\xff\x01", b"\x81\xa1\xff\x01", b"\x91" * 5000, b"\xc1"])
+def test_heartbeat_that_is_none(params: bytes) -> None:
+    """Text that is not UTF-8, endless lists, and bytes without meaning are an invalid heartbeat."""
+    with pytest.raises(InvalidEnvelopeError) as error:
+        decode_heartbeat(params)
+    assert error.value.reason == "heartbeat"
+
+
 @given(st.binary(max_size=20), st.binary() | json_values.map(msgpack.packb) | near_envelopes.map(msgpack.packb))
 @example(b"E_X", b"\xdd\xff\xff\xff\xff")
 @example(b"E_X", b"\x91" * 100_000)

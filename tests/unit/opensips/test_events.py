@@ -283,3 +283,20 @@ def test_decode_raises_nothing_else(name: str, params: bytes) -> None:
     """Any bytes are an event or InvalidEventError."""
     with contextlib.suppress(InvalidEventError):
         assert decode(name, params).name == name
+
+
+@pytest.mark.parametrize("name", sorted(events.EVENT_NAMES))
+@pytest.mark.parametrize(
+    "params", [b"\x81\xa3aor\xa1\xff", b"\x81\xa1\xff\x01", b"\x81\xa3aor" + b"\x91" * 5000, b"\xc1"]
+)
+def test_bytes_that_are_no_parameters(name: str, params: bytes) -> None:
+    """Text that is not UTF-8, endless lists, and bytes without meaning are an invalid event, and nothing else."""
+    with pytest.raises(InvalidEventError):
+        decode(name, params)
+
+
+@given(st.sampled_from(sorted(events.EVENT_NAMES)), st.binary())
+def test_any_bytes(name: str, params: bytes) -> None:
+    """Whatever comes over the bus is an event or an invalid one."""
+    with contextlib.suppress(InvalidEventError):
+        decode(name, params)
