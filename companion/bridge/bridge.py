@@ -9,8 +9,8 @@ from typing import Any, Final
 import msgspec
 
 from companion import log, metrics
-from companion.bridge.clock import Stamps, SteadyClock
 from companion.bridge.datagram import DatagramInput
+from companion.bridge.stamps import Stamps
 from companion.bridge.stream import StreamInput
 from companion.bus.curve import Curve
 from companion.bus.envelope import HEARTBEAT_SECONDS
@@ -19,6 +19,7 @@ from companion.config import BridgeSection
 from companion.errors import InvalidEventError
 from companion.opensips import events
 from companion.opensips.address import parse_address
+from companion.steady_clock import SteadyClock
 from companion.text import UNDECODABLE
 
 SUBSCRIBER_WAIT_SECONDS: Final = 5.0

@@ -1,25 +1,22 @@
 """Apply decoded messages to the contacts, devices and feeds in memory. No I/O."""
 
 import itertools
-import time
 from collections import Counter, defaultdict
 from collections.abc import Sequence
-from typing import Final, cast
+from typing import cast
 
 import msgspec
 
 from companion import log, metrics
 from companion.bus.envelope import HEARTBEAT, Heartbeat, Message
 from companion.consumer.decoder import DecodedEvent, DecodedMessage
+from companion.consumer.future_limit import FutureLimit
 from companion.consumer.memory import RecorderMemory
 from companion.consumer.ping_cache import CachedPing
 from companion.opensips import events
 from companion.opensips.events import EVENT_NAMES, LATENCY, LOST_PING_US, ContactEvent, Event
 from companion.usrloc.changes import Stamp
 from companion.usrloc.contact import Binding
-
-AHEAD_MS: Final = 60_000
-"""An event further in the future is refused: its samples would lock out all later ones."""
 
 logger = log.get(__name__)
 
@@ -29,6 +26,7 @@ class Applier:
 
     def __init__(self, memory: RecorderMemory) -> None:
         self._memory = memory
+        self._future_limit = FutureLimit()
 
     def apply(self, batch: Sequence[DecodedMessage]) -> None:
         """Apply messages of our nodes; what their events need must be in memory."""
@@ -48,7 +46,7 @@ class Applier:
 
     def _apply_message(self, message: Message, decoded: Sequence[DecodedEvent], first: int) -> None:
         """Apply the events of a message from number `first` on."""
-        latest = time.time() * 1000 + AHEAD_MS
+        latest = self._future_limit.latest_ms()
         for (ts, params), event in itertools.islice(zip(message.events, decoded, strict=True), first, None):
             if isinstance(event, Heartbeat):
                 self._memory.feeds.take_heartbeat(message.node, event, ts)

@@ -18,6 +18,8 @@ from companion.query.history import record_summary
 from companion.query.now import load_view
 from companion.reconcile.job import EVERY_SECONDS, Reconciler
 from companion.remediation.sweep import Sweeper
+from companion.services.elapsed_trigger import ElapsedTrigger
+from companion.steady_clock import SteadyClock
 from companion.store.call_quality import save_call_quality
 from companion.store.devices import forget_vanished_devices
 from companion.store.store import Store
@@ -29,6 +31,7 @@ logger = log.get(__name__)
 END_SECONDS: Final = 10.0
 """How long a running job may take to finish; a dump of a big OpenSIPS would take minutes."""
 
+WATCH_SECONDS: Final = 1.0
 RESTS: Final = 4
 """A census of a large fleet is followed by a rest so many times as long: it must not take a core for itself."""
 
@@ -108,11 +111,10 @@ class Scheduler:
         for job in JOBS:
             self._scheduler.add_job(
                 self._guard(job.name, job.make(config, store)),
-                "interval",
+                ElapsedTrigger(job.every(config), job.jitter),
                 id=job.name,
-                seconds=job.every(config),
+                name=job.name,
                 next_run_time=datetime.now(UTC),
-                jitter=job.jitter or None,
                 coalesce=True,
                 max_instances=1,
                 misfire_grace_time=None,
@@ -120,7 +122,9 @@ class Scheduler:
 
     async def run(self) -> None:
         self._scheduler.start()
+        watching = asyncio.create_task(self._watch_clock())
         await self._stopping.wait()
+        watching.cancel()
         self._scheduler.pause()
         if self._running:
             _, late = await asyncio.wait(self._running, timeout=END_SECONDS)
@@ -132,6 +136,20 @@ class Scheduler:
 
     def stop(self) -> None:
         self._stopping.set()
+
+    async def _watch_clock(self) -> None:
+        """Let jobs go on at once when the machine's clock was set back."""
+        clock = SteadyClock()
+        while True:
+            await asyncio.sleep(WATCH_SECONDS)
+            if step_ms := clock.follow():
+                logger.warning("the machine's clock was set: jobs go on by elapsed time", by_ms=step_ms)
+                self._rearm(datetime.now(UTC))
+
+    def _rearm(self, now: datetime) -> None:
+        for job in self._scheduler.get_jobs():
+            if job.next_run_time and job.trigger.is_too_late(job.next_run_time, now):
+                job.modify(next_run_time=now)
 
     def _guard(self, name: str, run: Run) -> Run:
         failures = metrics.JOB_FAILURES.labels(name)  # made now: a counter that begins at 1 shows no rise

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from itertools import count
 from typing import Final
 
-from companion.bridge.clock import Stamps
+from companion.bridge.stamps import Stamps
 from companion.bus.envelope import HEARTBEAT_SECONDS
 from companion.bus.publisher import Publisher
 from companion.config import BridgeSection

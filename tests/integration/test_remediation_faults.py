@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 
 from companion.bridge.bridge import Bridge
-from companion.bridge.clock import Stamps, SteadyClock
+from companion.bridge.stamps import Stamps
 from companion.bus import envelope
 from companion.config import Config
 from companion.consumer.recorder import Recorder
@@ -34,6 +34,7 @@ from companion.simulator.opensips import SimulatedOpenSIPS
 from companion.simulator.phone import PhoneState, SimulatedPhone
 from companion.simulator.redis import EmbeddedRedis
 from companion.simulator.subscriptions import Subscriptions
+from companion.steady_clock import SteadyClock
 from companion.store import sweeps
 from companion.store.connection import Unreachable
 from companion.store.devices import load_device

@@ -11,9 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from companion.bridge.bridge import Bridge
-from companion.bridge.clock import Stamps, SteadyClock
+from companion.bridge.stamps import Stamps
 from companion.config import BridgeSection
 from companion.opensips import events
+from companion.steady_clock import SteadyClock
 
 ENDPOINT = "inproc://bridge"
 

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from companion import sip
-from companion.bridge.clock import Stamps
+from companion.bridge.stamps import Stamps
 from companion.opensips import events
 from companion.query.pings import compute_statistics, merge_own_pings
 from companion.usrloc import contact as contacts

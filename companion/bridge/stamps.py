@@ -1,32 +1,6 @@
 """Stamp events with times that never run backwards within a run."""
 
-import time
 from collections.abc import Callable
-from typing import Final
-
-STEP_MS: Final = 1000
-"""A larger difference between our steady clock and the machine's means that the machine's clock was stepped."""
-
-
-class SteadyClock:
-    """Return epoch ms that advance evenly while the machine's clock is being set."""
-
-    def __init__(self, wall: Callable[[], float] = time.time, steady: Callable[[], float] = time.monotonic) -> None:
-        self._wall = wall
-        self._steady = steady
-        self._offset = wall() - steady()
-
-    def now(self) -> int:
-        return int((self._offset + self._steady()) * 1000)
-
-    def follow(self) -> int:
-        """Follow a step of the machine's clock and return its size in ms, 0 when there was none."""
-        offset = self._wall() - self._steady()
-        step_ms = round((offset - self._offset) * 1000)
-        if abs(step_ms) < STEP_MS:
-            return 0
-        self._offset = offset
-        return step_ms
 
 
 class Stamps:
