@@ -91,6 +91,7 @@ def _render_state(state: dict[str, Any]) -> Group:
         ("paused", f"for {format_seconds(state['paused_seconds'])} more" if state["paused_seconds"] else "no"),
         ("last sweep", ago(state["last_sweep_at"], datetime.now(UTC)) or "none yet: is `companion run scheduler` up?"),
         ("candidates", f"{state['candidates']}, of which {state['acted']} were decided on"),
+        ("waiting", state["waiting"]),
         ("held back by", state["troubles"]),
         ("switched off", f"since {state['off_since']}" if state["off_since"] else "no"),
         ("suspect removals", f"{state['suspects']} in the last hour"),

@@ -23,6 +23,7 @@ def remediation_status(config: Config, store: Store) -> dict[str, Any]:
         "last_sweep_at": iso(int(sweep.get("at", 0))),
         "candidates": int(sweep.get("candidates", 0)),
         "acted": int(sweep.get("acted", 0)),
+        "waiting": sweep.get("waiting", ""),
         "troubles": sweep.get("troubles", ""),
         "open_breakers": {group: iso(at) for group, at in load_open_breakers(store, groups).items()},
         "suspects": count_suspects(store, now_ms()),

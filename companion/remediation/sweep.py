@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Final
@@ -32,6 +33,8 @@ AT_ONCE: Final = 50
 RENEW_SECONDS: Final = 3.0
 MOST_DOUBLINGS: Final = 2
 """How often the wait for another question doubles after an answer."""
+MOST_REASONS: Final = 5
+"""The number of reasons to wait that the report of a sweep names."""
 DOUBTED_SHARE: Final = 4
 """One action in so many may go to contacts that are only doubted: in `cooperation` they may be half of the fleet."""
 
@@ -50,6 +53,7 @@ class Sweeper:
         self._lost_nodes = LostNodes(config, self._access)
         self._troubles = Troubles(config, store, self._access, self._clock)
         self._remover = Remover(config, store, self._access, self._troubles)
+        self._waiting: Counter[str] = Counter()
 
     async def run(self) -> None:
         """Sweep once; do nothing when it is another companion's turn."""
@@ -73,6 +77,7 @@ class Sweeper:
         fleet = await asyncio.to_thread(collect_fleet, self._config, self._store, sweep)
         await asyncio.to_thread(self._troubles.find, fleet)
         self._remover.begin()
+        self._waiting.clear()
         acted = 0
         for node, candidates in fleet.candidates.items():
             if node not in fleet.troubles:
@@ -147,6 +152,7 @@ class Sweeper:
         started = time.monotonic()
         decision, outcome = await self._do(node, candidate, decision, fleet)
         if decision.action == "wait":
+            self._waiting[decision.why] += 1
             return
         outcome = replace(outcome, duration_ms=round((time.monotonic() - started) * 1000))
         metrics.REMEDIATIONS.labels(candidate.contact.node, decision.action, outcome.result).inc()
@@ -203,6 +209,7 @@ class Sweeper:
             "mode": fleet.mode,
             "candidates": sum(map(len, fleet.candidates.values())),
             "acted": acted,
+            "waiting": "; ".join(f"{count}: {why}" for why, count in self._waiting.most_common(MOST_REASONS)),
             "troubles": "; ".join(f"{node}: {why}" for node, why in fleet.troubles.items()),
             "networks": " ".join(group for group in fleet.open_breakers if group.startswith(NETWORK)),
         }

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from companion.remediation import audit
+from companion.remediation.status import remediation_status
 from companion.simulator.redis import EmbeddedRedis
 from tests.integration.conftest import Kind
 from tests.soak.companion import SoakCompanion
@@ -230,3 +231,18 @@ async def test_a_node_that_is_gone(make_case: MakeCase, mode: str) -> None:
     assert all(one.node is other and one.binding in home.bindings.values() for one in moved)
     if mode == "enforce":
         assert not [one.aor for one in left if one.binding in home.bindings.values()]
+
+
+async def test_phone_alone_on_its_listener(make_case: MakeCase, *, can_ask: bool) -> None:
+    """The silence of a phone that nobody else shares a listener with has no witness: it stays, and status says why."""
+    if not can_ask:
+        pytest.skip("nobody is asked")
+    case = make_case([phone("alone", cluster("c", 1))])
+    await case.sweeps(2 * PINGS)
+    case.world.phones[0].state = "off"
+    reasons: set[str] = set()
+    for _ in range(2 * LONG):
+        await case.sweeps(1)
+        reasons.add(remediation_status(case.companion.config, case.companion.store)["waiting"])
+    case.none_removed()
+    assert "1: the way to ask through c-n0 may be broken" in reasons

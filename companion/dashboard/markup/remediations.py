@@ -80,6 +80,7 @@ def state(now: Json, *, may_operate: bool) -> Markup:
         ("Mode", tag("span", mode_mark(now["mode"]), " ", MODES.get(now["mode"], ""))),
         ("Last sweep", time(now["last_sweep_at"], "moment", "none yet: is the scheduler running?")),
         ("Candidates", f"{plural(now['candidates'], 'contact')}, {now['acted']} decided on"),
+        ("Waiting", network_text(now["waiting"]) if now["waiting"] else "none"),
         ("Held back by", network_text(now["troubles"]) if now["troubles"] else "nothing"),
         ("Breakers", _breakers(now["open_breakers"])),
         cls="facts two",

@@ -189,6 +189,7 @@ STATE: Final = {
     "last_sweep_at": at(-7),
     "candidates": 3,
     "acted": 1,
+    "waiting": EVIL,
     "troubles": EVIL,
     "open_breakers": {EVIL: at(-5)},
 }

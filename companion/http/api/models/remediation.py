@@ -47,6 +47,9 @@ class RemediationModel(ApiModel):
     last_sweep_at: Time | None
     candidates: Count = Field(description="Contacts that may be acted on, at the last sweep.")
     acted: Count
+    waiting: str = Field(
+        description="Contacts of the last sweep that were neither kept nor removed: how many, and why. Empty: none."
+    )
     troubles: str = Field(description="What keeps it from acting; empty: nothing.")
     open_breakers: dict[str, Time | None] = Field(
         description="Nodes, clusters and networks with a mass event, and since when."
