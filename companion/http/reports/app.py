@@ -1,4 +1,4 @@
-"""Serve pages of other sites: the collector, and the reports of their calls.
+"""Put together the application for pages of other sites: it serves the collector and takes reports of calls.
 
 Reports bring a token of their own kind, so this application stands beside the guard, with its own limit and CORS.
 """

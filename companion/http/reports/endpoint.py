@@ -1,4 +1,4 @@
-"""Route the reports of browsers, as the OpenAPI document describes it."""
+"""Define the route of reports, and describe it for the OpenAPI document; the intake does the work."""
 
 from typing import Annotated, Any, Final
 
