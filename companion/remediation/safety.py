@@ -1,4 +1,4 @@
-"""Keep remediation from doing harm: is the feed to be trusted, was the clock set. No I/O."""
+"""Tell whether a feed is to be trusted, and whether the clock was set: remediation waits otherwise. No I/O."""
 
 import time
 from collections.abc import Callable
