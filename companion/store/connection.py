@@ -14,7 +14,7 @@ from redis.retry import Retry
 
 from companion.errors import ConfigError
 
-__all__ = ["Command", "Connection", "NotNowError", "ResponseError", "Unreachable", "telling_not_now"]
+__all__ = ["Command", "Connection", "NotNowError", "ResponseError", "Unreachable"]
 
 Command = tuple[Any, ...]
 
@@ -25,17 +25,6 @@ TIMEOUT_SECONDS: Final = 10.0
 
 class NotNowError(ResponseError):
     """Report that the server would take the command later: it loads, is full, can not save, or is a replica now."""
-
-
-@contextmanager
-def telling_not_now() -> Iterator[None]:
-    """Raise NotNowError for commands that the server refuses for the time being."""
-    try:
-        yield
-    except ResponseError as error:
-        if _is_not_now(error):
-            raise NotNowError(str(error)) from error
-        raise
 
 
 class _Packer:
@@ -72,19 +61,35 @@ class Connection:
         options = self.redis.get_connection_kwargs()
         return str(options.get("path") or f"{options.get('host')}:{options.get('port')}")
 
+    @contextmanager
+    def attempt(self) -> Iterator[None]:
+        """Raise NotNowError for what the server refuses for the time being.
+
+        A server that became a replica keeps its connections. They are given up: the next ones, through the same name or
+        proxy, lead to the new master.
+        """
+        try:
+            yield
+        except ResponseError as error:
+            if is_demoted(error):
+                self.redis.connection_pool.disconnect(inuse_connections=False)
+            if _is_not_now(error):
+                raise NotNowError(str(error)) from error
+            raise
+
     def call(self, *command: Any) -> Any:
         """Send one command and return its reply."""
-        return _answer(self.redis, command)
+        return self._answer(self.redis, command)
 
     def call_for_bytes(self, *command: Any) -> Any:
         """Send a command as `call` does, and return bytes in place of text."""
-        with telling_not_now():
+        with self.attempt():
             reply: Any = self.redis.execute_command(*command, NEVER_DECODE=True)  # type: ignore[no-untyped-call]
         return reply
 
     def raw(self, *command: Any) -> Any:
         """Return the reply as the server sent it: to make a dict of each of thousands of entries takes too long."""
-        return _answer(self._plain, command)
+        return self._answer(self._plain, command)
 
     def pipeline(
         self, commands: Iterable[Command], *, raise_on_error: bool = True, one_moment: bool = False
@@ -96,21 +101,25 @@ class Connection:
         pipeline = self.redis.pipeline(transaction=one_moment)
         for command in commands:
             pipeline.execute_command(*command)  # type: ignore[no-untyped-call]
-        with telling_not_now():
+        with self.attempt():
             replies = pipeline.execute(raise_on_error=raise_on_error) if len(pipeline) else []
-        for reply in replies:
-            if _is_not_now(reply):
-                raise NotNowError(str(reply))
+            for reply in replies:
+                if _is_not_now(reply):
+                    raise reply
         return replies
 
     def close(self) -> None:
         self.redis.close()
 
+    def _answer(self, client: Redis, command: Command) -> Any:
+        with self.attempt():
+            reply: Any = client.execute_command(*command)  # type: ignore[no-untyped-call]
+        return reply
 
-def _answer(client: Redis, command: Command) -> Any:
-    with telling_not_now():
-        reply: Any = client.execute_command(*command)  # type: ignore[no-untyped-call]
-    return reply
+
+def is_demoted(error: Exception) -> bool:
+    """Return whether the server says that it is a replica now."""
+    return isinstance(error, ReadOnlyError) or str(error).startswith("READONLY")
 
 
 def _is_not_now(reply: Any) -> bool:

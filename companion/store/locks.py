@@ -5,7 +5,7 @@ from typing import NamedTuple
 from redis.exceptions import LockError
 from redis.lock import Lock
 
-from companion.store.connection import telling_not_now
+from companion.store.connection import Connection
 from companion.store.store import Store
 
 
@@ -15,13 +15,14 @@ class HeldLock(NamedTuple):
     `fence` grows with each holder of anyone, where the lock has a counter; else it is 0.
     """
 
+    connection: Connection
     lock: Lock
     fence: int = 0
 
     def renew(self) -> bool:
         """Start the time of the lock anew; False when it is no longer ours."""
         try:
-            with telling_not_now():
+            with self.connection.attempt():
                 return bool(self.lock.reacquire())
         except LockError:
             return False
@@ -29,7 +30,7 @@ class HeldLock(NamedTuple):
     def release(self) -> bool:
         """Give the lock back; False when its time had run out."""
         try:
-            with telling_not_now():
+            with self.connection.attempt():
                 self.lock.release()
         except LockError:
             return False
@@ -44,7 +45,7 @@ def acquire_lock(
     `fence_key` counts the holders. `token` is the value that an operator sees, unique to this holder.
     """
     lock = Lock(store.connection.redis, key, timeout=seconds, thread_local=False)
-    with telling_not_now():
+    with store.connection.attempt():
         if not lock.acquire(blocking=False, token=token):
             return None
-    return HeldLock(lock, int(store.connection.call("INCR", fence_key)) if fence_key else 0)
+    return HeldLock(store.connection, lock, int(store.connection.call("INCR", fence_key)) if fence_key else 0)

@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from itertools import count
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Any, Literal, Protocol, Self
 
 import msgspec
 import pytest
@@ -71,10 +71,17 @@ def record_events(setup: "Setup", batch: Sequence[Message]) -> None:
     asyncio.run(recorder.close())
 
 
+class RedisUrl(Protocol):
+    """Where a Redis is reached."""
+
+    @property
+    def url(self) -> str: ...
+
+
 class Setup:
     """One companion's configuration with ports of its own, and the store it writes to."""
 
-    def __init__(self, server: EmbeddedRedis, folder: Path, **sections: Json) -> None:
+    def __init__(self, server: RedisUrl, folder: Path, **sections: Json) -> None:
         self.folder = folder
         self.datagram, self.stream, self.publish = find_free_port(), find_free_port(), find_free_port()
         self.tables: dict[str, Json] = {
@@ -351,7 +358,7 @@ def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[Kind, Emb
 def make_setup(servers: dict[Kind, EmbeddedRedis], tmp_path: Path) -> Iterator[MakeSetup]:
     made: list[Setup] = []
 
-    def make(kind: Kind = "module", server: EmbeddedRedis | None = None, **sections: Json) -> Setup:
+    def make(kind: Kind = "module", server: RedisUrl | None = None, **sections: Json) -> Setup:
         setup = Setup(server or servers[kind], tmp_path, **sections)
         made.append(setup)
         return setup
