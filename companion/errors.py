@@ -84,7 +84,12 @@ class CanNotPingError(UsageError):
 
 
 class UnavailableError(CompanionError):
-    pass
+    """Report that a server can not be used; `detail` is the text without its `remedy`."""
+
+    def __init__(self, detail: str, remedy: str = "") -> None:
+        self.detail = detail
+        self.remedy = remedy
+        super().__init__(f"{detail}: {remedy}" if remedy else detail)
 
 
 class MiError(CompanionError):

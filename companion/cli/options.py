@@ -12,7 +12,7 @@ from rich.console import Console, RenderableType
 
 from companion import config
 from companion.errors import UnavailableError
-from companion.store.connection import ResponseError, Unreachable
+from companion.store.connection import ResponseError, Unreachable, find_remedy
 from companion.store.store import Store, open_store
 from companion.times import WINDOWS_MS
 
@@ -56,7 +56,7 @@ def opened(settings: config.Config) -> Iterator[Store]:
     try:
         yield store
     except (*Unreachable, ResponseError) as error:
-        raise UnavailableError(f"Redis: {error}") from None
+        raise UnavailableError(f"Redis: {error}", find_remedy(error)) from None
     finally:
         store.close()
 

@@ -48,13 +48,14 @@ class BusFacts:
 
 @dataclass(frozen=True, kw_only=True)
 class RedisFacts:
-    """Hold what Redis reports; with an `error` nothing. `settings` is None where CONFIG is not allowed.
+    """Hold what Redis reports; with an `error` nothing but its `remedy`. `settings` is None where CONFIG is denied.
 
     `ahead_ms` is how far its clock is ahead of ours.
     """
 
     place: str
     error: str = ""
+    remedy: str = ""
     product: str = "Redis"
     version: str = ""
     timeseries: bool = False

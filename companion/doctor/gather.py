@@ -22,7 +22,7 @@ from companion.pinging.target import can_be_asked, make_question
 from companion.query.devices import iterate_devices
 from companion.query.now import load_view
 from companion.query.pings import read_pings
-from companion.store.connection import Connection, ResponseError, Unreachable
+from companion.store.connection import Connection, ResponseError, Unreachable, find_remedy
 from companion.store.nodes import load_feeds
 from companion.store.series import TimeSeries, detect
 from companion.store.server import read_server, read_settings, read_time
@@ -66,14 +66,18 @@ def _stored(config: Config) -> Facts:
     place = connection.place
     try:
         store = open_store(config.redis)
-    except (UnavailableError, ConfigError) as error:
+    except ConfigError as error:
         return Facts(now=now_ms(), config=config, redis=RedisFacts(place=place, error=str(error)))
+    except UnavailableError as error:
+        facts = RedisFacts(place=place, error=error.detail, remedy=error.remedy)
+        return Facts(now=now_ms(), config=config, redis=facts)
     finally:
         connection.close()
     try:
         return _read(config, store, place)
     except (*Unreachable, ResponseError) as error:
-        return Facts(now=now_ms(), config=config, redis=RedisFacts(place=place, error=f"{place}: {error}"))
+        facts = RedisFacts(place=place, error=f"{place}: {error}", remedy=find_remedy(error))
+        return Facts(now=now_ms(), config=config, redis=facts)
     finally:
         store.close()
 

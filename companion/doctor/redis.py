@@ -19,7 +19,7 @@ def check(facts: Facts) -> Section:
 
 def _findings(redis: RedisFacts) -> Iterator[Finding]:
     if redis.error:
-        yield failure("server", redis.error, "start Redis, or set [redis] url to where it is")
+        yield failure("server", redis.error, redis.remedy)
         return
     yield _server(redis)
     yield _engine(redis)

@@ -7,14 +7,21 @@ from typing import Any, Final
 from hiredis import pack_command
 from redis import Redis
 from redis.backoff import NoBackoff
-from redis.exceptions import BusyLoadingError, OutOfMemoryError, ReadOnlyError, ResponseError
+from redis.exceptions import (
+    AuthenticationError,
+    BusyLoadingError,
+    NoPermissionError,
+    OutOfMemoryError,
+    ReadOnlyError,
+    ResponseError,
+)
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 from redis.retry import Retry
 
 from companion.errors import ConfigError
 
-__all__ = ["Command", "Connection", "NotNowError", "ResponseError", "Unreachable"]
+__all__ = ["Command", "Connection", "NotNowError", "ResponseError", "Unreachable", "find_remedy"]
 
 Command = tuple[Any, ...]
 
@@ -24,7 +31,10 @@ TIMEOUT_SECONDS: Final = 10.0
 
 
 class NotNowError(ResponseError):
-    """Report that the server would take the command later: it loads, is full, can not save, or is a replica now."""
+    """Report that the server may take the command later.
+
+    It loads, is full, can not save, is a replica now, or an administrator has yet to give us the right.
+    """
 
 
 class _Packer:
@@ -117,12 +127,24 @@ class Connection:
         return reply
 
 
+def find_remedy(error: Exception) -> str:
+    """Return what to do about a Redis that can not be used."""
+    text = str(error)
+    if isinstance(error, NoPermissionError) or isinstance(error.__cause__, NoPermissionError):
+        return "give the user the rights in docs/redis.md, section Rights"
+    if "SSL" in text or "certificate" in text.lower():
+        return "the TLS certificate of Redis is not trusted: add ?ssl_ca_certs=FILE to [redis] url"
+    if isinstance(error, AuthenticationError) or "WRONGPASS" in text or "NOAUTH" in text:
+        return "set the user name and the password in [redis] url"
+    return "start it, or set [redis] url to where it is"
+
+
 def is_demoted(error: Exception) -> bool:
     """Return whether the server says that it is a replica now."""
     return isinstance(error, ReadOnlyError) or str(error).startswith("READONLY")
 
 
 def _is_not_now(reply: Any) -> bool:
-    if isinstance(reply, BusyLoadingError | OutOfMemoryError | ReadOnlyError):
+    if isinstance(reply, BusyLoadingError | NoPermissionError | OutOfMemoryError | ReadOnlyError):
         return True
     return isinstance(reply, ResponseError) and str(reply).startswith(_NOT_NOW)

@@ -4,7 +4,7 @@ from typing import Final
 
 from companion.config import RedisSection
 from companion.errors import ConfigError, UnavailableError
-from companion.store.connection import Connection, ResponseError, Unreachable
+from companion.store.connection import Connection, ResponseError, Unreachable, find_remedy
 from companion.store.keys import Keys
 from companion.store.series import Series, Streams, TimeSeries, detect
 from companion.times import DAY_MS, HOUR_MS
@@ -40,10 +40,10 @@ def open_store(config: RedisSection) -> Store:
     try:
         engine = detect(connection)
     except Unreachable as error:
-        remedy = "start it, or see [redis] url and -c FILE"
-        raise UnavailableError(f"no Redis answers at {connection.place} ({type(error).__name__}): {remedy}") from None
+        text = f"no Redis answers at {connection.place} ({type(error).__name__})"
+        raise UnavailableError(text, find_remedy(error)) from None
     except ResponseError as error:
-        raise UnavailableError(f"Redis at {connection.place} refuses us: {error}; see [redis] url") from None
+        raise UnavailableError(f"Redis at {connection.place} refuses us ({error})", find_remedy(error)) from None
     if config.series == "timeseries" and engine is not TimeSeries:
         raise ConfigError(
             f"[redis] series = 'timeseries', but {connection.place} has no TS commands: "

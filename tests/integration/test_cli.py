@@ -158,7 +158,7 @@ def test_redis_is_down(tmp_path: Path, command: tuple[str, ...]) -> None:
     assert (done.returncode, done.stdout) == (1, "")
     (line,) = lines(done.stderr)
     assert line.startswith(f"error: no Redis answers at 127.0.0.1:{port} (")
-    assert line.endswith("): start it, or see [redis] url and -c FILE")
+    assert line.endswith("): start it, or set [redis] url to where it is")
     assert "secret" not in line
 
 
@@ -170,7 +170,7 @@ def test_redis_wants_a_password(tmp_path: Path, make_setup: MakeSetup) -> None:
         done = setup.cli("devices")
     assert (done.returncode, done.stdout) == (1, "")
     assert len(lines(done.stderr)) == 1
-    assert "see [redis] url" in done.stderr
+    assert "password in [redis] url" in done.stderr
 
 
 @pytest.mark.parametrize("command", [("devices",), ("summary", "--json"), ("device", "ann")])

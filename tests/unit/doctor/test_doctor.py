@@ -328,7 +328,7 @@ TABLE: dict[str, tuple[Facts, str, str, str]] = {
     "pinged more often": (pings(30_000, lambda n: n % 3), "warning", "interval", r"\[pings\] interval = 30"),
     "pinged less often": (pings(240_000, lambda n: n % 3), "warning", "interval", "interval = 240.*latency_event_min"),
     "too smooth": (pings(120_000, lambda n: 20 + n % 2 * 10), "warning", "filter", "may be filtered.*unless"),
-    "no Redis": (redis(error="Redis does not answer"), "failure", "server", "start Redis"),
+    "no Redis": (redis(error="it is away", remedy="start it"), "failure", "server", "it is away.*start it"),
     "an old Redis": (redis(version="6.0.16"), "failure", "server", "6.2 or newer"),
     "Valkey": (redis(product="Valkey", version="8.0"), "ok", "server", "Valkey 8.0"),
     "no TimeSeries": (redis(timeseries=False), "note", "engine", "streams"),
