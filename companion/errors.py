@@ -23,6 +23,8 @@ CompanionError
 
 from collections.abc import Sequence
 
+from companion.credentials import mask
+
 
 class CompanionError(Exception):
     """Group all errors with a text for people; the command line ends with `exit_code`."""
@@ -43,7 +45,7 @@ class NoSuchDeviceError(UsageError):
 
     def __init__(self, name: str) -> None:
         self.name = name
-        self.detail = f"no device is called {name!r}"
+        self.detail = f"no device is called {mask(name)!r}"
         super().__init__(f"{self.detail}; `companion devices` lists them all")
 
 
@@ -53,7 +55,7 @@ class SeveralDevicesError(UsageError):
     def __init__(self, name: str, devices: Sequence[str]) -> None:
         self.name = name
         self.devices = tuple(devices)
-        self.detail = f"{name!r} is {len(devices)} devices"
+        self.detail = f"{mask(name)!r} is {len(devices)} devices"
         super().__init__("\n  ".join((f"{self.detail}; say which:", *devices)))
 
 
@@ -108,9 +110,9 @@ class MiCallError(MiError):
     """Hold the `code` and `message` of a JSON-RPC error."""
 
     def __init__(self, code: int, message: str) -> None:
-        super().__init__(f"MI answered {code}: {message}")
         self.code = code
-        self.message = message
+        self.message = mask(message)
+        super().__init__(f"MI answered {code}: {self.message}")
 
     @property
     def gone(self) -> bool:
@@ -122,6 +124,7 @@ class InvalidInputError(CompanionError):
     """Report hostile or broken input; `reason` is one of a few fixed words, fit for a metric's label."""
 
     def __init__(self, reason: str, detail: str = "") -> None:
+        detail = mask(detail)
         super().__init__(f"{reason}: {detail}" if detail else reason)
         self.reason = reason
         self.detail = detail

@@ -3,10 +3,12 @@
 import logging
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, MutableMapping
 from typing import Any, Literal, TextIO
 
 import structlog
+
+from companion.credentials import mask_all
 
 Level = Literal["debug", "info", "warning", "error"]
 Logger = structlog.stdlib.BoundLogger
@@ -35,7 +37,7 @@ def configure(
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
             foreign_pre_chain=shared,
-            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, renderer],
+            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, _mask_credentials, renderer],
         )
     )
     root = logging.getLogger()
@@ -43,6 +45,11 @@ def configure(
     root.setLevel(level.upper())
     for chatty in ("apscheduler", "uvicorn", "httpx2", "httpcore2", "websockets"):
         logging.getLogger(chatty).setLevel(logging.WARNING)
+
+
+def _mask_credentials(_logger: Any, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    """Mask the credentials in a line, also in those of libraries and in tracebacks."""
+    return {name: mask_all(value) for name, value in event.items()}
 
 
 def get(name: str) -> Logger:

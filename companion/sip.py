@@ -1,9 +1,10 @@
 """Read SIP URIs (RFC 3261 §19.1) and their push parameters (RFC 8599), and name devices. No I/O."""
 
 import re
-from ipaddress import ip_interface, ip_network
+from ipaddress import ip_address, ip_interface, ip_network
 from typing import Final, NamedTuple
 
+from companion.credentials import fingerprint, holds_credentials
 from companion.errors import InvalidUriError
 
 _URI: Final = re.compile(
@@ -17,7 +18,6 @@ _URI: Final = re.compile(
 )
 _QUOTED: Final = re.compile(r'"(?:[^"\\]|\\.)*"', re.DOTALL)
 _INSTANCE: Final = re.compile(r'"?<?(?P<urn>urn:[a-z0-9][a-z0-9-]{0,31}:[^\s<>"/]+)>?"?', re.IGNORECASE)
-_CREDENTIAL: Final = re.compile(r"(?P<name>pn-(?:prid|param))=(?P<value>[^;?>&]*)", re.IGNORECASE)
 _CONNECTED: Final = frozenset({"ws", "wss", "tcp", "tls"})
 _SECURE: Final = {"tcp": "tls", "ws": "wss", "": "tls"}
 _SUBJECT: Final = re.compile(r"[^;?@\s]*")
@@ -96,14 +96,15 @@ def instance(attr: str) -> str:
     'urn:uuid:f81d4fae-7dec-11d0-a765-00a0c91e6bf6'
     """
     match = _INSTANCE.fullmatch(attr.strip())
-    return match["urn"].lower() if match else ""
+    return fingerprint(match["urn"].lower()) if match else ""
 
 
 def device_id(aor: str, uri: str, instance: str) -> str:
     """Return the id of a device: `aor/instance`, or `aor/uri-user` without an instance.
 
     A URI without a user gives its host, and one of another scheme what stands before its parameters: each contact
-    belongs to some device. A slash in the part behind the last slash is written %2F.
+    belongs to some device. A slash in the part behind the last slash is written %2F. An id is shown everywhere: a
+    credential in it becomes a fingerprint.
     """
     return f"{aor}/{instance or _user_or_host(uri).replace('/', '%2F')}"
 
@@ -113,7 +114,7 @@ def _user_or_host(uri: str) -> str:
         parsed = parse_uri(uri)
     except InvalidUriError:
         return _subject(uri)
-    return parsed.user or parsed.host
+    return fingerprint(parsed.user or parsed.host)
 
 
 def _subject(uri: str) -> str:
@@ -123,7 +124,7 @@ def _subject(uri: str) -> str:
     name = subject[0] if subject else ""
     if "@" in rest:
         name = name.partition(":")[0]  # behind the colon stands a password
-    return mask(name)[:MAX_SUBJECT] or "contact"
+    return fingerprint(name)[:MAX_SUBJECT] or "contact"
 
 
 def contact_instance(attr: str, uri: str) -> str:
@@ -181,11 +182,6 @@ def _push_params(uri: str) -> dict[str, str]:
     return {name: value or "" for name, value in params if name.startswith("pn-") or name == "app-id"}
 
 
-def mask(text: str) -> str:
-    """Mask the values of pn-prid and pn-param: they allow anybody to send pushes to the phone."""
-    return _CREDENTIAL.sub(r"\g<name>=***", text) if "pn-" in text.lower() else text
-
-
 def connection(received: str, uri: str, path: str) -> tuple[str, str]:
     """Return protocol and `ip:port` of the connection that a contact lives on, ("", "") where it has none of its own.
 
@@ -207,12 +203,25 @@ def connection(received: str, uri: str, path: str) -> tuple[str, str]:
 
 
 def network_address(received: str, uri: str) -> str:
-    """Return the `ip:port` of a contact: of `received`, else of its URI; "" if neither has one."""
+    """Return the `ip:port` of a contact: of `received`, else of its URI; "" if neither has one.
+
+    An address is shown everywhere: a host name that may be part of a credential is none.
+    """
     try:
         parsed = parse_uri(received or uri)
     except InvalidUriError:
         return ""
+    if holds_credentials(f"{parsed.user};{parsed.password}@{parsed.host}") and not _is_ip(parsed.host):
+        return ""
     return f"{parsed.host}:{parsed.port or 5060}"
+
+
+def _is_ip(host: str) -> bool:
+    try:
+        ip_address(host.strip("[]"))
+    except ValueError:
+        return False
+    return True
 
 
 IPV4_PREFIX: Final = 24

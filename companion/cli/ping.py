@@ -11,13 +11,13 @@ import typer
 
 from companion import config
 from companion.cli.options import AsJson, ConfigFile, opened
+from companion.credentials import mask
 from companion.errors import CanNotPingError, NoSuchDeviceError
 from companion.pinging.pinger import Pinger, PingReply, load_target
 from companion.pinging.run import PingRun
 from companion.pinging.target import PingTarget
 from companion.query.device_ids import find_device_id
 from companion.services import event_loop
-from companion.sip import mask
 from companion.store.store import Store
 from companion.store.timeline import append_ping_run
 from companion.text import Json, printable

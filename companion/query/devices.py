@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from companion import sip
+from companion.credentials import mask, mask_all
 from companion.errors import NoSuchDeviceError
 from companion.query.now import View
 from companion.query.pings import compute_statistics, read_pings
@@ -51,7 +51,7 @@ def render_device(store: Store, device_id: str, view: View, window_ms: int) -> J
 
 def render_timeline(store: Store, device_id: str, since: int, until: int) -> list[Json]:
     """Return the timeline of a device, oldest first; `at` is ISO 8601."""
-    return [{**entry, "at": iso(entry["at"])} for entry in load_timeline(store, device_id, since, until)]
+    return [mask_all({**entry, "at": iso(entry["at"])}) for entry in load_timeline(store, device_id, since, until)]
 
 
 def _registration(device: Device, view: View) -> Json:
@@ -64,7 +64,7 @@ def _registration(device: Device, view: View) -> Json:
         "registered": view.status(current) != "offline",
         "expires_at": iso(current.registration.expires_at),
         "user_agent": current.registration.user_agent,
-        "received": current.registration.received,
+        "received": mask(current.registration.received),
         "push": bool(current.push_provider),
         "last_register_at": iso(current.last_register_at),
     }
@@ -73,14 +73,14 @@ def _registration(device: Device, view: View) -> Json:
 def _contact(contact: Contact, view: View) -> Json:
     return {
         "contact": contact.id,
-        "uri": sip.mask(contact.binding.uri),
+        "uri": mask(contact.binding.uri),
         "cluster": contact.binding.cluster,
         "node": contact.node,
         "status": view.status(contact),
         "ghost": view.is_ghost(contact) and not contact.ended_at,
         "user_agent": contact.registration.user_agent,
-        "received": contact.registration.received,
-        "path": contact.registration.path,
+        "received": mask(contact.registration.received),
+        "path": mask(contact.registration.path),
         "push": bool(contact.push_provider),
         "registered_at": iso(contact.registered_at),
         "last_register_at": iso(contact.last_register_at),

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Final, NamedTuple
 
-from companion import sip
+from companion.credentials import mask, mask_all
 from companion.remediation.policy import Candidate, Decision, count_lost, reaching_node
 from companion.store.audit import AuditRow, append_decision, load_decisions, load_decisions_before
 from companion.store.contacts import ContactRef
@@ -14,6 +14,8 @@ from companion.times import iso
 from companion.usrloc.contact import Contact
 
 NUMBERS: Final = frozenset({"since", "lost", "duration_ms", "fence", "attempt", "after_ms"})
+_FREE_TEXTS: Final = frozenset({"uri", "answer"})
+"""What is masked on reading as well: an older version masked less when it wrote."""
 
 Row = tuple[str, dict[str, Any]]
 """(id, fields) of one decision; `at` and `since` are epoch ms."""
@@ -51,7 +53,7 @@ def record(store: Store, entry: AuditEntry) -> None:
     fields: dict[str, Any] = {
         "device": contact.device,
         "aor": contact.binding.aor,
-        "uri": sip.mask(contact.binding.uri),
+        "uri": mask(contact.binding.uri),
         "contact": contact.id,
         "node": contact.node,
         "reason": candidate.reason,
@@ -61,7 +63,7 @@ def record(store: Store, entry: AuditEntry) -> None:
         "why": decision.why,
         "mode": mode,
         "fence": fence,
-        **asdict(outcome),
+        **mask_all(asdict(outcome)),
     }
     append_decision(store, fields, ContactRef(contact.binding.aor, contact.id), make_mark(entry))
 
@@ -80,7 +82,7 @@ def describe_evidence(contact: Contact, answers: Mapping[str, Any], judgement: s
         "superseded_at": contact.superseded_at,
         "superseded_by": contact.superseded_by,
     }
-    return json.dumps(evidence, separators=(",", ":"))
+    return json.dumps(mask_all(evidence), separators=(",", ":"))
 
 
 def make_mark(entry: AuditEntry) -> str:
@@ -141,5 +143,6 @@ def render(fields: Mapping[str, Any]) -> dict[str, Any]:
 
 def _decode(row: AuditRow) -> Row:
     entry_id, fields = row
+    fields = fields | {name: mask(fields[name]) for name in _FREE_TEXTS & fields.keys()}
     values = {name: int(value) if name in NUMBERS else value for name, value in fields.items()}
     return entry_id, {"evidence": "", "at": int(entry_id.partition("-")[0]), **values}

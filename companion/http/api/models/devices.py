@@ -77,7 +77,9 @@ class ContactModel(ApiModel):
     """Represent one binding in OpenSIPS' usrloc."""
 
     contact: str = Field(description="Its id, as timeline entries name it.")
-    uri: str = Field(description="Without what could push to it.", examples=["sip:alice@198.51.100.7:5060"])
+    uri: str = Field(
+        description="Its push parameters, password and headers are masked.", examples=["sip:alice@198.51.100.7:5060"]
+    )
     cluster: str
     node: NodeName
     status: Status
