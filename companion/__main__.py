@@ -8,13 +8,14 @@ def main() -> None:
     try:
         # imported here, so that Ctrl-C during its half second ends as quietly as later
         from companion.cli.main import app  # noqa: PLC0415
+        from companion.credentials import mask  # noqa: PLC0415
         from companion.errors import CompanionError  # noqa: PLC0415
     except KeyboardInterrupt:
         sys.exit(130)
     try:
         app()
     except CompanionError as error:
-        sys.stderr.write(f"error: {error}\n")
+        sys.stderr.write(f"error: {mask(str(error))}\n")
         sys.exit(error.exit_code)
     except KeyboardInterrupt:
         sys.exit(130)

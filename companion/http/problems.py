@@ -13,6 +13,7 @@ from starlette.middleware.body_limit import MAX_BODY_SIZE_SCOPE_KEY
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from companion import log, metrics
+from companion.credentials import mask
 from companion.errors import (
     CanNotPingError,
     InvalidReportError,
@@ -74,7 +75,7 @@ class ProblemError(Exception):
             "type": _TYPE + name,
             "title": title,
             "status": status,
-            "detail": detail,
+            "detail": mask(detail),
             "remedy": remedy,
             **more,
         }

@@ -9,6 +9,7 @@ from typing import Any, Final, Literal, NamedTuple
 
 import msgspec
 
+from companion.credentials import mask
 from companion.errors import InvalidEventError
 from companion.text import UNDECODABLE, printable
 
@@ -194,7 +195,7 @@ def _contact_event(name: str, params: _Contact) -> ContactEvent:
     domain, aor, uri, received, path, socket, callid = _read_texts(texts)
     if not (aor and uri):
         raise InvalidEventError("missing", aor=aor)
-    user_agent, attr = _cut(params.user_agent, MAX_USER_AGENT), _cut(params.attr, MAX_ATTR)
+    user_agent, attr = read_user_agent(params.user_agent or ""), _cut(params.attr, MAX_ATTR)
     bflags, expires, cseq = params.bflags or 0, params.expires or 0, params.cseq or 0
     if not 0 <= bflags <= MAX_NUMBER or not 0 <= cseq <= MAX_NUMBER or not 0 <= expires <= MAX_EXPIRES:
         bflags, expires, cseq = _unsign(bflags, aor), min(_unsign(expires, aor), MAX_EXPIRES), _unsign(cseq, aor)
@@ -218,6 +219,11 @@ def _cut(text: Text, length: int) -> str:
     if text and (len(text) > length or not text.isprintable()):
         return printable(text[:length])
     return text or ""
+
+
+def read_user_agent(text: str) -> str:
+    """Return what a phone calls itself. Nobody needs a credential in it, so it is masked at once."""
+    return mask(_cut(text, MAX_USER_AGENT))[:MAX_USER_AGENT]
 
 
 def _unsign(number: int, aor: str) -> int:

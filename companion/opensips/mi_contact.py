@@ -4,7 +4,7 @@ from typing import Any, Final, Literal, NamedTuple
 
 from companion import sip
 from companion.errors import InvalidInputError
-from companion.opensips.events import LOST_PING_US, MAX_ATTR, MAX_LATENCY_US, MAX_NUMBER, MAX_USER_AGENT
+from companion.opensips.events import LOST_PING_US, MAX_ATTR, MAX_LATENCY_US, MAX_NUMBER, read_user_agent
 from companion.text import printable
 
 State = Literal["active", "deleted", "expired"]
@@ -57,7 +57,7 @@ def parse(domain: Any, aor: Any, fields: Any) -> MiContact:
         uri=_required(fields.get("Contact"), "Contact"),
         callid=_text(fields, "Callid"),
         cseq=_number(fields, "Cseq"),
-        user_agent=_text(fields, "User-agent")[:MAX_USER_AGENT],
+        user_agent=read_user_agent(_text(fields, "User-agent")),
         received=_text(fields, "Received"),
         path=_text(fields, "Path"),
         socket=_text(fields, "Socket"),

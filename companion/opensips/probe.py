@@ -15,6 +15,7 @@ from typing import Any, Final, Literal, NamedTuple, Self, cast
 from weakref import WeakValueDictionary
 
 from companion import metrics
+from companion.credentials import mask
 from companion.opensips.address import parse_address
 
 FROM_USER: Final = "companion"
@@ -166,14 +167,14 @@ def read_reply(reply: dict[str, Any]) -> tuple[ProbeResult, str]:
     """Return what a reply of MI says about the phone."""
     outcome, error = reply.get("result"), reply.get("error")
     if isinstance(outcome, dict) and isinstance(outcome.get("Status"), str):
-        status = outcome["Status"][:100]
+        status = mask(outcome["Status"][:100])
         if "Message" in outcome:
             return "answered", status
         if status.startswith("408"):
             return "unanswered", status
         return "failed", status
     if isinstance(error, dict):
-        return "failed", f"{error.get('code')} {error.get('message')}"[:200]
+        return "failed", mask(f"{error.get('code')} {error.get('message')}"[:200])
     return "failed", "an answer that is none"
 
 

@@ -6,6 +6,7 @@ Times are ISO 8601, those of media samples epoch ms.
 from collections.abc import Sequence
 from typing import Final
 
+from companion.credentials import mask
 from companion.media import e_model, verdict
 from companion.media.minutes import Figure, Minute, Moment, Sound, build_moments
 from companion.media.scoring import compute_loss, get_round_trip
@@ -33,7 +34,7 @@ def render_call_row(call: CallRecord, now: int) -> Json:
         "call_id": call.call_id,
         "device": call.device,
         "direction": call.direction,
-        "peer": call.peer,
+        "peer": mask(call.peer),
         "started_at": iso(call.started_at),
         "ended_at": iso(call.ended_at or 0),
         "seconds": max(0, round(((call.ended_at or call.last_at) - call.started_at) / 1000)),

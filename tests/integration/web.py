@@ -1,6 +1,7 @@
 """A companion's HTTP side with phones to tell of, asked in this process."""
 
 import time
+from collections import defaultdict
 from collections.abc import Sequence
 from hashlib import sha256
 from typing import Final
@@ -40,7 +41,8 @@ FLEET: Final[Sequence[Event]] = [
 
 def fill(setup: Setup, events: Sequence[Event] = FLEET) -> None:
     """Store what these events say, as of a second ago, of a bridge that lives."""
-    now, seqs, batch = int(time.time() * 1000) - 1000, dict.fromkeys((INSERT, LATENCY), -1), []
+    now, batch = int(time.time() * 1000) - 1000, []
+    seqs: defaultdict[str, int] = defaultdict(lambda: -1)
     for n, (event, aor, params) in enumerate(events):
         seqs[event] += 1
         payload = phone_event(aor, **params)
