@@ -38,6 +38,8 @@ MAX_TEXTS: Final = 4096
 """Characters of the texts that name a contact together. The free texts of a phone or a script are cut instead."""
 LOG_CHARACTERS: Final = 80
 MAX_USER_AGENT: Final = 512
+NO_USER_AGENT: Final = "n/a"
+"""What OpenSIPS writes for a phone without a User-Agent."""
 MAX_ATTR: Final = 1024
 MAX_NUMBER: Final = (1 << 53) - 1
 
@@ -222,8 +224,8 @@ def _cut(text: Text, length: int) -> str:
 
 
 def read_user_agent(text: str) -> str:
-    """Return what a phone calls itself. Nobody needs a credential in it, so it is masked at once."""
-    return mask(_cut(text, MAX_USER_AGENT))[:MAX_USER_AGENT]
+    """Return what a phone calls itself, "" for none. Nobody needs a credential in it, so it is masked at once."""
+    return "" if text == NO_USER_AGENT else mask(_cut(text, MAX_USER_AGENT))[:MAX_USER_AGENT]
 
 
 def _unsign(number: int, aor: str) -> int:

@@ -149,6 +149,8 @@ def test_refusals(changes: dict[str, Any], reason: str) -> None:
         ({"attr": "a" * 60000}, "attr", "a" * 1024),
         ({"attr": "one\r\ntwo"}, "attr", "one\ufffd\ufffdtwo"),
         ({"user_agent": "a" * 60000}, "user_agent", "a" * 512),
+        ({"user_agent": "n/a"}, "user_agent", ""),
+        ({"user_agent": "Phone pn-prid=token"}, "user_agent", "Phone pn-prid=***"),
         ({"latency": -1}, "latency_us", 0),
         ({"latency": 1 << 40}, "latency_us", 0),
     ],

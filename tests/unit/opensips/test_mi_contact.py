@@ -103,6 +103,8 @@ def test_what_is_refused(wrong: dict[str, Any], reason: str) -> None:
         ({"Socket": "udp:\udcff"}, "socket", "udp:\ufffd"),
         ({"Attr": "a" * 70000}, "attr", "a" * 1024),
         ({"User-agent": "a" * 70000}, "user_agent", "a" * 512),
+        ({"User-agent": "n/a"}, "user_agent", ""),
+        ({"User-agent": "Phone pn-prid=token"}, "user_agent", "Phone pn-prid=***"),
         ({"Ping-Latency": 10**10}, "latency_us", None),
         ({"Ping-Latency": -7}, "latency_us", None),
         ({"Flags": -2147483644}, "push", True),
