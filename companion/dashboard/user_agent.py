@@ -7,6 +7,8 @@ import re
 from collections.abc import Sequence
 from typing import Final, Literal, NamedTuple
 
+from companion.opensips.events import NO_USER_AGENT
+
 Kind = Literal["browser", "app", "desk phone", ""]
 
 
@@ -52,7 +54,7 @@ _SYSTEMS: Final = _patterns(
     (r"\biPhone OS ([0-9_]+)", "iOS {0}"),
     (rf"\biP(?:hone|ad)?OS[ /]{_VERSION}", "iOS {0}"),
     (rf"\bAndroid[ /]{_VERSION}", "Android {0}"),
-    (r"iOS\b|\biPhone\b", "iOS"),
+    (r"iOS\b|iPhone\b", "iOS"),
     (r"\biPad", "iPadOS"),
     (r"Android", "Android"),
     (r"\bCrOS\b", "ChromeOS"),
@@ -60,28 +62,48 @@ _SYSTEMS: Final = _patterns(
     (r"\bWin(?:dows|32|64)\b", "Windows"),
     # browsers have said 10_15_7 ever since, whatever the version
     (r"\bmac ?OS\b|\bMacintosh\b|\bDarwin\b", "macOS"),
-    (r"\bLinux\b|\bX11\b", "Linux"),
+    (r"\bLinux\b|\bUbuntu\b|\bX11\b", "Linux"),
 )
 _LIBRARIES: Final = _patterns(
     (rf"\bSIP\.?JS(?:/| - ){_VERSION}", "SIP.js {0}"),
     (rf"\bJsSIP[ /]{_VERSION}", "JsSIP {0}"),
     (rf"\bLinphoneSDK/{_VERSION}", "LinphoneSDK {0}"),
+    (rf"\bLinphoneCore/{_VERSION}", "LinphoneCore {0}"),
     (rf"\bPJSUA2?\b(?: v{_VERSION})?", "PJSIP {0}"),
     (rf"\bsipML5\b(?:-v{_VERSION})?", "sipML5 {0}"),
 )
 _IN_BROWSERS: Final = ("SIP.js", "JsSIP", "sipML5")
 _DESK_PHONES: Final = re.compile(
     r"(?:Yealink|Grandstream|snom|Poly|Cisco|Fanvil|Gigaset|Aastra|Mitel|Panasonic|Htek|Avaya|Alcatel|OpenScape|Unify|"
-    r"Spectralink|Sangoma|AudioCodes|Patton|Akuvox|Algo|2N|OBIHAI|FRITZ!|AVM|Linksys|Tiptel|Escene|Flyingvoice|Vtech)",
+    r"Spectralink|Sangoma|AudioCodes|Patton|Akuvox|Algo|2N|OBIHAI|FRITZ!|AVM|Linksys|Tiptel|Escene|Flyingvoice|Vtech|"
+    r"Digium|OpenStage|TAU-|MP-?[0-9]{3}\b|[ACNS][0-9]{3}A? ?IP\b)",  # DECT bases of Gigaset
     re.IGNORECASE,
 )
+_SOFTPHONES: Final = re.compile(
+    r"\w+ (?:Wave|gsmeeting|Jabber|FRITZ!App|(?:[\w-]+ )?(?:Softphone|Communicator|Workplace))\b", re.IGNORECASE
+)
+"""Apps of those who make desk phones."""
 _NAMES_WITH_VERSION: Final = [
-    re.compile(rf"([^\W_][^()\[\]/;<>\"]{{0,60}}?)(?:[/_ -]+r?v?){version}(?=$|[\s;,()_+-])")
+    re.compile(
+        r"([^\W_][^()\[\]/;<>\"]{0,60}?)"
+        r"[/_ -]+(?:(?:release|build|version) |rev\.? ?|rv?\.?|v\.?)?"
+        # a number that another one follows is that of the hardware
+        rf"{version}(?=$|[\s;,()_+~-]|\.[a-z])(?!\s+[0-9]+\.[0-9])",
+        re.IGNORECASE,
+    )
     # a number with a dot is a version; one without may be a model's
-    for version in (r"([0-9]+(?:\.[0-9]+)+)", r"([0-9]+)")
+    for version in (r"([0-9]+(?:\.[0-9]+[a-z]{0,3})+)", r"([0-9]+(?:_[0-9]+){2,})", r"([0-9]+[a-z]?)")
 ]
+_SPACES: Final = (
+    (re.compile(r"^(\w+)/(?=[a-z]\w*-[0-9])", re.IGNORECASE), r"\1 "),  # Cisco/SPA504G-7.4.9c
+    (re.compile(r"^([a-z]{3,30})(?=[0-9]+\.[0-9]+\.[0-9])", re.IGNORECASE), r"\1 "),  # Jitsi2.11.20200408Linux
+    (re.compile(r"([0-9])(?=Linux|Windows|Mac OS)"), r"\1 "),
+    (re.compile(r" {2,}"), " "),
+)
+"""Where a space belongs: behind the vendor of a model, and around a version in the middle of a word."""
 _MODEL: Final = re.compile(r"\(([^();/]{2,40})\) LinphoneSDK/")
-_MOZILLA: Final = re.compile(r"\bMozilla/5\.0\b.*", re.DOTALL)
+_STANDARDS: Final = re.compile(r"\bMozilla/5\.0\b.*|^IM-client/OMA[0-9.]+ ?", re.DOTALL)
+"""Names of a standard, not of an app."""
 
 
 def parse(user_agent: str) -> Platform:
@@ -91,9 +113,13 @@ def parse(user_agent: str) -> Platform:
     >>> phone.kind, phone.app, phone.system, phone.model
     ('app', 'Linphone 5.2.5', 'Android', 'Pixel 8')
     """
+    if user_agent == NO_USER_AGENT:
+        return Platform()
+    for pattern, spaced in _SPACES:
+        user_agent = pattern.sub(spaced, user_agent)
     library = _first(_LIBRARIES, user_agent)
-    own = _MOZILLA.sub("", user_agent).strip()
-    if _DESK_PHONES.match(own):
+    own = _STANDARDS.sub("", user_agent).strip()
+    if _DESK_PHONES.match(own) and not _SOFTPHONES.match(own):
         return Platform("desk phone", model=_app(own))
     browser = _first(_BROWSERS, user_agent)
     model = _MODEL.search(user_agent)
@@ -127,10 +153,10 @@ def _first(patterns: Sequence[Pattern], text: str) -> str:
 def _app(text: str) -> str:
     """Return the name and version at the start of a User-Agent, else its first words.
 
-    The forms are `Name/1.2`, `Name 1.2` and `Name rv1.2`.
+    The forms are `Name/1.2`, `Name 1.2`, `Name rv1.2`, `Name release 1.2`, and `1_2_3` or `1.2c` for a version.
     """
     match = next(filter(None, (pattern.match(text) for pattern in _NAMES_WITH_VERSION)), None)
     if match is None:
         return re.split(r"[(/;\t]", text, maxsplit=1)[0].strip()[:60]
-    name = re.sub(r"^(Linphone)(?:Android|iOS|-?Desktop)$", r"\1", match[1].strip(), flags=re.IGNORECASE)
+    name = re.sub(r"^(Linphone)(?:Android|iOS|iPhone|iPad|[ -]?Desktop)$", r"\1", match[1].strip(), flags=re.IGNORECASE)
     return f"{name} {match[2]}"
