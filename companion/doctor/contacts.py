@@ -34,7 +34,8 @@ modparam("usrloc", "latency_event_min_us", 0)
 modparam("usrloc", "latency_event_min_us_delta", 0)"""
 FILL_ATTR: Final = """hand the SIP instance over, and before save() in each route:
 modparam("registrar", "attr_avp", "$avp(attr)")
-$avp(attr) = $(hdr(Contact){nameaddr.param,+sip.instance});"""
+if ($(ct[1]) == NULL)
+    $avp(attr) = $(hdr(Contact){nameaddr.param,+sip.instance});"""
 CONNECTIONS: Final = ("tcp:", "tls:", "ws:", "wss:")
 MANY_PAIRS: Final = 200
 ODD_INTERVAL: Final = 0.25

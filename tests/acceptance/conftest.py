@@ -176,6 +176,10 @@ class Server:
         self.start()
 
     @property
+    def udp_port(self) -> int:
+        return self._ports.udp
+
+    @property
     def ws_port(self) -> int:
         return self._ports.ws
 

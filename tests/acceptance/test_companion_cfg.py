@@ -11,6 +11,7 @@ from companion.opensips.probe import Prober, Question
 from companion.simulator.redis import find_free_port
 from tests.acceptance.conftest import Build, Ports, Server
 from tests.acceptance.edge import CONFIGS, INTERVAL, Companion, device_of, for_build, running, settled
+from tests.acceptance.registering import register
 from tests.sip_phone.phone import Phone
 
 pytestmark = pytest.mark.timeout(240)
@@ -111,6 +112,18 @@ async def test_the_included_piece(foreign: Foreign, tmp_path: Path) -> None:
             await alice.die()
             await settled(lambda: "disconnected" in companion.events(ids[0]))
         assert "we do this and that" in foreign.log
+
+
+async def test_two_contacts_in_one_register(foreign: Foreign) -> None:
+    """The SIP instance is handed over where a REGISTER has one contact, and never as that of another contact."""
+    one, two = (f'<sip:{n}@192.0.2.{n}>;+sip.instance="<urn:uuid:{n}>"' for n in (1, 2))
+    for user, contact in (("single", one), ("double", f"{one}, {two}")):
+        assert await register(foreign.udp_port, f"{user}@127.0.0.1", [contact]) == [200]
+    async with Mi(foreign.mi_url) as mi:
+        single = await mi.show_contact("location", foreign.aor("single"))
+        double = await mi.show_contact("location", foreign.aor("double"))
+    assert [contact.attr for contact in single] == ["<urn:uuid:1>"]
+    assert [contact.attr for contact in double] == ["", ""]
 
 
 async def test_questions_to_phones(foreign: Foreign) -> None:

@@ -30,6 +30,7 @@ from companion.store.timeline import load_timeline
 from tests.acceptance.caller import Caller, Dialog, contact_of
 from tests.acceptance.conftest import PASSWORD, Build, eventually
 from tests.acceptance.edge import INTERVAL, Companion, Edge, device_of, edge_with, settled, stop_pings
+from tests.acceptance.registering import register
 from tests.sip_phone.phone import Phone
 
 pytestmark = pytest.mark.timeout(300)
@@ -433,3 +434,69 @@ async def test_opensips_crashes(edge: Edge, companion: Companion) -> None:
         assert set(companion.statuses(ids[: len(back)])) == {"online"}
         assert not [decision for _, decision in audit.read(companion.store) if decision["result"] == "removed"]
         assert away
+
+
+# What it answers to a REGISTER
+
+PUSH_CONTACT = "<sip:p@192.0.2.1;pn-provider={};pn-param=a;pn-prid=b>"
+FIRST, SECOND = ("urn:uuid:00000000-0000-4000-8000-00000000000" + digit for digit in "12")
+ONE_WORKER = {"udp_workers=4": "udp_workers=1"}
+
+
+@pytest.fixture
+def one_worker(build: Build, tmp_path: Path) -> Iterator[Edge]:
+    with edge_with(build, tmp_path, **ONE_WORKER) as edge:
+        yield edge
+
+
+@pytest.mark.parametrize(
+    ("provider", "status"), [("apns", 200), ("apns.dev", 200), ("fcm", 200), ("webpush", 200), ("smoke", 555)]
+)
+async def test_push_services(one_worker: Edge, provider: str, status: int) -> None:
+    """A push service is accepted or refused with 555 (RFC 8599), by one final reply."""
+    contact = PUSH_CONTACT.format(provider)
+    assert [status] == await register(one_worker.server.udp_port, f"push@{DOMAIN}", [contact])
+
+
+async def test_a_register_that_is_refused(one_worker: Edge) -> None:
+    """Whatever save() refuses has one final reply."""
+    for contacts in (["<sip:broken"], ["*", "<sip:a@192.0.2.1>"], ["*"]):
+        statuses = await register(one_worker.server.udp_port, f"odd@{DOMAIN}", contacts)
+        assert len(statuses) == 1
+        assert statuses[0] >= 400
+
+
+@pytest.mark.parametrize("separator", [", ", "\r\nContact: "])
+async def test_two_contacts_in_one_register(one_worker: Edge, separator: str) -> None:
+    """The SIP instance of one contact is not handed over as that of another; MI knows both."""
+    port, aor = one_worker.server.udp_port, f"two@{DOMAIN}"
+    contacts = [f'<sip:two@192.0.2.{n}>;+sip.instance="<{urn}>"' for n, urn in enumerate((FIRST, SECOND), 1)]
+    assert await register(port, aor, [separator.join(contacts)]) == [200]
+    async with Mi(one_worker.server.mi_url) as mi:
+        stored = await mi.show_contact("location", one_worker.server.aor("two"))
+    assert sorted((contact.instance, contact.attr) for contact in stored) == [(FIRST, ""), (SECOND, "")]
+
+
+async def test_one_contact_in_a_register(one_worker: Edge) -> None:
+    """The SIP instance of the only contact is handed over with it."""
+    contact = f'<sip:one@192.0.2.1>;+sip.instance="<{FIRST}>"'
+    assert await register(one_worker.server.udp_port, f"one@{DOMAIN}", [contact]) == [200]
+    async with Mi(one_worker.server.mi_url) as mi:
+        stored = await mi.show_contact("location", one_worker.server.aor("one"))
+    assert [(contact.instance, contact.attr) for contact in stored] == [(FIRST, f"<{FIRST}>")]
+
+
+async def test_two_contacts_of_whom_one_can_be_woken(build: Build, tmp_path: Path) -> None:
+    """With remove_on_timeout=1, too, OpenSIPS is not told to remove one that may sleep."""
+    changes = {"remove_on_timeout=i:0": "remove_on_timeout=i:1", **ONE_WORKER}
+    plain, sleeper = "<sip:p@192.0.2.1>", "<sip:p@192.0.2.2;pn-provider=fcm;pn-param=a;pn-prid=b>"
+    older = "<sip:p@192.0.2.3;app-id=x;pn-type=apple;pn-tok=t>"
+    with edge_with(build, tmp_path, **changes) as edge:
+        for user, contacts in {"a": [plain], "b": [plain, sleeper], "c": [sleeper], "d": [older]}.items():
+            assert await register(edge.server.udp_port, f"{user}@{DOMAIN}", contacts) == [200]
+        async with Mi(edge.server.mi_url) as mi:
+            flags = {
+                user: {"SIP_PING_RTN" in c.cflags for c in await mi.show_contact("location", edge.server.aor(user))}
+                for user in "abcd"
+            }
+    assert flags == {"a": {True}, "b": {False}, "c": {False}, "d": {False}}
