@@ -45,7 +45,7 @@ _PASSWORD: Final = re.compile(
 )
 _SIP: Final = re.compile(r"\s*<?sips?:", re.IGNORECASE)
 _AUTHORIZATION: Final = re.compile(r"authorization[\"']?\s*+[:=]\s*+(?P<value>[^\r\n]+)", re.IGNORECASE)
-_SIGNS: Final = re.compile(r"[=%@?]|authorization", re.IGNORECASE)
+_SIGNS: Final = re.compile(r"[=%@?:]")
 """A text without any of these holds no credential. Most texts are such."""
 
 

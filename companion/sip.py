@@ -211,7 +211,7 @@ def network_address(received: str, uri: str) -> str:
         parsed = parse_uri(received or uri)
     except InvalidUriError:
         return ""
-    if holds_credentials(f"{parsed.user};{parsed.password}@{parsed.host}") and not _is_ip(parsed.host):
+    if holds_credentials(f"{parsed.user};{parsed.password};{parsed.host}") and not _is_ip(parsed.host):
         return ""
     return f"{parsed.host}:{parsed.port or 5060}"
 
