@@ -29,6 +29,7 @@ from companion.store.corrections import (
     encode_correction,
 )
 from companion.store.leases import select_leased
+from companion.store.nodes import load_feeds
 from companion.store.store import Store
 from companion.text import printable
 from companion.times import now_ms
@@ -162,13 +163,18 @@ class _Comparison:
         self._rows[node].append(encode_correction(correction))
 
     def _missing(self) -> Iterator[_MissingContact]:
-        """Return the cluster's live contacts that are not in the dump."""
+        """Return the cluster's live contacts that are not in the dump, and that this node's dump may end."""
         numbers = set(self._dumped)
+        now = now_ms()
+        others = {name for name, feed in load_feeds(self._store).items() if feed.is_alive(now)} - {self._node}
         for refs in iterate_live_refs(self._store):
             new = [ref for ref in dict.fromkeys(refs) if int(ref.contact, 16) not in numbers]
             numbers.update(int(ref.contact, 16) for ref in new)
             for contact in load_contacts(self._store, new).values():
-                if contact.binding.cluster == self._cluster and not contact.ended_at:
+                if contact.binding.cluster != self._cluster or contact.ended_at:
+                    continue
+                # a replica may be missing: the node that holds the contact knows best
+                if (contact.holder or contact.node) not in others:
                     yield _MissingContact(contact.binding, contact.node, contact.changed_at)
 
 

@@ -5,7 +5,7 @@ import json
 import subprocess
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -373,6 +373,21 @@ async def test_a_contact_of_another_cluster(make_setup: MakeSetup) -> None:
         await eventually(lambda: feeder.beat() or len(both.live()) == 1)
         report = await both.reconcile(dry_run=True)
         assert (report.stored, report.gone, report.added) == (0, 0, 2)
+
+
+async def test_a_contact_of_another_node(make_setup: MakeSetup, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A replica that a node misses is no end of the contact as long as the node that holds it is heard."""
+    tables = [{"node": node, "cluster": "c"} for node in ("opensips", "elsewhere")]
+    async with pair(make_setup, phones(2)) as both, AsyncExitStack() as stack:
+        both.setup.config = both.setup.config.model_validate(both.setup.tables | {"opensips": tables})
+        await stack.enter_async_context(both.setup.running("consumer"))
+        feeder = await stack.enter_async_context(Feeder.silent(both.setup, "elsewhere"))
+        await eventually(lambda: feeder.beat() or both.setup.feed("elsewhere").heartbeat_at)
+        feeder.say("E_UL_CONTACT_INSERT", phone_event("theirs"))
+        await eventually(lambda: feeder.beat() or len(both.live()) == 1)
+        assert (await both.reconcile(dry_run=True)).gone == 0
+        monkeypatch.setattr("companion.store.nodes.DEAD_AFTER_MS", -1)
+        assert (await both.reconcile(dry_run=True)).gone == 1
 
 
 async def test_corrections_wait_for_the_recorder(make_setup: MakeSetup) -> None:
