@@ -10,7 +10,7 @@ import signal
 import socket
 import subprocess
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, Self
 
@@ -163,16 +163,23 @@ class Ports(NamedTuple):
 
 
 class Server:
-    """An OpenSIPS with some configuration, and what it said. `domain` tells whether its AORs carry one."""
+    """An OpenSIPS with some configuration, and what it said. `domain` tells whether its AORs carry one.
 
-    def __init__(self, build: Build, folder: Path, config: str, ports: Ports, *, domain: bool) -> None:
+    `prefix` goes before its command, `host` is where it listens.
+    """
+
+    host = "127.0.0.1"
+
+    def __init__(
+        self, build: Build, folder: Path, config: str, ports: Ports, *, domain: bool, prefix: Sequence[str] = ()
+    ) -> None:
         self.version = build.version
         self._domain = domain
         self._ports = ports
         self._log = folder / "opensips.log"
         file = folder / "opensips.cfg"
         file.write_text(config)
-        self._command = [build.binary, "-F", "-f", str(file)]
+        self._command = [*prefix, build.binary, "-F", "-f", str(file)]
         self.start()
 
     @property
@@ -185,7 +192,7 @@ class Server:
 
     @property
     def ws_url(self) -> str:
-        return f"ws://127.0.0.1:{self._ports.ws}"
+        return f"ws://{self.host}:{self._ports.ws}"
 
     @property
     def ws_socket(self) -> str:
@@ -198,15 +205,19 @@ class Server:
 
     @property
     def mi_url(self) -> str:
-        return f"http://127.0.0.1:{self._ports.mi}/mi"
+        return f"http://{self.host}:{self._ports.mi}/mi"
 
     @property
     def probe_url(self) -> str:
-        return f"udp:127.0.0.1:{self._ports.probe}"
+        return f"udp:{self.host}:{self._ports.probe}"
 
     @property
     def log(self) -> str:
         return self._log.read_text(errors="replace")
+
+    @property
+    def is_running(self) -> bool:
+        return self._process.poll() is None
 
     def aor(self, user: str) -> str:
         """How usrloc names a user."""
@@ -221,16 +232,20 @@ class Server:
     def wait(self) -> None:
         """Until it answers on MI and listens for phones."""
         deadline = time.monotonic() + DEADLINE
-        while not (_accepts(self._ports.ws) and _accepts(self._ports.mi)):
+        while not (_accepts(self.host, self._ports.ws) and _accepts(self.host, self._ports.mi)):
             assert self._process.poll() is None, f"opensips did not start:\n{self.log}"
             assert time.monotonic() < deadline, f"opensips does not listen:\n{self.log}"
             time.sleep(0.05)
 
     def kill(self) -> None:
-        """End it as a crash would: all its processes at once."""
+        """End it as a crash would: all its processes at once. Its ports are free afterwards."""
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self._process.pid, signal.SIGKILL)
         self._process.wait()
+        deadline = time.monotonic() + DEADLINE
+        while _has_group(self._process.pid):
+            assert time.monotonic() < deadline, "processes of opensips survived SIGKILL"
+            time.sleep(0.02)
 
     def stop(self) -> None:
         """End it, and whatever it left behind in its process group."""
@@ -269,8 +284,18 @@ def _fill_in(build: Build, ports: Ports, events: int) -> str:
     )
 
 
-def _accepts(port: int) -> bool:
-    with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):
+def _has_group(group: int) -> bool:
+    """Return whether a process of this group still runs; a zombie does not."""
+    for file in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError):
+            state, _, number = file.read_text().rpartition(")")[2].split()[:3]
+            if int(number) == group and state not in "ZX":
+                return True
+    return False
+
+
+def _accepts(host: str, port: int) -> bool:
+    with contextlib.suppress(OSError), socket.create_connection((host, port), 1):
         return True
     return False
 
@@ -291,6 +316,7 @@ def _find() -> Build | None:
     return Build(binary, str(modules), tuple(map(int, numbers.groups())))
 
 
+@pytest.hookimpl(tryfirst=True)  # before -m selects
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Mark what needs an OpenSIPS, and skip it where there is none."""
     missing = _find() is None

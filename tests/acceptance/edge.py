@@ -96,9 +96,7 @@ def edge_with(build: Build, folder: Path, *marks: str, **changes: str) -> Iterat
 class Companion:
     """`companion run` with a Redis of its own, which hears what comes to `datagram`."""
 
-    def __init__(
-        self, folder: Path, datagram: int, mi_url: str, probe_url: str = "", **sections: Mapping[str, Any]
-    ) -> None:
+    def __init__(self, folder: Path, datagram: int, mi_url: str, probe_url: str = "", **sections: Any) -> None:
         self._folder = folder
         self._redis = EmbeddedRedis(folder / "redis", persistent=False)
         self._redis.start()
@@ -113,7 +111,7 @@ class Companion:
             "api": {"listen": f"127.0.0.1:{find_free_port()}"},
         }
         for name, table in sections.items():
-            self._tables[name] = {**self._tables.get(name, {}), **table}
+            self._tables[name] = {**self._tables.get(name, {}), **table} if isinstance(table, Mapping) else table
         self.config = Config.model_validate(self._tables)
         self.store: Store = open_store(self.config.redis)
         self._environment = {
@@ -200,11 +198,15 @@ def device_of(server: Server, phone: Phone) -> str:
     return f"{server.aor(phone.aor.partition('@')[0])}/{phone.instance}"
 
 
-async def stop_pings(server: Server) -> None:
-    method = "nathelper:enable_ping" if server.version >= (4,) else "nh_enable_ping"
+async def call_mi(server: Server, method: str, **params: Any) -> None:
+    """Call a method that the companion has no use for."""
     async with httpx2.AsyncClient() as client:
-        body = {"jsonrpc": "2.0", "id": 1, "method": method, "params": {"status": 0}}
+        body = {"jsonrpc": "2.0", "id": 1, "method": method, "params": params}
         assert (await client.post(server.mi_url, json=body)).json()["result"] == "OK"
+
+
+async def stop_pings(server: Server) -> None:
+    await call_mi(server, "nathelper:enable_ping" if server.version >= (4,) else "nh_enable_ping", status=0)
 
 
 async def settled(condition: Callable[[], object], seconds: float = 100) -> None:

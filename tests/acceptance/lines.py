@@ -37,11 +37,15 @@ class _Line:
 
 
 class Relay:
-    """Passes every connection on to `behind`. `cut` ends those there are, `hang` leaves them open and silent."""
+    """Passes every connection on to `behind`. `cut` ends those there are, `hang` leaves them open and silent.
 
-    def __init__(self, behind: int) -> None:
-        self._behind = behind
-        self._listening = socket.create_server(("127.0.0.1", 0))
+    It listens on `host` and connects to `target`. While `blocked`, new connections end at once.
+    """
+
+    def __init__(self, behind: int, host: str = "127.0.0.1", target: str = "127.0.0.1") -> None:
+        self.blocked = False
+        self._behind = (target, behind)
+        self._listening = socket.create_server((host, 0))
         self.port: int = self._listening.getsockname()[1]
         self._lock = threading.Lock()
         self._lines: list[_Line] = []
@@ -74,8 +78,11 @@ class Relay:
                 self._take(self._listening.accept()[0])
 
     def _take(self, near: socket.socket) -> None:
+        if self.blocked:
+            near.close()
+            return
         try:
-            far = socket.create_connection(("127.0.0.1", self._behind))
+            far = socket.create_connection(self._behind)
         except OSError:
             near.close()
             return

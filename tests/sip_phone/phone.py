@@ -4,24 +4,47 @@ import asyncio
 import contextlib
 import random
 import re
+import socket
 import time
 import uuid
-from collections.abc import Coroutine
+from collections.abc import AsyncIterator, Coroutine
 from dataclasses import dataclass, field
-from typing import Any, Final, Self
+from typing import Any, ClassVar, Final, Protocol, Self
+from urllib.parse import urlsplit
 
-from websockets.asyncio.client import ClientConnection, connect
+from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed, WebSocketException
 from websockets.typing import Origin, Subprotocol
 
 from companion.errors import InvalidInputError, UnavailableError
-from companion.simulator.phone import SimulatedPush
 from tests.sip_phone import digest
 from tests.sip_phone import message as sip_message
 from tests.sip_phone.message import SipMessage
 
 SIP: Final = Subprotocol("sip")
 ORIGIN: Final = Origin("https://phone.invalid")
+
+
+class Push(Protocol):
+    """Describe push parameters of a contact URI, with a leading semicolon."""
+
+    @property
+    def uri_params(self) -> str: ...
+
+
+class SipConnection(Protocol):
+    """Describe what a phone sends and receives over, a SIP message at a time."""
+
+    @property
+    def local_address(self) -> Any: ...
+    @property
+    def transport(self) -> asyncio.WriteTransport: ...
+    async def send(self, message: str, /) -> None: ...
+    async def close(self) -> None: ...
+    async def wait_closed(self) -> None: ...
+    def __aiter__(self) -> AsyncIterator[str | bytes]: ...
+
+
 REFRESH_AT: Final = 0.5
 """The part of its granted time after which a phone registers again."""
 UNAUTHORIZED: Final = 401
@@ -32,27 +55,33 @@ class Phone:
     """A device of `aor` (user@domain) behind the WebSocket `url` of a registrar. Times are epoch seconds.
 
     `expires` is what it asks for and `granted` what it got, in seconds. It answers a ping after `answer_delay` seconds.
-    `source` is the local address it connects from ("" = whichever the system takes). `timeout` is for one answer of the
-    registrar. `answered` and `ignored` are the times of pings.
+    `source` is the local address it connects from ("" = whichever the system takes), `source_port` the port (0 = any
+    free one), which others may use for another destination. `timeout` is for one answer of the registrar. `answered`
+    and `ignored` are the times of pings, `registered` those of answered REGISTERs.
     """
 
     url: str
     aor: str
     password: str = ""
     instance: str = field(default_factory=lambda: f"urn:uuid:{uuid.uuid4()}")
-    push: SimulatedPush | None = None
+    push: Push | None = None
     expires: int = 600
     answer_delay: float = 0.0
     source: str = ""
+    source_port: int = 0
     user_agent: str = "OpenSIPS Companion phone"
     timeout: float = 5.0
+
+    via: ClassVar[str] = "WS"
+    """The transport in its Via."""
 
     def __post_init__(self) -> None:
         self.muted = False
         self.granted = 0
         self.answered: list[float] = []
         self.ignored: list[float] = []
-        self._socket: ClientConnection | None = None
+        self.registered: list[float] = []
+        self._socket: SipConnection | None = None
         self._cseq = 0
         self._waiting: dict[str, asyncio.Future[SipMessage]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
@@ -101,6 +130,7 @@ class Phone:
     async def register(self) -> None:
         """Register, or refresh the registration; the next refresh comes by itself. UnavailableError without a 200."""
         answer = await self._register(self.expires)
+        self.registered.append(time.time())
         self.granted = _granted(answer, self._host, self.expires)
         self._refresh_later()
 
@@ -152,11 +182,16 @@ class Phone:
                 ping_interval=None,
                 open_timeout=self.timeout,
                 close_timeout=1,
-                local_addr=(self.source, 0) if self.source else None,
+                **self._socket_options(),
             )
         except (OSError, WebSocketException) as error:
             raise UnavailableError(f"no WebSocket at {self.url}: {error}") from error
         self._spawn(self._listen(self._socket))
+
+    def _socket_options(self) -> dict[str, Any]:
+        if self.source_port:
+            return {"sock": connect_from(self.source or "127.0.0.1", self.source_port, self.url)}
+        return {"local_addr": (self.source, 0) if self.source else None}
 
     async def _end(self) -> None:
         self._stop_refreshing()
@@ -186,7 +221,7 @@ class Phone:
         except UnavailableError:
             self._refresh_later()
 
-    async def _listen(self, socket: ClientConnection) -> None:
+    async def _listen(self, socket: SipConnection) -> None:
         with contextlib.suppress(ConnectionClosed):
             async for frame in socket:
                 self._receive(socket, frame if isinstance(frame, str) else frame.decode("utf-8", "replace"))
@@ -194,7 +229,7 @@ class Phone:
             if not waiting.done():
                 waiting.set_exception(ConnectionAbortedError())
 
-    def _receive(self, socket: ClientConnection, frame: str) -> None:
+    def _receive(self, socket: SipConnection, frame: str) -> None:
         try:
             message = sip_message.parse(frame)
         except InvalidInputError:
@@ -211,18 +246,18 @@ class Phone:
         if waiting and message.status >= 200 and not waiting.done():
             waiting.set_result(message)
 
-    def _take_ping(self, socket: ClientConnection, ping: SipMessage) -> None:
+    def _take_ping(self, socket: SipConnection, ping: SipMessage) -> None:
         if self.muted:
             self.ignored.append(time.time())
         else:
             self._spawn(self._answer_ping(socket, ping, time.time()))
 
-    async def _answer_ping(self, socket: ClientConnection, ping: SipMessage, came_at: float) -> None:
+    async def _answer_ping(self, socket: SipConnection, ping: SipMessage, came_at: float) -> None:
         await asyncio.sleep(self.answer_delay)
         await self._answer(socket, ping, "200 OK")
         self.answered.append(came_at)
 
-    async def _answer(self, socket: ClientConnection, request: SipMessage, status: str) -> None:
+    async def _answer(self, socket: SipConnection, request: SipMessage, status: str) -> None:
         with contextlib.suppress(ConnectionClosed):
             await socket.send(str(sip_message.response(request, status, to_tag=_random_hex(8))))
 
@@ -244,7 +279,7 @@ class Phone:
     def _request(self, expires: int, *more: tuple[str, str]) -> SipMessage:
         self._cseq += 1
         headers = (
-            ("Via", f"SIP/2.0/WS {self._host};branch=z9hG4bK{_random_hex(16)}"),
+            ("Via", f"SIP/2.0/{self.via} {self._host};branch=z9hG4bK{_random_hex(16)}"),
             ("Max-Forwards", "70"),
             ("From", f"<sip:{self.aor}>;tag={_random_hex(8)}"),
             ("To", f"<sip:{self.aor}>"),
@@ -271,6 +306,17 @@ class Phone:
             raise UnavailableError(f"REGISTER of {self.aor} got no answer") from error
         finally:
             del self._waiting[request.first("cseq")]
+
+
+def connect_from(host: str, port: int, url: str) -> socket.socket:
+    """Return a TCP connection to the host and port of a URL from a source port that other connections may share."""
+    target = urlsplit(url)
+    made = socket.socket()
+    made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+    made.bind((host, port))
+    made.connect((target.hostname or "", target.port or 0))
+    return made
 
 
 def _granted(answer: SipMessage, host: str, requested_seconds: int) -> int:
