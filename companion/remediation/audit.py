@@ -3,7 +3,7 @@
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, Literal, NamedTuple
 
 from companion.credentials import mask, mask_all
 from companion.remediation.policy import Candidate, Decision, count_lost, reaching_node
@@ -12,6 +12,25 @@ from companion.store.contacts import ContactRef
 from companion.store.store import Store
 from companion.times import iso
 from companion.usrloc.contact import Contact
+
+Result = Literal[
+    "observed",
+    "removed",
+    "answered",
+    "already-gone",
+    "came-back",
+    "not-alone",
+    "suspect",
+    "pushed",
+    "offered",
+    "woken",
+    "kept",
+    "mi-unreachable",
+    "mi-refused",
+    "mi-error",
+    "mi-missing",
+]
+"""What came of a decision; docs/remediation.md has the table."""
 
 NUMBERS: Final = frozenset({"since", "lost", "duration_ms", "fence", "attempt", "after_ms"})
 _FREE_TEXTS: Final = frozenset({"uri", "answer"})
@@ -28,7 +47,7 @@ class Outcome:
     `answer` is MI's, or the error's text. `evidence` is all that a removal rests on.
     """
 
-    result: str
+    result: Result
     answer: str = ""
     duration_ms: int = 0
     attempt: int = 0

@@ -79,7 +79,7 @@ class Remover:
             judgement = await asyncio.to_thread(self._judge, candidate, answers, fleet)
             outcome = await self._carry_out(node, candidate, judgement, fleet)
         if outcome is None:
-            return Decision("wait", judgement.why), Outcome("held-back")
+            return Decision("wait", judgement.why), Outcome("kept")
         evidence = audit.describe_evidence(candidate.contact, _describe(answers), judgement.why)
         return decision, replace(outcome, evidence=evidence)
 

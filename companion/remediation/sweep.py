@@ -180,7 +180,7 @@ class Sweeper:
         try:
             return await self._remover.remove(node, candidate, decision, fleet)
         except RestWaitsError:
-            return Decision("wait", "MI fails"), Outcome("held-back")
+            return Decision("wait", "MI fails"), Outcome("kept")
         except MiError as error:
             return decision, _failure(error)
 

@@ -1,19 +1,20 @@
 """Write the filters of the list of decisions into a page's address, and read them back."""
 
 from dataclasses import asdict, dataclass, replace
-from typing import Final, Self
+from typing import Final, Self, get_args
 from urllib.parse import urlencode
 
 from companion.dashboard.filters import devices
 from companion.dashboard.filters.paging import CHUNK, PAGE, collect_page
 from companion.query.reader import Reader
+from companion.remediation.policy import Reason
 from companion.text import Json
 
 MAX_CHUNKS: Final = 50
 """One search reads at most this much; further decisions are on the next page."""
 CHOICES: Final = {
     "action": ("push", "remove", "keep"),
-    "reason": ("lost-pings", "disconnected", "ghost"),
+    "reason": get_args(Reason),
     "mode": ("observe", "enforce"),
 }
 

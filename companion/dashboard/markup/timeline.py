@@ -23,9 +23,11 @@ class Line(NamedTuple):
 _RESULTS: Final = {
     "observed": "only observed: it would have been done",
     "removed": "removed",
+    "answered": "left alone: the phone answered",
     "already-gone": "OpenSIPS had it no more",
     "came-back": "left alone: it came back",
     "not-alone": "left alone: OpenSIPS has two with this address",
+    "suspect": "the phone came back soon after: it was alive",
     "pushed": "push raised at OpenSIPS",
     "offered": "push on the stream only",
     "woken": "woken",
@@ -39,6 +41,7 @@ _REASONS: Final = {
     "lost-pings": "it lost its pings",
     "disconnected": "its connection died",
     "ghost": "its device answers elsewhere",
+    "doubted": "a node that can not reach it lost its pings",
 }
 _ENDS: Final = {
     "unregistered": "Unregistered",

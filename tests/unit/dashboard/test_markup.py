@@ -4,14 +4,14 @@ import re
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, get_args
 from urllib.parse import unquote
 
 import pytest
 
 from companion import dashboard
 from companion.dashboard.filters.calls import CallFilters
-from companion.dashboard.filters.remediations import DecisionFilters
+from companion.dashboard.filters.remediations import CHOICES, DecisionFilters
 from companion.dashboard.markup import (
     Markup,
     call,
@@ -35,6 +35,8 @@ from companion.dashboard.markup import (
 from companion.dashboard.presence import Band
 from companion.pinging.run import PingRun
 from companion.query.listing import Query
+from companion.remediation.audit import Result
+from companion.remediation.policy import Reason
 from tests.unit.dashboard.call_page import call_page, call_row, unknown_row
 
 NOW = datetime(2026, 5, 4, 12, 0, tzinfo=UTC)
@@ -406,6 +408,12 @@ def test_device_address_is_one_segment() -> None:
 def test_timeline_in_words(entry: dict[str, Any], words: str) -> None:
     """What happened is told in words; what is not known here, by its name."""
     assert words == timeline.describe_entry(entry).words
+
+
+def test_each_decision_has_words() -> None:
+    """Each reason and each result that remediation writes down has its words, and each reason can be selected."""
+    assert set(get_args(Reason)) == set(timeline._REASONS) == set(CHOICES["reason"])
+    assert set(get_args(Result)) == set(timeline._RESULTS)
 
 
 def test_time_carries_its_iso_form() -> None:

@@ -7,7 +7,7 @@ import pytest
 from companion.config import PingsSection, RemediationSection
 from companion.opensips.events import LATENCY, LOST_PING_US, UPDATE, ContactEvent, Registration
 from companion.remediation import audit, policy, push, safety
-from companion.remediation.audit import AuditEntry, Outcome
+from companion.remediation.audit import AuditEntry, Outcome, Result
 from companion.remediation.policy import Candidate, Decision, Push
 from companion.store.nodes import Feed
 from companion.store.pushes import DAY_MS
@@ -147,7 +147,7 @@ LOST = Candidate(contact(lost_since=5), "lost-pings", 5)
 PUSH, REMOVE = Decision("push", ""), Decision("remove", "")
 
 
-def note(candidate: Candidate, decision: Decision, mode: str, result: str) -> str:
+def note(candidate: Candidate, decision: Decision, mode: str, result: Result) -> str:
     return audit.make_mark(AuditEntry(candidate, decision, Outcome(result), mode))
 
 
