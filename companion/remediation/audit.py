@@ -3,10 +3,10 @@
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from typing import Any, Final, Literal, NamedTuple
+from typing import Any, Final, Literal, NamedTuple, cast
 
 from companion.credentials import mask, mask_all
-from companion.remediation.policy import Candidate, Decision, count_lost, reaching_node
+from companion.remediation.policy import Candidate, Decision, Reason, count_lost, reaching_node
 from companion.store.audit import AuditRow, append_decision, load_decisions, load_decisions_before
 from companion.store.contacts import ContactRef
 from companion.store.store import Store
@@ -56,18 +56,37 @@ class Outcome:
 
 
 class AuditEntry(NamedTuple):
-    """Hold one decision, what came of it, in which mode and in which turn."""
+    """Hold one decision, what came of it, in which mode and in which turn.
+
+    `lost` is how many pings a run of failure lost that is over; None where the contact's record tells it.
+    """
 
     candidate: Candidate
     decision: Decision
     outcome: Outcome
     mode: str
     fence: int = 0
+    lost: int | None = None
+
+    @property
+    def lost_pings(self) -> int:
+        return self.candidate.contact.consecutive_lost if self.lost is None else self.lost
+
+
+class DecisionMark(NamedTuple):
+    """Hold what a contact's hash keeps of its last decision. `since`, `reason` and `lost` tell of that failure."""
+
+    since: int = 0
+    mode: str = ""
+    action: str = ""
+    result: str = ""
+    reason: Reason = "lost-pings"
+    lost: int = 0
 
 
 def record(store: Store, entry: AuditEntry) -> None:
     """Append a decision to the audit, and mark the contact as decided for this run of failure."""
-    candidate, decision, outcome, mode, fence = entry
+    candidate, decision, outcome, mode, fence, _ = entry
     contact = candidate.contact
     fields: dict[str, Any] = {
         "device": contact.device,
@@ -77,7 +96,7 @@ def record(store: Store, entry: AuditEntry) -> None:
         "node": contact.node,
         "reason": candidate.reason,
         "since": candidate.since,
-        "lost": contact.consecutive_lost,
+        "lost": entry.lost_pings,
         "action": decision.action,
         "why": decision.why,
         "mode": mode,
@@ -106,7 +125,23 @@ def describe_evidence(contact: Contact, answers: Mapping[str, Any], judgement: s
 
 def make_mark(entry: AuditEntry) -> str:
     """Return what the contact's hash keeps of a decision."""
-    return f"{entry.candidate.since} {entry.mode} {entry.decision.action} {entry.outcome.result}"
+    candidate = entry.candidate
+    decided = f"{candidate.since} {entry.mode} {entry.decision.action} {entry.outcome.result}"
+    return f"{decided} {candidate.reason} {entry.lost_pings}"
+
+
+def read_mark(text: str) -> DecisionMark:
+    """Read what `make_mark` wrote. Older marks have no reason and no count."""
+    if not text:
+        return DecisionMark()
+    since, mode, action, result, *failure = text.split(" ")
+    mark = DecisionMark(int(since), mode, action, result)
+    return mark._replace(reason=cast("Reason", failure[0]), lost=int(failure[1])) if len(failure) > 1 else mark
+
+
+def is_repeated(entry: AuditEntry, mark: str) -> bool:
+    """Return whether the last decision was the same, however many pings were lost since then."""
+    return read_mark(make_mark(entry))._replace(lost=0) == read_mark(mark)._replace(lost=0)
 
 
 def is_done(mark: str, candidate: Candidate, decision: Decision, mode: str) -> bool:
@@ -114,8 +149,8 @@ def is_done(mark: str, candidate: Candidate, decision: Decision, mode: str) -> b
 
     A further push is not, nor is what failed at MI. A phone that answered may fall silent later in the same run.
     """
-    since, marked_mode, action, result = _read_mark(mark)
-    if (since, marked_mode) != (str(candidate.since), mode) or is_failure(result) or result == "answered":
+    since, marked_mode, action, result, *_ = read_mark(mark)
+    if (since, marked_mode) != (candidate.since, mode) or is_failure(result) or result == "answered":
         return False
     return action == decision.action and (action != "push" or result in ("observed", "woken"))
 
@@ -127,8 +162,8 @@ def is_decided(mark: str, candidate: Candidate, mode: str) -> bool:
 
 def was_to_be_woken(mark: str, candidate: Candidate) -> bool:
     """Return whether this run of failure was decided to be one for a push, in whatever mode."""
-    since, _, action, _ = _read_mark(mark)
-    return (since, action) == (str(candidate.since), "push")
+    since, _, action, *_ = read_mark(mark)
+    return (since, action) == (candidate.since, "push")
 
 
 def is_failure(result: str) -> bool:
@@ -138,11 +173,7 @@ def is_failure(result: str) -> bool:
 
 def failed_before(mark: str) -> bool:
     """Return whether the last try failed at MI."""
-    return is_failure(_read_mark(mark)[3])
-
-
-def _read_mark(mark: str) -> list[str]:
-    return [*mark.split(" ", 3), "", "", "", ""][:4]
+    return is_failure(read_mark(mark).result)
 
 
 def read(store: Store, since: str = "-", count: int = 1000) -> list[Row]:

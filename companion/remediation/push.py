@@ -19,7 +19,8 @@ KEEPALIVE: Final = "keepalive"
 class Woken(NamedTuple):
     """Hold a contact whose flag was cleared. `after_ms` runs from the first push to the answer, None when it ended.
 
-    `elsewhere`: its device answered from a contact that is new since the push. This one goes on failing.
+    `since` is the first push. `decided` is the mark of its last decision. `elsewhere`: its device answered from a
+    contact that is new since the push. This one goes on failing.
     """
 
     contact: Contact
@@ -27,6 +28,7 @@ class Woken(NamedTuple):
     attempts: int
     after_ms: int | None
     elsewhere: bool = False
+    decided: str = ""
 
 
 def read_states(store: Store, contacts: Sequence[Contact], now: int) -> dict[str, CareState]:
@@ -69,7 +71,7 @@ def clear_woken(store: Store, now: int) -> list[Woken]:
     pending = [contacts[ref.contact] for ref in refs if ref.contact in contacts]
     states = read_states(store, pending, now)
     cleared = [
-        woken
+        woken._replace(decided=states[contact.id].decided)
         for contact in pending
         if (woken := _woken(contact, devices[contact.device], pushes_of(states[contact.id]), now))
     ]

@@ -89,10 +89,8 @@ class Sweeper:
             if woken.after_ms is None:
                 continue
             metrics.WOKEN_SECONDS.observe(woken.after_ms / 1000)
-            since = policy.failing_since(woken.contact) if woken.elsewhere else woken.since
-            candidate = Candidate(woken.contact, "lost-pings", since)
             outcome = Outcome("woken", attempt=woken.attempts, after_ms=woken.after_ms)
-            audit.record(self._store, AuditEntry(candidate, Decision("push", "it came back"), outcome, mode))
+            audit.record(self._store, _make_woken_entry(woken, outcome, mode))
 
     async def _act_on(self, node: str, candidates: Sequence[Candidate], fleet: Fleet, room: int) -> int:
         """Act on the candidates of one node, some at once; return on how many."""
@@ -160,7 +158,7 @@ class Sweeper:
         # the log has it also where Redis goes away before it is written down
         logger.info("remediation", device=candidate.contact.device, action=decision.action, result=outcome.result)
         mark = fleet.states[candidate.contact.id].decided
-        if not (audit.is_failure(outcome.result) and audit.make_mark(entry) == mark):
+        if not (audit.is_failure(outcome.result) and audit.is_repeated(entry, mark)):
             await asyncio.to_thread(audit.record, self._store, entry)
 
     async def _do(self, node: str, candidate: Candidate, decision: Decision, fleet: Fleet) -> tuple[Decision, Outcome]:
@@ -214,6 +212,18 @@ class Sweeper:
             "networks": " ".join(group for group in fleet.open_breakers if group.startswith(NETWORK)),
         }
         save_sweep(self._store, fields)
+
+
+def _make_woken_entry(woken: push.Woken, outcome: Outcome, mode: str) -> AuditEntry:
+    """Return the entry of a waking, with the failure that its pushes were for: the contact's record has it no more.
+
+    A contact whose device came back elsewhere still fails, so its record tells.
+    """
+    mark = audit.read_mark(woken.decided)
+    since = policy.failing_since(woken.contact) if woken.elsewhere else mark.since or woken.since
+    candidate = Candidate(woken.contact, mark.reason, since)
+    lost = None if woken.elsewhere else mark.lost
+    return AuditEntry(candidate, Decision("push", "it came back"), outcome, mode, lost=lost)
 
 
 def _priority(candidate: Candidate, state: CareState) -> tuple[bool, bool]:

@@ -369,12 +369,17 @@ def test_a_flag(lives: Callable[[Mode], Life]) -> None:
 
 
 def test_a_waking(lives: Callable[[Mode], Life]) -> None:
-    """A sleeping phone that registers again after its push loses its flag; how long it took is kept and measured."""
+    """A sleeping phone that registers again after its push loses its flag; how long it took is kept and measured.
+
+    The evidence is that of the failure which the push was for.
+    """
     life = lives("enforce")
-    woken = life.decisions["asleep"][-1]
+    pushed, woken = life.decisions["asleep"]
 
     assert life.outcomes["asleep"] == [("push", "pushed"), ("push", "woken")]
     assert 0 < woken["after_ms"] < 5000
+    evidence = ("reason", "since", "lost")
+    assert [pushed[name] for name in evidence] == [woken[name] for name in evidence]
     assert not any(life.flags_at_the_end)
     assert life.wakings >= woken["after_ms"] / 1000 - 0.001
     (line,) = [line for line in life.timelines["asleep"] if line.get("result") == "woken"]

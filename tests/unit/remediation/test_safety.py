@@ -176,6 +176,22 @@ def test_an_observed_push_stands() -> None:
     assert audit.is_done(note(LOST, PUSH, "observe", "observed"), LOST, PUSH, "observe")
 
 
+@pytest.mark.parametrize("reason", ["ghost", "disconnected", "lost-pings"])
+def test_a_mark_tells_of_the_failure(reason: policy.Reason) -> None:
+    """What a contact failed by can be read from its mark after it came back; older marks do not have all of it."""
+    failed = Candidate(contact(consecutive_lost=4, lost_since=5), reason, 5)
+    mark = audit.read_mark(note(failed, PUSH, "enforce", "pushed"))
+    assert mark == audit.DecisionMark(5, "enforce", "push", "pushed", reason, 4)
+    assert audit.read_mark("5 enforce push pushed") == audit.DecisionMark(5, "enforce", "push", "pushed")
+
+
+def test_a_failure_of_mi_is_written_once() -> None:
+    """MI that fails again for the same contact is no new decision, though pings were lost meanwhile."""
+    entry = AuditEntry(LOST, REMOVE, Outcome("mi-unreachable"), "enforce", lost=3)
+    assert audit.is_repeated(entry._replace(lost=4), audit.make_mark(entry))
+    assert not audit.is_repeated(entry._replace(mode="observe"), audit.make_mark(entry))
+
+
 # Who was woken
 
 
