@@ -26,13 +26,17 @@ def record_summary(store: Store, summary: Json) -> None:
 def load_points(store: Store, since: int, until: int) -> list[Json]:
     """Return points from `since` to `until` (epoch ms), at most MAX_POINTS, oldest first.
 
-    A point of several minutes has the average of their counts, and their highest percentiles and loss.
+    A point of several minutes has the average of their counts, and their highest percentiles and loss. As long as
+    few minutes are known, each is a point of its own, however long the window is.
     """
-    width = -(-(until - since) // MAX_POINTS // MINUTE_MS) * MINUTE_MS or MINUTE_MS
+    minutes = load_minutes(store, since, until)
+    known_ms = until - minutes[0][0] if minutes else 0
+    width = -(-known_ms // MAX_POINTS // MINUTE_MS) * MINUTE_MS or MINUTE_MS
     first = -(-since // width) * width
     return [
         {"at": iso(start), **_point([fields for _, fields in group])}
-        for start, group in groupby(load_minutes(store, first, until), lambda minute: minute[0] // width * width)
+        for start, group in groupby(minutes, lambda minute: minute[0] // width * width)
+        if start >= first
     ]
 
 

@@ -5,6 +5,7 @@ from typing import Any
 
 from companion.query.history import load_points, record_summary
 from companion.query.reader import Reader
+from companion.times import epoch_ms
 from companion.usrloc.contact import STATUSES
 from tests.integration.conftest import MakeSetup
 
@@ -33,6 +34,19 @@ def test_nothing_known_is_null(make_setup: MakeSetup) -> None:
     record_summary(setup.store, summary(0, None, None))
     (point,) = Reader(setup.config, setup.store).history(HOUR_MS)["points"]
     assert (point["p50_ms"], point["loss_ratio"]) == (None, None)
+
+
+def test_few_minutes_of_a_long_window(make_setup: MakeSetup) -> None:
+    """As long as little is known, each minute is a point; none is before the first known minute."""
+    setup = make_setup()
+    now = int(time.time()) // 60 * 60_000
+    for minute in (now - 120_000, now - 60_000, now):
+        entry = ("XADD", setup.store.keys.history(), f"{minute}-0")
+        counts = dict.fromkeys((*STATUSES, "p50_ms", "p95_ms", "p99_ms", "loss_ratio"), 1)
+        setup.store.connection.call(*entry, *(part for pair in counts.items() for part in pair))
+    for window_ms in (24 * HOUR_MS, 7 * 24 * HOUR_MS):
+        points = load_points(setup.store, now - window_ms, now + 30_000)
+        assert [epoch_ms(point["at"]) for point in points] == [now - 120_000, now - 60_000, now]
 
 
 def test_a_week_in_few_points(make_setup: MakeSetup) -> None:

@@ -41,14 +41,27 @@ BASE: Final[Options] = {
 }
 
 
+FEW: Final = 3
+"""With fewer points than this, a line would hardly be visible: the points are drawn, too."""
+_TIME_LABELS: Final = {
+    "year": "{d} {MMM} {yyyy}",
+    "month": "{d} {MMM}",
+    "day": "{d} {MMM}",
+    "hour": "{HH}:{mm}",
+    "minute": "{HH}:{mm}",
+    "second": "{HH}:{mm}:{ss}",
+}
+"""What an axis says where a year, month, day … begins: a day without its month looks like a number."""
 _HIDDEN: Final = ("axisLine", "axisTick", "axisLabel", "splitLine")
 
 
-def line(name: str, points: tuple[Point, ...], *, symbol: bool = False) -> Options:
+def line(name: str, points: tuple[Point, ...], *, symbol: bool | None = None) -> Options:
+    """Draw points as a line; `symbol` says whether the points are marked, None that they are where there are few."""
+    few = sum(point[1] is not None for point in points) < FEW
     return {
         "name": name,
         "type": "line",
-        "showSymbol": symbol,
+        "showSymbol": few if symbol is None else symbol,
         "symbol": "circle",
         "symbolSize": 5,
         "color": "var(--graph)",
@@ -98,7 +111,13 @@ def time_axis(grid: int, window: Window, *, label: bool = True) -> Options:
         "axisLine": {"show": label, "lineStyle": {"color": "var(--line)"}},
         "axisTick": {"show": False},
         "splitLine": {"show": grid == 0, "lineStyle": {"color": "var(--line)", "opacity": 0.6}},
-        "axisLabel": {"show": label, "color": "var(--muted)", "fontSize": 12, "hideOverlap": True},
+        "axisLabel": {
+            "show": label,
+            "color": "var(--muted)",
+            "fontSize": 12,
+            "hideOverlap": True,
+            "formatter": _TIME_LABELS,
+        },
     }
 
 

@@ -206,9 +206,9 @@ def _mos(slices: Sequence[Slice]) -> list[Options]:
     ]
     spread = [(piece.at, (piece.mos or 0) - (piece.mos_min or 0), "") for piece in scored]
     unseen = {"stack": "worst", "lineStyle": {"opacity": 0}}
-    shade = line("Spread", broken(spread, _gap_ms(slices))) | unseen
+    shade = line("Spread", broken(spread, _gap_ms(slices)), symbol=False) | unseen
     shade["areaStyle"] = {"color": "var(--graph)", "opacity": 0.18}
-    return [mean, line("Worst", broken(worst, _gap_ms(slices))) | unseen, shade]
+    return [mean, line("Worst", broken(worst, _gap_ms(slices)), symbol=False) | unseen, shade]
 
 
 def _gap_ms(slices: Sequence[Slice]) -> int:

@@ -46,7 +46,7 @@ def draw_pings(pings: Sequence[Ping], plot: DevicePlot) -> Options:
     answered = [(ping.ts, ping.latency_ms) for ping in pings if ping.latency_ms is not None]
     points = [(ts, ms, f"{ms} ms, {quality.label(ms, plot.latency_bounds)}") for ts, ms in answered]
     lost = [(ping.ts, 0.5, "ping", plot.gap_ms // 2) for ping in pings if ping.latency_ms is None]
-    drawn = line("Latency", broken(points, plot.gap_ms), symbol=len(points) < 3)
+    drawn = line("Latency", broken(points, plot.gap_ms))
     return _graph([drawn], lost, max((ms for _, ms in answered), default=0), plot)
 
 
@@ -63,8 +63,8 @@ def draw_buckets(buckets: Sequence[Sequence[Any]], plot: DevicePlot) -> Options:
     ]
     lines = [
         line("Average", broken(average, plot.gap_ms)),
-        line("Minimum", broken(least, plot.gap_ms)) | {"stack": "range", "lineStyle": {"opacity": 0}},
-        line("Maximum", broken(spread, plot.gap_ms)) | {"stack": "range", "lineStyle": {"opacity": 0}},
+        line("Minimum", broken(least, plot.gap_ms), symbol=False) | {"stack": "range", "lineStyle": {"opacity": 0}},
+        line("Maximum", broken(spread, plot.gap_ms), symbol=False) | {"stack": "range", "lineStyle": {"opacity": 0}},
     ]
     lines[2]["areaStyle"] = {"color": "var(--graph)", "opacity": 0.18}
     return _graph(lines, lost, max((bucket[3] for bucket in answered), default=0), plot)

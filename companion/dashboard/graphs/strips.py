@@ -99,7 +99,7 @@ def blocks(stretches: Sequence[Block], window: Window) -> Options:
     ]
     words = tuple((at, 0.5, block.word, STEP_MS // 2) for block in visible if block.word for at in _steps(block))
     areas = {"silent": True, "data": tuple(_area(block, window) for block in visible)}
-    return line("Bad minute:", words) | {"lineStyle": {"opacity": 0}, "markArea": areas}
+    return line("Bad minute:", words, symbol=False) | {"lineStyle": {"opacity": 0}, "markArea": areas}
 
 
 def _steps(block: Block) -> range:

@@ -136,6 +136,30 @@ def test_graph_begins_with_what_is_known() -> None:
     assert axes.known_part((START - 900_000, START), START - 1000) == (START - axes.SHORTEST_MS, START)
 
 
+def test_a_single_point_is_visible() -> None:
+    """A line through one point has no length, so the point is marked. Lines that only bound an area stay unmarked."""
+    drawn = [
+        draw_history(POINTS[2:], (START - 60_000, START)),
+        draw_buckets(BUCKETS[:1], PLOT),
+        draw_history([], (0, 1)),
+    ]
+    marked = {
+        line["name"]: line["showSymbol"] for options in drawn for line in options["series"] if "showSymbol" in line
+    }
+    assert marked == dict.fromkeys(("p50", "p95", "p99", "Lost", "Average"), True) | {
+        "Minimum": False,
+        "Maximum": False,
+    }
+    many = [POINTS[0] | {"at": at(second)} for second in range(-50, 0, 10)]
+    assert not any(line["showSymbol"] for line in draw_history(many, (START - 60_000, START))["series"])
+
+
+def test_a_day_on_the_axis_has_its_month() -> None:
+    """Between the times of a clock a lone 28 does not look like a date."""
+    labels = axes.time_axis(0, (START - 60_000, START))["axisLabel"]["formatter"]
+    assert (labels["day"], labels["hour"]) == ("{d} {MMM}", "{HH}:{mm}")
+
+
 def test_graph_in_words() -> None:
     """Who does not see a graph is told its figures."""
     words = device.graph_words(compute_statistics(PINGS), BANDS, "24h")
