@@ -71,15 +71,20 @@ def _ghosts(device: Device, view: View) -> dict[int, Sequence[Span]]:
 def merge_own_pings(
     answered: Sequence[Point], lost: Sequence[Point], ghosts: Mapping[int, Sequence[Span]]
 ) -> list[Ping]:
-    """Merge both series; leave out the losses of a contact at the times that `ghosts` has for its number."""
+    """Merge both series; leave out the losses of a contact at the times that `ghosts` has for its number.
+
+    A contact without a number in `ghosts` is no longer remembered, because its device has had many since. Nobody knows
+    when it was a ghost, and the last losses of a replaced contact nearly always are a ghost's: none of them counts.
+    """
     own = (Ping(ts, None) for ts in _own_losses(lost, ghosts))
     return sorted([*map(Ping._make, answered), *own], key=itemgetter(0))
 
 
 def _own_losses(lost: Sequence[Point], ghosts: Mapping[int, Sequence[Span]]) -> Iterator[int]:
-    """Return the times of the losses that are no ghost's."""
+    """Return the times of the losses of contacts that are remembered, and were no ghosts then."""
     for ts, number in lost:
-        if not any(since <= ts <= until for since, until in ghosts.get(number, ())):
+        spans = ghosts.get(number)
+        if spans is not None and not any(since <= ts <= until for since, until in spans):
             yield ts
 
 

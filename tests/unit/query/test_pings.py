@@ -7,25 +7,35 @@ from hypothesis import strategies as st
 from companion.query.pings import compute_statistics, merge_own_pings, put_in_buckets
 from companion.usrloc.contact import Ping
 
+FORGOTTEN = 3
 points = st.lists(st.tuples(st.integers(0, 100), st.integers(0, 400)), max_size=30).map(sorted)
 
 
-@given(points, st.lists(st.tuples(st.integers(0, 100), st.sampled_from([1, 2, 3]))).map(sorted), st.integers(0, 101))
+def own(lost: list[tuple[int, int]]) -> dict[int, tuple[()]]:
+    """Contacts that were never ghosts."""
+    return {number: () for _, number in lost}
+
+
+@given(
+    points,
+    st.lists(st.tuples(st.integers(0, 100), st.sampled_from([1, 2, FORGOTTEN]))).map(sorted),
+    st.integers(0, 101),
+)
 def test_own_pings(answered: list[tuple[int, int]], lost: list[tuple[int, int]], since: int) -> None:
-    """Both series in order; of a contact only the losses outside the times it was a ghost."""
-    pings = merge_own_pings(answered, lost, {2: [(since, 60), (80, 1 << 53)]})
+    """Both series in order; of a contact only the losses outside the times it was a ghost, of forgotten ones none."""
+    pings = merge_own_pings(answered, lost, {1: (), 2: [(since, 60), (80, 1 << 53)]})
     assert sorted(ping.ts for ping in pings) == [ping.ts for ping in pings]
     assert [ping for ping in pings if ping.latency_ms is not None] == [
         Ping(ts, ms) for ts, ms in sorted(answered, key=lambda p: p[0])
     ]
-    own = sum(number != 2 or not (since <= ts <= 60 or ts >= 80) for ts, number in lost)
+    own = sum(number == 1 or (number == 2 and not (since <= ts <= 60 or ts >= 80)) for ts, number in lost)
     assert own == sum(ping.latency_ms is None for ping in pings)
 
 
 @given(points, points)
 def test_statistics(answered: list[tuple[int, int]], lost: list[tuple[int, int]]) -> None:
     """Losses count as losses and never as latencies."""
-    statistics = compute_statistics(merge_own_pings(answered, lost, {}))
+    statistics = compute_statistics(merge_own_pings(answered, lost, own(lost)))
     ms = [latency for _, latency in answered]
     assert (len(ms), len(lost), len(ms) + len(lost)) == (
         statistics["answered"],
@@ -42,7 +52,7 @@ def test_statistics(answered: list[tuple[int, int]], lost: list[tuple[int, int]]
 @given(points, points, st.integers(1, 150))
 def test_buckets_of_pings(answered: list[tuple[int, int]], lost: list[tuple[int, int]], width: int) -> None:
     """Each ping is counted in the bucket it is of; lost ones are no latencies, and empty buckets are left out."""
-    pings = merge_own_pings(answered, lost, {})
+    pings = merge_own_pings(answered, lost, own(lost))
     buckets = put_in_buckets(pings, width)
     starts = sorted({ping.ts // width * width for ping in pings})
     assert [bucket.start for bucket in buckets] == starts

@@ -1,9 +1,11 @@
 """Which device a contact belongs to, and what is in memory."""
 
 from companion.opensips.events import DELETE, INSERT, UPDATE
+from companion.query.pings import merge_own_pings
 from companion.usrloc.contact import Device
 from companion.usrloc.devices import ENDED_KEPT
-from tests.unit.usrloc.world import DEVICE, NEW, World, answer, disconnect, event, loss
+from companion.usrloc.ghosts import ghost_spans
+from tests.unit.usrloc.world import DEVICE, LOST_AFTER, NEW, World, answer, disconnect, event, loss
 
 
 def test_fallback_device(world: World) -> None:
@@ -34,6 +36,22 @@ def test_ended_contacts_are_forgotten_in_time(world: World) -> None:
     assert len(device.contacts) == ENDED_KEPT + 1
     assert set(device.contacts) == set(world.usrloc.devices.contacts.values())
     assert device.contacts[-1].binding.uri.startswith(f"sip:alice@{ENDED_KEPT + 19}.")
+
+
+def test_ghosts_that_are_forgotten(world: World) -> None:
+    """The lost pings of ghosts never count as the device's, however often the page was loaded again since."""
+    for number in range(ENDED_KEPT + 20):
+        uri = f"sip:alice@{number}.invalid"
+        world.apply(event(INSERT, uri), answer(uri=uri))
+        if number:
+            ghost = f"sip:alice@{number - 1}.invalid"
+            world.apply(*[loss(uri=ghost)] * LOST_AFTER, event(DELETE, ghost))
+    ghosts = {
+        contact.number: ghost_spans(contact, LOST_AFTER) for contact in world.usrloc.devices.by_id[DEVICE].contacts
+    }
+    changes = world.usrloc.changes
+    pings = merge_own_pings([], [(sample.ts, sample.value) for sample in changes.lost], ghosts)
+    assert (pings, len(changes.lost)) == ([], LOST_AFTER * (ENDED_KEPT + 19))
 
 
 def test_put_and_drop(world: World) -> None:
