@@ -1,4 +1,4 @@
-"""Draw the fleet: percentiles of its latency, and the share of lost pings below."""
+"""Draw the fleet: percentiles of its latency, and the share of contacts that lost their last ping below."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
@@ -56,7 +56,7 @@ def _loss(points: Points, times: Sequence[int], gap_ms: int) -> Options:
     rows = [
         (at, round(100 * ratio, 2), share(ratio)) for at, ratio in zip(times, ratios, strict=True) if ratio is not None
     ]
-    return line("Lost", broken(rows, gap_ms)) | {
+    return line("Lost last ping", broken(rows, gap_ms)) | {
         "xAxisIndex": 1,
         "yAxisIndex": 1,
         "color": "var(--stale)",

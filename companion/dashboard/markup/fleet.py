@@ -16,6 +16,7 @@ from companion.dashboard.markup.times import time
 from companion.text import Json
 from companion.usrloc.contact import STATUSES
 
+LOST_LAST_PING: Final = "share of the contacts whose last ping was lost"
 _WORST: Final[Sequence[Column]] = (
     ("Device", ""),
     ("Status", "w-m"),
@@ -41,7 +42,7 @@ def title(summary: Json) -> Markup:
     total = summary["devices"]["total"]
     contacts = sum(summary["contacts"][word] for word in STATUSES if word != "offline")
     counts = tag(
-        "p", plural(total, "device"), ", ", plural(contacts, "contact"), ", as of ", time(summary["at"], "ago")
+        "p", plural(total, "device"), ", ", plural(contacts, "contact"), ", counted ", time(summary["at"], "ago")
     )
     return tag("div", tag("h1", "Fleet"), tag("div", counts, cls="as-of push-right"), cls="title")
 
@@ -67,7 +68,7 @@ def history_head(summary: Json, chosen: str) -> Markup:
     now = tag(
         "p",
         *(tag("span", f"{name} ", ms(latency[f"{name}_ms"])) for name in ("p50", "p95", "p99")),
-        tag("span", "lost ", share(summary["loss_ratio"])),
+        tag("span", "lost last ping ", share(summary["loss_ratio"]), title=LOST_LAST_PING),
         cls="keys now",
     )
     return tag(
@@ -85,15 +86,15 @@ def history_words(points: Sequence[Json], window: str) -> str:
     loss = max((point["loss_ratio"] or 0 for point in measured), default=0)
     return (
         f"Latency of the fleet over {window}. Now p50 {last['p50_ms']} ms, p95 {last['p95_ms']} ms, "
-        f"p99 {last['p99_ms']} ms, {share(last['loss_ratio'])} lost. "
-        f"Highest p95 {worst['p95_ms']} ms, highest loss {share(loss)}."
+        f"p99 {last['p99_ms']} ms, {share(last['loss_ratio'])} lost their last ping. "
+        f"Highest p95 {worst['p95_ms']} ms, most that lost their last ping {share(loss)}."
     )
 
 
 def worst(rows: Sequence[Json]) -> Markup:
     if not rows:
         return card("Worst devices", note("None yet"), cls="w7")
-    every = tag("a", "All devices", href="/devices", cls="hint")
+    every = tag("span", "as of now · ", tag("a", "All devices", href="/devices"), cls="hint")
     return card("Worst devices", table(_WORST, map(_worst, rows)), aside=every, cls="w7")
 
 

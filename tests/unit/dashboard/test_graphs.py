@@ -146,7 +146,7 @@ def test_a_single_point_is_visible() -> None:
     marked = {
         line["name"]: line["showSymbol"] for options in drawn for line in options["series"] if "showSymbol" in line
     }
-    assert marked == dict.fromkeys(("p50", "p95", "p99", "Lost", "Average"), True) | {
+    assert marked == dict.fromkeys(("p50", "p95", "p99", "Lost last ping", "Average"), True) | {
         "Minimum": False,
         "Maximum": False,
     }
@@ -165,5 +165,5 @@ def test_graph_in_words() -> None:
     words = device.graph_words(compute_statistics(PINGS), BANDS, "24h")
     assert "3 pings, 1 lost; average 65.0 ms, maximum 90 ms, minimum 40 ms. Online 77.8% of the time" in words
     assert device.NO_WORD in device.graph_words({"total": 0}, [], "3h")
-    assert "Now p50 70 ms, p95 190 ms, p99 390 ms, 1% lost" in fleet.history_words(POINTS, "24h")
+    assert "Now p50 70 ms, p95 190 ms, p99 390 ms, 1% lost their last ping" in fleet.history_words(POINTS, "24h")
     assert "no data yet" in fleet.history_words([], "24h")
