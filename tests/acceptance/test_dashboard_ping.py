@@ -178,7 +178,7 @@ def test_who_may_only_look(world: World, browser: Browser) -> None:
     browser.driver.delete_all_cookies()
     browser.log_in(READ_SECRET)
     browser.open(PATHS[ALICE])
-    browser.until(lambda: "needs a token of scope operate" in browser.text)
+    browser.until(lambda: "Log in with a token of scope operate" in browser.text)
     before = len(world.opensips.questions)
     browser.run(_FORGE, "ping", "")
     browser.driver.find_element("link text", "7d").click()

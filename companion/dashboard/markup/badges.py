@@ -34,6 +34,14 @@ BAND_MEANINGS: Final = {
 """ITU-T G.109 and G.107, Annex B."""
 
 
+QUALITY_OF_LATENCY: Final = "how fast pings are answered: excellent, good, fair, poor or bad; [quality] has the bounds"
+
+
+def needs_operate(action: str) -> str:
+    """Write what a viewer needs for an action."""
+    return f"Log in with a token of scope operate to {action}"
+
+
 def status(word: str) -> Markup:
     return tag("span", icon(word), word, cls=f"mark {word}", title=MEANINGS.get(word))
 

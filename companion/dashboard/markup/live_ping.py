@@ -1,7 +1,7 @@
 """Show pings on request: the button, and what came of them."""
 
 from companion.dashboard.markup import Markup, network_text, note, tag
-from companion.dashboard.markup.badges import ms, share, tally
+from companion.dashboard.markup.badges import ms, needs_operate, share, tally
 from companion.dashboard.markup.icons import icon
 from companion.pinging.run import PingRun
 
@@ -10,7 +10,7 @@ def head(*, is_running: bool, may_operate: bool) -> Markup:
     """Show the title, and the button for viewers who may operate."""
     title = tag("h2", "Ping now", id="ping-now-title")
     if not may_operate:
-        hint = tag("span", "Pinging on request needs a token of scope operate", cls="hint")
+        hint = tag("span", needs_operate("ping the device"), cls="hint")
         return tag("header", title, hint)
     if is_running:
         button = tag("button", icon("pause"), "Stop", type="button", act="stop", cls="button")

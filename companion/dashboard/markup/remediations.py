@@ -5,7 +5,7 @@ from typing import Final
 
 from companion.dashboard.filters.remediations import CHOICES, DecisionFilters
 from companion.dashboard.markup import Markup, card, facts, fields, joined, network_text, note, tag
-from companion.dashboard.markup.badges import plural
+from companion.dashboard.markup.badges import needs_operate, plural
 from companion.dashboard.markup.devices import who
 from companion.dashboard.markup.icons import icon
 from companion.dashboard.markup.navigation import pager
@@ -102,7 +102,7 @@ def _switch(now: Json, *, may_operate: bool) -> Markup:
     left = now["paused_seconds"]
     paused = tag("span", icon("pause"), f"paused, {format_seconds(left)} left", cls="mark losing") if left else None
     if not may_operate:
-        why = tag("span", "Pausing needs to be logged in with an operate token.", cls="hint")
+        why = tag("span", needs_operate("pause remediation"), cls="hint")
         return tag("div", paused, why, cls="line")
     more = tag(
         "button", icon("pause"), "Pause longer…" if left else "Pause…", type="button", act="ask-pause", cls="button"
