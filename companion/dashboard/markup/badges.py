@@ -50,7 +50,13 @@ def quality_of(word: str | None) -> Markup:
     """Show the quality of a latency as a word with a signal."""
     if not word:
         return None
-    return tag("span", signal(len(quality.LABELS) - quality.LABELS.index(word)), word, cls=f"quality {word}")
+    return tag(
+        "span",
+        signal(len(quality.LABELS) - quality.LABELS.index(word)),
+        word,
+        cls=f"quality {word}",
+        title=QUALITY_OF_LATENCY,
+    )
 
 
 def mos(value: float | None, word: str | None = None) -> Markup:
@@ -62,7 +68,7 @@ def mos(value: float | None, word: str | None = None) -> Markup:
 
 def band(word: str) -> Markup:
     bars = signal(len(BAND_NAMES) - 1 - BAND_NAMES.index(word))
-    return tag("span", bars, word, cls=f"quality band-{word}", title=BAND_MEANINGS[word])
+    return tag("span", bars, word, cls=f"quality band-{word}", title=f"MOS: {BAND_MEANINGS[word]}")
 
 
 def ms(value: float | None) -> Markup:
