@@ -30,12 +30,13 @@ _CONTACTS: Final[Sequence[Column]] = (
     ("Address", "w-xl"),
     ("Node", "w-m"),
 )
+GHOSTS_LEFT_OUT: Final = "without the lost pings of ghosts"
 NO_WORD: Final = "Nothing was heard of its pings in this window."
 
 
 def title(page: Json) -> Markup:
     aor, _, instance = page["device"].rpartition("/")
-    path = tag("nav", tag("a", "Devices", href="/devices"), " › Network", cls="crumbs", aria_label="You are here")
+    path = tag("nav", tag("a", "Devices", href="/devices"), " › Device", cls="crumbs", aria_label="You are here")
     live = tag("span", icon("feed"), "live", cls="live", title="New pings appear by themselves")
     name = tag("h1", network_text(aor), status(page["status"]), live)
     return tag("div", path, name, network_text(instance, "mono"), cls="device-title")
@@ -112,7 +113,7 @@ def statistics(latency: Json) -> Markup:
         tally("Maximum", ms(latency["max_ms"]), hint="of those that were answered"),
         tally("Minimum", ms(latency["min_ms"])),
         tally("Pings", number(latency["total"])),
-        tally("Lost", tag("span", *missing), "alarm" if lost else ""),
+        tally("Lost", tag("span", *missing), "alarm" if lost else "", hint=GHOSTS_LEFT_OUT),
         cls="tallies",
     )
 
@@ -127,8 +128,14 @@ def graph_keys(bands: Sequence[Band], known_since: int = 0) -> Markup:
         tag("span", tag("i", cls="k-offline"), "offline"),
         tag("span", tag("i", cls="k-unknown"), "nothing heard"),
         tag("span", "known since ", time(iso(known_since), "date")) if known_since else None,
+        tag("span", GHOSTS_LEFT_OUT) if any(map(_has_ghost_losses, page["contacts"])) else None,
         cls="keys",
     )
+
+
+def _has_ghost_losses(contact: Json) -> bool:
+    """Return whether a contact shows lost pings that may be missing in the graph."""
+    return bool(contact["consecutive_lost"] and (contact["ghost"] or contact["ended_at"]))
 
 
 def graph_words(latency: Json, bands: Sequence[Band], window: str) -> str:

@@ -134,7 +134,7 @@ class DevicePage(LivePage):
         self._figures.show(device.analysis_head(page["device"], self._window), device.statistics(latency))
         self._graph.props["options"] = _draw(page, buckets, plot)
         self._graph.props["aria-label"] = device.graph_words(latency, bands, self._window)
-        self._keys.show(device.graph_keys(bands, first if first > window[0] else 0))
+        self._keys.show(device.graph_keys(page, bands, first if first > window[0] else 0))
 
     def _show_missing(self, candidates: Sequence[str] = ()) -> None:
         """Show that no device has this name, or that several have it."""
