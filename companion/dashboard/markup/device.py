@@ -1,7 +1,7 @@
 """Show one device: latency, platform, registration, contacts, timeline, switch-overs."""
 
 from collections.abc import Mapping, Sequence
-from typing import Final
+from typing import Any, Final
 from urllib.parse import urlencode
 
 from companion import sip
@@ -13,7 +13,7 @@ from companion.dashboard.markup.devices import device_address
 from companion.dashboard.markup.icons import icon
 from companion.dashboard.markup.navigation import window_choice
 from companion.dashboard.markup.tables import Column, cell, fault, table
-from companion.dashboard.markup.timeline import describe_entry, format_outage, show_way
+from companion.dashboard.markup.timeline import describe_entry, format_outage, show_way, without_echoes
 from companion.dashboard.markup.times import Style, time
 from companion.dashboard.presence import Band, share_online
 from companion.text import Json
@@ -118,7 +118,7 @@ def statistics(latency: Json) -> Markup:
     )
 
 
-def graph_keys(bands: Sequence[Band], known_since: int = 0) -> Markup:
+def graph_keys(page: Json, bands: Sequence[Band], known_since: int = 0) -> Markup:
     """Explain the marks of the graph; `known_since` (epoch ms) is set where data begin inside the window."""
     online = share_online(bands)
     return tag(
@@ -201,7 +201,7 @@ def _contact_status(contact: Json) -> Markup:
 
 def timeline(page: Json, *, everything: bool = False) -> Markup:
     """Show the timeline, newest first; contacts have the numbers of the list of contacts."""
-    entries: Sequence[Json] = page["timeline"]
+    entries = without_echoes(page["timeline"])
     numbers = {contact["contact"]: n for n, contact in enumerate(_visible(page["contacts"]), 1)}
     if not entries:
         return card(
@@ -217,13 +217,15 @@ def timeline(page: Json, *, everything: bool = False) -> Markup:
     return card("Timeline", lines(newest, numbers), more, aside=_events(page, len(entries)), cls="w8")
 
 
-def lines(entries: Sequence[Json], numbers: Mapping[str, int] | None = None, style: Style = "date") -> Markup:
+def lines(
+    entries: Sequence[Mapping[str, Any]], numbers: Mapping[str, int] | None = None, style: Style = "date"
+) -> Markup:
     """Show entries of a timeline; `numbers` are those of contacts elsewhere on the page."""
     rows = (_line(entry, (numbers or {}).get(entry.get("contact", ""), 0), style) for entry in entries)
     return tag("ol", *rows, cls="happened")
 
 
-def _line(entry: Json, number: int, style: Style) -> Markup:
+def _line(entry: Mapping[str, Any], number: int, style: Style) -> Markup:
     line = describe_entry(entry)
     more = tag("small", line.more) if line.more else None
     mark = tag("span", icon(line.icon), cls=f"ev-{line.tone}")

@@ -39,6 +39,9 @@ _TONES: Final = {
 }
 
 
+_DONE: Final = {"remove": "removed", "push": "pushed", "keep": "kept"}
+
+
 def state_words(state: Json) -> Markup:
     """Show mode, pause and breakers in a line of marks."""
     marks = [mode_mark(state["mode"])]
@@ -188,11 +191,12 @@ def _decision(entry: Json) -> Markup:
 
 
 def outcome(entry: Json) -> Markup:
-    """Show a decision and its outcome."""
+    """Show a decision and its outcome; the outcome alone where it is what was decided."""
     tone = _TONES.get(entry["result"], "losing")
+    action = "" if _DONE.get(entry["action"]) == entry["result"] else f"{entry['action']}: "
     return tag(
         "span",
-        f"{entry['action']}: ",
+        action or None,
         printable(entry["result"]),
         title=describe_result(entry["result"]),
         cls=f"mark {tone}",
@@ -200,7 +204,8 @@ def outcome(entry: Json) -> Markup:
 
 
 def _why(entry: Json) -> Markup:
-    return tag("span", _capital(describe_reason(entry["reason"])), "; ", network_text(entry["why"]))
+    reason, why = describe_reason(entry["reason"]), entry["why"]
+    return tag("span", _capital(reason), *(() if why == reason else ("; ", network_text(why))))
 
 
 def _capital(text: str) -> str:

@@ -1,6 +1,6 @@
 """Describe the entries of a device's timeline, and the results of remediation."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
 from companion.dashboard.markup import Markup, network_text, tag
@@ -61,6 +61,16 @@ def describe_reason(word: str) -> str:
     return _REASONS.get(word, printable(word))
 
 
+def without_echoes(entries: Sequence[Entry]) -> list[Entry]:
+    """Leave out OpenSIPS' event of a removal where the companion's own entry of it is there, which has the reason."""
+    removed = {entry.get("contact") for entry in entries if _is_removal(entry)}
+    return [entry for entry in entries if entry["event"] != "removed" or entry.get("contact") not in removed]
+
+
+def _is_removal(entry: Entry) -> bool:
+    return entry["event"] == "companion-remove" and entry.get("result") == "removed"
+
+
 def describe_entry(entry: Entry) -> Line:
     """Describe an entry as a line; an unknown event is shown by its name."""
     event = str(entry["event"])
@@ -84,7 +94,8 @@ def _describe_remediation(action: str, entry: Entry) -> Line:
     attempt = int(entry.get("attempt", 0))
     tried = f", attempt {attempt}" if attempt else ""
     why = tag("span", f"because {describe_reason(str(entry.get('reason', '')))}{tried}")
-    return Line("push" if action == "push" else "close", "act", f"Companion, {action}: {words}", why)
+    words = _ENDS["removed"] if _is_removal(entry) else f"Companion, {action}: {words}"
+    return Line("push" if action == "push" else "close", "act", words, why)
 
 
 def _describe_recovery(entry: Entry) -> Line:

@@ -235,7 +235,7 @@ EVERYTHING: Final[dict[str, Markup]] = {
     "device": tag("div", device.title(page()), device.overview(page())),
     "never answered": device.overview(page(last_latency_ms=None, quality=None, last_latency_at=None, contacts=[])),
     "figures": tag("div", device.analysis_head(EVIL_DEVICE, "7d"), device.statistics(page()["latency"])),
-    "graph keys": device.graph_keys(BANDS, START - 9000),
+    "graph keys": device.graph_keys(page(), BANDS, START - 9000),
     "contacts": device.contacts(page()),
     "no contacts": device.contacts(page(contacts=[])),
     "ping head": live_ping.head(is_running=False, may_operate=True),
@@ -408,6 +408,39 @@ def test_device_address_is_one_segment() -> None:
 def test_timeline_in_words(entry: dict[str, Any], words: str) -> None:
     """What happened is told in words; what is not known here, by its name."""
     assert words == timeline.describe_entry(entry).words
+
+
+def test_a_removal_is_one_line() -> None:
+    """OpenSIPS' event about our own removal says nothing new; without our entry in the window it stays."""
+    decided = {"at": at(-2), "event": "companion-remove", "result": "removed", "reason": "ghost", "contact": "c1"}
+    ended = {"at": at(-1), "event": "removed", "contact": "c1"}
+    other = ended | {"contact": "c2"}
+    assert timeline.without_echoes([decided, ended, other]) == [decided, other]
+    assert {timeline.describe_entry(entry).words for entry in (decided, other)} == {"Removed by the companion"}
+
+
+def test_a_decision_says_nothing_twice() -> None:
+    """Where reason and why are the same words, or the outcome is what was decided, they stand there once."""
+    ghost = DECISION | {"reason": "ghost", "why": "its device answers elsewhere", "action": "remove"}
+    words = text(remediations.decisions([ghost | {"result": "removed"}], filtered=False))
+    assert words.count("device answers elsewhere") == 1
+    assert "remove:" not in words
+    assert "remove: came-back" in text(remediations.decisions([ghost | {"result": "came-back"}], filtered=False))
+
+
+def test_losses_that_are_left_out() -> None:
+    """Where a ghost shows lost pings that the figures do not count, the page says so."""
+    ghost = contact()
+    for one, is_noted in ((ghost, True), (ghost | {"ghost": False, "ended_at": None}, False)):
+        keys = text(device.graph_keys(page(contacts=[one]), BANDS))
+        assert (device.GHOSTS_LEFT_OUT in keys) is is_noted
+
+
+def test_figures_say_what_they_are_of() -> None:
+    """The counts of the fleet are older than the rows below, and the share of losses is of the last pings."""
+    assert "counted" in text(fleet.title(SUMMARY))
+    assert "as of now" in text(fleet.worst([row()]))
+    assert "lost last ping" in text(fleet.history_head(SUMMARY, "24h"))
 
 
 def test_each_decision_has_words() -> None:
