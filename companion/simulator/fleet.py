@@ -26,6 +26,8 @@ class _Model(NamedTuple):
 
 
 WEIRD_USER_AGENT = 'Weird "UA" \\ é \t<b>x</b>'
+ODD_PHONE = 8
+"""Its AOR has a space, and its User-Agent has all that a text from the network may have."""
 MODELS = (
     _Model("SIPERB 0.1", "ws", 45, 0.25),
     _Model("Yealink SIP-T46S 66.86.0.15", "udp", 14, 0.15),
@@ -58,8 +60,8 @@ def build_fleet(size: int, seed: int = 1, pace: float = 1.0, lifetime: float = 6
     phones = [_make_phone(index, seed, chance) for index in range(size)]
     for phone in phones:
         phone.pace, phone.lifetime = pace, lifetime
-    if size > 3:
-        phones[3].user_agent = WEIRD_USER_AGENT
+    if size > ODD_PHONE:
+        phones[ODD_PHONE].user_agent = WEIRD_USER_AGENT
     return phones
 
 

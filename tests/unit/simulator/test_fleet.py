@@ -1,6 +1,6 @@
 """Fleets: the same seed gives the same phones, and a fleet shows every behaviour."""
 
-from companion.simulator.fleet import build_fleet
+from companion.simulator.fleet import WEIRD_USER_AGENT, build_fleet
 from companion.simulator.node import Node, Settings
 from companion.simulator.phone import Behaviour
 
@@ -32,3 +32,9 @@ def test_a_fleet_shows_every_behaviour_and_its_sleepers_can_be_woken() -> None:
     assert all(phone.transport == "ws" for phone in fleet if phone.behaviour is Behaviour.RELOADING)
     assert len({phone.instance for phone in fleet}) == 100
     assert len({phone.aor for phone in fleet}) < 100
+
+
+def test_the_odd_phone_is_not_one_to_begin_with() -> None:
+    """The phones that newcomers are sent to have honest User-Agents."""
+    fleet = build_fleet(24)
+    assert [phone.aor for phone in fleet if phone.user_agent == WEIRD_USER_AGENT] == ["ivan x"]
