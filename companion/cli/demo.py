@@ -12,7 +12,7 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import ExitStack, asynccontextmanager, contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
@@ -34,14 +34,20 @@ from companion.simulator.redis import EmbeddedRedis, find_free_port
 from companion.store.nodes import load_feed
 from companion.store.store import Store, open_store
 from companion.times import now_ms
+from companion.tokens import access
+from companion.tokens.access import Token
 
 SPEED: Final = 10.0
 """The phones live so much faster than real ones, so that there is something to see."""
+PACE: Final = 2.0
+"""The phones sleep, reload and roam so much more often than simulated phones usually do."""
 PING_SECONDS: Final = 30.0
 RAMP_SECONDS: Final = 30.0
 NODE: Final = "demo"
 API_PORT: Final = 8780
 REFRESH_SECONDS: Final = 1.0
+PUSH_PER_DAY: Final = 100_000
+"""More than a phone can need: one that is not woken in time loses its registration and never returns."""
 RELOADING_PHONE: Final = 3
 """Its page reloads all the time: it has switch-overs and ghosts to show."""
 
@@ -62,11 +68,21 @@ mi_url = "{mi}"
 probe_url = "udp:127.0.0.1:{probe}"
 [remediation]
 mode = "enforce"
+push_per_day = {push_per_day}
 [api]
 listen = "127.0.0.1:{api}"
+tokens = ["{token}"]
 [media]
 secret = "{secret}"
 """
+
+
+class _Ports(NamedTuple):
+    """Hold where the simulated OpenSIPS listens and what it sends to."""
+
+    datagram: int
+    mi: int
+    probe: int
 
 
 class _Console(Console):
@@ -93,27 +109,28 @@ async def run_demo(phones: int, folder: Path, seconds: float) -> None:
         stack.enter_context(_locked(folder))
         log.configure(stream=stack.enter_context((folder / "companion.log").open("a")))
         redis = stack.enter_context(EmbeddedRedis(folder / "redis"))
-        datagram, mi, probe = find_free_port(), find_free_port(), find_free_port()
-        file = _write_config(folder, redis.url, datagram, mi, probe)
+        ports = _Ports(find_free_port(), find_free_port(), find_free_port())
+        secret, token = access.make("demo", "operate")
+        file = _write_config(folder, redis.url, ports, token)
         settings = config.load(file, {})
         opensips = SimulatedOpenSIPS(
             NODE,
             _build_phones(phones),
             events_to=settings.bridge.datagram,
-            mi_listen=f"127.0.0.1:{mi}",
-            probe_listen=f"127.0.0.1:{probe}",
+            mi_listen=f"127.0.0.1:{ports.mi}",
+            probe_listen=f"127.0.0.1:{ports.probe}",
             ping_interval=PING_SECONDS,
             speed=SPEED,
             ramp=RAMP_SECONDS,
         )
-        await _run_everything(settings, file, opensips, stopped)
+        await _run_everything(settings, _render_hints(settings, file, opensips, secret), opensips, stopped)
     _Console().print(f"The demo has ended. Its data stays in {folder}/ for the next one.", soft_wrap=True)
 
 
 def _build_phones(phones: int) -> list[SimulatedPhone]:
     """Build the same devices in each demo, but with new contacts: a browser never gets a contact of an earlier demo."""
     now = time.time_ns()
-    return [replace(phone, seed=f"{now}/{n}") for n, phone in enumerate(build_fleet(phones, pace=2.0))]
+    return [replace(phone, seed=f"{now}/{n}") for n, phone in enumerate(build_fleet(phones, pace=PACE))]
 
 
 @contextmanager
@@ -132,17 +149,19 @@ def _locked(folder: Path) -> Iterator[None]:
         yield
 
 
-def _write_config(folder: Path, redis_url: str, datagram: int, mi: int, probe: int) -> Path:
+def _write_config(folder: Path, redis_url: str, ports: _Ports, token: Token) -> Path:
     file = folder / "config.toml"
     file.write_text(
         _CONFIG.format(
             redis=redis_url,
-            datagram=datagram,
+            datagram=ports.datagram,
             bus=find_free_port(),
-            mi=f"http://127.0.0.1:{mi}/mi",
-            probe=probe,
+            mi=f"http://127.0.0.1:{ports.mi}/mi",
+            probe=ports.probe,
             interval=PING_SECONDS / SPEED,
             api=_choose_api_port(),
+            push_per_day=PUSH_PER_DAY,
+            token=token.line,
             secret=secrets.token_hex(32),
         )
     )
@@ -161,7 +180,7 @@ def _choose_api_port() -> int:
 
 
 async def _run_everything(
-    settings: config.Config, file: Path, opensips: SimulatedOpenSIPS, stopped: asyncio.Event
+    settings: config.Config, hints: RenderableType, opensips: SimulatedOpenSIPS, stopped: asyncio.Event
 ) -> None:
     ending = asyncio.Event()
     app = asyncio.create_task(App(settings).run(ending))
@@ -169,7 +188,7 @@ async def _run_everything(
     try:
         await _wait_for_bridge(store, app)
         async with opensips, _run_calls(settings, opensips):
-            show = asyncio.create_task(_show(settings, opensips, file, store, stopped))
+            show = asyncio.create_task(_show(settings, hints, store, stopped))
             await asyncio.wait([show, app], return_when=asyncio.FIRST_COMPLETED)
             stopped.set()
             await show
@@ -198,12 +217,9 @@ async def _wait_for_bridge(store: Store, app: asyncio.Task[None]) -> None:
         await asyncio.sleep(0.05)
 
 
-async def _show(
-    settings: config.Config, opensips: SimulatedOpenSIPS, file: Path, store: Store, stopped: asyncio.Event
-) -> None:
+async def _show(settings: config.Config, hints: RenderableType, store: Store, stopped: asyncio.Event) -> None:
     console = _Console()
-    phone = opensips.fleet[min(RELOADING_PHONE, len(opensips.fleet) - 1)]
-    console.print(_render_hints(settings, file, phone.aor), soft_wrap=True)
+    console.print(hints, soft_wrap=True)
     if not console.is_terminal:
         await stopped.wait()
         console.print(await asyncio.to_thread(_load_fleet, settings, store))
@@ -218,12 +234,16 @@ async def _show(
                 continue
 
 
-def _render_hints(settings: config.Config, file: Path, aor: str) -> RenderableType:
+def _render_hints(settings: config.Config, file: Path, opensips: SimulatedOpenSIPS, secret: str) -> RenderableType:
+    phone = opensips.fleet[min(RELOADING_PHONE, len(opensips.fleet) - 1)]
+    program, config_option = find_program(), f"-c {shlex.quote(str(file))}"
     lines = (
         ("in a browser", f"http://{settings.api.listen}/"),
-        ("a device", f"{find_program()} device {shlex.quote(aor)} -c {shlex.quote(str(file))}"),
-        ("the fleet", f"{find_program()} summary -c {shlex.quote(str(file))}"),
-        ("calls", f"{find_program()} calls -c {shlex.quote(str(file))}"),
+        ("log in with", secret),
+        ("a device", f"{program} device {shlex.quote(phone.aor)} {config_option}"),
+        ("the fleet", f"{program} summary {config_option}"),
+        ("calls", f"{program} calls {config_option}"),
+        ("a check", f"{program} doctor {config_option}"),
         ("metrics", f"http://{settings.api.listen}/metrics"),
         ("plain Redis", settings.redis.url),
         ("the log", f"{file.parent}/companion.log"),

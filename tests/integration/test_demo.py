@@ -18,10 +18,14 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 
+import httpx2
 import pytest
 import redis
 import tomli
 
+from companion import config
+from companion.cli.demo import PACE, SPEED
+from companion.simulator.phone import PERIODS, Behaviour
 from tests.integration.conftest import clean_environment, until
 
 COMPANION = str(Path(sys.executable).with_name("companion"))
@@ -140,6 +144,22 @@ def output_of(shared: Demo, *words: str) -> str:
     ).stdout
 
 
+def test_token_to_act_with(shared: Demo) -> None:
+    """The token that the demo shows may operate, and is stored nowhere."""
+    token, address = shared.hint("log in with"), shared.hint("in a browser")
+    where = f"{address}api/v1/remediation"
+    assert httpx2.post(f"{where}/resume", timeout=10).status_code == 401
+    assert httpx2.post(f"{where}/resume", headers={"Authorization": f"Bearer {token}"}, timeout=10).is_success
+    assert not any(token in file.read_text() for file in (shared.folder / "data").glob("*.*"))
+
+
+def test_sleeping_phones_are_always_woken(shared: Demo) -> None:
+    """However long a demo runs, no phone has too many pushes: one that is not woken would be gone for good."""
+    settings = config.load(shared.folder / "data/config.toml", {})
+    sleeps_a_day = 86_400 * SPEED * PACE / (0.3 * PERIODS[Behaviour.SLEEPING])
+    assert settings.remediation.push_per_day > sleeps_a_day
+
+
 def test_only_one_in_a_folder(shared: Demo) -> None:
     """A second demo in the same folder is refused in one line, and the first one goes on."""
     second = subprocess.run(
@@ -204,7 +224,7 @@ def test_first_screen_fits(shared: Demo) -> None:
     assert all(
         len(line) <= 80 for line in first.splitlines() if str(shared.folder) not in line and COMPANION not in line
     )
-    assert len(first.splitlines()) <= 10
+    assert len(first.splitlines()) <= 12
 
 
 def test_starts_again(tmp_path: Path) -> None:
