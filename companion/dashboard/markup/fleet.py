@@ -94,7 +94,7 @@ def history_words(points: Sequence[Json], window: str) -> str:
 def worst(rows: Sequence[Json]) -> Markup:
     if not rows:
         return card("Worst devices", note("None yet"), cls="w7")
-    every = tag("span", "as of now · ", tag("a", "All devices", href="/devices"), cls="hint")
+    every = tag("span", "as of now · ", tag("a", "All devices", href="/devices", cls="muted"), cls="hint")
     return card("Worst devices", table(_WORST, map(_worst, rows)), aside=every, cls="w7")
 
 
