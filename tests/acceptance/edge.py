@@ -214,3 +214,11 @@ async def settled(condition: Callable[[], object], seconds: float = 100) -> None
     async with asyncio.timeout(seconds):
         while not await asyncio.to_thread(condition):  # noqa: ASYNC110 - the condition is anything, not an event
             await asyncio.sleep(0.1)
+
+
+def make_certificate(folder: Path) -> None:
+    """Write cert.pem and key.pem of 127.0.0.1, signed by themselves."""
+    options = ["req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "1", "-subj", "/CN=edge"]
+    files = ["-keyout", str(folder / "key.pem"), "-out", str(folder / "cert.pem")]
+    name = ["-addext", "subjectAltName=IP:127.0.0.1"]
+    subprocess.run(["openssl", *options, *name, *files], check=True, capture_output=True)

@@ -5,7 +5,6 @@ import json
 import os
 import ssl
 import statistics
-import subprocess
 import time
 import uuid
 from collections.abc import AsyncIterator, Iterator, Sequence
@@ -29,7 +28,7 @@ from companion.store.nodes import load_feeds
 from companion.store.timeline import load_timeline
 from tests.acceptance.caller import Caller, Dialog, contact_of
 from tests.acceptance.conftest import PASSWORD, Build, eventually
-from tests.acceptance.edge import INTERVAL, Companion, Edge, device_of, edge_with, settled, stop_pings
+from tests.acceptance.edge import INTERVAL, Companion, Edge, device_of, edge_with, make_certificate, settled, stop_pings
 from tests.acceptance.registering import register
 from tests.sip_phone.phone import Phone
 
@@ -263,22 +262,14 @@ async def test_passwords(build: Build, tmp_path: Path) -> None:
 
 async def test_tls(build: Build, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """With the wss lines on and a certificate, a phone registers over TLS and is pinged."""
-    certificate, key = tmp_path / "cert.pem", tmp_path / "key.pem"
-    await asyncio.to_thread(_make_certificate, certificate, key)
-    monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
+    await asyncio.to_thread(make_certificate, tmp_path)
+    monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "cert.pem"))
     assert ssl.create_default_context().cert_store_stats()["x509"] == 1
     with edge_with(build, tmp_path, "wss", **{"/etc/opensips/tls": str(tmp_path)}) as edge:
         async with Phone(edge.server.wss_url, f"alice@{DOMAIN}") as phone, Mi(edge.server.mi_url) as mi:
             await eventually(lambda: phone.answered)
             (contact,) = await mi.show_contact("location", phone.aor)
             assert contact.received == f"sip:{phone.address};transport=wss"
-
-
-def _make_certificate(certificate: Path, key: Path) -> None:
-    request = ["req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "1", "-subj", "/CN=edge"]
-    files = ["-keyout", str(key), "-out", str(certificate)]
-    name = ["-addext", f"subjectAltName=IP:{DOMAIN}"]
-    subprocess.run(["openssl", *request, *name, *files], check=True, capture_output=True)
 
 
 # Calls
