@@ -35,7 +35,7 @@ modparam("usrloc", "latency_event_min_us_delta", 0)"""
 FILL_ATTR: Final = """hand the SIP instance over, and before save() in each route:
 modparam("registrar", "attr_avp", "$avp(attr)")
 if ($(ct[1]) == NULL)
-    $avp(attr) = $(hdr(Contact){nameaddr.param,+sip.instance});"""
+    $avp(attr) = $(ct.fields(params){param.value,+sip.instance});"""
 CONNECTIONS: Final = ("tcp:", "tls:", "ws:", "wss:")
 MANY_PAIRS: Final = 200
 ODD_INTERVAL: Final = 0.25

@@ -105,7 +105,7 @@ route {{
     setbflag("NAT");
     setbflag("SIP_PING");
     setbflag("LATENCY");
-    $avp(attr) = $(hdr(Contact){{nameaddr.param,+sip.instance}});
+    $avp(attr) = $(ct.fields(params){{param.value,+sip.instance}});
     if (!save("location"))
         sl_reply_error();
     exit;

@@ -115,7 +115,7 @@ async def test_gone_unheard(compared: Compared, setup: Setup) -> None:
 def without_attr(opensips: OpenSIPS, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[OpenSIPS]:
     """An OpenSIPS whose configuration puts no SIP instance into `attr`."""
     del opensips  # there is one, or this is skipped
-    line = "    $avp(attr) = $(hdr(Contact){{nameaddr.param,+sip.instance}});\n"
+    line = "    $avp(attr) = $(ct.fields(params){{param.value,+sip.instance}});\n"
     assert line in conftest.CONFIG
     monkeypatch.setattr(conftest, "CONFIG", conftest.CONFIG.replace(line, ""))
     build = conftest._find()

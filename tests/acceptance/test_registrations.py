@@ -252,3 +252,23 @@ async def test_no_user_agent(site: Site) -> None:
         page = await site.pinged(phone)
     assert page["status"] == "online"
     assert page["user_agent"] == ""
+
+
+MALFORMED = {
+    "comma at the end": "<sip:desk@ADDRESS>,",
+    "folded at a comma": "<sip:desk@ADDRESS>;q=0.5,\r\n <sip:desk2@ADDRESS>;q=0.6",
+    "open quote": '"<sip:desk@ADDRESS>',
+    "open parameter": '<sip:desk@ADDRESS>;+sip.instance="<urn:',
+    "two brackets": "<<sip:desk@ADDRESS>>",
+}
+
+
+@pytest.mark.parametrize("case", MALFORMED)
+async def test_a_malformed_contact(site: Site, case: str) -> None:
+    """No Contact header ends OpenSIPS, however often it comes: the next phone registers."""
+    async with site.phone() as attacker, site.phone() as phone:
+        for _ in range(6):
+            await attacker.register(MALFORMED[case].replace("ADDRESS", attacker.address))
+        answer = await phone.register(f'<sip:desk@{phone.address}>;+sip.instance="<{INSTANCE}>"')
+        assert answer.status == 200
+        await settled(lambda: site.devices(phone.aor) == [f"{phone.aor}/{INSTANCE}"])
