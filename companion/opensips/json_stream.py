@@ -17,13 +17,14 @@ class JsonStream:
     """Read a document with a cursor while its bytes still come in.
 
     `enter` an object or array, then step through it with `next_key` or `next_item`. Read the next value as a whole with
-    `value`, or enter it in turn. Bytes that are not UTF-8 become lone surrogates, which no printable text has.
+    `value`, or enter it in turn. Bytes that are not UTF-8 become U+FFFD, as in events: else a contact
+    would have two names.
     Raises ValueError where the document is not JSON, ends early or has a value that is too big.
     """
 
     def __init__(self, chunks: AsyncIterator[bytes]) -> None:
         self._chunks = chunks
-        self._decoder = codecs.getincrementaldecoder("utf-8")("surrogateescape")
+        self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
         self._text = ""
         self._at = 0
         self._entered = False

@@ -174,7 +174,7 @@ class Mi:
             with self._counted(method):
                 text = b"".join([chunk async for chunk in chunks])
                 with self._only_json_rpc():
-                    reply = json.loads(text.decode("utf-8", "surrogateescape"))
+                    reply = json.loads(text.decode("utf-8", "replace"))  # as events are read
                 return self._read_reply(reply, number)
 
     def _read_reply(self, reply: Any, number: int) -> Any:
