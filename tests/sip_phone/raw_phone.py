@@ -29,6 +29,7 @@ class RawPhone:
         self.cseq = 0
         self.call_id = uuid.uuid4().hex
         self.address = ""
+        self.timeout = TIMEOUT
         self.pings = 0
         self._port = port
         self._answers: asyncio.Queue[SipMessage] = asyncio.Queue()
@@ -61,12 +62,16 @@ class RawPhone:
     async def register(self, *contacts: str, expires: int | None = 600, headers: Headers = ()) -> SipMessage:
         """Send a REGISTER with these Contact values, one header each, and return its final answer."""
         self.cseq += 1
-        request = self._request(contacts, expires, headers)
-        self._write(str(request).encode())
-        async with asyncio.timeout(TIMEOUT):
+        return await self.ask(self._request(contacts, expires, headers))
+
+    async def ask(self, request: SipMessage) -> SipMessage:
+        """Send a request, bytes that are not UTF-8 as lone surrogates, and return its final answer."""
+        branch = request.first("via").partition("branch=")[2].partition(";")[0]
+        self._write(str(request).encode("utf-8", "surrogateescape"))
+        async with asyncio.timeout(self.timeout):
             while True:
                 answer = await self._answers.get()
-                if answer.status >= 200 and answer.first("cseq") == request.first("cseq"):
+                if answer.status >= 200 and branch in answer.first("via"):
                     return answer
 
     def receive(self, data: bytes) -> None:
