@@ -119,11 +119,12 @@ NEW = 'modparam("httpd", "receive_buf_size", 65536)'
 
 
 class Build(NamedTuple):
-    """An OpenSIPS on this machine; `version` such as (3, 6, 8)."""
+    """An OpenSIPS on this machine; `version` such as (3, 6, 8), `package_mb` for each process where not the default."""
 
     binary: str
     modules: str
     version: tuple[int, ...]
+    package_mb: int = 0
 
 
 class Ear:
@@ -179,7 +180,8 @@ class Server:
         self._log = folder / "opensips.log"
         file = folder / "opensips.cfg"
         file.write_text(config)
-        self._command = [*prefix, build.binary, "-F", "-f", str(file)]
+        memory = ["-M", str(build.package_mb)] if build.package_mb else []
+        self._command = [*prefix, build.binary, "-F", *memory, "-f", str(file)]
         self.start()
 
     @property

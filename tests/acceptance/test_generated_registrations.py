@@ -29,6 +29,8 @@ FAULTS: Final = 20
 """More faults than these are of the same few kinds: the test stops itself."""
 BYTES: Final = 8192
 """Enough for one registration."""
+PACKAGE_MB: Final = 256
+"""ul_dump of so many contacts needs more than OpenSIPS has by default."""
 TOLERANCE_MS: Final = 3_000
 """OpenSIPS' clock has whole seconds, and MI's answer comes a moment after the REGISTER's."""
 pytestmark = [pytest.mark.long, pytest.mark.timeout(1800)]
@@ -134,7 +136,10 @@ async def test_generated_registrations(build: Build, tmp_path: Path) -> None:
     """
     generated = await asyncio.to_thread(generate, REGISTRATIONS)
     assert len(generated) == REGISTRATIONS
-    with edge_with(build, tmp_path) as edge, Companion(tmp_path, edge.datagram, edge.server.mi_url) as companion:
+    with (
+        edge_with(build._replace(package_mb=PACKAGE_MB), tmp_path) as edge,
+        Companion(tmp_path, edge.datagram, edge.server.mi_url) as companion,
+    ):
         await stop_pings(edge.server)
         async with Mi(edge.server.mi_url) as mi, RawPhone("udp", edge.server.udp_port, "all@127.0.0.1") as phone:
             comparison = Comparison(companion, mi)
@@ -146,7 +151,8 @@ async def test_generated_registrations(build: Build, tmp_path: Path) -> None:
         counts = f"{len(comparison.held)} compared, {len(comparison.faults)} faults, {leftovers} contacts left over"
         print(f"seed {SEED}: {counts}; answers {dict(comparison.answers)}")
         assert comparison.faults == []
-        code, output = await companion.cli("reconcile")
-        assert code == 0, output
-        await settled(lambda: not comparison.leftovers())
+        async with asyncio.timeout(180):  # what changed within the last minute is left alone
+            while comparison.leftovers():
+                code, output = await companion.cli("reconcile")
+                assert code == 0, output
     assert len(comparison.held) > REGISTRATIONS * 3 / 4

@@ -80,11 +80,11 @@ def test_mi_tells_the_same(register: GeneratedRegister) -> None:
             "SIP_instance": f'"<{contact.instance}>"' if contact.instance else "",
             "Flags": 4 * contact.push,
         }
-        shown = mi_contact.parse(params["domain"], params["aor"], fields)
-        assert (shown.aor, shown.uri) == (event.aor, event.uri)
-        assert (shown.callid, shown.cseq, shown.user_agent) == (
+        parsed = mi_contact.parse(params["domain"], params["aor"], fields)
+        assert (parsed.aor, parsed.uri) == (event.aor, event.uri)
+        assert (parsed.callid, parsed.cseq, parsed.user_agent) == (
             event.registration.callid,
             event.registration.cseq,
             event.registration.user_agent,
         )
-        assert (shown.instance, shown.push) == (contact.instance.lower(), contact.push)
+        assert (parsed.instance, parsed.push) == (contact.instance.lower(), contact.push)
