@@ -193,10 +193,6 @@ class Server:
         return self._ports.ws
 
     @property
-    def udp_port(self) -> int:
-        return self._ports.udp
-
-    @property
     def ws_url(self) -> str:
         return f"ws://{self.host}:{self._ports.ws}"
 
