@@ -150,7 +150,7 @@ async def test_a_reload_with_push(site: Site) -> None:
 
 
 async def test_two_contacts_in_one_register(site: Site) -> None:
-    """Events tell the first instance for both contacts; after reconciling each is in the device of its own."""
+    """Events name no instance for either contact. After reconciling each is in the device of its own."""
     instances = sorted(f"urn:uuid:{uuid.uuid4()}" for _ in range(2))
     async with site.phone() as phone:
         contacts = [
