@@ -67,12 +67,12 @@ class Comparison:
 
     async def run(self, phone: RawPhone, batch: Sequence[GeneratedRegister]) -> None:
         """Send registrations, and compare those that OpenSIPS took."""
-        taken = [register for register in batch if await self._send(phone, register)]
-        held = [await self._mi.show_contact("location", register.aor) for register in taken]
+        registered = [register for register in batch if await self._send(phone, register)]
+        held = [await self._mi.show_contact("location", register.aor) for register in registered]
         now = int(time.time() * 1000)
         with contextlib.suppress(TimeoutError):  # what is missing is a fault
-            await settled(lambda: all(map(self._is_stored, taken, held)), seconds=10)
-        for register, contacts in zip(taken, held, strict=True):
+            await settled(lambda: all(map(self._is_stored, registered, held)), seconds=10)
+        for register, contacts in zip(registered, held, strict=True):
             self.held[register.aor] = {contact.uri for contact in contacts}
             self.faults += [f"{fault}: {register!r}" for fault in self._compare(register, contacts, now)]
 
