@@ -7,8 +7,16 @@ from pathlib import Path
 import pytest
 
 from companion.simulator.phone import SimulatedPush
-from companion.simulator.redis import find_free_port
-from tests.acceptance.cluster import DOMAIN, INTERVAL, Cluster, Node, Setting, can_make_namespaces, cluster_with
+from tests.acceptance.cluster import (
+    DOMAIN,
+    INTERVAL,
+    Cluster,
+    Node,
+    Setting,
+    can_make_namespaces,
+    cluster_with,
+    find_quiet_port,
+)
 from tests.acceptance.conftest import Build
 from tests.acceptance.crowd import Crowd, DrowsyPhone, LinphonePush, phone_at
 from tests.sip_phone.phone import Phone, connect_from
@@ -54,7 +62,7 @@ async def begin(cluster: Cluster, crowd: Crowd) -> list[Phone]:
     first, second = cluster.nodes
     await add_live(crowd, first, 3)
     await crowd.add("drowsy", DrowsyPhone(first.urls[0], f"drowsy@{DOMAIN}"))
-    sharing = await crowd.add("sharing", phone_at(first.urls[0], source=first.host, source_port=find_free_port()))
+    sharing = await crowd.add("sharing", phone_at(first.urls[0], source=first.host, source_port=find_quiet_port()))
     closed = [await crowd.add("closed", phone_at(first.urls[0]), is_live=False, must_go=True)]
     mute = [
         await crowd.add("mute", phone_at(first.urls[1]), is_live=False, must_go=True),
