@@ -349,7 +349,7 @@ def test_who_may_only_look_can_not_hold_it(world: World, browser: Browser) -> No
     browser.driver.delete_all_cookies()
     browser.log_in(READ_SECRET)
     browser.open("/remediations")
-    assert "Pausing needs" in browser.text
+    assert "operate to pause remediation" in browser.text
     assert not browser.count("button.button")
     browser.run(_FORGE, "pause", {"seconds": "900"})
     browser.run(_FORGE, "ask-pause", "")
