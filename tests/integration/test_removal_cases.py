@@ -13,6 +13,7 @@ from tests.soak.companion import SoakCompanion
 from tests.soak.fleet_world import INTERVAL, TICK, FleetWorld, SoakCluster, SoakNode, SoakPhone
 
 PINGS = round(INTERVAL / TICK)
+SITES = (("office", 40), ("other", 20))
 LONG = 30
 """Sweeps in which any wrong removal would have happened."""
 
@@ -246,3 +247,37 @@ async def test_phone_alone_on_its_listener(make_case: MakeCase, *, can_ask: bool
         reasons.add(remediation_status(case.companion.config, case.companion.store)["waiting"])
     case.none_removed()
     assert "1: the way to ask through c-n0 may be broken" in reasons
+
+
+async def test_office_that_closed(make_case: MakeCase, mode: str, *, can_ask: bool) -> None:
+    """Two thirds of the phones go at once: nothing is done while the breaker is open, then all of them are removed."""
+    if not can_ask or mode == "observe":
+        pytest.skip("nothing is removed")
+    home = cluster("c", 1)
+    office, others = [[phone(f"{name}{number}", home) for number in range(count)] for name, count in SITES]
+    case = make_case([*office, *others], breaker_share=0.2)
+    await case.sweeps(4 * PINGS)
+    for one in office:
+        one.state = "off"
+    removed_while_open, closed_after, gone_after = await follow_breaker(case, len(office))
+    assert (removed_while_open, case.world.wrong) == (0, [])
+    assert gone_after - closed_after <= 3 * PINGS
+
+
+async def follow_breaker(case: Case, dead: int) -> tuple[int, int, int]:
+    """Sweep until so many are removed.
+
+    Return how many were removed while the breaker was open, and after how many sweeps it closed, and all were gone.
+    """
+    was_open, removed_while_open, closed_after = False, 0, 0
+    for number in range(1, 60 * PINGS):
+        removed_before = case.world.removed
+        await case.sweeps(1)
+        is_open = bool(remediation_status(case.companion.config, case.companion.store)["open_breakers"])
+        if is_open:
+            was_open, closed_after = True, number
+            removed_while_open += case.world.removed - removed_before
+        if case.world.removed == dead:
+            assert was_open
+            return removed_while_open, closed_after, number
+    raise AssertionError(f"{case.world.removed} of {dead} were removed")
