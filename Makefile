@@ -10,7 +10,7 @@ help:
 	@echo "make demo         see it all, with simulated phones (Ctrl-C ends it)"
 	@echo "make test         run all tests but those that need an OpenSIPS"
 	@echo "make acceptance   run the tests with a real OpenSIPS: OPENSIPS_BIN and OPENSIPS_MODULES name it (10 minutes)"
-	@echo "make acceptance ONLY=cluster   only tests with that in their names; LARGE=1 adds those with 2,000 phones"
+	@echo "make acceptance ONLY=cluster   only tests with that in their names; LARGE=1 adds 2,000 phones and 10,000 registrations"
 	@echo "make setup        the virtual environment and a Redis with TimeSeries, if they are missing"
 	@echo "make lint         ruff, mypy, the direction of imports, names and docstrings"
 	@echo "make format       mend what ruff can mend"
@@ -52,7 +52,7 @@ test: setup
 
 acceptance: setup
 	@test -x "$$OPENSIPS_BIN" || command -v opensips >/dev/null || { echo "no OpenSIPS here: set OPENSIPS_BIN and OPENSIPS_MODULES, or put opensips on PATH"; exit 1; }
-	@$(if $(LARGE),ACCEPTANCE_LARGE=1) $(BIN)/pytest -n 3 --dist worksteal -m opensips tests/acceptance $(if $(ONLY),-k '$(ONLY)')
+	@$(if $(LARGE),ACCEPTANCE_LARGE=1) $(BIN)/pytest -n 3 --dist worksteal -m '$(if $(LARGE),opensips,opensips and not long)' tests/acceptance $(if $(ONLY),-k '$(ONLY)')
 
 lint: setup
 	@$(BIN)/ruff check .
