@@ -20,6 +20,7 @@ from companion.bridge.bridge import Bridge
 from companion.bridge.stamps import Stamps
 from companion.bus import envelope
 from companion.config import Config
+from companion.consumer.future_limit import FutureLimit
 from companion.consumer.recorder import Recorder
 from companion.opensips import mi
 from companion.query.now import load_view
@@ -224,6 +225,7 @@ class World:
     def _make_companion(self) -> None:
         config = self.setup.config
         self.recorder, self.sweeper = Recorder(config, self.store), Sweeper(config, self.store)
+        self.recorder._applier._future_limit = FutureLimit(self.clock, self.steady)
         self.sweeper._troubles._clock = ClockWatch(self.clock, self.steady)
         self.bridge = Bridge(config.bridge)
         self.bridge.publisher.close()
