@@ -28,7 +28,8 @@ def draw_history(points: Points, window: Window) -> Options:
     """Draw the points of Reader.history."""
     times = [epoch_ms(point["at"]) for point in points]
     gap_ms = (window[1] - window[0]) // GAPS
-    window = known_part(window, min(times, default=None))
+    measured = (at for at, point in zip(times, points, strict=True) if _is_measured(point))
+    window = known_part(window, min(measured, default=None))
     top = ceiling(max((point["p99_ms"] or 0 for point in points), default=0))
     below = _loss(points, times, gap_ms)
     lost_top = max(1.0, ceiling(max((row[1] or 0 for row in below["data"]), default=0)))
@@ -40,6 +41,11 @@ def draw_history(points: Points, window: Window) -> Options:
         "yAxis": (value_axis(0, "{value} ms", top), value_axis(1, "{value}%", lost_top, 2)),
         "series": (*(_percentile(name, style, points, times, gap_ms) for name, style in _PERCENTILES), below),
     }
+
+
+def _is_measured(point: Mapping[str, Any]) -> bool:
+    """Return whether there is anything to draw: the first minute of a fleet has counts, but no ping yet."""
+    return point["p50_ms"] is not None or point["loss_ratio"] is not None
 
 
 def _percentile(name: str, style: str, points: Points, times: Sequence[int], gap_ms: int) -> Options:

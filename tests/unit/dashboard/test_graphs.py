@@ -154,6 +154,13 @@ def test_a_single_point_is_visible() -> None:
     assert not any(line["showSymbol"] for line in draw_history(many, (START - 60_000, START))["series"])
 
 
+def test_history_begins_with_the_first_ping() -> None:
+    """A minute before the first ping has nothing to draw, so the axis begins behind it."""
+    unmeasured = POINTS[1] | {"at": at(-300)}
+    drawn = draw_history([unmeasured, POINTS[0] | {"at": at(-120)}, POINTS[2]], (START - 900_000, START))
+    assert {axis["min"] for axis in drawn["xAxis"]} == {START - 120_000}
+
+
 def test_a_day_on_the_axis_has_its_month() -> None:
     """Between the times of a clock a lone 28 does not look like a date."""
     labels = axes.time_axis(0, (START - 60_000, START))["axisLabel"]["formatter"]
