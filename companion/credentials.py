@@ -43,7 +43,8 @@ _VALUE: Final = re.compile(
 _PASSWORD: Final = re.compile(
     r"(?:sips?:|://|\A\s*<?[a-z][a-z0-9+.-]*:)[^@:]*:(?P<password>[^@]*(?:@[^@;?<\s]*(?=@))*)@", re.IGNORECASE
 )
-_SIP: Final = re.compile(r"\s*<?sips?:", re.IGNORECASE)
+_SIP: Final = re.compile(r"sips?:", re.IGNORECASE)
+_HEADER: Final = re.compile(r"\?(?=[^\s?=]{1,64}=)")
 _AUTHORIZATION: Final = re.compile(r"authorization[\"']?\s*+[:=]\s*+(?P<value>[^\r\n]+)", re.IGNORECASE)
 _SIGNS: Final = re.compile(r"[=%@?:]")
 """A text without any of these holds no credential. Most texts are such."""
@@ -142,8 +143,8 @@ def _find_passwords(text: str) -> Iterator[Span]:
 
 
 def _find_headers(text: str) -> Iterator[Span]:
-    """Yield the headers of a SIP URI, which may be those of any request."""
-    if _SIP.match(text):
-        start = text.find("?", text.find("@") + 1) + 1
-        if 0 < start < len(text):
-            yield start, len(text)
+    """Yield the headers of a SIP URI, which may be those of any request, wherever the URI stands in a text."""
+    uri = _SIP.search(text)
+    header = _HEADER.search(text, uri.end()) if uri else None
+    if header:
+        yield header.end(), len(text)

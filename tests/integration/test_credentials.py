@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from urllib.parse import quote
 
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from starlette.testclient import TestClient
 from typer.testing import CliRunner
@@ -30,6 +30,9 @@ from tests.planted import is_leaked, registrations
 
 API = ("", "/latency", "/timeline", "/calls", "/latency.csv")
 FLEET_API = ("/devices", "/summary", "/history", "/nodes", "/remediations", "/remediation", "/calls", "/media")
+EXAMPLES = 4
+PHASES = (Phase.explicit, Phase.reuse, Phase.generate)
+"""An example takes seconds, so none is made smaller."""
 COMMANDS = (
     *(["summary"], ["devices"], ["devices", "--json"], ["nodes"], ["calls"], ["check-config"]),
     *(["remediations"], ["remediations", "--json"], ["remediation", "status"]),
@@ -109,7 +112,11 @@ def logged() -> Iterator[io.StringIO]:
         root.setLevel(level)
 
 
-@settings(max_examples=6, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
+@settings(
+    max_examples=EXAMPLES,
+    phases=PHASES,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)
 @given(planted=st.lists(registrations("user"), min_size=4, max_size=4))
 def test_no_output_holds_a_secret(make_setup: MakeSetup, planted: list[Json]) -> None:
     """API, pages, streams, metrics, commands, audit and log: nothing that leaves the companion holds a credential."""

@@ -34,6 +34,8 @@ from tests.planted import SECRET, contact_uris, is_leaked, parameters, registrat
         ("sip:c:pass@h;ob", "sip:c:***@h;ob"),
         ("sip:c:pa@ss@h", "sip:c:***@h"),
         ("sip:c@h;ob?Route=x&Authorization=y", "sip:c@h;ob?***"),
+        ("no such URI sip:c@h;ob?Route=x", "no such URI sip:c@h;ob?***"),
+        ("sip:al?ice@h", "sip:al?ice@h"),
         ("<sip:p:pass@h:5060;lr>,<sip:192.0.2.1:5060;lr>", "<sip:p:***@h:5060;lr>,<sip:192.0.2.1:5060;lr>"),
         ("xmpp:c:pass@h", "xmpp:c:***@h"),
         ("can not reach redis://user:pass@h:6379/0", "can not reach redis://user:***@h:6379/0"),
@@ -55,6 +57,12 @@ def test_no_secret_is_left(uri: str) -> None:
     masked = mask(uri)
     assert not is_leaked(masked)
     assert masked == mask(masked)
+
+
+@given(contact_uris(), st.sampled_from(["bad URI ", 'MI answered 500: "', "<", "to: sip:192.0.2.1;x "]))
+def test_no_secret_is_left_behind_other_words(uri: str, words: str) -> None:
+    """A URI within a message is masked as one that stands alone."""
+    assert not is_leaked(mask(f"{words}{uri}"))
 
 
 @given(registrations())
