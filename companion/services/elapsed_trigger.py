@@ -10,8 +10,8 @@ class ElapsedTrigger(BaseTrigger):  # type: ignore[misc]  # APScheduler has no t
     """Run a job `seconds` after its last run, give or take `jitter` seconds.
 
     APScheduler counts by the machine's clock, and makes up for every run that was missed. After a step of years that
-    takes minutes, and after a step back it waits. Here each run is counted from now, and `due` tells when a job waits
-    longer than it may.
+    takes minutes, and after a step back it waits. Here each run is counted from now, and `is_too_late` tells when a job
+    waits longer than it may.
     """
 
     def __init__(self, seconds: float, jitter: float = 0) -> None:
