@@ -77,10 +77,11 @@ class Loader:
         """Read which contacts the companion removed, when contacts that failed are deleted."""
         in_memory = self._memory.usrloc.devices.contacts
         deleted = [in_memory.get(binding) for _, binding in self._contact_events(batch, DELETE)]
+        removed: set[str] = set()
         if any(contact and contact.failing for contact in deleted):
             since = now_ms() - OWN_REMOVAL_MS
             removed = await self._retry.run(lambda: load_removed_contacts(self._store, since))
-            self._memory.usrloc.ends.own_removals = removed
+        self._memory.usrloc.ends.own_removals = removed  # an old one may have registered again
 
     def _contact_events(self, batch: Sequence[DecodedMessage], name: str) -> Iterator[tuple[ContactEvent, Binding]]:
         for message, events, _ in batch:

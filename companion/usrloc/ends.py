@@ -46,7 +46,7 @@ class Ends:
         self._latest[stamp.node] = contact
 
     def _reason(self, event: ContactEvent, stamp: Stamp, contact: Contact) -> str:
-        if contact.id in self.own_removals:
+        if contact.failing and contact.id in self.own_removals:
             return "removed"
         if event.lost and stamp.ts - contact.last_lost_at <= REMOVED_BEHIND_LOSS_MS:
             return "removed-after-lost-pings"

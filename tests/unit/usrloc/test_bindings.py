@@ -105,6 +105,14 @@ def test_removal_by_the_companion(world: World) -> None:
     assert (world.contact().ended_by, world.usrloc.ends.removals["n"]) == ("removed", 0)
 
 
+def test_back_after_its_removal(world: World) -> None:
+    """A phone that came back after we removed it, and unregisters, is not removed once more."""
+    world.apply(event(INSERT), event(LATENCY, **LOST))
+    world.usrloc.ends.own_removals = {contact_id(world.contact().binding)}
+    world.apply(event(DELETE, **LOST), event(INSERT, cseq=2), event(DELETE, cseq=2))
+    assert world.contact().ended_by == "unregistered"
+
+
 def test_call_ids_that_are_kept(world: World) -> None:
     """A phone that comes back to an old Call-ID is no older binding; only the last few are kept."""
     for number in range(8):
