@@ -22,7 +22,7 @@ class Keys:
         return self._tags[self.shard(aor)]
 
     def _tag_of(self, device: str) -> str:
-        return self._tag(device.rpartition("/")[0])
+        return self._tag(device.rpartition("/")[0]) if self.shards > 1 else self._tags[0]
 
     # One device
 
