@@ -47,12 +47,14 @@ class Applier:
     def _apply_message(self, message: Message, decoded: Sequence[DecodedEvent], first: int) -> None:
         """Apply the events of a message from number `first` on."""
         latest = self._future_limit.latest_ms()
+        feed = self._memory.feeds.held[message.node]
         for (ts, params), event in itertools.islice(zip(message.events, decoded, strict=True), first, None):
             if isinstance(event, Heartbeat):
                 self._memory.feeds.take_heartbeat(message.node, event, ts)
             elif ts > latest:
                 self._memory.feeds.refuse(message.node)
             elif event:
+                feed.last_event_at = ts  # not the greatest: a clock may have been set back
                 try:
                     self._apply_event(message, ts, params, event)
                 except Exception:
@@ -62,8 +64,7 @@ class Applier:
     def _apply_event(
         self, message: Message, ts: int, params: msgspec.Raw, event: tuple[CachedPing, int] | Event
     ) -> None:
-        usrloc, feed = self._memory.usrloc, self._memory.feeds.held[message.node]
-        feed.last_event_at = ts  # not the greatest: a clock may have been set back
+        usrloc = self._memory.usrloc
         if event.__class__ is tuple:
             ping, latency_us = cast("tuple[CachedPing, int]", event)
             contact = ping.contact
@@ -72,7 +73,7 @@ class Applier:
                 return
             event = events.decode(message.name, params)  # an earlier event of this batch changed the contact
         event = cast("Event", event)
-        usrloc.apply(event, Stamp(message.node, feed.cluster, ts, message.run))
+        usrloc.apply(event, Stamp(message.node, self._memory.feeds.held[message.node].cluster, ts, message.run))
         if len(message.events) > 1 and message.name == LATENCY:  # only in a flood is the speed worth the memory
             self._cache_ping(params, cast("ContactEvent", event), message.node)
 

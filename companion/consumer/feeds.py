@@ -155,8 +155,8 @@ class Feeds:
         commands: list[Command] = []
         for node in self._touched:
             self.held[node].removals += removals.pop(node, 0)
-            self.held[node].interval_ms = intervals.observe(node)
-            self._count_doubled(node, intervals.doubled.pop(node, 0))
+            self.held[node].interval_ms = intervals[node].observe()
+            self._count_doubled(node, intervals.take_doubled(node))
             if node in self._new_runs:
                 commands.append(prepare_seqs_removal(keys, node))
             commands += prepare_feed(keys, self.held[node], self._sequences.seqs.get(node, {}))

@@ -22,7 +22,7 @@ class NodeEvidence:
     @property
     def pinged_at(self) -> int:
         """Return the time of the last ping, answered or lost."""
-        return max(self.answered_at, self.last_lost_at)
+        return self.answered_at if self.answered_at > self.last_lost_at else self.last_lost_at
 
     def add_answer(self, ts: int) -> None:
         """Take in an answered ping."""

@@ -36,10 +36,9 @@ def mark_replaced(changes: Changes, device: Device, newer: Contact, ts: int, ove
 
 def unmark_replaced(contact: Contact, lost_after: int, ts: int) -> None:
     """End the time in which a newer contact had replaced it; keep its lost pings of that time apart."""
-    if contact.superseded_at:
-        contact.was_ghost = ghost_spans(contact, lost_after, ts)
-        contact.superseded_at = 0
-        contact.superseded_by = ""
+    contact.was_ghost = ghost_spans(contact, lost_after, ts)
+    contact.superseded_at = 0
+    contact.superseded_by = ""
 
 
 def is_replacement(older: Contact, newer: Contact, overlap_ms: int) -> bool:

@@ -1,6 +1,6 @@
 """Observe how often each node pings its contacts. No I/O."""
 
-from collections import Counter, defaultdict, deque
+from collections import defaultdict, deque
 from statistics import median
 from typing import Final
 
@@ -14,46 +14,59 @@ DOUBLED_MS: Final = 1000
 """Two pings of one contact closer together than this are one ping told twice: nathelper counts in seconds."""
 
 
-class Intervals:
+class NodeGaps:
+    """Hold the gaps between two pings in a row of one contact, as one node made them. `interval_ms` is 0 until known."""
+
+    __slots__ = ("_doubled_ms", "_gaps", "_long", "_short", "doubled", "interval_ms")
+
+    def __init__(self, doubled_ms: float) -> None:
+        self.doubled = 0
+        self.interval_ms = 0
+        self._doubled_ms = doubled_ms
+        self._short = 0
+        self._long = 0
+        self._gaps: deque[int] = deque(maxlen=KEPT_PINGS)
+
+    def add(self, gap_ms: int) -> None:
+        """Take in a gap."""
+        if gap_ms >= self._doubled_ms:
+            self._gaps.append(gap_ms)
+            self._long += 1
+            return
+        self._short += 1
+        if self._long and not self._is_compressed:
+            self.doubled += 1
+
+    def observe(self) -> int:
+        """Compute the interval anew, in ms; it stays as it was when too few pings came."""
+        if len(self._gaps) >= LEAST_PINGS:
+            self.interval_ms = round(median(self._gaps))
+        return self.interval_ms
+
+    @property
+    def least_gap_ms(self) -> float:
+        """Return how far apart two lost pings of a contact are at least: half of the observed interval."""
+        if self.interval_ms:
+            return self.interval_ms / 2
+        return 0 if self._is_compressed else self._doubled_ms
+
+    @property
+    def _is_compressed(self) -> bool:
+        return self._short >= LEAST_SHORT_GAPS and self._short > COMPRESSED * self._long
+
+
+class Intervals(defaultdict[str, NodeGaps]):
     """Hold the ping interval of each node: the median gap between two pings in a row of one contact.
 
-    `doubled` counts, by node, the pings that came twice: by two transports, two subscriptions or two bridges. In a feed
+    `doubled` of a node counts the pings that came twice: by two transports, two subscriptions or two bridges. In a feed
     of which nearly every gap is that short, time is compressed: a capture is replayed, and no ping counts as doubled.
     """
 
     def __init__(self, configured_ms: int) -> None:
+        super().__init__(lambda: NodeGaps(min(configured_ms / 2, DOUBLED_MS)))
         self.configured_ms = configured_ms
-        self.doubled: Counter[str] = Counter()
-        self._doubled_ms = min(configured_ms / 2, DOUBLED_MS)
-        self._short_gaps: Counter[str] = Counter()
-        self._long_gaps: Counter[str] = Counter()
-        self._gaps: defaultdict[str, deque[int]] = defaultdict(lambda: deque(maxlen=KEPT_PINGS))
-        self._intervals_ms: dict[str, int] = {}
 
-    def add(self, node: str, gap_ms: int) -> None:
-        """Take in the gap between two pings in a row of one contact."""
-        if gap_ms >= self._doubled_ms:
-            self._gaps[node].append(gap_ms)
-            self._long_gaps[node] += 1
-            return
-        self._short_gaps[node] += 1
-        if self._long_gaps[node] and not self._is_compressed(node):
-            self.doubled[node] += 1
-
-    def observe(self, node: str) -> int:
-        """Compute the interval of a node anew, in ms; 0 when too few pings came."""
-        gaps = self._gaps[node]
-        if len(gaps) >= LEAST_PINGS:
-            self._intervals_ms[node] = round(median(gaps))
-        return self._intervals_ms.get(node, 0)
-
-    def least_gap_ms(self, node: str) -> float:
-        """Return how far apart two lost pings of a contact are at least: half of the observed interval."""
-        interval_ms = self._intervals_ms.get(node)
-        if interval_ms:
-            return interval_ms / 2
-        return 0 if self._is_compressed(node) else self._doubled_ms
-
-    def _is_compressed(self, node: str) -> bool:
-        short, long = self._short_gaps[node], self._long_gaps[node]
-        return short >= LEAST_SHORT_GAPS and short > COMPRESSED * long
+    def take_doubled(self, node: str) -> int:
+        """Return how many pings of a node came twice since the last call."""
+        doubled, self[node].doubled = self[node].doubled, 0
+        return doubled

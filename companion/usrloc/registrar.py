@@ -150,7 +150,8 @@ class Registrar:
 
     def _renew(self, contact: Contact, registration: Registration, stamp: Stamp, died_at: int) -> None:
         """Take over the registration of a newer REGISTER, which is evidence of life."""
-        unmark_replaced(contact, self._failures.lost_after, stamp.ts)
+        if contact.superseded_at:
+            unmark_replaced(contact, self._failures.lost_after, stamp.ts)
         old_address, alive_at, ts = contact.address, contact.alive_at, stamp.ts
         self._take(contact, registration, stamp)
         if contact.failing or contact.doubts:

@@ -145,7 +145,7 @@ def test_doubled_losses(world: World) -> None:
     for _ in range(2):
         world.apply(loss())
         world.apply(loss(), after_ms=5)
-    assert (world.contact().consecutive_lost, world.usrloc.intervals.doubled["n1"]) == (2, 2)
+    assert (world.contact().consecutive_lost, world.usrloc.intervals["n1"].doubled) == (2, 2)
     assert len(world.usrloc.changes.lost) == 2
 
 
@@ -155,15 +155,15 @@ def test_doubled_answers(world: World) -> None:
     for _ in range(25):
         world.apply(answer(), after_ms=5000)
         world.apply(answer(), after_ms=3)
-    assert world.usrloc.intervals.doubled["n1"] == 24
-    assert world.usrloc.intervals.observe("n1") == 5000
+    assert world.usrloc.intervals["n1"].doubled == 24
+    assert world.usrloc.intervals["n1"].observe() == 5000
 
 
 def test_observed_interval(world: World) -> None:
     """What counts as doubled follows the interval that is observed, not the one that is configured."""
     world.apply(register())
     world.apply(*[answer()] * 25, after_ms=2000)
-    assert world.usrloc.intervals.observe("n1") == 2000
+    assert world.usrloc.intervals["n1"].observe() == 2000
     world.apply(loss(), loss(), loss(), after_ms=2000)
     assert world.contact().consecutive_lost == 3
 
