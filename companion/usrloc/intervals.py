@@ -15,7 +15,10 @@ DOUBLED_MS: Final = 1000
 
 
 class NodeGaps:
-    """Hold the gaps between two pings in a row of one contact, as one node made them. `interval_ms` is 0 until known."""
+    """Hold the gaps between two pings in a row of one contact, as one node made them.
+
+    `interval_ms` is 0 until it is known.
+    """
 
     __slots__ = ("_doubled_ms", "_gaps", "_long", "_short", "doubled", "interval_ms")
 
