@@ -2,6 +2,7 @@
 
 import asyncio
 import signal
+from collections.abc import Sequence
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
@@ -14,7 +15,6 @@ from rich.text import Text
 from companion import __version__, config, log
 from companion.bus.curve import make_pair
 from companion.cli import calls, nodes, remediation, tokens
-from companion.cli.demo import run_demo
 from companion.cli.doctor import check_setup
 from companion.cli.options import AsJson, AWindow, ConfigFile, Window, opened, show
 from companion.cli.ping import ping_device
@@ -29,7 +29,6 @@ from companion.query.row import make_glance_of, render_row
 from companion.query.summary import compute_summary
 from companion.reconcile.job import compare_nodes
 from companion.services import event_loop
-from companion.services.app import SERVICES, App
 from companion.simulator.replay import replay
 
 
@@ -84,7 +83,7 @@ class ServiceName(StrEnum):
 def run_services(
     services: Annotated[
         list[ServiceName] | None,
-        typer.Argument(metavar="SERVICE", help=f"One or more of: {', '.join(SERVICES)}. Default: all."),
+        typer.Argument(metavar="SERVICE", help=f"One or more of: {', '.join(ServiceName)}. Default: all."),
     ] = None,
     config_file: ConfigFile = None,
 ) -> None:
@@ -94,16 +93,17 @@ def run_services(
     """
     settings = config.load(config_file)
     log.configure(settings.log.format, settings.log.level)
-    names = [name for name in SERVICES if not services or name in services]
-    event_loop.run(_run_until_signal(App(settings, names)))
+    event_loop.run(_run_until_signal(settings, services or list(ServiceName)))
 
 
-async def _run_until_signal(service: App) -> None:
+async def _run_until_signal(settings: config.Config, services: Sequence[ServiceName]) -> None:
+    from companion.services.app import App  # noqa: PLC0415 - half of the start of a command that only shows something
+
     stopped = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, stopped.set)
-    await service.run(stopped)
+    await App(settings, [service.value for service in services]).run(stopped)
 
 
 @app.command(
@@ -274,6 +274,8 @@ def demonstrate(
 
     Starts an embedded Redis, every service, and a simulated OpenSIPS with phones, and shows a live table of them.
     """
+    from companion.cli.demo import run_demo  # noqa: PLC0415 - as in `run`
+
     event_loop.run(run_demo(phones, folder, seconds))
 
 

@@ -4,6 +4,8 @@ import asyncio
 import json
 import re
 import socket
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -85,6 +87,12 @@ def test_the_help_names_all_commands() -> None:
     assert done.returncode == 0
     assert all(command in done.stdout for command in COMMANDS)
     assert PLAIN.fullmatch(done.stdout)
+
+
+def test_a_quick_start() -> None:
+    """A command that only shows something loads neither the web server nor the scheduler."""
+    script = "import sys, companion.cli.main; print(*{'fastapi', 'uvicorn', 'apscheduler'} & sys.modules.keys())"
+    assert subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout == "\n"
 
 
 def test_devices(setup: Setup) -> None:
