@@ -35,7 +35,7 @@ Kind = Literal["module", "plain"]
 _prefixes = count()
 
 
-def until(condition: Callable[[], Any], seconds: float = 15) -> None:
+def until(condition: Callable[[], Any], seconds: float = 60) -> None:
     """Wait for a condition; fail when it does not come."""
     deadline = time.monotonic() + seconds
     while not condition():
@@ -43,7 +43,7 @@ def until(condition: Callable[[], Any], seconds: float = 15) -> None:
         time.sleep(0.01)
 
 
-async def eventually(condition: Callable[[], Any], seconds: float = 15) -> None:
+async def eventually(condition: Callable[[], Any], seconds: float = 60) -> None:
     """Wait for a condition while the event loop runs on; fail when it does not come."""
     async with asyncio.timeout(seconds):
         while not condition():  # noqa: ASYNC110 - the condition is anything, not an event
@@ -234,7 +234,7 @@ class Feeder:
         self._ts = int(time.time() * 1000)
 
     async def __aenter__(self) -> Self:
-        assert await self.publisher.subscribed(15)
+        assert await self.publisher.subscribed(60)
         self._task = asyncio.create_task(self._run())
         return self
 

@@ -7,9 +7,8 @@ import shutil
 import socket
 import ssl
 import subprocess
-import time
 import tracemalloc
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import aclosing, asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -23,8 +22,7 @@ from companion.opensips.mi import Mi
 from companion.simulator.mi_server import Fault
 from companion.simulator.opensips import SimulatedOpenSIPS
 from companion.simulator.phone import SimulatedPhone, SimulatedPush
-
-DEADLINE = 20
+from tests.integration.conftest import eventually
 
 
 @pytest.fixture(autouse=True)
@@ -36,7 +34,7 @@ def quick_retries(monkeypatch: pytest.MonkeyPatch) -> None:
 async def opensips() -> AsyncIterator[SimulatedOpenSIPS]:
     phones = [SimulatedPhone("alice", "a1"), SimulatedPhone("bob", "b1", push=SimulatedPush("fcm", "token", "proj-1"))]
     async with SimulatedOpenSIPS("one", phones, events_to="", ping_interval=0.2, ping_threshold=0.15) as opensips:
-        await until(lambda: len(opensips.contacts) == 2)
+        await eventually(lambda: len(opensips.contacts) == 2)
         yield opensips
 
 
@@ -44,13 +42,6 @@ async def opensips() -> AsyncIterator[SimulatedOpenSIPS]:
 async def client(opensips: SimulatedOpenSIPS) -> AsyncIterator[Mi]:
     async with Mi(opensips.mi_url, timeout=2) as client:
         yield client
-
-
-async def until(condition: Callable[[], Any]) -> None:
-    deadline = time.monotonic() + DEADLINE
-    while not condition():
-        assert time.monotonic() < deadline, "it did not happen in time"
-        await asyncio.sleep(0.01)
 
 
 def called(opensips: SimulatedOpenSIPS) -> list[str]:

@@ -3,13 +3,14 @@
 import asyncio
 import re
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 
 import pytest
 from websockets.asyncio.server import Server, ServerConnection, serve
 
 from companion.errors import UnavailableError
 from companion.simulator.phone import SimulatedPush
+from tests.integration.conftest import eventually
 from tests.sip_phone import message as sip_message
 from tests.sip_phone.message import SipMessage
 from tests.sip_phone.phone import ORIGIN, SIP, Phone
@@ -60,12 +61,6 @@ async def registrar() -> AsyncIterator[Registrar]:
     async with serve(registrar.talk, "127.0.0.1", 0, subprotocols=[SIP], origins=[ORIGIN]) as server:
         registrar.server = server
         yield registrar
-
-
-async def eventually(condition: Callable[[], object]) -> None:
-    async with asyncio.timeout(15):
-        while not condition():  # noqa: ASYNC110 - the condition is anything, not an event
-            await asyncio.sleep(0.01)
 
 
 async def test_a_register(registrar: Registrar) -> None:

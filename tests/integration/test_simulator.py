@@ -11,7 +11,7 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +29,7 @@ from companion.simulator.mi_server import Fault
 from companion.simulator.opensips import SimulatedOpenSIPS
 from companion.simulator.phone import SimulatedPhone, SimulatedPush
 from companion.simulator.redis import EmbeddedRedis, find_redis_server
+from tests.integration.conftest import eventually
 
 DEADLINE = 20
 ONCE = Retry(NoBackoff(), 0)
@@ -68,13 +69,6 @@ def ear() -> Iterator[Ear]:
     ear.close()
 
 
-async def until(condition: Callable[[], Any]) -> None:
-    deadline = time.monotonic() + DEADLINE
-    while not condition():
-        assert time.monotonic() < deadline, "it did not happen in time"
-        await asyncio.sleep(0.01)
-
-
 def simulated(ear: Ear, **settings: Any) -> SimulatedOpenSIPS:
     phones = [SimulatedPhone("alice", "a1"), SimulatedPhone("bob", "b1", transport="udp")]
     quick = {"ping_interval": 0.2, "ping_threshold": 0.15, "max_pings_lost": 3, "timer_interval": 0.2}
@@ -101,7 +95,7 @@ async def call(opensips: SimulatedOpenSIPS, method: str, *params: Any) -> Any:
 
 async def test_events_arrive_one_a_datagram(opensips: SimulatedOpenSIPS, ear: Ear) -> None:
     """Phones register and are pinged; each event is one JSON object in one datagram."""
-    await until(lambda: ear.methods().count("E_UL_LATENCY_UPDATE") >= 4)
+    await eventually(lambda: ear.methods().count("E_UL_LATENCY_UPDATE") >= 4)
 
     assert ear.methods()[:4] == ["E_UL_AOR_INSERT", "E_UL_CONTACT_INSERT"] * 2
     assert {aor for aor, _ in opensips.contacts} == {"alice", "bob"}
@@ -112,9 +106,9 @@ async def test_a_muted_phone_is_heard_losing(opensips: SimulatedOpenSIPS, ear: E
     """A hook acts at once on the running node, by AOR or by instance."""
     opensips.mute("a1")
 
-    await until(lambda: any(event["params"].get("latency") == LOST_PING_US for event in ear.listen()))
+    await eventually(lambda: any(event["params"].get("latency") == LOST_PING_US for event in ear.listen()))
     opensips.unregister("bob")
-    await until(lambda: "E_UL_CONTACT_DELETE" in ear.methods())
+    await eventually(lambda: "E_UL_CONTACT_DELETE" in ear.methods())
     with pytest.raises(UsageError, match="nobody"):
         opensips.mute("nobody")
 
@@ -123,7 +117,7 @@ async def test_remove_on_timeout_over_the_wire(ear: Ear) -> None:
     """A dead phone's contact is deleted by OpenSIPS itself after its last lost ping."""
     async with simulated(ear, remove_on_timeout=True) as opensips:
         opensips.die("alice")
-        await until(lambda: "E_UL_CONTACT_DELETE" in ear.methods())
+        await eventually(lambda: "E_UL_CONTACT_DELETE" in ear.methods())
 
         assert [aor for aor, _ in opensips.contacts] == ["bob"]
 
@@ -131,7 +125,7 @@ async def test_remove_on_timeout_over_the_wire(ear: Ear) -> None:
 async def test_speed_makes_seconds_short(ear: Ear) -> None:
     """At speed 100, a 30 s ping interval passes in 0.3 s, and the latency told is still the phone's own."""
     async with simulated(ear, ping_interval=30, ping_threshold=3, speed=100):
-        await until(lambda: ear.methods().count("E_UL_LATENCY_UPDATE") >= 4)
+        await eventually(lambda: ear.methods().count("E_UL_LATENCY_UPDATE") >= 4)
 
     latencies = [event["params"]["latency"] for event in ear.events if event["method"] == "E_UL_LATENCY_UPDATE"]
     assert all(1_000 < latency < 3_000_000 for latency in latencies)
@@ -139,26 +133,26 @@ async def test_speed_makes_seconds_short(ear: Ear) -> None:
 
 async def test_paused_events_are_lost(opensips: SimulatedOpenSIPS, ear: Ear) -> None:
     """While paused the phones live on and nobody hears of it."""
-    await until(lambda: "E_UL_LATENCY_UPDATE" in ear.methods())
+    await eventually(lambda: "E_UL_LATENCY_UPDATE" in ear.methods())
     opensips.pause_events()
     await opensips.flush()
     count = len(ear.listen())
     raised = opensips.events_raised.total()
 
-    await until(lambda: opensips.events_raised.total() > raised + 3)
+    await eventually(lambda: opensips.events_raised.total() > raised + 3)
     assert len(ear.listen()) == count
     opensips.resume_events()
-    await until(lambda: len(ear.listen()) > count)
+    await eventually(lambda: len(ear.listen()) > count)
 
 
 async def test_a_restart_forgets_everything(ear: Ear) -> None:
     """After restart() usrloc is empty; a browser comes back, a UDP phone is unknown until its next refresh."""
     async with simulated(ear, speed=10) as opensips:
-        await until(lambda: len(opensips.contacts) == 2)
+        await eventually(lambda: len(opensips.contacts) == 2)
         opensips.restart()
 
         assert opensips.contacts == []
-        await until(lambda: [aor for aor, _ in opensips.contacts] == ["alice"])
+        await eventually(lambda: [aor for aor, _ in opensips.contacts] == ["alice"])
 
 
 async def test_a_push_through_mi_wakes_a_sleeper(ear: Ear) -> None:
@@ -166,12 +160,12 @@ async def test_a_push_through_mi_wakes_a_sleeper(ear: Ear) -> None:
     async with simulated(ear, speed=10) as opensips:
         phone = opensips.find_phone("bob")
         phone.push = SimulatedPush("fcm", "token", "proj-1")
-        await until(lambda: len(opensips.contacts) == 2)
+        await eventually(lambda: len(opensips.contacts) == 2)
         opensips.sleep("bob")
         params = json.dumps({"aor": "bob", "uri": phone.uri})
         assert (await call(opensips, "raise_event", "E_COMPANION_PUSH", params))["result"] == "OK"
 
-        await until(lambda: opensips.find_phone("bob").state == "on")
+        await eventually(lambda: opensips.find_phone("bob").state == "on")
 
 
 async def test_tcp_events_come_back_to_back(ear: Ear) -> None:
@@ -190,9 +184,9 @@ async def test_tcp_events_come_back_to_back(ear: Ear) -> None:
     server = await asyncio.start_server(take, "127.0.0.1", 0)
     port = server.sockets[0].getsockname()[1]
     async with simulated(ear, events_to=f"tcp:127.0.0.1:{port}"):
-        await until(lambda: received and received[0].count(b"LATENCY") > 3)
+        await eventually(lambda: received and received[0].count(b"LATENCY") > 3)
         writers[0].transport.abort()
-        await until(lambda: len(received) > 1 and received[1].count(b"LATENCY") > 1)
+        await eventually(lambda: len(received) > 1 and received[1].count(b"LATENCY") > 1)
     server.close()
     await server.wait_closed()
 
@@ -209,21 +203,21 @@ async def test_a_big_fleet_overruns_no_default_buffer(ear: Ear) -> None:
     fleet = build_fleet(1000)
     async with SimulatedOpenSIPS("one", fleet, events_to=ear.where) as opensips:
         asyncio.get_running_loop().add_reader(ear.fileno(), ear.listen)
-        await until(lambda: len(opensips.contacts) == 1000)
+        await eventually(lambda: len(opensips.contacts) == 1000)
         await opensips.flush()
-        await until(lambda: ear.methods().count("E_UL_CONTACT_INSERT") == 1000)
+        await eventually(lambda: ear.methods().count("E_UL_CONTACT_INSERT") == 1000)
         asyncio.get_running_loop().remove_reader(ear.fileno())
 
 
 async def test_mi_over_http(opensips: SimulatedOpenSIPS, ear: Ear) -> None:
     """MI answers on its URL, counts the calls, and what it removes is an event."""
-    await until(lambda: len(opensips.contacts) == 2)
+    await eventually(lambda: len(opensips.contacts) == 2)
     uri = opensips.find_phone("bob").uri
 
     assert (await call(opensips, "ul_show_contact", "location", "bob"))["result"]["Contacts"][0]["Contact"] == uri
     assert (await call(opensips, "ul_rm_contact", "location", "bob", uri))["result"] == "OK"
     assert [made.method for made in opensips.mi_calls] == ["ul_show_contact", "ul_rm_contact"]
-    await until(lambda: "E_UL_CONTACT_DELETE" in ear.methods())
+    await eventually(lambda: "E_UL_CONTACT_DELETE" in ear.methods())
 
 
 async def test_subscribing_through_mi(opensips: SimulatedOpenSIPS) -> None:
@@ -231,7 +225,7 @@ async def test_subscribing_through_mi(opensips: SimulatedOpenSIPS) -> None:
     other = Ear()
     assert (await call(opensips, "event_subscribe", "E_UL_LATENCY_UPDATE", other.where))["result"] == "OK"
 
-    await until(lambda: "E_UL_LATENCY_UPDATE" in other.methods())
+    await eventually(lambda: "E_UL_LATENCY_UPDATE" in other.methods())
     assert set(other.methods()) == {"E_UL_LATENCY_UPDATE"}
     other.close()
 
@@ -286,7 +280,7 @@ async def test_stopping_is_quick_even_while_a_call_hangs(ear: Ear) -> None:
     await opensips.start()
     opensips.mi_server.fail(Fault.HANG)
     hanging = asyncio.create_task(call(opensips, "version"))
-    await until(lambda: opensips.mi_server.is_busy)
+    await eventually(lambda: opensips.mi_server.is_busy)
     started_at = time.monotonic()
     await opensips.stop()
 
@@ -408,7 +402,7 @@ def ping_until_refused(client: redis.Redis) -> None:
 async def test_questions_over_udp(ear: Ear) -> None:
     """A Prober learns of each phone whether it lives; a silent one takes five seconds of the simulation."""
     async with simulated(ear, speed=10) as opensips, Prober(opensips.probe_url, "one") as prober:
-        await until(lambda: len(opensips.contacts) == 2)
+        await eventually(lambda: len(opensips.contacts) == 2)
         opensips.mute("bob")
         questions = [Question(phone.uri, phone.received, socket_of(opensips, phone)) for phone in opensips.fleet]
         replies = await asyncio.gather(*map(prober.ask, questions))

@@ -4,7 +4,7 @@ import asyncio
 import json
 import socket
 import threading
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from itertools import pairwise
 from pathlib import Path
@@ -19,6 +19,7 @@ from companion.bridge.stream import StreamInput
 from companion.bridge.transports import Receive
 from companion.errors import ConfigError, UnavailableError
 from companion.opensips.address import Address, Scheme, parse_address
+from tests.integration.conftest import eventually
 
 CAPTURE = Path(__file__).parents[1] / "captures" / "opensips-3.6.8"
 STREAM = (CAPTURE / "event_stream.bin").read_bytes()
@@ -27,13 +28,6 @@ EVENTS = [json.loads(line)["payload"].encode() for line in LINES]
 EVENT = EVENTS[0]
 UDP = Address("udp", "127.0.0.1", 0)
 TCP = Address("tcp", "127.0.0.1", 0)
-
-
-async def until(condition: Callable[[], bool], seconds: float = 10) -> None:
-    """Wait for a condition; fail when it does not come."""
-    async with asyncio.timeout(seconds):
-        while not condition():  # noqa: ASYNC110 - the condition is anything, not an event
-            await asyncio.sleep(0.005)
 
 
 def invalid(where: str, reason: str) -> float:
@@ -125,7 +119,7 @@ async def test_datagrams(host: str) -> None:
     async with udp_input(received, Address("udp", host, 0)) as (source, peer):
         for event in EVENTS:
             peer.send(event)
-        await until(lambda: len(received) >= len(EVENTS))
+        await eventually(lambda: len(received) >= len(EVENTS))
         assert source.kernel_drops() in (0, None)
     assert received == EVENTS
     assert len(EVENTS) == metrics.total(metrics.RECEIVED, transport="datagram") - before
@@ -138,7 +132,7 @@ async def test_datagram_largest() -> None:
         peer.send(b"x" * 65_507)
         with pytest.raises(OSError, match="too long"):
             peer.send(b"x" * 70_000)
-        await until(lambda: bool(received))
+        await eventually(lambda: bool(received))
     assert received == [b"x" * 65_507]
 
 
@@ -149,7 +143,7 @@ async def test_datagram_cut_by_the_kernel(monkeypatch: pytest.MonkeyPatch) -> No
     async with udp_input(received) as (_, peer):
         peer.send(EVENT + b"x" * 100)
         peer.send(EVENT)
-        await until(lambda: bool(received))
+        await eventually(lambda: bool(received))
     assert received == [EVENT]
     assert invalid("datagram", "truncated") - before == 1
 
@@ -243,11 +237,11 @@ async def test_streams_do_not_mix() -> None:
     async with tcp_input(received) as source, peer_of(source) as (_, one), peer_of(source) as (_, other):
         one.write(EVENTS[0][:20])
         other.write(EVENTS[1][:30])
-        await until(lambda: metrics.CONNECTIONS._value.get() == 2)
+        await eventually(lambda: metrics.CONNECTIONS._value.get() == 2)
         other.write(EVENTS[1][30:])
-        await until(lambda: len(received) == 1)
+        await eventually(lambda: len(received) == 1)
         one.write(EVENTS[0][20:])
-        await until(lambda: len(received) == 2)
+        await eventually(lambda: len(received) == 2)
     assert received == [EVENTS[1], EVENTS[0]]
     assert metrics.CONNECTIONS._value.get() == 0
 
@@ -338,7 +332,7 @@ async def test_stream_peer_that_never_stops() -> None:
     async with tcp_input(receive) as source:
         flooder = asyncio.create_task(asyncio.to_thread(flood, source.address.port))
         try:
-            await until(lambda: flooded[0] > 0)
+            await eventually(lambda: flooded[0] > 0)
             for _ in range(3):
                 await asyncio.wait_for(send(source, EVENT), 10)
         finally:
@@ -371,7 +365,7 @@ async def test_stream_peer_that_reads_no_replies(monkeypatch: pytest.MonkeyPatch
         async with tcp_input(receive) as source, peer_of(source) as (_, writer):
             writer.transport.pause_reading()  # type: ignore[attr-defined]  # a read transport, too
             writer.write(b"{}" * 1_000_000)
-            await until(lambda: any("does not read its replies" in line["event"] for line in logs))
+            await eventually(lambda: any("does not read its replies" in line["event"] for line in logs))
     assert calls[0] < 100_000
 
 
@@ -382,7 +376,7 @@ async def test_stream_too_many_connections() -> None:
         async with peer_of(source), peer_of(source) as (refused, _):
             assert await refused.read() == b""
         assert metrics.total(metrics.DROPPED, queue="stream_connections") - before == 1
-        await until(lambda: not source._connections)
+        await eventually(lambda: not source._connections)
         await send(source, EVENT)
     assert received == [EVENT]
 
@@ -395,8 +389,8 @@ async def test_stream_connection_lost() -> None:
             async with peer_of(source) as (_, writer):
                 writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
                 writer.write(EVENT)
-                await until(lambda: len(received) == 1)
-            await until(lambda: not source._connections)
+                await eventually(lambda: len(received) == 1)
+            await eventually(lambda: not source._connections)
             await send(source, EVENT)
     assert received == [EVENT] * 2
     assert [line["event"] for line in logs if "peer" in line] == ["connection lost"]
@@ -432,7 +426,7 @@ async def test_receive_that_raises(transport: str) -> None:
             async with udp_input(receive) as (_, peer):
                 for data in (b"{}", b"{}", EVENT):
                     peer.send(data)
-                await until(lambda: bool(received))
+                await eventually(lambda: bool(received))
         else:
             async with tcp_input(receive) as source:
                 await send(source, b"{}{}" + EVENT)
