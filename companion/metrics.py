@@ -77,6 +77,7 @@ READ_SECONDS = Histogram(
     ["question"],
     registry=REGISTRY,
 )
+FENCED = _counter("writes_fenced_total", "Batches refused because another consumer had taken over.")
 REDIS_ERRORS = _counter("redis_errors_total", "Batches that failed at Redis and were tried again.")
 
 RECONCILED = _counter("reconciles_total", "Times a node's dump was compared with the store.", "node", "result")

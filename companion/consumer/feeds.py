@@ -13,7 +13,7 @@ from companion.errors import InvalidEventError
 from companion.opensips.events import EVENT_NAMES
 from companion.store.connection import Command
 from companion.store.keys import Keys
-from companion.store.nodes import DEAD_AFTER_MS, Feed, prepare_feed, prepare_seqs_removal
+from companion.store.nodes import DEAD_AFTER_MS, Feed, prepare_feed
 from companion.times import now_ms
 from companion.usrloc.intervals import Intervals
 
@@ -147,19 +147,21 @@ class Feeds:
 
     # Writing
 
-    def progress(self, keys: Keys, removals: MutableMapping[str, int], intervals: Intervals) -> list[Command]:
+    def progress(
+        self, keys: Keys, removals: MutableMapping[str, int], intervals: Intervals, tokens: Mapping[str, str]
+    ) -> list[Command]:
         """Return the commands that store the changed feeds, and the seqs up to which their events are stored.
 
         `removals`: how many contacts OpenSIPS itself removed since the last call, by node; they move into the feeds.
+        `tokens`: those of our leases, by node.
         """
         commands: list[Command] = []
         for node in self._touched:
             self.held[node].removals += removals.pop(node, 0)
             self.held[node].interval_ms = intervals[node].observe()
             self._count_doubled(node, intervals.take_doubled(node))
-            if node in self._new_runs:
-                commands.append(prepare_seqs_removal(keys, node))
-            commands += prepare_feed(keys, self.held[node], self._sequences.seqs.get(node, {}))
+            seqs, new_run = self._sequences.seqs.get(node, {}), node in self._new_runs
+            commands += prepare_feed(keys, self.held[node], seqs, new_run=new_run, token=tokens[node])
         self._touched.clear()
         self._new_runs.clear()
         return commands

@@ -6,7 +6,7 @@ last write. Each read and write is repeated until Redis takes it, so an event is
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import partial
 from typing import Final
 
@@ -25,6 +25,7 @@ from companion.consumer.standby import Standby
 from companion.store.batch import Batch, Prepared
 from companion.store.connection import Command, ResponseError
 from companion.store.devices import load_devices_of_bindings
+from companion.store.fence import FencedError
 from companion.store.leases import Leases
 from companion.store.nodes import load_feed, load_nodes
 from companion.store.store import Store
@@ -89,11 +90,13 @@ class Recorder:
         self._writing, self._waiting = self._waiting, []
         count, self.pending = self.pending, 0
         held = list(self._memory.feeds.held)
-        prepared, progress = self._batch.prepare(self._memory.usrloc.changes.take()), self._progress()
+        tokens = dict(self._leases.tokens)
+        prepared = self._batch.prepare(self._memory.usrloc.changes.take(), {node: tokens[node] for node in held})
+        progress, applied = self._progress(tokens), self._corrector.deletions()
         metrics.BATCH_SIZE.observe(count)
         self._count_ignored()
         try:
-            await self._retry.run(lambda: self._write_held(held, prepared, progress))
+            await self._retry.run(lambda: self._write_held(held, prepared, progress, applied))
             async with self._taking:
                 self._memory.evict()
         except _LeaseLostError:
@@ -170,13 +173,23 @@ class Recorder:
 
     # Writing
 
-    def _write_held(self, held: Sequence[str], prepared: Prepared, progress: Sequence[Command]) -> None:
+    def _write_held(
+        self, held: Sequence[str], prepared: Prepared, progress: Sequence[Command], applied: Sequence[Command]
+    ) -> None:
+        """Write a batch, and delete the corrections that are `applied` once it stands."""
         lost = [node for node in held if not self._leases.hold(node)]
         if lost:
             logger.warning("another consumer took over", nodes=lost)
             raise _LeaseLostError
         with metrics.WRITE_SECONDS.time():
-            self._batch.write(prepared, progress)
+            try:
+                self._batch.write(prepared, progress)
+            except FencedError as error:
+                self._leases.lose(error.token)
+                metrics.FENCED.inc()
+                logger.warning("another consumer took over, and wrote since: this batch was refused")
+                raise _LeaseLostError from None
+            self._store.connection.pipeline(applied)
 
     def _count_ignored(self) -> None:
         ignored = self._memory.usrloc.ignored
@@ -184,11 +197,10 @@ class Recorder:
             why, count = ignored.popitem()
             metrics.IGNORED.labels(why).inc(count)
 
-    def _progress(self) -> list[Command]:
-        """Return the commands that store how far the events and corrections of this batch have come."""
+    def _progress(self, tokens: Mapping[str, str]) -> list[Command]:
+        """Return the commands that store how far the events of this batch have come."""
         usrloc = self._memory.usrloc
-        progress = self._memory.feeds.progress(self._store.keys, usrloc.ends.removals, usrloc.intervals)
-        return progress + self._corrector.deletions()
+        return self._memory.feeds.progress(self._store.keys, usrloc.ends.removals, usrloc.intervals, tokens)
 
     # Losing
 

@@ -1,15 +1,16 @@
 """Write a batch of changes to Redis in two pipelines."""
 
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping
 from itertools import groupby
 from operator import attrgetter
-from typing import Any, Final, NamedTuple
+from typing import Final, NamedTuple
 
 from companion import metrics
 from companion.store.connection import Command
 from companion.store.contacts import encode_answer, encode_contact, format_ref
 from companion.store.devices import encode_device
+from companion.store.fence import by_slot, fence, read_errors
 from companion.store.series import Row
 from companion.store.store import REFRESH_MS, Store
 from companion.store.timeline import prepare_entries
@@ -18,6 +19,8 @@ from companion.usrloc.changes import Changes
 from companion.usrloc.contact import Contact, Device
 
 NEVER: Final = "+inf"
+ANSWERS: Final = 400
+"""Answers that one command writes."""
 
 
 class Prepared(NamedTuple):
@@ -40,14 +43,17 @@ class Batch:
         self._retention_ms = store.retention_ms
         self._ttl_ms = store.ttl_ms
 
-    def prepare(self, changes: Changes) -> Prepared:
-        """Copy what is to be written as it is now; later changes belong to another batch."""
+    def prepare(self, changes: Changes, tokens: Mapping[str, str] | None = None) -> Prepared:
+        """Copy what is to be written as it is now; later changes belong to another batch.
+
+        `tokens`: those of our leases, by node.
+        """
         latency, lost = self._keys.latency, self._keys.lost
         due = [device for device, ts in changes.active.items() if _is_due(device, ts)]
         return Prepared(
             [(latency(device), ts, value) for device, ts, value in changes.answered],
             [(lost(device), ts, value) for device, ts, value in changes.lost],
-            self._state(changes, due),
+            list(self._state(changes, due, tokens or {})),
             [(device, changes.active[device]) for device in due],
             {sample.device for sample in changes.answered} if due else set(),
         )
@@ -57,40 +63,50 @@ class Batch:
 
         Samples go first, since a new series is only made after the server refused its samples. If progress went with
         them and we died in between, the next consumer would leave those samples out for good.
+
+        Raises FencedError when another consumer took over a node. Then no state is written. Samples may be: they are
+        the same, whoever writes them.
         """
         latency, lost = self._series.commands(prepared.latency), self._series.commands(prepared.lost)
         replies = self._connection.pipeline([*latency, *lost], raise_on_error=False)
         self._series.settle(self._connection, "latency", prepared.latency, replies[: len(latency)])
         self._series.settle(self._connection, "lost", prepared.lost, replies[len(latency) :])
-        _count_errors(self._connection.pipeline([*prepared.state, *also], raise_on_error=False))
+        _count_errors(read_errors(self._connection.pipeline([*prepared.state, *also], raise_on_error=False)))
         for device, ts in prepared.refreshed:
             device.refreshed_at = ts
             device.sampled |= device.id in prepared.sampled
 
-    def _state(self, changes: Changes, due: Iterable[Device]) -> list[Command]:
+    def _state(self, changes: Changes, due: Iterable[Device], tokens: Mapping[str, str]) -> Iterator[Command]:
         """Put the contacts' own records, which say that events were applied, behind all that the events changed.
 
         A consumer that gets the same events again after we died half-way then leaves out only complete ones.
         """
-        commands: list[Command] = []
-        commands += self._timelines(changes)
-        commands += self._connections(changes)
+        for commands in (self._surroundings(changes, due), self._contacts(changes)):
+            for own in by_slot(commands).values():
+                yield from fence(self._keys.writers_beside(own[0][1]), tokens, own)
+        yield from prepare_witnesses(self._keys, changes.answers, self._ttl_ms)
+
+    def _surroundings(self, changes: Changes, due: Iterable[Device]) -> Iterator[Command]:
+        yield from self._timelines(changes)
+        yield from self._connections(changes)
         for device in changes.devices:
-            commands += self._device(device)
-        commands += self._refresh(changes, due)
+            yield from self._device(device)
+        yield from self._refresh(changes, due)
+
+    def _contacts(self, changes: Changes) -> Iterator[Command]:
         for contact in changes.contacts:
-            commands += self._contact(contact)
-        commands += self._answers(changes.answers)
-        commands += prepare_witnesses(self._keys, changes.answers, self._ttl_ms)
-        return commands
+            yield from self._contact(contact)
+        yield from self._answers(changes.answers)
 
     def _answers(self, answered: Iterable[Contact]) -> Iterable[Command]:
-        """Write the last answered ping of each contact, a command a shard: it changes with every ping."""
+        """Write the last answered ping of each contact, as many as fit in a command: it changes with every ping."""
         fields: dict[int, list[str]] = defaultdict(list)
         shard = self._keys.shard
         for contact in answered:
             fields[shard(contact.binding.aor)] += contact.id, encode_answer(contact)
-        return [("HSET", self._keys.answers(number), *parts) for number, parts in fields.items()]
+        for number, parts in fields.items():
+            for start in range(0, len(parts), 2 * ANSWERS):
+                yield ("HSET", self._keys.answers(number), *parts[start : start + 2 * ANSWERS])
 
     def _contact(self, contact: Contact) -> list[Command]:
         aor, keys = contact.binding.aor, self._keys
@@ -166,7 +182,7 @@ def _indexed(key: str, member: str, score: int | str) -> Command:
     return ("ZADD", key, score, member) if score else ("ZREM", key, member)
 
 
-def _count_errors(replies: Iterable[Any]) -> None:
-    for reply in replies:
-        if isinstance(reply, Exception) and "equal or smaller" not in str(reply):
+def _count_errors(errors: Iterable[str]) -> None:
+    for error in errors:
+        if "equal or smaller" not in error:
             metrics.REFUSED.labels("redis").inc()

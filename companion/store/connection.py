@@ -21,12 +21,14 @@ from redis.retry import Retry
 
 from companion.errors import ConfigError
 
-__all__ = ["Command", "Connection", "NotNowError", "ResponseError", "Unreachable", "find_remedy"]
+__all__ = ["Command", "Connection", "NotNowError", "ResponseError", "Unreachable", "find_remedy", "is_not_now"]
 
 Command = tuple[Any, ...]
 
 Unreachable: Final = (RedisConnectionError, RedisTimeoutError, OSError)
 _NOT_NOW: Final = ("MISCONF", "NOREPLICAS", "CLUSTERDOWN", "TRYAGAIN", "LOADING", "OOM", "READONLY")
+_NO_RIGHT_IN_SCRIPT: Final = ("ACL failure in script", "The user executing the script can't")
+"""How Redis 7 and Redis 6 say in a script that the user lacks a right."""
 TIMEOUT_SECONDS: Final = 10.0
 
 
@@ -144,7 +146,12 @@ def is_demoted(error: Exception) -> bool:
     return isinstance(error, ReadOnlyError) or str(error).startswith("READONLY")
 
 
+def is_not_now(error: str) -> bool:
+    """Return whether the server may take the command of this error later."""
+    return error.startswith(_NOT_NOW) or any(text in error for text in _NO_RIGHT_IN_SCRIPT)
+
+
 def _is_not_now(reply: Any) -> bool:
     if isinstance(reply, BusyLoadingError | NoPermissionError | OutOfMemoryError | ReadOnlyError):
         return True
-    return isinstance(reply, ResponseError) and str(reply).startswith(_NOT_NOW)
+    return isinstance(reply, ResponseError) and is_not_now(str(reply))

@@ -80,6 +80,14 @@ class Keys:
     def failing(self, shard: int) -> str:
         return f"{self._tags[shard]}failing"
 
+    def writers(self, shard: int) -> str:
+        """Name a hash: the token of the consumer that writes each node's events."""
+        return f"{self._tags[shard]}writers"
+
+    def writers_beside(self, key: str) -> str:
+        """Name the hash of the writers in the slot of a key with a hash tag."""
+        return f"{key.partition('}:')[0]}}}:writers"
+
     # All
 
     def nodes(self) -> str:
@@ -89,7 +97,8 @@ class Keys:
         return f"{self.prefix}node:{node}"
 
     def seqs(self, node: str) -> str:
-        return f"{self.prefix}seqs:{node}"
+        """Name a hash whose hash tag is the name of the node's own: both change in one script."""
+        return f"{self.prefix}seqs:{{{self.node(node)}}}"
 
     def lease(self, node: str) -> str:
         return f"{self.prefix}lease:{node}"

@@ -1,4 +1,8 @@
-"""Lease a node's events to one consumer at a time, by a lock in Redis that runs out by itself."""
+"""Lease a node's events to one consumer at a time, by a lock in Redis that runs out by itself.
+
+Each lease has a token. Who takes a node over leaves it beside the data (`fence.py`), which ends the writes of the consumer
+before. When a lock ran out and nobody took over, the lease goes on with its token.
+"""
 
 import os
 import socket
@@ -7,6 +11,7 @@ from collections.abc import Callable
 from threading import Lock as Mutex
 from typing import Final
 
+from companion.store.fence import take_over
 from companion.store.locks import HeldLock, acquire_lock
 from companion.store.store import Store
 
@@ -24,6 +29,8 @@ class Leases:
         self._clock = clock
         self._owner = f"{socket.gethostname()}/{os.getpid()}/{os.urandom(4).hex()}"
         self._one_at_a_time = Mutex()
+        self.tokens: dict[str, str] = {}
+        """The token of each lease, by node."""
         self._locks: dict[str, HeldLock] = {}
         self._renewed_at: dict[str, float] = {}
         self._refused_at: dict[str, float] = {}
@@ -36,33 +43,52 @@ class Leases:
                 return True
             if now - self._refused_at.get(node, -PAUSE_SECONDS) < PAUSE_SECONDS:
                 return False
-            is_held = self._renew(node) or self._acquire(node)
+            is_held = self._renew(node) if node in self.tokens else self._acquire(node)
             if is_held:
                 self._renewed_at[node] = now
             else:
-                self._renewed_at.pop(node, None)
+                self._forget(node)
                 self._refused_at[node] = now
             return is_held
 
+    def lose(self, token: str) -> None:
+        """Give up the lease with this token, which no longer counts: the next `hold` takes a new one, if it can."""
+        with self._one_at_a_time:
+            for node in [node for node, own in self.tokens.items() if own == token]:
+                self._locks[node].release()
+                self._forget(node)
+
     def _renew(self, node: str) -> bool:
-        lock = self._locks.get(node)
-        if lock is None or lock.renew():
-            return lock is not None
-        del self._locks[node]
-        return False
+        return self._locks[node].renew() or self._lock(node, self.tokens[node])
 
     def _acquire(self, node: str) -> bool:
+        """Take a node over; False when the lock ran out while we told so, because another may hold it by now."""
+        if node in self._locks:  # Redis failed in the midst of it
+            self._locks.pop(node).release()
         token = f"{self._owner}/{os.urandom(4).hex()}"
+        if not self._lock(node, token):
+            return False
+        take_over(self._store, node, token)
+        self.tokens[node] = token
+        return self._locks[node].renew()
+
+    def _lock(self, node: str, token: str) -> bool:
         lock = acquire_lock(self._store, self._store.keys.lease(node), LEASE_SECONDS, token=token)
         if lock:
             self._locks[node] = lock
         return lock is not None
+
+    def _forget(self, node: str) -> None:
+        self._locks.pop(node, None)
+        self.tokens.pop(node, None)
+        self._renewed_at.pop(node, None)
 
     def release(self) -> None:
         """Give all leases back, so that the next consumer need not wait until they run out."""
         for lock in self._locks.values():
             lock.release()
         self._locks.clear()
+        self.tokens.clear()
         self._renewed_at.clear()
 
 

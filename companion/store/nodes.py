@@ -5,6 +5,7 @@ from dataclasses import asdict, dataclass, fields
 from typing import Final
 
 from companion.store.connection import Command
+from companion.store.fence import WRITER, fence
 from companion.store.keys import Keys
 from companion.store.store import Store
 
@@ -50,18 +51,21 @@ class Feed:
         return now - self.heartbeat_at <= DEAD_AFTER_MS
 
 
-def prepare_feed(keys: Keys, feed: Feed, seqs: Mapping[str, int]) -> list[Command]:
-    """Prepare to write a feed, and that its events are stored up to these seqs."""
+def prepare_feed(
+    keys: Keys, feed: Feed, seqs: Mapping[str, int], *, new_run: bool = False, token: str = ""
+) -> list[Command]:
+    """Prepare to write a feed, and that its events are stored up to these seqs; a new run begins its seqs anew.
+
+    With the token of our lease, the commands change nothing once another consumer has taken the node over.
+    """
     parts = [part for pair in asdict(feed).items() for part in pair]
-    commands: list[Command] = [("SADD", keys.nodes(), feed.node), ("HSET", keys.node(feed.node), *parts)]
+    own: list[Command] = [("HSET", keys.node(feed.node), *parts)]
+    if new_run:
+        own.append(("DEL", keys.seqs(feed.node)))
     if seqs:
-        commands.append(("HSET", keys.seqs(feed.node), *(part for pair in seqs.items() for part in pair)))
-    return commands
-
-
-def prepare_seqs_removal(keys: Keys, node: str) -> Command:
-    """Prepare to delete the seqs of a node, whose bridge began a new run."""
-    return ("DEL", keys.seqs(node))
+        own.append(("HSET", keys.seqs(feed.node), *(part for pair in seqs.items() for part in pair)))
+    tokens = {WRITER: token} if token else {}
+    return [("SADD", keys.nodes(), feed.node), *fence(keys.node(feed.node), tokens, own)]
 
 
 def load_feed(store: Store, node: str) -> tuple[Feed, dict[str, int]]:
@@ -94,5 +98,6 @@ def forget_node(store: Store, node: str) -> list[str]:
     """
     keys = store.keys
     own = [key(node) for key in (keys.node, keys.seqs, keys.reconcile, keys.corrections, keys.breaker)]
-    *counts, _ = store.connection.pipeline([*(("DEL", key) for key in own), ("SREM", keys.nodes(), node)])
-    return [key for key, count in zip(own, counts, strict=True) if count]
+    writers = [("HDEL", keys.writers(shard), node) for shard in range(keys.shards)]
+    replies = store.connection.pipeline([*(("DEL", key) for key in own), *writers, ("SREM", keys.nodes(), node)])
+    return [key for key, count in zip(own, replies, strict=False) if count]

@@ -1,0 +1,98 @@
+"""Fence writes: what a consumer writes after another one took over its node changes nothing.
+
+A lock alone cannot do that: a consumer may be stopped between its last look at the lock and its write. So the one that
+takes a node over first leaves its token beside all data that it may write, in a hash of each slot. Each write is a
+script that compares the token before it changes anything in that slot.
+"""
+
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any, Final
+
+from companion.store.connection import Command, NotNowError, ResponseError, is_not_now
+from companion.store.store import Store
+
+WRITER: Final = "writer"
+"""The field of a node's own hash with the token of its writer."""
+MOST_COMMANDS: Final = 200
+"""The most commands in one script: Redis does nothing else meanwhile. Each may have some thousand arguments."""
+
+_REFUSED: Final = "FENCED "
+_SCRIPT: Final = """
+local held = tonumber(ARGV[1])
+for i = 2, 2 * held, 2 do
+  local writer = redis.call('HGET', KEYS[1], ARGV[i])
+  if writer and writer ~= ARGV[i + 1] then
+    return redis.error_reply('FENCED ' .. ARGV[i + 1])
+  end
+end
+local errors = {}
+local at = 2 * held + 2
+for i = 2, #KEYS do
+  local last = at + 1 + tonumber(ARGV[at + 1])
+  local reply = redis.pcall(ARGV[at], KEYS[i], unpack(ARGV, at + 2, last))
+  if type(reply) == 'table' and reply.err then
+    errors[#errors + 1] = reply.err
+  end
+  at = last + 1
+end
+for i = 2, 2 * held, 2 do
+  redis.call('HSETNX', KEYS[1], ARGV[i], ARGV[i + 1])
+end
+return errors
+"""
+
+
+class FencedError(Exception):
+    """Report that another consumer took over; `token` is the one that no longer counts."""
+
+    def __init__(self, token: str) -> None:
+        super().__init__(token)
+        self.token = token
+
+
+def take_over(store: Store, node: str, token: str) -> None:
+    """Refuse from now on what earlier consumers of a node still write."""
+    keys = store.keys
+    shards = (("HSET", keys.writers(shard), node, token) for shard in range(keys.shards))
+    store.connection.pipeline([("HSET", keys.node(node), WRITER, token), *shards])
+
+
+def fence(key: str, tokens: Mapping[str, str], commands: Iterable[Command]) -> Iterator[Command]:
+    """Yield scripts that run these commands, all of the slot of `key`, unless it holds another token for a field."""
+    held = [part for pair in tokens.items() for part in pair]
+    every = list(commands)
+    for start in range(0, len(every), MOST_COMMANDS):
+        part = every[start : start + MOST_COMMANDS]
+        arguments: list[Any] = []
+        for name, _, *rest in part:
+            arguments += name, len(rest), *rest
+        keys = [command[1] for command in part]
+        yield ("EVAL", _SCRIPT, len(keys) + 1, key, *keys, len(tokens), *held, *arguments)
+
+
+def by_slot(commands: Iterable[Command]) -> dict[str, list[Command]]:
+    """Group commands by the hash tag of their key."""
+    slots: defaultdict[str, list[Command]] = defaultdict(list)
+    for command in commands:
+        slots[command[1].partition("}")[0]].append(command)
+    return slots
+
+
+def read_errors(replies: Sequence[Any]) -> list[str]:
+    """Return the errors of the commands in fenced scripts and of others.
+
+    Raises FencedError when a script was refused, NotNowError when the server may take a command later.
+    """
+    errors: list[str] = []
+    for reply in replies:
+        if isinstance(reply, list):
+            errors += reply
+        elif isinstance(reply, ResponseError):
+            errors.append(str(reply))
+    for error in errors:
+        if error.startswith(_REFUSED):
+            raise FencedError(error.removeprefix(_REFUSED))
+        if is_not_now(error):
+            raise NotNowError(error)
+    return errors
