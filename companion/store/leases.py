@@ -1,7 +1,7 @@
 """Lease a node's events to one consumer at a time, by a lock in Redis that runs out by itself.
 
-Each lease has a token. Who takes a node over leaves it beside the data (`fence.py`), which ends the writes of the consumer
-before. When a lock ran out and nobody took over, the lease goes on with its token.
+Each lease has a token. Who takes a node over leaves it beside the data (`fence.py`), which ends the writes of the
+consumer before. When a lock ran out and nobody took over, the lease goes on with its token.
 """
 
 import os

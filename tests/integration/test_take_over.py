@@ -5,8 +5,10 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from itertools import count
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -71,7 +73,7 @@ def stop_before_the_next_write(recorder: Recorder, meanwhile: Callable[[], None]
         meanwhile()
         write(*what)
 
-    recorder._batch.write = write_late  # type: ignore[method-assign]
+    recorder._batch.write = write_late  # type: ignore[assignment,method-assign]
 
 
 def without_samples(everything: dict[str, Any]) -> dict[str, Any]:
@@ -201,13 +203,21 @@ main()
 """
 
 
+@contextmanager
+def consumer_that_stops(setup: Setup) -> Iterator[subprocess.Popen[bytes]]:
+    """Run a consumer that stops itself before the next write once there is a file `stop`."""
+    arguments = [sys.executable, "-c", STOPPED, "run", "consumer", "-c", str(setup.file())]
+    with (setup.folder / "late.log").open("wb") as log:
+        late = subprocess.Popen(arguments, stdout=log, stderr=log, env=clean_environment())
+        yield late
+        late.kill()
+        late.wait()
+
+
 async def test_a_stopped_process(make_setup: MakeSetup) -> None:
     """A consumer stopped by SIGSTOP before its write, continued after the take-over, puts nothing back."""
     setup = make_setup()
-    arguments = [sys.executable, "-c", STOPPED, "run", "consumer", "-c", str(setup.file())]
-    log = (setup.folder / "late.log").open("wb")
-    late = subprocess.Popen(arguments, stdout=log, stderr=log, env=clean_environment())
-    try:
+    with consumer_that_stops(setup) as late:
         async with Feeder.silent(setup) as feeder:
             assert await feeder.publisher.subscribed(15)
             for phone in PHONES:
@@ -229,14 +239,9 @@ async def test_a_stopped_process(make_setup: MakeSetup) -> None:
                 await eventually(lambda: "this batch was refused" in (setup.folder / "late.log").read_text())
                 pages, (feed, seqs) = setup.pages(), load_feed(setup.store, "opensips")
                 await eventually(lambda: feeder.beat() or setup.feed().heartbeat_at > feed.heartbeat_at)
-    finally:
-        late.kill()
-        late.wait()
-        log.close()
     assert {page["status"] for page in pages.values()} == {"offline"}
     assert (len(pages), feed.missed, seqs[DELETE], seqs[LATENCY]) == (10, 0, 9, 9)
 
 
 def is_stopped(pid: int) -> bool:
-    with open(f"/proc/{pid}/stat") as stat:
-        return stat.read().rpartition(")")[2].split()[0] == "T"
+    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "T"
