@@ -30,3 +30,14 @@ class SteadyClock:
         if step_ms:
             self._offset = self._wall() - self._steady()
         return step_ms
+
+
+_PROCESS: Final = SteadyClock()
+
+
+def steady_ms() -> int:
+    """Return ms that advance evenly whatever happens to the machine's clock: epoch ms, as it was set at our start.
+
+    Compare it only within this process.
+    """
+    return _PROCESS.now()

@@ -14,7 +14,7 @@ from companion.bridge.stamps import Stamps
 from companion.bridge.stream import StreamInput
 from companion.bus.curve import Curve
 from companion.bus.envelope import HEARTBEAT_SECONDS
-from companion.bus.publisher import Publisher
+from companion.bus.publisher import LINGER_SECONDS, Publisher
 from companion.config import BridgeSection
 from companion.errors import InvalidEventError
 from companion.opensips import events
@@ -82,7 +82,8 @@ class Bridge:
         for source in self._sources:
             await source.close()
         self._send_heartbeat()
-        await asyncio.to_thread(self.publisher.close)
+        if not await asyncio.to_thread(self.publisher.close):
+            logger.warning("a subscriber was too slow at the end: it counts what it misses", waited_s=LINGER_SECONDS)
 
     def receive(self, payload: bytes) -> bytes | None:
         """Publish one JSON object from the wire and return the reply when it is a request with an id."""

@@ -4,7 +4,8 @@ A message has two frames: the event's name, then a msgpack map `{"v": 1, "node",
 is new at each publisher start and grows. `seq` counts by one for each event name, so a subscriber to some names sees
 every gap in them. Events of one name that arrived together share a message, because a message costs more than its
 content: `more` is a list of `[ts, params]`, and these events have the next seqs. A HEARTBEAT every two seconds carries
-the last seq of each name: it shows a gap at the end, and that the publisher lives.
+the last seq of each name: it shows a gap at the end, and that the publisher lives. The last message of a run is a
+HEARTBEAT with `end`: true. A publisher that was killed does not send it.
 """
 
 import re
@@ -36,7 +37,10 @@ class Message(NamedTuple):
 
 
 class Heartbeat(msgspec.Struct, gc=False):
-    """Hold the last seq of each event and the counts of a bridge since its start, sent every HEARTBEAT_SECONDS."""
+    """Hold the last seq of each event and the counts of a bridge since its start, sent every HEARTBEAT_SECONDS.
+
+    `end`: nothing of this run follows.
+    """
 
     seqs: dict[str, int]
     last_event_at: int = 0
@@ -45,6 +49,7 @@ class Heartbeat(msgspec.Struct, gc=False):
     kernel_drops: int = 0
     stream_breaks: int = 0
     stream_down: bool = False
+    end: bool = False
 
 
 class _Envelope(msgspec.Struct, gc=False, omit_defaults=True):

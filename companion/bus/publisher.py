@@ -1,6 +1,7 @@
 """Publish messages on the bus (ZeroMQ XPUB), numbered and with heartbeats."""
 
 import asyncio
+import contextlib
 import time
 from collections.abc import Mapping
 from typing import Any, Final
@@ -17,6 +18,8 @@ from companion.errors import InvalidEventError, UnavailableError
 
 TOGETHER: Final = 16
 """The most events in one message: the queue of a slow subscriber is bounded in messages, not events."""
+LINGER_SECONDS: Final = 5.0
+"""How long a stop waits for subscribers to take what is queued for them."""
 
 
 class Publisher:
@@ -31,11 +34,13 @@ class Publisher:
         self.last_seqs: dict[str, int] = {}
         self._event = ""
         self._gathered: list[tuple[int, bytes]] = []
+        self._counts: Mapping[str, Any] = {}
+        self._topics: set[bytes] = set()
         self._packer = msgpack.Packer(unicode_errors="replace")
         self._context = zmq.Context()
         self._authenticator = _require_keys(self._context, curve.clients) if curve else None
         self._socket = self._context.socket(zmq.XPUB)
-        self._socket.setsockopt(zmq.LINGER, 1000)
+        self._socket.setsockopt(zmq.LINGER, int(LINGER_SECONDS * 1000))
         self._socket.setsockopt(zmq.SNDHWM, high_water_mark)
         if curve:
             self._socket.curve_secretkey = curve.secret.encode()
@@ -54,7 +59,7 @@ class Publisher:
 
     def new_run(self) -> None:
         """Begin again at seq 0, at the start and when times may run backwards."""
-        self.flush()
+        self._end_run()
         self.run = max(time.time_ns() // 1000, self.run + 1)
         self.last_seqs = {}
 
@@ -95,22 +100,54 @@ class Publisher:
         self._socket.send(event.encode("ascii"), zmq.SNDMORE | zmq.NOBLOCK)
         self._socket.send(_encode_envelope(envelope), zmq.NOBLOCK)
 
-    def heartbeat(self, ts: int, **params: Any) -> None:
-        """Send a heartbeat with the last seq of each event (`seqs`) and these parameters."""
+    def heartbeat(self, ts: int, **counts: Any) -> None:
+        """Send a heartbeat with the last seq of each event (`seqs`) and these counts."""
+        self._counts = counts
+        self._beat(ts)
+        self._read_subscriptions()
+
+    def _beat(self, ts: int, **more: Any) -> None:
         self.flush()
         seqs = {event: seq for event, seq in self.last_seqs.items() if event != HEARTBEAT}
-        self.publish(HEARTBEAT, {"seqs": seqs, **params}, ts)
+        self.publish(HEARTBEAT, {"seqs": seqs, **self._counts, **more}, ts)
+
+    def _end_run(self) -> None:
+        """Tell how far this run came, so that what never arrives can be counted."""
+        self.flush()
+        if self.last_seqs:
+            self._beat(time.time_ns() // 1_000_000, end=True)
 
     async def subscribed(self, timeout: float) -> bool:  # noqa: ASYNC109 - the caller waits for this alone
-        """Wait until a subscriber is there; return False when none came within `timeout` seconds."""
-        return await asyncio.to_thread(self._socket.poll, round(timeout * 1000)) > 0
+        """Wait until somebody subscribes to events; return False when nobody did within `timeout` seconds."""
+        return await asyncio.to_thread(self._wait_for_subscriber, time.monotonic() + timeout)
 
-    def close(self) -> None:
-        self.flush()
+    def _wait_for_subscriber(self, deadline: float) -> bool:
+        self._read_subscriptions()
+        while not self._topics - {HEARTBEAT.encode()}:
+            if self._socket.poll(max(0, round((deadline - time.monotonic()) * 1000))) == 0:
+                return False
+            self._read_subscriptions()
+        return True
+
+    def _read_subscriptions(self) -> None:
+        """Keep the topics that subscribers want: a consumer subscribes to all, and beside that to heartbeats alone."""
+        with contextlib.suppress(zmq.Again):
+            while True:
+                request = self._socket.recv(zmq.NOBLOCK)
+                if request.startswith(b"\x01"):
+                    self._topics.add(request[1:])
+                elif request.startswith(b"\x00"):
+                    self._topics.discard(request[1:])
+
+    def close(self) -> bool:
+        """End the run; return False when subscribers did not take all that is queued within LINGER_SECONDS."""
+        closing_at = time.monotonic()
+        self._end_run()
         self._socket.close()
         if self._authenticator:
             self._authenticator.stop()
         self._context.term()
+        return time.monotonic() - closing_at < LINGER_SECONDS
 
 
 class _AllowedKeys:

@@ -41,11 +41,19 @@ class Sequences:
             self.runs[node] = run
             self.seqs[node] = dict(seqs)
 
+    def begins_run(self, message: Message) -> bool:
+        """Return whether a message is the first of another run than the last one that we know of its node."""
+        last_run = self.runs.get(message.node)
+        return last_run is not None and message.run != last_run and not self._is_of_earlier_run(message, last_run)
+
+    def _is_of_earlier_run(self, message: Message, last_run: int) -> bool:
+        return message.run < last_run and message.node not in self._silent
+
     def check(self, message: Message) -> SequenceCheck:
         """Record a message and return what is missing before it; a message of an earlier run is a repeat."""
         node, run, count = message.node, message.run, len(message.events)
         last_run = self.runs.get(node)
-        if last_run is not None and run < last_run and node not in self._silent:
+        if last_run is not None and self._is_of_earlier_run(message, last_run):
             return SequenceCheck(repeated=count)
         self._silent.discard(node)
         new_run = run != last_run

@@ -8,10 +8,13 @@ import zmq
 
 from companion.bus.curve import Curve
 from companion.bus.endpoint import is_ipv6
-from companion.bus.envelope import Frames
+from companion.bus.envelope import HEARTBEAT, Frames
 
 DRAIN: Final = 128
 """Messages taken from a socket before the event loop gets its turn again."""
+
+HEARTBEATS: Final = 1000
+"""Heartbeats that wait while we are busy: one in two seconds of each bridge."""
 
 _NOTHING: Final = zmq.Frame(b"")
 
@@ -21,20 +24,8 @@ class Subscriber:
 
     def __init__(self, endpoints: tuple[str, ...], *, high_water_mark: int, curve: Curve | None = None) -> None:
         self._context = zmq.Context()
-        self._socket = self._context.socket(zmq.SUB)
-        self._socket.setsockopt(zmq.LINGER, 0)
-        self._socket.setsockopt(zmq.RCVHWM, high_water_mark)
-        self._socket.setsockopt(zmq.RECONNECT_IVL_MAX, 2000)
-        self._socket.setsockopt(zmq.TCP_KEEPALIVE, 1)
-        self._socket.setsockopt(zmq.TCP_KEEPALIVE_IDLE, 30)
-        if curve:
-            self._socket.curve_secretkey = curve.secret.encode()
-            self._socket.curve_publickey = zmq.curve_public(curve.secret.encode())
-            self._socket.curve_serverkey = curve.server.encode()
-        self._socket.subscribe(b"")
-        for endpoint in endpoints:
-            self._socket.setsockopt(zmq.IPV6, is_ipv6(endpoint))
-            self._socket.connect(endpoint)
+        self._socket = _connect(self._context, b"", endpoints, high_water_mark, curve)
+        self._heartbeats = _connect(self._context, HEARTBEAT.encode(), endpoints, HEARTBEATS, curve)
 
     async def receive(self, timeout: float) -> list[Frames]:  # noqa: ASYNC109 - the caller waits for this alone
         """Return up to DRAIN messages, after waiting up to `timeout` seconds for the first one."""
@@ -58,26 +49,65 @@ class Subscriber:
             loop.remove_reader(descriptor)
         return messages or self._drain()
 
-    def _drain(self) -> list[Frames]:
-        messages: list[Frames] = []
-        with contextlib.suppress(zmq.Again):
-            for _ in range(DRAIN):
-                messages.append(self._next())  # noqa: PERF401 - what came before zmq.Again must be kept
-        return messages
+    def heartbeats(self) -> list[Frames]:
+        """Return the heartbeats that came since the last call, on a way of their own.
 
-    def _next(self) -> Frames:
-        """Return one message, read frame by frame because recv_multipart costs twice as much."""
-        receive = self._socket.recv
-        first = receive(zmq.NOBLOCK, copy=False)
-        if not first.more:
-            return first.bytes, b""
-        second = receive(zmq.NOBLOCK, copy=False)
-        more = second.more
-        while more:  # not ours: our messages have two frames
-            more = receive(zmq.NOBLOCK, copy=False).more
-            second = _NOTHING
-        return first.bytes, second.buffer
+        The same come among the events, in order with them. But there they are lost like events when the queue of a slow
+        subscriber is full, and the last one of a run says how many events were.
+        """
+        return _drain(self._heartbeats)
+
+    def _drain(self) -> list[Frames]:
+        return _drain(self._socket)
 
     def close(self) -> None:
         self._socket.close()
+        self._heartbeats.close()
         self._context.term()
+
+
+def _connect(
+    context: zmq.Context[zmq.Socket[bytes]],
+    topic: bytes,
+    endpoints: tuple[str, ...],
+    high_water_mark: int,
+    curve: Curve | None,
+) -> zmq.Socket[bytes]:
+    """Subscribe to a topic at each endpoint; the topic b"" is all."""
+    socket = context.socket(zmq.SUB)
+    socket.setsockopt(zmq.LINGER, 0)
+    socket.setsockopt(zmq.RCVHWM, high_water_mark)
+    socket.setsockopt(zmq.RECONNECT_IVL_MAX, 2000)
+    socket.setsockopt(zmq.TCP_KEEPALIVE, 1)
+    socket.setsockopt(zmq.TCP_KEEPALIVE_IDLE, 30)
+    if curve:
+        socket.curve_secretkey = curve.secret.encode()
+        socket.curve_publickey = zmq.curve_public(curve.secret.encode())
+        socket.curve_serverkey = curve.server.encode()
+    socket.subscribe(topic)
+    for endpoint in endpoints:
+        socket.setsockopt(zmq.IPV6, is_ipv6(endpoint))
+        socket.connect(endpoint)
+    return socket
+
+
+def _drain(socket: zmq.Socket[bytes]) -> list[Frames]:
+    messages: list[Frames] = []
+    with contextlib.suppress(zmq.Again):
+        for _ in range(DRAIN):
+            messages.append(_next(socket))  # noqa: PERF401 - what came before zmq.Again must be kept
+    return messages
+
+
+def _next(socket: zmq.Socket[bytes]) -> Frames:
+    """Return one message, read frame by frame because recv_multipart costs twice as much."""
+    receive = socket.recv
+    first = receive(zmq.NOBLOCK, copy=False)
+    if not first.more:
+        return first.bytes, b""
+    second = receive(zmq.NOBLOCK, copy=False)
+    more = second.more
+    while more:  # not ours: our messages have two frames
+        more = receive(zmq.NOBLOCK, copy=False).more
+        second = _NOTHING
+    return first.bytes, second.buffer

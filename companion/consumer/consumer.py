@@ -17,8 +17,8 @@ from companion.bus.subscriber import Subscriber
 from companion.config import Config
 from companion.consumer.recorder import Recorder
 from companion.errors import InvalidEnvelopeError
+from companion.steady_clock import steady_ms
 from companion.store.store import Store
-from companion.times import now_ms
 
 BATCHES_AHEAD: Final = 4
 """How many batches may grow while one is being written."""
@@ -83,7 +83,10 @@ class Consumer:
             while self._waiting_events >= self._settings.max_pending:
                 self._roomy.clear()
                 await self._roomy.wait()
-            for topic, body in await self._subscriber.receive(TICK_SECONDS):
+            messages = await self._subscriber.receive(TICK_SECONDS)
+            for topic, body in self._subscriber.heartbeats():
+                self._hear(topic, body)
+            for topic, body in messages:
                 self._add(topic, body)
             if self._waiting:
                 self._arrived.set()
@@ -97,6 +100,10 @@ class Consumer:
         else:
             self._waiting.append(message)
             self._waiting_events += len(message.events)
+
+    def _hear(self, topic: bytes, body: bytes | memoryview) -> None:
+        with contextlib.suppress(InvalidEnvelopeError):  # it comes among the events too, and is counted there
+            self._recorder.hear(decode(topic, body))
 
     def _next_messages(self) -> list[Message]:
         """Return the messages that are taken before other tasks run."""
@@ -115,7 +122,7 @@ class Consumer:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(seconds):
                     await self._arrived.wait()
-        now = now_ms()
+        now = steady_ms()
         messages = self._next_messages()
         if messages:
             await self._recorder.take(messages)

@@ -8,9 +8,11 @@ from collections.abc import Set as AbstractSet
 
 from companion import log, metrics
 from companion.bus.envelope import HEARTBEAT, Heartbeat, Message
+from companion.bus.run_ends import RunEnds
 from companion.bus.sequences import Sequences
 from companion.errors import InvalidEventError
 from companion.opensips.events import EVENT_NAMES
+from companion.steady_clock import steady_ms
 from companion.store.connection import Command
 from companion.store.keys import Keys
 from companion.store.nodes import DEAD_AFTER_MS, Feed, prepare_feed
@@ -25,7 +27,9 @@ class Feeds:
 
     def __init__(self) -> None:
         self.held: dict[str, Feed] = {}
-        self._held_since: dict[str, int] = {}
+        self.ends = RunEnds()
+        self._alive_at: dict[str, int] = {}
+        """When we took a node over or last took a heartbeat of it, by `steady_ms`."""
         self._sequences = Sequences()
         self._touched: set[str] = set()
         self._new_runs: set[str] = set()
@@ -36,10 +40,10 @@ class Feeds:
         """Resume a node's feed from its stored state and the stored seq of each event."""
         node = feed.node
         self.held[node] = feed
-        self._held_since[node] = now_ms()
+        self._alive_at[node] = steady_ms()
         if feed.run:
             self._sequences.resume(node, feed.run, seqs)
-        if not feed.is_alive(self._held_since[node]):
+        if not feed.is_alive(now_ms()):
             self.unsettle(node)
         logger.info("recording", node=node, cluster=feed.cluster)
 
@@ -54,7 +58,7 @@ class Feeds:
         """Drop and return the silent nodes that are no longer `stored`: an administrator had them forgotten."""
         forgotten = self._silent - self._touched - stored
         for node in forgotten:
-            del self.held[node], self._held_since[node]
+            del self.held[node], self._alive_at[node]
             self._silent.discard(node)
             self._sequences.forget(node)
             logger.info("a node was forgotten", node=node)
@@ -64,6 +68,8 @@ class Feeds:
 
     def check(self, message: Message) -> int:
         """Count what is missing before a message and return how many of its first events are repeats."""
+        if self._sequences.begins_run(message):
+            self._end_runs_before(message)
         check, node = self._sequences.check(message), message.node
         if check.repeated:
             metrics.DUPLICATES.labels(node).inc(check.repeated)
@@ -87,12 +93,13 @@ class Feeds:
         feed = self.held[node]
         if node in self._silent or heartbeat.stream_down or _is_worse(feed, heartbeat):
             self.unsettle(node)
+        self._alive_at[node] = steady_ms()
         feed.heartbeat_at, feed.said_at = now_ms(), ts
         feed.stream_breaks = heartbeat.stream_breaks
         feed.received, feed.invalid, feed.kernel_drops = heartbeat.received, heartbeat.invalid, heartbeat.kernel_drops
-        seqs = {event: seq for event, seq in heartbeat.seqs.items() if event in EVENT_NAMES}
-        for event, missed in self._sequences.check_tail(node, seqs).items():
-            self._count_missed(node, event, missed)
+        self._count_tail(node, heartbeat.seqs)
+        if heartbeat.end:
+            feed.ended_run = feed.run
         self._silent.discard(node)
 
     def take_refusals(self, node: str, refusals: Sequence[InvalidEventError]) -> None:
@@ -119,6 +126,38 @@ class Feeds:
         self.unsettle(node)
         self._episodes.warn("events are missing on the bus", node=node, event_name=event, missed=missed)
 
+    def _count_tail(self, node: str, seqs: Mapping[str, int]) -> None:
+        for event, missed in self._sequences.check_tail(node, _events_of(seqs)).items():
+            self._count_missed(node, event, missed)
+
+    def _end_runs_before(self, message: Message) -> None:
+        """Count what never arrived of the run before this message, and of runs of which nothing arrived."""
+        node, last = message.node, self._sequences.runs[message.node]
+        ends = self.ends.take_before(node, last, message.run)
+        for run, end in ends.items():
+            if run == last:
+                self._count_tail(node, end.seqs)
+            else:
+                for event, seq in _events_of(end.seqs).items():
+                    self._count_missed(node, event, seq + 1)
+        with_end = {run for run, end in ends.items() if end.is_end} | {self.held[node].ended_run}
+        self._count_unknown_ends(node, len({last, *ends} - with_end))
+
+    def _count_unknown_ends(self, node: str, count: int) -> None:
+        if count:
+            metrics.UNENDED_RUNS.labels(node).inc(count)
+            self._episodes.warn("a bridge ended without telling how far it came: events may be missing", node=node)
+
+    def _end_silent_run(self, node: str) -> None:
+        """Count what never arrived of the run of a silent node, once nothing of it can follow."""
+        feed = self.held[node]
+        end = self.ends.find(node, feed.run)
+        if end and self.ends.is_quiet(end, DEAD_AFTER_MS / 1000):
+            self._count_tail(node, end.seqs)
+            self._touched.add(node)
+            if end.is_end:
+                feed.ended_run = feed.run
+
     def _count_doubled(self, node: str, doubled: int) -> None:
         if doubled:
             self.held[node].doubled += doubled
@@ -133,9 +172,9 @@ class Feeds:
     # Time
 
     def watch(self, now: int) -> bool:
-        """Count each feed that fell silent, once, and return whether all feeds live."""
+        """Count each feed that fell silent, once, and return whether all feeds live; `now` is by `steady_ms`."""
         for node, feed in self.held.items():
-            silent_ms = now - max(feed.heartbeat_at, self._held_since[node])
+            silent_ms = now - self._alive_at[node]
             if feed.heartbeat_at and silent_ms > DEAD_AFTER_MS and node not in self._silent:
                 self._silent.add(node)
                 self._sequences.fell_silent(node)
@@ -143,6 +182,8 @@ class Feeds:
                 feed.silences += 1
                 metrics.SILENCES.labels(node).inc()
                 logger.warning("the bridge is silent", node=node, for_ms=silent_ms, limit_ms=DEAD_AFTER_MS)
+            if node in self._silent:
+                self._end_silent_run(node)
         return bool(self.held) and not self._silent
 
     # Writing
@@ -165,6 +206,10 @@ class Feeds:
         self._touched.clear()
         self._new_runs.clear()
         return commands
+
+
+def _events_of(seqs: Mapping[str, int]) -> dict[str, int]:
+    return {event: seq for event, seq in seqs.items() if event in EVENT_NAMES}
 
 
 def _is_worse(feed: Feed, heartbeat: Heartbeat) -> bool:

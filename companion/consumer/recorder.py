@@ -5,13 +5,14 @@ last write. Each read and write is repeated until Redis takes it, so an event is
 """
 
 import asyncio
+import contextlib
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import partial
 from typing import Final
 
 from companion import log, metrics
-from companion.bus.envelope import Message
+from companion.bus.envelope import Message, decode_heartbeat
 from companion.config import Config
 from companion.consumer import corrector
 from companion.consumer.applier import Applier
@@ -22,6 +23,7 @@ from companion.consumer.loader import Loader
 from companion.consumer.memory import RecorderMemory
 from companion.consumer.retry import GaveUpError, RedisRetry
 from companion.consumer.standby import Standby
+from companion.errors import InvalidEnvelopeError
 from companion.store.batch import Batch, Prepared
 from companion.store.connection import Command, ResponseError
 from companion.store.devices import load_devices_of_bindings
@@ -75,8 +77,14 @@ class Recorder:
             except (GaveUpError, ResponseError) as error:
                 self._lose(_count(messages), error)
 
+    def hear(self, heartbeat: Message) -> None:
+        """Keep how far a run has come, by a heartbeat that may be ahead of the events."""
+        with contextlib.suppress(InvalidEnvelopeError):  # it comes among the events too, and is counted there
+            told = decode_heartbeat(heartbeat.events[0][1])
+            self._memory.feeds.ends.hear(heartbeat.node, heartbeat.run, told)
+
     async def tick(self, now: int) -> None:
-        """Run the periodic work that is due; `now` (epoch ms) is the last time when no message waited."""
+        """Run the periodic work that is due; `now` (by `steady_ms`) is the last time when no message waited."""
         all_live = self._memory.feeds.watch(now)
         if time.monotonic() >= self._expiry_at:
             self._expiry_at = time.monotonic() + EXPIRY_SECONDS

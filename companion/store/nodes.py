@@ -23,12 +23,13 @@ class Feed:
     is missing from then on. `removals`: contacts that OpenSIPS itself removed after lost pings. `said_at`: the time of
     the last heartbeat by the bridge's clock; `heartbeat_at`: its arrival by ours. `stream_breaks`: how often the
     connection of event_stream ended. `interval_ms`: how often the node pings a contact, as observed (0 = not yet).
-    `doubled`: pings that arrived twice. `refused`: events that could not be taken; the last one was of `refused_aor`.
+    `ended_run`: the last run that told its end. `doubled`: pings that arrived twice. `refused`: events that could not be taken; the last one was of `refused_aor`.
     """
 
     node: str
     cluster: str = ""
     run: int = 0
+    ended_run: int = 0
     heartbeat_at: int = 0
     said_at: int = 0
     last_event_at: int = 0
