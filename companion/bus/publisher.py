@@ -141,6 +141,8 @@ class Publisher:
 
     def close(self) -> bool:
         """End the run; return False when subscribers did not take all that is queued within LINGER_SECONDS."""
+        if self._socket.closed:
+            return True
         closing_at = time.monotonic()
         self._end_run()
         self._socket.close()

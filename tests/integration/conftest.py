@@ -224,8 +224,8 @@ class Feeder:
 
     BEAT_SECONDS = 0.25
 
-    def __init__(self, setup: Setup, node: str = "opensips", phones: int = 50, per_second: int = 1000) -> None:
-        self.publisher = Publisher(f"tcp://127.0.0.1:{setup.publish}", node, high_water_mark=200_000)
+    def __init__(self, setup: Setup, node: str = "opensips", phones: int = 50, per_second: int = 1000, high_water_mark: int = 200_000) -> None:
+        self.publisher = Publisher(f"tcp://127.0.0.1:{setup.publish}", node, high_water_mark=high_water_mark)
         self.published = 0
         self._phones = phones
         self._per_second = per_second
@@ -260,11 +260,11 @@ class Feeder:
             self._task = None
             self.beat()
 
-    def connections(self) -> int:
-        """How many subscribers are connected."""
+    def consumers(self) -> int:
+        """How many consumers are connected: each subscribes to all events, and beside that to heartbeats."""
         port, established = self.publisher.endpoint.rpartition(":")[2], "01"
         rows = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
-        return sum(row[1].endswith(f":{int(port):04X}") and row[3] == established for row in rows)
+        return sum(row[1].endswith(f":{int(port):04X}") and row[3] == established for row in rows) // 2
 
     async def _run(self) -> None:
         started_at = beat_at = time.monotonic()

@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import signal
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -20,6 +21,8 @@ from tests.integration.conftest import Feeder, MakeSetup, Setup, eventually, mes
 
 OUTAGE_SECONDS = float(os.environ.get("OUTAGE_SECONDS", "8"))
 LEASE_SECONDS = 10
+FLOOD = 60_000
+"""More pings, a message each, than all queues between a bridge and a stopped consumer hold."""
 BATCH = {"consumer": {"batch_ms": 50}}
 
 
@@ -59,7 +62,7 @@ async def test_redis_away(make_setup: MakeSetup, own_redis: EmbeddedRedis, stand
             await eventually(lambda: setup.events_done() > 0)
             if standby:
                 others.enter_context(setup.process("consumer"))
-                await eventually(lambda: feeder.connections() == 2)
+                await eventually(lambda: feeder.consumers() == 2)
                 connected_at = feeder.published
                 await eventually(lambda: feeder.published > connected_at + 500)
             await asyncio.to_thread(own_redis.stop)
@@ -159,6 +162,32 @@ async def test_contacts_after_a_gap(make_setup: MakeSetup) -> None:
     assert (feed.missed, feed.gaps) == (2, 2)
 
 
+async def test_a_publisher_that_ends_while_the_consumer_is_behind(make_setup: MakeSetup) -> None:
+    """What a bridge published before its end is stored or counted as missed, however far behind the consumer is."""
+    setup = make_setup(**BATCH)
+    with setup.process("consumer") as consumer:
+        async with Feeder.silent(setup) as feeder:
+            assert await feeder.publisher.subscribed(30)
+            feeder.ping()
+            await eventually(lambda: feeder.beat() or setup.samples() == 1, 30)
+            consumer.popen.send_signal(signal.SIGSTOP)
+            for _ in range(FLOOD):
+                feeder.ping()
+            assert not feeder.publisher.close()
+        consumer.popen.send_signal(signal.SIGCONT)
+        async with Feeder.silent(setup) as after:
+            assert await after.publisher.subscribed(30)
+            after.ping()
+            await eventually(lambda: after.beat() or setup.feed().run == after.publisher.run, 30)
+            await eventually(lambda: setup.events_done() == 1)
+            feed, pings = setup.feed(), stored(setup)
+        lines = [line["event"] for line in consumer.log() if line["level"] != "info"]
+
+    assert len(pings) + feed.missed == feeder.published + 1
+    assert 0 < feed.missed < FLOOD
+    assert lines == ["events are missing on the bus"]
+
+
 async def test_sigterm(make_setup: MakeSetup) -> None:
     """SIGTERM under load stores all that was published before it, ends within seconds, and what follows is counted."""
     setup = make_setup(**BATCH)
@@ -187,7 +216,7 @@ async def test_a_standby_takes_over(make_setup: MakeSetup) -> None:
         async with Feeder(setup) as feeder:
             await eventually(lambda: setup.events_done() > 0)
             with setup.process("consumer"):
-                await eventually(lambda: feeder.connections() == 2)
+                await eventually(lambda: feeder.consumers() == 2)
                 connected_at = feeder.published
                 await eventually(lambda: feeder.published > connected_at + 500)
                 holder.kill()

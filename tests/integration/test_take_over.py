@@ -225,7 +225,7 @@ async def test_a_stopped_process(make_setup: MakeSetup) -> None:
             feeder.beat()
             await eventually(lambda: setup.events_done() == 10)
             async with setup.running("consumer"):
-                await eventually(lambda: feeder.connections() == 2)
+                await eventually(lambda: feeder.consumers() == 2)
                 (setup.folder / "stop").touch()
                 for phone in PHONES:
                     feeder.say(LATENCY, phone_event(phone, latency=LOST_PING_US))
