@@ -70,7 +70,7 @@ class SharedListing:
 
     def _own(self, view: View) -> Listing:
         """Read the fleet ourselves, now and then, where no scheduler is at work."""
-        if self._held and view.clock.now - self._held.at < OWN_MS:
+        if self._held and 0 <= view.clock.now - self._held.at < OWN_MS:  # less than 0: the clock was set back
             return self._held
         return self._count(view)
 

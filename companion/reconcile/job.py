@@ -24,6 +24,8 @@ PAUSE_FACTOR: Final = 10
 """A dump slows OpenSIPS down: the next one waits this many times as long as the last one took."""
 RESTARTED_MS: Final = 5_000
 """How exactly an up time tells when OpenSIPS started, given two clocks."""
+AHEAD_MS: Final = 10_000
+"""A last comparison further in the future was at no time that we can count from."""
 LOCK_SECONDS: Final = DUMP_SECONDS + 120
 
 logger = log.get(__name__)
@@ -51,6 +53,8 @@ def explain_due(last: LastReconciliation, feed: Feed, up_since: int, every_ms: i
     """Return why a node is to be compared now, "" when it is not. All times are epoch ms."""
     if not last.at:
         return "it was never compared"
+    if last.at > now + AHEAD_MS:
+        return "the clock was set back"
     if now - last.at < last.pause_ms(every_ms):
         return ""
     reasons = {

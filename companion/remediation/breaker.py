@@ -78,7 +78,8 @@ def update_breaker(state: BreakerState, group: Group, settings: RemediationSecti
     if not state.opened_at:
         return BreakerState(now, newest, now, passed) if is_mass else BreakerState(passed=passed)
     goes_on = is_mass and not group.can_ask
-    changed_at = now if newest > state.newest or goes_on else state.changed_at
+    is_set_back = state.changed_at > now  # the clock: the calm begins now, and not in an hour
+    changed_at = now if newest > state.newest or goes_on or is_set_back else state.changed_at
     newest = max(newest, state.newest)
     if now - changed_at < settings.breaker_calm * 1000:
         return BreakerState(state.opened_at, newest, changed_at, passed)

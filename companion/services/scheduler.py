@@ -1,6 +1,7 @@
 """Run every periodic job, from one table, with APScheduler."""
 
 import asyncio
+import contextlib
 import time
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
@@ -19,8 +20,10 @@ from companion.query.now import load_view
 from companion.reconcile.job import EVERY_SECONDS, Reconciler
 from companion.remediation.sweep import Sweeper
 from companion.services.elapsed_trigger import ElapsedTrigger
+from companion.services.turn import Turn
 from companion.steady_clock import SteadyClock
 from companion.store.call_quality import save_call_quality
+from companion.store.connection import ResponseError, Unreachable
 from companion.store.devices import forget_vanished_devices
 from companion.store.store import Store
 from companion.store.summary import FRESH_MS, save_summary
@@ -31,6 +34,8 @@ logger = log.get(__name__)
 END_SECONDS: Final = 10.0
 """How long a running job may take to finish; a dump of a big OpenSIPS would take minutes."""
 
+LEASE_INTERVALS: Final = 2
+"""How many of its intervals a companion that is gone keeps a job from others."""
 WATCH_SECONDS: Final = 1.0
 RESTS: Final = 4
 """A census of a large fleet is followed by a rest so many times as long: it must not take a core for itself."""
@@ -39,12 +44,16 @@ Run = Callable[[], Awaitable[None]]
 
 
 class Job(NamedTuple):
-    """Describe a job. It never overlaps itself; `jitter` (seconds) keeps several companions apart."""
+    """Describe a job. It never overlaps itself; `jitter` (seconds) keeps several companions apart.
+
+    `in_turn`: one companion runs it for all. The other jobs settle that themselves.
+    """
 
     name: str
     every: Callable[[Config], float]
     jitter: float
     make: Callable[[Config, Store], Run]
+    in_turn: bool = False
 
 
 def _make_census(config: Config, store: Store) -> Run:
@@ -93,11 +102,11 @@ def _make_retention(_: Config, store: Store) -> Run:
 
 JOBS: Final = (
     Job("sweep", lambda config: config.remediation.sweep_interval, 0, lambda config, store: Sweeper(config, store).run),
-    Job("census", lambda _: 15, 2, _make_census),
+    Job("census", lambda _: 15, 2, _make_census, in_turn=True),
     Job("reconcile", lambda _: EVERY_SECONDS, 2, lambda config, store: Reconciler(config, store).run),
     Job("subscriptions", lambda _: SUBSCRIBE_SECONDS, 2, lambda config, _: Renewer(config).run),
-    Job("media", lambda _: 30, 5, _make_call_quality),
-    Job("retention", lambda _: 3600, 300, _make_retention),
+    Job("media", lambda _: 30, 5, _make_call_quality, in_turn=True),
+    Job("retention", lambda _: 3600, 300, _make_retention, in_turn=True),
 )
 
 
@@ -108,9 +117,10 @@ class Scheduler:
         self._stopping = asyncio.Event()
         self._running: set[asyncio.Task[None]] = set()
         self._scheduler = AsyncIOScheduler(timezone="UTC")
+        self._turns: list[Turn] = []
         for job in JOBS:
             self._scheduler.add_job(
-                self._guard(job.name, job.make(config, store)),
+                self._guard(job.name, self._make_run(job, config, store)),
                 ElapsedTrigger(job.every(config), job.jitter),
                 id=job.name,
                 name=job.name,
@@ -119,6 +129,14 @@ class Scheduler:
                 max_instances=1,
                 misfire_grace_time=None,
             )
+
+    def _make_run(self, job: Job, config: Config, store: Store) -> Run:
+        run = job.make(config, store)
+        if not job.in_turn:
+            return run
+        turn = Turn(store, job.name, LEASE_INTERVALS * job.every(config), run)
+        self._turns.append(turn)
+        return turn.run
 
     async def run(self) -> None:
         self._scheduler.start()
@@ -133,9 +151,15 @@ class Scheduler:
             if late:
                 await asyncio.wait(late)
         self._scheduler.shutdown(wait=False)
+        with contextlib.suppress(*Unreachable, ResponseError):  # then the leases run out
+            await asyncio.to_thread(self._release_turns)
 
     def stop(self) -> None:
         self._stopping.set()
+
+    def _release_turns(self) -> None:
+        for turn in self._turns:
+            turn.release()
 
     async def _watch_clock(self) -> None:
         """Let jobs go on at once when the machine's clock was set back."""

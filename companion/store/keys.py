@@ -103,6 +103,10 @@ class Keys:
     def lease(self, node: str) -> str:
         return f"{self.prefix}lease:{node}"
 
+    def job(self, name: str) -> str:
+        """Name a lock: the companion that runs a periodic job."""
+        return f"{self.prefix}lease:job:{name}"
+
     def summary(self) -> str:
         return f"{self.prefix}summary"
 

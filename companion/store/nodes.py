@@ -23,7 +23,8 @@ class Feed:
     is missing from then on. `removals`: contacts that OpenSIPS itself removed after lost pings. `said_at`: the time of
     the last heartbeat by the bridge's clock; `heartbeat_at`: its arrival by ours. `stream_breaks`: how often the
     connection of event_stream ended. `interval_ms`: how often the node pings a contact, as observed (0 = not yet).
-    `ended_run`: the last run that told its end. `doubled`: pings that arrived twice. `refused`: events that could not be taken; the last one was of `refused_aor`.
+    `ended_run`: the last run that told its end. `doubled`: pings that arrived twice. `refused`: events that could not
+    be taken; the last one was of `refused_aor`.
     """
 
     node: str

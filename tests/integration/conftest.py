@@ -224,8 +224,15 @@ class Feeder:
 
     BEAT_SECONDS = 0.25
 
-    def __init__(self, setup: Setup, node: str = "opensips", phones: int = 50, per_second: int = 1000, high_water_mark: int = 200_000) -> None:
-        self.publisher = Publisher(f"tcp://127.0.0.1:{setup.publish}", node, high_water_mark=high_water_mark)
+    def __init__(
+        self,
+        setup: Setup,
+        node: str = "opensips",
+        phones: int = 50,
+        per_second: int = 1000,
+        high_water_mark: int = 200_000,
+    ) -> None:
+        self.publisher = Publisher(f"tcp://127.0.0.1:{setup.publish}", node, high_water_mark=200_000)
         self.published = 0
         self._phones = phones
         self._per_second = per_second

@@ -87,6 +87,14 @@ def test_without_a_scheduler(large: Setup) -> None:
     assert total(listing, later) == (5, later.clock.now)
 
 
+def test_without_a_scheduler_after_a_step_back(large: Setup) -> None:
+    """A list is counted anew once the machine's clock was set back behind it."""
+    listing, earlier = SharedListing(large.store), now(large, -3_600_000)
+    total(listing, now(large))
+    total(listing, earlier)
+    assert total(listing, earlier) == (4, earlier.clock.now)
+
+
 def test_a_census_that_is_gone(large: Setup) -> None:
     """Parts that vanished while they were read lose nobody: the devices are counted."""
     shared_census = share(large)

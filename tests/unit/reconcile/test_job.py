@@ -32,6 +32,8 @@ LAST = LastReconciliation(at=NOW - HOUR, run=7, steady_since=5, up_since=NOW - 2
         (replace(LAST, failures=6), FEED, LAST.up_since, ""),
         (replace(LAST, at=NOW - 59_000), replace(FEED, run=8), LAST.up_since, ""),
         (replace(LAST, seconds=400), replace(FEED, run=8), LAST.up_since, ""),
+        (replace(LAST, at=NOW + HOUR), FEED, LAST.up_since, "the clock was set back"),
+        (replace(LAST, at=NOW + 5_000), FEED, LAST.up_since, ""),
     ],
 )
 def test_due(last: LastReconciliation, feed: Feed, up_since: int, reason: str) -> None:

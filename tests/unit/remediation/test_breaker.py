@@ -97,3 +97,12 @@ def test_counts() -> None:
     assert count_group("n2", totals, clusters) == 4
     assert count_group("network:192.0.2.0/24", totals, clusters) == 7
     assert count_group("network:198.51.100.0/24", totals, clusters) is None
+
+
+def test_clock_set_back() -> None:
+    """A breaker that opened before the clock was set back closes after its calm, not after the size of the step."""
+    set_back = NOW - 3600 * SECOND
+    state = update_breaker(BreakerState(NOW, NOW, NOW), crowd(0, 0), SETTINGS, set_back)
+    assert state.opened_at
+    assert update_breaker(state, crowd(0, 0), SETTINGS, set_back + 59 * SECOND).opened_at
+    assert not update_breaker(state, crowd(0, 0), SETTINGS, set_back + 60 * SECOND).opened_at

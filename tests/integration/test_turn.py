@@ -1,0 +1,94 @@
+"""Periodic jobs of several companions on one store: one of them runs each job for all."""
+
+import asyncio
+
+import pytest
+
+from companion.query import census
+from companion.services import scheduler
+from companion.services.scheduler import JOBS, Scheduler
+from companion.services.turn import Turn
+from companion.store.store import open_store
+from tests.integration.conftest import MakeSetup, Setup, eventually
+
+OWN_WAYS = {"sweep", "reconcile", "subscriptions"}
+"""Jobs that settle by themselves who acts: a lock for each sweep, one for each cluster; to subscribe twice is safe."""
+
+
+@pytest.fixture
+def setup(make_setup: MakeSetup) -> Setup:
+    return make_setup()
+
+
+def make_turn(setup: Setup, runs: list[str], name: str, seconds: float = 60) -> Turn:
+    async def run() -> None:
+        runs.append(name)
+
+    return Turn(setup.store, "job", seconds, run)
+
+
+async def test_one_of_two(setup: Setup) -> None:
+    """The first companion keeps a job from run to run; another one takes it when it is given back."""
+    runs: list[str] = []
+    first, second = make_turn(setup, runs, "first"), make_turn(setup, runs, "second")
+    for turn in (first, second, first, second):
+        await turn.run()
+    assert runs == ["first", "first"]
+    await asyncio.to_thread(first.release)
+    await second.run()
+    await first.run()
+    assert runs == ["first", "first", "second"]
+
+
+async def test_companion_that_is_gone(setup: Setup) -> None:
+    """Another companion takes a job over when the lease of the first one runs out."""
+    runs: list[str] = []
+    await make_turn(setup, runs, "gone", 0.05).run()
+    await eventually(lambda: not setup.store.connection.call("EXISTS", setup.store.keys.job("job")))
+    await make_turn(setup, runs, "second").run()
+    assert runs == ["gone", "second"]
+
+
+async def test_long_run(setup: Setup) -> None:
+    """A lease is renewed while the job runs, however long that takes."""
+    connection, key = setup.store.connection, setup.store.keys.job("job")
+
+    async def run_long() -> None:
+        for _ in range(2):
+            connection.call("PEXPIRE", key, 60_000)
+            await eventually(lambda: connection.call("PTTL", key) <= 3000)
+
+    await Turn(setup.store, "job", 3, run_long).run()
+
+
+def test_each_job_is_run_once() -> None:
+    """No job is run by all companions, unless that is its own affair."""
+    assert {job.name for job in JOBS if not job.in_turn} == OWN_WAYS
+
+
+async def test_two_schedulers(setup: Setup, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of two schedulers one counts the fleet, and the other goes on when it stops."""
+    counted: list[object] = []
+    take = census.take_census
+
+    def take_and_count(*arguments: object) -> object:
+        counted.append(arguments[0])
+        return take(*arguments)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(scheduler, "take_census", take_and_count)
+    jobs = [job._replace(every=lambda _: 0.5, jitter=0) if job.name == "census" else job for job in JOBS]
+    monkeypatch.setattr(scheduler, "JOBS", jobs)
+    monkeypatch.setattr(scheduler, "RESTS", 0)
+    stores = [setup.store, open_store(setup.config.redis)]
+    both = [Scheduler(setup.config, store) for store in stores]
+    running = [asyncio.create_task(one.run()) for one in both]
+    await eventually(lambda: len(counted) >= 3)
+    holder = counted[0]
+    assert set(map(id, counted)) == {id(holder)}
+    first = stores.index(holder)  # type: ignore[arg-type]
+    both[first].stop()
+    await running[first]
+    await eventually(lambda: counted[-1] is stores[1 - first])
+    both[1 - first].stop()
+    await running[1 - first]
+    stores[1].close()
