@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 from companion.doctor.facts import Facts, OpensipsFacts
 from companion.doctor.finding import Finding, Section, failure, note, ok, some, warning
 from companion.opensips.probe import ProbeReply
-from companion.opensips.subscriptions import REQUIRED_EVENTS, USED_EVENTS, EventSubscription, reaches
+from companion.opensips.subscriptions import REQUIRED_EVENTS, USED_EVENTS, EventSubscription, find_duplicates, reaches
 from companion.text import times
 from companion.times import format_seconds
 
@@ -84,7 +84,7 @@ def _subscriptions(opensips: OpensipsFacts, required: Collection[str]) -> Iterat
         yield _missing(opensips, missing, [one for one in opensips.subscriptions if one.event in missing])
     elif mine:
         yield ok("subscriptions", f"{times(len(required), 'event')} to {some(sorted({one.socket for one in mine}))}")
-    yield from _twice(mine)
+    yield from _twice(opensips)
     yield from _ending(opensips, mine)
 
 
@@ -104,11 +104,11 @@ def _missing(opensips: OpensipsFacts, missing: list[str], others: list[EventSubs
     return (failure if set(missing) & set(REQUIRED_EVENTS) else warning)("subscriptions", text, remedy)
 
 
-def _twice(mine: list[EventSubscription]) -> Iterator[Finding]:
-    events = [one.event for one in mine if one.event in USED_EVENTS]
-    twice = sorted({event for event in events if events.count(event) > 1})
-    if twice:
-        text = f"{some(twice)} come twice: {some(sorted({one.socket for one in mine if one.event in twice}))}"
+def _twice(opensips: OpensipsFacts) -> Iterator[Finding]:
+    duplicates = find_duplicates(opensips.subscriptions, opensips.sockets)
+    if duplicates:
+        sockets = sorted({socket for sockets in duplicates.values() for socket in sockets})
+        text = f"{some(sorted(duplicates))} come twice: {some(sockets)}"
         yield failure("subscriptions", text, "keep one of these: every ping would count twice")
 
 

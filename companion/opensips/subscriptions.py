@@ -1,7 +1,7 @@
 """Read the subscriptions to OpenSIPS' events, and subscribe through MI where the script does not."""
 
 import asyncio
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
 from companion import log, metrics
@@ -25,17 +25,27 @@ logger = log.get(__name__)
 
 
 class EventSubscription(NamedTuple):
-    """Hold an event and its subscriber, an event socket or a route of the script; `seconds_left` None = for ever."""
+    """Hold an event and its subscriber, an event socket or a route of the script; `seconds_left` None = for ever.
+
+    `lifetime` (seconds): how long it was to live when it was made. More is left only if OpenSIPS' clock was set back.
+    """
 
     event: str
     socket: str
     seconds_left: int | None
+    lifetime: int | None = None
+
+    def must_be_renewed(self, below: float) -> bool:
+        """Return whether it ends within `below` seconds, or at a time that its OpenSIPS can not tell."""
+        if self.seconds_left is None:
+            return False
+        return self.seconds_left < below or (self.lifetime is not None and self.seconds_left > self.lifetime)
 
 
 def parse(answer: Any) -> list[EventSubscription]:
     """Read the answer to subscribers_list; invalid and expired subscriptions are left out."""
     subscriptions = [
-        EventSubscription(event["name"], subscriber["socket"], _seconds_left(subscriber))
+        EventSubscription(event["name"], subscriber["socket"], _seconds_left(subscriber), _lifetime(subscriber))
         for event in _items(answer, "Events", "name")
         for subscriber in _items(event, "Subscribers", "socket")
     ]
@@ -62,6 +72,11 @@ def _seconds_left(subscriber: dict[str, Any]) -> int | None:
         return None
     left = subscriber.get("ttl")
     return left if isinstance(left, int) else 0
+
+
+def _lifetime(subscriber: dict[str, Any]) -> int | None:
+    expire = subscriber.get("expire")
+    return expire if isinstance(expire, int) else None
 
 
 def destinations(table: OpensipsSection, bridge: BridgeSection) -> tuple[str, ...]:
@@ -121,8 +136,22 @@ def due(
         mine = [one for one in existing if one.event == event and reaches(one.socket, addresses)]
         if event in events and not mine:
             yield DueSubscription(event, addresses[0], ending=False)
-        elif mine and all(one.seconds_left is not None and one.seconds_left < below for one in mine):
+        elif mine and all(one.must_be_renewed(below) for one in mine):
             yield DueSubscription(event, mine[0].socket, ending=True)
+
+
+def find_duplicates(existing: Sequence[EventSubscription], addresses: Sequence[str]) -> dict[str, list[str]]:
+    """Return the sockets of each event that comes to `addresses` more than once: its events would count twice."""
+    sockets = {
+        event: sorted(one.socket for one in existing if one.event == event and reaches(one.socket, addresses))
+        for event in USED_EVENTS
+    }
+    return {event: own for event, own in sockets.items() if len(own) > 1}
+
+
+async def list_subscriptions(mi: Mi) -> list[EventSubscription]:
+    """Ask OpenSIPS for its subscriptions. Raises MiError."""
+    return parse(await mi.call("subscribers_list"))
 
 
 async def subscribe(mi: Mi, addresses: Sequence[str], expire: int) -> list[DueSubscription]:
@@ -130,7 +159,13 @@ async def subscribe(mi: Mi, addresses: Sequence[str], expire: int) -> list[DueSu
 
     Raises MiError, and ConfigError when there is no address to send to.
     """
-    existing = parse(await mi.call("subscribers_list"))
+    return await complete(mi, await list_subscriptions(mi), addresses, expire)
+
+
+async def complete(
+    mi: Mi, existing: Sequence[EventSubscription], addresses: Sequence[str], expire: int
+) -> list[DueSubscription]:
+    """Do as `subscribe`, given what OpenSIPS has."""
     incomplete = any(not one.ending for one in due(existing, USED_EVENTS, addresses))
     available = parse_events(await mi.call("events_list")) if incomplete else ()
     subscriptions = list(due(existing, available, addresses, expire / 2))
@@ -152,7 +187,10 @@ async def _subscribe(mi: Mi, one: DueSubscription, expire: int) -> None:
 
 
 class Renewer:
-    """Keep the events of each `[[opensips]]` with `subscribe = true` subscribed, also after OpenSIPS restarts."""
+    """Keep the events of each `[[opensips]]` with `subscribe = true` subscribed.
+
+    OpenSIPS is asked each time what it has: it forgets subscriptions when it restarts, and ends them by its own clock.
+    """
 
     def __init__(self, config: Config) -> None:
         self._tables = [(table, destinations(table, config.bridge)) for table in config.opensips if table.subscribe]
@@ -164,13 +202,25 @@ class Renewer:
     async def _renew(self, table: OpensipsSection, addresses: Sequence[str]) -> None:
         try:
             async with open_mi(table) as mi:
-                done = await subscribe(mi, addresses, EXPIRE_SECONDS)
+                existing = await list_subscriptions(mi)
+                done = await complete(mi, existing, addresses, EXPIRE_SECONDS)
         except (MiError, ConfigError) as error:
             metrics.SUBSCRIBED.labels(table.node, "failed").inc()
             self._episodes.warn("OpenSIPS' events can not be subscribed", node=table.node, error=str(error))
             return
+        self._report(table.node, addresses, done)
+        self._report_duplicates(table.node, find_duplicates(existing, addresses))
+
+    def _report(self, node: str, addresses: Sequence[str], done: Sequence[DueSubscription]) -> None:
         made = [one.event for one in done if not one.ending]
-        metrics.SUBSCRIBED.labels(table.node, "made").inc(len(made))
-        metrics.SUBSCRIBED.labels(table.node, "renewed").inc(len(done) - len(made))
+        metrics.SUBSCRIBED.labels(node, "made").inc(len(made))
+        metrics.SUBSCRIBED.labels(node, "renewed").inc(len(done) - len(made))
         if made:
-            logger.info("subscribed to events of OpenSIPS", node=table.node, events=made, socket=addresses[0])
+            logger.info("subscribed to events of OpenSIPS", node=node, events=made, socket=addresses[0])
+
+    def _report_duplicates(self, node: str, duplicates: Mapping[str, Sequence[str]]) -> None:
+        metrics.SUBSCRIBED.labels(node, "duplicate").inc(len(duplicates))
+        if duplicates:
+            self._episodes.warn(
+                "events are subscribed twice: keep one subscription of each", node=node, sockets=dict(duplicates)
+            )

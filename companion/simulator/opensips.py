@@ -63,8 +63,8 @@ class SimulatedOpenSIPS:
         self._started_at = time.monotonic()
         self._woken = asyncio.Event()
         self.core = Node(self._make_settings(), self._raise)
-        self._subscriptions = self._run_startup_route()
-        self.mi = SimulatedMi(self.core, self._subscriptions, self._send)
+        self.subscriptions = self._run_startup_route()
+        self.mi = SimulatedMi(self.core, self.subscriptions, self._send)
         self.mi.version = self.version
         self.mi.use_domain = not self.version.startswith("3.")
         self.mi_server = MiServer(self._answer_mi, self.mi_listen, self.mi_login)
@@ -164,8 +164,8 @@ class SimulatedOpenSIPS:
 
     def restart(self) -> None:
         """Restart with no contacts, up time 0 and no subscriptions of MI. Connected phones return within seconds."""
-        self._subscriptions.clear()
-        self._subscribe(self._subscriptions)
+        self.subscriptions.clear()
+        self._subscribe(self.subscriptions)
         self.mi.started_at = time.time()
         self._act(self.core.restart)
 
@@ -247,7 +247,7 @@ class SimulatedOpenSIPS:
     def _send(self, event: str, text: bytes) -> None:
         if self._paused:
             return
-        for where in self._subscriptions.list_sockets(event):
+        for where in self.subscriptions.list_sockets(event):
             if not where.startswith("route:"):
                 self._open_sink(where).send(text)
 

@@ -40,6 +40,15 @@ class Subscriptions:
     def add(self, event: str, socket: str, expire: int | None = None) -> None:
         self._by_event[event][socket] = SimulatedSubscription(socket, expire)
 
+    def remove(self, event: str) -> None:
+        self._by_event[event].clear()
+
+    def step_clock(self, seconds: float) -> None:
+        """Let the subscriptions age, as when the machine's clock is set."""
+        for subscribers in self._by_event.values():
+            for subscription in subscribers.values():
+                subscription.since -= seconds
+
     def clear(self) -> None:
         for subscribers in self._by_event.values():
             subscribers.clear()
