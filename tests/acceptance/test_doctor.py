@@ -15,11 +15,12 @@ from companion.doctor.check import check
 from companion.doctor.finding import Finding
 from companion.doctor.gather import gather
 from companion.opensips.mi import Mi
-from companion.opensips.subscriptions import REQUIRED_EVENTS, USED_EVENTS, Renewer, parse, subscribe
+from companion.opensips.subscriptions import EXPIRE_SECONDS, REQUIRED_EVENTS, USED_EVENTS, Renewer, parse, subscribe
 from companion.query.devices import iterate_devices
 from companion.simulator.redis import find_free_port
 from tests.acceptance.conftest import Build, Ports, Server
 from tests.acceptance.edge import INTERVAL, Companion, edge_with, running, settled, shipped
+from tests.integration.test_clock import LIBRARY, Clock
 from tests.sip_phone.phone import Phone
 
 ORDER = ("ok", "note", "warning", "failure")
@@ -173,6 +174,36 @@ async def test_renewed_after_a_restart(build: Build, tmp_path: Path) -> None:
             await asyncio.to_thread(here.server.kill)
             here.server.start()
             await asyncio.to_thread(here.server.wait)
+
+
+@pytest.mark.skipif(LIBRARY is None, reason="no libfaketime here: apt-get install faketime")
+@pytest.mark.parametrize("seconds", [-3600, 3600])
+async def test_renewed_after_a_step(
+    build: Build, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, seconds: int
+) -> None:
+    """When the clock of OpenSIPS was set either way, its events are subscribed for the usual time again."""
+    clock, ports, datagram = Clock(tmp_path), Ports.free(), find_free_port()
+    ((pattern, new),) = NO_SUBSCRIPTIONS.items()
+    config = re.sub(pattern, new.replace("\\", r"\\"), shipped(build, ports, datagram))
+    for name, value in clock.environment.items():
+        monkeypatch.setenv(name, value)
+    with running(Server(build, tmp_path, config, ports, domain=True)) as server:
+        table = {"node": "opensips", "mi_url": server.mi_url, "subscribe": True}
+        bridge = {"datagram": f"udp:127.0.0.1:{datagram}"}
+        renewer = Renewer(Config.model_validate({"bridge": bridge, "opensips": [table]}))
+        await renewer.run()
+        assert await seconds_left(server) == [EXPIRE_SECONDS] * len(USED_EVENTS)
+        clock.set(seconds)
+        assert await seconds_left(server) != [EXPIRE_SECONDS] * len(USED_EVENTS)
+        await renewer.run()
+        assert await seconds_left(server) == [EXPIRE_SECONDS] * len(USED_EVENTS)
+
+
+async def seconds_left(server: Server) -> list[int]:
+    """How long our subscriptions are to last, to the minute."""
+    async with Mi(server.mi_url) as mi:
+        every = parse(await mi.call("subscribers_list"))
+    return [round(one.seconds_left / 60) * 60 for one in every if one.seconds_left is not None]
 
 
 async def test_the_script_goes_before(build: Build, tmp_path: Path) -> None:
