@@ -80,8 +80,8 @@ class Recorder:
     def hear(self, heartbeat: Message) -> None:
         """Keep how far a run has come, by a heartbeat that may be ahead of the events."""
         with contextlib.suppress(InvalidEnvelopeError):  # it comes among the events too, and is counted there
-            told = decode_heartbeat(heartbeat.events[0][1])
-            self._memory.feeds.ends.hear(heartbeat.node, heartbeat.run, told)
+            params = decode_heartbeat(heartbeat.events[0][1])
+            self._memory.feeds.ends.hear(heartbeat.node, heartbeat.run, params)
 
     async def tick(self, now: int) -> None:
         """Run the periodic work that is due; `now` (by `steady_ms`) is the last time when no message waited."""

@@ -165,7 +165,7 @@ async def subscribe(mi: Mi, addresses: Sequence[str], expire: int) -> list[DueSu
 async def complete(
     mi: Mi, existing: Sequence[EventSubscription], addresses: Sequence[str], expire: int
 ) -> list[DueSubscription]:
-    """Do as `subscribe`, given what OpenSIPS has."""
+    """Make and renew what is missing among these subscriptions, which OpenSIPS has, as `subscribe` does."""
     incomplete = any(not one.ending for one in due(existing, USED_EVENTS, addresses))
     available = parse_events(await mi.call("events_list")) if incomplete else ()
     subscriptions = list(due(existing, available, addresses, expire / 2))

@@ -10,7 +10,7 @@ from companion import metrics
 from companion.store.connection import Command
 from companion.store.contacts import encode_answer, encode_contact, format_ref
 from companion.store.devices import encode_device
-from companion.store.fence import by_slot, fence, read_errors
+from companion.store.fence import by_shard, fence, read_errors
 from companion.store.series import Row
 from companion.store.store import REFRESH_MS, Store
 from companion.store.timeline import prepare_entries
@@ -82,8 +82,8 @@ class Batch:
         A consumer that gets the same events again after we died half-way then leaves out only complete ones.
         """
         for commands in (self._surroundings(changes, due), self._contacts(changes)):
-            for own in by_slot(commands).values():
-                yield from fence(self._keys.writers_beside(own[0][1]), tokens, own)
+            for shard, own in by_shard(self._keys, commands).items():
+                yield from fence(self._keys.writers(shard), tokens, own)
         yield from prepare_witnesses(self._keys, changes.answers, self._ttl_ms)
 
     def _surroundings(self, changes: Changes, due: Iterable[Device]) -> Iterator[Command]:

@@ -1,4 +1,4 @@
-"""Fence writes: what a consumer writes after another one took over its node changes nothing.
+"""Refuse what a consumer writes after another one took over its node.
 
 A lock alone cannot do that: a consumer may be stopped between its last look at the lock and its write. So the one that
 takes a node over first leaves its token beside all data that it may write, in a hash of each slot. Each write is a
@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final
 
 from companion.store.connection import Command, NotNowError, ResponseError, is_not_now
+from companion.store.keys import Keys
 from companion.store.store import Store
 
 WRITER: Final = "writer"
@@ -71,12 +72,12 @@ def fence(key: str, tokens: Mapping[str, str], commands: Iterable[Command]) -> I
         yield ("EVAL", _SCRIPT, len(keys) + 1, key, *keys, len(tokens), *held, *arguments)
 
 
-def by_slot(commands: Iterable[Command]) -> dict[str, list[Command]]:
-    """Group commands by the hash tag of their key."""
-    slots: defaultdict[str, list[Command]] = defaultdict(list)
+def by_shard(keys: Keys, commands: Iterable[Command]) -> dict[int, list[Command]]:
+    """Group commands by the shard of their key: one script takes keys of one."""
+    shards: defaultdict[int, list[Command]] = defaultdict(list)
     for command in commands:
-        slots[command[1].partition("}")[0]].append(command)
-    return slots
+        shards[keys.shard_of(command[1])].append(command)
+    return shards
 
 
 def read_errors(replies: Sequence[Any]) -> list[str]:

@@ -18,6 +18,10 @@ class Keys:
     def shard(self, aor: str) -> int:
         return crc32(aor.encode()) % self.shards if self.shards > 1 else 0
 
+    def shard_of(self, key: str) -> int:
+        """Return the shard of a key with a hash tag."""
+        return int(key[len(self.prefix) + 1 : key.index("}")])
+
     def _tag(self, aor: str) -> str:
         return self._tags[self.shard(aor)]
 
@@ -83,10 +87,6 @@ class Keys:
     def writers(self, shard: int) -> str:
         """Name a hash: the token of the consumer that writes each node's events."""
         return f"{self._tags[shard]}writers"
-
-    def writers_beside(self, key: str) -> str:
-        """Name the hash of the writers in the slot of a key with a hash tag."""
-        return f"{key.partition('}:')[0]}}}:writers"
 
     # All
 

@@ -34,6 +34,7 @@ WORDS = {
     "ref": "REF",
     "call_id": "CALLID",
     "group": "GROUP",
+    "name": "JOB",
 }
 """What docs/redis.md writes for the arguments of a key."""
 

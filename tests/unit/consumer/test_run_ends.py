@@ -64,8 +64,8 @@ def test_published_is_received_and_missed(runs: list[tuple[list[bool], bool, boo
     It may be told before the first event of the run arrives, or behind the last one.
     """
     feeds, received, published = make_feeds(), 0, 0
-    heard = [(number, len(arrives) - 1) for number, (arrives, _, is_heard) in enumerate(runs, 1) if is_heard]
-    for number, seq in heard if ahead else ():
+    ends = [(number, len(arrives) - 1) for number, (arrives, _, is_heard) in enumerate(runs, 1) if is_heard]
+    for number, seq in ends if ahead else ():
         hear(feeds, number, {LATENCY: seq} if seq >= 0 else {}, end=True)
     before = unknown_ends()
     unknown = 0
