@@ -104,7 +104,7 @@ class Publisher:
         """Send a heartbeat with the last seq of each event (`seqs`) and these counts."""
         self._counts = counts
         self._beat(ts)
-        self._read_subscriptions()
+        self.read_topics()  # requests that nobody reads would wait in memory
 
     def _beat(self, ts: int, **more: Any) -> None:
         self.flush()
@@ -122,15 +122,13 @@ class Publisher:
         return await asyncio.to_thread(self._wait_for_subscriber, time.monotonic() + timeout)
 
     def _wait_for_subscriber(self, deadline: float) -> bool:
-        self._read_subscriptions()
-        while not self._topics - {HEARTBEAT.encode()}:
+        while not self.read_topics() - {HEARTBEAT.encode()}:
             if self._socket.poll(max(0, round((deadline - time.monotonic()) * 1000))) == 0:
                 return False
-            self._read_subscriptions()
         return True
 
-    def _read_subscriptions(self) -> None:
-        """Keep the topics that subscribers want: a consumer subscribes to all, and beside that to heartbeats alone."""
+    def read_topics(self) -> set[bytes]:
+        """Return what subscribers want: a consumer wants all (b""), and beside that heartbeats alone."""
         with contextlib.suppress(zmq.Again):
             while True:
                 request = self._socket.recv(zmq.NOBLOCK)
@@ -138,6 +136,7 @@ class Publisher:
                     self._topics.add(request[1:])
                 elif request.startswith(b"\x00"):
                     self._topics.discard(request[1:])
+        return self._topics
 
     def close(self) -> bool:
         """End the run; return False when subscribers did not take all that is queued within LINGER_SECONDS."""

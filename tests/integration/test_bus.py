@@ -14,7 +14,7 @@ from structlog.testing import capture_logs
 
 from companion import metrics
 from companion.bus.curve import Curve
-from companion.bus.envelope import HEARTBEAT, Message, decode, decode_heartbeat
+from companion.bus.envelope import HEARTBEAT, Frames, Message, decode, decode_heartbeat
 from companion.bus.publisher import Publisher
 from companion.bus.sequences import Sequences
 from companion.bus.subscriber import Subscriber
@@ -155,6 +155,46 @@ async def test_a_slow_subscriber() -> None:
     publisher.close()
     assert received + missed == 50_000
     assert 0 < received < 50_000
+
+
+async def test_end_of_a_run() -> None:
+    """The last message of a run is a heartbeat that says so, with the last counts; also before a new run."""
+    publisher = Publisher(ANYWHERE, "n", high_water_mark=100)
+    subscriber = Subscriber((publisher.endpoint,), high_water_mark=100)
+    assert await publisher.subscribed(10)
+    await eventually(lambda: publisher.read_topics() == {b"", HEARTBEAT.encode()})
+    runs = [publisher.run]
+    publisher.publish(LATENCY, {}, 1)
+    publisher.heartbeat(2, received=7)
+    publisher.new_run()
+    runs.append(publisher.run)
+    publisher.gather(INSERT, {}, 3)
+    assert await asyncio.to_thread(publisher.close)
+    messages: list[Message] = []
+    while len(messages) < 5:
+        messages += [decode(*frames) for frames in await subscriber.receive(10)]
+    beats = [decode_heartbeat(one.events[0][1]) for one in messages if one.name == HEARTBEAT]
+    alone: list[Frames] = []
+
+    def has_all() -> bool:
+        alone.extend(subscriber.heartbeats())
+        return len(alone) == 3
+
+    await eventually(has_all)
+    subscriber.close()
+    assert [decode(*frames) for frames in alone] == [one for one in messages if one.name == HEARTBEAT]
+    assert [(one.run, one.name) for one in messages] == [
+        (runs[0], LATENCY),
+        (runs[0], HEARTBEAT),
+        (runs[0], HEARTBEAT),
+        (runs[1], INSERT),
+        (runs[1], HEARTBEAT),
+    ]
+    assert [(beat.end, beat.seqs, beat.received) for beat in beats] == [
+        (False, {LATENCY: 0}, 7),
+        (True, {LATENCY: 0}, 7),
+        (True, {INSERT: 0}, 7),
+    ]
 
 
 async def test_events_share_messages() -> None:

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from companion import metrics
+from companion.bus import publisher
 from companion.bus.envelope import Message
 from companion.consumer.recorder import Recorder
 from companion.opensips.events import DELETE, LATENCY
@@ -162,8 +163,11 @@ async def test_contacts_after_a_gap(make_setup: MakeSetup) -> None:
     assert (feed.missed, feed.gaps) == (2, 2)
 
 
-async def test_a_publisher_that_ends_while_the_consumer_is_behind(make_setup: MakeSetup) -> None:
+async def test_a_publisher_that_ends_before_its_consumer_is_done(
+    make_setup: MakeSetup, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """What a bridge published before its end is stored or counted as missed, however far behind the consumer is."""
+    monkeypatch.setattr(publisher, "LINGER_SECONDS", 0.2)
     setup = make_setup(**BATCH)
     with setup.process("consumer") as consumer:
         async with Feeder.silent(setup) as feeder:
