@@ -28,9 +28,9 @@ class RunEnds:
 
     def hear(self, node: str, run: int, heartbeat: Heartbeat) -> None:
         """Take a heartbeat; nothing follows the one that says the end of its run."""
-        if node not in self._nodes and len(self._nodes) >= MOST_NODES:
-            return
         runs = self._nodes.setdefault(node, {})
+        if len(self._nodes) > MOST_NODES:
+            del self._nodes[next(iter(self._nodes))]
         if run in runs and runs[run].is_end:
             return
         runs[run] = RunEnd(heartbeat.seqs, heartbeat.end, self._clock())

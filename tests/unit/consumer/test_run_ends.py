@@ -147,6 +147,6 @@ def test_bounds() -> None:
     for number in range(3 * MOST_NODES):
         ends.hear(f"node{number}", 1, Heartbeat({}))
     for run in range(3 * MOST_RUNS):
-        ends.hear("node0", run, Heartbeat({}))
+        ends.hear("last", run, Heartbeat({}))
     assert len(ends._nodes) == MOST_NODES
-    assert list(ends._nodes["node0"]) == list(range(2 * MOST_RUNS, 3 * MOST_RUNS))
+    assert list(ends._nodes["last"]) == list(range(2 * MOST_RUNS, 3 * MOST_RUNS))
