@@ -15,6 +15,7 @@ from companion.errors import ConfigError
 
 ENV_PREFIX: Final = "COMPANION_"
 DEFAULT_FILE: Final = Path("config.toml")
+TOO_DEEP: Final = "the values are nested too deeply: no key needs more than a list in a table"
 
 
 def load(path: Path | None = None, environment: Mapping[str, str] | None = None) -> Config:
@@ -48,6 +49,8 @@ def _read_toml(file: Path) -> dict[str, Any]:
         raise ConfigError(f"{file}: {error.strerror or error}") from None
     except (tomli.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigError(f"{file}: {error}") from None
+    except RecursionError:
+        raise ConfigError(f"{file}: {TOO_DEEP}") from None
 
 
 def _read_environment(environment: Mapping[str, str]) -> dict[tuple[str, str], Any]:
@@ -64,21 +67,29 @@ def _value(name: str, section: str, key: str, text: str) -> Any:
     field = Config.model_fields.get(section)
     inner = getattr(field.annotation, "model_fields", {}).get(key) if field else None
     if inner is not None and "tuple" in str(inner.annotation):
-        return _read_list(text)
+        return _read_list(name, text)
     if field is None or key:
         return text
     try:
-        return json.loads(text)
+        return _read_json(name, text)
     except ValueError:
         raise ConfigError(f"{name}: is not JSON; write a whole section in the environment as JSON") from None
 
 
-def _read_list(text: str) -> list[Any]:
+def _read_list(name: str, text: str) -> list[Any]:
     with contextlib.suppress(ValueError):
-        read = json.loads(text)
+        read = _read_json(name, text)
         if isinstance(read, list):
             return read
     return [part.strip() for part in text.split(",") if part.strip()]
+
+
+def _read_json(name: str, text: str) -> Any:
+    """Read the JSON of a variable; raise ValueError when it is none."""
+    try:
+        return json.loads(text)
+    except RecursionError:
+        raise ConfigError(f"{name}: {TOO_DEEP}") from None
 
 
 def _explain(error: ValidationError, file: Path, environment: Mapping[tuple[str, str], Any]) -> list[str]:

@@ -30,8 +30,10 @@ class ConfigSection(BaseModel):
 
 
 def _read_secret(name: str, path: Any) -> str:
+    if not isinstance(path, str | Path):
+        raise ValueError(f"{name} is not the path of a file")  # noqa: TRY004 - pydantic explains only a ValueError
     try:
-        return Path(str(path)).read_text(encoding="utf-8").strip()
+        return Path(path).read_text(encoding="utf-8").strip()
     except (OSError, UnicodeDecodeError) as error:
         raise ValueError(f"{name}: {path} can not be read: {getattr(error, 'strerror', None) or error}") from error
 

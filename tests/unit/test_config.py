@@ -221,6 +221,36 @@ def test_wrong_environment(load: Load) -> None:
     assert "COMPANION_NOTHING: unknown section" in refusal(load, COMPANION_NOTHING="1")
 
 
+NESTED = {
+    "a list": lambda depth: "[" * depth + "]" * depth,
+    "a table": lambda depth: "{a = " * depth + "1" + "}" * depth,
+}
+
+
+@pytest.mark.parametrize("kind", NESTED)
+@pytest.mark.parametrize("key", ["top", "[redis]\nurl", "[api]\ntokens", "[api]\nsession_key_file", "[redis]\nshards"])
+@pytest.mark.parametrize("depth", [400, 100_000])
+def test_deep_values(load: Load, depth: int, key: str, kind: str) -> None:
+    """A value that is nested however deep, at whatever key, is a mistake that names the file, not a traceback."""
+    assert "config.toml: " in refusal(load, f"{key} = {NESTED[kind](depth)}\n")
+
+
+@pytest.mark.parametrize("depth", [400, 100_000])
+@pytest.mark.parametrize("text", ["[{}]\n", "[[opensips]]\n{} = 1\n", "{} = 1\n"])
+def test_deep_names(load: Load, text: str, depth: int) -> None:
+    """The name of a table or key may not have any number of parts either."""
+    assert "config.toml: " in refusal(load, text.format(".".join(["a"] * depth)))
+
+
+@pytest.mark.parametrize(
+    "name", ["COMPANION_REDIS", "COMPANION_OPENSIPS", "COMPANION_API__TOKENS", "COMPANION_API__HOSTS"]
+)
+def test_deep_environment(load: Load, name: str) -> None:
+    """Nor may a value of the environment be nested deeply: the message names its variable."""
+    for depth in (400, 100_000):
+        assert refusal(load, **{name: "[" * depth + "]" * depth}).startswith(name)
+
+
 def test_secret_in_a_file(load: Load, tmp_path: Path) -> None:
     """A secret may be in a file of its own; the environment's goes before the file's, in either form."""
     secret = tmp_path / "secret"
