@@ -38,7 +38,12 @@ class TokenBucket:
 
 
 class Throttle:
-    """Count failed logins. A refused try is not counted, so one address can not use up the bucket of all."""
+    """Count failed logins. A refused try is not counted, so one address can not use up the bucket of all.
+
+    When the bucket of all is empty, an address that failed lately waits until its own bucket is full again. One that
+    did not fail may still try: anybody can fail from many addresses, or invent them behind a proxy that lets them,
+    and must not lock out the others.
+    """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
@@ -49,7 +54,8 @@ class Throttle:
         """Return the whole seconds until this address may try again; 0 = now."""
         now = self._clock()
         own = self._buckets.get(_network(address))
-        return math.ceil(max(self._all.wait(now), own.wait(now) if own else 0.0))
+        tries = ADDRESS_BURST if self._all.wait(now) else 1
+        return math.ceil(own.wait(now, tries)) if own else 0
 
     def failed(self, address: str) -> None:
         now = self._clock()
@@ -58,7 +64,8 @@ class Throttle:
             self._make_room(now)
             self._buckets[key] = TokenBucket(ADDRESS_BURST, ADDRESS_SECONDS, now)
         self._buckets[key].use()
-        self._all.use()
+        if not self._all.wait(now):
+            self._all.use()
 
     def _make_room(self, now: float) -> None:
         if len(self._buckets) >= MAX_ADDRESSES:

@@ -4,7 +4,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from companion.http.access import throttle
-from companion.http.access.throttle import ADDRESS_BURST, ADDRESS_SECONDS, ALL_BURST, MAX_ADDRESSES, Throttle
+from companion.http.access.throttle import (
+    ADDRESS_BURST,
+    ADDRESS_SECONDS,
+    ALL_BURST,
+    ALL_SECONDS,
+    MAX_ADDRESSES,
+    Throttle,
+)
 
 
 class Clock:
@@ -35,14 +42,27 @@ def test_one_address() -> None:
 
 
 def test_all_addresses() -> None:
-    """Many addresses that guess together are slowed down as well."""
+    """Many addresses that guess together get one try each instead of five, for as long as all fail too often."""
     clock = Clock()
     tried = Throttle(clock)
     for n in range(ALL_BURST):
         assert tried.wait(f"192.0.2.{n}") == 0
         tried.failed(f"192.0.2.{n}")
-    assert tried.wait("198.51.100.1") == 1
-    clock.now += 1
+    assert tried.wait("192.0.2.0") == ADDRESS_SECONDS
+    clock.now += ALL_SECONDS
+    assert tried.wait("192.0.2.0") == 0
+
+
+def test_nobody_is_locked_out_by_others() -> None:
+    """However many addresses fail, one that did not may try, and the bucket of all fills again afterwards."""
+    clock = Clock()
+    tried = Throttle(clock)
+    for n in range(50 * ALL_BURST):
+        tried.failed(f"10.0.{n >> 8}.{n & 255}")
+    assert tried.wait("198.51.100.1") == 0
+    tried.failed("198.51.100.1")
+    assert tried.wait("198.51.100.1") == ADDRESS_SECONDS
+    clock.now += ALL_SECONDS
     assert tried.wait("198.51.100.1") == 0
 
 
