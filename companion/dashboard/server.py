@@ -5,6 +5,7 @@ from typing import Final
 import nicegui
 from fastapi import FastAPI, Request
 from nicegui import ui
+from starlette.routing import Mount
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from companion.config import Config
@@ -55,6 +56,14 @@ def mount(app: FastAPI, config: Config, reader: Reader, pings: DevicePings) -> N
         tailwind=False,
         show_welcome_message=False,
     )
+    _serve_behind_routes(app)
+
+
+def _serve_behind_routes(app: FastAPI) -> None:
+    """Ask for a page only where no route has the path: a mount would take a route's path with another method too."""
+    pages = app.router.routes.pop()
+    assert isinstance(pages, Mount)  # noqa: S101 - run_with added it
+    app.router.default = pages.app
 
 
 def _reset_nicegui() -> None:

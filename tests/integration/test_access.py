@@ -12,9 +12,10 @@ from starlette.routing import Mount
 from starlette.routing import Route as StarletteRoute
 from starlette.testclient import TestClient
 from starlette.websockets import WebSocket, WebSocketDisconnect
+from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 
 from companion.http.access.sessions import COOKIE, SECONDS
-from companion.http.access.throttle import ADDRESS_BURST
+from companion.http.access.throttle import ADDRESS_BURST, ALL_BURST
 from companion.http.reports.app import PATHS
 from companion.services import web as app
 from companion.tokens import access
@@ -86,7 +87,7 @@ ASKERS = {
 def scope_needed(path: str, method: str) -> str:
     if path in OPEN or (path in OF_CALLS and method in ("POST", "OPTIONS")):
         return "none"
-    return "read" if method in ("GET", "HEAD", "OPTIONS") else "operate"
+    return "read" if method in ("GET", "HEAD", "OPTIONS") or path == "/metrics" else "operate"
 
 
 @pytest.mark.parametrize("open_reads", [True, False])
@@ -129,6 +130,21 @@ def app_of(http_client: TestClient) -> FastAPI:
     (guarded,) = (route.app for route in http_client.app.routes if isinstance(route, Mount))
     assert isinstance(guarded, FastAPI)
     return guarded
+
+
+@pytest.mark.parametrize("dashboard", [False, True])
+def test_other_methods(make_setup: MakeSetup, *, dashboard: bool) -> None:
+    """Each path answers a method that it lacks with 405 and those it has, whether there are pages or not."""
+    operator = client(make_web(make_setup, dashboard=dashboard), secret=OPERATE_SECRET)
+    methods: dict[str, set[str]] = {}
+    for route in all_routes(operator):
+        methods.setdefault(route.path, {"OPTIONS"}).update(route.methods)
+    for path, has in methods.items():
+        has |= {"HEAD"} if "GET" in has else set()  # noqa: PLW2901
+        for method in {"GET", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"} - (has - {"OPTIONS"}):
+            answer = operator.request(method, path.replace("{id:path}", "ann").replace("{call_id}", "a"))
+            assert answer.status_code == (204 if method == "OPTIONS" else 405), f"{method} {path}"
+            assert set(answer.headers["allow"].split(", ")) == has, f"{method} {path}"
 
 
 def test_unknown_paths_are_closed(make_setup: MakeSetup) -> None:
@@ -357,6 +373,30 @@ def test_guessing(web: Setup) -> None:
     assert "Too many failed logins: wait" in refused.text
     with TestClient(guesser.app, base_url=f"http://{HOST}", client=("127.0.0.2", 1), follow_redirects=False) as other:
         assert other.post("/login", data={"token": READ_SECRET}).status_code == 303
+
+
+def test_guesses_from_invented_addresses(web: Setup) -> None:
+    """Wrong tokens from any number of addresses that a proxy passes on keep nobody from logging in."""
+    app = ProxyHeadersMiddleware(client(web).app, ["127.0.0.1"])  # type: ignore[arg-type]  # as the server has it
+    proxy = TestClient(app, base_url=f"http://{HOST}", client=("127.0.0.1", 1), follow_redirects=False)  # type: ignore[arg-type]
+    for n in range(2 * ALL_BURST):
+        answer = proxy.post("/login", data={"token": WRONG_SECRET}, headers={"x-forwarded-for": f"203.0.113.{n}"})
+        assert answer.status_code == 401
+    assert proxy.post("/login", data={"token": READ_SECRET}).status_code == 303
+    proxy.cookies.clear()
+    from_afar = {"x-forwarded-for": "198.51.100.7"}
+    assert proxy.post("/login", data={"token": READ_SECRET}, headers=from_afar).status_code == 303
+
+
+def test_only_a_proxy_may_name_an_address(web: Setup) -> None:
+    """Whoever is no proxy guesses from his own address, whatever he names, and locks out nobody else."""
+    app = ProxyHeadersMiddleware(client(web).app, ["127.0.0.1"])  # type: ignore[arg-type]
+    statuses = set()
+    for n in range(ADDRESS_BURST + 1):
+        stranger = TestClient(app, base_url=f"http://{HOST}", client=("192.0.2.9", 1))  # type: ignore[arg-type]
+        headers = {"x-forwarded-for": f"203.0.113.{n}"}
+        statuses.add(stranger.post("/login", data={"token": WRONG_SECRET}, headers=headers).status_code)
+    assert statuses == {401, 429}
 
 
 # Tokens

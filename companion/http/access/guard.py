@@ -25,6 +25,8 @@ from companion.tokens.access import Scope, Token
 
 OPEN: Final = frozenset(("/healthz", "/readyz", "/login", "/logout", "/companion.css"))
 SAFE: Final = frozenset(("GET", "HEAD", "OPTIONS"))
+READ_ONLY: Final = ("/metrics", SOCKET_PATH)
+"""Paths on which no method acts: others than GET are what a page needs to read, or are answered with 405."""
 HOME: Final = "/"
 
 _KEY: Final = "companion.access"
@@ -109,7 +111,7 @@ def needed_scope(scope: AsgiScope) -> Scope:
     """Return the access scope that a request needs."""
     if scope["path"] in OPEN:
         return "none"
-    is_read = scope["type"] == "websocket" or scope["method"] in SAFE or scope["path"].startswith(SOCKET_PATH)
+    is_read = scope["type"] == "websocket" or scope["method"] in SAFE or scope["path"].startswith(READ_ONLY)
     return "read" if is_read else "operate"
 
 

@@ -30,10 +30,13 @@ class Login:
         self._throttle = Throttle()
         self._episodes = log.Episodes(logger)
         self.router = APIRouter(include_in_schema=False)
-        self.router.add_api_route("/login", self.form, response_class=HTMLResponse)
-        self.router.add_api_route("/login", self.log_in, methods=["POST"], response_class=HTMLResponse)
+        # one route, as a 405 names the methods of one
+        self.router.add_api_route("/login", self.login, methods=["GET", "POST"], response_class=HTMLResponse)
         self.router.add_api_route("/logout", self.log_out, methods=["POST"])
         self.router.add_api_route("/companion.css", self.style)
+
+    async def login(self, request: Request) -> Response:
+        return await (self.log_in if request.method == "POST" else self.form)(request)
 
     async def form(self, request: Request) -> Response:
         return HTMLResponse(pages.login(local_path(request.query_params.get("next", HOME))))

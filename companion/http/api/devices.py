@@ -3,10 +3,10 @@
 import csv
 import io
 from collections.abc import Iterable, Iterator
-from typing import Annotated
+from typing import Annotated, Final
 from urllib.parse import quote, unquote
 
-from fastapi import APIRouter, Depends, Path, Query, Request
+from fastapi import APIRouter, Depends, HTTPException, Path, Query, Request
 from fastapi.responses import StreamingResponse
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -30,6 +30,8 @@ from companion.usrloc.contact import Status
 
 router = APIRouter(tags=["devices"])
 logger = log.get(__name__)
+
+_PING: Final = "/ping"
 
 
 def _read_device_name(
@@ -135,7 +137,7 @@ def latency_csv(reader: ReaderDependency, device: DeviceName, window: Window) ->
 
 
 @router.post(
-    "/devices/{id:path}/ping",
+    "/devices/{id:path}" + _PING,
     response_model=PingModel,
     responses=problems.documented(403, 404, 429)
     | {
@@ -162,8 +164,10 @@ async def ping_device(request: Request, device: DeviceName, pings: PingsDependen
 
 
 @router.get("/devices/{id:path}", response_model=DeviceModel, responses=problems.documented(404, 409))
-def one_device(reader: ReaderDependency, device: DeviceName, window: Window) -> JsonResponse:
+def one_device(reader: ReaderDependency, request: Request, device: DeviceName, window: Window) -> JsonResponse:
     """Return all about one device: registration, latency over a window, contacts, pings, timeline."""
+    if request.path_params["id"].endswith(_PING):  # this route has every path that no other takes
+        raise HTTPException(405, headers={"Allow": "POST"})
     return JsonResponse(reader.device(device, window.ms))
 
 
