@@ -3,6 +3,8 @@
 import asyncio
 import contextlib
 import socket
+import time
+from functools import partial
 
 from companion import log, metrics
 from companion.bridge.framer import Framer
@@ -13,6 +15,7 @@ from companion.opensips.address import Address
 READ_BYTES = 1 << 16
 OBJECTS_A_TURN = 256  # then other tasks run
 REPLY_SECONDS = 10.0  # a peer that takes its replies no faster is closed
+QUIET_SECONDS = 60.0  # a connection that was silent for so long gives way to a new one
 _TURNS_TO_ACCEPT = 5  # of the loop, from accept(2) to the end of an aborted connection
 
 _log = log.get(__name__)
@@ -21,8 +24,9 @@ _log = log.get(__name__)
 class StreamInput:
     """Listen on a TCP address, pass each JSON object of each connection to `receive`, and write back its replies.
 
-    `max_bytes` bounds one object; a connection that is silent for `idle_seconds` is closed (None: never); one beyond
-    `max_connections` is refused. Once started, `address` has the bound port.
+    `max_bytes` bounds one object. A connection that brings no object within `first_object_seconds` is closed: OpenSIPS
+    connects when it has an event. If `max_connections` are open, one that has brought none or is quiet gives way to a
+    new one; if there is none, the new one is refused. Once started, `address` has the bound port.
     Raises ConfigError when the address is not a TCP one.
     """
 
@@ -31,7 +35,7 @@ class StreamInput:
         address: Address,
         receive: Receive,
         max_bytes: int = 1 << 20,
-        idle_seconds: float | None = None,
+        first_object_seconds: float = 30.0,
         max_connections: int = 64,
     ) -> None:
         if address.scheme != "tcp":
@@ -39,13 +43,15 @@ class StreamInput:
         self.address = address
         self._receive = receive
         self._max_bytes = max_bytes
-        self._idle_seconds = idle_seconds
+        self._first_object_seconds = first_object_seconds
         self._max_connections = max_connections
         self._episodes = log.Episodes(_log)
         self._server: asyncio.Server | None = None
-        self._connections: set[asyncio.Task[None]] = set()
+        self._connections: dict[asyncio.Task[None], _Connection] = {}
         self.breaks = 0
-        """How many connections ended while we listened. Events may be lost until OpenSIPS connects again."""
+        """How many connections that brought objects, whole or not, ended while we listened.
+
+        Events may be lost until OpenSIPS connects again."""
 
     async def start(self) -> None:
         """Start to listen.
@@ -75,28 +81,40 @@ class StreamInput:
     def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         if self._server is None:  # accepted while we were closing
             writer.transport.abort()
-        elif len(self._connections) >= self._max_connections:
-            metrics.DROPPED.labels("stream_connections").inc()
-            self._episodes.warn(
-                "a connection was refused: too many are open", peer=_peer(writer), limit=self._max_connections
-            )
+        elif len(self._connections) >= self._max_connections and not self._make_room():
+            self._warn_full("a connection was refused: too many are open", _peer(writer))
             writer.transport.abort()
         else:
             # a peer that vanished must not occupy a connection for ever
             writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
             connection = _Connection(reader, writer, self._receive, Framer(self._max_bytes), self._episodes)
-            task = asyncio.get_running_loop().create_task(connection.run(self._idle_seconds))
-            self._connections.add(task)
-            task.add_done_callback(self._end)
+            task = asyncio.get_running_loop().create_task(connection.run(self._first_object_seconds))
+            self._connections[task] = connection
+            task.add_done_callback(partial(self._end, connection))
+
+    def _make_room(self) -> bool:
+        """Close the connection that has brought no object for the longest time; return whether there is one."""
+        task, connection = min(self._connections.items(), key=lambda entry: entry[1].rank)
+        if not connection.may_give_way:
+            return False
+        self._warn_full("a silent connection gave way to a new one: too many are open", connection.peer)
+        del self._connections[task]
+        task.cancel()
+        return True
+
+    def _warn_full(self, problem: str, peer: str) -> None:
+        metrics.DROPPED.labels("stream_connections").inc()
+        remedy = "let nothing but OpenSIPS reach [bridge] stream"
+        self._episodes.warn(problem, peer=peer, limit=self._max_connections, remedy=remedy)
 
     @property
     def is_down(self) -> bool:
-        """Return whether a connection ended and none came since."""
-        return self.breaks > 0 and not self._connections
+        """Return whether a connection ended and none that brings objects came since."""
+        return self.breaks > 0 and not any(connection.has_brought for connection in self._connections.values())
 
-    def _end(self, connection: asyncio.Task[None]) -> None:
-        self._connections.discard(connection)
-        self.breaks += self._server is not None
+    def _end(self, connection: "_Connection", task: asyncio.Task[None]) -> None:
+        self._connections.pop(task, None)
+        self.breaks += self._server is not None and connection.is_source
 
 
 async def _stop_accepting(server: asyncio.Server) -> None:
@@ -125,39 +143,61 @@ class _Connection:
         self._receive = receive
         self._framer = framer
         self._episodes = episodes
-        self._peer = _peer(writer)
+        self.peer = _peer(writer)
+        self.has_brought = False
+        """Whether an object came."""
+        self._active_at = time.monotonic()
         self._received = metrics.RECEIVED.labels("stream")
 
-    async def run(self, idle_seconds: float | None) -> None:
+    @property
+    def rank(self) -> tuple[bool, float]:
+        """Return what orders connections: those that brought nothing first, then by the time of the last object."""
+        return self.has_brought, self._active_at
+
+    @property
+    def is_source(self) -> bool:
+        """Return whether an object came or began: nothing is lost with the end of others."""
+        return self.has_brought or self._framer.pending_bytes > 0
+
+    @property
+    def may_give_way(self) -> bool:
+        return not self.has_brought or time.monotonic() - self._active_at >= QUIET_SECONDS
+
+    async def run(self, first_object_seconds: float) -> None:
         metrics.CONNECTIONS.inc()
         try:
-            await self._read(idle_seconds)
+            await self._read(self._active_at + first_object_seconds)
             await self._finish()
         except _PeerError as error:
-            self._episodes.warn(str(error), peer=self._peer)
+            self._episodes.warn(str(error), peer=self.peer)
         except OSError as error:
-            self._episodes.warn("connection lost", peer=self._peer, error=str(error))
+            self._episodes.warn("connection lost", peer=self.peer, error=str(error))
         finally:
             if self._framer.pending_bytes:
                 self._refused("incomplete")
             await self._end()
             metrics.CONNECTIONS.dec()
 
-    async def _read(self, idle_seconds: float | None) -> None:
-        while data := await self._next_bytes(idle_seconds):
+    async def _read(self, first_object_by: float) -> None:
+        while data := await self._next_bytes(first_object_by):
             objects = self._frame(data)
             for first in range(0, max(len(objects), 1), OBJECTS_A_TURN):
                 self._take(objects[first : first + OBJECTS_A_TURN])
                 await self._give_way()
 
-    async def _next_bytes(self, idle_seconds: float | None) -> bytes:
+    async def _next_bytes(self, first_object_by: float) -> bytes:
+        if self.has_brought:
+            return await self._reader.read(READ_BYTES)
         try:
-            async with asyncio.timeout(idle_seconds):
+            async with asyncio.timeout(first_object_by - time.monotonic()):
                 return await self._reader.read(READ_BYTES)
         except TimeoutError:
-            raise _PeerError("connection closed: it was silent for too long") from None
+            metrics.INVALID.labels("stream", "silent").inc()
+            raise _PeerError("a connection that brought no event was closed") from None
 
     def _take(self, objects: list[bytes]) -> None:
+        if objects:
+            self.has_brought, self._active_at = True, time.monotonic()
         self._received.inc(len(objects))
         for one in objects:
             reply = deliver(self._receive, one, "stream", self._episodes)
@@ -201,7 +241,7 @@ class _Connection:
     def _refused(self, reason: str, count: int = 1) -> None:
         if count:
             metrics.INVALID.labels("stream", reason).inc(count)
-            self._episodes.warn(f"invalid input on a stream: {reason}", peer=self._peer)
+            self._episodes.warn(f"invalid input on a stream: {reason}", peer=self.peer)
 
 
 def _peer(writer: asyncio.StreamWriter) -> str:

@@ -5,7 +5,7 @@ import json
 import socket
 import threading
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from itertools import pairwise
 from pathlib import Path
 
@@ -305,12 +305,29 @@ async def test_stream_silent_peer(fault: bytes) -> None:
         assert await reader.read() == b""
 
 
-async def test_stream_idle_peer_is_closed() -> None:
-    """With `idle_seconds` a silent connection is closed from our side."""
+@pytest.mark.parametrize(("fault", "breaks"), [(b"", 0), (EVENT[:30], 1), (b"GET / HTTP/1.1\r\n", 0)])
+async def test_stream_peer_without_an_event_is_closed(fault: bytes, breaks: int) -> None:
+    """A connection that brings no whole event for some time is closed and counted; a break only if one began."""
+    before = invalid("stream", "silent")
     with capture_logs() as logs:
-        async with tcp_input(Received(), idle_seconds=0.05) as source, peer_of(source) as (reader, _):
+        async with tcp_input(Received(), first_object_seconds=0.05) as source, peer_of(source) as (reader, writer):
+            writer.write(fault)
             assert await reader.read() == b""
-    assert "connection closed: it was silent for too long" in [line["event"] for line in logs]
+            await eventually(lambda: not source._connections)
+            assert (source.breaks, source.is_down) == (breaks, breaks > 0)
+    assert "a connection that brought no event was closed" in [line["event"] for line in logs]
+    assert invalid("stream", "silent") - before == 1
+
+
+async def test_stream_quiet_peer_stays() -> None:
+    """A connection that brought an event may be silent afterwards for as long as it likes."""
+    received = Received()
+    async with tcp_input(received, first_object_seconds=0.05) as source, peer_of(source) as (_, writer):
+        writer.write(EVENT)
+        async with peer_of(source) as (reader, _):
+            assert await reader.read() == b""
+        writer.write(EVENT)
+        await eventually(lambda: len(received) == 2)
 
 
 async def test_stream_peer_that_never_stops() -> None:
@@ -369,16 +386,44 @@ async def test_stream_peer_that_reads_no_replies(monkeypatch: pytest.MonkeyPatch
     assert calls[0] < 100_000
 
 
-async def test_stream_too_many_connections() -> None:
-    """A connection over the limit is closed at once and counted; one that ends makes room."""
+async def test_stream_idle_peers_give_way() -> None:
+    """However many silent connections a stranger opens, OpenSIPS gets in, and keeps the one that it has."""
+    received, before = Received(), metrics.total(metrics.DROPPED, queue="stream_connections")
+    with capture_logs() as logs:
+        async with tcp_input(received, max_connections=4) as source, AsyncExitStack() as strangers:
+            for _ in range(3):
+                await strangers.enter_async_context(peer_of(source))
+            async with peer_of(source) as (_, opensips):
+                opensips.write(EVENT)
+                await eventually(lambda: len(received) == 1)
+                for _ in range(20):
+                    await strangers.enter_async_context(peer_of(source))
+                await send(source, EVENT)
+                opensips.write(EVENT)
+                await eventually(lambda: len(received) == 3)
+                assert len(source._connections) <= 4
+                assert source.breaks == 1
+    assert metrics.total(metrics.DROPPED, queue="stream_connections") - before >= 20
+    assert [line["event"] for line in logs if "limit" in line] == [
+        "a silent connection gave way to a new one: too many are open"
+    ]
+
+
+async def test_stream_too_many_connections(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A connection over the limit is closed at once and counted, unless one of the others is quiet or ends."""
     received, before = Received(), metrics.total(metrics.DROPPED, queue="stream_connections")
     async with tcp_input(received, max_connections=1) as source:
-        async with peer_of(source), peer_of(source) as (refused, _):
-            assert await refused.read() == b""
-        assert metrics.total(metrics.DROPPED, queue="stream_connections") - before == 1
-        await eventually(lambda: not source._connections)
+        async with peer_of(source) as (quiet, writer):
+            writer.write(EVENT)
+            await eventually(lambda: len(received) == 1)
+            async with peer_of(source) as (refused, _):
+                assert await refused.read() == b""
+            assert metrics.total(metrics.DROPPED, queue="stream_connections") - before == 1
+            monkeypatch.setattr(stream, "QUIET_SECONDS", 0.0)
+            await send(source, EVENT)
+            assert await quiet.read() == b""
         await send(source, EVENT)
-    assert received == [EVENT]
+    assert received == [EVENT] * 3
 
 
 async def test_stream_connection_lost() -> None:
