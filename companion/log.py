@@ -4,7 +4,7 @@ import logging
 import sys
 import time
 from collections.abc import Callable, MutableMapping
-from typing import Any, Literal, TextIO
+from typing import Any, Final, Literal, TextIO
 
 import structlog
 
@@ -12,6 +12,9 @@ from companion.credentials import mask_all
 
 Level = Literal["debug", "info", "warning", "error"]
 Logger = structlog.stdlib.BoundLogger
+
+QUIET_SECONDS: Final = 60.0
+"""An episode of like problems ends when none occurred for so long."""
 
 
 def configure(
@@ -40,6 +43,7 @@ def configure(
             processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, _mask_credentials, renderer],
         )
     )
+    handler.addFilter(FloodFilter())
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(level.upper())
@@ -57,6 +61,29 @@ def get(name: str) -> Logger:
     return logger
 
 
+class FloodFilter(logging.Filter):
+    """Let through the first of a series of like lines of the libraries that strangers can make write them.
+
+    Lines are alike if the same place in the code writes them, about the same kind of exception: there are few kinds.
+    """
+
+    LOGGERS: Final = frozenset(("uvicorn", "asyncio", "engineio", "socketio", "nicegui", "websockets"))
+
+    def __init__(self, quiet_seconds: float = QUIET_SECONDS, clock: Callable[[], float] = time.monotonic) -> None:
+        super().__init__()
+        self._quiet_seconds = quiet_seconds
+        self._clock = clock
+        self._last_at: dict[tuple[object, ...], float] = {}
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        if record.name.partition(".")[0] not in self.LOGGERS:
+            return True
+        kind = record.pathname, record.lineno, record.exc_info and record.exc_info[0]
+        now, last_at = self._clock(), self._last_at.get(kind)
+        self._last_at[kind] = now
+        return last_at is None or now - last_at > self._quiet_seconds
+
+
 class Episodes:
     """Log the first of a series of like problems and stay silent about the rest of it.
 
@@ -64,7 +91,9 @@ class Episodes:
     the length of the last one. Metrics count every occurrence elsewhere.
     """
 
-    def __init__(self, logger: Logger, quiet_seconds: float = 60, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self, logger: Logger, quiet_seconds: float = QUIET_SECONDS, clock: Callable[[], float] = time.monotonic
+    ) -> None:
         self._logger = logger
         self._quiet_seconds = quiet_seconds
         self._clock = clock

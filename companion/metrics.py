@@ -125,6 +125,11 @@ API_ERRORS = _counter("api_errors_total", "Requests that failed by a mistake of 
 API_STREAMS = _gauge("api_streams", "Open streams of server-sent events.")
 API_STREAMS_REFUSED = _counter("api_streams_refused_total", "Streams refused because too many were open.")
 
+HTTP_CONNECTIONS = _gauge("http_connections", "Open HTTP connections, WebSockets too.")
+HTTP_CLOSED = _counter("http_connections_closed_total", "HTTP connections that were refused or cut, by why.", "why")
+for _why in ("head", "body", "answer", "idle", "gave_way", "refused", "invalid"):
+    HTTP_CLOSED.labels(_why)
+
 MEDIA_REPORTS = _counter("media_reports_total", "Reports of browsers on their calls, by what came of them.", "result")
 MEDIA_REFUSED = _counter("media_refused_total", "Reports of browsers that were refused, by why.", "why")
 MEDIA_ITEMS = _counter("media_items_stored_total", "Media samples and happenings written to Redis.", "kind")

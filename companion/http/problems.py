@@ -10,6 +10,8 @@ from fastapi.responses import JSONResponse
 from pydantic import BaseModel, Field
 from starlette.exceptions import HTTPException
 from starlette.middleware.body_limit import MAX_BODY_SIZE_SCOPE_KEY
+from starlette.requests import ClientDisconnect
+from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from companion import log, metrics
@@ -271,6 +273,7 @@ def add_handlers(app: FastAPI) -> None:
     app.add_exception_handler(NoSuchCallError, _no_such_call)
     app.add_exception_handler(SeveralCallsError, _several_calls)
     app.add_exception_handler(UsageError, lambda _, error: wrong_usage(str(error)).response())
+    app.add_exception_handler(ClientDisconnect, lambda *_: Response(status_code=408))  # nobody reads it
     app.add_exception_handler(Exception, lambda *_: broken().response())
     for away in (*Unreachable, NotNowError, ResponseError):
         app.add_exception_handler(away, lambda _, error: redis_away(error).response())

@@ -1,27 +1,114 @@
-"""Speak HTTP/1.1 with bounded headers."""
+"""Speak HTTP/1.1 with bounded headers, and with clients that may keep us waiting only for so long."""
 
-from typing import Final
+import asyncio
+from typing import Any, Final, cast
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
+from companion import log, metrics
+from companion.http.connections import Connections, Debt
+
 MAX_HEADER_BYTES: Final = 64 * 1024
+
+_REFUSAL: Final = "503 Service Unavailable"
+_TOO_SLOW: Final = "408 Request Timeout"
+
+_episodes = log.Episodes(log.get(__name__))
 
 
 class HttpProtocol(HttpToolsProtocol):
-    """Close connections that send headers or trailers without end, which httptools would all keep."""
+    """Keep the books on what the client owes, and close connections that send headers or trailers without end.
+
+    httptools would keep all headers, and uvicorn waits without end for all but the next request.
+    """
 
     _header_bytes = 0
+    _part: Debt = "idle"
+    """What the client is about to send; a head that has not begun is idle."""
+
+    def __init__(self, *arguments: Any, connections: Connections, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self._connections = connections
+        self.address = ""
+
+    @property
+    def is_closed(self) -> bool:
+        return self.transport.is_closing()
+
+    def end(self, debt: Debt) -> None:
+        """Close the connection, with an answer if the client waits for one and reads."""
+        if self.transport.get_write_buffer_size():
+            self.transport.abort()
+        elif debt == "head" or (debt == "body" and not self.cycle.response_started):
+            self._refuse(_TOO_SLOW)
+        else:
+            self.transport.close()
+
+    def _refuse(self, status: str) -> None:
+        head = f"HTTP/1.1 {status}\r\nconnection: close\r\nretry-after: 5\r\ncontent-length: 0\r\n\r\n"
+        self.transport.write(head.encode())
+        self.transport.close()
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        super().connection_made(cast("asyncio.Transport", transport))
+        self.address = self.client[0] if self.client else ""
+        if self._connections.admit(self):
+            self._connections.owes(self, "idle")
+        else:
+            self._refuse(_REFUSAL)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._connections.remove(self)
+        super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
         self._header_bytes += len(data)
         super().data_received(data)
         if self._header_bytes > MAX_HEADER_BYTES and not self.transport.is_closing():
             self.send_400_response("The headers are too large.")
+        self._book()
+
+    def handle_websocket_upgrade(self) -> None:
+        super().handle_websocket_upgrade()
+        self._connections.upgrade(self)
+
+    def send_400_response(self, msg: str) -> None:
+        metrics.HTTP_CLOSED.labels("invalid").inc()
+        _episodes.warn("invalid HTTP requests are refused", detail=msg, address=self.address)
+        super().send_400_response(msg)
 
     def on_message_begin(self) -> None:
         self._header_bytes = 0  # what this read brought is not counted: it is bounded
+        self._part = "head"
         super().on_message_begin()
+
+    def on_headers_complete(self) -> None:
+        super().on_headers_complete()
+        self._part = "body"
 
     def on_body(self, body: bytes) -> None:
         self._header_bytes -= len(body)
         super().on_body(body)
+
+    def on_message_complete(self) -> None:
+        super().on_message_complete()
+        self._part = "idle"
+
+    def on_response_complete(self) -> None:
+        super().on_response_complete()
+        self._book()
+
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        self._book()
+
+    def resume_writing(self) -> None:
+        super().resume_writing()
+        self._book()
+
+    def _book(self) -> None:
+        is_answered = self.cycle is None or self.cycle.response_complete
+        if self.flow.write_paused:
+            self._connections.owes(self, "answer")
+        else:
+            self._connections.owes(self, self._part if is_answered or self._part == "body" else None)

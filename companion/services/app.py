@@ -9,6 +9,7 @@ from companion import log
 from companion.bridge.bridge import Bridge
 from companion.config import Config
 from companion.consumer.consumer import Consumer
+from companion.http import descriptors
 from companion.http.monitoring.counters import Counters
 from companion.services.scheduler import Scheduler
 from companion.services.web import Api
@@ -40,6 +41,7 @@ class App:
     async def run(self, stopped: asyncio.Event) -> None:
         """Run until `stopped` is set or a service dies; raise its error once the others have ended."""
         _relax_garbage_collection()
+        descriptors.raise_limit()
         try:
             for service in await asyncio.to_thread(self._make_services):
                 self._running.append((service, asyncio.create_task(service.run())))

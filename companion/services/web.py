@@ -10,15 +10,16 @@ from starlette.applications import Starlette
 from starlette.middleware import Middleware
 from starlette.routing import Mount, Route
 
-from companion import __version__, dashboard
+from companion import __version__, dashboard, log
 from companion.config import Config
-from companion.http import problems
+from companion.http import descriptors, problems
 from companion.http.access import pages
 from companion.http.access.guard import Access, Guard
 from companion.http.access.hosts import Hosts
 from companion.http.access.login import Login
 from companion.http.api import calls, devices, events, fleet
 from companion.http.api.openapi import make_api
+from companion.http.connections import Limits
 from companion.http.device_pings import DevicePings
 from companion.http.events.hub import Hub
 from companion.http.middleware.body_limit import BodyLimit
@@ -33,6 +34,8 @@ from companion.http.reports.intake import Intake
 from companion.http.server import Server
 from companion.query.reader import Reader
 from companion.store.store import Store
+
+logger = log.get(__name__)
 
 EXTRA = "nicegui"
 """The package that the dashboard needs and that an installation may be without."""
@@ -118,6 +121,14 @@ def _explain(app: FastAPI, why: str, remedy: str) -> None:
         return HTMLResponse(page, 404)
 
 
+def _limit_connections(most: int) -> Limits:
+    """Return the limits for so many connections, or for as many as the limit of open files allows."""
+    allowed = descriptors.count_for_clients()
+    if allowed < most:
+        logger.warning("fewer connections are allowed than configured", most=allowed, remedy=descriptors.REMEDY)
+    return Limits(min(most, allowed))
+
+
 class Api:
     """Run the HTTP application on its socket until stopped."""
 
@@ -125,7 +136,9 @@ class Api:
         app = make_app(config, store)
         self._hub: Hub = app.state.hub
         self._pings: DevicePings = app.state.pings
-        self._server = Server(app, config.api, "api", config.api.proxies)
+        self._server = Server(
+            app, config.api, "api", config.api.proxies, _limit_connections(config.api.max_connections)
+        )
 
     async def run(self) -> None:
         try:

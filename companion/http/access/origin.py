@@ -50,6 +50,21 @@ def peer(scope: Scope) -> str:
         return ""
 
 
+def subscriber_network(address: str) -> str:
+    """Return an address, of IPv6 its /64: one subscriber has all addresses in it. "" when it is no address.
+
+    >>> subscriber_network("192.0.2.7"), subscriber_network("2001:db8::7"), subscriber_network("::ffff:192.0.2.7")
+    ('192.0.2.7', '2001:db8::', '192.0.2.7')
+    """
+    try:
+        parsed = ip_address(address)
+    except ValueError:
+        return ""
+    if not isinstance(parsed, IPv6Address):
+        return str(parsed)
+    return str(parsed.ipv4_mapped or IPv6Address(int(parsed) >> 64 << 64))
+
+
 def is_served(name: str, patterns: Iterable[str]) -> bool:
     """Return whether a host name is ours. A page under another name that leads here could read us (DNS rebinding)."""
     return is_loopback(name) or any(fnmatchcase(name, pattern.lower().strip("[]")) for pattern in patterns if name)

@@ -3,8 +3,9 @@
 import math
 import time
 from collections.abc import Callable
-from ipaddress import IPv6Address, ip_address
 from typing import Final
+
+from companion.http.access.origin import subscriber_network
 
 ADDRESS_BURST: Final = 5
 ADDRESS_SECONDS: Final = 12.0
@@ -53,13 +54,13 @@ class Throttle:
     def wait(self, address: str) -> int:
         """Return the whole seconds until this address may try again; 0 = now."""
         now = self._clock()
-        own = self._buckets.get(_network(address))
+        own = self._buckets.get(subscriber_network(address))
         tries = ADDRESS_BURST if self._all.wait(now) else 1
         return math.ceil(own.wait(now, tries)) if own else 0
 
     def failed(self, address: str) -> None:
         now = self._clock()
-        key = _network(address)
+        key = subscriber_network(address)
         if key not in self._buckets:
             self._make_room(now)
             self._buckets[key] = TokenBucket(ADDRESS_BURST, ADDRESS_SECONDS, now)
@@ -74,12 +75,3 @@ class Throttle:
             self._buckets = {key: bucket for key, bucket in self._buckets.items() if not bucket.full}
         while len(self._buckets) >= MAX_ADDRESSES:
             del self._buckets[next(iter(self._buckets))]
-
-
-def _network(address: str) -> str:
-    """Return an address, of IPv6 its /64: one subscriber has all addresses in it."""
-    try:
-        parsed = ip_address(address)
-    except ValueError:
-        return ""
-    return str(IPv6Address(int(parsed) >> 64 << 64)) if isinstance(parsed, IPv6Address) else str(parsed)

@@ -1,5 +1,7 @@
 """Serve /metrics of a process without `api`: its own counters, and nothing from the store."""
 
+from typing import Final
+
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from starlette.applications import Starlette
 from starlette.requests import Request
@@ -9,7 +11,11 @@ from starlette.routing import Route
 from companion import metrics
 from companion.config import MetricsSection
 from companion.http.access import origin
+from companion.http.connections import Limits
 from companion.http.server import Server
+
+CONNECTIONS: Final = 64
+"""Prometheus needs one or two."""
 
 
 class Counters:
@@ -17,7 +23,8 @@ class Counters:
 
     def __init__(self, config: MetricsSection) -> None:
         self._for_anybody = config.allow_anybody
-        self._server = Server(Starlette(routes=[Route("/metrics", self._metrics)]), config, "metrics")
+        app = Starlette(routes=[Route("/metrics", self._metrics)])
+        self._server = Server(app, config, "metrics", limits=Limits(CONNECTIONS))
 
     async def run(self) -> None:
         await self._server.run()

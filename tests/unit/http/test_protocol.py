@@ -1,14 +1,19 @@
-"""HTTP/1.1 on a socket: headers are bounded, bodies are the application's business."""
+"""HTTP/1.1 on a socket: headers are bounded, bodies are the application's business, no client is waited for long."""
 
 import asyncio
 from collections.abc import AsyncIterator, Iterator
+from contextlib import suppress
 
 import pytest
 from starlette.requests import Request
-from starlette.responses import PlainTextResponse
+from starlette.responses import PlainTextResponse, StreamingResponse
 from starlette.types import Receive, Scope, Send
+from structlog.testing import capture_logs
 
+from companion import metrics
 from companion.config import MetricsSection
+from companion.http import server
+from companion.http.connections import Limits
 from companion.http.protocol import MAX_HEADER_BYTES
 from companion.http.server import Server
 from companion.simulator.redis import find_free_port
@@ -91,3 +96,129 @@ async def test_large_bodies(port: int, *, chunked: bool) -> None:
     frames = [b"1000\r\n" + piece + b"\r\n"] * pieces + [b"0\r\n\r\n"] if chunked else [piece] * pieces
     request = [HEAD, b"Transfer-Encoding: chunked\r\n\r\n" if chunked else length, *frames]
     assert (await exchange(port, iter(request))).endswith(str(pieces * len(piece)).encode())
+
+
+LIMITS = Limits(connections=40, head=0.2, body=0.3, answer=0.4, idle=0.5)
+BODY = HEAD + b"Content-Length: 60000\r\n\r\n"
+GET = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
+
+
+async def answer_much(scope: Scope, receive: Receive, send: Send) -> None:
+    """Count the body of a POST, stream to /stream for as long as it takes, and send much to all others."""
+    if scope["method"] == "POST":
+        await count_body(scope, receive, send)
+    elif scope["path"] == "/stream":
+        await StreamingResponse(endless_stream())(scope, receive, send)
+    else:
+        await PlainTextResponse("x" * 10_000_000)(scope, receive, send)
+
+
+async def endless_stream() -> AsyncIterator[bytes]:
+    while True:
+        yield b"x"
+        await asyncio.sleep(0.05)
+
+
+@pytest.fixture
+async def impatient(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[int]:
+    """Serve with short deadlines and few places; loopback is a proxy, which may have them all."""
+    monkeypatch.setattr(server, "LOOK_SECONDS", 0.05)
+    section = MetricsSection(listen=f"127.0.0.1:{find_free_port()}")
+    impatient_server = Server(answer_much, section, "metrics", ["127.0.0.1"], LIMITS)
+    task = asyncio.create_task(impatient_server.run())
+    yield section.port
+    impatient_server.stop()
+    await task
+
+
+async def read_to_end(reader: asyncio.StreamReader) -> bytes:
+    async with asyncio.timeout(20):
+        try:
+            return await reader.read()
+        except ConnectionError:
+            return b""
+
+
+@pytest.mark.parametrize(
+    ("sent", "drip", "why"),
+    [
+        (b"", b"", "idle"),
+        (b"", b"\r\n", "idle"),
+        (b"POST /", b"", "head"),
+        (HEAD, b"x: y\r\n", "head"),
+        (BODY, b"", "body"),
+        (BODY, b"y", "body"),
+        (HEAD + b"Transfer-Encoding: chunked\r\n\r\n", b"1\r\ny\r\n", "body"),
+        (GET, b"", "answer"),
+    ],
+)
+async def test_slow_clients(impatient: int, sent: bytes, drip: bytes, why: str) -> None:
+    """A client that says nothing, stops midway, drips, or does not take its answer is closed when its time is up."""
+    before = metrics.total(metrics.HTTP_CLOSED, why=why)
+    reader, writer = await connect(impatient)
+    reader._transport.pause_reading()  # type: ignore[attr-defined]  # our own buffer takes no answer either
+    writer.write(sent)
+    async with asyncio.timeout(20):
+        while metrics.total(metrics.HTTP_CLOSED, why=why) == before:
+            writer.write(drip)
+            await asyncio.sleep(0.02)
+    reader._transport.resume_reading()  # type: ignore[attr-defined]
+    answer = await read_to_end(reader)
+    writer.transport.abort()
+    assert answer.startswith(b"HTTP/1.1 408 ") is (why in ("head", "body"))
+
+
+async def test_a_drip_after_an_answer(impatient: int) -> None:
+    """A connection on which a request was answered is idle until the next one begins, and not for longer."""
+    reader, writer = await connect(impatient)
+    writer.write(HEAD + b"Content-Length: 1\r\n\r\ny")
+    await reader.readuntil(b"\r\n\r\n")
+    async with asyncio.timeout(20):
+        while not reader.at_eof():
+            writer.write(b"\r\n")
+            with suppress(TimeoutError):
+                await asyncio.wait_for(reader.read(100), 0.02)
+    writer.transport.abort()
+
+
+async def test_streams_live_on(impatient: int) -> None:
+    """A client that listens to a stream, and one that works on its connection, stay for longer than all deadlines."""
+    reader, writer = await connect(impatient)
+    worker_reader, worker = await connect(impatient)
+    writer.write(b"GET /stream HTTP/1.1\r\nHost: a\r\n\r\n")
+    for _ in range(20):
+        worker.write(HEAD + b"Content-Length: 1\r\n\r\ny")
+        await worker_reader.readuntil(b"\r\n\r\n1")
+        await asyncio.sleep(sum(LIMITS[1:]) / 20)
+    await reader.read(1 << 16)
+    assert await reader.read(1 << 16)  # new since
+    worker.close()
+    writer.close()
+
+
+@pytest.mark.parametrize("sent", [b"", b"POST /", BODY, BODY + b"y" * 50_000])
+async def test_idle_clients_keep_nobody_out(impatient: int, sent: bytes) -> None:
+    """With several times as many idle and unfinished clients as there are places, others are answered all the while."""
+    with capture_logs() as logs:
+        idle = []
+        for _ in range(5):
+            for _ in range(LIMITS.connections):
+                reader, writer = await connect(impatient)
+                writer.write(sent)
+                idle.append((reader, writer))
+            request = [HEAD + b"Content-Length: 1\r\nConnection: close\r\n\r\ny"]
+            assert (await exchange(impatient, iter(request))).endswith(b"1")
+        for reader, writer in idle:
+            await read_to_end(reader)
+            writer.close()
+    assert len([line for line in logs if line["log_level"] != "info"]) <= 2
+
+
+async def test_invalid_requests(impatient: int) -> None:
+    """Requests that are none are answered with 400, counted, and logged once."""
+    before = metrics.total(metrics.HTTP_CLOSED, why="invalid")
+    with capture_logs() as logs:
+        for _ in range(20):
+            assert b" 400 " in await exchange(impatient, iter([b"\x16\x03\x01 nonsense\r\n\r\n"]))
+    assert metrics.total(metrics.HTTP_CLOSED, why="invalid") - before == 20
+    assert len(logs) <= 1
