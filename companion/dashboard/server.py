@@ -4,7 +4,7 @@ from typing import Final
 
 import nicegui
 from fastapi import FastAPI, Request
-from nicegui import ui
+from nicegui import core, ui
 from starlette.routing import Mount
 from starlette.types import ASGIApp, Receive, Scope, Send
 
@@ -15,6 +15,7 @@ from companion.dashboard.markup.frame import broken, no_page
 from companion.dashboard.pages import call, calls, device, devices, fleet, remediations
 from companion.dashboard.part import Part
 from companion.dashboard.reader_threads import ReaderThreads
+from companion.dashboard.sockets import Sockets
 from companion.http.device_pings import DevicePings
 from companion.query.reader import Reader
 
@@ -63,13 +64,14 @@ def _serve_behind_routes(app: FastAPI) -> None:
     """Ask for a page only where no route has the path: a mount would take a route's path with another method too."""
     pages = app.router.routes.pop()
     assert isinstance(pages, Mount)  # noqa: S101 - run_with added it
-    app.router.default = pages.app
+    app.router.default = Sockets(pages.app)
 
 
 def _reset_nicegui() -> None:
     """Reset NiceGUI, which exists once in a process and accepts no middleware after its first run."""
     nicegui.app.middleware_stack = None
     nicegui.app.user_middleware.clear()
+    core.sio.eio.cors_allowed_origins = []  # no page of another origin may read: the guard checks what comes
 
 
 def _show_error() -> None:

@@ -1,13 +1,20 @@
 """The dashboard's pages as a server answers them, without a browser."""
 
+import re
+from typing import Final
 from urllib.parse import quote
 
+import msgspec
 import pytest
+from nicegui import Client, core
 from starlette.applications import Starlette
 from starlette.routing import Mount
 from starlette.testclient import TestClient
+from starlette.websockets import WebSocketDisconnect
 
+from companion.dashboard import sockets
 from companion.dashboard.reader_threads import ReaderThreads
+from companion.dashboard.sockets import MAX_SOCKETS
 from companion.opensips.events import INSERT
 from companion.services.web import make_app
 from companion.tokens import access
@@ -28,7 +35,9 @@ def setup(make_setup: MakeSetup) -> Setup:
 def visitor(setup: Setup, secret: str = SECRET) -> TestClient:
     headers = {"accept": "text/html", **({"authorization": f"Bearer {secret}"} if secret else {})}
     app = make_app(setup.config, setup.store)
-    return TestClient(app, base_url=f"http://{HOST}", headers=headers, follow_redirects=False)
+    return TestClient(
+        app, base_url=f"http://{HOST}", headers=headers, follow_redirects=False, client=("127.0.0.1", 50_000)
+    )
 
 
 @pytest.mark.parametrize(
@@ -122,3 +131,93 @@ def test_a_fault_of_ours_tells_nobody_its_insides(setup: Setup, monkeypatch: pyt
     assert answer.status_code == 500
     assert "could not be brought up to date" in answer.text
     assert "insides" not in answer.text
+
+
+# The socket of pages
+
+
+RELOAD: Final = '44{"message": "Implicit handshake failed"}'
+POLLING: Final = "/_nicegui_ws/socket.io/?EIO=4&transport=polling&implicit_handshake=true&tab_id=t&document_id=d"
+
+
+def page_id(html: str) -> str:
+    """The id by which a page connects."""
+    match = re.search(r"client_id\W+([0-9a-f-]{36})", html)
+    assert match
+    return match[1]
+
+
+def websocket(address: str) -> str:
+    return f"ws://{HOST}{address.replace('polling', 'websocket')}"
+
+
+def environs(page: str) -> list[str]:
+    """What is kept of the connections of a page."""
+    queries = [environ["QUERY_STRING"] for environ in core.sio.environ.values()]
+    return [query for query in queries if page in query]
+
+
+@pytest.mark.parametrize("by", ["token", "session", "loopback"])
+@pytest.mark.parametrize(
+    "headers", [{"origin": "http://evil.example"}, {"origin": "null"}, {"sec-fetch-site": "same-site"}]
+)
+def test_no_other_site_uses_the_socket(make_setup: MakeSetup, by: str, headers: dict[str, str]) -> None:
+    """A page of another site is refused by each method and transport, whoever its visitor is, and may read nothing."""
+    setup = make_web(make_setup, dashboard=True, tokens=[TOKEN.line], open_reads=by == "loopback")
+    with visitor(setup, SECRET if by == "token" else "") as client:
+        if by == "session":
+            client.post("/login", data={"token": SECRET})
+        page = page_id(client.get("/").text)
+        address = f"{POLLING}&client_id={page}"
+        for method in ("GET", "POST", "OPTIONS"):
+            answer = client.request(method, address, headers=headers)
+            assert answer.status_code == 403
+            assert not [name for name in answer.headers if name.startswith("access-control")]
+        with pytest.raises(WebSocketDisconnect), client.websocket_connect(websocket(address), headers=dict(headers)):
+            pass
+        assert not environs(page)
+
+
+def test_own_pages_use_the_socket(setup: Setup) -> None:
+    """A page that is open connects, by polling too, and no other page is told that it may read."""
+    with visitor(setup) as client:
+        address = f"{POLLING}&client_id={page_id(client.get('/').text)}"
+        answer = client.get(address, headers={"origin": f"http://{HOST}"})
+        assert answer.text.startswith('0{"sid":')
+        session = msgspec.json.decode(answer.text[1:])["sid"]
+        assert client.post(f"{address}&sid={session}", content="40").text == "OK"
+        assert client.get(f"{address}&sid={session}").text.startswith("40")
+        assert not [name for name in answer.headers if name.startswith("access-control")]
+
+
+@pytest.mark.parametrize("page", ["", "00000000-0000-0000-0000-000000000000", "<script>", "&a=1" * 100])
+def test_no_page_leaves_nothing(setup: Setup, page: str) -> None:
+    """Who connects without an open page is told to load it again, by both transports, and nothing of him is kept."""
+    address, before = f"{POLLING}&client_id={page}", {*core.sio.environ, *core.sio.eio.sockets}
+    with visitor(setup) as client:
+        for _ in range(5):
+            (session,) = {msgspec.json.decode(client.get(address).text[1:])["sid"] for _ in range(2)}
+            client.post(f"{address}&sid={session}", content="40")
+            assert client.get(f"{address}&sid={session}").text == RELOAD
+            with client.websocket_connect(websocket(address)) as socket:
+                assert [socket.receive_text()[:1], socket.receive_text()] == ["0", RELOAD]
+    assert core.sio.environ.keys() <= before
+    assert core.sio.eio.sockets.keys() <= before
+
+
+def test_a_page_connects_a_few_times(setup: Setup) -> None:
+    """Not even an open page keeps us busy with any number of connections."""
+    with visitor(setup) as client:
+        page = page_id(client.get("/").text)
+        for _ in range(3 * MAX_SOCKETS):
+            client.get(f"{POLLING}&client_id={page}")
+        assert len(environs(page)) == MAX_SOCKETS
+
+
+def test_pages_that_nobody_opens(setup: Setup, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of pages that are loaded and never connect only so many are kept, the newest ones."""
+    monkeypatch.setattr(sockets, "MAX_NEW_PAGES", 3)
+    with visitor(setup) as client:
+        pages = [page_id(client.get("/").text) for _ in range(6)]
+        assert list(Client.instances)[-3:] == pages[-3:]
+        assert not Client.instances.keys() & set(pages[:3])

@@ -156,8 +156,11 @@ def bearer(scope: AsgiScope) -> str:
 def _is_forged(scope: AsgiScope, identity: Identity) -> bool:
     """Return whether a page of another site makes a browser send this, and the browser adds what lets it in.
 
-    For a read it is enough that such a page can not see the answer, but it could read from a websocket.
+    For a read it is enough that such a page can not see the answer, but it could read from a websocket. Where pages
+    talk to the dashboard nothing of another site is let in, as a read there begins something.
     """
+    if scope["path"].startswith(SOCKET_PATH) and origin.is_same_origin(scope) is False:
+        return True
     if (scope["type"] == "http" and scope["method"] in SAFE) or identity.by in ("token", "wrong token"):
         return False
     same = origin.is_same_origin(scope)
