@@ -1,5 +1,6 @@
 """Configure structured logging, and log a flood of like problems as one line."""
 
+import asyncio
 import logging
 import sys
 import time
@@ -65,6 +66,7 @@ class FloodFilter(logging.Filter):
     """Let through the first of a series of like lines of the libraries that strangers can make write them.
 
     Lines are alike if the same place in the code writes them, about the same kind of exception: there are few kinds.
+    A request that is cancelled when the server stops is no error.
     """
 
     LOGGERS: Final = frozenset(("uvicorn", "asyncio", "engineio", "socketio", "nicegui", "websockets"))
@@ -78,7 +80,10 @@ class FloodFilter(logging.Filter):
     def filter(self, record: logging.LogRecord) -> bool:
         if record.name.partition(".")[0] not in self.LOGGERS:
             return True
-        kind = record.pathname, record.lineno, record.exc_info and record.exc_info[0]
+        error = record.exc_info[0] if record.exc_info else None
+        if error is asyncio.CancelledError:
+            return False
+        kind = record.pathname, record.lineno, error
         now, last_at = self._clock(), self._last_at.get(kind)
         self._last_at[kind] = now
         return last_at is None or now - last_at > self._quiet_seconds

@@ -6,6 +6,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 PREFIX: Final = "/api/v1"
 
+LOGIN_PATH: Final = "/login"
 SOCKET_PATH: Final = "/_nicegui_ws/"
 """Where pages talk to the dashboard, by a WebSocket or, where there can be none, by POST."""
 

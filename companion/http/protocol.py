@@ -8,7 +8,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from companion import log, metrics
 from companion.http.connections import Connections, Debt
 
-MAX_HEADER_BYTES: Final = 64 * 1024
+MAX_HEADER_BYTES: Final = 32 * 1024
 
 _REFUSAL: Final = "503 Service Unavailable"
 _TOO_SLOW: Final = "408 Request Timeout"
@@ -97,6 +97,13 @@ class HttpProtocol(HttpToolsProtocol):
     def on_response_complete(self) -> None:
         super().on_response_complete()
         self._book()
+
+    def shutdown(self) -> None:
+        """Close, or close after the answer; a request that has not come in yet is waited for no longer."""
+        if self._part == "body" and not self.cycle.response_started:
+            self._refuse(_REFUSAL)
+        else:
+            super().shutdown()
 
     def pause_writing(self) -> None:
         super().pause_writing()

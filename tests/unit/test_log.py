@@ -1,5 +1,6 @@
 """A flood of like problems makes one line."""
 
+import asyncio
 import logging
 from collections.abc import Iterator
 from typing import Any
@@ -75,12 +76,13 @@ def test_floods_of_libraries(clock: Clock) -> None:
     """What a library logs over and over from one place, for strangers, is told once an episode; all else always."""
     flood = log.FloodFilter(60, clock)
 
-    def is_told(name: str, line: int, error: Exception | None = None) -> bool:
+    def is_told(name: str, line: int, error: BaseException | None = None) -> bool:
         exc_info = (type(error), error, None) if error else None
         return flood.filter(logging.LogRecord(name, logging.ERROR, "x.py", line, "hostile", None, exc_info))
 
     lines = [("uvicorn.error", 1), ("uvicorn.error", 1), ("uvicorn.error", 2), ("companion.x", 3), ("companion.x", 3)]
     assert [is_told(*line) for line in lines] == [True, False, True, True, True]
     assert [is_told("asyncio", 4, error) for error in (OSError(), OSError(), KeyError())] == [True, False, True]
+    assert not is_told("uvicorn.error", 5, asyncio.CancelledError())
     clock.now += 60.1
     assert is_told("uvicorn.error", 1)

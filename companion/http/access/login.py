@@ -14,6 +14,7 @@ from companion.http.access import origin, pages
 from companion.http.access.guard import HOME, Access, cookie, local_path
 from companion.http.access.sessions import COOKIE, SECONDS
 from companion.http.access.throttle import Throttle
+from companion.http.paths import LOGIN_PATH
 from companion.tokens.access import Token
 
 logger = log.get(__name__)
@@ -31,7 +32,7 @@ class Login:
         self._episodes = log.Episodes(logger)
         self.router = APIRouter(include_in_schema=False)
         # one route, as a 405 names the methods of one
-        self.router.add_api_route("/login", self.login, methods=["GET", "POST"], response_class=HTMLResponse)
+        self.router.add_api_route(LOGIN_PATH, self.login, methods=["GET", "POST"], response_class=HTMLResponse)
         self.router.add_api_route("/logout", self.log_out, methods=["POST"])
         self.router.add_api_route("/companion.css", self.style)
 

@@ -8,10 +8,12 @@ from starlette.middleware.body_limit import RequestBodyLimitMiddleware
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from companion.http import problems
-from companion.http.paths import SOCKET_PATH
+from companion.http.paths import LOGIN_PATH, SOCKET_PATH
 
 MAX_BODY: Final = 64 * 1024
 MAX_SOCKET_BODY: Final = 1024 * 1024
+MAX_LOGIN_BODY: Final = 8 * 1024
+"""Anybody may send one, and so many unfinished ones at once as there are connections."""
 
 
 class BodyLimit:
@@ -30,15 +32,21 @@ class BodyLimit:
     ) -> None:
         self._app = RequestBodyLimitMiddleware(app, max_bytes)
         self._socket_app = RequestBodyLimitMiddleware(app, max_socket_bytes)
+        self._login_app = RequestBodyLimitMiddleware(app, MAX_LOGIN_BODY)
         self._on_refusal = on_refusal
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        app = self._socket_app if scope["path"].startswith(SOCKET_PATH) else self._app
+        app = self._find_app(scope["path"])
         if scope["type"] == "http" and content_length(scope) > app.max_body_size:
             self._on_refusal()
             await problems.too_large(app.max_body_size).response()(scope, receive, send)
         else:
             await app(scope, receive, send)
+
+    def _find_app(self, path: str) -> RequestBodyLimitMiddleware:
+        if path == LOGIN_PATH:
+            return self._login_app
+        return self._socket_app if path.startswith(SOCKET_PATH) else self._app
 
 
 def content_length(scope: Scope) -> int:

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Iterator
-from contextlib import suppress
+from contextlib import asynccontextmanager, suppress
 
 import pytest
 from starlette.requests import Request
@@ -98,7 +98,7 @@ async def test_large_bodies(port: int, *, chunked: bool) -> None:
     assert (await exchange(port, iter(request))).endswith(str(pieces * len(piece)).encode())
 
 
-LIMITS = Limits(connections=40, head=0.2, body=0.3, answer=0.4, idle=0.5)
+LIMITS = Limits(head=0.2, body=0.3, answer=0.4, idle=0.5)
 BODY = HEAD + b"Content-Length: 60000\r\n\r\n"
 GET = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
 
@@ -119,16 +119,25 @@ async def endless_stream() -> AsyncIterator[bytes]:
         await asyncio.sleep(0.05)
 
 
+@asynccontextmanager
+async def serving(limits: Limits) -> AsyncIterator[int]:
+    """Serve; loopback is a proxy, which may have all connections."""
+    section = MetricsSection(listen=f"127.0.0.1:{find_free_port()}")
+    limited = Server(answer_much, section, "metrics", ["127.0.0.1"], limits)
+    task = asyncio.create_task(limited.run())
+    try:
+        yield section.port
+    finally:
+        limited.stop()
+        await task
+
+
 @pytest.fixture
 async def impatient(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[int]:
-    """Serve with short deadlines and few places; loopback is a proxy, which may have them all."""
+    """Serve with short deadlines."""
     monkeypatch.setattr(server, "LOOK_SECONDS", 0.05)
-    section = MetricsSection(listen=f"127.0.0.1:{find_free_port()}")
-    impatient_server = Server(answer_much, section, "metrics", ["127.0.0.1"], LIMITS)
-    task = asyncio.create_task(impatient_server.run())
-    yield section.port
-    impatient_server.stop()
-    await task
+    async with serving(LIMITS) as port:
+        yield port
 
 
 async def read_to_end(reader: asyncio.StreamReader) -> bytes:
@@ -165,7 +174,8 @@ async def test_slow_clients(impatient: int, sent: bytes, drip: bytes, why: str) 
     reader._transport.resume_reading()  # type: ignore[attr-defined]
     answer = await read_to_end(reader)
     writer.transport.abort()
-    assert answer.startswith(b"HTTP/1.1 408 ") is (why in ("head", "body"))
+    if not drip:  # else the kernel may drop the answer together with what nobody read
+        assert answer.startswith(b"HTTP/1.1 408 ") is (why in ("head", "body"))
 
 
 async def test_a_drip_after_an_answer(impatient: int) -> None:
@@ -182,36 +192,33 @@ async def test_a_drip_after_an_answer(impatient: int) -> None:
 
 
 async def test_streams_live_on(impatient: int) -> None:
-    """A client that listens to a stream, and one that works on its connection, stay for longer than all deadlines."""
+    """A client that listens to a stream stays for longer than all deadlines."""
     reader, writer = await connect(impatient)
-    worker_reader, worker = await connect(impatient)
     writer.write(b"GET /stream HTTP/1.1\r\nHost: a\r\n\r\n")
-    for _ in range(20):
-        worker.write(HEAD + b"Content-Length: 1\r\n\r\ny")
-        await worker_reader.readuntil(b"\r\n\r\n1")
-        await asyncio.sleep(sum(LIMITS[1:]) / 20)
-    await reader.read(1 << 16)
-    assert await reader.read(1 << 16)  # new since
-    worker.close()
+    until = asyncio.get_running_loop().time() + sum(LIMITS[1:])
+    while asyncio.get_running_loop().time() < until:
+        assert await reader.read(1 << 16)
     writer.close()
 
 
 @pytest.mark.parametrize("sent", [b"", b"POST /", BODY, BODY + b"y" * 50_000])
-async def test_idle_clients_keep_nobody_out(impatient: int, sent: bytes) -> None:
+async def test_idle_clients_keep_nobody_out(sent: bytes) -> None:
     """With several times as many idle and unfinished clients as there are places, others are answered all the while."""
-    with capture_logs() as logs:
-        idle = []
-        for _ in range(5):
-            for _ in range(LIMITS.connections):
-                reader, writer = await connect(impatient)
-                writer.write(sent)
-                idle.append((reader, writer))
-            request = [HEAD + b"Content-Length: 1\r\nConnection: close\r\n\r\ny"]
-            assert (await exchange(impatient, iter(request))).endswith(b"1")
-        for reader, writer in idle:
-            await read_to_end(reader)
-            writer.close()
-    assert len([line for line in logs if line["log_level"] != "info"]) <= 2
+    before = metrics.total(metrics.HTTP_CLOSED, why="gave_way")
+    async with serving(Limits(connections=40)) as port:
+        with capture_logs() as logs:
+            idle = []
+            for _ in range(5):
+                for _ in range(40):
+                    _, writer = await connect(port)
+                    writer.write(sent)
+                    idle.append(writer)
+                request = [HEAD + b"Content-Length: 1\r\nConnection: close\r\n\r\ny"]
+                assert (await exchange(port, iter(request))).endswith(b"1")
+            for writer in idle:
+                writer.transport.abort()
+    assert metrics.total(metrics.HTTP_CLOSED, why="gave_way") - before >= 160
+    assert [line["event"] for line in logs] == ["all connections are taken: idle ones give way to new ones"]
 
 
 async def test_invalid_requests(impatient: int) -> None:
