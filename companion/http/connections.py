@@ -18,7 +18,7 @@ PER_ADDRESS: Final = 4
 logger = log.get(__name__)
 
 
-class Limits(NamedTuple):
+class HttpLimits(NamedTuple):
     """Say how many connections there may be, and how many seconds each debt may last."""
 
     connections: int = 2000
@@ -34,7 +34,7 @@ class Limits(NamedTuple):
         return max(1, self.connections // PER_ADDRESS)
 
 
-class Connection(Protocol):
+class HttpConnection(Protocol):
     """Represent a connection; `address` is that of the peer, which may be a proxy."""
 
     address: str
@@ -46,7 +46,7 @@ class Connection(Protocol):
         """Close it: the client owes this for too long, or others need its place."""
 
 
-class Connections:
+class HttpConnections:
     """Hold the open connections of a server.
 
     If all places are taken, the connection whose client has owed something for the longest time gives way to a new
@@ -55,23 +55,23 @@ class Connections:
     """
 
     def __init__(
-        self, limits: Limits, proxies: Sequence[str] = (), clock: Callable[[], float] = time.monotonic
+        self, limits: HttpLimits, proxies: Sequence[str] = (), clock: Callable[[], float] = time.monotonic
     ) -> None:
         self.limits = limits
         self._proxies = [ip_network(proxy) for proxy in proxies]
         self._clock = clock
-        self._open: dict[Connection, str] = {}
+        self._open: dict[HttpConnection, str] = {}
         """The open connections with their networks."""
         self._count: Counter[str] = Counter()
-        self._debts: dict[Connection, tuple[Debt, float]] = {}
+        self._debts: dict[HttpConnection, tuple[Debt, float]] = {}
         """What clients owe and since when, oldest first."""
-        self._upgraded: set[Connection] = set()
+        self._upgraded: set[HttpConnection] = set()
         self._episodes = log.Episodes(logger)
 
     def __len__(self) -> int:
         return len(self._open)
 
-    def admit(self, connection: Connection) -> bool:
+    def admit(self, connection: HttpConnection) -> bool:
         """Take in a new connection; return False if there is no room for it."""
         network = subscriber_network(connection.address)
         is_crowded = self._count[network] >= self.limits.per_address and not self._is_proxy(connection.address)
@@ -84,7 +84,7 @@ class Connections:
         metrics.HTTP_CONNECTIONS.inc()
         return True
 
-    def owes(self, connection: Connection, debt: Debt | None) -> None:
+    def owes(self, connection: HttpConnection, debt: Debt | None) -> None:
         """Note what a client owes from now on; None = it is our turn. The same debt goes on as it began."""
         is_ours = connection in self._open and connection not in self._upgraded
         if not is_ours or self._debts.get(connection, (None,))[0] == debt:
@@ -93,13 +93,13 @@ class Connections:
         if debt:
             self._debts[connection] = debt, self._clock()
 
-    def upgrade(self, connection: Connection) -> None:
+    def upgrade(self, connection: HttpConnection) -> None:
         """Note that the connection became a WebSocket, whose end is noticed by `expire`."""
         if connection in self._open:
             self._debts.pop(connection, None)
             self._upgraded.add(connection)
 
-    def remove(self, connection: Connection) -> None:
+    def remove(self, connection: HttpConnection) -> None:
         """Forget a connection that has ended."""
         network = self._open.pop(connection, None)
         self._debts.pop(connection, None)
@@ -122,7 +122,7 @@ class Connections:
                     problem = "clients are too slow: their connections are closed"
                     self._episodes.warn(problem, owed=debt, address=connection.address)
 
-    def _make_room(self, new: Connection, network: str | None = None) -> bool:
+    def _make_room(self, new: HttpConnection, network: str | None = None) -> bool:
         """End the oldest debt (of a network), and return whether there is one."""
         victim = next((one for one in self._debts if network in (None, self._open[one])), None)
         self._warn_full(new, network)
@@ -132,12 +132,12 @@ class Connections:
         self._end(victim, self._debts[victim][0], "gave_way")
         return True
 
-    def _end(self, connection: Connection, debt: Debt, why: str) -> None:
+    def _end(self, connection: HttpConnection, debt: Debt, why: str) -> None:
         metrics.HTTP_CLOSED.labels(why).inc()
         self.remove(connection)
         connection.end(debt)
 
-    def _warn_full(self, new: Connection, network: str | None) -> None:
+    def _warn_full(self, new: HttpConnection, network: str | None) -> None:
         if network is None:
             problem, limit = "all connections are taken: idle ones give way to new ones", self.limits.connections
             remedy = "raise [api] max_connections and the limit of open files (LimitNOFILE), or find out who connects"

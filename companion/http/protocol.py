@@ -6,7 +6,7 @@ from typing import Any, Final, cast
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from companion import log, metrics
-from companion.http.connections import Connections, Debt
+from companion.http.connections import Debt, HttpConnections
 
 MAX_HEADER_BYTES: Final = 32 * 1024
 
@@ -26,7 +26,7 @@ class HttpProtocol(HttpToolsProtocol):
     _part: Debt = "idle"
     """What the client is about to send; a head that has not begun is idle."""
 
-    def __init__(self, *arguments: Any, connections: Connections, **options: Any) -> None:
+    def __init__(self, *arguments: Any, connections: HttpConnections, **options: Any) -> None:
         super().__init__(*arguments, **options)
         self._connections = connections
         self.address = ""

@@ -14,7 +14,8 @@ from companion import log
 from companion.config import ListenSection
 from companion.errors import UnavailableError
 from companion.http import descriptors
-from companion.http.connections import Connections, Limits
+from companion.http.connections import HttpConnections, HttpLimits
+from companion.http.middleware.body_limit import MAX_SOCKET_BODY
 from companion.http.protocol import HttpProtocol
 
 BACKLOG: Final = 128
@@ -39,9 +40,9 @@ class Server:
     """Serve until stopped. `table` is the section of the configuration that errors name."""
 
     def __init__(
-        self, app: ASGIApp, at: ListenSection, table: str, proxies: Sequence[str] = (), limits: Limits | None = None
+        self, app: ASGIApp, at: ListenSection, table: str, proxies: Sequence[str] = (), limits: HttpLimits | None = None
     ) -> None:
-        self._connections = Connections(limits or Limits(), proxies)
+        self._connections = HttpConnections(limits or HttpLimits(), proxies)
         self._episodes = log.Episodes(logger)
         self._where = f"{at.listen}; see [{table}] listen"
         self._uvicorn = _Uvicorn(
@@ -51,6 +52,7 @@ class Server:
                 port=at.port,
                 http=partial(HttpProtocol, connections=self._connections),  # type: ignore[arg-type]  # it makes one
                 backlog=BACKLOG,
+                ws_max_size=MAX_SOCKET_BODY,
                 log_config=None,
                 access_log=False,
                 server_header=False,

@@ -19,7 +19,7 @@ from companion.http.access.hosts import Hosts
 from companion.http.access.login import Login
 from companion.http.api import calls, devices, events, fleet
 from companion.http.api.openapi import make_api
-from companion.http.connections import Limits
+from companion.http.connections import HttpLimits
 from companion.http.device_pings import DevicePings
 from companion.http.events.hub import Hub
 from companion.http.middleware.body_limit import BodyLimit
@@ -121,12 +121,12 @@ def _explain(app: FastAPI, why: str, remedy: str) -> None:
         return HTMLResponse(page, 404)
 
 
-def _limit_connections(most: int) -> Limits:
+def _limit_connections(most: int) -> HttpLimits:
     """Return the limits for so many connections, or for as many as the limit of open files allows."""
     allowed = descriptors.count_for_clients()
     if allowed < most:
         logger.warning("fewer connections are allowed than configured", most=allowed, remedy=descriptors.REMEDY)
-    return Limits(min(most, allowed))
+    return HttpLimits(min(most, allowed))
 
 
 class Api:

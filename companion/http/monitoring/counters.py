@@ -11,7 +11,7 @@ from starlette.routing import Route
 from companion import metrics
 from companion.config import MetricsSection
 from companion.http.access import origin
-from companion.http.connections import Limits
+from companion.http.connections import HttpLimits
 from companion.http.server import Server
 
 CONNECTIONS: Final = 64
@@ -24,7 +24,7 @@ class Counters:
     def __init__(self, config: MetricsSection) -> None:
         self._for_anybody = config.allow_anybody
         app = Starlette(routes=[Route("/metrics", self._metrics)])
-        self._server = Server(app, config, "metrics", limits=Limits(CONNECTIONS))
+        self._server = Server(app, config, "metrics", limits=HttpLimits(CONNECTIONS))
 
     async def run(self) -> None:
         await self._server.run()

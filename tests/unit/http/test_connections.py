@@ -4,10 +4,10 @@ import pytest
 from structlog.testing import capture_logs
 
 from companion import metrics
-from companion.http.connections import Connections, Debt, Limits
+from companion.http.connections import Debt, HttpConnections, HttpLimits
 
 PROXY = "10.0.0.1"
-LIMITS = Limits(connections=8)
+LIMITS = HttpLimits(connections=8)
 
 
 class Clock:
@@ -35,11 +35,11 @@ def clock() -> Clock:
 
 
 @pytest.fixture
-def connections(clock: Clock) -> Connections:
-    return Connections(LIMITS, [PROXY, "fd00::/8"], clock)
+def connections(clock: Clock) -> HttpConnections:
+    return HttpConnections(LIMITS, [PROXY, "fd00::/8"], clock)
 
 
-def connect(connections: Connections, *addresses: str, debt: Debt | None = "idle") -> list[Client]:
+def connect(connections: HttpConnections, *addresses: str, debt: Debt | None = "idle") -> list[Client]:
     clients = [Client(address) for address in addresses]
     for client in clients:
         assert connections.admit(client)
@@ -48,7 +48,7 @@ def connect(connections: Connections, *addresses: str, debt: Debt | None = "idle
 
 
 @pytest.mark.parametrize("debt", ["idle", "head", "body", "answer"])
-def test_no_debt_lasts(connections: Connections, clock: Clock, debt: Debt) -> None:
+def test_no_debt_lasts(connections: HttpConnections, clock: Clock, debt: Debt) -> None:
     """Whatever a client owes, its time is bounded, and saying so again does not renew it."""
     (client,) = connect(connections, PROXY, debt=debt)
     before = metrics.total(metrics.HTTP_CLOSED, why=debt)
@@ -62,7 +62,7 @@ def test_no_debt_lasts(connections: Connections, clock: Clock, debt: Debt) -> No
     assert metrics.total(metrics.HTTP_CLOSED, why=debt) - before == 1
 
 
-def test_our_turn_has_no_end(connections: Connections, clock: Clock) -> None:
+def test_our_turn_has_no_end(connections: HttpConnections, clock: Clock) -> None:
     """A client that waits for us, such as one of a stream, is not closed."""
     (client,) = connect(connections, PROXY, debt=None)
     clock.now = 1e6
@@ -70,7 +70,7 @@ def test_our_turn_has_no_end(connections: Connections, clock: Clock) -> None:
     assert not client.is_closed
 
 
-def test_the_oldest_debt_gives_way(connections: Connections, clock: Clock) -> None:
+def test_the_oldest_debt_gives_way(connections: HttpConnections, clock: Clock) -> None:
     """When all places are taken, a new client gets that of the one that owed us something first; others stay."""
     busy = connect(connections, *[f"192.0.2.{n}" for n in range(4)], debt=None)
     idle = connect(connections, *[f"198.51.100.{n}" for n in range(4)])
@@ -82,7 +82,7 @@ def test_the_oldest_debt_gives_way(connections: Connections, clock: Clock) -> No
     assert len(connections) == LIMITS.connections
 
 
-def test_refused_when_all_are_busy(connections: Connections) -> None:
+def test_refused_when_all_are_busy(connections: HttpConnections) -> None:
     """Only when no client owes anything is a new one refused, and an end makes room again."""
     busy = connect(connections, *[f"192.0.2.{n}" for n in range(8)], debt=None)
     before = metrics.total(metrics.HTTP_CLOSED, why="refused")
@@ -97,7 +97,7 @@ def test_refused_when_all_are_busy(connections: Connections) -> None:
     "addresses",
     [["192.0.2.1"] * 3, ["2001:db8::1", "2001:db8::2", "2001:db8::3"], ["192.0.2.1", "::ffff:192.0.2.1", "192.0.2.1"]],
 )
-def test_one_address_has_a_quarter(connections: Connections, addresses: list[str]) -> None:
+def test_one_address_has_a_quarter(connections: HttpConnections, addresses: list[str]) -> None:
     """An address, of IPv6 its /64, takes its own places from itself, and others still find some."""
     first, second, third = connect(connections, *addresses)
     assert (first.is_closed, second.is_closed, third.is_closed) == (True, False, False)
@@ -108,12 +108,12 @@ def test_one_address_has_a_quarter(connections: Connections, addresses: list[str
 
 
 @pytest.mark.parametrize("proxy", [PROXY, "fd00::7"])
-def test_a_proxy_brings_many(connections: Connections, proxy: str) -> None:
+def test_a_proxy_brings_many(connections: HttpConnections, proxy: str) -> None:
     """A trusted proxy may have all places, as it brings the clients of many."""
     assert not any(client.is_closed for client in connect(connections, *[proxy] * 8))
 
 
-def test_websockets_count(connections: Connections, clock: Clock) -> None:
+def test_websockets_count(connections: HttpConnections, clock: Clock) -> None:
     """A WebSocket has a place and owes nothing; its end is noticed at the next look."""
     sockets = connect(connections, *[PROXY] * 8)
     for socket in sockets:
@@ -128,7 +128,7 @@ def test_websockets_count(connections: Connections, clock: Clock) -> None:
     assert connections.admit(Client(PROXY))
 
 
-def test_a_flood_is_one_line(connections: Connections, clock: Clock) -> None:
+def test_a_flood_is_one_line(connections: HttpConnections, clock: Clock) -> None:
     """However many come, or are too slow, there is one line for each kind, with the remedy where there is one."""
     with capture_logs() as logs:
         for n in range(100):
@@ -145,7 +145,7 @@ def test_a_flood_is_one_line(connections: Connections, clock: Clock) -> None:
     assert all("remedy" in line for line in logs if "limit" in line)
 
 
-def test_nothing_is_left_behind(connections: Connections) -> None:
+def test_nothing_is_left_behind(connections: HttpConnections) -> None:
     """What ends is forgotten, its address too."""
     before = metrics.HTTP_CONNECTIONS._value.get()
     for client in connect(connections, "192.0.2.1", "nonsense", "", PROXY):

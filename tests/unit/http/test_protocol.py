@@ -3,17 +3,20 @@
 import asyncio
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, suppress
+from typing import Any
 
 import pytest
+import websockets
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, StreamingResponse
 from starlette.types import Receive, Scope, Send
+from starlette.websockets import WebSocket, WebSocketDisconnect
 from structlog.testing import capture_logs
 
 from companion import metrics
 from companion.config import MetricsSection
 from companion.http import server
-from companion.http.connections import Limits
+from companion.http.connections import HttpLimits
 from companion.http.protocol import MAX_HEADER_BYTES
 from companion.http.server import Server
 from companion.simulator.redis import find_free_port
@@ -98,19 +101,29 @@ async def test_large_bodies(port: int, *, chunked: bool) -> None:
     assert (await exchange(port, iter(request))).endswith(str(pieces * len(piece)).encode())
 
 
-LIMITS = Limits(head=0.2, body=0.3, answer=0.4, idle=0.5)
+SHORT = 0.2
+LIMITS = HttpLimits(head=SHORT, body=SHORT, answer=SHORT, idle=1.0)
 BODY = HEAD + b"Content-Length: 60000\r\n\r\n"
 GET = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
 
 
 async def answer_much(scope: Scope, receive: Receive, send: Send) -> None:
-    """Count the body of a POST, stream to /stream for as long as it takes, and send much to all others."""
-    if scope["method"] == "POST":
+    """Echo to a WebSocket, count the body of a POST, stream to /stream without end, and send much to all others."""
+    if scope["type"] == "websocket":
+        await echo(WebSocket(scope, receive, send))
+    elif scope["method"] == "POST":
         await count_body(scope, receive, send)
     elif scope["path"] == "/stream":
         await StreamingResponse(endless_stream())(scope, receive, send)
     else:
         await PlainTextResponse("x" * 10_000_000)(scope, receive, send)
+
+
+async def echo(websocket: WebSocket) -> None:
+    await websocket.accept()
+    with suppress(WebSocketDisconnect):
+        while True:
+            await websocket.send_text(await websocket.receive_text())
 
 
 async def endless_stream() -> AsyncIterator[bytes]:
@@ -120,11 +133,13 @@ async def endless_stream() -> AsyncIterator[bytes]:
 
 
 @asynccontextmanager
-async def serving(limits: Limits) -> AsyncIterator[int]:
+async def serving(limits: HttpLimits) -> AsyncIterator[int]:
     """Serve; loopback is a proxy, which may have all connections."""
     section = MetricsSection(listen=f"127.0.0.1:{find_free_port()}")
     limited = Server(answer_much, section, "metrics", ["127.0.0.1"], limits)
     task = asyncio.create_task(limited.run())
+    _, writer = await connect(section.port)
+    writer.transport.abort()
     try:
         yield section.port
     finally:
@@ -132,12 +147,9 @@ async def serving(limits: Limits) -> AsyncIterator[int]:
         await task
 
 
-@pytest.fixture
-async def impatient(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[int]:
-    """Serve with short deadlines."""
+@pytest.fixture(autouse=True)
+def look_often(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(server, "LOOK_SECONDS", 0.05)
-    async with serving(LIMITS) as port:
-        yield port
 
 
 async def read_to_end(reader: asyncio.StreamReader) -> bytes:
@@ -161,51 +173,71 @@ async def read_to_end(reader: asyncio.StreamReader) -> bytes:
         (GET, b"", "answer"),
     ],
 )
-async def test_slow_clients(impatient: int, sent: bytes, drip: bytes, why: str) -> None:
+async def test_slow_clients(sent: bytes, drip: bytes, why: str) -> None:
     """A client that says nothing, stops midway, drips, or does not take its answer is closed when its time is up."""
     before = metrics.total(metrics.HTTP_CLOSED, why=why)
-    reader, writer = await connect(impatient)
-    reader._transport.pause_reading()  # type: ignore[attr-defined]  # our own buffer takes no answer either
-    writer.write(sent)
-    async with asyncio.timeout(20):
-        while metrics.total(metrics.HTTP_CLOSED, why=why) == before:
-            writer.write(drip)
-            await asyncio.sleep(0.02)
-    reader._transport.resume_reading()  # type: ignore[attr-defined]
-    answer = await read_to_end(reader)
-    writer.transport.abort()
+    limits: dict[str, Any] = {why: SHORT}
+    async with serving(HttpLimits(**limits)) as port:
+        reader, writer = await connect(port)
+        reader._transport.pause_reading()  # type: ignore[attr-defined]  # our own buffer takes no answer either
+        writer.write(sent)
+        async with asyncio.timeout(20):
+            while metrics.total(metrics.HTTP_CLOSED, why=why) == before:
+                writer.write(drip)
+                await asyncio.sleep(0.02)
+        reader._transport.resume_reading()  # type: ignore[attr-defined]
+        answer = await read_to_end(reader)
+        writer.transport.abort()
     if not drip:  # else the kernel may drop the answer together with what nobody read
         assert answer.startswith(b"HTTP/1.1 408 ") is (why in ("head", "body"))
 
 
-async def test_a_drip_after_an_answer(impatient: int) -> None:
+async def test_a_drip_after_an_answer() -> None:
     """A connection on which a request was answered is idle until the next one begins, and not for longer."""
-    reader, writer = await connect(impatient)
-    writer.write(HEAD + b"Content-Length: 1\r\n\r\ny")
-    await reader.readuntil(b"\r\n\r\n")
-    async with asyncio.timeout(20):
-        while not reader.at_eof():
-            writer.write(b"\r\n")
-            with suppress(TimeoutError):
-                await asyncio.wait_for(reader.read(100), 0.02)
-    writer.transport.abort()
+    async with serving(LIMITS) as port:
+        reader, writer = await connect(port)
+        writer.write(HEAD + b"Content-Length: 1\r\n\r\ny")
+        await reader.readuntil(b"\r\n\r\n")
+        async with asyncio.timeout(20):
+            while not reader.at_eof():
+                writer.write(b"\r\n")
+                with suppress(TimeoutError):
+                    await asyncio.wait_for(reader.read(100), 0.02)
+        writer.transport.abort()
 
 
-async def test_streams_live_on(impatient: int) -> None:
-    """A client that listens to a stream stays for longer than all deadlines."""
-    reader, writer = await connect(impatient)
-    writer.write(b"GET /stream HTTP/1.1\r\nHost: a\r\n\r\n")
-    until = asyncio.get_running_loop().time() + sum(LIMITS[1:])
-    while asyncio.get_running_loop().time() < until:
-        assert await reader.read(1 << 16)
-    writer.close()
+async def test_long_connections_live_on() -> None:
+    """A client that listens to a stream, and a WebSocket, outlive all deadlines, and give back their places."""
+    async with serving(LIMITS) as port, websockets.connect(f"ws://127.0.0.1:{port}/") as socket:
+        reader, writer = await connect(port)
+        writer.write(b"GET /stream HTTP/1.1\r\nHost: a\r\n\r\n")
+        end = asyncio.get_running_loop().time() + LIMITS.idle + SHORT
+        while asyncio.get_running_loop().time() < end:
+            assert await reader.read(1 << 16)
+        await socket.send("x")
+        assert await socket.recv() == "x"
+        taken = metrics.HTTP_CONNECTIONS._value.get()
+        await socket.close()
+        writer.close()
+        async with asyncio.timeout(20):
+            while metrics.HTTP_CONNECTIONS._value.get() != taken - 2:  # noqa: ASYNC110 - of another task
+                await asyncio.sleep(0.01)
+
+
+async def test_websockets_without_a_handshake() -> None:
+    """A client that asks for a WebSocket and does not finish its request is closed like any other."""
+    async with serving(HttpLimits(head=SHORT)) as port:
+        reader, writer = await connect(port)
+        writer.write(b"GET / HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n")
+        assert (await read_to_end(reader)).startswith(b"HTTP/1.1 408 ")
+        writer.close()
 
 
 @pytest.mark.parametrize("sent", [b"", b"POST /", BODY, BODY + b"y" * 50_000])
 async def test_idle_clients_keep_nobody_out(sent: bytes) -> None:
     """With several times as many idle and unfinished clients as there are places, others are answered all the while."""
     before = metrics.total(metrics.HTTP_CLOSED, why="gave_way")
-    async with serving(Limits(connections=40)) as port:
+    async with serving(HttpLimits(connections=40)) as port:
         with capture_logs() as logs:
             idle = []
             for _ in range(5):
@@ -218,14 +250,15 @@ async def test_idle_clients_keep_nobody_out(sent: bytes) -> None:
             for writer in idle:
                 writer.transport.abort()
     assert metrics.total(metrics.HTTP_CLOSED, why="gave_way") - before >= 160
-    assert [line["event"] for line in logs] == ["all connections are taken: idle ones give way to new ones"]
+    assert "all connections are taken: idle ones give way to new ones" in [line["event"] for line in logs]
+    assert len(logs) <= 2
 
 
-async def test_invalid_requests(impatient: int) -> None:
+async def test_invalid_requests(port: int) -> None:
     """Requests that are none are answered with 400, counted, and logged once."""
     before = metrics.total(metrics.HTTP_CLOSED, why="invalid")
     with capture_logs() as logs:
         for _ in range(20):
-            assert b" 400 " in await exchange(impatient, iter([b"\x16\x03\x01 nonsense\r\n\r\n"]))
+            assert b" 400 " in await exchange(port, iter([b"\x16\x03\x01 nonsense\r\n\r\n"]))
     assert metrics.total(metrics.HTTP_CLOSED, why="invalid") - before == 20
     assert len(logs) <= 1
