@@ -9,6 +9,7 @@ CompanionError
 │   ├── SeveralCallsError    several devices reported the call
 │   └── CanNotPingError      nobody can ask this device now
 ├── UnavailableError     a server we need can not be reached        (exit code 1)
+├── ReportBudgetError    the reports of calls make us keep too much
 ├── MiError              a call of OpenSIPS' Management Interface failed (exit code 1)
 │   ├── MiUnreachableError   no valid answer came: the request may still have been carried out
 │   ├── MiRefusedError       it wants other credentials: nothing was carried out
@@ -92,6 +93,15 @@ class UnavailableError(CompanionError):
         self.detail = detail
         self.remedy = remedy
         super().__init__(f"{detail}: {remedy}" if remedy else detail)
+
+
+class ReportBudgetError(CompanionError):
+    """Report that reports of calls exceed a budget, one of `calls`, `bytes`, `all_bytes` and `all_calls`."""
+
+    def __init__(self, budget: str, seconds: int) -> None:
+        self.budget = budget
+        self.seconds = seconds
+        super().__init__(f"the budget of {budget} is used up for {seconds} s")
 
 
 class MiError(CompanionError):

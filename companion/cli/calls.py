@@ -9,7 +9,7 @@ from rich.text import Text
 from companion import config
 from companion.cli.options import AsJson, AWindow, ConfigFile, Window, opened, show
 from companion.cli.screens.call import render_call_page
-from companion.cli.screens.calls import CallsTable
+from companion.cli.screens.calls import CallsTable, render_refused_reports
 from companion.query.reader import MAX_CALLS, Reader
 
 
@@ -36,7 +36,8 @@ def list_calls(
     rows, cut = answer["calls"], answer.get("cut") or answer.get("next")
     rows.sort(key=lambda row: str(row["started_at"]), reverse=True)
     table = CallsTable(rows, of_many=not device)
-    show(rows, _or_hint(Group(table, *([_render_cut()] if cut else [])) if rows else None), as_json=as_json)
+    notes = [*([_render_cut()] if cut else []), *render_refused_reports(answer)]
+    show(rows, _or_hint(Group(table, *notes) if rows else Group(*notes) if notes else None), as_json=as_json)
 
 
 def _render_cut() -> Text:

@@ -17,7 +17,8 @@ _DEFAULT_PORTS = {"http": ":80", "https": ":443"}
 class MediaSection(ConfigSection):
     """Describe reports of browsers: `secret` signs tokens, and without one no report is accepted.
 
-    `origins` are the pages that may send, as browsers write them.
+    `origins` are the pages that may send, as browsers write them. `calls_per_hour` and `megabytes_per_hour` bound one
+    device, the keys with `max_` all devices together; bytes are those that Redis keeps.
     """
 
     secret: str = Field("", repr=False)
@@ -26,6 +27,10 @@ class MediaSection(ConfigSection):
     full_addresses: bool = False
     reports_per_minute: int = Field(60, ge=1, le=6000)
     max_calls: int = Field(20_000, ge=1, le=1_000_000)
+    calls_per_hour: int = Field(120, ge=1, le=100_000)
+    megabytes_per_hour: int = Field(2, ge=1, le=10_000)
+    max_megabytes_per_hour: int = Field(5000, ge=1, le=1_000_000)
+    max_stored_calls: int = Field(2_000_000, ge=1, le=1_000_000_000)
     advice: bool = False
     advice_min_bps: int = Field(16_000, ge=6000, le=10_000_000)
     advice_max_bps: int = Field(64_000, ge=6000, le=10_000_000)

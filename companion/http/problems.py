@@ -21,6 +21,7 @@ from companion.errors import (
     InvalidReportError,
     NoSuchCallError,
     NoSuchDeviceError,
+    ReportBudgetError,
     SeveralCallsError,
     SeveralDevicesError,
     UsageError,
@@ -192,6 +193,28 @@ def too_many_reports(seconds: int) -> ProblemError:
     detail = "this call is reported more often than [media] reports_per_minute allows"
     problem = ProblemError(429, "too-many-reports", "Too many reports", detail, f"wait {seconds} s")
     return problem.with_headers(retry_after=str(seconds))
+
+
+_BUDGETS: Final = {
+    "calls": ("too-many-calls", "Too many calls", "the device has more new calls than [media] calls_per_hour allows"),
+    "bytes": ("too-much-media", "Too much media", "the device reports more than [media] megabytes_per_hour allows"),
+    "all_bytes": (
+        "fleet-too-much-media",
+        "Too much media of all devices",
+        "all devices together report more than [media] max_megabytes_per_hour allows",
+    ),
+    "all_calls": (
+        "fleet-too-many-calls",
+        "Too many calls of all devices",
+        "as many calls are stored as [media] max_stored_calls allows",
+    ),
+}
+
+
+def over_budget(error: ReportBudgetError) -> ProblemError:
+    """Return the problem of a report that would make us keep too much."""
+    problem = ProblemError(429, *_BUDGETS[error.budget], f"wait {error.seconds} s")
+    return problem.with_headers(retry_after=str(error.seconds))
 
 
 def too_slow(seconds: float) -> ProblemError:

@@ -34,6 +34,7 @@ from companion.store.calls import (
     load_recent_calls,
 )
 from companion.store.devices import load_device, load_devices
+from companion.store.report_budgets import load_refused_reports
 from companion.store.store import Store
 from companion.store.summary import count_registered, load_summary
 from companion.text import Json
@@ -127,16 +128,22 @@ class Reader:
     # Calls
 
     def calls(self, name: str, window_ms: int) -> Json:
-        """Return the calls of a device that began in the window, newest first; `cut` when there are over MAX_CALLS."""
+        """Return the calls of a device that began in the window, newest first; `cut` when there are over MAX_CALLS.
+
+        `refused_reports` counts those of the last hour that exceeded a budget, `refused_why` names it.
+        """
         device, now = find_or_accept_device_id(self._store, name), self._view().clock.now
         calls = load_calls_of_device(self._store, device, now - window_ms, MAX_CALLS + 1)
-        if not calls and not has_records(self._store, device):
+        refused = load_refused_reports(self._store, device)
+        if not calls and not refused.number and not has_records(self._store, device):
             raise NoSuchDeviceError(name)
         return {
             "device": device,
             "window_seconds": window_ms // 1000,
             "calls": [render_call_row(call, now) for call in calls[:MAX_CALLS]],
             "cut": len(calls) > MAX_CALLS,
+            "refused_reports": refused.number,
+            "refused_why": refused.why,
         }
 
     def fleet_calls(self, window_ms: int, cursor: str = "", limit: int = 50) -> Json:

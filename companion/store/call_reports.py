@@ -17,6 +17,7 @@ from companion.media.totals import Totals
 from companion.store.call_media import sort_out
 from companion.store.calls import call_ref, decode_totals
 from companion.store.connection import Command, ResponseError
+from companion.store.report_budgets import Charge, ReportLimits, charge_reports
 from companion.store.store import REFRESH_MS, Store
 
 MAX_ENTRIES: Final = 20_000
@@ -70,23 +71,29 @@ ReportOutcome = WrittenReport | Exception
 """What a report changed, or why it changed nothing."""
 
 
-def write_report(store: Store, report: CallReport, policy: Policy | None = None) -> WrittenReport:
+def write_report(
+    store: Store, report: CallReport, policy: Policy | None = None, limits: ReportLimits | None = None
+) -> WrittenReport:
     """Store the new items of a report, and derive advice if there is a policy.
 
-    Raises the store's errors when Redis does not answer: then nothing, or all of it, is stored.
+    Raises ReportBudgetError when that would exceed the limits, and the store's errors when Redis does not answer: then
+    nothing, or all of it, is stored.
     """
-    (outcome,) = write_reports(store, [report], policy)
+    (outcome,) = write_reports(store, [report], policy, limits)
     if isinstance(outcome, Exception):
         raise outcome
     return outcome
 
 
-def write_reports(store: Store, reports: Sequence[CallReport], policy: Policy | None = None) -> list[ReportOutcome]:
-    """Store several reports as `write_report` does, in two round trips; the failure of one is its outcome."""
+def write_reports(
+    store: Store, reports: Sequence[CallReport], policy: Policy | None = None, limits: ReportLimits | None = None
+) -> list[ReportOutcome]:
+    """Store several reports as `write_report` does, in four round trips; the failure of one is its outcome."""
     outcomes: dict[int, ReportOutcome] = {}
     for _ in range(ATTEMPTS):
         left = {number: report for number, report in enumerate(reports) if number not in outcomes}
-        outcomes |= _try_to_write(store, left, policy)
+        if left:
+            outcomes |= _try_to_write(store, left, policy, limits)
     return [outcomes.get(number, ResponseError(_CONTENDED)) for number in range(len(reports))]
 
 
@@ -95,10 +102,13 @@ class _Write(NamedTuple):
 
     number: int
     written: WrittenReport
+    charge: Charge
     commands: list[Command]
 
 
-def _try_to_write(store: Store, reports: Mapping[int, CallReport], policy: Policy | None) -> dict[int, ReportOutcome]:
+def _try_to_write(
+    store: Store, reports: Mapping[int, CallReport], policy: Policy | None, limits: ReportLimits | None
+) -> dict[int, ReportOutcome]:
     """Return the outcomes of these reports, without those whose calls changed between our reading and writing."""
     records = store.connection.pipeline(
         ("HMGET", store.keys.call(report.device, report.ref), "totals", "said_at", "last_at")
@@ -109,10 +119,17 @@ def _try_to_write(store: Store, reports: Mapping[int, CallReport], policy: Polic
     for (number, report), (sums, said_at, last_at) in zip(reports.items(), records, strict=True):
         written = _add(decode_totals(sums), report.report, policy)
         if written.items or report.said_at > int(said_at or 0):
-            writes.append(_Write(number, written, _commands(store, report, written, int(last_at or 0))))
+            writes.append(_prepare(store, number, report, written, last_at))
         else:
             outcomes[number] = written
-    return outcomes | _send(store, writes)
+    refusals = _charge(store, writes, limits) if limits else {}
+    return outcomes | refusals | _send(store, [write for write in writes if write.number not in refusals])
+
+
+def _charge(store: Store, writes: Sequence[_Write], limits: ReportLimits) -> dict[int, ReportOutcome]:
+    """Return the errors of the reports that exceed a budget."""
+    errors = charge_reports(store, [write.charge for write in writes], limits)
+    return {write.number: error for write, error in zip(writes, errors, strict=True) if error}
 
 
 def _send(store: Store, writes: Sequence[_Write]) -> dict[int, ReportOutcome]:
@@ -136,13 +153,18 @@ def _add(before: Totals, report: Report, policy: Policy | None) -> WrittenReport
     return WrittenReport(items, before, after)
 
 
-def _commands(store: Store, call: CallReport, written: WrittenReport, last_at: int) -> list[Command]:
+def _prepare(store: Store, number: int, report: CallReport, written: WrittenReport, last_at: str | None) -> _Write:
+    entry = pack(Items(*sort_out(written.items))) if written.items else b""
+    charge = Charge(report.device, len(entry), is_new=last_at is None)
+    return _Write(number, written, charge, _commands(store, report, written, int(last_at or 0), entry))
+
+
+def _commands(store: Store, call: CallReport, written: WrittenReport, last_at: int, entry: bytes) -> list[Command]:
     """Return the commands that write a report: the indexes first, so that a stored call can always be reached.
 
     Most indexes are written, and the life of all keys extended, at the first report and once an hour.
     """
     keys, report, ref = store.keys, call.report, call.ref
-    entry = pack(Items(*sort_out(written.items))) if written.items else b""
     fields = [part for pair in _fields(call, written.after).items() for part in pair]
     is_due = report.now // REFRESH_MS != last_at // REFRESH_MS
     return [

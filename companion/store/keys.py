@@ -56,6 +56,10 @@ class Keys:
         """Name a sorted set: the refs of a device's calls, by start time."""
         return f"{self._tag_of(device)}calls:{device}"
 
+    def report_budget(self, device: str) -> str:
+        """Name a hash: what a device's reports have used of an hour's budget, and how many were refused."""
+        return f"{self._tag_of(device)}report-budget:{device}"
+
     # One contact, AOR, instance or connection
 
     def contact(self, aor: str, contact: str) -> str:
@@ -131,6 +135,10 @@ class Keys:
     def calls(self) -> str:
         """Name a sorted set: `REF DEVICE` of all calls, by their last report."""
         return f"{self.prefix}calls"
+
+    def report_budget_of_all(self) -> str:
+        """Name a hash: what the reports of all devices have used of an hour's budget."""
+        return f"{self.prefix}report-budget"
 
     def quality(self) -> str:
         """Name a string: JSON with the quality of the last hour's calls."""

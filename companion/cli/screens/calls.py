@@ -11,11 +11,19 @@ from rich.text import Text
 from companion.cli.screens.call_cells import ARROWS, render_end, render_mos
 from companion.cli.screens.text import text
 from companion.sip import INSTANCE_END, short_id
-from companion.text import Json
+from companion.text import Json, times
 from companion.times import format_seconds
 
 WIDE: Final = 110
 """Columns from which on a list of calls has room for all there is to say of them."""
+
+
+def render_refused_reports(answer: Json) -> Iterator[Text]:
+    """Say that reports of a device's calls were refused, if any were."""
+    if answer.get("refused_reports"):
+        option = {"calls": "calls_per_hour", "bytes": "megabytes_per_hour"}.get(answer["refused_why"], "")
+        reports = times(answer["refused_reports"], "report")
+        yield text(f"{reports} of the last hour refused: more than [media] {option} allows", "yellow")
 
 
 class CallsTable:

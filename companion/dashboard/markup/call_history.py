@@ -22,16 +22,26 @@ _HISTORY: Final[Sequence[Column]] = (
 )
 
 
-def history(calls: Sequence[Json], *, cut: bool = False, everything: bool = False) -> Markup:
-    """Show the calls of a device, newest first; `cut` says that there are more."""
+def history(answer: Json, *, everything: bool = False) -> Markup:
+    """Show the calls of a device, newest first, and how many of its reports were refused."""
+    calls, refused = answer["calls"], _refused(answer)
     if not calls:
-        return card("Stream history", no_calls())
+        return card("Stream history", refused, no_calls())
     visible = calls if everything else calls[:SHORT_HISTORY]
     hidden = len(calls) - len(visible)
     more = (
         tag("button", f"Show {hidden} earlier", type="button", act="every-call", cls="button more") if hidden else None
     )
-    return card("Stream history", table(_HISTORY, map(_of_device, visible)), more, aside=_hint(calls, cut=cut))
+    rows = table(_HISTORY, map(_of_device, visible))
+    return card("Stream history", refused, rows, more, aside=_hint(calls, cut=answer["cut"]))
+
+
+def _refused(answer: Json) -> Markup | None:
+    if not answer["refused_reports"]:
+        return None
+    option = {"calls": "calls_per_hour", "bytes": "megabytes_per_hour"}.get(answer["refused_why"], "")
+    reports = plural(answer["refused_reports"], "report")
+    return tag("p", reports, f" of the last hour refused: more than [media] {option} allows", cls="muted")
 
 
 def _hint(calls: Sequence[Json], *, cut: bool) -> Markup:

@@ -114,7 +114,7 @@ class DevicePage(LivePage):
 
     async def _refresh_calls(self) -> None:
         answer = await self._threads.run(self._threads.reader.calls, self._name, WINDOWS_MS[self._window])
-        self._history.show(history(answer["calls"], cut=answer["cut"], everything=self._all_calls))
+        self._history.show(history(answer, everything=self._all_calls))
 
     def _show(self, page: Json, buckets: Buckets, window: Window) -> None:
         self._top.show(device.title(page), device.overview(page))

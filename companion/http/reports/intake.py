@@ -17,7 +17,7 @@ from starlette.requests import ClientDisconnect, Request
 
 from companion import log, metrics
 from companion.config import Config, MediaSection
-from companion.errors import InvalidReportError, InvalidTokenError
+from companion.errors import InvalidReportError, InvalidTokenError, ReportBudgetError
 from companion.http import problems
 from companion.http.access import cors
 from companion.http.access.guard import bearer
@@ -30,6 +30,7 @@ from companion.query.device_ids import find_or_accept_device_id
 from companion.store.call_reports import CallReport, ReportOutcome, WrittenReport, write_reports
 from companion.store.calls import call_ref
 from companion.store.connection import NotNowError, ResponseError, Unreachable
+from companion.store.report_budgets import ReportLimits
 from companion.store.store import Store
 from companion.times import now_ms
 from companion.tokens import call
@@ -42,6 +43,7 @@ BATCH_MOST: Final = 100
 MAX_BYTES: Final = 32 << 20
 MAX_STRANGERS_BYTES: Final = 8 << 20
 """Bytes of reports that are read or wait; the second for those that bring their token only in the body."""
+MEGABYTE: Final = 1_000_000
 BODY_SECONDS: Final = 10.0
 """How long a body may take to come in."""
 BYTES_A_TRY: Final = 8192
@@ -80,9 +82,10 @@ class Gate:
 class Writer:
     """Write reports in a thread, together with those that come at about the same time."""
 
-    def __init__(self, store: Store, policy: Policy | None) -> None:
+    def __init__(self, store: Store, policy: Policy | None, limits: ReportLimits) -> None:
         self._store = store
         self._policy = policy
+        self._limits = limits
         self._thread = ThreadPoolExecutor(1, "media")
         self._waiting: list[tuple[CallReport, asyncio.Future[WrittenReport]]] = []
         self._task: asyncio.Task[None] | None = None
@@ -110,7 +113,7 @@ class Writer:
 
     def _write(self, batch: Sequence[tuple[CallReport, Any]]) -> Sequence[ReportOutcome]:
         try:
-            return write_reports(self._store, [report for report, _ in batch], self._policy)
+            return write_reports(self._store, [report for report, _ in batch], self._policy, self._limits)
         except Exception as error:  # noqa: BLE001 - each caller gets it, and knows what to do
             return [error] * len(batch)
 
@@ -123,7 +126,7 @@ class Intake:
         self._store = store
         self._limits = Limits(config.media.reports_per_minute, config.media.max_calls)
         self._gate, self._strangers_gate = Gate(MAX_BYTES), Gate(MAX_STRANGERS_BYTES)
-        self._writer = Writer(store, advice_policy(config.media))
+        self._writer = Writer(store, advice_policy(config.media), report_limits(config.media))
         self._episodes = log.Episodes(logger)
         metrics.MEDIA_CALLS.set_function(self._limits.live)
 
@@ -141,6 +144,8 @@ class Intake:
             answer = await self._take(request, call_id, device)
         except problems.ProblemError as problem:
             raise self._count_refusal(problem) from None
+        except ReportBudgetError as error:
+            raise self._count_refusal(problems.over_budget(error)) from None
         except (*Unreachable, NotNowError, ResponseError) as error:
             raise self._count_refusal(problems.redis_away(error)) from None
         metrics.MEDIA_SECONDS.observe(time.perf_counter() - started)
@@ -246,3 +251,13 @@ def advice_policy(media: MediaSection) -> Policy | None:
         recover_after=media.advice_recover_after,
     )
     return bounds if media.advice else None
+
+
+def report_limits(media: MediaSection) -> ReportLimits:
+    """Return what reports may make Redis keep."""
+    return ReportLimits(
+        calls_per_hour=media.calls_per_hour,
+        device_bytes_per_hour=media.megabytes_per_hour * MEGABYTE,
+        all_bytes_per_hour=media.max_megabytes_per_hour * MEGABYTE,
+        stored_calls=media.max_stored_calls,
+    )

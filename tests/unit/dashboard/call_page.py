@@ -83,6 +83,11 @@ def unknown_row(**values: Any) -> Json:
     return call_row(**{**nothing, **texts, **values})
 
 
+def calls_answer(rows: list[Json], refused: int = 0) -> Json:
+    """The calls of a device, as the reader returns them."""
+    return {"calls": rows, "cut": False, "refused_reports": refused, "refused_why": "calls" if refused else ""}
+
+
 def minute(**values: Any) -> Json:
     return {
         "at": at(-60),

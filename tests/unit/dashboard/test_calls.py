@@ -14,7 +14,17 @@ from companion.dashboard.markup import call_cells, call_graph, call_history, hap
 from companion.dashboard.pages.call import _extent, _minute, _window
 from companion.media import e_model
 from companion.media.e_model import mos_band
-from tests.unit.dashboard.call_page import EVIL, HAPPENINGS, START, call_page, call_row, happening, second, unknown_row
+from tests.unit.dashboard.call_page import (
+    EVIL,
+    HAPPENINGS,
+    START,
+    call_page,
+    call_row,
+    calls_answer,
+    happening,
+    second,
+    unknown_row,
+)
 from tests.unit.dashboard.test_graphs import series
 from tests.unit.dashboard.test_markup import text, walk
 
@@ -239,7 +249,7 @@ def test_how_a_call_ended(row: dict[str, Any], words: str) -> None:
 
 def test_unknown_figures_are_dashes() -> None:
     """What nobody measured is no zero."""
-    words = text(call_history.history([unknown_row()], everything=False))
+    words = text(call_history.history(calls_answer([unknown_row()]), everything=False))
     assert "0%" not in words
     assert "0 ms" not in words
 
@@ -247,8 +257,14 @@ def test_unknown_figures_are_dashes() -> None:
 def test_the_history_is_short_until_asked() -> None:
     """The newest calls are shown, and how many more there are; then all."""
     rows = [call_row(call_id=str(n)) for n in range(20)]
-    assert "Show 12 earlier" in text(call_history.history(rows, everything=False))
-    assert sum(name == "tr" for name, *_ in walk(call_history.history(rows, everything=True))) == 21
+    assert "Show 12 earlier" in text(call_history.history(calls_answer(rows), everything=False))
+    assert sum(name == "tr" for name, *_ in walk(call_history.history(calls_answer(rows), everything=True))) == 21
+
+
+def test_refused_reports_are_told() -> None:
+    """The device's page says that reports were refused, by which option, also where no call was taken."""
+    words = text(call_history.history(calls_answer([], refused=3)))
+    assert "3 reports of the last hour refused: more than [media] calls_per_hour allows" in words
 
 
 def test_call_address_is_one_segment() -> None:

@@ -37,7 +37,7 @@ from companion.pinging.run import PingRun
 from companion.query.listing import Query
 from companion.remediation.audit import Result
 from companion.remediation.policy import Reason
-from tests.unit.dashboard.call_page import call_page, call_row, unknown_row
+from tests.unit.dashboard.call_page import call_page, call_row, calls_answer, unknown_row
 
 NOW = datetime(2026, 5, 4, 12, 0, tzinfo=UTC)
 START = round(NOW.timestamp() * 1000)
@@ -249,8 +249,10 @@ EVERYTHING: Final[dict[str, Markup]] = {
     "no timeline": device.timeline(page(timeline=[])),
     "switch-overs": device.switch_overs(TIMELINE),
     "no switch-overs": device.switch_overs([]),
-    "stream history": call_history.history([call_row(), unknown_row(live=True)] * 5, everything=False),
-    "no stream history": call_history.history([], everything=False),
+    "stream history": call_history.history(
+        calls_answer([call_row(), unknown_row(live=True)] * 5, refused=3), everything=False
+    ),
+    "no stream history": call_history.history(calls_answer([]), everything=False),
     "call": tag(
         "div", call.title(call_page()), call.legs(call_page(legs=[EVIL_DEVICE, OTHER])), call.overview(call_page())
     ),

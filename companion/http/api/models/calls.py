@@ -73,6 +73,8 @@ class CallsModel(ApiModel):
     window_seconds: int
     calls: list[CallModel]
     cut: bool = Field(description="There are older ones in the window.")
+    refused_reports: Count = Field(description="Reports of the last hour that exceeded a budget of the device.")
+    refused_why: Literal["", "calls", "bytes"] = Field(description="Which budget the last one exceeded.")
 
 
 class FleetCallsModel(ApiModel):
