@@ -1,4 +1,4 @@
-"""Charge what reports of calls make Redis keep to budgets that all API processes share.
+"""Take what reports of calls make Redis keep from budgets that all API processes share.
 
 A budget is a token bucket in Redis: it holds what an hour allows, and is refilled evenly. A report that is refused
 costs nothing, so one device can not use up what is left for all.
