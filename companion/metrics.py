@@ -64,6 +64,7 @@ PROBES = _counter("probes_total", "Contacts asked by an OPTIONS of ours, by what
 DOUBLED = _counter("pings_doubled_total", "Pings that arrived twice, by two transports or subscriptions.", "node")
 STORED = _counter("samples_stored_total", "Samples written to Redis.", "series")
 IGNORED = _counter("ignored_total", "Events that say too little to change anything, by why.", "why")
+LEFT_OUT = _counter("left_out_total", "Events of contacts that are not taken in, by why.", "node", "why")
 REFUSED = _counter("samples_refused_total", "Samples Redis or the companion refused.", "reason")
 BATCH_SIZE = Histogram(
     PREFIX + "batch_events",

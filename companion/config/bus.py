@@ -42,6 +42,10 @@ class ConsumerSection(ConfigSection):
     batch_ms: int = Field(100, ge=1, le=10_000)
     max_pending: int = Field(200_000, ge=1)
     max_devices: int = Field(1_000_000, ge=1)
+    contacts_per_aor: int = Field(100, ge=1, le=10_000)
+    devices_per_aor: int = Field(100, ge=1, le=10_000)
+    new_aors_per_minute: int = Field(10_000, ge=1, le=100_000_000)
+    max_stored_devices: int = Field(2_000_000, ge=1, le=100_000_000)
     curve_server_key: str = ""
     curve_secret_key: str = Field("", repr=False)
     allow_plaintext: bool = False

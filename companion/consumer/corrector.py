@@ -18,6 +18,7 @@ from companion.store.corrections import (
 )
 from companion.store.nodes import Feed
 from companion.store.store import Store
+from companion.times import now_ms
 from companion.usrloc.changes import Stamp
 from companion.usrloc.contact import Binding
 from companion.usrloc.corrections import Corrections
@@ -96,13 +97,16 @@ def _apply(correction: Correction, usrloc: Usrloc, feed: Feed) -> str:
     binding = correction.binding
     try:
         if isinstance(correction, Identified):
-            changed = usrloc.corrections.identify(binding, correction.instance)
+            stamp = Stamp(feed.node, feed.cluster, now_ms(), feed.run)
+            changed = usrloc.corrections.identify(binding, correction.instance, stamp)
         else:
             stamp = Stamp(feed.node, feed.cluster, correction.as_of, feed.run)
             changed = _end_or_adopt(usrloc.corrections, correction, stamp)
     except Exception:
         logger.exception("a correction could not be applied", kind=kind_of(correction))
         return "error"
+    if isinstance(correction, Present) and binding not in usrloc.devices.contacts:
+        return "left_out"
     return "applied" if changed else "overtaken"
 
 

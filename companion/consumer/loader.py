@@ -1,6 +1,6 @@
 """Read from the store what the events of a batch need."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Final
 
 from companion import sip
@@ -45,9 +45,17 @@ class Loader:
                     contact = in_memory.get(binding)
                     if contact is None or contact.registration.attr != event.registration.attr:
                         unloaded.setdefault(binding, _device_id(event))
-        if unloaded:
-            devices = await self._retry.run(lambda: load_devices_of_bindings(self._store, unloaded))
-            self._memory.usrloc.devices.put(devices)
+        await self.load_bindings(unloaded)
+
+    async def load_bindings(self, unloaded: Mapping[Binding, str]) -> None:
+        """Read the devices of contacts, and those that they are mapped to; of new contacts all devices of their AOR."""
+        if not unloaded:
+            return
+        devices = self._memory.usrloc.devices
+        devices.put(await self._retry.run(lambda: load_devices_of_bindings(self._store, unloaded)))
+        aors = {binding.aor for binding in unloaded if binding not in devices.contacts}
+        if aors:
+            devices.put(await self._retry.run(lambda: load_devices_of_aors(self._store, aors)))
 
     async def _load_connected(self, batch: Sequence[DecodedMessage]) -> None:
         """Read the devices on connections that have ended."""

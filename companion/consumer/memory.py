@@ -4,12 +4,20 @@ from collections.abc import Mapping
 from collections.abc import Set as AbstractSet
 from typing import Final
 
+from companion import log, metrics
 from companion.config import Config
 from companion.consumer.feeds import Feeds
 from companion.consumer.ping_cache import PingCache
 from companion.store.nodes import Feed
+from companion.text import printable
+from companion.times import HOUR_MS, now_ms
+from companion.usrloc.admission import Limits
 from companion.usrloc.picture import Usrloc
 
+logger = log.get(__name__)
+
+COLD_MS: Final = HOUR_MS
+"""All phones of a node that we did not hear of for so long may be new to us, and for so long they may come in."""
 EVICTED_SHARE: Final = 20
 """One device of so many leaves memory when there are too many."""
 
@@ -20,14 +28,47 @@ class RecorderMemory:
     def __init__(self, config: Config) -> None:
         self._config = config
         self.feeds = Feeds()
+        self._episodes = log.Episodes(logger)
         self.ping_caches: dict[str, PingCache] = {}
-        self.usrloc = Usrloc(config.pings.lost_after, config.pings.interval_ms)
+        self.usrloc = self._make_usrloc()
+
+    def _make_usrloc(self) -> Usrloc:
+        consumer, pings = self._config.consumer, self._config.pings
+        limits = Limits(
+            contacts_per_aor=consumer.contacts_per_aor,
+            devices_per_aor=consumer.devices_per_aor,
+            new_aors_per_minute=consumer.new_aors_per_minute,
+            stored_devices=consumer.max_stored_devices,
+        )
+        return Usrloc(pings.lost_after, pings.interval_ms, limits)
 
     def take_over(self, feed: Feed, seqs: Mapping[str, int]) -> None:
         """Resume a node from its stored feed and the stored seq of each event."""
         feed.cluster = self._config.cluster(feed.node)
+        if now_ms() - feed.last_event_at > COLD_MS:
+            feed.known_since = now_ms()
         self.ping_caches[feed.node] = PingCache()
         self.feeds.take_over(feed, seqs)
+
+    def note_stored(self, devices: int, *, is_full: bool) -> None:
+        """Note how many devices Redis holds, and whether it is nearly full: both bound what is taken in."""
+        admission, now = self.usrloc.admission, now_ms()
+        admission.stored_devices, admission.is_redis_full = devices, is_full
+        admission.cold_nodes = {node for node, feed in self.feeds.held.items() if now - feed.known_since < COLD_MS}
+
+    def count_left_out(self) -> None:
+        """Count and log the contacts that were left out, and put them into the feeds of their nodes."""
+        admission = self.usrloc.admission
+        since = now_ms() - 2 * self._config.pings.interval_ms
+        for node, feed in self.feeds.held.items():
+            left = admission.left_out(node, since)
+            feed.left_out, feed.left_out_aor = left.contacts, left.aor
+            feed.left_out_of_aor, feed.left_out_why = left.of_aor, left.why
+        while admission.refused:
+            (node, why), count = admission.refused.popitem()
+            metrics.LEFT_OUT.labels(node, why).inc(count)
+            aor = self.feeds.held[node].left_out_aor if node in self.feeds.held else ""
+            self._episodes.warn(f"contacts are left out: {why}", node=node, aor=printable(aor))
 
     def drop_forgotten(self, stored: AbstractSet[str]) -> None:
         """Drop the silent nodes that are no longer `stored`."""
@@ -47,6 +88,6 @@ class RecorderMemory:
 
     def clear(self) -> None:
         """Drop everything, because it may differ from what is stored."""
-        self.usrloc = Usrloc(self._config.pings.lost_after, self._config.pings.interval_ms)
+        self.usrloc = self._make_usrloc()
         self.feeds.clear()
         self.ping_caches.clear()

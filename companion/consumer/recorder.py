@@ -26,14 +26,18 @@ from companion.consumer.standby import Standby
 from companion.errors import InvalidEnvelopeError
 from companion.store.batch import Batch, Prepared
 from companion.store.connection import Command, ResponseError
-from companion.store.devices import load_devices_of_bindings
+from companion.store.devices import count_devices
 from companion.store.fence import FencedError
 from companion.store.leases import Leases
 from companion.store.nodes import load_feed, load_nodes
+from companion.store.server import read_memory
 from companion.store.store import Store
 
 EXPIRY_SECONDS: Final = 5.0
 CORRECTIONS_SECONDS: Final = 0.5
+STORED_SECONDS: Final = 5.0
+NEARLY_FULL: Final = 0.9
+"""The share of its memory above which Redis gets no new devices: those that it has must go on."""
 
 logger = log.get(__name__)
 
@@ -59,6 +63,7 @@ class Recorder:
         self._expiry = Expiry(store, self._retry, self._memory)
         self._expiry_at = 0.0
         self._corrections_at = 0.0
+        self._stored_at = 0.0
         self._waiting: list[Message] = []
         self._writing: list[Message] = []
         self.pending = 0
@@ -103,9 +108,11 @@ class Recorder:
         progress, applied = self._progress(tokens), self._corrector.deletions()
         metrics.BATCH_SIZE.observe(count)
         self._count_ignored()
+        self._memory.count_left_out()
         try:
             await self._retry.run(lambda: self._write_held(held, prepared, progress, applied))
             async with self._taking:
+                self._memory.usrloc.devices.settle_removed(prepared.removed)
                 self._memory.evict()
         except _LeaseLostError:
             await self._start_over()
@@ -157,6 +164,7 @@ class Recorder:
         for node in others:
             if self._leases.hold(node):
                 self._memory.take_over(*load_feed(self._store, node))
+                self._note_stored()
 
     # Periodic work
 
@@ -173,10 +181,7 @@ class Recorder:
             if entries:
                 batch = corrector.decode(entries)
                 contacts = corrector.unloaded(batch, self._memory.usrloc)
-                if contacts:
-                    self._memory.usrloc.devices.put(
-                        await self._retry.run(partial(load_devices_of_bindings, self._store, contacts))
-                    )
+                await self._loader.load_bindings(contacts)
                 self._corrector.apply(entries, batch, self._memory.usrloc, feed)
 
     # Writing
@@ -198,6 +203,15 @@ class Recorder:
                 logger.warning("another consumer took over, and wrote since: this batch was refused")
                 raise _LeaseLostError from None
             self._store.connection.pipeline(applied)
+        if time.monotonic() >= self._stored_at:
+            self._note_stored()
+
+    def _note_stored(self) -> None:
+        """Read how many devices Redis holds, and whether it is nearly full."""
+        self._stored_at = time.monotonic() + STORED_SECONDS
+        memory = read_memory(self._store)
+        is_full = memory is not None and memory.used_bytes > NEARLY_FULL * memory.max_bytes > 0
+        self._memory.note_stored(count_devices(self._store), is_full=is_full)
 
     def _count_ignored(self) -> None:
         ignored = self._memory.usrloc.ignored

@@ -9,6 +9,13 @@ from companion.store.nodes import Feed
 from companion.text import times
 from companion.times import SECOND_MS, format_seconds
 
+OPTIONS = {
+    "contacts_of_aor": "contacts_per_aor",
+    "devices_of_aor": "devices_per_aor",
+    "new_aors": "new_aors_per_minute",
+    "devices": "max_stored_devices",
+}
+"""The option that bounds contacts, by why they are left out."""
 MISSED_SHARE = 0.01
 """Of all events: what a consumer misses while it is restarted stays below that."""
 
@@ -44,6 +51,7 @@ def _feed(facts: Facts, node: str, *, publishing: bool) -> Iterator[Finding]:
     yield from _losses(feed)
     yield from _interval(facts, feed)
     yield from _doubled(feed)
+    yield from _left_out(feed)
 
 
 def _silent(facts: Facts, feed: Feed, *, publishing: bool) -> Finding:
@@ -85,6 +93,15 @@ def _doubled(feed: Feed) -> Iterator[Finding]:
     if feed.doubled:
         remedy = "subscribe each event once and over one transport; until then nothing is removed"
         yield warning(feed.node, f"{times(feed.doubled, 'ping')} arrived twice", remedy)
+
+
+def _left_out(feed: Feed) -> Iterator[Finding]:
+    """Report contacts that are not shown, because there are more than the configured bounds allow."""
+    if feed.left_out:
+        option = f"[consumer] {OPTIONS[feed.left_out_why]}" if feed.left_out_why in OPTIONS else "maxmemory of Redis"
+        whose = f"{feed.left_out_of_aor} of them of AOR {feed.left_out_aor}"
+        remedy = f"who registers so many? `opensips-cli -x mi ul_show_contact`; if they are right, raise {option}"
+        yield warning(feed.node, f"{times(feed.left_out, 'contact')} left out, {whose}: {feed.left_out_why}", remedy)
 
 
 def _losses(feed: Feed) -> Iterator[Finding]:

@@ -31,6 +31,7 @@ class Prepared(NamedTuple):
     state: list[Command]
     refreshed: list[tuple[Device, int]]
     sampled: set[str]
+    removed: list[str]
 
 
 class Batch:
@@ -56,6 +57,7 @@ class Batch:
             list(self._state(changes, due, tokens or {})),
             [(device, changes.active[device]) for device in due],
             {sample.device for sample in changes.answered} if due else set(),
+            list(changes.removed),
         )
 
     def write(self, prepared: Prepared, also: Iterable[Command] = ()) -> None:
@@ -97,6 +99,33 @@ class Batch:
         for contact in changes.contacts:
             yield from self._contact(contact)
         yield from self._answers(changes.answers)
+        for contact in changes.dropped.values():
+            yield from self._contact_removal(contact)
+        for device in changes.removed.values():
+            yield from self._device_removal(device)
+
+    def _contact_removal(self, contact: Contact) -> list[Command]:
+        aor, keys = contact.binding.aor, self._keys
+        shard, ref = keys.shard(aor), format_ref(contact)
+        return [
+            ("DEL", keys.contact(aor, contact.id)),
+            ("HDEL", keys.answers(shard), contact.id),
+            ("ZREM", keys.expires(shard), ref),
+            ("ZREM", keys.failing(shard), ref),
+        ]
+
+    def _device_removal(self, device: Device) -> Iterable[Command]:
+        """Delete all that is kept of a device but its calls, last of all: what else a batch writes goes with it."""
+        keys = self._keys
+        names = (keys.device, keys.latency, keys.lost, keys.timeline, keys.care)
+        for name in names:
+            yield ("DEL", name(device.id))
+        yield ("ZREM", keys.devices(keys.shard(device.aor)), device.id)
+        yield ("SREM", keys.aor(device.aor), device.id)
+        if device.instance:
+            yield ("SREM", keys.instance(device.instance), device.id)
+        for contact in device.contacts:
+            yield from self._contact_removal(contact)
 
     def _answers(self, answered: Iterable[Contact]) -> Iterable[Command]:
         """Write the last answered ping of each contact, as many as fit in a command: it changes with every ping."""

@@ -13,6 +13,8 @@ import msgspec
 from companion.media.totals import Totals
 from companion.store.store import Store
 
+MAX_LEGS: Final = 100
+"""Devices that one Call-ID is read of: a call has two, and who invents a Call-ID may have any number."""
 PAGE: Final = 500
 """Calls that are read at once."""
 
@@ -73,8 +75,9 @@ def has_calls(store: Store, device: str) -> bool:
 
 
 def load_legs(store: Store, call_id: str) -> list[CallRecord]:
-    """Return a call once for each device that reported it, in no order."""
-    return _load(store, map(_parse_member, store.connection.call("SMEMBERS", store.keys.callid(call_id))))
+    """Return a call once for each device that reported it, in no order, at most MAX_LEGS of them."""
+    members = store.connection.call("SRANDMEMBER", store.keys.callid(call_id), MAX_LEGS)
+    return _load(store, map(_parse_member, members))
 
 
 def load_recent_calls(store: Store, since: int, skip: int = 0, limit: int = PAGE) -> list[CallRecord]:

@@ -1,16 +1,21 @@
 """Read devices and their index."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import partial
+from itertools import chain
 from typing import Final
 
+from companion.store.connection import Command
 from companion.store.contacts import ContactRef, load_brief_contacts, load_contacts, parse_ref
 from companion.store.store import REFRESH_MS, Store
 from companion.usrloc.contact import Binding, Contact, Device, contact_id
 
 PAGE: Final = 500
 """Devices that are read at once."""
-MAX_DEVICES: Final = 100
-"""Devices of one AOR that are looked through for a contact."""
+MAX_CONNECTED: Final = 100
+"""Contacts of one connection that are looked at when it ends."""
+MAX_DEVICES: Final = 10_000
+"""Devices of one AOR or instance that are read at once: as many as an AOR may have."""
 
 
 def encode_device(device: Device) -> dict[str, str | int]:
@@ -69,9 +74,14 @@ def load_devices_of_bindings(store: Store, bindings: Mapping[Binding, str]) -> l
 
 
 def load_devices_of_aors(store: Store, aors: Iterable[str]) -> list[Device]:
-    """Return the listed devices of these AORs, at most MAX_DEVICES of each."""
-    ids = load_ids_of(store, instances=(), aors=aors)
-    return load_devices(store, [device for own in ids for device in sorted(own)[:MAX_DEVICES]])
+    """Return the listed devices of these AORs, at most MAX_DEVICES of each. Vanished ones leave their AOR's list."""
+    keys = list(map(store.keys.aor, aors))
+    replies = store.connection.pipeline(("SRANDMEMBER", key, MAX_DEVICES) for key in keys)
+    key_of_id = {device: key for key, ids in zip(keys, replies, strict=True) for device in ids}
+    devices = load_devices(store, list(key_of_id))
+    vanished = key_of_id.keys() - {device.id for device in devices}
+    store.connection.pipeline(("SREM", key_of_id[device], device) for device in vanished)
+    return devices
 
 
 def load_devices_of_contacts(store: Store, refs: Iterable[str]) -> list[Device]:
@@ -87,9 +97,12 @@ def load_clusters(store: Store, aor: str) -> set[str]:
 
 
 def load_connected_devices(store: Store, connections: Iterable[tuple[str, str]]) -> list[Device]:
-    """Return the stored devices with a contact on one of these connections, given as (cluster, address)."""
+    """Return the stored devices with a contact on one of these connections, given as (cluster, address).
+
+    Of a connection with many contacts, such as a proxy's, MAX_CONNECTED will do: its end says nothing of any of them.
+    """
     members = store.connection.pipeline(
-        ("SMEMBERS", store.keys.connection(cluster, address)) for cluster, address in connections
+        ("SRANDMEMBER", store.keys.connection(cluster, address), MAX_CONNECTED) for cluster, address in connections
     )
     return load_devices_of_contacts(store, (ref for refs in members for ref in refs))
 
@@ -131,14 +144,26 @@ def select_stored_devices(store: Store, ids: Sequence[str]) -> list[str]:
 
 
 def load_ids_of(store: Store, *, instances: Iterable[str], aors: Iterable[str]) -> list[set[str]]:
-    """Return a set of device ids for each of these SIP instances, then one for each of these AORs."""
+    """Return a set of device ids for each of these SIP instances, then one for each of these AORs, MAX_DEVICES each."""
     keys = [*map(store.keys.instance, instances), *map(store.keys.aor, aors)]
-    return list(map(set, store.connection.pipeline(("SMEMBERS", key) for key in keys)))
+    return list(map(set, store.connection.pipeline(("SRANDMEMBER", key, MAX_DEVICES) for key in keys)))
 
 
 def forget_vanished_devices(store: Store, now: int) -> int:
-    """Take devices off the index whose keys have expired by `now` (epoch ms); return how many."""
-    before, shards = now - store.retention_ms - REFRESH_MS, range(store.keys.shards)
-    return sum(
-        store.connection.pipeline(("ZREMRANGEBYSCORE", store.keys.devices(shard), "-inf", before) for shard in shards)
-    )
+    """Take devices off the indexes whose keys have expired by `now` (epoch ms); return how many."""
+    before, count = now - store.retention_ms - REFRESH_MS, 0
+    for key in map(store.keys.devices, range(store.keys.shards)):
+        while ids := store.connection.call("ZRANGEBYSCORE", key, "-inf", before, "LIMIT", 0, PAGE):
+            store.connection.pipeline(chain.from_iterable(map(partial(_prepare_unlisting, store, key), ids)))
+            count += len(ids)
+    return count
+
+
+def _prepare_unlisting(store: Store, key: str, device: str) -> list[Command]:
+    """Prepare to take a device off the list of its AOR and its instance, which others may keep alive, and off `key`."""
+    aor, _, instance = device.rpartition("/")
+    return [
+        ("SREM", store.keys.aor(aor), device),
+        ("SREM", store.keys.instance(instance), device),
+        ("ZREM", key, device),
+    ]

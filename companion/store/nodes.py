@@ -25,6 +25,8 @@ class Feed:
     connection of event_stream ended. `interval_ms`: how often the node pings a contact, as observed (0 = not yet).
     `ended_run`: the last run that told its end. `doubled`: pings that arrived twice. `refused`: events that could not
     be taken; the last one was of `refused_aor`.
+    `known_since`: when we began to hear of the node, at first or after an hour without it. `left_out`: contacts that
+    are not taken in; the last one was of `left_out_aor`, and so are `left_out_of_aor` of them.
     """
 
     node: str
@@ -48,6 +50,11 @@ class Feed:
     refused: int = 0
     refused_aor: str = ""
     refused_why: str = ""
+    known_since: int = 0
+    left_out: int = 0
+    left_out_aor: str = ""
+    left_out_of_aor: int = 0
+    left_out_why: str = ""
 
     def is_alive(self, now: int) -> bool:
         return now - self.heartbeat_at <= DEAD_AFTER_MS

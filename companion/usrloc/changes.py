@@ -39,6 +39,7 @@ class Changes:
     """Hold what one batch of events changed. The dicts are ordered sets.
 
     `answers`: contacts with a newer answered ping. `active`: devices that an event spoke of, and when (epoch ms).
+    `dropped` and `removed`: contacts and devices to be deleted, by id.
     """
 
     answered: list[Sample] = field(default_factory=list)
@@ -50,6 +51,8 @@ class Changes:
     active: dict[Device, int] = field(default_factory=dict)
     connected: dict[Contact, str] = field(default_factory=dict)
     disconnected: list[tuple[Contact, str]] = field(default_factory=list)
+    dropped: dict[str, Contact] = field(default_factory=dict)
+    removed: dict[str, Device] = field(default_factory=dict)
 
     def note(self, contact: Contact, ts: int, event: str, **fields: str | int) -> None:
         """Add a line about a contact to its device's timeline."""

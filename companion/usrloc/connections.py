@@ -13,10 +13,20 @@ class Connections:
 
     def __init__(self) -> None:
         self._contacts: dict[tuple[str, str], dict[Contact, None]] = {}
+        self._crowded: set[tuple[str, str]] = set()
 
     def contacts_on(self, cluster: str, address: str) -> list[Contact]:
         """Return the live contacts on a connection."""
         return list(self._contacts.get((cluster, address), ()))
+
+    def note_left_out(self, cluster: str, connection: str) -> None:
+        """Note that a contact that was left out shares the connection of others: its end would say too little."""
+        if (cluster, connection) in self._contacts:
+            self._crowded.add((cluster, connection))
+
+    def is_crowded(self, cluster: str, address: str) -> bool:
+        """Return whether there is a contact on a connection that was left out."""
+        return (cluster, address) in self._crowded
 
     def matching(self, event: DisconnectEvent, stamp: Stamp) -> list[Contact]:
         """Return the live contacts whose connection a node says has ended.
@@ -59,6 +69,7 @@ class Connections:
         del contacts[contact]
         if not contacts:
             del self._contacts[key]
+            self._crowded.discard(key)
         return True
 
 

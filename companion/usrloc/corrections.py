@@ -48,6 +48,8 @@ class Corrections:
             return False
         registration, socket = registration._replace(socket=""), registration.socket
         if contact is None or contact.ended_at:
+            if not self._registrar.admits(binding, registration, stamp, instance, is_reconciled=True):
+                return False
             contact = self._registrar.enter(binding, registration, stamp, instance)
             contact.last_latency_ms = latency_ms
             contact.changed_at = self._behind(contact, stamp.ts)
@@ -57,20 +59,20 @@ class Corrections:
         else:
             contact.changed_at = self._behind(contact, stamp.ts)
             self._registrar.renew_without_event(contact, registration, stamp._replace(ts=contact.changed_at))
-            self.identify(binding, instance)
+            self.identify(binding, instance, stamp)
         contact.advertised_socket = socket
         contact.run = stamp.run
         self._changes.contacts[contact] = None
         self._changes.active[self._devices.by_id[contact.device]] = contact.changed_at
         return True
 
-    def identify(self, binding: Binding, instance: str) -> bool:
+    def identify(self, binding: Binding, instance: str, stamp: Stamp) -> bool:
         """Move a contact to the device of the SIP instance that MI tells; return whether it moved.
 
         Events may tell none, or that of another contact in the same REGISTER.
         """
         contact = self._devices.contacts.get(binding)
-        if not instance or contact is None or contact.ended_at or not self._devices.move(contact, instance):
+        if not instance or contact is None or contact.ended_at or not self._registrar.move(contact, instance, stamp):
             return False
         own_instance = sip.contact_instance(contact.registration.attr, binding.uri)
         contact.mi_instance = instance if instance != own_instance else ""

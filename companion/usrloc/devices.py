@@ -19,6 +19,9 @@ class Devices:
     def __init__(self, changes: Changes, connections: Connections) -> None:
         self.by_id: dict[str, Device] = {}
         self.contacts: dict[Binding, Contact] = {}
+        self.removed: set[str] = set()
+        """Ids of devices that are not deleted in the store yet."""
+        self._of_aor: dict[str, tuple[Device, ...]] = {}
         self._changes = changes
         self._connections = connections
         self.pushes = PushContacts()
@@ -26,34 +29,60 @@ class Devices:
     def put(self, devices: Iterable[Device]) -> None:
         """Put stored devices with all their contacts into memory. Those that are in memory stay as they are."""
         for device in devices:
-            if device.id in self.by_id:
+            if device.id in self.by_id or device.id in self.removed:
                 continue
-            self.by_id[device.id] = device
+            self._enlist(device)
             self._connections.index(device.contacts)
             self.pushes.index(device.contacts)
             self.contacts.update((contact.binding, contact) for contact in device.contacts)
 
+    def of_aor(self, aor: str) -> tuple[Device, ...]:
+        """Return the devices of an AOR that are in memory."""
+        return self._of_aor.get(aor, ())
+
+    def _enlist(self, device: Device) -> None:
+        self.by_id[device.id] = device
+        self._of_aor[device.aor] = (*self.of_aor(device.aor), device)
+
+    def remove_device(self, device: Device) -> None:
+        """Drop a device whose contacts have all ended, and have it deleted in the store."""
+        self.drop(device)
+        self.removed.add(device.id)
+        self._changes.removed[device.id] = device
+
+    def settle_removed(self, ids: Iterable[str]) -> None:
+        """Note that these devices are deleted in the store."""
+        self.removed -= set(ids) - self._changes.removed.keys()
+
     def drop(self, device: Device) -> None:
         """Drop a stored device from memory."""
         del self.by_id[device.id]
+        others = tuple(other for other in self.of_aor(device.aor) if other is not device)
+        if others:
+            self._of_aor[device.aor] = others
+        else:
+            del self._of_aor[device.aor]
         for contact in device.contacts:
             self.contacts.pop(contact.binding, None)
             self._connections.forget(contact)
             self.pushes.forget(contact)
 
     def add(self, contact: Contact, instance: str, ts: int) -> None:
-        """Add a contact to its device, which is made when there is none. The oldest ended contacts are dropped."""
+        """Add a contact to its device, which is made when there is none. The oldest ended contacts are removed."""
         self.contacts[contact.binding] = contact
+        self._changes.dropped.pop(contact.id, None)
         self.pushes.index([contact])
         device = self.by_id.get(contact.device)
         if device is None:
             device = Device(contact.device, contact.binding.aor, instance, ts)
-            self.by_id[device.id] = device
+            self._changes.removed.pop(device.id, None)
+            self._enlist(device)
         ended = [other for other in device.contacts if other.ended_at]
         for oldest in ended[:-ENDED_KEPT]:
             device.contacts.remove(oldest)
             self.contacts.pop(oldest.binding, None)
             self.pushes.forget(oldest)
+            self._changes.dropped[oldest.id] = oldest
         device.contacts.append(contact)
         self._changes.devices[device] = None
 

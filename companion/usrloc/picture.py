@@ -15,6 +15,7 @@ from companion.opensips.events import (
     DisconnectEvent,
     Event,
 )
+from companion.usrloc.admission import Admission, Limits
 from companion.usrloc.changes import Changes, Stamp
 from companion.usrloc.connections import Connections
 from companion.usrloc.contact import Binding, Contact
@@ -31,16 +32,17 @@ from companion.usrloc.registrations import is_older_binding
 class Usrloc:
     """Move the contacts and devices in memory on, event by event. `ignored` counts events without effect, by reason."""
 
-    def __init__(self, lost_after: int, interval_ms: int) -> None:
+    def __init__(self, lost_after: int, interval_ms: int, limits: Limits | None = None) -> None:
         self.changes = Changes()
         self.ignored: Counter[str] = Counter()
         self.intervals = Intervals(interval_ms)
         self._connections = Connections()
         self.devices = Devices(self.changes, self._connections)
+        self.admission = Admission(limits or Limits(), self.devices)
         self._failures = Failures(lost_after, self.devices, self.changes, self.ignored)
         self.pings = PingResults(lost_after, self.intervals, self.devices, self.changes, self._failures)
         self.ends = Ends(self.devices, self._connections, self.changes, self.ignored)
-        self._registrar = Registrar(self.devices, self._connections, self.changes, self._failures, self.ends)
+        self._registrar = Registrar(self.admission, self._connections, self.changes, self._failures, self.ends)
         self.corrections = Corrections(self.devices, self.changes, self._registrar, self.ends)
 
     def apply(self, event: Event, stamp: Stamp) -> None:
@@ -72,6 +74,8 @@ class Usrloc:
     def _apply_ping(self, event: ContactEvent, stamp: Stamp, binding: Binding, contact: Contact | None) -> None:
         if contact is None or contact.ended_at:
             contact = self._registrar.discover(event, stamp, binding)
+            if contact is None:
+                return
         elif is_older_binding(contact, event.registration):
             self._apply_ping_of_older_binding(event, stamp, contact)
             return
@@ -96,7 +100,7 @@ class Usrloc:
 
     def _apply_disconnect(self, event: DisconnectEvent, stamp: Stamp) -> None:
         contacts = self._connections.matching(event, stamp)
-        if len(contacts) > 1:
+        if len(contacts) > 1 or self._connections.is_crowded(stamp.cluster, event.address):
             self.ignored["shared_connection"] += 1
             return  # one connection for several lines, or a proxy: it says too little of any of them
         for contact in contacts:

@@ -5,10 +5,10 @@ from typing import Final
 from companion import sip
 from companion.opensips.events import UPDATE, ContactEvent, Registration
 from companion.times import HOUR_MS
+from companion.usrloc.admission import Admission
 from companion.usrloc.changes import Changes, Stamp
 from companion.usrloc.connections import Connections
 from companion.usrloc.contact import Binding, Contact, Device, contact_id
-from companion.usrloc.devices import Devices
 from companion.usrloc.ends import Ends
 from companion.usrloc.failures import Failures
 from companion.usrloc.ghosts import ghost_spans, unmark_replaced
@@ -30,13 +30,14 @@ class Registrar:
 
     def __init__(
         self,
-        devices: Devices,
+        admission: Admission,
         connections: Connections,
         changes: Changes,
         failures: Failures,
         ends: Ends,
     ) -> None:
-        self._devices = devices
+        self._admission = admission
+        self._devices = admission.devices
         self._connections = connections
         self._changes = changes
         self._failures = failures
@@ -45,7 +46,10 @@ class Registrar:
     def register(self, event: ContactEvent, stamp: Stamp, binding: Binding, contact: Contact | None) -> None:
         """Take in a REGISTER: of a new contact, the same again from another node, or a newer one."""
         if contact is None or contact.ended_at:
-            contact = self._replace(event, stamp, binding) or self._enter_registered(event, stamp, binding)
+            entered = self._replace(event, stamp, binding) or self._enter_registered(event, stamp, binding)
+            if entered is None:
+                return
+            contact = entered
         elif is_same_register(contact.registration, event.registration):
             self._take_replica(contact, event.registration, stamp)
             return
@@ -60,12 +64,32 @@ class Registrar:
         self._changes.contacts[contact] = None
         self._changes.active[self._devices.by_id[contact.device]] = stamp.ts
 
-    def discover(self, event: ContactEvent, stamp: Stamp, binding: Binding) -> Contact:
-        """Enter a contact without its REGISTER, which came before our start or was lost."""
+    def discover(self, event: ContactEvent, stamp: Stamp, binding: Binding) -> Contact | None:
+        """Enter a contact without its REGISTER, which came before our start or was lost; None if it is left out."""
+        if not self.admits(binding, event.registration, stamp):
+            return None
         contact = self.enter(binding, event.registration, stamp)
         self._changes.note(contact, stamp.ts, "discovered", address=contact.address)
         self._changes.contacts[contact] = None
         return contact
+
+    def admits(
+        self,
+        binding: Binding,
+        registration: Registration,
+        stamp: Stamp,
+        instance: str = "",
+        *,
+        is_reconciled: bool = False,
+    ) -> bool:
+        """Return whether to enter a new contact."""
+        instance = instance or sip.contact_instance(registration.attr, binding.uri)
+        device_id = sip.device_id(binding.aor, binding.uri, instance)
+        if self._admission.admits(binding, device_id, stamp, is_reconciled=is_reconciled):
+            return True
+        connection = sip.connection(registration.received, binding.uri, registration.path)[1]
+        self._connections.note_left_out(binding.cluster, connection)
+        return False
 
     def follow(self, contact: Contact, registration: Registration, stamp: Stamp) -> None:
         """Take over what a ping tells of the contact's registration."""
@@ -125,7 +149,9 @@ class Registrar:
             note_move(self._changes, contact, older.address, stamp.ts, outage)
         return contact
 
-    def _enter_registered(self, event: ContactEvent, stamp: Stamp, binding: Binding) -> Contact:
+    def _enter_registered(self, event: ContactEvent, stamp: Stamp, binding: Binding) -> Contact | None:
+        if not self.admits(binding, event.registration, stamp):
+            return None
         contact = self.enter(binding, event.registration, stamp)
         contact.registered_at = stamp.ts
         self._changes.note(contact, stamp.ts, "registered", address=contact.address)
@@ -170,7 +196,14 @@ class Registrar:
             contact.evidence.clear()  # what reached it on the old path says nothing of the new one
             contact.address_since = stamp.ts
         if contact.instance:
-            self._devices.move(contact, contact.instance)
+            self.move(contact, contact.instance, stamp)
+
+    def move(self, contact: Contact, instance: str, stamp: Stamp) -> bool:
+        """Move a contact to the device of a SIP instance; return whether it was elsewhere and that could be made."""
+        device_id = sip.device_id(contact.binding.aor, contact.binding.uri, instance)
+        if device_id == contact.device or not self._admission.admits_move(contact.binding, device_id, stamp):
+            return False
+        return self._devices.move(contact, instance)
 
 
 def _remember_callid(contact: Contact, callid: str) -> None:

@@ -32,11 +32,15 @@ def render_summary(summary: Json, now: datetime | None = None) -> Group:
 
 
 def _render_refusals(nodes: Sequence[Json]) -> Iterator[Text]:
-    """Name the phones that may be missing, because an event of theirs was refused."""
+    """Name the phones that may be missing, because an event of theirs was refused or they were too many."""
     for node in nodes:
         if node["refused"]:
             events = times(node["refused"], "event")
             yield text(f"{node['node']}: {events} refused, the last one of AOR {node['refused_aor']}", "yellow")
+        if node["left_out"]:
+            own = times(node["left_out_of_aor"], "contact")
+            line = f"{node['node']}: {own} of AOR {node['left_out_aor']} left out ({node['left_out_why']})"
+            yield text(f"{line}; {node['left_out']} in all", "yellow")
 
 
 def _render_nodes(nodes: Sequence[Json], now: datetime) -> RenderableType:

@@ -72,6 +72,7 @@ LAST_EVENT: Final = Family("feed_last_event_timestamp_seconds", "When a node's l
 LAST_HEARTBEAT: Final = Family(
     "feed_last_heartbeat_timestamp_seconds", "When a node's bridge was last heard of.", "node"
 )
+LEFT_OUT: Final = Family("contacts_left_out", "Contacts of a node that are too many to be taken in now.", "node")
 COUNTS: Final = {
     "received": Family("feed_received_total", "JSON objects a node's bridge received.", "node", "counter"),
     "invalid": Family("feed_invalid_total", "What a node's bridge refused of them.", "node", "counter"),
@@ -93,7 +94,7 @@ HOUR_LOSS: Final = Family("media_hour_loss_ratio", "Mean share of packets that c
 HOUR_COUNTED: Final = Family("media_hour_timestamp_seconds", "When the calls of the last hour were last added up.")
 FAMILIES: Final = (
     *(UP, PING_INTERVAL, MEMORY_USED, MEMORY_MAX, DEVICES, CONTACTS, COUNTED, SWEPT, BREAKER),
-    *(LAST_EVENT, LAST_HEARTBEAT, *COUNTS.values()),
+    *(LAST_EVENT, LAST_HEARTBEAT, LEFT_OUT, *COUNTS.values()),
     *(HOUR_CALLS, HOUR_MOS, HOUR_RELAY, HOUR_LOSS, HOUR_COUNTED),
 )
 
@@ -157,6 +158,7 @@ class FleetCollector(Collector):
         yield BREAKER.of(self._breakers(feeds))
         yield LAST_EVENT.of(_times((feed.node, feed.last_event_at) for feed in feeds.values()))
         yield LAST_HEARTBEAT.of(_times((feed.node, feed.heartbeat_at) for feed in feeds.values()))
+        yield LEFT_OUT.of({node: feed.left_out for node, feed in feeds.items()})
         for count, family in COUNTS.items():
             yield family.of({node: getattr(feed, count) for node, feed in feeds.items()})
 

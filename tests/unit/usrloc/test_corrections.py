@@ -207,13 +207,13 @@ def test_identified(world: World) -> None:
     """A contact whose events name no instance moves to the instance's device, and no later event moves it back."""
     world.tell(INSERT, 0)
     assert world.contact.device == BY_USER
-    assert world.usrloc.corrections.identify(BINDING, INSTANCE)
-    assert not world.usrloc.corrections.identify(BINDING, INSTANCE)
+    assert world.usrloc.corrections.identify(BINDING, INSTANCE, stamp(0))
+    assert not world.usrloc.corrections.identify(BINDING, INSTANCE, stamp(0))
     world.tell(LATENCY, 1000, 40)
     world.tell(UPDATE, 2000, cseq=4)
     assert world.contact.device == BY_INSTANCE
     world.tell(DELETE, 3000)
-    assert not world.usrloc.corrections.identify(BINDING, "urn:uuid:2")
+    assert not world.usrloc.corrections.identify(BINDING, "urn:uuid:2", stamp(3000))
     world.tell(INSERT, 20_000, callid="other")
     assert world.contact.device == BY_INSTANCE
     assert world.usrloc.devices.by_id[BY_INSTANCE].instance == INSTANCE
@@ -224,7 +224,7 @@ def test_identified(world: World) -> None:
 def test_two_contacts_in_one_register(world: World) -> None:
     """Events tell the first contact's instance for both: MI is right, and no later event moves the contact back."""
     world.tell(INSERT, 0, attr="<urn:uuid:2>")
-    assert world.usrloc.corrections.identify(BINDING, INSTANCE)
+    assert world.usrloc.corrections.identify(BINDING, INSTANCE, stamp(0))
     world.tell(LATENCY, 1000, 40, attr="<urn:uuid:2>")
     world.tell(UPDATE, 2000, cseq=4, attr="<urn:uuid:2>")
     assert (world.contact.device, world.contact.instance) == (BY_INSTANCE, INSTANCE)

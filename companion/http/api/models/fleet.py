@@ -1,5 +1,7 @@
 """Describe the fleet and its nodes in the OpenAPI document."""
 
+from typing import Literal
+
 from pydantic import Field
 
 from companion.http.api.models.base import ApiModel
@@ -49,6 +51,13 @@ class FeedModel(ApiModel):
     refused: Count = Field(description="Events that could not be taken: their phones may be missing here.")
     refused_aor: str = Field(description="AOR of the last refused event; empty: it named none, or none was refused.")
     refused_why: str = Field(description="Why it was refused, as `companion_invalid_total` names it.")
+    known_since: int = Field(description="Epoch ms; when the node was first heard of, or again after an hour.")
+    left_out: Count = Field(description="Contacts that are not taken in now, because there are too many.")
+    left_out_aor: str = Field(description="AOR of the last contact that was left out; empty: none is.")
+    left_out_of_aor: Count = Field(description="How many of them are of this AOR.")
+    left_out_why: Literal["", "contacts_of_aor", "devices_of_aor", "new_aors", "devices", "redis_full"] = Field(
+        description="Which bound the last one exceeded."
+    )
 
 
 class SummaryModel(ApiModel):
