@@ -10,6 +10,8 @@ from companion.bus.curve import Curve
 from companion.bus.endpoint import is_ipv6
 from companion.bus.envelope import HEARTBEAT, Frames
 
+MAX_MESSAGE_BYTES: Final = 32 << 20
+"""ZeroMQ ends the connection of who sends more: sixteen events of a megabyte each are the most that a bridge sends."""
 DRAIN: Final = 128
 """Messages taken from a socket before the event loop gets its turn again."""
 
@@ -77,6 +79,7 @@ def _connect(
     socket = context.socket(zmq.SUB)
     socket.setsockopt(zmq.LINGER, 0)
     socket.setsockopt(zmq.RCVHWM, high_water_mark)
+    socket.setsockopt(zmq.MAXMSGSIZE, MAX_MESSAGE_BYTES)
     socket.setsockopt(zmq.RECONNECT_IVL_MAX, 2000)
     socket.setsockopt(zmq.TCP_KEEPALIVE, 1)
     socket.setsockopt(zmq.TCP_KEEPALIVE_IDLE, 30)

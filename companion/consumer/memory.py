@@ -11,7 +11,7 @@ from companion.consumer.ping_cache import PingCache
 from companion.store.nodes import Feed
 from companion.text import printable
 from companion.times import HOUR_MS, now_ms
-from companion.usrloc.admission import Limits
+from companion.usrloc.admission import AdmissionLimits
 from companion.usrloc.picture import Usrloc
 
 logger = log.get(__name__)
@@ -34,7 +34,7 @@ class RecorderMemory:
 
     def _make_usrloc(self) -> Usrloc:
         consumer, pings = self._config.consumer, self._config.pings
-        limits = Limits(
+        limits = AdmissionLimits(
             contacts_per_aor=consumer.contacts_per_aor,
             devices_per_aor=consumer.devices_per_aor,
             new_aors_per_minute=consumer.new_aors_per_minute,

@@ -22,7 +22,7 @@ from companion.consumer.expiry import Expiry
 from companion.consumer.loader import Loader
 from companion.consumer.memory import RecorderMemory
 from companion.consumer.retry import GaveUpError, RedisRetry
-from companion.consumer.standby import Standby
+from companion.consumer.standby import MAX_NODES, Standby
 from companion.errors import InvalidEnvelopeError
 from companion.store.batch import Batch, Prepared
 from companion.store.connection import Command, ResponseError
@@ -58,6 +58,7 @@ class Recorder:
         self._applier = Applier(self._memory)
         self._corrector = Corrector(store)
         self._standby = Standby()
+        self._episodes = log.Episodes(logger)
         self._retry = RedisRetry()
         self._loader = Loader(store, self._retry, self._memory)
         self._expiry = Expiry(store, self._retry, self._memory)
@@ -155,13 +156,15 @@ class Recorder:
         for message in messages:
             if message.node in held:
                 ours.append(message)
-            else:
-                self._standby.put(message)
+            elif not self._standby.put(message):
+                metrics.INVALID.labels("bus", "nodes").inc()
+                self._episodes.warn("messages of too many nodes were refused", limit=MAX_NODES)
         return ours
 
     def _try_to_hold(self, others: set[str]) -> None:
         """Take over the nodes that have no other holder; whether we still hold the rest, the next write checks."""
-        for node in others:
+        room = MAX_NODES - len(self._memory.feeds.held)
+        for node in sorted(others)[: max(0, room)]:
             if self._leases.hold(node):
                 self._memory.take_over(*load_feed(self._store, node))
                 self._note_stored()

@@ -9,6 +9,8 @@ from companion.bus.envelope import Message
 
 STANDBY_SECONDS: Final = 15.0
 """How long a message is kept: a little longer than a lease lasts."""
+MAX_NODES: Final = 256
+"""Nodes that one consumer records, and as many that it stands by for: a bus names no more in earnest."""
 STANDBY_MESSAGES: Final = 100_000
 """The most messages that are kept of one node."""
 
@@ -19,12 +21,16 @@ class Standby:
     def __init__(self) -> None:
         self._queues: dict[str, deque[tuple[float, Message]]] = {}
 
-    def put(self, message: Message) -> None:
+    def put(self, message: Message) -> bool:
+        """Keep a message; return False where those of MAX_NODES other nodes are kept."""
+        if message.node not in self._queues and len(self._queues) >= MAX_NODES:
+            return False
         now = time.monotonic()
         queue = self._queues.setdefault(message.node, deque())
         queue.append((now, message))
         while queue[0][0] < now - STANDBY_SECONDS or len(queue) > STANDBY_MESSAGES:
             queue.popleft()
+        return True
 
     def take(self, nodes: Iterable[str]) -> list[Message]:
         """Remove and return the messages of these nodes."""

@@ -4,6 +4,8 @@ import asyncio
 import time
 from collections.abc import Callable, Mapping, Sequence
 
+from typing import Final
+
 from companion.config import OpensipsSection
 from companion.opensips.mi_contact import MiContact
 from companion.opensips.probe import Question
@@ -20,6 +22,10 @@ Records = list[tuple[OpensipsSection, list[MiContact]]]
 """Each node with the records that its MI has of a candidate's URI."""
 
 
+VERIFIED_SECONDS: Final = 3600.0
+"""For longer than this no question waits: earlier answers are forgotten."""
+
+
 class Questioner:
     """Ask nodes about candidates, and remember when a phone last answered on each listener."""
 
@@ -33,6 +39,8 @@ class Questioner:
     def begin(self) -> None:
         """Begin a sweep: a listener on which nobody answered may be tried again."""
         self._checks.clear()
+        since = self._clock() - VERIFIED_SECONDS
+        self._verified_at = {listener: at for listener, at in self._verified_at.items() if at >= since}
 
     async def look(self, candidate: Candidate, lost_nodes: frozenset[str]) -> Records:
         """Read what MI of each node of the cluster that is not lost has. Raises MiError when one does not answer."""

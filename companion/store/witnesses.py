@@ -10,6 +10,9 @@ from companion.store.keys import Keys
 from companion.store.store import Store
 from companion.usrloc.contact import Contact
 
+MAX_LISTENERS: Final = 1000
+"""Listening sockets of all nodes; beyond, events name sockets that no OpenSIPS has, and all begins anew."""
+_BOUND: Final = "return redis.call('HLEN', KEYS[1]) > tonumber(ARGV[1]) and redis.call('DEL', KEYS[1]) or 0"
 SAMPLE: Final = 64
 """How many contacts of a batch are looked at: each listener has its turn sooner or later."""
 
@@ -24,7 +27,8 @@ def prepare_witnesses(keys: Keys, answered: Iterable[Contact], ttl_ms: int) -> l
     if not witnesses:
         return []
     flat = [part for pair in witnesses.items() for part in pair]
-    return [("HSET", keys.witnesses(), *flat), ("PEXPIRE", keys.witnesses(), ttl_ms)]
+    bound = ("EVAL", _BOUND, 1, keys.witnesses(), MAX_LISTENERS)
+    return [bound, ("HSET", keys.witnesses(), *flat), ("PEXPIRE", keys.witnesses(), ttl_ms)]
 
 
 def load_witness(store: Store, node: str, socket: str) -> ContactRef | None:

@@ -19,7 +19,7 @@ MAX_LEFT_OUT: Final = 10_000
 """Contacts of a node that are told apart while they are left out."""
 
 
-class Limits(NamedTuple):
+class AdmissionLimits(NamedTuple):
     """Hold how much is taken in: live contacts and devices of an AOR, new AORs of a node, devices of all."""
 
     contacts_per_aor: int = 100
@@ -38,13 +38,13 @@ class LeftOut(NamedTuple):
 
 
 class Admission:
-    """Admit new contacts.
+    """Decide about new contacts.
 
     `stored_devices` and `is_redis_full` are what the recorder last read in Redis. `cold_nodes` are those whose phones
     may all be new to us, because we did not hear of the node for long: any number of AORs is admitted.
     """
 
-    def __init__(self, limits: Limits, devices: Devices) -> None:
+    def __init__(self, limits: AdmissionLimits, devices: Devices) -> None:
         self.limits = limits
         self.stored_devices = 0
         self.is_redis_full = False

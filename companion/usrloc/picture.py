@@ -15,7 +15,7 @@ from companion.opensips.events import (
     DisconnectEvent,
     Event,
 )
-from companion.usrloc.admission import Admission, Limits
+from companion.usrloc.admission import Admission, AdmissionLimits
 from companion.usrloc.changes import Changes, Stamp
 from companion.usrloc.connections import Connections
 from companion.usrloc.contact import Binding, Contact
@@ -32,13 +32,13 @@ from companion.usrloc.registrations import is_older_binding
 class Usrloc:
     """Move the contacts and devices in memory on, event by event. `ignored` counts events without effect, by reason."""
 
-    def __init__(self, lost_after: int, interval_ms: int, limits: Limits | None = None) -> None:
+    def __init__(self, lost_after: int, interval_ms: int, limits: AdmissionLimits | None = None) -> None:
         self.changes = Changes()
         self.ignored: Counter[str] = Counter()
         self.intervals = Intervals(interval_ms)
         self._connections = Connections()
         self.devices = Devices(self.changes, self._connections)
-        self.admission = Admission(limits or Limits(), self.devices)
+        self.admission = Admission(limits or AdmissionLimits(), self.devices)
         self._failures = Failures(lost_after, self.devices, self.changes, self.ignored)
         self.pings = PingResults(lost_after, self.intervals, self.devices, self.changes, self._failures)
         self.ends = Ends(self.devices, self._connections, self.changes, self.ignored)

@@ -8,19 +8,19 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from companion.opensips.events import DELETE, INSERT, UPDATE, Event
-from companion.usrloc.admission import MAX_LEFT_OUT, LeftOut, Limits
+from companion.usrloc.admission import MAX_LEFT_OUT, LeftOut, AdmissionLimits
 from companion.usrloc.changes import Stamp
 from companion.usrloc.contact import Binding
 from companion.usrloc.picture import Usrloc
 from tests.unit.usrloc.world import INTERVAL_MS, LOST_AFTER, World, answer, disconnect, event, loss
 
-LIMITS = Limits(contacts_per_aor=3, devices_per_aor=4, new_aors_per_minute=5, stored_devices=20)
+LIMITS = AdmissionLimits(contacts_per_aor=3, devices_per_aor=4, new_aors_per_minute=5, stored_devices=20)
 
 
 class Small(World):
     """A world in which little is taken in."""
 
-    def __init__(self, limits: Limits = LIMITS) -> None:
+    def __init__(self, limits: AdmissionLimits = LIMITS) -> None:
         super().__init__()
         self.usrloc = Usrloc(LOST_AFTER, INTERVAL_MS, limits)
 
