@@ -3,7 +3,6 @@
 import asyncio
 import time
 from collections.abc import Callable, Mapping, Sequence
-
 from typing import Final
 
 from companion.config import OpensipsSection

@@ -236,3 +236,23 @@ def test_event_times_rise(bridge: Bridge, listener: "zmq.Socket[bytes]") -> None
         bridge.receive(notification())
     times = [receive_one(listener)[1]["ts"] for _ in range(50)]
     assert sorted(set(times)) == times
+
+
+def test_one_aor_that_floods() -> None:
+    """One AOR with thousands of events a second gets times ahead of the clock; the others, and disconnects, do not."""
+    stamps = Stamps(Clock().ms)
+    flood = [stamps.next("eve") for _ in range(100_000)]
+    assert flood == list(range(1000, 101_000))
+    assert stamps.next(None) == 2000
+    assert stamps.next("alice") == 2000
+
+
+def test_aors_that_are_remembered() -> None:
+    """While the clock stands still in a flood, AORs with past times are forgotten: a million cost no more than some."""
+    clock = Clock()
+    stamps = Stamps(clock.ms)
+    [stamps.next("eve") for _ in range(50)]
+    for number in range(300_000):
+        clock.now = 1000 + number // 10_000
+        stamps.next(f"user{number}")
+    assert len(stamps._last) <= 110_000

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from companion.opensips.events import DELETE, INSERT, UPDATE, Event
-from companion.usrloc.admission import MAX_LEFT_OUT, LeftOut, AdmissionLimits
+from companion.usrloc.admission import MAX_LEFT_OUT, AdmissionLimits, LeftOut
 from companion.usrloc.changes import Stamp
 from companion.usrloc.contact import Binding
 from companion.usrloc.picture import Usrloc
