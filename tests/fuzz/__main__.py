@@ -52,18 +52,18 @@ def run_chunk(first: int, count: int, *, web: bool = True) -> Chunk:
 
 def run_one(target: Target, random: Random, number: int, chunk: Chunk) -> None:
     """Give one input to a target, and note what came of it."""
-    given = target.make(random)
+    payload = target.make(random)
     started = time.process_time()
     try:
-        target.read(given)
+        target.read(payload)
     except target.errors:
         chunk.refused[target.name] += 1
     except Exception:  # noqa: BLE001 - this is what is looked for
-        chunk.crashes.append(f"{target.name}, input {number}: {given!r:.500}\n{traceback.format_exc(limit=-4)}")
+        chunk.crashes.append(f"{target.name}, input {number}: {payload!r:.500}\n{traceback.format_exc(limit=-4)}")
     else:
         chunk.answered[target.name] += 1
     if (seconds := time.process_time() - started) > SLOW_SECONDS:
-        chunk.crashes.append(f"{target.name}, input {number} took {seconds:.1f} s: {given!r:.500}")
+        chunk.crashes.append(f"{target.name}, input {number} took {seconds:.1f} s: {payload!r:.500}")
 
 
 def main() -> int:

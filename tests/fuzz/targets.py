@@ -122,20 +122,20 @@ def _event(random: Random) -> tuple[str, bytes]:
     return seed["method"], mutate_bytes(random, [packed]) if random.random() < 0.4 else packed
 
 
-def _read_event(given: tuple[str, bytes]) -> None:
-    events.decode(*given)
+def _read_event(payload: tuple[str, bytes]) -> None:
+    events.decode(*payload)
 
 
-def _cached(given: tuple[str, bytes]) -> None:
+def _cached(payload: tuple[str, bytes]) -> None:
     """Let a cache find bytes that it knows, and bytes that it does not."""
-    cache_of_pings, known = PingCache(10), _pack(_ping()["params"])
+    cache_of_pings, packed = PingCache(10), _pack(_ping()["params"])
     usrloc = Usrloc(3, 120_000)
-    event = events.decode(events.LATENCY, known)
+    event = events.decode(events.LATENCY, packed)
     usrloc.apply(event, Stamp("n", "c", NOW_MS, 1))
     (contact,) = usrloc.devices.contacts.values()
     assert isinstance(event, events.ContactEvent)
-    cache_of_pings.add(known, event, contact)
-    cache_of_pings.find(given[1])
+    cache_of_pings.add(packed, event, contact)
+    cache_of_pings.find(payload[1])
 
 
 def _ping() -> dict[str, Any]:
@@ -151,8 +151,8 @@ class _Picture:
         self._ts = NOW_MS
         self._count = 0
 
-    def read(self, given: tuple[str, bytes]) -> None:
-        event = events.decode(*given)
+    def read(self, payload: tuple[str, bytes]) -> None:
+        event = events.decode(*payload)
         self._ts += 1 + self._count % 977
         self._usrloc.apply(event, Stamp("nm"[self._count % 2], "c", self._ts, 1))
         if self._count % 1000 == 0:
@@ -298,9 +298,9 @@ def _token(random: Random) -> str:
         return good
 
 
-def _read_texts(given: tuple[str, str, str]) -> None:
+def _read_texts(payload: tuple[str, str, str]) -> None:
     """Give texts to all that reads a URI, an address, a device id or a secret, and never fails."""
-    one, other, third = given
+    one, other, third = payload
     sip.device_id(one, other, third)
     sip.instance(one)
     sip.contact_instance(one, other)
@@ -386,9 +386,9 @@ TARGETS: Final = (
         lambda b: _bridge().receive(b),
     ),
     Target("framer", _chunks, _frame, (), 8),
-    Target("bus messages", _message, lambda given: envelope.decode(*given), INVALID),
+    Target("bus messages", _message, lambda payload: envelope.decode(*payload), INVALID),
     Target("heartbeats", _heartbeat, envelope.decode_heartbeat, INVALID, 5),
-    Target("contacts of MI", _mi_contact, lambda given: mi_contact.parse(*given), INVALID),
+    Target("contacts of MI", _mi_contact, lambda payload: mi_contact.parse(*payload), INVALID),
     Target("dumps of MI", _document, _read_document, (ValueError,), 2),
     Target("replies of MI", _reply, _read_reply, (), 5),
     Target("subscriptions of MI", _subscriptions, _read_reply, (), 3),
@@ -401,7 +401,7 @@ TARGETS: Final = (
     Target("durations", lambda random: mutate_text(random, TEXTS), times.parse_duration, (UsageError, ValueError), 2),
     Target("user agents", lambda random: mutate_text(random, TEXTS), user_agent.parse, (), 5),
     Target("cursors", _cursor, _read_cursor, (), 3),
-    Target("corrections", _correction, lambda given: decode_correction(*given), INVALID, 3),
+    Target("corrections", _correction, lambda payload: decode_correction(*payload), INVALID, 3),
     Target("config.toml", lambda random: mutate_bytes(random, [_toml()[1]]), _read_toml, (ConfigError,), 1),
     Target("odd values", odd_value, lambda value: _read_reply({"result": value}), (), 1),
 )

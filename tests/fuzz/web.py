@@ -119,8 +119,8 @@ class WebFuzz:
         }
         return scope, _body(random)
 
-    def _read(self, given: tuple[dict[str, Any], bytes]) -> None:
-        scope, body = given
+    def _read(self, payload: tuple[dict[str, Any], bytes]) -> None:
+        scope, body = payload
         errors = metrics.total(metrics.API_ERRORS)
         status = self._runner.run(asyncio.wait_for(_request(self._app, scope, body), SECONDS))
         assert status < 500 or status == 503, f"{scope['method']} {scope['path']}: {status}"
