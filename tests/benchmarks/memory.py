@@ -2,26 +2,36 @@
 
 import time
 from collections.abc import Iterator, Sequence
+from itertools import product
 from typing import Final
 
+from companion.store.connection import Connection
 from companion.store.series import Series, Streams, TimeSeries
 from tests.benchmarks.figure import Figure
 from tests.benchmarks.processes import bench_redis
 
-WEEK_SAMPLES: Final = 5040
+INTERVALS_SECONDS: Final = (120, 30)
 WEEK_MS: Final = 7 * 86_400_000
 
 
 def figures() -> Iterator[Figure]:
-    """Store a week of pings of one device, one every 120 s, with each engine."""
+    """Store a week of pings of one device, one every 120 s or 30 s, with each engine."""
     with bench_redis() as (_, _, connection):
-        start = int(time.time() * 1000) - WEEK_MS + 120_000
-        week = [(start + n * 120_000, 60 + n * 7919 % 80) for n in range(WEEK_SAMPLES)]
         engines: Sequence[type[Series]] = (TimeSeries, Streams)
-        for engine in engines:
-            series = engine(WEEK_MS, WEEK_MS)
-            written = [(engine.name, ts, value) for ts, value in week]
-            replies = connection.pipeline(series.commands(written), raise_on_error=False)
-            series.settle(connection, "latency", written, replies)
-            size = connection.call("MEMORY", "USAGE", engine.name, "SAMPLES", 0) / WEEK_SAMPLES
-            yield Figure(f"bytes a sample, {engine.name}", f"{size:.1f}", size)
+        for seconds, engine in product(INTERVALS_SECONDS, engines):
+            size = _of_week(connection, engine, seconds)
+            samples = WEEK_MS // 1000 // seconds
+            if seconds == INTERVALS_SECONDS[0]:
+                yield Figure(f"bytes a sample, {engine.name}", f"{size / samples:.1f}", size / samples)
+            yield Figure(f"  a week of pings, one in {seconds} s, {engine.name}", f"{size / 1000:,.0f} kB", size)
+
+
+def _of_week(connection: Connection, engine: type[Series], seconds: int) -> float:
+    """Return the bytes of a week of pings of one device."""
+    key, start = f"{engine.name}-{seconds}", int(time.time() * 1000) - WEEK_MS + 1000 * seconds
+    week = range(WEEK_MS // 1000 // seconds)
+    written = [(key, start + n * 1000 * seconds, 60 + n * 7919 % 80) for n in week]
+    series = engine(WEEK_MS, WEEK_MS)
+    replies = connection.pipeline(series.commands(written), raise_on_error=False)
+    series.settle(connection, "latency", written, replies)
+    return float(connection.call("MEMORY", "USAGE", key, "SAMPLES", 0))

@@ -75,7 +75,9 @@ def main() -> int:
             total.refused.update(chunk.refused)
             total.crashes.extend(chunk.crashes)
             done = total.answered.total() + total.refused.total() + len(total.crashes)
-            print(f"{done:,} inputs, {len(total.crashes)} crashes", file=sys.stderr, flush=True)
+            print(
+                *chunk.crashes, f"{done:,} inputs, {len(total.crashes)} crashes", sep="\n", file=sys.stderr, flush=True
+            )
             if len(total.crashes) >= MAX_CRASHES:
                 break
         pool.shutdown(cancel_futures=True)
@@ -96,8 +98,6 @@ def _run(pool: ProcessPoolExecutor, options: argparse.Namespace, deadline: float
 def _summarise(total: Chunk) -> int:
     for name in sorted({*total.answered, *total.refused}):
         print(f"{name:<24} {total.answered[name]:>10,} answered {total.refused[name]:>10,} refused")
-    for crash in total.crashes[:MAX_CRASHES]:
-        print(f"\n{crash}")
     print(f"{total.answered.total() + total.refused.total():,} inputs, {len(total.crashes)} crashes")
     return bool(total.crashes)
 

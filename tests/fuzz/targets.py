@@ -24,6 +24,7 @@ from companion.media import report, totals
 from companion.media.packing import Items, pack, unpack
 from companion.opensips import events, mi_contact, probe, subscriptions
 from companion.opensips.address import parse_address
+from companion.opensips.mi import Mi
 from companion.opensips.mi_dump import read_records
 from companion.opensips.sockets import parse_socket
 from companion.query import cursors
@@ -231,6 +232,11 @@ def _document(random: Random) -> list[bytes]:
     return [mutant[:at], mutant[at:]]
 
 
+@cache
+def _mi() -> Mi:
+    return Mi("http://127.0.0.1:1/mi")
+
+
 def _read_document(chunks: Sequence[bytes]) -> None:
     async def answer() -> AsyncIterator[bytes]:
         for chunk in chunks:
@@ -238,11 +244,7 @@ def _read_document(chunks: Sequence[bytes]) -> None:
 
     async def read() -> None:
         async for domain, record in read_records(answer(), {}):
-            for contact in record.get("Contacts", []) if isinstance(record, dict) else []:
-                try:
-                    mi_contact.parse(domain, record.get("AOR"), contact)
-                except InvalidInputError:
-                    continue
+            list(_mi()._contacts(domain, record, []))
 
     asyncio.run(read())
 
