@@ -20,7 +20,7 @@ from tests.benchmarks.publisher import NODE, device_name, ping_params
 from tests.benchmarks.readers import is_answered
 from tests.benchmarks.services import Services, open_services
 
-DEVICES: Final = 20_000
+DEVICES: Final = 60_000
 OPEN: Final = 100
 WARM: Final = 20
 """Pages and streams that are opened first: they load modules and fill caches."""
