@@ -209,9 +209,11 @@ def consumer_that_stops(setup: Setup) -> Iterator[subprocess.Popen[bytes]]:
     arguments = [sys.executable, "-c", STOPPED, "run", "consumer", "-c", str(setup.file())]
     with (setup.folder / "late.log").open("wb") as log:
         late = subprocess.Popen(arguments, stdout=log, stderr=log, env=clean_environment())
-        yield late
-        late.kill()
-        late.wait()
+        try:
+            yield late
+        finally:
+            late.kill()
+            late.wait()
 
 
 async def test_a_stopped_process(make_setup: MakeSetup) -> None:
