@@ -152,11 +152,14 @@ class Feeds:
         """Count what never arrived of the run of a silent node, once nothing of it can follow."""
         feed = self.held[node]
         end = self.ends.find(node, feed.run)
-        if end and self.ends.is_quiet(end, DEAD_AFTER_MS / 1000):
-            self._count_tail(node, end.seqs)
+        if end is None or feed.ended_run == feed.run or not self.ends.is_quiet(end, DEAD_AFTER_MS / 1000):
+            return
+        missed = feed.missed
+        self._count_tail(node, end.seqs)
+        if end.is_end:
+            feed.ended_run = feed.run
+        if end.is_end or feed.missed > missed:
             self._touched.add(node)
-            if end.is_end:
-                feed.ended_run = feed.run
 
     def _count_doubled(self, node: str, doubled: int) -> None:
         if doubled:

@@ -32,7 +32,6 @@ class Feed:
     node: str
     cluster: str = ""
     run: int = 0
-    ended_run: int = 0
     heartbeat_at: int = 0
     said_at: int = 0
     last_event_at: int = 0
@@ -55,6 +54,7 @@ class Feed:
     left_out_aor: str = ""
     left_out_of_aor: int = 0
     left_out_why: str = ""
+    ended_run: int = 0
 
     def is_alive(self, now: int) -> bool:
         return now - self.heartbeat_at <= DEAD_AFTER_MS

@@ -171,18 +171,18 @@ async def test_a_publisher_that_ends_before_its_consumer_is_done(
     setup = make_setup(**BATCH)
     with setup.process("consumer") as consumer:
         async with Feeder.silent(setup) as feeder:
-            assert await feeder.publisher.subscribed(30)
+            assert await feeder.publisher.subscribed(60)
             feeder.ping()
-            await eventually(lambda: feeder.beat() or setup.samples() == 1, 30)
+            await eventually(lambda: feeder.beat() or setup.samples() == 1)
             consumer.popen.send_signal(signal.SIGSTOP)
             for _ in range(FLOOD):
                 feeder.ping()
             assert not feeder.publisher.close()
         consumer.popen.send_signal(signal.SIGCONT)
         async with Feeder.silent(setup) as after:
-            assert await after.publisher.subscribed(30)
+            assert await after.publisher.subscribed(60)
             after.ping()
-            await eventually(lambda: after.beat() or setup.feed().run == after.publisher.run, 30)
+            await eventually(lambda: after.beat() or setup.feed().run == after.publisher.run)
             await eventually(lambda: setup.events_done() == 1)
             feed, pings = setup.feed(), stored(setup)
         lines = [line["event"] for line in consumer.log() if line["level"] != "info"]

@@ -221,7 +221,7 @@ async def test_a_stopped_process(make_setup: MakeSetup) -> None:
     setup = make_setup()
     with consumer_that_stops(setup) as late:
         async with Feeder.silent(setup) as feeder:
-            assert await feeder.publisher.subscribed(15)
+            assert await feeder.publisher.subscribed(60)
             for phone in PHONES:
                 feeder.say(INSERT, phone_event(phone))
             feeder.beat()

@@ -150,3 +150,14 @@ def test_bounds() -> None:
         ends.hear("last", run, Heartbeat({}))
     assert len(ends._nodes) == MOST_NODES
     assert list(ends._nodes["last"]) == list(range(2 * MOST_RUNS, 3 * MOST_RUNS))
+
+
+def test_silent_node_is_left_alone() -> None:
+    """A node whose end was counted is not written again: otherwise it could not be forgotten."""
+    feeds = make_feeds()
+    beat(feeds, 1, {})
+    hear(feeds, 1, {LATENCY: 9}, end=True)
+    feeds.watch(steady_ms() + MINUTE_MS)
+    feeds._touched.clear()
+    feeds.watch(steady_ms() + MINUTE_MS)
+    assert feeds.drop_forgotten(set()) == {NODE}
