@@ -4,6 +4,7 @@ NiceGUI keeps some kB for whoever connects. A page that it does not know, as aft
 so when its connection is refused in the words of Socket.IO: they are written here, for both transports of Engine.IO.
 """
 
+import contextlib
 import json
 from typing import Final
 
@@ -67,10 +68,11 @@ def _answer_polling(method: str, session: str) -> str:
 
 async def _refuse_websocket(receive: Receive, send: Send) -> None:
     await receive()  # websocket.connect
-    await send({"type": "websocket.accept"})
-    await send({"type": "websocket.send", "text": _OPEN})
-    await send({"type": "websocket.send", "text": _REFUSED})
-    await send({"type": "websocket.close"})
+    with contextlib.suppress(RuntimeError, OSError):  # the client may be gone
+        await send({"type": "websocket.accept"})
+        await send({"type": "websocket.send", "text": _OPEN})
+        await send({"type": "websocket.send", "text": _REFUSED})
+        await send({"type": "websocket.close"})
 
 
 def _drop_new_pages() -> None:

@@ -35,14 +35,25 @@ class HttpProtocol(HttpToolsProtocol):
     def is_closed(self) -> bool:
         return self.transport.is_closing()
 
+    @property
+    def _is_answering(self) -> bool:
+        """Return whether the answer to the last request has begun; one for an upgrade has no cycle."""
+        return self.cycle is not None and self.cycle.response_started
+
     def end(self, debt: Debt) -> None:
         """Close the connection, with an answer if the client waits for one and reads."""
+        self._stop_answering()
         if self.transport.get_write_buffer_size():
             self.transport.abort()
-        elif debt == "head" or (debt == "body" and not self.cycle.response_started):
+        elif debt == "head" or (debt == "body" and not self._is_answering):
             self._refuse(_TOO_SLOW)
         else:
             self.transport.close()
+
+    def _stop_answering(self) -> None:
+        """Drop what the application still sends: a closed transport takes no more, and says so by an error."""
+        if self.cycle is not None and not self.cycle.response_complete:
+            self.cycle.disconnected = True
 
     def _refuse(self, status: str) -> None:
         head = f"HTTP/1.1 {status}\r\nconnection: close\r\nretry-after: 5\r\ncontent-length: 0\r\n\r\n"
@@ -68,6 +79,12 @@ class HttpProtocol(HttpToolsProtocol):
             self.send_400_response("The headers are too large.")
         self._book()
 
+    def _should_upgrade(self) -> bool:
+        has_body = any(name in (b"content-length", b"transfer-encoding") for name, _ in self.headers)
+        return (
+            self.scope["method"] == "GET" and not has_body and super()._should_upgrade()
+        )  # websockets fails on others
+
     def handle_websocket_upgrade(self) -> None:
         super().handle_websocket_upgrade()
         self._connections.upgrade(self)
@@ -75,6 +92,7 @@ class HttpProtocol(HttpToolsProtocol):
     def send_400_response(self, msg: str) -> None:
         metrics.HTTP_CLOSED.labels("invalid").inc()
         _episodes.warn("invalid HTTP requests are refused", detail=msg, address=self.address)
+        self._stop_answering()
         super().send_400_response(msg)
 
     def on_message_begin(self) -> None:
@@ -100,7 +118,8 @@ class HttpProtocol(HttpToolsProtocol):
 
     def shutdown(self) -> None:
         """Close, or close after the answer; a request that has not come in yet is waited for no longer."""
-        if self._part == "body" and not self.cycle.response_started:
+        if self._part == "body" and not self._is_answering:
+            self._stop_answering()
             self._refuse(_REFUSAL)
         else:
             super().shutdown()

@@ -103,6 +103,7 @@ async def test_large_bodies(port: int, *, chunked: bool) -> None:
 
 SHORT = 0.2
 LIMITS = HttpLimits(head=SHORT, body=SHORT, answer=SHORT, idle=1.0)
+UPGRADE = b"GET / HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
 BODY = HEAD + b"Content-Length: 60000\r\n\r\n"
 GET = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
 
@@ -228,7 +229,7 @@ async def test_websockets_without_a_handshake() -> None:
     """A client that asks for a WebSocket and does not finish its request is closed like any other."""
     async with serving(HttpLimits(head=SHORT)) as port:
         reader, writer = await connect(port)
-        writer.write(b"GET / HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n")
+        writer.write(UPGRADE)
         assert (await read_to_end(reader)).startswith(b"HTTP/1.1 408 ")
         writer.close()
 
@@ -252,6 +253,13 @@ async def test_idle_clients_keep_nobody_out(sent: bytes) -> None:
     assert metrics.total(metrics.HTTP_CLOSED, why="gave_way") - before >= 160
     assert "all connections are taken: idle ones give way to new ones" in [line["event"] for line in logs]
     assert len(logs) <= 2
+
+
+@pytest.mark.parametrize("method", [b"GET", b"POST"])
+async def test_upgrades_with_a_body(port: int, method: bytes) -> None:
+    """A request for a WebSocket that is no GET, or has a body, is an ordinary request: no WebSocket begins so."""
+    request = UPGRADE.replace(b"GET", method) + b"Content-Length: 1\r\n\r\ny"
+    assert (await exchange(port, iter([request]))).startswith(b"HTTP/1.1 200 ")
 
 
 async def test_invalid_requests(port: int) -> None:
