@@ -217,11 +217,11 @@ async def test_long_connections_live_on() -> None:
             assert await reader.read(1 << 16)
         await socket.send("x")
         assert await socket.recv() == "x"
-        taken = metrics.HTTP_CONNECTIONS._value.get()
+        open_count = metrics.HTTP_CONNECTIONS._value.get()
         await socket.close()
         writer.close()
         async with asyncio.timeout(20):
-            while metrics.HTTP_CONNECTIONS._value.get() != taken - 2:  # noqa: ASYNC110 - of another task
+            while metrics.HTTP_CONNECTIONS._value.get() != open_count - 2:  # noqa: ASYNC110 - of another task
                 await asyncio.sleep(0.01)
 
 
