@@ -22,7 +22,7 @@ from tests.fuzz.targets import SECRET, Target
 OPERATE_SECRET: Final = f"companion_{'o' * 43}"
 ORIGIN: Final = "https://phone.example.com"
 HOST: Final = "127.0.0.1:8780"
-SECONDS: Final = 10.0
+SECONDS: Final = 60.0
 PATHS: Final = (
     *(
         "/api/v1/devices",
