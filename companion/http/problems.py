@@ -27,6 +27,7 @@ from companion.errors import (
     UsageError,
 )
 from companion.store.connection import NotNowError, ResponseError, Unreachable
+from companion.store.redis_errors import explain, is_redis_error
 
 MEDIA_TYPE: Final = "application/problem+json"
 RETRY_SECONDS: Final = 5
@@ -371,7 +372,12 @@ class Catch:
         except Exception as error:
             if scope["type"] != "http":
                 raise
-            metrics.API_ERRORS.inc()
-            self._episodes.warn("a request failed", exc_info=error)
+            if is_redis_error(error):
+                self._episodes.warn("a request failed because of Redis", **explain(error))
+                problem = redis_away(error)
+            else:
+                metrics.API_ERRORS.inc()
+                self._episodes.warn("a request failed", exc_info=error)
+                problem = broken()
             if not started:
-                await broken().response()(scope, receive, send)
+                await problem.response()(scope, receive, send)

@@ -1,42 +1,48 @@
 """Send commands to Redis, alone or in one pipeline."""
 
+import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from hiredis import pack_command
 from redis import Redis
 from redis.backoff import NoBackoff
-from redis.exceptions import (
-    AuthenticationError,
-    BusyLoadingError,
-    NoPermissionError,
-    OutOfMemoryError,
-    ReadOnlyError,
-    ResponseError,
-)
-from redis.exceptions import ConnectionError as RedisConnectionError
-from redis.exceptions import TimeoutError as RedisTimeoutError
+from redis.exceptions import ResponseError
 from redis.retry import Retry
 
 from companion.errors import ConfigError
+from companion.store.redis_errors import (
+    NotNowError,
+    RedisConnectionError,
+    RedisTimeoutError,
+    Unreachable,
+    find_remedy,
+    is_demoted,
+    is_not_now,
+)
 
-__all__ = ["Command", "Connection", "NotNowError", "ResponseError", "Unreachable", "find_remedy", "is_not_now"]
+__all__ = ["Command", "Connection", "NotNowError", "Patience", "ResponseError", "Unreachable", "find_remedy"]
 
 Command = tuple[Any, ...]
 
-Unreachable: Final = (RedisConnectionError, RedisTimeoutError, OSError)
-_NOT_NOW: Final = ("MISCONF", "NOREPLICAS", "CLUSTERDOWN", "TRYAGAIN", "LOADING", "OOM", "READONLY")
-_NO_RIGHT_IN_SCRIPT: Final = ("ACL failure in script", "The user executing the script can't")
-"""How Redis 7 and Redis 6 say in a script that the user lacks a right."""
-TIMEOUT_SECONDS: Final = 10.0
 
+class Patience(NamedTuple):
+    """Hold how long to wait for Redis: for a connection, and for a reply.
 
-class NotNowError(ResponseError):
-    """Report that the server may take the command later.
-
-    It loads, is full, can not save, is a replica now, or an administrator has yet to give us the right.
+    After a reply that did not come in time, calls fail at once for `pause_seconds`: those who queue behind it need not
+    wait as long again.
     """
+
+    connect_seconds: float
+    reply_seconds: float
+    pause_seconds: float = 0.0
+
+
+WRITER: Final = Patience(10.0, 10.0)
+"""Who writes events can wait: they are kept meanwhile."""
+READER: Final = Patience(1.0, 1.5, 1.0)
+"""A person, a probe or Prometheus can not: an answer or a refusal comes within three seconds."""
 
 
 class _Packer:
@@ -50,15 +56,17 @@ class _Packer:
 class Connection:
     """Hold a pool of connections to one Redis. It blocks: where an event loop runs, call it from a thread."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, patience: Patience = WRITER) -> None:
+        self._patience = patience
+        self._hung_until = 0.0
         try:
             self.redis = Redis.from_url(
                 url,
                 decode_responses=True,
                 encoding_errors="replace",
-                socket_timeout=TIMEOUT_SECONDS,
-                socket_connect_timeout=TIMEOUT_SECONDS,
-                retry=Retry(NoBackoff(), 1),
+                socket_timeout=patience.reply_seconds,
+                socket_connect_timeout=patience.connect_seconds,
+                retry=Retry(NoBackoff(), 1, _retried(patience)),
                 health_check_interval=30,
                 command_packer=_Packer(),
             )
@@ -77,15 +85,20 @@ class Connection:
     def attempt(self) -> Iterator[None]:
         """Raise NotNowError for what the server refuses for the time being.
 
-        A server that became a replica keeps its connections. They are given up: the next ones, through the same name or
-        proxy, lead to the new master.
+        Raise RedisTimeoutError at once while a pause lasts. A server that became a replica keeps its connections. They
+        are given up: the next ones, through the same name or proxy, lead to the new master.
         """
+        if time.monotonic() < self._hung_until:
+            raise RedisTimeoutError("Redis did not answer in time a moment ago")
         try:
             yield
+        except RedisTimeoutError:
+            self._hung_until = time.monotonic() + self._patience.pause_seconds
+            raise
         except ResponseError as error:
             if is_demoted(error):
                 self.redis.connection_pool.disconnect(inuse_connections=False)
-            if _is_not_now(error):
+            if is_not_now(error):
                 raise NotNowError(str(error)) from error
             raise
 
@@ -116,7 +129,7 @@ class Connection:
         with self.attempt():
             replies = pipeline.execute(raise_on_error=raise_on_error) if len(pipeline) else []
             for reply in replies:
-                if _is_not_now(reply):
+                if is_not_now(reply):
                     raise reply
         return replies
 
@@ -129,29 +142,9 @@ class Connection:
         return reply
 
 
-def find_remedy(error: Exception) -> str:
-    """Return what to do about a Redis that can not be used."""
-    text = str(error)
-    if isinstance(error, NoPermissionError) or isinstance(error.__cause__, NoPermissionError):
-        return "give the user the rights in docs/redis.md, section Rights"
-    if "SSL" in text or "certificate" in text.lower():
-        return "the TLS certificate of Redis is not trusted: add ?ssl_ca_certs=FILE to [redis] url"
-    if isinstance(error, AuthenticationError) or "WRONGPASS" in text or "NOAUTH" in text:
-        return "set the user name and the password in [redis] url"
-    return "start it, or set [redis] url to where it is"
+def _retried(patience: Patience) -> tuple[type[Exception], ...]:
+    """Return the errors after which a call is tried once more: a connection may have died since its last use.
 
-
-def is_demoted(error: Exception) -> bool:
-    """Return whether the server says that it is a replica now."""
-    return isinstance(error, ReadOnlyError) or str(error).startswith("READONLY")
-
-
-def is_not_now(error: str) -> bool:
-    """Return whether the server may take the command of this error later."""
-    return error.startswith(_NOT_NOW) or any(text in error for text in _NO_RIGHT_IN_SCRIPT)
-
-
-def _is_not_now(reply: Any) -> bool:
-    if isinstance(reply, BusyLoadingError | NoPermissionError | OutOfMemoryError | ReadOnlyError):
-        return True
-    return isinstance(reply, ResponseError) and is_not_now(str(reply))
+    Who has no patience does not wait for a second timeout.
+    """
+    return (RedisConnectionError,) if patience.pause_seconds else (RedisConnectionError, RedisTimeoutError)

@@ -9,8 +9,9 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final
 
-from companion.store.connection import Command, NotNowError, ResponseError, is_not_now
+from companion.store.connection import Command
 from companion.store.keys import Keys
+from companion.store.redis_errors import NotNowError, ResponseError, is_not_now
 from companion.store.store import Store
 
 WRITER: Final = "writer"
@@ -94,6 +95,6 @@ def read_errors(replies: Sequence[Any]) -> list[str]:
     for error in errors:
         if error.startswith(_REFUSED):
             raise FencedError(error.removeprefix(_REFUSED))
-        if is_not_now(error):
+        if is_not_now(ResponseError(error)):
             raise NotNowError(error)
     return errors

@@ -4,8 +4,9 @@ from typing import Final
 
 from companion.config import RedisSection
 from companion.errors import ConfigError, UnavailableError
-from companion.store.connection import Connection, ResponseError, Unreachable, find_remedy
+from companion.store.connection import WRITER, Connection, Patience, ResponseError, Unreachable, find_remedy
 from companion.store.keys import Keys
+from companion.store.redis_errors import AuthenticationError
 from companion.store.series import Series, Streams, TimeSeries, detect
 from companion.times import DAY_MS, HOUR_MS
 
@@ -31,19 +32,19 @@ class Store:
         self.connection.close()
 
 
-def open_store(config: RedisSection) -> Store:
-    """Connect to Redis and choose the series engine.
+def open_store(config: RedisSection, patience: Patience = WRITER) -> Store:
+    """Connect to Redis and choose the series engine. `patience`: how long the store's calls wait for Redis.
 
     Raises UnavailableError when Redis does not answer, ConfigError when it lacks what the configuration asks for.
     """
-    connection = Connection(config.url)
+    connection = Connection(config.url, patience)
     try:
         engine = detect(connection)
+    except (AuthenticationError, ResponseError) as error:
+        raise UnavailableError(f"Redis at {connection.place} refuses us ({error})", find_remedy(error)) from None
     except Unreachable as error:
         text = f"no Redis answers at {connection.place} ({type(error).__name__})"
         raise UnavailableError(text, find_remedy(error)) from None
-    except ResponseError as error:
-        raise UnavailableError(f"Redis at {connection.place} refuses us ({error})", find_remedy(error)) from None
     if config.series == "timeseries" and engine is not TimeSeries:
         raise ConfigError(
             f"[redis] series = 'timeseries', but {connection.place} has no TS commands: "
