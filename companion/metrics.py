@@ -52,6 +52,14 @@ for _queue in ("consumer", "kernel_udp", "stream", "stream_connections"):
 PUBLISHED = _counter("published_total", "Events published on the bus.", "event")
 CONNECTIONS = _gauge("stream_connections", "Open event_stream connections.")
 
+HANDSHAKES_FAILED = _counter(
+    "bus_handshakes_failed_total", "Connections of the bus that failed, by why.", "side", "why"
+)
+for _why in ("client_key", "server_key", "encryption", "broken"):
+    for _side in ("bridge", "consumer"):
+        HANDSHAKES_FAILED.labels(_side, _why)
+BEHIND = _gauge("consumer_behind_seconds", "How long the oldest event that is not stored yet has waited.")
+
 EVENTS = _counter("events_total", "Events taken from the bus.", "node", "event")
 MISSED = _counter("missed_total", "Events published that never reached this consumer.", "node", "event")
 GAPS = _counter("gaps_total", "Places where events are missing on the bus.", "node")

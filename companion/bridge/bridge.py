@@ -14,6 +14,7 @@ from companion.bridge.stamps import Stamps
 from companion.bridge.stream import StreamInput
 from companion.bus.curve import Curve
 from companion.bus.envelope import HEARTBEAT_SECONDS
+from companion.bus.handshakes import Why
 from companion.bus.publisher import LINGER_SECONDS, Publisher
 from companion.config import BridgeSection
 from companion.errors import InvalidEventError
@@ -23,6 +24,22 @@ from companion.steady_clock import SteadyClock
 from companion.text import UNDECODABLE
 
 SUBSCRIBER_WAIT_SECONDS: Final = 5.0
+
+SUBSCRIBER_FAULTS: Final[dict[Why, tuple[str, str]]] = {
+    "client_key": (
+        "a subscriber was refused: its CURVE key is unknown",
+        "add its public key to [bridge] curve_clients, if it is a consumer of yours",
+    ),
+    "server_key": (
+        "a subscriber was refused: it expects another CURVE key of ours",
+        "set [consumer] curve_server_key there to our public key",
+    ),
+    "encryption": (
+        "a subscriber was refused: only one side of the bus uses CURVE",
+        "set curve_secret_key in [bridge] and curve_server_key in [consumer], or neither",
+    ),
+}
+"""What the bridge says of failed handshakes. Others are those of port scanners: they are only counted."""
 
 _decode = msgspec.json.Decoder().decode
 
@@ -144,6 +161,7 @@ class Bridge:
             self._stamps.forget()
             self.publisher.new_run()
         self._count_kernel_drops()
+        self._count_refused_subscribers()
         self._send_heartbeat()
 
     def _send_heartbeat(self) -> None:
@@ -156,6 +174,15 @@ class Bridge:
             stream_breaks=self.stream.breaks if self.stream else 0,
             stream_down=bool(self.stream and self.stream.is_down),
         )
+
+    def _count_refused_subscribers(self) -> None:
+        for handshake in self.publisher.read_handshakes():
+            if handshake.why is None:
+                continue
+            metrics.HANDSHAKES_FAILED.labels("bridge", handshake.why).inc()
+            if handshake.why in SUBSCRIBER_FAULTS:
+                problem, remedy = SUBSCRIBER_FAULTS[handshake.why]
+                self._episodes.warn(problem, remedy=remedy, our_public_key=self.publisher.public_key)
 
     def _count_kernel_drops(self) -> None:
         drops = (self.datagram.kernel_drops() if self.datagram else None) or 0

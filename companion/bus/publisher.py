@@ -14,6 +14,7 @@ from zmq.auth.thread import ThreadAuthenticator
 from companion.bus.curve import Curve
 from companion.bus.endpoint import is_ipv6
 from companion.bus.envelope import HEARTBEAT, VERSION, _encode_envelope, _Envelope
+from companion.bus.handshakes import Handshake, Handshakes
 from companion.errors import InvalidEventError, UnavailableError
 
 TOGETHER: Final = 16
@@ -30,6 +31,7 @@ class Publisher:
 
     def __init__(self, endpoint: str, node: str, *, high_water_mark: int, curve: Curve | None = None) -> None:
         self.node = node
+        self.public_key = zmq.curve_public(curve.secret.encode()).decode() if curve else ""
         self.run = 0
         self.last_seqs: dict[str, int] = {}
         self._event = ""
@@ -40,11 +42,12 @@ class Publisher:
         self._context = zmq.Context()
         self._authenticator = _require_keys(self._context, curve.clients) if curve else None
         self._socket = self._context.socket(zmq.XPUB)
+        self._handshakes = Handshakes(self._context, self._socket, demands_key=False)
         self._socket.setsockopt(zmq.LINGER, int(LINGER_SECONDS * 1000))
         self._socket.setsockopt(zmq.SNDHWM, high_water_mark)
         if curve:
             self._socket.curve_secretkey = curve.secret.encode()
-            self._socket.curve_publickey = zmq.curve_public(curve.secret.encode())
+            self._socket.curve_publickey = self.public_key.encode()
             self._socket.curve_server = True
         self._socket.setsockopt(zmq.IPV6, is_ipv6(endpoint))
         try:
@@ -117,6 +120,10 @@ class Publisher:
         if self.last_seqs:
             self._beat(time.time_ns() // 1_000_000, end=True)
 
+    def read_handshakes(self) -> list[Handshake]:
+        """Return the handshakes with subscribers since the last call."""
+        return self._handshakes.read()
+
     async def subscribed(self, timeout: float) -> bool:  # noqa: ASYNC109 - the caller waits for this alone
         """Wait until somebody subscribes to events; return False when nobody did within `timeout` seconds."""
         return await asyncio.to_thread(self._wait_for_subscriber, time.monotonic() + timeout)
@@ -144,6 +151,7 @@ class Publisher:
             return True
         closing_at = time.monotonic()
         self._end_run()
+        self._handshakes.close()
         self._socket.close()
         if self._authenticator:
             self._authenticator.stop()

@@ -9,6 +9,8 @@ import zmq
 from companion.bus.curve import Curve
 from companion.bus.endpoint import is_ipv6
 from companion.bus.envelope import HEARTBEAT, Frames
+from companion.bus.handshakes import Handshake, Handshakes, Why
+from companion.bus.refusals import Refusals
 
 MAX_MESSAGE_BYTES: Final = 32 << 20
 """ZeroMQ ends the connection of who sends more: sixteen events of a megabyte each are the most that a bridge sends."""
@@ -26,8 +28,12 @@ class Subscriber:
 
     def __init__(self, endpoints: tuple[str, ...], *, high_water_mark: int, curve: Curve | None = None) -> None:
         self._context = zmq.Context()
-        self._socket = _connect(self._context, b"", endpoints, high_water_mark, curve)
-        self._heartbeats = _connect(self._context, HEARTBEAT.encode(), endpoints, HEARTBEATS, curve)
+        self._socket = _make_socket(self._context, b"", high_water_mark, curve)
+        self._heartbeats = _make_socket(self._context, HEARTBEAT.encode(), HEARTBEATS, curve)
+        self._handshakes = Handshakes(self._context, self._socket, demands_key=curve is not None)
+        self._refusals = Refusals()
+        for endpoint in endpoints:
+            self._connect(endpoint)
 
     async def receive(self, timeout: float) -> list[Frames]:  # noqa: ASYNC109 - the caller waits for this alone
         """Return up to DRAIN messages, after waiting up to `timeout` seconds for the first one."""
@@ -62,20 +68,36 @@ class Subscriber:
     def _drain(self) -> list[Frames]:
         return _drain(self._socket)
 
+    def check_handshakes(self) -> tuple[list[Handshake], dict[str, Why]]:
+        """Return the handshakes since the last call, and by endpoint why it refuses us now.
+
+        ZeroMQ does not connect again where we were refused. We do: the other side may have been mended.
+        """
+        handshakes = self._handshakes.read()
+        self._refusals.take(handshakes)
+        for endpoint in self._refusals.given_up():
+            for socket in (self._socket, self._heartbeats):
+                with contextlib.suppress(zmq.ZMQError):
+                    socket.disconnect(endpoint)
+            self._connect(endpoint)
+        return handshakes, self._refusals.current()
+
+    def _connect(self, endpoint: str) -> None:
+        for socket in (self._socket, self._heartbeats):
+            socket.setsockopt(zmq.IPV6, is_ipv6(endpoint))
+            socket.connect(endpoint)
+
     def close(self) -> None:
+        self._handshakes.close()
         self._socket.close()
         self._heartbeats.close()
         self._context.term()
 
 
-def _connect(
-    context: zmq.Context[zmq.Socket[bytes]],
-    topic: bytes,
-    endpoints: tuple[str, ...],
-    high_water_mark: int,
-    curve: Curve | None,
+def _make_socket(
+    context: zmq.Context[zmq.Socket[bytes]], topic: bytes, high_water_mark: int, curve: Curve | None
 ) -> zmq.Socket[bytes]:
-    """Subscribe to a topic at each endpoint; the topic b"" is all."""
+    """Make a socket that subscribes to a topic; the topic b"" is all."""
     socket = context.socket(zmq.SUB)
     socket.setsockopt(zmq.LINGER, 0)
     socket.setsockopt(zmq.RCVHWM, high_water_mark)
@@ -88,9 +110,6 @@ def _connect(
         socket.curve_publickey = zmq.curve_public(curve.secret.encode())
         socket.curve_serverkey = curve.server.encode()
     socket.subscribe(topic)
-    for endpoint in endpoints:
-        socket.setsockopt(zmq.IPV6, is_ipv6(endpoint))
-        socket.connect(endpoint)
     return socket
 
 
