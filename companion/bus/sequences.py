@@ -24,6 +24,7 @@ class Sequences:
         self.runs: dict[str, int] = {}
         self.seqs: dict[str, dict[str, int]] = {}
         self._silent: set[str] = set()
+        self._catching_up: set[str] = set()
 
     def fell_silent(self, node: str) -> None:
         """Accept any run next: a bridge that starts after its clock was set back has a lower one."""
@@ -34,12 +35,21 @@ class Sequences:
         self.runs.pop(node, None)
         self.seqs.pop(node, None)
         self._silent.discard(node)
+        self._catching_up.discard(node)
 
     def resume(self, node: str, run: int, seqs: Mapping[str, int]) -> None:
-        """Resume from the run and seqs that the previous consumer of this node stored."""
+        """Resume from the run and seqs that the previous consumer of this node stored.
+
+        What it stored last still waits for us on the bus: until the first event that is new, repeats are no surprise.
+        """
         if run >= self.runs.get(node, 0):
             self.runs[node] = run
             self.seqs[node] = dict(seqs)
+            self._catching_up.add(node)
+
+    def is_catching_up(self, node: str) -> bool:
+        """Return whether no event of a node was new since `resume`."""
+        return node in self._catching_up
 
     def begins_run(self, message: Message) -> bool:
         """Return whether a message is the first of another run than the last one that we know of its node."""
@@ -64,6 +74,7 @@ class Sequences:
         missed = message.seq - (seqs.get(message.name, -1) + 1)
         if missed + count <= 0:
             return SequenceCheck(repeated=count)
+        self._catching_up.discard(node)
         seqs[message.name] = message.seq + count - 1
         if missed == 0 and not new_run:
             return IN_ORDER

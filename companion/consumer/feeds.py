@@ -70,12 +70,13 @@ class Feeds:
         """Count what is missing before a message and return how many of its first events are repeats."""
         if self._sequences.begins_run(message):
             self._end_runs_before(message)
-        check, node = self._sequences.check(message), message.node
+        node = message.node
+        is_catching_up = self._sequences.is_catching_up(node)
+        check = self._sequences.check(message)
         if check.repeated:
             metrics.DUPLICATES.labels(node).inc(check.repeated)
-            self._episodes.warn(
-                "repeated events were ignored: check that no two bridges have the same [bridge] node", node=node
-            )
+            if not is_catching_up:
+                self._warn_of_repeats(message)
         if check.repeated == len(message.events):
             return check.repeated
         self._touched.add(node)
@@ -88,11 +89,20 @@ class Feeds:
             self._count_missed(node, message.name, check.missed)
         return check.repeated
 
+    def _warn_of_repeats(self, message: Message) -> None:
+        if message.run < self._sequences.runs[message.node]:
+            problem = "repeated events were ignored: check that no two bridges have the same [bridge] node"
+        else:
+            problem = "repeated events were ignored: check that [consumer] subscribe names each bridge once"
+        self._episodes.warn(problem, node=message.node)
+
     def take_heartbeat(self, node: str, heartbeat: Heartbeat, ts: int) -> None:
         """Update a feed with the counts of its bridge and count the events that its seqs show to be missing."""
         feed = self.held[node]
         if node in self._silent or heartbeat.stream_down or _is_worse(feed, heartbeat):
             self.unsettle(node)
+        if heartbeat.kernel_drops > feed.kernel_drops:
+            feed.lost_at = now_ms()
         self._alive_at[node] = steady_ms()
         feed.heartbeat_at, feed.said_at = now_ms(), ts
         feed.stream_breaks = heartbeat.stream_breaks
@@ -108,11 +118,15 @@ class Feeds:
             feed = self.held[node]
             feed.refused += len(refusals)
             feed.refused_aor, feed.refused_why = refusals[-1].aor, refusals[-1].reason
+            feed.refused_at = now_ms()
             self.unsettle(node)
 
     def refuse(self, node: str) -> None:
         """Count an event with a time too far in the future."""
         metrics.REFUSED.labels("ahead").inc()
+        feed = self.held[node]
+        feed.refused += 1
+        feed.refused_at, feed.refused_aor, feed.refused_why = now_ms(), "", "ahead"
         self.unsettle(node)
         self._episodes.warn(
             "events from the future are refused: synchronize the clocks of both machines (NTP)", node=node
@@ -123,6 +137,7 @@ class Feeds:
         metrics.GAPS.labels(node).inc()
         self.held[node].missed += missed
         self.held[node].gaps += 1
+        self.held[node].lost_at = now_ms()
         self.unsettle(node)
         self._episodes.warn("events are missing on the bus", node=node, event_name=event, missed=missed)
 

@@ -24,7 +24,8 @@ class Feed:
     the last heartbeat by the bridge's clock; `heartbeat_at`: its arrival by ours. `stream_breaks`: how often the
     connection of event_stream ended. `interval_ms`: how often the node pings a contact, as observed (0 = not yet).
     `ended_run`: the last run that told its end. `doubled`: pings that arrived twice. `refused`: events that could not
-    be taken; the last one was of `refused_aor`.
+    be taken; the last one was of `refused_aor`, because of `refused_why`, at `refused_at`. `lost_at`: when the loss of
+    events was last noticed.
     `known_since`: when we began to hear of the node, at first or after an hour without it. `left_out`: contacts that
     are not taken in; the last one was of `left_out_aor`, and so are `left_out_of_aor` of them.
     """
@@ -55,6 +56,8 @@ class Feed:
     left_out_of_aor: int = 0
     left_out_why: str = ""
     ended_run: int = 0
+    refused_at: int = 0
+    lost_at: int = 0
 
     def is_alive(self, now: int) -> bool:
         return now - self.heartbeat_at <= DEAD_AFTER_MS

@@ -229,6 +229,18 @@ def test_resume() -> None:
     assert SequenceCheck() == sequences.check(make_message(12))
 
 
+def test_catching_up() -> None:
+    """After a take-over, repeats are expected until the first new event, also those of an earlier run."""
+    sequences = Sequences()
+    assert not sequences.is_catching_up("n")
+    sequences.resume("n", 5, {EVENTS[0]: 9, EVENTS[1]: 3})
+    for late in (make_message(7, run=4), make_message(9), make_message(3, EVENTS[1])):
+        assert sequences.check(late).repeated
+        assert sequences.is_catching_up("n")
+    assert SequenceCheck() == sequences.check(make_message(4, EVENTS[1]))
+    assert not sequences.is_catching_up("n")
+
+
 def test_runs_grow_while_the_clock_is_set_back(monkeypatch: pytest.MonkeyPatch) -> None:
     """A publisher's next run is later than its last one, whatever the clock says: else all of it would be a repeat."""
     publisher = Publisher("inproc://runs", "n", high_water_mark=10)

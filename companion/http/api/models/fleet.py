@@ -58,6 +58,8 @@ class FeedModel(ApiModel):
     left_out_why: Literal["", "contacts_of_aor", "devices_of_aor", "new_aors", "devices", "redis_full"] = Field(
         description="Which bound the last one exceeded."
     )
+    refused_at: Time | None
+    lost_at: Time | None = Field(description="When a loss of events was last noticed.")
 
 
 class SummaryModel(ApiModel):
