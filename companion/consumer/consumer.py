@@ -13,12 +13,16 @@ from typing import Final
 from companion import log, metrics
 from companion.bus.curve import Curve
 from companion.bus.envelope import Message, decode
+from companion.bus.refusals import EXPLANATIONS
 from companion.bus.subscriber import Subscriber
 from companion.config import Config
+from companion.consumer.lag import Lag
 from companion.consumer.recorder import Recorder
 from companion.errors import InvalidEnvelopeError
 from companion.steady_clock import steady_ms
+from companion.store.consumers import REPORT_SECONDS, ConsumerReport
 from companion.store.store import Store
+from companion.times import now_ms
 
 BATCHES_AHEAD: Final = 4
 """How many batches may grow while one is being written."""
@@ -31,6 +35,9 @@ STOP_SECONDS: Final = 10.0
 """How long a stop may take to store what was read."""
 DRAIN_SECONDS: Final = 1.0
 """How long a stop reads from bridges that go on sending; messages that waited before are read in any case."""
+
+BEHIND_SECONDS: Final = 10.0
+"""From this lag on the consumer lies behind; a batch takes a fraction of a second."""
 
 logger = log.get(__name__)
 
@@ -46,6 +53,10 @@ class Consumer:
         self._deadline = float("inf")
         self._waiting: deque[Message] = deque()
         self._waiting_events = 0
+        self._received = 0
+        self._being_taken = 0
+        self._lag = Lag()
+        self._behind_at = 0
         self._arrived = asyncio.Event()
         self._roomy = asyncio.Event()
         self._recorder = Recorder(config, store)
@@ -63,6 +74,7 @@ class Consumer:
 
     async def run(self) -> None:
         reading = asyncio.create_task(self._read())
+        reporting = asyncio.create_task(self._report_regularly())
         writing: asyncio.Task[None] | None = None
         try:
             while not self._stopping.is_set():
@@ -74,6 +86,7 @@ class Consumer:
                     self._due = time.monotonic() + TICK_SECONDS
                     writing = asyncio.create_task(self._recorder.write())
         finally:
+            reporting.cancel()
             await asyncio.shield(self._finish(writing, reading))
 
     # Reading continues while taking or writing waits for Redis
@@ -100,6 +113,7 @@ class Consumer:
         else:
             self._waiting.append(message)
             self._waiting_events += len(message.events)
+            self._received += len(message.events)
 
     def _hear(self, topic: bytes, body: bytes | memoryview) -> None:
         with contextlib.suppress(InvalidEnvelopeError):  # it comes among the events too, and is counted there
@@ -112,6 +126,7 @@ class Consumer:
             messages.append(self._waiting.popleft())
             events += len(messages[-1].events)
         self._waiting_events -= events
+        self._being_taken = events
         self._roomy.set()
         return messages
 
@@ -126,9 +141,48 @@ class Consumer:
         messages = self._next_messages()
         if messages:
             await self._recorder.take(messages)
+            self._being_taken = 0
         if not self._waiting:
             await self._recorder.tick(now)
         return len(messages)
+
+    # Reporting
+
+    async def _report_regularly(self) -> None:
+        """Look how we are every REPORT_SECONDS, and store it: readers learn why events do not reach the store."""
+        saving: asyncio.Task[None] | None = None
+        while True:
+            report = self._make_report()
+            if saving is None or saving.done():  # while Redis hangs the last one still waits
+                saving = asyncio.create_task(self._recorder.report(report))
+            await asyncio.sleep(REPORT_SECONDS)
+
+    def _make_report(self) -> ConsumerReport:
+        refused = self._check_bus()
+        self._measure_lag()
+        error = self._recorder.current_error()
+        text = f"{type(error).__name__}: {str(error)[:200]}" if error else ""
+        return ConsumerReport(now_ms(), self._behind_at, refused, text)
+
+    def _check_bus(self) -> dict[str, str]:
+        """Count and log failed handshakes, and return by endpoint why it refuses us now."""
+        handshakes, refusals = self._subscriber.check_handshakes()
+        for handshake in handshakes:
+            if handshake.why:
+                metrics.HANDSHAKES_FAILED.labels("consumer", handshake.why).inc()
+        for endpoint, why in refusals.items():
+            problem, remedy = EXPLANATIONS[why]
+            self._episodes.warn(f"no events from {endpoint}: {problem}", remedy=remedy)
+        return {endpoint: EXPLANATIONS[why][0] for endpoint, why in refusals.items()}
+
+    def _measure_lag(self) -> None:
+        unstored = self._waiting_events + self._being_taken + self._recorder.unstored
+        seconds = self._lag.measure(self._received, unstored, time.monotonic())
+        metrics.BEHIND.set(seconds)
+        if seconds > BEHIND_SECONDS:
+            self._behind_at = now_ms()
+            if not self._recorder.current_error():  # that one names the cause
+                self._episodes.warn("the consumer lies behind", seconds=round(seconds), events=unstored)
 
     def _wait_seconds(self, writing: asyncio.Task[None] | None) -> float:
         """Return how long to wait for the next message, in seconds, until a batch is due."""

@@ -26,11 +26,13 @@ from companion.consumer.standby import MAX_NODES, Standby
 from companion.errors import InvalidEnvelopeError
 from companion.store.batch import Batch, Prepared
 from companion.store.connection import Command, ResponseError
+from companion.store.consumers import ConsumerReport, forget_consumer, save_consumer
 from companion.store.devices import count_devices
 from companion.store.fence import FencedError
 from companion.store.leases import Leases
 from companion.store.nodes import load_feed, load_nodes
-from companion.store.server import read_memory
+from companion.store.redis_errors import RedisError
+from companion.store.server import read_state
 from companion.store.store import Store
 
 EXPIRY_SECONDS: Final = 5.0
@@ -70,6 +72,11 @@ class Recorder:
         self.pending = 0
         """Number of events that were taken and are not being written yet."""
         self._taking = asyncio.Lock()
+
+    @property
+    def unstored(self) -> int:
+        """Return how many events were taken and are not stored yet."""
+        return self.pending + _count(self._writing)
 
     def give_up_at(self, deadline: float) -> None:
         """Retry Redis no longer than until this time of the monotonic clock."""
@@ -122,12 +129,25 @@ class Recorder:
                 self._lose(count, error)
         self._writing = []
 
+    def current_error(self) -> Exception | None:
+        """Return why Redis does not take our events now, None when it does."""
+        return self._retry.current_error()
+
+    async def report(self, report: ConsumerReport) -> None:
+        """Store how we are. Whether it succeeds does not matter: the next report comes soon."""
+        with contextlib.suppress(RedisError):
+            await self._retry.run_once(partial(save_consumer, self._store, self._leases.owner, report))
+
     async def close(self) -> None:
         """Release our leases, so that the next consumer need not wait for their end."""
         try:
-            await self._retry.run(self._leases.release)
+            await self._retry.run(self._release)
         except GaveUpError:
             logger.warning("the leases could not be released; another consumer takes over when they run out")
+
+    def _release(self) -> None:
+        self._leases.release()
+        forget_consumer(self._store, self._leases.owner)
 
     async def _do(self, work: Callable[[], Awaitable[None]]) -> None:
         async with self._taking:
@@ -212,8 +232,8 @@ class Recorder:
     def _note_stored(self) -> None:
         """Read how many devices Redis holds, and whether it is nearly full."""
         self._stored_at = time.monotonic() + STORED_SECONDS
-        memory = read_memory(self._store)
-        is_full = memory is not None and memory.used_bytes > NEARLY_FULL * memory.max_bytes > 0
+        state = read_state(self._store)
+        is_full = state is not None and state.used_bytes > NEARLY_FULL * state.max_bytes > 0
         self._memory.note_stored(count_devices(self._store), is_full=is_full)
 
     def _count_ignored(self) -> None:

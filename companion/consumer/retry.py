@@ -4,13 +4,20 @@ import asyncio
 import itertools
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Final, TypeVar
 
 from companion import log, metrics
 from companion.store.connection import NotNowError, Unreachable
+from companion.store.redis_errors import explain
 
 PAUSES_SECONDS: Final = (0.1, 0.2, 0.5, 1.0, 2.0)
 """Pauses between attempts; the last one repeats."""
+
+RECENT_SECONDS: Final = 10.0
+"""Reads may succeed between writes that fail: an error is over when none came for so long."""
+THREADS: Final = 3
+"""Threads of the recorder alone, for what it reads, writes and reports: it never waits behind readers and jobs."""
 
 logger = log.get(__name__)
 T = TypeVar("T")
@@ -30,7 +37,10 @@ class RedisRetry:
     def __init__(self) -> None:
         self.give_up_at = float("inf")
         """Time of the monotonic clock after which a failed call is not repeated."""
+        self._error: Exception | None = None
+        self._failed_at = float("-inf")
         self._episodes = log.Episodes(logger)
+        self._threads = ThreadPoolExecutor(THREADS, "recorder")
 
     async def run(self, call: Callable[[], T]) -> T:
         """Return the outcome of `call`.
@@ -39,11 +49,20 @@ class RedisRetry:
         """
         for attempt in itertools.count():
             try:
-                return await asyncio.to_thread(call)
+                return await self.run_once(call)
             except (*Unreachable, NotNowError) as error:
                 metrics.REDIS_ERRORS.inc()
-                self._episodes.warn("Redis does not accept writes; events wait until it does", error=str(error)[:200])
+                self._error, self._failed_at = error, time.monotonic()
+                self._episodes.warn("Redis does not accept writes; events wait until it does", **explain(error))
                 if time.monotonic() >= self.give_up_at:
                     raise GaveUpError(str(error)) from error
             await asyncio.sleep(PAUSES_SECONDS[min(attempt, len(PAUSES_SECONDS) - 1)])
         raise AssertionError
+
+    async def run_once(self, call: Callable[[], T]) -> T:
+        """Return the outcome of `call`, without another attempt."""
+        return await asyncio.get_running_loop().run_in_executor(self._threads, call)
+
+    def current_error(self) -> Exception | None:
+        """Return why Redis did not take something within the last seconds, None if it took all."""
+        return self._error if time.monotonic() - self._failed_at < RECENT_SECONDS else None

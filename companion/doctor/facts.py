@@ -39,11 +39,16 @@ class OpensipsFacts:
 
 @dataclass(frozen=True, kw_only=True)
 class BusFacts:
-    """Hold the node whose bridge publishes at one endpoint, "" for none; `ahead_ms` is how far its clock is ahead."""
+    """Hold the node whose bridge publishes at one endpoint, "" for none; `ahead_ms` is how far its clock is ahead.
+
+    `problem` is why no bridge was heard there, as far as the connection tells, and `remedy` what to do about it.
+    """
 
     endpoint: str
     node: str = ""
     ahead_ms: int = 0
+    problem: str = ""
+    remedy: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,6 +66,8 @@ class RedisFacts:
     timeseries: bool = False
     settings: Mapping[str, str] | None = None
     used_bytes: int = 0
+    evicted_keys: int = 0
+    is_replica: bool = False
     ahead_ms: int = 0
 
 

@@ -35,7 +35,8 @@ def _bus(bus: BusFacts) -> Iterator[Finding]:
             "run `companion run bridge` there; [bridge] publish and [consumer] subscribe must name the same port, "
             "and with CURVE the keys must match"
         )
-        yield failure("bus", f"no bridge was heard at {bus.endpoint}", remedy)
+        text = f"no bridge was heard at {bus.endpoint}"
+        yield failure("bus", f"{text}: {bus.problem}" if bus.problem else text, bus.remedy or remedy)
         return
     yield ok("bus", f"the bridge of {bus.node} was heard at {bus.endpoint}")
     if (clock_finding := clock("clock", bus.ahead_ms, f"the bridge of {bus.node}")).level != "ok":

@@ -10,7 +10,10 @@ from typing import Any, Final
 
 import zmq
 
+from companion.bus.endpoint import is_ipv6
 from companion.bus.envelope import HEARTBEAT, decode
+from companion.bus.handshakes import Handshakes
+from companion.bus.refusals import EXPLANATIONS, Refusals
 from companion.config import Config, ConsumerSection, OpensipsSection
 from companion.doctor.facts import BusFacts, Facts, OpensipsFacts, RedisFacts
 from companion.errors import ConfigError, InvalidEnvelopeError, MiCallError, MiError, MiRefusedError, UnavailableError
@@ -25,7 +28,7 @@ from companion.query.pings import read_pings
 from companion.store.connection import Connection, ResponseError, Unreachable, find_remedy
 from companion.store.nodes import load_feeds
 from companion.store.series import TimeSeries, detect
-from companion.store.server import read_server, read_settings, read_time
+from companion.store.server import ServerState, parse_state, read_server, read_settings, read_time
 from companion.store.store import Store, open_store
 from companion.times import now_ms
 from companion.usrloc.contact import Contact, Device, Ping
@@ -41,6 +44,9 @@ PINGED_DEVICES: Final = 20
 PING_INTERVALS: Final = 100
 HEAR_SECONDS: Final = 5.0
 """Two heartbeats and some time to connect."""
+PLAIN_FAILURES: Final = 15
+"""So many connections in a row may end without a word: one of them tends to tell more."""
+HEAR_STEP_MS: Final = 200
 BIG_REQUEST_BYTES: Final = 1100
 SETTINGS: Final = (
     *("maxmemory", "maxmemory-policy", "appendonly", "save"),
@@ -106,36 +112,65 @@ def _redis(store: Store, place: str) -> RedisFacts:
     info, before = read_server(store), time.time()
     redis_time = read_time(store)
     middle = (before + time.time()) / 2
+    state = parse_state(info)
     return RedisFacts(
         place=place,
         product="Valkey" if "valkey_version" in info else "Redis",
         version=str(info.get("valkey_version") or info.get("redis_version", "")),
         timeseries=detect(store.connection) is TimeSeries,
-        settings=read_settings(store, SETTINGS),
-        used_bytes=int(info.get("used_memory", 0)),
+        settings=read_settings(store, SETTINGS) or _settings_in(state),
+        used_bytes=state.used_bytes,
+        evicted_keys=state.evicted_keys,
+        is_replica=state.is_replica,
         ahead_ms=round((redis_time - middle) * 1000),
     )
+
+
+def _settings_in(state: ServerState) -> dict[str, str] | None:
+    """Return the settings that INFO tells, where the server denies CONFIG; None where it tells none."""
+    return {"maxmemory": str(state.max_bytes), "maxmemory-policy": state.policy} if state.policy else None
 
 
 # The bus
 
 
 def _hear(endpoint: str, config: ConsumerSection) -> BusFacts:
-    """Wait for a heartbeat. Only for that: the bridge sends us nothing else."""
+    """Wait for a heartbeat, or for the reason why none comes. Only for that: the bridge sends us nothing else."""
     with zmq.Context() as context, context.socket(zmq.SUB) as socket:
         socket.setsockopt(zmq.LINGER, 0)
+        socket.setsockopt(zmq.IPV6, is_ipv6(endpoint))
         if config.curve_server_key:
             socket.curve_secretkey = config.curve_secret_key.encode()
             socket.curve_publickey = zmq.curve_public(config.curve_secret_key.encode())
             socket.curve_serverkey = config.curve_server_key.encode()
-        socket.subscribe(HEARTBEAT)
-        socket.connect(endpoint)
-        if socket.poll(round(HEAR_SECONDS * 1000)):
+        handshakes = Handshakes(context, socket, demands_key=bool(config.curve_server_key))
+        try:
+            socket.subscribe(HEARTBEAT)
+            socket.connect(endpoint)
+            return _wait_for_heartbeat(endpoint, socket, handshakes)
+        finally:
+            handshakes.close()
+
+
+def _wait_for_heartbeat(endpoint: str, socket: "zmq.Socket[bytes]", handshakes: Handshakes) -> BusFacts:
+    refusals, is_bus, deadline = Refusals(PLAIN_FAILURES), False, time.monotonic() + HEAR_SECONDS
+    while time.monotonic() < deadline:
+        if socket.poll(HEAR_STEP_MS):
             with suppress(InvalidEnvelopeError, ValueError):
                 topic, body = socket.recv_multipart()
                 message = decode(topic, body)
                 return BusFacts(endpoint=endpoint, node=message.node, ahead_ms=message.events[0][0] - now_ms())
-    return BusFacts(endpoint=endpoint)
+        recent = handshakes.read()
+        is_bus = is_bus or any(handshake.why is None for handshake in recent)
+        refusals.take(recent)
+        for why in refusals.current().values():
+            problem, remedy = EXPLANATIONS[why]
+            return BusFacts(endpoint=endpoint, problem=problem, remedy=remedy)
+    if is_bus:
+        return BusFacts(endpoint=endpoint, problem="there is a bus, but no heartbeat came on it")
+    if not handshakes.connected:
+        return BusFacts(endpoint=endpoint, problem="nothing listens there, or a firewall is between")
+    return BusFacts(endpoint=endpoint, problem="what listens there does not answer as a bus does")
 
 
 # OpenSIPS

@@ -5,10 +5,12 @@ from collections.abc import Iterator, Mapping
 
 from companion.doctor.facts import Facts, RedisFacts
 from companion.doctor.finding import Finding, Section, failure, note, ok, warning
+from companion.text import times
 
 OLDEST = (6, 2)
 CLOCK_MS = 2000
 NEARLY_FULL = 0.9
+NO_EVICTION = "redis-cli CONFIG SET maxmemory-policy noeviction, and in redis.conf"
 LISTPACK_BYTES = 512
 """Contact URIs with push parameters are longer than the 64 bytes that Redis' default keeps compact."""
 
@@ -22,11 +24,13 @@ def _findings(redis: RedisFacts) -> Iterator[Finding]:
         yield failure("server", redis.error, redis.remedy)
         return
     yield _server(redis)
+    if redis.is_replica:
+        yield failure("server", "it is a replica and takes no writes", "set [redis] url to the master")
     yield _engine(redis)
     if redis.settings is None:
         yield note("settings", "CONFIG is not allowed here: memory policy and persistence are unknown")
     else:
-        yield _memory(redis.settings, redis.used_bytes)
+        yield _memory(redis)
         yield _persistence(redis.settings)
         yield from _hashes(redis.settings)
     yield clock("clock", redis.ahead_ms, "Redis")
@@ -47,15 +51,17 @@ def _engine(redis: RedisFacts) -> Finding:
     return note("engine", "has no TimeSeries: pings are kept in streams, 23 bytes each", remedy)
 
 
-def _memory(settings: Mapping[str, str], used_bytes: int) -> Finding:
+def _memory(redis: RedisFacts) -> Finding:
+    settings = redis.settings or {}
     policy, limit = settings.get("maxmemory-policy", ""), int(settings.get("maxmemory", 0))
-    text = f"maxmemory-policy {policy}, {_megabytes(used_bytes)} used of {_megabytes(limit) if limit else 'no limit'}"
+    size = _megabytes(limit) if limit else "no limit"
+    text = f"maxmemory-policy {policy}, {_megabytes(redis.used_bytes)} used of {size}"
+    if redis.evicted_keys and policy != "noeviction":
+        text = f"{text}; {times(redis.evicted_keys, 'key')} evicted since its start"
+        return failure("memory", text, f"{NO_EVICTION}: devices and their history vanish; raise maxmemory")
     if policy.startswith("allkeys-"):
-        remedy = (
-            "redis-cli CONFIG SET maxmemory-policy noeviction, and in redis.conf: else a full Redis forgets at random"
-        )
-        return warning("memory", text, remedy)
-    if limit and used_bytes > NEARLY_FULL * limit:
+        return warning("memory", text, f"{NO_EVICTION}: else a full Redis forgets at random")
+    if limit and redis.used_bytes > NEARLY_FULL * limit:
         return warning("memory", text, "raise maxmemory, or lower [redis] retention_days: a full Redis takes no pings")
     if limit and policy != "noeviction":
         return note("memory", text, "when full, Redis evicts what expires, and all history does: noeviction is safer")
@@ -67,6 +73,8 @@ def _megabytes(number: int) -> str:
 
 
 def _persistence(settings: Mapping[str, str]) -> Finding:
+    if "appendonly" not in settings:
+        return note("persistence", "CONFIG is not allowed here: it is unknown whether Redis keeps its data")
     appends, saves = settings.get("appendonly") == "yes", bool(settings.get("save"))
     if not appends and not saves:
         return note("persistence", "off: a restart of Redis forgets all history", "appendonly yes keeps it")

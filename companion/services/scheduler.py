@@ -5,7 +5,7 @@ import contextlib
 import time
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from apscheduler.schedulers.asyncio import AsyncIOScheduler
 
@@ -25,6 +25,8 @@ from companion.steady_clock import SteadyClock
 from companion.store.call_quality import save_call_quality
 from companion.store.connection import ResponseError, Unreachable
 from companion.store.devices import forget_vanished_devices
+from companion.store.jobs import JobRun, begin_job, forget_other_jobs, save_job_run
+from companion.store.redis_errors import explain, is_redis_error
 from companion.store.store import Store
 from companion.store.summary import FRESH_MS, save_summary
 from companion.times import now_ms
@@ -36,6 +38,8 @@ END_SECONDS: Final = 10.0
 
 LEASE_INTERVALS: Final = 2
 """How many of its intervals a companion that is gone keeps a job from others."""
+SLOWEST_SECONDS: Final = 600.0
+"""A run that takes longer counts as one that hangs."""
 WATCH_SECONDS: Final = 1.0
 RESTS: Final = 4
 """A census of a large fleet is followed by a rest so many times as long: it must not take a core for itself."""
@@ -93,6 +97,7 @@ def _make_call_quality(config: Config, store: Store) -> Run:
 
 def _make_retention(_: Config, store: Store) -> Run:
     def forget_vanished() -> None:
+        forget_other_jobs(store, {job.name for job in JOBS})
         forgotten = forget_vanished_devices(store, now_ms())
         if forgotten:
             logger.info("devices without data were removed from the index", count=forgotten)
@@ -114,13 +119,15 @@ class Scheduler:
     """Run all jobs until stopped. A job that is running then has END_SECONDS to finish."""
 
     def __init__(self, config: Config, store: Store) -> None:
+        self._store = store
+        self._episodes = log.Episodes(logger)
         self._stopping = asyncio.Event()
         self._running: set[asyncio.Task[None]] = set()
         self._scheduler = AsyncIOScheduler(timezone="UTC")
         self._turns: list[Turn] = []
         for job in JOBS:
             self._scheduler.add_job(
-                self._guard(job.name, self._make_run(job, config, store)),
+                self._guard(job.name, job.every(config), self._make_run(job, config, store)),
                 ElapsedTrigger(job.every(config), job.jitter),
                 id=job.name,
                 name=job.name,
@@ -175,8 +182,18 @@ class Scheduler:
             if job.next_run_time and job.trigger.is_too_late(job.next_run_time, now):
                 job.modify(next_run_time=now)
 
-    def _guard(self, name: str, run: Run) -> Run:
+    def _guard(self, name: str, every_seconds: float, run: Run) -> Run:
         failures = metrics.JOB_FAILURES.labels(name)  # made now: a counter that begins at 1 shows no rise
+        slowest: float | None = None
+
+        async def run_and_note() -> None:
+            nonlocal slowest
+            if slowest is None:
+                slowest = (await asyncio.to_thread(begin_job, self._store, name, every_seconds, now_ms())).seconds
+            started = time.monotonic()
+            await run()
+            slowest = min(SLOWEST_SECONDS, max(slowest, time.monotonic() - started))
+            await asyncio.to_thread(save_job_run, self._store, name, JobRun(now_ms(), every_seconds, slowest))
 
         async def guarded() -> None:
             task = asyncio.current_task()
@@ -184,10 +201,11 @@ class Scheduler:
             self._running.add(task)
             try:
                 with metrics.JOB_SECONDS.labels(name).time():
-                    await run()
-            except Exception:
+                    await run_and_note()
+            except Exception as error:  # noqa: BLE001 - whatever it is, the job runs again
                 failures.inc()
-                logger.exception("a job failed and will run again", job=name)
+                fields: dict[str, Any] = explain(error) if is_redis_error(error) else {"exc_info": error}
+                self._episodes.warn(f"the job {name} failed and will run again", **fields)
             finally:
                 self._running.discard(task)
 

@@ -22,7 +22,7 @@ class Turn:
 
     def __init__(self, store: Store, name: str, seconds: float, run: Callable[[], Awaitable[None]]) -> None:
         self._store = store
-        self._key = store.keys.job(name)
+        self._key = store.keys.turn(name)
         self._seconds = seconds
         self._run = run
         self._lock: HeldLock | None = None

@@ -1,5 +1,6 @@
 """Put the HTTP application together, and run it as a service."""
 
+import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from importlib.util import find_spec
@@ -81,7 +82,8 @@ def _make_guarded(config: Config, store: Store, intake: Intake, hosts: Sequence[
     app.state.reader, app.state.hub, app.state.intake = reader, Hub(reader), intake
     app.state.pings = DevicePings(config, store)
     problems.add_handlers(app)
-    app.include_router(Health(config, store).router)
+    app.state.health = Health(config, store)
+    app.include_router(app.state.health.router)
     app.include_router(Login(config.api, access).router)
     v1 = make_v1()
     v1.state = app.state
@@ -135,15 +137,18 @@ class Api:
     def __init__(self, config: Config, store: Store) -> None:
         app = make_app(config, store)
         self._hub: Hub = app.state.hub
+        self._health: Health = app.state.health
         self._pings: DevicePings = app.state.pings
         self._server = Server(
             app, config.api, "api", config.api.proxies, _limit_connections(config.api.max_connections)
         )
 
     async def run(self) -> None:
+        watching = asyncio.create_task(self._health.watch.run())
         try:
             await self._server.run()
         finally:
+            watching.cancel()
             await self._pings.aclose()
 
     def stop(self) -> None:

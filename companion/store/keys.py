@@ -107,9 +107,17 @@ class Keys:
     def lease(self, node: str) -> str:
         return f"{self.prefix}lease:{node}"
 
-    def job(self, name: str) -> str:
+    def turn(self, name: str) -> str:
         """Name a lock: the companion that runs a periodic job."""
         return f"{self.prefix}lease:job:{name}"
+
+    def consumers(self) -> str:
+        """Name a hash: the report of each consumer, JSON."""
+        return f"{self.prefix}consumers"
+
+    def jobs(self) -> str:
+        """Name a hash: the last good run of each scheduled job, JSON."""
+        return f"{self.prefix}jobs"
 
     def summary(self) -> str:
         return f"{self.prefix}summary"

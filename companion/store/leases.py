@@ -27,7 +27,7 @@ class Leases:
     def __init__(self, store: Store, clock: Callable[[], float] = time.monotonic) -> None:
         self._store = store
         self._clock = clock
-        self._owner = f"{socket.gethostname()}/{os.getpid()}/{os.urandom(4).hex()}"
+        self.owner = f"{socket.gethostname()}/{os.getpid()}/{os.urandom(4).hex()}"
         self._one_at_a_time = Mutex()
         self.tokens: dict[str, str] = {}
         """The token of each lease, by node."""
@@ -65,7 +65,7 @@ class Leases:
         """Take a node over; False when the lock ran out while we told so, because another may hold it by now."""
         if node in self._locks:  # Redis failed in the midst of it
             self._locks.pop(node).release()
-        token = f"{self._owner}/{os.urandom(4).hex()}"
+        token = f"{self.owner}/{os.urandom(4).hex()}"
         if not self._lock(node, token):
             return False
         take_over(self._store, node, token)

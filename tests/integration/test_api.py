@@ -17,15 +17,12 @@ from companion.http.api.models.fleet import HistoryModel, NodesModel, SummaryMod
 from companion.http.api.models.remediation import RemediationModel
 from companion.http.middleware.body_limit import MAX_BODY
 from companion.opensips.events import INSERT, LATENCY
-from companion.query.now import load_view
 from companion.query.reader import Reader
-from companion.query.summary import compute_summary
 from companion.remediation import audit
 from companion.simulator.redis import EmbeddedRedis
-from companion.store.summary import save_summary
 from companion.text import Json
 from tests.integration.conftest import MakeSetup, Setup
-from tests.integration.web import OPERATE_SECRET, Event, client, fill, make_web
+from tests.integration.web import OPERATE_SECRET, Event, client, fill, make_web, staff
 
 ANN = "ann/urn:uuid:c386bbc4-0b7e-4d8f-8c6a-000000000001"
 ALL = {ANN, "bob/bob", "bob/latency", "eve%2F/e%2Fve"}
@@ -354,7 +351,7 @@ def test_bodies_that_are_none(web: Setup, content: bytes) -> None:
 def test_a_mistake_of_ours(web: Setup, monkeypatch: pytest.MonkeyPatch) -> None:
     """What should not happen is counted, logged and answered with a problem that tells nothing of our insides."""
     monkeypatch.setattr(Reader, "summary", lambda _: 1 / 0)
-    monkeypatch.setattr("companion.http.monitoring.health.load_view", lambda *_: 1 / 0)
+    monkeypatch.setattr("companion.http.monitoring.watch.load_view", lambda *_: 1 / 0)
     api, errors = client(web), metrics.total(metrics.API_ERRORS)
     for path in ("/api/v1/summary", "/readyz"):
         failure = problem(api, "GET", path, 500)
@@ -387,7 +384,8 @@ def test_redis_is_away(tmp_path: Path, make_setup: MakeSetup) -> None:
         assert api.get(f"/api/v1/{path}").headers["retry-after"] == "5"
     assert api.get("/healthz").json() == {"status": "alive"}
     ready = api.get("/readyz")
-    assert (ready.status_code, ready.json()["reasons"]) == (503, ["Redis does not answer: ConnectionError"])
+    assert (ready.status_code, ready.json()["names"]) == (503, ["redis-away"])
+    assert ready.json()["reasons"][0].startswith("Redis does not answer: ConnectionError; start it")
     assert "redis_up 0.0" in api.get("/metrics").text
 
 
@@ -399,10 +397,16 @@ def test_foreign_values(web: Setup, api: TestClient) -> None:
 
 
 def test_readiness(web: Setup, api: TestClient) -> None:
-    """Ready is who has Redis, every node's feed, and a scheduler; what is missing is told."""
-    silent = ["no summary was made within the last minute: is a scheduler running?"]
-    assert api.get("/readyz").json() == {"status": "not ready", "reasons": silent}
-    save_summary(web.store, compute_summary(web.store, load_view(web.config, web.store)))
+    """Ready is who has Redis, every node's feed, a consumer and a scheduler; what is missing is named."""
+    assert api.get("/readyz").json() == {
+        "status": "not ready",
+        "names": ["no-consumer", "no-scheduler"],
+        "reasons": [
+            "no consumer has reported within 15 s: is one running, and may it write?",
+            "no job has run: is a scheduler running?",
+        ],
+    }
+    staff(web)
     ready = api.get("/readyz")
     assert (ready.status_code, ready.json()) == (200, {"status": "ready", "reasons": []})
     web.store.connection.call("HSET", web.store.keys.node("opensips"), "interval_ms", 5000)
@@ -415,7 +419,7 @@ def test_readiness(web: Setup, api: TestClient) -> None:
 def test_readiness_of_an_empty_store(make_setup: MakeSetup) -> None:
     """Where no bridge was ever heard of it is not ready, and asks for one."""
     reasons = client(make_web(make_setup)).get("/readyz").json()["reasons"]
-    assert reasons[0] == "no bridge has been heard of: is one running?"
+    assert "no bridge has been heard of: is one running?" in reasons
 
 
 def test_metrics(api: TestClient) -> None:

@@ -270,11 +270,10 @@ def test_redis_is_away(make_setup: MakeSetup, tmp_path: Path, monkeypatch: pytes
 
 def test_redis_that_keeps_its_memory_to_itself(make_setup: MakeSetup) -> None:
     """An account that may not ask for INFO is told all the rest."""
-    setup = make_setup(api={"dashboard": False})
-    call = setup.store.connection.call
-    call("ACL SETUSER", "quiet", "on", ">secret", "~*", "+@all", "-info")
-    call("AUTH", "quiet", "secret")
-    scrape = _ask(setup)
+    admin = make_setup()
+    admin.store.connection.call("ACL SETUSER", "quiet", "on", ">secret", "~*", "+@all", "-info")
+    url = admin.config.redis.url.replace("redis://", "redis://quiet:secret@")
+    scrape = _ask(make_setup(api={"dashboard": False}, redis={"url": url}))
     assert scrape.sure("redis_up") == 1
     assert scrape.value("redis_memory_used_bytes") is None
 

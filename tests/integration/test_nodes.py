@@ -19,7 +19,7 @@ from companion.store import nodes
 from companion.store.nodes import Feed, forget_node, load_feeds, prepare_feed
 from companion.usrloc.contact import Clock
 from tests.integration.conftest import Feeder, MakeSetup, Setup, cli, eventually, phone_event
-from tests.integration.web import client, fill, make_web
+from tests.integration.web import client, fill, make_web, staff
 
 LEFT = {"lease"}
 """Keys of a node that run out by themselves, once nobody holds them."""
@@ -93,6 +93,7 @@ def test_forget(setup: Setup) -> None:
 
 def test_what_waited_for_it_waits_no_more(setup: Setup) -> None:
     """/readyz and the feed's metrics, which the alert goes by, speak of a silent node until it is forgotten."""
+    staff(setup)
     with client(setup) as api:
         assert "the feed of node old is silent" in api.get("/readyz").json()["reasons"]
     assert setup.cli("node", "forget", "old").returncode == 0

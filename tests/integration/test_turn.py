@@ -44,14 +44,14 @@ async def test_companion_that_is_gone(setup: Setup) -> None:
     """Another companion takes a job over when the lease of the first one runs out."""
     runs: list[str] = []
     await make_turn(setup, runs, "gone", 0.05).run()
-    await eventually(lambda: not setup.store.connection.call("EXISTS", setup.store.keys.job("job")))
+    await eventually(lambda: not setup.store.connection.call("EXISTS", setup.store.keys.turn("job")))
     await make_turn(setup, runs, "second").run()
     assert runs == ["gone", "second"]
 
 
 async def test_long_run(setup: Setup) -> None:
     """A lease is renewed while the job runs, however long that takes."""
-    connection, key = setup.store.connection, setup.store.keys.job("job")
+    connection, key = setup.store.connection, setup.store.keys.turn("job")
 
     async def run_long() -> None:
         for _ in range(2):

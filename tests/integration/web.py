@@ -10,6 +10,8 @@ from starlette.testclient import TestClient
 
 from companion.opensips.events import INSERT, LATENCY, LOST_PING_US
 from companion.services.web import make_app
+from companion.store.consumers import ConsumerReport, save_consumer
+from companion.store.jobs import JobRun, save_job_run
 from companion.text import Json
 from companion.tokens.access import Token
 from tests.integration.conftest import MakeSetup, Setup, message, phone_event, record_events
@@ -49,6 +51,13 @@ def fill(setup: Setup, events: Sequence[Event] = FLEET) -> None:
         batch.append(message(event, payload, now + n, seqs[event]))
     record_events(setup, batch)
     setup.store.connection.call("HSET", setup.store.keys.node("opensips"), "heartbeat_at", now + ALIVE_MS)
+
+
+def staff(setup: Setup) -> None:
+    """Store what a consumer and a scheduler store that do their work, as of a few seconds from now."""
+    now = int(time.time() * 1000)
+    save_consumer(setup.store, "host/1/abcd", ConsumerReport(now + 10_000))
+    save_job_run(setup.store, "sweep", JobRun(now, 60))
 
 
 def make_web(make_setup: MakeSetup, **api: object) -> Setup:

@@ -32,7 +32,7 @@ class Counters:
     def stop(self) -> None:
         self._server.stop()
 
-    def _metrics(self, request: Request) -> Response:
+    async def _metrics(self, request: Request) -> Response:
         """Return the counters to requests under a name of this machine: the name of a web page may lead here."""
         name = origin.host(request.scope)
         if not self._for_anybody and not origin.is_loopback(name):

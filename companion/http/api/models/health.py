@@ -12,4 +12,5 @@ class AliveModel(BaseModel):
 class ReadyModel(BaseModel):
     status: Literal["ready", "not ready"]
     reasons: list[str] = Field(default=[], description="Why not; told only to who may read.")
+    names: list[str] | None = Field(None, description="The names of these reasons, for programs.")
     notes: list[str] | None = Field(None, description="What should be looked at, though it is ready.")
