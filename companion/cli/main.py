@@ -83,7 +83,10 @@ class ServiceName(StrEnum):
 def run_services(
     services: Annotated[
         list[ServiceName] | None,
-        typer.Argument(metavar="SERVICE", help=f"One or more of: {', '.join(ServiceName)}. Default: all."),
+        typer.Argument(
+            metavar="SERVICE",
+            help=f"One or more of: {', '.join(ServiceName)}. Default: all; no bridge if it has no input.",
+        ),
     ] = None,
     config_file: ConfigFile = None,
 ) -> None:
@@ -93,17 +96,17 @@ def run_services(
     """
     settings = config.load(config_file)
     log.configure(settings.log.format, settings.log.level)
-    event_loop.run(_run_until_signal(settings, services or list(ServiceName)))
+    event_loop.run(_run_until_signal(settings, services or ()))
 
 
 async def _run_until_signal(settings: config.Config, services: Sequence[ServiceName]) -> None:
-    from companion.services.app import App  # noqa: PLC0415 - half of the start of a command that only shows something
+    from companion.services.app import App, choose_services  # noqa: PLC0415 - half of the start of a command that only shows something
 
     stopped = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, stopped.set)
-    await App(settings, [service.value for service in services]).run(stopped)
+    await App(settings, choose_services(settings, services)).run(stopped)
 
 
 @app.command(

@@ -63,6 +63,12 @@ class Config(ConfigSection):
         twice = {node for node in nodes if nodes.count(node) > 1}
         if twice:
             raise ValueError(f"opensips: node {min(twice)!r} is there twice")
+        for table in self.opensips:
+            if table.subscribe and not table.events_to and not self.bridge.has_input:
+                raise ValueError(
+                    f"opensips: node {table.node!r} has subscribe = true, but there is no address for its events: "
+                    "set events_to, or [bridge] datagram or stream"
+                )
         return self
 
     def cluster(self, node: str) -> str:

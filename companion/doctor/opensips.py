@@ -78,6 +78,10 @@ def _no_events(missing: list[str]) -> Finding:
 
 
 def _subscriptions(opensips: OpensipsFacts, required: Collection[str]) -> Iterator[Finding]:
+    if not opensips.sockets:
+        remedy = "if events should go to a bridge, set [bridge] datagram or stream, or events_to in [[opensips]]"
+        yield note("subscriptions", "no bridge has an input here: where events should go is unknown", remedy)
+        return
     mine = [one for one in opensips.subscriptions if reaches(one.socket, opensips.sockets)]
     missing = [event for event in required if event not in {one.event for one in mine}]
     if missing:

@@ -166,6 +166,8 @@ async def complete(
     mi: Mi, existing: Sequence[EventSubscription], addresses: Sequence[str], expire: int
 ) -> list[DueSubscription]:
     """Make and renew what is missing among these subscriptions, which OpenSIPS has, as `subscribe` does."""
+    if not addresses:
+        raise ConfigError("there is no address for events: set [[opensips]] events_to, or [bridge] datagram or stream")
     incomplete = any(not one.ending for one in due(existing, USED_EVENTS, addresses))
     available = parse_events(await mi.call("events_list")) if incomplete else ()
     subscriptions = list(due(existing, available, addresses, expire / 2))

@@ -9,16 +9,31 @@ from companion import log
 from companion.bridge.bridge import Bridge
 from companion.config import Config
 from companion.consumer.consumer import Consumer
+from companion.errors import ConfigError
 from companion.http import descriptors
 from companion.http.monitoring.counters import Counters
 from companion.services.scheduler import Scheduler
 from companion.services.web import Api
+from companion.store.connection import READER, WRITER, Patience
 from companion.store.store import Store, open_store
 
 ServiceName = Literal["bridge", "consumer", "scheduler", "api"]
 SERVICES: Final[tuple[ServiceName, ...]] = get_args(ServiceName)
 
 logger = log.get(__name__)
+
+
+def choose_services(config: Config, chosen: Sequence[str] = ()) -> list[ServiceName]:
+    """Return the services to run: those that were chosen, or by default all, but no bridge without an input.
+
+    Raises ConfigError when one of them lacks what it works on.
+    """
+    names = [name for name in SERVICES if (name in chosen if chosen else name != "bridge" or config.bridge.has_input)]
+    if "bridge" in names and not config.bridge.has_input:
+        raise ConfigError("[bridge]: datagram and stream are both empty: a bridge would receive nothing; set one")
+    if "consumer" in names and not config.consumer.subscribe:
+        raise ConfigError("[consumer]: subscribe is empty: name at least one bridge")
+    return names
 
 
 class Service(Protocol):
@@ -57,7 +72,7 @@ class App:
         if self._config.metrics.listen:
             services.append(Counters(self._config.metrics))
         if "api" in self._names:
-            services.append(Api(self._config, self._open_store()))
+            services.append(Api(self._config, self._open_store(READER)))
         if "scheduler" in self._names:
             services.append(Scheduler(self._config, self._open_store()))
         if "consumer" in self._names:
@@ -66,8 +81,8 @@ class App:
             services.append(Bridge(self._config.bridge, wait_for_subscriber="consumer" in self._names))
         return services
 
-    def _open_store(self) -> Store:
-        store = open_store(self._config.redis)
+    def _open_store(self, patience: Patience = WRITER) -> Store:
+        store = open_store(self._config.redis, patience)
         self._stores.append(store)
         return store
 
