@@ -13,6 +13,7 @@ from pydantic import BaseModel
 
 from companion.cli.main import app
 from companion.config import Config, ConfigSection, OpensipsSection, Rule
+from companion.query.readiness import REASONS
 from companion.store.keys import Keys
 
 PROJECT = Path(__file__).parents[2]
@@ -138,6 +139,17 @@ def test_make_targets() -> None:
     for document in DOCUMENTS:
         lines = _code(document.read_text(encoding="utf-8"))
         assert {match[1] for line in lines if (match := re.match(r" *make ([a-z-]+)", line))} <= targets
+
+
+def test_reasons_and_alerts_are_in_operations() -> None:
+    """docs/operations.md has each reason of /readyz and each alert, and no other, with what to do."""
+    text = (PROJECT / "docs/operations.md").read_text(encoding="utf-8")
+    alerts = re.findall(r"- alert: (\w+)", (PROJECT / "ops/prometheus/alerts.yml").read_text(encoding="utf-8"))
+    reasons = re.findall(r"^\| `([a-z-]+)` \| \S[^|]* \| \[(\w+)\]", text, re.MULTILINE)
+    assert [reason for reason, _ in reasons] == [*REASONS]
+    assert {alert for _, alert in reasons} <= set(alerts)
+    steps = re.findall(r"^\| \[(\w+)\]\(alerts\.md#\w+\) \| \S", text, re.MULTILINE)
+    assert sorted(steps) == sorted(alerts)
 
 
 def _anchors(document: Path) -> set[str]:
