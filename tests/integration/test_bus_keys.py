@@ -62,6 +62,8 @@ async def test_refused(
 ) -> None:
     """A consumer with wrong keys says so everywhere, and not that no bridge was heard; the doctor says the same."""
     monkeypatch.setattr("companion.consumer.consumer.REPORT_SECONDS", 0.1)
+    if why == "server_key":  # a vague failure: the doctor waits for a better word, which never comes
+        monkeypatch.setattr("companion.doctor.gather.PLAIN_FAILURES", 3)
     setup = make_setup(consumer=keys, api={"dashboard": False})
     endpoint, (problem, remedy) = setup.config.bridge.publish, EXPLANATIONS[why]
     failures = metrics.total(metrics.HANDSHAKES_FAILED, side="consumer", why=why)
@@ -88,7 +90,7 @@ async def test_refused(
 
 async def test_what_listens_there_is_no_bridge(make_setup: MakeSetup, monkeypatch: pytest.MonkeyPatch) -> None:
     """A port of another program, one that nobody listens at, and a bus without a bridge are told apart."""
-    monkeypatch.setattr("companion.doctor.gather.HEAR_SECONDS", 2.0)
+    monkeypatch.setattr("companion.doctor.gather.HEAR_SECONDS", 1.0)
     setup = make_setup()
     redis_port = setup.config.redis.url.rpartition(":")[2].partition("/")[0]
     other, nobody = f"tcp://127.0.0.1:{redis_port}", f"tcp://127.0.0.1:{find_free_port()}"
@@ -121,8 +123,11 @@ async def test_a_key_that_is_added_later(make_setup: MakeSetup, monkeypatch: pyt
         publisher.close()
 
 
-async def test_a_bridge_names_the_subscribers_that_it_refuses(make_setup: MakeSetup) -> None:
+async def test_a_bridge_names_the_subscribers_that_it_refuses(
+    make_setup: MakeSetup, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The bridge's log says why, what to do and its public key, once an episode; a port scanner is only counted."""
+    monkeypatch.setattr("companion.bridge.bridge.HEARTBEAT_SECONDS", 0.2)
     bridge_keys = {"curve_secret_key": SERVER[1], "curve_clients": [CLIENT[0]]}
     wrong = make_setup(bridge=bridge_keys, consumer={"curve_secret_key": CLIENT[1], "curve_server_key": FOREIGN[0]})
     scanned = metrics.total(metrics.HANDSHAKES_FAILED, side="bridge", why="broken")

@@ -197,7 +197,7 @@ async def test_events_that_are_lost_and_that_wait(make_setup: MakeSetup, monkeyp
     """A whole companion is ready; it is not while events are lost, or wait too long, each for its time."""
     monkeypatch.setattr("companion.consumer.consumer.REPORT_SECONDS", 0.1)
     monkeypatch.setattr("companion.consumer.consumer.BEHIND_SECONDS", 0.5)
-    monkeypatch.setattr("companion.query.readiness.RECENT_MS", 2000)
+    monkeypatch.setattr("companion.query.readiness.RECENT_MS", 1000)
     at = f"127.0.0.1:{find_free_port()}"
     setup = make_setup(api={"listen": at, "dashboard": False}, bridge={"datagram": "", "stream": ""})
     async with setup.running("consumer", "scheduler", "api"), Feeder.silent(setup) as feeder:
@@ -209,7 +209,7 @@ async def test_events_that_are_lost_and_that_wait(make_setup: MakeSetup, monkeyp
         feeder.ping()
         await becomes(f"http://{at}", ["events-lost"])
         await becomes(f"http://{at}", [])
-        setup.store.connection.call("CLIENT PAUSE", 1500, "WRITE")
+        setup.store.connection.call("CLIENT PAUSE", 1000, "WRITE")
         feeder.ping()
         await becomes(f"http://{at}", ["consumer-behind"])
         await becomes(f"http://{at}", [])

@@ -1,38 +1,62 @@
-"""How long a feed is silent is counted by a clock that no step of the machine's clock moves."""
+"""What the consumer says of repeated, lost and refused events of a feed."""
 
-import pytest
+import msgspec
+from structlog.testing import capture_logs
 
-from companion.bus.envelope import Heartbeat
-from companion.consumer import feeds as feeds_module
+from companion.bus.envelope import Heartbeat, Message
 from companion.consumer.feeds import Feeds
-from companion.steady_clock import steady_ms
-from companion.store.nodes import DEAD_AFTER_MS, Feed
-from companion.times import now_ms
+from companion.errors import InvalidEventError
+from companion.opensips.events import LATENCY
+from companion.store.nodes import Feed
 
-NODE = "opensips"
-HOUR_MS = 3_600_000
+NOTHING = msgspec.Raw(b"\x80")
 
 
-@pytest.mark.parametrize("step_ms", [-HOUR_MS, HOUR_MS])
-@pytest.mark.parametrize("stepped", ["before the heartbeat", "after the heartbeat"])
-def test_silence_across_a_step(monkeypatch: pytest.MonkeyPatch, step_ms: int, stepped: str) -> None:
-    """A bridge is silent ten seconds after its last heartbeat, not an hour later or at once."""
+def message(seq: int, run: int = 5) -> Message:
+    return Message(LATENCY, "n", run, seq, [(1, NOTHING)])
+
+
+def resumed() -> Feeds:
     feeds = Feeds()
-    feeds.take_over(Feed(NODE), {})
-    if stepped == "before the heartbeat":
-        monkeypatch.setattr(feeds_module, "now_ms", lambda: now_ms() + step_ms)
-    feeds.take_heartbeat(NODE, Heartbeat({}), now_ms())
-    monkeypatch.setattr(feeds_module, "now_ms", lambda: now_ms() + step_ms)
-    heard_at = steady_ms()
-    assert feeds.watch(heard_at + DEAD_AFTER_MS - 1000)
-    assert not feeds.watch(heard_at + DEAD_AFTER_MS + 1000)
-    assert feeds.held[NODE].silences == 1
+    feeds.take_over(Feed("n", run=5), {LATENCY: 9})
+    return feeds
 
 
-def test_silence_of_a_node_that_was_taken_over(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A node that is silent when it is taken over has its time too, however the clock was set before."""
-    feeds = Feeds()
-    feeds.take_over(Feed(NODE, heartbeat_at=now_ms() + HOUR_MS), {})
-    monkeypatch.setattr(feeds_module, "now_ms", lambda: now_ms() - HOUR_MS)
-    assert feeds.watch(steady_ms())
-    assert not feeds.watch(steady_ms() + DEAD_AFTER_MS + 1000)
+def warnings(feeds: Feeds, *messages: Message) -> list[str]:
+    with capture_logs() as logs:
+        for one in messages:
+            feeds.check(one)
+    return [line["event"] for line in logs if line["log_level"] == "warning"]
+
+
+def test_a_take_over_is_no_fault() -> None:
+    """What the consumer before us stored still comes over the bus, also of an earlier run: nothing to warn of."""
+    assert warnings(resumed(), message(3, run=4), message(8), message(9), message(10)) == []
+
+
+def test_two_bridges_with_one_name() -> None:
+    """Events of an earlier run that come between newer ones are those of another bridge."""
+    (warning,) = warnings(resumed(), message(10), message(3, run=4), message(11), message(4, run=4))
+    assert "no two bridges have the same [bridge] node" in warning
+
+
+def test_one_bridge_twice() -> None:
+    """Events of the same run that come twice are those of one bridge, subscribed twice."""
+    (warning,) = warnings(resumed(), message(10), message(10), message(11), message(11))
+    assert "subscribe names each bridge once" in warning
+
+
+def test_times_of_loss_and_refusal() -> None:
+    """A gap, datagrams that the kernel dropped, and refused events leave their time in the feed."""
+    feeds = resumed()
+    feed = feeds.held["n"]
+    assert (feed.lost_at, feed.refused_at) == (0, 0)
+    feeds.check(message(20))
+    assert feed.lost_at
+    feed.lost_at = 0
+    feeds.take_heartbeat("n", Heartbeat(seqs={}, kernel_drops=1), 1)
+    assert feed.lost_at
+    feeds.take_refusals("n", [InvalidEventError("shape", aor="alice")])
+    assert (bool(feed.refused_at), feed.refused_why) == (True, "shape")
+    feeds.refuse("n")
+    assert (feed.refused, feed.refused_why, feed.refused_aor) == (2, "ahead", "")
