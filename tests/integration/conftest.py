@@ -373,3 +373,10 @@ def make_setup(servers: dict[Kind, EmbeddedRedis], tmp_path: Path) -> Iterator[M
     yield make
     for setup in made:
         setup.store.close()
+
+
+@pytest.fixture(autouse=True)
+def patient_probes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let probes and metrics in this process wait for Redis: a loaded machine is no Redis that hangs."""
+    for module in ("fleet_metrics", "watch"):
+        monkeypatch.setattr(f"companion.http.monitoring.{module}.PATIENCE_SECONDS", 30.0)

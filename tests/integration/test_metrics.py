@@ -20,7 +20,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from companion import __version__, metrics
 from companion.config import OpensipsSection
 from companion.errors import MiError
-from companion.http.monitoring import fleet_metrics
+from companion.http.monitoring import fleet_metrics, watch
 from companion.opensips.mi import open_mi
 from companion.simulator.opensips import SimulatedOpenSIPS
 from companion.simulator.phone import SimulatedPhone, SimulatedPush
@@ -241,6 +241,7 @@ def test_redis_is_away(make_setup: MakeSetup, tmp_path: Path, monkeypatch: pytes
     """While Redis is gone or hangs /metrics answers, without what only Redis knows; all of it is back afterwards."""
     monkeypatch.setattr(fleet_metrics, "FRESH_SECONDS", 0.1)
     monkeypatch.setattr(fleet_metrics, "PATIENCE_SECONDS", 0.5)
+    monkeypatch.setattr(watch, "PATIENCE_SECONDS", 0.5)
     with EmbeddedRedis(tmp_path / "own") as server:
         setup = make_setup(server=server, api={"dashboard": False})
         fill(setup)

@@ -20,6 +20,7 @@ from structlog.testing import capture_logs
 
 from companion.doctor import redis as doctor
 from companion.doctor.gather import _stored
+from companion.http.monitoring import fleet_metrics, watch
 from companion.opensips.events import LATENCY
 from companion.services.scheduler import JOBS, Scheduler
 from companion.simulator.redis import EmbeddedRedis, find_free_port
@@ -36,6 +37,10 @@ from tests.integration.web import client, fill, staff
 SECONDS = 30.0
 LOAD = 60
 """Requests at the same time: more than there are threads for them."""
+
+
+PATIENCE = {module: module.PATIENCE_SECONDS for module in (fleet_metrics, watch)}
+"""As delivered: other tests have more of it."""
 
 
 class Answer(NamedTuple):
@@ -96,6 +101,8 @@ async def test_redis_hangs(make_setup: MakeSetup, tmp_path: Path, monkeypatch: p
     The log has one line about it. All is well again once Redis answers.
     """
     monkeypatch.setattr("companion.http.monitoring.watch.AWAY_SECONDS", 1.0)
+    for module, seconds in PATIENCE.items():
+        monkeypatch.setattr(module, "PATIENCE_SECONDS", seconds)
     at = f"127.0.0.1:{find_free_port()}"
     with EmbeddedRedis(tmp_path / "redis", persistent=False) as server, capture_logs() as logs:
         setup = make_setup(server=server, api={"listen": at, "dashboard": False})

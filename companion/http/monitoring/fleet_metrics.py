@@ -29,7 +29,7 @@ from companion.usrloc.contact import STATUSES
 
 FRESH_SECONDS: Final = 3.0
 """Scrapes within this time get the same answer, so they cost Redis next to nothing."""
-PATIENCE_SECONDS: Final = 0.7
+PATIENCE_SECONDS: Final = 0.5
 """A Redis that has not answered by then counts as away: all of /metrics answers within a second."""
 
 

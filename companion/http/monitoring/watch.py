@@ -16,7 +16,7 @@ from companion.store.redis_errors import RedisError, explain, find_remedy
 from companion.store.server import read_state
 from companion.store.store import Store
 
-PATIENCE_SECONDS: Final = 0.7
+PATIENCE_SECONDS: Final = 0.5
 """A probe waits no longer for Redis: it has an answer within a second."""
 AWAY_SECONDS: Final = 5.0
 """For so long the last judgement holds while Redis does not answer: a pause of Redis does not come and go."""
