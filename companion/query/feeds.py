@@ -15,6 +15,7 @@ def describe_feed(feed: Feed, now: int) -> Json:
         "heartbeat_at": iso(feed.heartbeat_at),
         "said_at": iso(feed.said_at),
         "last_event_at": iso(feed.last_event_at),
+        "known_since": iso(feed.known_since),
         "lost_at": iso(feed.lost_at),
         "refused_at": iso(feed.refused_at),
     }
