@@ -42,9 +42,9 @@ class Handshakes:
         """Endpoints that a TCP connection was made to or from."""
 
     def read(self) -> list[Handshake]:
-        """Return the handshakes that ended since the last call."""
+        """Return the handshakes that ended since the last call, none after `close`."""
         handshakes = []
-        while self._monitor.poll(0):
+        while not self._monitor.closed and self._monitor.poll(0):
             event = parse_monitor_message(self._monitor.recv_multipart())
             endpoint = event["endpoint"].decode("utf-8", "replace")
             if event["event"] == zmq.EVENT_CONNECTED:

@@ -158,6 +158,7 @@ def test_a_redis_that_fills_up(make_setup: MakeSetup, small_redis: EmbeddedRedis
     setup = make_setup(server=small_redis)
     feed = Feed(setup)
     feed.record([feed.say(INSERT, f"known-{n}") for n in range(20)])
+    setup.store.connection.call("SET", "ballast", "x" * 20_000_000)  # beside it what a batch itself needs is little
     used = setup.store.connection.call("INFO", "memory")["used_memory"]
     setup.store.connection.call("CONFIG SET", "maxmemory", round(used * 1.08))
     flood = [feed.say(INSERT, f"stranger-{n}") for n in range(50)]

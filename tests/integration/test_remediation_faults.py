@@ -15,11 +15,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import zmq
 
 from companion.bridge.bridge import Bridge
 from companion.bridge.stamps import Stamps
 from companion.bus import envelope
 from companion.config import Config
+from companion.consumer import feeds
 from companion.consumer.future_limit import FutureLimit
 from companion.consumer.recorder import Recorder
 from companion.opensips import mi
@@ -51,13 +53,18 @@ HOUR = 3600.0
 
 
 class Wire:
-    """In place of the bus' socket: keeps what was sent."""
+    """In place of the bus' socket: keeps what was sent. No subscriber asks for anything."""
+
+    closed = False
 
     def __init__(self) -> None:
         self.frames: list[bytes] = []
 
     def send(self, frame: bytes, _: int) -> None:
         self.frames.append(frame)
+
+    def recv(self, _: int) -> bytes:
+        raise zmq.Again
 
     def close(self) -> None:
         pass
@@ -247,6 +254,7 @@ def make_world(make_setup: MakeSetup, monkeypatch: pytest.MonkeyPatch) -> MakeWo
     ) -> World:
         world = World(make_setup(kind, server), phones, **remediation)
         monkeypatch.setattr(time, "time", world.clock)
+        monkeypatch.setattr(feeds, "steady_ms", lambda: round((world.clock() - world.clock_error) * 1000))
         monkeypatch.setattr(mi, "PAUSES", (0.01, 0.01))
         return world
 

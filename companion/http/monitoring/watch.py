@@ -21,6 +21,8 @@ PATIENCE_SECONDS: Final = 0.5
 AWAY_SECONDS: Final = 5.0
 """For so long the last judgement holds while Redis does not answer: a pause of Redis does not come and go."""
 POLL_SECONDS: Final = 2.0
+START_SECONDS: Final = 20.0
+"""Until so long after its start a companion may still become ready without a word in the log."""
 
 logger = log.get(__name__)
 
@@ -43,6 +45,8 @@ class Watch:
         self._last: Readiness | None = None
         self._last_at = float("-inf")
         self._names: frozenset[str] = frozenset()
+        self._started_at = time.monotonic()
+        self._was_ready = False
         self._episodes = log.Episodes(logger)
 
     async def run(self) -> None:
@@ -97,7 +101,9 @@ class Watch:
 
     def _log_change(self, judgement: Readiness) -> None:
         names = frozenset(reason.name for reason in judgement.reasons)
-        if names != self._names:
+        self._was_ready |= not names
+        is_starting = not self._was_ready and time.monotonic() - self._started_at < START_SECONDS
+        if names != self._names and not is_starting:
             self._names = names
             if names:
                 logger.warning("not ready", reasons=[reason.text for reason in judgement.reasons])
