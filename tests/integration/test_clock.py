@@ -13,10 +13,10 @@ import pytest
 from companion.config import Config
 from companion.services.app import ServiceName
 from companion.usrloc.contact import FOR_EVER
+from tests.fake_clock import LIBRARY, Clock
 from tests.integration.conftest import MakeSetup, Process, Setup, Udp, eventually, notification, phone_event
 
 LATENCY = "E_UL_LATENCY_UPDATE"
-LIBRARY = next(Path("/usr/lib").glob("*/faketime/libfaketimeMT.so.1"), None)
 SECONDS = 60.0
 HOUR = 3600
 TEN_YEARS = 315_360_000
@@ -33,28 +33,9 @@ print(time.time(), time.monotonic() - monotonic)
 """
 
 
-class Clock:
-    """The clock of processes with this environment: `set` moves it by so many seconds from the true time."""
-
-    def __init__(self, folder: Path) -> None:
-        self._file = folder / "faketime"
-        self.set(0)
-        self.environment = {
-            "LD_PRELOAD": str(LIBRARY),
-            "FAKETIME_TIMESTAMP_FILE": str(self._file),
-            "FAKETIME_DONT_FAKE_MONOTONIC": "1",
-            "FAKETIME_NO_CACHE": "1",
-        }
-
-    def set(self, seconds: int) -> None:
-        new = self._file.with_suffix(".new")
-        new.write_text(f"{seconds:+d}\n")
-        new.replace(self._file)
-
-
 @pytest.fixture
 def clock(tmp_path: Path) -> Clock:
-    return Clock(tmp_path)
+    return Clock(tmp_path / "faketime")
 
 
 @contextmanager
