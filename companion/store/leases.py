@@ -4,6 +4,7 @@ Each lease has a token. Who takes a node over leaves it beside the data (`fence.
 consumer before. When a lock ran out and nobody took over, the lease goes on with its token.
 """
 
+import math
 import os
 import socket
 import time
@@ -19,6 +20,8 @@ LEASE_SECONDS: Final = 10.0
 RENEW_SECONDS: Final = 3.0
 PAUSE_SECONDS: Final = 0.5
 """How long a consumer that was refused a lease waits before it tries again."""
+YIELD_SECONDS: Final = 1.0
+"""How long a consumer that has not listened for a whole lease yet leaves a free lease to others."""
 
 
 class Leases:
@@ -34,6 +37,8 @@ class Leases:
         self._locks: dict[str, HeldLock] = {}
         self._renewed_at: dict[str, float] = {}
         self._refused_at: dict[str, float] = {}
+        self._waiting_since: dict[str, float] = {}
+        self._free_since: dict[str, float] = {}
 
     def hold(self, node: str) -> bool:
         """Return whether we may write this node's events; take or renew the lease when it is time to."""
@@ -43,12 +48,14 @@ class Leases:
                 return True
             if now - self._refused_at.get(node, -PAUSE_SECONDS) < PAUSE_SECONDS:
                 return False
-            is_held = self._renew(node) if node in self.tokens else self._acquire(node)
+            is_held = self._renew(node) if node in self.tokens else self._is_our_turn(node, now) and self._acquire(node)
             if is_held:
                 self._renewed_at[node] = now
+                self._waiting_since[node] = -math.inf
             else:
                 self._forget(node)
                 self._refused_at[node] = now
+                self._waiting_since.setdefault(node, now)
             return is_held
 
     def lose(self, token: str) -> None:
@@ -57,6 +64,19 @@ class Leases:
             for node in [node for node, own in self.tokens.items() if own == token]:
                 self._locks[node].release()
                 self._forget(node)
+
+    def _is_our_turn(self, node: str, now: float) -> bool:
+        """Return whether to try for a lease, or to leave it to consumers that have listened for longer.
+
+        A consumer that was killed and started again lacks what came in between, and a standby has it. So whoever never
+        had the lease, and was first refused it less than a lease ago, takes it only if nobody else does.
+        """
+        if now - self._waiting_since.get(node, -math.inf) >= LEASE_SECONDS:
+            return True
+        if select_leased(self._store, [node]):
+            self._free_since.pop(node, None)
+            return False
+        return now - self._free_since.setdefault(node, now) >= YIELD_SECONDS
 
     def _renew(self, node: str) -> bool:
         return self._locks[node].renew() or self._lock(node, self.tokens[node])

@@ -19,13 +19,13 @@ import pytest
 from companion.bus.envelope import HEARTBEAT, Message
 from companion.bus.publisher import Publisher
 from companion.config import Config
-from companion.consumer import feeds
 from companion.consumer.recorder import Recorder
 from companion.query.device_ids import find_device_id
 from companion.query.devices import iterate_devices, render_device
 from companion.query.now import load_view
 from companion.services.app import App, ServiceName
 from companion.simulator.redis import EmbeddedRedis, find_free_port
+from companion.steady_clock import steady_ms
 from companion.store.nodes import Feed, load_feed
 from companion.store.store import open_store
 from companion.text import Json
@@ -59,7 +59,7 @@ def message(event: str, params: Json, ts: int, seq: int, node: str = "opensips")
 async def record_batch(recorder: Recorder, batch: Sequence[Message]) -> None:
     """Take messages and store what they change."""
     await recorder.take(batch)
-    await recorder.tick(feeds.steady_ms())
+    await recorder.tick(steady_ms())
     await recorder.write()
     while recorder.pending:
         await recorder.write()

@@ -2,6 +2,7 @@
 
 import pytest
 
+from companion.store.leases import LEASE_SECONDS, PAUSE_SECONDS, YIELD_SECONDS, Leases
 from companion.store.locks import acquire_lock
 from tests.integration.conftest import Kind, MakeSetup, Setup, until
 
@@ -58,3 +59,45 @@ def test_a_renewed_lock(setup: Setup) -> None:
     setup.store.connection.call("PEXPIRE", key_of(setup), 1000)
     assert lock.renew()
     assert setup.store.connection.call("PTTL", key_of(setup)) > 50_000
+
+
+class SteadyClock:
+    """A clock that tests move on."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def end_lease(setup: Setup) -> None:
+    """Let the lease run out, as after its holder was killed."""
+    setup.store.connection.call("DEL", setup.store.keys.lease("opensips"))
+
+
+def test_a_newcomer_yields_to_a_standby(setup: Setup) -> None:
+    """A killed consumer that starts again leaves its lease to the standby, which has what came meanwhile."""
+    clock = SteadyClock()
+    killed, standby, newcomer = (Leases(setup.store, clock) for _ in range(3))
+    assert killed.hold("opensips")
+    assert not standby.hold("opensips")
+    clock.now += LEASE_SECONDS - YIELD_SECONDS
+    assert not newcomer.hold("opensips")
+    clock.now += YIELD_SECONDS
+    end_lease(setup)
+    assert not newcomer.hold("opensips")
+    assert standby.hold("opensips")
+
+
+def test_a_newcomer_alone(setup: Setup) -> None:
+    """A consumer that starts again takes its lease a moment after it ran out when nobody else does."""
+    clock = SteadyClock()
+    killed, newcomer = Leases(setup.store, clock), Leases(setup.store, clock)
+    assert killed.hold("opensips")
+    assert not newcomer.hold("opensips")
+    end_lease(setup)
+    clock.now += PAUSE_SECONDS
+    assert not newcomer.hold("opensips")
+    clock.now += YIELD_SECONDS
+    assert newcomer.hold("opensips")

@@ -17,11 +17,11 @@ from typing import Any
 import pytest
 import zmq
 
+from companion import steady_clock
 from companion.bridge.bridge import Bridge
 from companion.bridge.stamps import Stamps
 from companion.bus import envelope
 from companion.config import Config
-from companion.consumer import feeds
 from companion.consumer.future_limit import FutureLimit
 from companion.consumer.recorder import Recorder
 from companion.opensips import mi
@@ -254,7 +254,7 @@ def make_world(make_setup: MakeSetup, monkeypatch: pytest.MonkeyPatch) -> MakeWo
     ) -> World:
         world = World(make_setup(kind, server), phones, **remediation)
         monkeypatch.setattr(time, "time", world.clock)
-        monkeypatch.setattr(feeds, "steady_ms", lambda: round((world.clock() - world.clock_error) * 1000))
+        monkeypatch.setattr(steady_clock, "_PROCESS", SteadyClock(world.clock, world.steady))
         monkeypatch.setattr(mi, "PAUSES", (0.01, 0.01))
         return world
 
