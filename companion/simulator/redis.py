@@ -86,6 +86,11 @@ class EmbeddedRedis:
         return f"redis://127.0.0.1:{self.port}/0"
 
     @property
+    def pid(self) -> int:
+        """Return the id of its process, 0 while it does not run."""
+        return self._process.pid if self._process else 0
+
+    @property
     def log_file(self) -> Path:
         return self._folder / "redis.log"
 

@@ -9,8 +9,8 @@ from companion.remediation import audit
 from companion.remediation.status import remediation_status
 from companion.simulator.redis import EmbeddedRedis
 from tests.integration.conftest import Kind
-from tests.soak.companion import SoakCompanion
-from tests.soak.fleet_world import INTERVAL, TICK, FleetWorld, SoakCluster, SoakNode, SoakPhone
+from tests.soak.removals.companion import SoakCompanion
+from tests.soak.removals.fleet_world import INTERVAL, TICK, FleetWorld, SoakCluster, SoakNode, SoakPhone
 
 PINGS = round(INTERVAL / TICK)
 SITES = (("office", 40), ("other", 20))

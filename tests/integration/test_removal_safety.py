@@ -1,10 +1,10 @@
-"""No fault makes remediation remove a phone that can be reached: a short form of `make soak`."""
+"""No fault makes remediation remove a phone that can be reached: a short form of `make soak-removals`."""
 
 import pytest
 
 from companion.simulator.redis import EmbeddedRedis
 from tests.integration.conftest import Kind
-from tests.soak.companion import run_seed
+from tests.soak.removals.companion import run_seed
 
 SWEEPS = 80
 ONCE_WRONG = (2074, 2104)

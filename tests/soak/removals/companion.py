@@ -18,7 +18,7 @@ from companion.remediation.safety import ClockWatch
 from companion.remediation.sweep import Sweeper
 from companion.store.store import Store, open_store
 from companion.store.summary import save_summary
-from tests.soak.fleet_world import INTERVAL, TICK, FleetWorld, SoakBinding, SoakNode
+from tests.soak.removals.fleet_world import INTERVAL, TICK, FleetWorld, SoakBinding, SoakNode
 
 LOST_AFTER: Final = 3
 COUNTED_EVERY: Final = 12
