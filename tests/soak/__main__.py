@@ -20,7 +20,7 @@ from companion import log
 from companion.bus.envelope import HEARTBEAT, HEARTBEAT_SECONDS
 from companion.store.nodes import load_feed
 from tests.fake_clock import LIBRARY
-from tests.soak.faults import FAULTS, Faults
+from tests.soak.faults import FAULTS, Faults, is_chosen
 from tests.soak.verdict import Finding, balance, judge
 from tests.soak.waiting import wait_until
 from tests.soak.watch import Watch
@@ -59,10 +59,14 @@ def _parse_options() -> argparse.Namespace:
     parser.add_argument("--rate", type=int, default=2000, help="events a second")
     parser.add_argument("--every", type=float, default=20.0, help="seconds from one fault to the next")
     parser.add_argument(
-        "--only", default="", help=f"faults with this in their name: {', '.join(f.name for f in FAULTS)}"
+        "--only",
+        default="",
+        help=f"faults with one of these, A,B,…, in their names: {', '.join(f.name for f in FAULTS)}",
     )
     parser.add_argument("--folder", default="", help="keep logs and data there")
     options = parser.parse_args()
+    if not any(is_chosen(fault, options.only) for fault in FAULTS):
+        parser.error(f"no fault has {options.only!r} in its name")
     if not 0 < options.minutes <= LONGEST_MINUTES:
         parser.error(f"a run takes {LONGEST_MINUTES:g} minutes at most")
     return options

@@ -176,7 +176,7 @@ class Faults:
         self.current = ""
         self._world = world
         self._every = every
-        self._faults = [fault for fault in FAULTS if only.lower() in fault.name.lower() and _is_possible(fault)]
+        self._faults = [fault for fault in FAULTS if is_chosen(fault, only) and _is_possible(fault)]
 
     async def run(self, until: float) -> None:
         begin = time.monotonic()
@@ -194,6 +194,11 @@ class Faults:
         """Yield all faults by chance, then all again."""
         while True:
             yield from self._world.chance.sample(self._faults, len(self._faults))
+
+
+def is_chosen(fault: Fault, only: str) -> bool:
+    """Return whether its name has one of these parts, separated by commas."""
+    return any(part.strip().lower() in fault.name.lower() for part in only.split(","))
 
 
 def _is_possible(fault: Fault) -> bool:
