@@ -109,9 +109,9 @@ class RedisPair:
         self._proxy.target = new.port
 
     async def change_password(self, seconds: float) -> None:
-        """Ask for a password that nobody has, end all connections, and take it back."""
-        with self._configured("requirepass", "changed", before=""):
-            self._command(self.master, lambda client: client.client_kill_filter(_type="normal", skipme=True))
+        """Ask for a password that nobody has, end all other connections, and take it back."""
+        with self._configured("requirepass", "changed", before="") as client:
+            client.client_kill_filter(_type="normal", skipme=True)
             await asyncio.sleep(seconds)
 
     async def fill(self, seconds: float) -> None:
@@ -120,13 +120,11 @@ class RedisPair:
             await asyncio.sleep(seconds)
 
     @contextmanager
-    def _configured(self, name: str, value: str, *, before: str) -> Iterator[None]:
-        with Redis(port=self.master.port) as client:
+    def _configured(self, name: str, value: str, *, before: str) -> Iterator[Redis]:
+        with Redis(port=self.master.port, single_connection_client=True) as client:
             client.config_set(name, value)
-            if name == "requirepass":
-                client.auth(value)
             try:
-                yield
+                yield client
             finally:
                 client.config_set(name, before)
 
