@@ -63,6 +63,9 @@ class Batch:
     def write(self, prepared: Prepared, also: Iterable[Command] = ()) -> None:
         """Store the samples, then the state, and `also` last, so that it only stands when all the rest does.
 
+        That takes three round trips. Sent with the state, the progress of one node would stand also when the state was
+        refused because another node was lost, and its events would be left out for good.
+
         Samples go first, since a new series is only made after the server refused its samples. If progress went with
         them and we died in between, the next consumer would leave those samples out for good.
 
@@ -73,7 +76,8 @@ class Batch:
         replies = self._connection.pipeline([*latency, *lost], raise_on_error=False)
         self._series.settle(self._connection, "latency", prepared.latency, replies[: len(latency)])
         self._series.settle(self._connection, "lost", prepared.lost, replies[len(latency) :])
-        _count_errors(read_errors(self._connection.pipeline([*prepared.state, *also], raise_on_error=False)))
+        for commands in (prepared.state, also):
+            _count_errors(read_errors(self._connection.pipeline(commands, raise_on_error=False)))
         for device, ts in prepared.refreshed:
             device.refreshed_at = ts
             device.sampled |= device.id in prepared.sampled

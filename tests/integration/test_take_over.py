@@ -80,6 +80,28 @@ def without_samples(everything: dict[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in everything.items() if ":latency:" not in key and ":lost:" not in key}
 
 
+def test_lost_node_takes_no_other_along(make_setup: MakeSetup) -> None:
+    """A batch that is refused because one of its nodes was lost is taken again for the others: no event is left out."""
+    setup = make_setup()
+    late, current = Recorder(setup.config, setup.store), Recorder(setup.config, setup.store)
+    now = int(time.time() * 1000) - 60_000
+    first = [message(INSERT, phone_event(f"first-of-{node}"), now, 0, node) for node in ("lost", "kept")]
+    second = [message(INSERT, phone_event(f"second-of-{node}"), now + 1, 1, node) for node in ("lost", "kept")]
+    asyncio.run(record_batch(late, first))
+
+    def take_over() -> None:
+        setup.store.connection.call("DEL", setup.store.keys.lease("lost"))
+        asyncio.run(record_batch(current, second[:1]))
+
+    stop_before_the_next_write(late, take_over)
+    asyncio.run(record_batch(late, second))
+
+    assert {node: setup.events_done(node) for node in ("lost", "kept")} == {"lost": 2, "kept": 2}
+    assert setup.pages().keys() == {
+        f"{phone}-of-{node}/{phone}-of-{node}" for phone in ("first", "second") for node in ("lost", "kept")
+    }
+
+
 @pytest.mark.parametrize("kind", ["module", "plain"])
 @pytest.mark.parametrize("sections", [{}, SHARDED], ids=["one shard", "eight shards"])
 def test_late_write_changes_nothing(make_setup: MakeSetup, kind: str, sections: dict[str, Any]) -> None:
