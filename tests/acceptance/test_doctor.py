@@ -20,7 +20,7 @@ from companion.query.devices import iterate_devices
 from companion.simulator.redis import find_free_port
 from tests.acceptance.conftest import Build, Ports, Server
 from tests.acceptance.edge import INTERVAL, Companion, edge_with, running, settled, shipped
-from tests.integration.test_clock import LIBRARY, Clock
+from tests.fake_clock import LIBRARY, Clock
 from tests.sip_phone.phone import Phone
 
 ORDER = ("ok", "note", "warning", "failure")
@@ -182,7 +182,7 @@ async def test_renewed_after_a_step(
     build: Build, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, seconds: int
 ) -> None:
     """When the clock of OpenSIPS was set either way, its events are subscribed for the usual time again."""
-    clock, ports, datagram = Clock(tmp_path), Ports.free(), find_free_port()
+    clock, ports, datagram = Clock(tmp_path / "faketime"), Ports.free(), find_free_port()
     ((pattern, new),) = NO_SUBSCRIPTIONS.items()
     config = re.sub(pattern, new.replace("\\", r"\\"), shipped(build, ports, datagram))
     for name, value in clock.environment.items():
