@@ -74,7 +74,10 @@ class Consumer:
 
     async def run(self) -> None:
         reading = asyncio.create_task(self._read())
-        reporting = asyncio.create_task(self._report_regularly())
+        aside = [
+            asyncio.create_task(self._report_regularly()),
+            asyncio.create_task(self._recorder.keep_leases()),
+        ]
         writing: asyncio.Task[None] | None = None
         try:
             while not self._stopping.is_set():
@@ -86,7 +89,8 @@ class Consumer:
                     self._due = time.monotonic() + TICK_SECONDS
                     writing = asyncio.create_task(self._recorder.write())
         finally:
-            reporting.cancel()
+            for task in aside:
+                task.cancel()
             await asyncio.shield(self._finish(writing, reading))
 
     # Reading continues while taking or writing waits for Redis

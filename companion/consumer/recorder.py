@@ -25,11 +25,11 @@ from companion.consumer.retry import GaveUpError, RedisRetry
 from companion.consumer.standby import MAX_NODES, Standby
 from companion.errors import InvalidEnvelopeError
 from companion.store.batch import Batch, Prepared
-from companion.store.connection import Command, ResponseError
+from companion.store.connection import Command, ResponseError, Unreachable
 from companion.store.consumers import ConsumerReport, forget_consumer, save_consumer
 from companion.store.devices import count_devices
 from companion.store.fence import FencedError
-from companion.store.leases import Leases
+from companion.store.leases import RENEW_SECONDS, Leases
 from companion.store.nodes import load_feed, load_nodes
 from companion.store.redis_errors import RedisError
 from companion.store.server import read_state
@@ -105,6 +105,13 @@ class Recorder:
         if time.monotonic() >= self._corrections_at:
             self._corrections_at = time.monotonic() + CORRECTIONS_SECONDS
             await self._do(self._correct)
+
+    async def keep_leases(self) -> None:
+        """Renew our leases until cancelled: on a busy machine, or with a busy Redis, one write may outlast a lease."""
+        while True:
+            await asyncio.sleep(RENEW_SECONDS)
+            with contextlib.suppress(*Unreachable, ResponseError):  # the next write says so
+                await asyncio.to_thread(self._leases.renew)
 
     async def write(self) -> None:
         """Store what was taken; what can not be stored before the deadline is counted as lost."""

@@ -58,6 +58,14 @@ class Leases:
                 self._waiting_since.setdefault(node, now)
             return is_held
 
+    def renew(self) -> None:
+        """Renew the leases that are due. Whether one was lost, the next `hold` finds out."""
+        with self._one_at_a_time:
+            now = self._clock()
+            for node, lock in list(self._locks.items()):
+                if now - self._renewed_at.get(node, now) >= RENEW_SECONDS and lock.renew():
+                    self._renewed_at[node] = now
+
     def lose(self, token: str) -> None:
         """Give up the lease with this token, which no longer counts: the next `hold` takes a new one, if it can."""
         with self._one_at_a_time:

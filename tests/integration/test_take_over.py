@@ -4,6 +4,7 @@ import asyncio
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -64,7 +65,7 @@ def refuse_again(recorder: Recorder) -> None:
     recorder._leases._refused_at.clear()
 
 
-def stop_before_the_next_write(recorder: Recorder, meanwhile: Callable[[], None]) -> None:
+def stop_before_the_next_write(recorder: Recorder, meanwhile: Callable[[], object]) -> None:
     """Stop a consumer between its look at the lease and its write, and let it go on after `meanwhile`."""
     write = recorder._batch.write
 
@@ -208,6 +209,26 @@ def test_a_store_that_lost_everything(make_setup: MakeSetup) -> None:
     stop_before_the_next_write(first, take_over)
     asyncio.run(record_batch(first, pings[5:6]))
     assert setup.events_done() == 20
+
+
+async def test_slow_write_keeps_its_lease(make_setup: MakeSetup, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A consumer whose write takes longer than a lease keeps its nodes: two busy ones would rob each other."""
+    monkeypatch.setattr("companion.store.leases.RENEW_SECONDS", 0.1)
+    monkeypatch.setattr("companion.consumer.recorder.RENEW_SECONDS", 0.1)
+    setup, story = make_setup(), Story()
+    recorder, written = Recorder(setup.config, setup.store), threading.Event()
+    await record_batch(recorder, story.events(INSERT, PHONES))
+    stop_before_the_next_write(recorder, written.wait)
+    await recorder.take(story.events(LATENCY, PHONES, latency=20_000))
+    keeping, writing = asyncio.create_task(recorder.keep_leases()), asyncio.create_task(recorder.write())
+    lease = setup.store.keys.lease("opensips")
+    for _ in range(2):
+        setup.store.connection.call("PEXPIRE", lease, 5000)
+        await eventually(lambda: setup.store.connection.call("PTTL", lease) > 7000)
+    keeping.cancel()
+    written.set()
+    await writing
+    assert setup.events_done() == 2 * len(PHONES)
 
 
 STOPPED = """
