@@ -123,7 +123,7 @@ def _judge_jobs(watch: Watch, spans: Sequence[Span]) -> Finding:
     """Each job ran within three of its intervals, and the time of the faults meanwhile."""
     every = {job.name: job.every(watch.config) + job.jitter for job in JOBS}
     gaps = watch.jobs.gaps
-    late = [gap for gap in gaps if _seconds_late(gap, every[gap.job], spans) > 0]
+    late = [gap for gap in gaps if seconds_late(gap, every[gap.job], spans) > 0]
     longest = {job: max((gap.seconds for gap in gaps if gap.job == job), default=0) for job in every}
     figures = [f"{job}: longest gap {seconds:.0f} s, interval {every[job]:g} s" for job, seconds in longest.items()]
     figures += [f"late: {gap.service} {gap.job} {gap.seconds:.0f} s at {gap.since - watch.began:.0f} s" for gap in late]
@@ -131,7 +131,8 @@ def _judge_jobs(watch: Watch, spans: Sequence[Span]) -> Finding:
     return Finding("every job ran", not late and not never, [*never, *figures])
 
 
-def _seconds_late(gap: Gap, interval: float, spans: Sequence[Span]) -> float:
+def seconds_late(gap: Gap, interval: float, spans: Sequence[Span]) -> float:
+    """Return by how many seconds a job ran later than it may, given the faults; negative when it did not."""
     faulty = sum(max(0.0, min(gap.until, span.until) - max(gap.since, span.since)) for span in spans)
     return gap.seconds - INTERVALS * interval - faulty - SLACK_SECONDS
 
@@ -141,10 +142,16 @@ def _judge_memory(services: Sequence[Service], began: float) -> Finding:
 
     Medians of each third count. A killed process begins anew; only what it had after its own warm-up counts.
     """
-    rows = [(service, _thirds(service.rss, began)) for service in services]
-    grown = [service.name for service, (first, last) in rows if last > first * (1 + GROWTH_SHARE) + GROWTH_BYTES]
-    figures = [f"{service.name}: {first / 1e6:.0f} MB, then {last / 1e6:.0f} MB" for service, (first, last) in rows]
-    return Finding("memory is flat", not grown, figures)
+    grown = [service.name for service in services if has_grown(service.rss, began)]
+    rows = [(service.name, *_thirds(service.rss, began)) for service in services]
+    figures = [f"{name}: {first / 1e6:.0f} MB, then {last / 1e6:.0f} MB" for name, first, last in rows]
+    return Finding("memory is flat", not grown, [*figures, *(f"grown: {name}" for name in grown)])
+
+
+def has_grown(samples: Sequence[Rss], began: float) -> bool:
+    """Return whether the last third is far above the first third after the warm-up."""
+    first, last = _thirds(samples, began)
+    return last > first * (1 + GROWTH_SHARE) + GROWTH_BYTES
 
 
 def _thirds(samples: Sequence[Rss], began: float) -> tuple[float, float]:
