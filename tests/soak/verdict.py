@@ -149,9 +149,10 @@ def _judge_memory(services: Sequence[Service], began: float) -> Finding:
 
 
 def has_grown(samples: Sequence[Rss], began: float) -> bool:
-    """Return whether the last third is far above the first third after the warm-up."""
+    """Return whether the last third is far above the first one after the warm-up. A short run says nothing."""
     first, last = _thirds(samples, began)
-    return last > first * (1 + GROWTH_SHARE) + GROWTH_BYTES
+    is_long = bool(samples) and samples[-1].at - began > 2 * WARM_UP_SECONDS
+    return is_long and last > first * (1 + GROWTH_SHARE) + GROWTH_BYTES
 
 
 def _thirds(samples: Sequence[Rss], began: float) -> tuple[float, float]:
