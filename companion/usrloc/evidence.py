@@ -34,9 +34,9 @@ class NodeEvidence:
         """Take in a lost ping; return whether it counts.
 
         One that follows the last counted one sooner than `least_gap_ms` is the same loss again: two transports, two
-        subscriptions or two bridges doubled it.
+        subscriptions or two bridges doubled it. One much earlier is another: the clock was set back.
         """
-        if self.lost and ts - self.last_lost_at < least_gap_ms:
+        if self.lost and abs(ts - self.last_lost_at) < least_gap_ms:
             return False
         self.lost += 1
         self.last_lost_at = ts

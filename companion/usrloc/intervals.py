@@ -36,6 +36,8 @@ class NodeGaps:
             self._gaps.append(gap_ms)
             self._long += 1
             return
+        if gap_ms < -DOUBLED_MS:
+            return  # the clock was set back
         self._short += 1
         if self._long and not self._is_compressed:
             self.doubled += 1

@@ -20,6 +20,7 @@ from companion.usrloc.changes import Stamp
 from companion.usrloc.contact import Binding, Contact
 from companion.usrloc.evidence import NodeEvidence, reach
 from companion.usrloc.ghosts import is_ghost
+from companion.usrloc.intervals import Intervals
 from companion.usrloc.picture import Usrloc
 
 NOW = 1_795_452_109_605
@@ -157,6 +158,21 @@ def test_doubled_answers(world: World) -> None:
         world.apply(answer(), after_ms=3)
     assert world.usrloc.intervals["n1"].doubled == 24
     assert world.usrloc.intervals["n1"].observe() == 5000
+
+
+def test_losses_after_the_clock_was_set_back() -> None:
+    """A loss that is told an hour earlier than the one before counts; a doubled one told a moment earlier does not."""
+    evidence = NodeEvidence()
+    counted = [evidence.add_loss(ts, 5000) for ts in (NOW, NOW - 3, NOW - 3_600_000, NOW - 3_590_000)]
+    assert (counted, evidence.lost) == ([True, False, True, True], 3)
+
+
+def test_intervals_after_the_clock_was_set_back() -> None:
+    """A ping that is told long before the one before is not a doubled one."""
+    gaps = Intervals(INTERVAL_MS)["n1"]
+    for gap_ms in (INTERVAL_MS, -3_600_000, INTERVAL_MS, 3, -3):
+        gaps.add(gap_ms)
+    assert gaps.doubled == 2
 
 
 def test_observed_interval(world: World) -> None:
