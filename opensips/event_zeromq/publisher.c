@@ -1,0 +1,383 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later
+ * Copyright (C) 2026 The OpenSIPS Companion developers
+ *
+ * Publish what is in a ring on a ZeroMQ bus. */
+#include "publisher.h"
+
+#include <errno.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+#include <zmq.h>
+
+enum {
+    BEAT_MS = 2000,
+    TURN_MESSAGES = 256, /* then subscribers and keys get their turn */
+    BIND_AGAIN_MS = 1000,
+    LINGER_MS = 5000,
+    QUIET_MS = 100, /* without an event, at the end: no SIP worker is left that could raise one */
+    STOP_MS = 2000,
+    REFUSED_AGAIN_MS = 60000,
+    LOG_CHARACTERS = 512,
+};
+
+/* What is polled. */
+enum { SUBSCRIPTIONS, WAKE, AUTHENTICATION, POLLED };
+
+struct publisher {
+    struct ring *ring;
+    const struct publisher_options *options;
+    void *context;
+    void *socket;
+    void *authenticator; /* NULL without CURVE */
+    struct origin origin;
+    struct steady_clock clock;
+    uint32_t epoch;
+    int64_t beat_at_ms; /* of the steady clock, as all times here */
+    int64_t hold_until_ms;
+    bool is_holding;
+    char refused_key[KEY_CHARACTERS + 1];
+    int64_t refused_at_ms;
+};
+
+/* Only the publisher's process touches these pages. */
+static unsigned char body[MESSAGE_BYTES];
+
+static int64_t steady_ms(void)
+{
+    return read_steady_ns() / 1000000;
+}
+
+__attribute__((format(printf, 3, 4))) static void report(const struct publisher *publisher, enum report_level level,
+                                                         const char *format, ...)
+{
+    char text[LOG_CHARACTERS];
+    va_list arguments;
+
+    va_start(arguments, format);
+    vsnprintf(text, sizeof text, format, arguments);
+    va_end(arguments);
+    publisher->options->report(level, text);
+}
+
+static void rest_ms(int ms)
+{
+    struct timespec time = {ms / 1000, ms % 1000 * 1000000L};
+
+    nanosleep(&time, NULL); /* a signal ends it early, which is meant */
+}
+
+/* Opening and closing */
+
+static bool set_number(void *socket, int option, int value)
+{
+    return !zmq_setsockopt(socket, option, &value, sizeof value);
+}
+
+static bool set_keys(void *socket, const struct keys *keys)
+{
+    return set_number(socket, ZMQ_CURVE_SERVER, 1) &&
+           !zmq_setsockopt(socket, ZMQ_CURVE_SECRETKEY, keys->secret, KEY_BYTES);
+}
+
+/* Open the socket that ZeroMQ asks about each client; it must be there before the first client is. */
+static bool open_authenticator(struct publisher *publisher)
+{
+    publisher->authenticator = zmq_socket(publisher->context, ZMQ_REP);
+    return publisher->authenticator && !zmq_bind(publisher->authenticator, "inproc://zeromq.zap.01");
+}
+
+static bool open_sockets(struct publisher *publisher)
+{
+    const struct publisher_options *options = publisher->options;
+    bool is_ipv6 = !strncmp(options->endpoint, "tcp://[", 7);
+
+    publisher->context = zmq_ctx_new();
+    if (!publisher->context || (options->keys && !open_authenticator(publisher)))
+        return false;
+    publisher->socket = zmq_socket(publisher->context, ZMQ_XPUB);
+    return publisher->socket && set_number(publisher->socket, ZMQ_SNDHWM, options->hwm) &&
+           set_number(publisher->socket, ZMQ_LINGER, LINGER_MS) && set_number(publisher->socket, ZMQ_IPV6, is_ipv6) &&
+           (!options->keys || set_keys(publisher->socket, options->keys));
+}
+
+/* Bind, again and again: meanwhile events wait in the ring. Return false when it is time to stop. */
+static bool bind_socket(const struct publisher *publisher)
+{
+    int reported = 0;
+
+    while (!*publisher->options->is_stopping) {
+        if (!zmq_bind(publisher->socket, publisher->options->endpoint))
+            return true;
+        if (zmq_errno() != reported)
+            report(publisher, REPORT_ERROR, "the bus can not be opened at %s: %s; trying again, events wait",
+                   publisher->options->endpoint, zmq_strerror(zmq_errno()));
+        reported = zmq_errno();
+        rest_ms(BIND_AGAIN_MS);
+    }
+    return false;
+}
+
+static void close_sockets(struct publisher *publisher)
+{
+    if (publisher->socket)
+        zmq_close(publisher->socket);
+    if (publisher->authenticator)
+        zmq_close(publisher->authenticator);
+    if (publisher->context)
+        zmq_ctx_term(publisher->context);
+}
+
+/* Sending */
+
+static void send_frame(const struct publisher *publisher, const void *bytes, size_t length, int flags)
+{
+    while (zmq_send(publisher->socket, bytes, length, flags | ZMQ_DONTWAIT) < 0 && zmq_errno() == EINTR) {
+    }
+}
+
+static void send_message(const struct publisher *publisher, const char *topic, size_t topic_length, size_t length)
+{
+    send_frame(publisher, topic, topic_length, ZMQ_SNDMORE);
+    send_frame(publisher, body, length, 0);
+}
+
+static uint64_t seqs_of(const struct ring_name *name)
+{
+    return atomic_load_explicit(&name->accounted, memory_order_relaxed) -
+           atomic_load_explicit(&name->first, memory_order_relaxed);
+}
+
+static void pack_seqs(const struct publisher *publisher, struct pack *pack)
+{
+    const struct ring_name *names = publisher->ring->names;
+    uint32_t all = atomic_load_explicit(&publisher->ring->name_count, memory_order_acquire), count = 0;
+
+    for (uint32_t i = 0; i < all; i++)
+        count += seqs_of(&names[i]) > 0;
+    pack_map(pack, count);
+    for (uint32_t i = 0; i < all; i++) {
+        if (!seqs_of(&names[i]))
+            continue;
+        pack_key(pack, names[i].text);
+        pack_unsigned(pack, seqs_of(&names[i]) - 1);
+    }
+}
+
+/* Send a heartbeat, or the last message of a run. */
+static void beat(struct publisher *publisher, bool is_end)
+{
+    struct ring *ring = publisher->ring;
+    uint64_t seq = atomic_fetch_add(&ring->heartbeats, 1);
+    struct pack pack;
+
+    ring_account(ring);
+    pack_start(&pack, body, sizeof body);
+    pack_envelope(&pack, &publisher->origin, seq, clock_now_ms(&publisher->clock, read_steady_ns()), false);
+    pack_map(&pack, is_end ? 4 : 3);
+    pack_key(&pack, "seqs");
+    pack_seqs(publisher, &pack);
+    pack_key(&pack, "last_event_at");
+    pack_signed(&pack, atomic_load(&ring->last_event_ms));
+    pack_key(&pack, "received");
+    pack_unsigned(&pack, atomic_load(&ring->raised));
+    if (is_end) {
+        pack_key(&pack, "end");
+        pack_bool(&pack, true);
+    }
+    send_message(publisher, HEARTBEAT, strlen(HEARTBEAT), pack.length);
+}
+
+/* Begin a new run, after the end of the last one: also of one whose publisher died. Each run is later than all before,
+ * whatever the clock says. */
+static void new_run(struct publisher *publisher)
+{
+    struct ring *ring = publisher->ring;
+    uint64_t last = atomic_load(&ring->run), now = (uint64_t)read_wall_ns() / 1000;
+
+    if (last) {
+        publisher->origin.run = last;
+        beat(publisher, true);
+    }
+    for (uint32_t i = 0; i < RING_NAMES; i++)
+        atomic_store(&ring->names[i].first, atomic_load(&ring->names[i].accounted));
+    atomic_store(&ring->heartbeats, 0);
+    publisher->origin.run = now > last ? now : last + 1;
+    atomic_store(&ring->run, publisher->origin.run);
+}
+
+/* Collect records that can share a message: of one name and without a gap. Return how many. */
+static size_t gather(struct publisher *publisher, const struct record **records, uint64_t *position)
+{
+    uint64_t next = ring_position(publisher->ring);
+    size_t count = 0;
+
+    while (count < MESSAGE_EVENTS) {
+        const struct record *record = ring_read(publisher->ring, &next);
+
+        if (!record)
+            break;
+        if (count && (record->name != records[0]->name || record->ordinal != records[0]->ordinal + count ||
+                      record->epoch != records[0]->epoch))
+            break;
+        records[count++] = record;
+        *position = next;
+    }
+    return count;
+}
+
+/* Send the next message. Return false when there is none. */
+static bool publish(struct publisher *publisher)
+{
+    const struct record *records[MESSAGE_EVENTS];
+    struct pack pack;
+    uint64_t position = 0;
+    size_t count = gather(publisher, records, &position);
+    const struct ring_name *name;
+    uint64_t seq;
+
+    if (!count)
+        return false;
+    if (records[0]->epoch != publisher->epoch) {
+        publisher->epoch = records[0]->epoch;
+        new_run(publisher);
+    }
+    name = &publisher->ring->names[records[0]->name];
+    seq = records[0]->ordinal - atomic_load_explicit(&name->first, memory_order_relaxed);
+    pack_start(&pack, body, sizeof body);
+    pack_message(&pack, &publisher->origin, seq, records, count);
+    send_message(publisher, name->text, name->length, pack.length);
+    ring_commit(publisher->ring, position, records[count - 1], count);
+    return true;
+}
+
+/* Receiving */
+
+static void end_hold(struct publisher *publisher)
+{
+    publisher->is_holding = false;
+    publisher->beat_at_ms = steady_ms();
+    new_run(publisher);
+}
+
+/* Read who subscribed. A look at the heartbeat alone, as of companion doctor, does not end the wait of the events. */
+static void read_subscriptions(struct publisher *publisher)
+{
+    char topic[RING_NAME_LENGTH + 1];
+    int length;
+
+    while ((length = zmq_recv(publisher->socket, topic, sizeof topic, ZMQ_DONTWAIT)) >= 0) {
+        bool is_subscription = length > 0 && topic[0] == 1;
+        bool is_heartbeat = length > 1 && topic[1] == HEARTBEAT[0];
+
+        if (publisher->is_holding && is_subscription && !is_heartbeat)
+            end_hold(publisher);
+    }
+}
+
+static void authenticate(struct publisher *publisher)
+{
+    char key[KEY_CHARACTERS + 1], address[64];
+    bool is_same;
+
+    if (!keys_answer(publisher->options->keys, publisher->authenticator, key, address, sizeof address))
+        return;
+    is_same = !strcmp(key, publisher->refused_key) && steady_ms() < publisher->refused_at_ms + REFUSED_AGAIN_MS;
+    publisher->refused_at_ms = steady_ms();
+    if (is_same)
+        return; /* a client tries again and again */
+    strcpy(publisher->refused_key, key);
+    report(publisher, REPORT_WARNING, "a subscriber at %s was refused: its public key %s is not in curve_clients",
+           address, *key ? key : "(none)");
+}
+
+/* Waiting */
+
+static int until_ms(const struct publisher *publisher)
+{
+    int64_t left_ms = (publisher->is_holding ? publisher->hold_until_ms : publisher->beat_at_ms) - steady_ms();
+
+    return left_ms < 0 ? 0 : (int)left_ms;
+}
+
+/* Wait for an event, a subscriber, a question or the next heartbeat. */
+static void wait_for_work(struct publisher *publisher, int timeout_ms)
+{
+    zmq_pollitem_t items[POLLED] = {
+        [SUBSCRIPTIONS] = {.socket = publisher->socket, .events = ZMQ_POLLIN},
+        [WAKE] = {.fd = publisher->ring->wake_fd, .events = ZMQ_POLLIN},
+        [AUTHENTICATION] = {.socket = publisher->authenticator, .events = ZMQ_POLLIN},
+    };
+    uint64_t count;
+
+    if (!publisher->is_holding && !ring_await(publisher->ring))
+        timeout_ms = 0;
+    if (zmq_poll(items, publisher->authenticator ? POLLED : AUTHENTICATION, timeout_ms) < 0)
+        return;
+    ring_awake(publisher->ring);
+    if (items[WAKE].revents && read(publisher->ring->wake_fd, &count, sizeof count) < 0) {
+        /* another reader of it took the count, before it died */
+    }
+    if (items[AUTHENTICATION].revents)
+        authenticate(publisher);
+    if (items[SUBSCRIPTIONS].revents)
+        read_subscriptions(publisher);
+}
+
+static void turn(struct publisher *publisher)
+{
+    wait_for_work(publisher, until_ms(publisher));
+    if (publisher->is_holding && steady_ms() >= publisher->hold_until_ms) {
+        report(publisher, REPORT_NOTICE, "no subscriber on the bus yet: events are lost until a consumer connects");
+        end_hold(publisher);
+    }
+    if (publisher->is_holding)
+        return;
+    for (int i = 0; i < TURN_MESSAGES && publish(publisher); i++) {
+    }
+    if (steady_ms() < publisher->beat_at_ms)
+        return;
+    if (clock_follow(&publisher->clock, read_wall_ns(), read_steady_ns()) < 0)
+        new_run(publisher);
+    beat(publisher, false);
+    publisher->beat_at_ms = steady_ms() + BEAT_MS;
+}
+
+/* Publish what the SIP workers still raise while they end, and say at the end how far the run came. */
+static void finish(struct publisher *publisher)
+{
+    int64_t deadline_ms = steady_ms() + STOP_MS, quiet_at_ms = steady_ms() + QUIET_MS;
+
+    if (publisher->is_holding)
+        end_hold(publisher);
+
+    while (steady_ms() < deadline_ms && steady_ms() < quiet_at_ms) {
+        if (publish(publisher))
+            quiet_at_ms = steady_ms() + QUIET_MS;
+        else
+            wait_for_work(publisher, QUIET_MS / 10);
+    }
+    beat(publisher, true);
+}
+
+int publisher_run(struct ring *ring, const struct publisher_options *options)
+{
+    struct publisher publisher = {.ring = ring, .options = options, .origin.node = options->node, .is_holding = true};
+    bool is_open = open_sockets(&publisher);
+
+    if (!is_open)
+        report(&publisher, REPORT_ERROR, "ZeroMQ can not be used: %s", zmq_strerror(zmq_errno()));
+    if (is_open && bind_socket(&publisher)) {
+        clock_start(&publisher.clock, read_wall_ns(), read_steady_ns());
+        ring_resume(ring);
+        publisher.hold_until_ms = steady_ms() + options->hold_ms;
+        report(&publisher, REPORT_NOTICE, "publishing at %s", options->endpoint);
+        while (!*options->is_stopping)
+            turn(&publisher);
+        finish(&publisher);
+    }
+    close_sockets(&publisher);
+    return is_open ? 0 : 1;
+}

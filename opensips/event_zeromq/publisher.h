@@ -1,0 +1,30 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later
+ * Copyright (C) 2026 The OpenSIPS Companion developers
+ *
+ * Publish what is in a ring on a ZeroMQ bus. It runs in a process of its own, and knows nothing of OpenSIPS. */
+#ifndef EVENT_ZEROMQ_PUBLISHER_H
+#define EVENT_ZEROMQ_PUBLISHER_H
+
+#include "keys.h"
+#include "message.h"
+
+#include <signal.h>
+
+enum report_level { REPORT_ERROR, REPORT_WARNING, REPORT_NOTICE };
+
+typedef void report_function(enum report_level level, const char *text);
+
+struct publisher_options {
+    const char *node;
+    const char *endpoint;
+    int hwm; /* messages that wait for a slow subscriber; beyond them ZeroMQ drops */
+    int hold_ms; /* how long events wait for the first subscriber */
+    const struct keys *keys; /* NULL without CURVE */
+    report_function *report;
+    const volatile sig_atomic_t *is_stopping;
+};
+
+/* Publish until `is_stopping`, then what is left. Return the process' exit code. */
+int publisher_run(struct ring *ring, const struct publisher_options *options);
+
+#endif
