@@ -1,0 +1,61 @@
+"""Read golden.json: messages of the bus, byte for byte."""
+
+import json
+from pathlib import Path
+from typing import Any, Final, NamedTuple, Self
+
+Param = tuple[str, int | bytes | None]
+
+ESCAPED: Final = {0x22: b'\\"', 0x5C: b"\\\\", **{code: b"\\u%04x" % code for code in range(1, 0x20)}}
+
+
+class Event(NamedTuple):
+    """Hold the time and the parameters of an event; a text is bytes, because a phone may send any."""
+
+    ts: int
+    params: tuple[Param, ...]
+
+    @classmethod
+    def read(cls, entry: dict[str, Any]) -> Self:
+        return cls(entry["ts"], tuple((name, _read_value(value)) for name, value in entry["params"]))
+
+    def payload(self, name: str) -> bytes:
+        """Return what OpenSIPS sends over its stock transports: texts end at a NUL, other bytes stay as they are."""
+        params = b",".join(b'"%s":%s' % (key.encode(), _json_value(value)) for key, value in self.params)
+        return b'{"jsonrpc":"2.0","method":"%s","params":{%s}}' % (name.encode(), params)
+
+
+class GoldenMessage(NamedTuple):
+    """Hold a message: what happened, and the body that each publisher makes of it."""
+
+    title: str
+    name: str
+    node: str
+    run: int
+    seq: int
+    events: tuple[Event, ...]
+    body: bytes
+
+    @classmethod
+    def read(cls, entry: dict[str, Any]) -> Self:
+        events = tuple(Event.read(event) for event in entry["events"])
+        names = ("title", "name", "node", "run", "seq")
+        return cls(*(entry[name] for name in names), events, bytes.fromhex(entry["body"]))
+
+
+def _read_value(value: Any) -> int | bytes | None:
+    """Read a number, null, a text, or `{"bytes": HEX}`."""
+    if isinstance(value, dict):
+        return bytes.fromhex(value["bytes"])
+    return value.encode() if isinstance(value, str) else value
+
+
+def _json_value(value: int | bytes | None) -> bytes:
+    if isinstance(value, bytes):
+        text = value.partition(b"\0")[0]
+        return b'"' + b"".join(ESCAPED.get(byte, bytes([byte])) for byte in text) + b'"'
+    return json.dumps(value).encode()
+
+
+def read_golden() -> list[GoldenMessage]:
+    return [GoldenMessage.read(entry) for entry in json.loads(Path(__file__).with_name("golden.json").read_text())]
