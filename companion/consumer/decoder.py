@@ -57,6 +57,9 @@ class Decoder:
             self._episodes.warn("a heartbeat was refused", detail=error.detail[:200])
         except InvalidEventError as error:
             metrics.INVALID.labels("consumer", error.reason).inc()
+            if name not in events.EVENT_NAMES:  # an event of the operator's own, which event_zeromq carries, too
+                self._episodes.warn("an event is not one of OpenSIPS' that are used here", name=name[:64])
+                return None
             self._episodes.warn(
                 f"an event was refused: {error.reason}", name=name[:64], aor=error.aor, detail=error.detail
             )

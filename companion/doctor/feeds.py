@@ -32,7 +32,7 @@ def check(facts: Facts) -> Section:
 def _bus(bus: BusFacts) -> Iterator[Finding]:
     if not bus.node:
         remedy = (
-            "run `companion run bridge` there; [bridge] publish and [consumer] subscribe must name the same port, "
+            "run `companion run bridge` there, or OpenSIPS with event_zeromq; both ends must name the same port, "
             "and with CURVE the keys must match"
         )
         text = f"no bridge was heard at {bus.endpoint}"
@@ -112,7 +112,10 @@ def _losses(feed: Feed) -> Iterator[Finding]:
     if feed.missed:
         text = f"{times(feed.missed, 'event')} missed on the bus, in {times(feed.gaps, 'gap')}"
         if feed.missed > MISSED_SHARE * feed.received:
-            remedy = "is Redis or the consumer too slow? see docs/doctor.md; [bridge] high_water_mark gives more room"
+            remedy = (
+                "is Redis or the consumer too slow? see docs/doctor.md; "
+                "[bridge] high_water_mark, or hwm of event_zeromq, gives more room"
+            )
             yield warning(feed.node, text, remedy)
         else:
             yield note(feed.node, text, "a restart costs this; nothing has to be done unless the number grows")

@@ -8,7 +8,15 @@ from urllib.parse import urlsplit
 from companion.doctor.facts import Facts, OpensipsFacts
 from companion.doctor.finding import Finding, Section, failure, note, ok, some, warning
 from companion.opensips.probe import ProbeReply
-from companion.opensips.subscriptions import REQUIRED_EVENTS, USED_EVENTS, EventSubscription, find_duplicates, reaches
+from companion.opensips.subscriptions import (
+    NATIVE,
+    REQUIRED_EVENTS,
+    USED_EVENTS,
+    EventSubscription,
+    find_duplicates,
+    is_native,
+    reaches,
+)
 from companion.text import times
 from companion.times import format_seconds
 
@@ -28,10 +36,11 @@ def check(facts: Facts) -> list[Section]:
     if not facts.opensips:
         remedy = "add an [[opensips]] table with node and mi_url: MI reconciles, pushes and removes"
         return [Section("OpenSIPS", [warning("MI", "no [[opensips]] table in the configuration", remedy)])]
-    return [Section(f"OpenSIPS {one.node}", list(_findings(one))) for one in facts.opensips]
+    endpoints = facts.config.consumer.subscribe
+    return [Section(f"OpenSIPS {one.node}", list(_findings(one, endpoints))) for one in facts.opensips]
 
 
-def _findings(opensips: OpensipsFacts) -> Iterator[Finding]:
+def _findings(opensips: OpensipsFacts, endpoints: Collection[str]) -> Iterator[Finding]:
     if opensips.error:
         yield _unreachable(opensips)
         yield _probe(opensips)
@@ -42,6 +51,7 @@ def _findings(opensips: OpensipsFacts) -> Iterator[Finding]:
     if missing:
         yield _no_events(missing)
     yield from _subscriptions(opensips, [event for event in USED_EVENTS if event in opensips.events])
+    yield from _unheard(opensips, endpoints)
     yield _request_size(opensips)
     yield _probe(opensips)
 
@@ -97,15 +107,29 @@ def _missing(opensips: OpensipsFacts, missing: list[str], others: list[EventSubs
     elsewhere = sorted({one.socket for one in others if not one.socket.startswith("route:")})
     lines = "\n".join(f'subscribe_event("{event}", "{socket}");' for event in missing)
     remedy = f"at once: `companion doctor --fix-subscriptions`; for good, in startup_route:\n{lines}"
+    if is_native(socket) and not any(is_native(one.socket) for one in opensips.subscriptions):
+        remedy = f'{remedy}\nand before it, once it is built (opensips/README.md): loadmodule "event_zeromq.so"'
     if elsewhere:
         text = f"{some(missing)} go to {some(elsewhere)}, not to {socket}"
-        remedy = (
-            f"if a bridge listens at {elsewhere[0]}, set events_to in [[opensips]] or [bridge] datagram to it; "
-            f"else, in startup_route:\n{lines}"
-        )
+        remedy = f"{_accept(elsewhere[0])}; else, in startup_route:\n{lines}"
     else:
         text = f"{some(missing)} {'is' if len(missing) == 1 else 'are'} sent to nobody"
     return (failure if set(missing) & set(REQUIRED_EVENTS) else warning)("subscriptions", text, remedy)
+
+
+def _accept(socket: str) -> str:
+    """Say what makes the companion hear what is sent to this socket."""
+    if is_native(socket):
+        return f'OpenSIPS publishes there itself: set events_to = "{socket}" in [[opensips]]'
+    return f"if a bridge listens at {socket}, set events_to in [[opensips]] or [bridge] datagram to it"
+
+
+def _unheard(opensips: OpensipsFacts, endpoints: Collection[str]) -> Iterator[Finding]:
+    """Check that the bus of an OpenSIPS that publishes itself is read. It may bind all addresses of its machine."""
+    endpoint = opensips.sockets[0].removeprefix(NATIVE) if opensips.sockets and is_native(opensips.sockets[0]) else ""
+    if endpoint and endpoint not in endpoints and not endpoint.startswith(("tcp://*", "tcp://0.0.0.0", "tcp://[::]")):
+        text = f"OpenSIPS publishes at {endpoint}, and [consumer] subscribe does not name it"
+        yield failure("subscriptions", text, f'add "{endpoint}" to [consumer] subscribe')
 
 
 def _twice(opensips: OpensipsFacts) -> Iterator[Finding]:

@@ -20,6 +20,11 @@ EVERY_SECONDS: Final = 10.0
 EXPIRE_SECONDS: Final = 600
 """Life of a subscription that is renewed: OpenSIPS goes on sending for so long to a companion that is gone."""
 ANY_ADDRESS: Final = ("0.0.0.0", "::")  # noqa: S104 - compared with, not listened on
+NATIVE: Final = "zeromq:"
+"""The start of an event socket of event_zeromq: OpenSIPS itself publishes on the bus, at the endpoint behind it."""
+
+End = Address | str
+"""Where events go: an address, or an event socket of event_zeromq."""
 
 logger = log.get(__name__)
 
@@ -86,29 +91,45 @@ def destinations(table: OpensipsSection, bridge: BridgeSection) -> tuple[str, ..
     """
     addresses = (table.events_to,) if table.events_to else tuple(filter(None, (bridge.datagram, bridge.stream)))
     for address in addresses:
-        parse_address(address)
+        _parse_end(address)
     return addresses
+
+
+def is_native(socket: str) -> bool:
+    """Return whether OpenSIPS publishes these events on the bus itself."""
+    return socket.startswith(NATIVE)
 
 
 def is_any_address(destination: str) -> bool:
     """Return whether this is all addresses of a machine, which one can listen on but not send to."""
-    return parse_address(destination).host in ANY_ADDRESS
+    end = _parse_end(destination)
+    return isinstance(end, Address) and end.host in ANY_ADDRESS
 
 
 def reaches(socket: str, destinations: Collection[str]) -> bool:
     """Return whether an event socket leads to one of these addresses; a `virtual:` one does by any of its parts."""
-    ends = [end for part in socket.removeprefix("virtual:").split() if (end := _address(part))]
-    return any(_is_same(end, parse_address(destination)) for end in ends for destination in destinations)
+    ends = [end for part in socket.removeprefix("virtual:").split() if (end := _read_end(part))]
+    return any(_is_same(end, _parse_end(destination)) for end in ends for destination in destinations)
 
 
-def _address(socket: str) -> Address | None:
+def _read_end(socket: str) -> End | None:
     try:
-        return parse_address(socket.partition("/")[0])
+        return _parse_end(socket if is_native(socket) else socket.partition("/")[0])
     except ConfigError:
         return None
 
 
-def _is_same(end: Address, destination: Address) -> bool:
+def _parse_end(socket: str) -> End:
+    if not is_native(socket):
+        return parse_address(socket)
+    if not socket.removeprefix(NATIVE).startswith(("tcp://", "ipc://")):
+        raise ConfigError(f"not an event socket: {socket!r} (write zeromq:tcp://127.0.0.1:5555)")
+    return socket
+
+
+def _is_same(end: End, destination: End) -> bool:
+    if isinstance(end, str) or isinstance(destination, str):
+        return end == destination
     same_host = destination.host in ANY_ADDRESS or _ip(end.host) == _ip(destination.host)
     return same_host and (end.scheme, end.port) == (destination.scheme, destination.port)
 
@@ -184,8 +205,15 @@ async def _subscribe(mi: Mi, one: DueSubscription, expire: int) -> None:
     try:
         await mi.call("event_subscribe", event=one.event, socket=one.socket, expire=expire)
     except MiCallError as error:
-        module = "event_datagram" if one.socket.startswith("udp:") else "event_stream"
-        raise MiCallError(error.code, f"{error.message}: {one.event} to {one.socket}; is {module}.so loaded?") from None
+        text = f"{error.message}: {one.event} to {one.socket}; {_ask_for_module(one.socket)}"
+        raise MiCallError(error.code, text) from None
+
+
+def _ask_for_module(socket: str) -> str:
+    """Ask for the likely reason why OpenSIPS does not take an event socket."""
+    if is_native(socket):
+        return "is event_zeromq.so loaded, and is this its one endpoint?"
+    return f"is {'event_datagram' if socket.startswith('udp:') else 'event_stream'}.so loaded?"
 
 
 class Renewer:

@@ -51,7 +51,7 @@ def test_a_publisher_that_is_killed(start: Start) -> None:
         for kill in range(1, 4):
             os.kill(node.publisher, signal.SIGKILL)
             node.flood(5000)
-            wait_until(lambda: bus.hear().received >= 1000 + 5000 * kill)
+            wait_until(lambda: bus.hear().received >= 1000 + 5000 * kill)  # noqa: B023 - called at once
         wait_until(lambda: node.statistics()["queued_bytes"] == 0)
         assert (bus.received, bus.missed, bus.repeated) == (16_000, 0, 0)
         assert (len(bus.runs), bus.ended) == (4, bus.runs[:3])
@@ -66,7 +66,7 @@ def test_restarts_under_load(start: Start) -> None:
             node.flood(20_000)
             node.await_floods(run)
             node.stop()
-            wait_until(lambda: len(bus.hear().ended) == run)
+            wait_until(lambda: len(bus.hear().ended) == run)  # noqa: B023 - called at once
             node.start()
             node.wait()
         node.flood(100)

@@ -4,6 +4,8 @@ import os
 import shutil
 import subprocess
 import sys
+import tarfile
+import zipfile
 from collections.abc import Iterator
 from fnmatch import fnmatch
 from pathlib import Path
@@ -80,6 +82,20 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
+@pytest.fixture(scope="module")
+def archives(built: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, bytes], dict[str, bytes]]:
+    """The files of the source distribution and of the wheel, by their names."""
+    folder = tmp_path_factory.mktemp("archives")
+    command = [built / "usr/bin/python", "-m", "hatchling", "build", "-t", "sdist", "-t", "wheel", "-d", folder]
+    subprocess.run(command, cwd=PROJECT, env=outside(), check=True, capture_output=True)
+    with tarfile.open(next(folder.glob("*.tar.gz"))) as source:
+        sdist = {
+            file.name.partition("/")[2]: content.read() for file in source if (content := source.extractfile(file))
+        }
+    with zipfile.ZipFile(next(folder.glob("*.whl"))) as wheel:
+        return sdist, {name: wheel.read(name) for name in wheel.namelist()}
+
+
 def outside() -> dict[str, str]:
     """The environment here without what would configure a companion or lead Python to this tree."""
     return {
@@ -127,6 +143,21 @@ def test_the_image_reads_a_mounted_configuration(built: Path, tmp_path: Path) ->
     done = companion(built, tmp_path, "check-config")
     assert done.returncode == 2
     assert "unknown section" in done.stderr
+
+
+def test_licences(archives: tuple[dict[str, bytes], dict[str, bytes]]) -> None:
+    """The source distribution names both licences and has both texts; the wheel holds nothing that is GPL."""
+    sdist, wheel = archives
+    assert b"\nLicense-Expression: MIT AND GPL-2.0-or-later\n" in sdist["PKG-INFO"]
+    assert b"GNU GENERAL PUBLIC LICENSE" in sdist["opensips/event_zeromq/COPYING"]
+    assert b"MIT License" in sdist["LICENSE"]
+    sources = {name: text for name, text in sdist.items() if name.startswith("opensips/event_zeromq/")}
+    unmarked = {name for name, text in sources.items() if b"SPDX-License-Identifier: GPL-2.0-or-later" not in text}
+    assert unmarked == {"opensips/event_zeromq/COPYING", "opensips/event_zeromq/README.md"}
+    assert [
+        name for name, text in wheel.items() if b"SPDX-License-Identifier: GPL" in text or b"GNU GENERAL" in text
+    ] == []
+    assert not any("event_zeromq" in name for name in wheel)
 
 
 def test_the_image_has_no_installer(built: Path) -> None:

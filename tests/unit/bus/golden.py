@@ -1,9 +1,10 @@
-"""Read golden.json: messages of the bus, byte for byte."""
+"""Read docs/bus-messages.json: messages of the bus, byte for byte."""
 
 import json
 from pathlib import Path
 from typing import Any, Final, NamedTuple, Self
 
+GOLDEN: Final = Path(__file__).parents[3] / "docs/bus-messages.json"
 Param = tuple[str, int | bytes | None]
 
 ESCAPED: Final = {0x22: b'\\"', 0x5C: b"\\\\", **{code: b"\\u%04x" % code for code in range(1, 0x20)}}
@@ -58,4 +59,4 @@ def _json_value(value: int | bytes | None) -> bytes:
 
 
 def read_golden() -> list[GoldenMessage]:
-    return [GoldenMessage.read(entry) for entry in json.loads(Path(__file__).with_name("golden.json").read_text())]
+    return [GoldenMessage.read(entry) for entry in json.loads(GOLDEN.read_text(encoding="utf-8"))]

@@ -23,6 +23,7 @@ from companion.opensips.subscriptions import (
     EventSubscription,
     destinations,
     due,
+    is_any_address,
     parse,
     parse_events,
     reaches,
@@ -33,6 +34,7 @@ from companion.usrloc.contact import Binding, Contact, Device, Ping, contact_id
 
 NOW = 1_800_000_000_000
 SOCKET = "udp:127.0.0.1:5066"
+NATIVE = "zeromq:tcp://127.0.0.1:5555"
 INTERVAL_MS = 120_000
 
 
@@ -168,6 +170,36 @@ TABLE: dict[str, tuple[Facts, str, str, str]] = {
         "failure",
         "subscriptions",
         r"go to udp:127.0.0.1:9, not to udp:127.0.0.1:5066.*set events_to",
+    ),
+    "another endpoint": (
+        opensips(subscriptions=sent_to(NATIVE)),
+        "failure",
+        "subscriptions",
+        r'publishes there itself: set events_to = "zeromq:tcp://127.0.0.1:5555" in',
+    ),
+    "it publishes itself": (
+        opensips(sockets=(NATIVE,), subscriptions=sent_to(NATIVE)),
+        "ok",
+        "subscriptions",
+        "5 events to zeromq:tcp://127.0.0.1:5555",
+    ),
+    "the module is not loaded": (
+        opensips(sockets=(NATIVE,), subscriptions=()),
+        "failure",
+        "subscriptions",
+        'sent to nobody.*loadmodule "event_zeromq.so"',
+    ),
+    "its bus is not read": (
+        opensips(sockets=("zeromq:tcp://127.0.0.1:9",), subscriptions=sent_to("zeromq:tcp://127.0.0.1:9")),
+        "failure",
+        "subscriptions",
+        r'add "tcp://127.0.0.1:9" to \[consumer\] subscribe',
+    ),
+    "both ways": (
+        opensips(sockets=(NATIVE, SOCKET), subscriptions=sent_to(NATIVE, SOCKET)),
+        "failure",
+        "subscriptions",
+        "come twice",
     ),
     "subscribed twice": (
         opensips(subscriptions=sent_to(SOCKET, "udp:localhost:5066")),
@@ -428,6 +460,12 @@ def test_parse_odd_answers(odd: Any) -> None:
         ("virtual:FAILOVER udp:127.0.0.1:9", SOCKET, False),
         ("route:E_UL_CONTACT_INSERT", SOCKET, False),
         ("rabbitmq:guest:guest@127.0.0.1:5672/x", SOCKET, False),
+        (NATIVE, NATIVE, True),
+        (NATIVE, "zeromq:tcp://127.0.0.1:5556", False),
+        (NATIVE, "tcp:127.0.0.1:5555", False),
+        (f"virtual:PARALLEL {SOCKET} {NATIVE}", NATIVE, True),
+        ("zeromq:ipc:///run/bus", "zeromq:ipc:///run/bus", True),
+        ("zeromq:udp://127.0.0.1:5555", NATIVE, False),
     ],
 )
 def test_reaches(socket: str, target: str, expected: bool) -> None:  # noqa: FBT001
@@ -453,8 +491,11 @@ def test_destinations() -> None:
     bridge = BridgeSection(stream="tcp:127.0.0.1:5067")
     assert destinations(OpensipsSection(), bridge) == (SOCKET, "tcp:127.0.0.1:5067")
     assert destinations(OpensipsSection(events_to="udp:10.0.0.1:1"), bridge) == ("udp:10.0.0.1:1",)
-    with pytest.raises(ConfigError):
-        destinations(OpensipsSection(events_to="10.0.0.1"), bridge)
+    assert destinations(OpensipsSection(events_to=NATIVE), bridge) == (NATIVE,)
+    assert not is_any_address("zeromq:tcp://0.0.0.0:5555")  # OpenSIPS binds it
+    for wrong in ("10.0.0.1", "zeromq:127.0.0.1:5555"):
+        with pytest.raises(ConfigError):
+            destinations(OpensipsSection(events_to=wrong), bridge)
 
 
 def test_a_lost_ping_is_one_for_mi_too() -> None:

@@ -46,7 +46,9 @@ def test_a_small_buffer(library: Library, params: dict[str, int | bytes | None],
 @given(
     st.integers(0, 2**64 - 1),
     st.integers(0, 2**64 - 1),
-    st.lists(st.tuples(st.integers(0, 2**53), st.dictionaries(NAMES, st.integers(0, 9), max_size=3)), min_size=1, max_size=16),
+    st.lists(
+        st.tuples(st.integers(0, 2**53), st.dictionaries(NAMES, st.integers(0, 9), max_size=3)), min_size=1, max_size=16
+    ),
 )
 def test_messages(library: Library, run: int, seq: int, events: list[tuple[int, dict[str, Any]]]) -> None:
     """A message is read by the consumer as it was meant."""
