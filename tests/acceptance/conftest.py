@@ -218,6 +218,10 @@ class Server:
         return self._log.read_text(errors="replace")
 
     @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    @property
     def is_running(self) -> bool:
         return self._process.poll() is None
 
@@ -302,7 +306,8 @@ def _accepts(host: str, port: int) -> bool:
     return False
 
 
-def _find() -> Build | None:
+def find_build() -> Build | None:
+    """Return the OpenSIPS of this machine, None where there is none."""
     binary = os.environ.get("OPENSIPS_BIN") or shutil.which("opensips")
     if not binary:
         return None
@@ -321,7 +326,7 @@ def _find() -> Build | None:
 @pytest.hookimpl(tryfirst=True)  # before -m selects
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Mark what needs an OpenSIPS, and skip it where there is none."""
-    missing = _find() is None
+    missing = find_build() is None
     for item in items:
         if "build" in getattr(item, "fixturenames", ()) and item.path.is_relative_to(HERE):
             item.add_marker("opensips")
@@ -331,7 +336,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(scope="session")
 def build() -> Build:
-    local_build = _find()
+    local_build = find_build()
     assert local_build
     return local_build
 

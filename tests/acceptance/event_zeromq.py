@@ -23,6 +23,25 @@ BUILD: Final = Path(__file__).parents[2] / "opensips/event_zeromq/build.sh"
 NO_SOURCE: Final = "event_zeromq is not tested: OPENSIPS_SRC names no source of this OpenSIPS"
 EVENT: Final = "E_COMPANION_TEST"
 
+PARAMS: Final[Mapping[str, int | str]] = {
+    "domain": "location",
+    "user": "alice",
+    "uri": "sip:alice@ae97d0eda82f.invalid;transport=ws",
+    "received": "sip:127.0.0.1:37468;transport=ws",
+    "path": "",
+    "qval": -1,
+    "user_agent": "Browser Phone 0.3.29 (SIPJS - 0.20.0)",
+    "socket": "ws:127.0.0.1:20101",
+    "bflags": 14,
+    "expires": 1795833314,
+    "callid": "3898d190f9ebdacc0cb1e29c658cda000001",
+    "cseq": 1,
+    "attr": "<urn:uuid:6513270e-269e-0d37-f2a7-000000000001>",
+    "latency": 41234,
+    "shtag": "",
+}
+"""The parameters of a usual event, without the AOR: so many events of one would be stamped into the future."""
+
 CONFIG: Final = """
 log_level=3
 stderror_enabled=yes
@@ -52,14 +71,7 @@ startup_route {{
 }}
 
 event_route[E_COMPANION_FLOOD] {{
-    $avp(names) = "latency";
-    $avp(values) = 41234;
-    $avp(names) = "user_agent";
-    $avp(values) = "a phone with a name that is about as long as usual";
-    $avp(names) = "uri";
-    $avp(values) = "sip:alice@ae97d0eda82f.invalid;transport=ws";
-    $avp(names) = "user";
-    $avp(values) = "alice";
+{assignments}
     $var(left) = $param(count);
     while ($var(left) > 0) {{
         raise_event("{event}", $avp(names), $avp(values));
@@ -85,23 +97,40 @@ def build_module(build: Build, folder: Path) -> Path:
     return folder / "event_zeromq.so"
 
 
-class Node(Server):
-    """An OpenSIPS that publishes EVENT with the module, as often as it is told to."""
+def _assign(params: Mapping[str, int | str]) -> str:
+    """Return the lines that fill the names and values of raise_event, which reads both from the last one on."""
+    pairs = reversed(params.items())
+    return "\n".join(f"    $avp(names) = {_quote(name)};\n    $avp(values) = {_quote(value)};" for name, value in pairs)
 
-    def __init__(self, build: Build, folder: Path, module: Path, *, socket: str = "", **parameters: int | str) -> None:
+
+def _quote(value: int | str) -> str:
+    return str(value) if isinstance(value, int) else f'"{value}"'
+
+
+class Node(Server):
+    """An OpenSIPS that publishes `event` with the module, as often as it is told to."""
+
+    def __init__(
+        self,
+        build: Build,
+        folder: Path,
+        module: Path,
+        *,
+        socket: str = "",
+        event: str = EVENT,
+        **parameters: Any,
+    ) -> None:
         ports = Ports.free()
         self.bus = f"tcp://127.0.0.1:{find_free_port()}"
-        lines = (
-            f'modparam("event_zeromq", "{name}", {value if isinstance(value, int) else chr(34) + value + chr(34)})'
-            for name, value in parameters.items()
-        )
+        lines = (f'modparam("event_zeromq", "{name}", {_quote(value)})' for name, value in parameters.items())
         config = CONFIG.format(
             ports=ports,
             build=build,
             module=module,
             by_version=OLD if build.version < (3, 5) else "",
             parameters="\n".join(lines),
-            event=EVENT,
+            event=event,
+            assignments=_assign(PARAMS),
             socket=socket.replace("BUS", self.bus) or f"zeromq:{self.bus}",
         )
         super().__init__(build, folder, config, ports, domain=False)
@@ -135,12 +164,12 @@ class Node(Server):
     @property
     def publisher(self) -> int:
         """Return the process that publishes: the only grandchild of OpenSIPS."""
-        children = _children()
-        (publisher,) = (pid for child in children.get(self._process.pid, []) for pid in children.get(child, []))
+        children = find_children()
+        (publisher,) = (pid for child in children.get(self.pid, []) for pid in children.get(child, []))
         return publisher
 
 
-def _children() -> Mapping[int, list[int]]:
+def find_children() -> Mapping[int, list[int]]:
     """Return the children of each process; zombies are none."""
     children: dict[int, list[int]] = {}
     for file in Path("/proc").glob("[0-9]*/stat"):

@@ -175,7 +175,7 @@ def test_wrong_parameters(build: Build, module: Path, tmp_path: Path) -> None:
         ("ring_size", 1000, "ring_size"),
         ("curve_secret_key", "short", "curve_secret_key"),
     ):
-        parameters: dict[str, int | str] = {name: value} if name != "node" else {}
+        parameters = {name: value} if name != "node" else {}
         folder = tmp_path / name
         folder.mkdir()
         node = Node(build, folder, module, **parameters)

@@ -9,7 +9,7 @@ from typing import Final
 
 from rich.console import Console
 
-from tests.benchmarks import burst, consume, media, memory, readable, reconcile, sweep, units
+from tests.benchmarks import burst, consume, media, memory, native, readable, reconcile, sweep, units
 from tests.benchmarks.figure import Figure
 from tests.benchmarks.large import Plan, large
 
@@ -23,6 +23,7 @@ BENCHMARKS: Final[dict[str, Callable[[], Iterator[Figure]]]] = {
     "sweep": sweep.figures,
     "media": media.figures,
     "units": units.figures,
+    "native": native.figures,
 }
 """In the order in which they run."""
 PLAN_HELP: Final = {

@@ -86,7 +86,8 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def archives(built: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, bytes], dict[str, bytes]]:
     """The files of the source distribution and of the wheel, by their names."""
     folder = tmp_path_factory.mktemp("archives")
-    command = [built / "usr/bin/python", "-m", "hatchling", "build", "-t", "sdist", "-t", "wheel", "-d", folder]
+    python = str(built / "usr/bin/python")
+    command = [python, "-m", "hatchling", "build", "-t", "sdist", "-t", "wheel", "-d", str(folder)]
     subprocess.run(command, cwd=PROJECT, env=outside(), check=True, capture_output=True)
     with tarfile.open(next(folder.glob("*.tar.gz"))) as source:
         sdist = {

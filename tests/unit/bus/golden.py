@@ -40,8 +40,7 @@ class GoldenMessage(NamedTuple):
     @classmethod
     def read(cls, entry: dict[str, Any]) -> Self:
         events = tuple(Event.read(event) for event in entry["events"])
-        names = ("title", "name", "node", "run", "seq")
-        return cls(*(entry[name] for name in names), events, bytes.fromhex(entry["body"]))
+        return cls(**{**entry, "events": events, "body": bytes.fromhex(entry["body"])})
 
 
 def _read_value(value: Any) -> int | bytes | None:

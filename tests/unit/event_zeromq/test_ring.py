@@ -88,7 +88,7 @@ def test_under_a_sanitizer(tmp_path: Path, sanitizer: str) -> None:
     options = (f"-fsanitize={sanitizer}", "-fno-sanitize-recover=all", "-O1", "-g", str(SOURCE / "tests/stress.c"))
     program = compile_parts(tmp_path / "stress", *options)
     for events, pause_us in ((3000, 0), (500, 20)):
-        command = [program, "4", str(events), str(pause_us)]
+        command = [str(program), "4", str(events), str(pause_us)]
         done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
         assert done.returncode == 0, done.stderr
         assert re.fullmatch(r"\d+ received, \d+ lost\n", done.stdout)
