@@ -99,7 +99,7 @@ def build_module(build: Build, folder: Path) -> Path:
 
 def _assign(params: Mapping[str, int | str]) -> str:
     """Return the lines that fill the names and values of raise_event, which reads both from the last one on."""
-    pairs = reversed(params.items())
+    pairs = reversed(list(params.items()))
     return "\n".join(f"    $avp(names) = {_quote(name)};\n    $avp(values) = {_quote(value)};" for name, value in pairs)
 
 

@@ -6,6 +6,7 @@ import socket
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import zmq
@@ -175,7 +176,7 @@ def test_wrong_parameters(build: Build, module: Path, tmp_path: Path) -> None:
         ("ring_size", 1000, "ring_size"),
         ("curve_secret_key", "short", "curve_secret_key"),
     ):
-        parameters = {name: value} if name != "node" else {}
+        parameters: dict[str, Any] = {name: value} if name != "node" else {}
         folder = tmp_path / name
         folder.mkdir()
         node = Node(build, folder, module, **parameters)

@@ -118,7 +118,7 @@ def without_attr(opensips: OpenSIPS, tmp_path: Path, monkeypatch: pytest.MonkeyP
     line = "    $avp(attr) = $(ct.fields(params){{param.value,+sip.instance}});\n"
     assert line in conftest.CONFIG
     monkeypatch.setattr(conftest, "CONFIG", conftest.CONFIG.replace(line, ""))
-    build = conftest._find()
+    build = conftest.find_build()
     assert build
     running = conftest.OpenSIPS(build, tmp_path)
     try:

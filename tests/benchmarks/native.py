@@ -115,12 +115,12 @@ def _burst(way: Way) -> Burst:
 
 
 def _one_burst(way: Way, bus: Listener, number: int) -> float:
-    """Return the seconds until all events were heard, or nothing more came."""
+    """Return the seconds until all events were before, or nothing more came."""
     started = last_at = time.monotonic()
-    heard = bus.received
+    before = bus.received
     way.node.flood(EVENTS)
-    while bus.hear().received < EVENTS + heard and time.monotonic() - last_at < 3:
-        if bus.received > heard:
+    while bus.hear().received < EVENTS + before and time.monotonic() - last_at < 3:
+        if bus.received > before:
             last_at = time.monotonic()
         time.sleep(0.001)
     way.node.await_floods(number)

@@ -13,7 +13,7 @@ from companion.simulator.redis import find_free_port
 from tests.unit.bus.golden import GoldenMessage, read_golden
 
 GOLDEN = read_golden()
-EACH = pytest.mark.parametrize("golden", GOLDEN, ids=lambda golden: golden.title)
+GOLDEN_MESSAGES = pytest.mark.parametrize("golden", GOLDEN, ids=lambda golden: golden.title)
 
 
 @pytest.fixture(scope="module")
@@ -34,7 +34,7 @@ def bus(bridge: Bridge) -> Iterator[zmq.Socket[bytes]]:
         yield socket
 
 
-@EACH
+@GOLDEN_MESSAGES
 def test_the_bridge(
     bridge: Bridge, bus: zmq.Socket[bytes], golden: GoldenMessage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -51,7 +51,7 @@ def test_the_bridge(
     assert bus.recv_multipart() == [golden.name.encode(), golden.body]
 
 
-@EACH
+@GOLDEN_MESSAGES
 def test_the_consumer(golden: GoldenMessage) -> None:
     """The consumer reads what happened."""
     message = decode(golden.name.encode(), golden.body)

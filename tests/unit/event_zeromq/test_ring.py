@@ -31,7 +31,7 @@ turns = st.lists(st.tuples(st.sampled_from(["E_A", "E_B"]), st.integers(0, 60_00
 
 
 @given(turns)
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_order(library: Library, turns: list[tuple[str, int, int]]) -> None:
     """Whatever its size, an event comes out as it went in, in order, with the next number of its name."""
     ring, expected, arrived, ordinals = Ring(library), [], [], {"E_A": 0, "E_B": 0}
@@ -50,8 +50,8 @@ def test_order(library: Library, turns: list[tuple[str, int, int]]) -> None:
 
 def test_full(ring: Ring) -> None:
     """A full ring refuses events, whose numbers are missing afterwards; then it goes on."""
-    taken = [ring.put("E_A", BIG) for _ in range(30)]
-    lost = taken.count(False)
+    results = [ring.put("E_A", BIG) for _ in range(30)]
+    lost = results.count(False)
     assert 0 < lost < 30
     read = read_all(ring)
     assert ring.put("E_A", b"\x80")
