@@ -24,10 +24,24 @@ static bool is_loopback(const char *endpoint, size_t length)
     return false;
 }
 
+/* Return whether an endpoint of TCP ends with a port. */
+static bool has_port(const char *endpoint, size_t length)
+{
+    unsigned long port = 0;
+    size_t digits = 0, power = 1;
+
+    for (; digits < length && digits < 6 && endpoint[length - 1 - digits] >= '0' && endpoint[length - 1 - digits] <= '9';
+         digits++, power *= 10)
+        port += (unsigned long)(endpoint[length - 1 - digits] - '0') * power;
+    return digits && port && port <= UINT16_MAX && digits < length && endpoint[length - 1 - digits] == ':';
+}
+
 const char *check_endpoint(const char *endpoint, size_t length, bool is_encrypted, bool allows_plaintext)
 {
     if (!starts_with(endpoint, length, "tcp://") && !starts_with(endpoint, length, "ipc://"))
         return "write zeromq:tcp://127.0.0.1:5555 or zeromq:ipc:///run/bus";
+    if (starts_with(endpoint, length, "tcp://") && !has_port(endpoint, length))
+        return "the endpoint has no port";
     if (length > ENDPOINT_CHARACTERS || memchr(endpoint, 0, length))
         return "the endpoint is too long";
     if (!is_encrypted && !allows_plaintext && !is_loopback(endpoint, length))

@@ -188,6 +188,7 @@ static void beat(struct publisher *publisher, bool is_end)
         pack_bool(&pack, true);
     }
     send_message(publisher, HEARTBEAT, strlen(HEARTBEAT), pack.length);
+    atomic_store(&ring->has_ended, is_end);
 }
 
 /* Begin a new run, after the end of the last one: also of one whose publisher died. Each run is later than all before,
@@ -197,7 +198,7 @@ static void new_run(struct publisher *publisher)
     struct ring *ring = publisher->ring;
     uint64_t last = atomic_load(&ring->run), now = (uint64_t)read_wall_ns() / 1000;
 
-    if (last) {
+    if (last && !atomic_load(&ring->has_ended)) {
         publisher->origin.run = last;
         beat(publisher, true);
     }
@@ -206,6 +207,7 @@ static void new_run(struct publisher *publisher)
     atomic_store(&ring->heartbeats, 0);
     publisher->origin.run = now > last ? now : last + 1;
     atomic_store(&ring->run, publisher->origin.run);
+    atomic_store(&ring->has_ended, false);
 }
 
 /* Collect records that can share a message: of one name and without a gap. Return how many. */

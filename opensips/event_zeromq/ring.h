@@ -65,6 +65,7 @@ struct ring {
     atomic_uint_least64_t published; /* events */
     atomic_uint_least64_t run;
     atomic_uint_least64_t heartbeats; /* of the run */
+    atomic_bool has_ended; /* the end of the run was sent */
     atomic_bool is_waiting;
 
     _Alignas(16) unsigned char data[];

@@ -65,13 +65,16 @@ static void pause_ms(int ms)
     nanosleep(&time, NULL);
 }
 
-/* Wait for the end of the child, or for SIGTERM. Return whether to go on. */
-static bool watch(const struct supervised *supervised, const sigset_t *signals, pid_t child)
+/* Wait for the end of the child, for SIGTERM, or for the end of OpenSIPS, which may have been killed. Return whether to
+ * go on. */
+static bool watch(const struct supervised *supervised, const sigset_t *signals, pid_t child, pid_t parent)
 {
     int status;
 
     for (;;) {
-        if (await(signals) == SIGTERM && supervised->may_stop()) {
+        bool is_asked = await(signals) == SIGTERM && supervised->may_stop();
+
+        if (is_asked || getppid() != parent) {
             kill(child, SIGTERM);
             waitpid(child, &status, 0);
             return false;
@@ -87,6 +90,7 @@ static bool watch(const struct supervised *supervised, const sigset_t *signals, 
 void supervise(const struct supervised *supervised)
 {
     int pause = FIRST_PAUSE_MS;
+    pid_t parent = getppid();
     sigset_t signals;
 
     set_signals(&signals);
@@ -96,7 +100,7 @@ void supervise(const struct supervised *supervised)
         int64_t started_ms = now_ms();
         pid_t child = start(supervised, &signals);
 
-        if (child > 0 && !watch(supervised, &signals, child))
+        if (child > 0 && !watch(supervised, &signals, child, parent))
             return;
         if (child > 0 && now_ms() - started_ms > LIVED_MS) {
             pause = FIRST_PAUSE_MS;

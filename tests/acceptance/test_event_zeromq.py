@@ -60,6 +60,28 @@ def test_a_publisher_that_is_killed(start: Start) -> None:
         assert node.log.count("the publisher was ended by signal 9") == 3
 
 
+def test_opensips_is_killed(start: Start) -> None:
+    """The publisher ends with an OpenSIPS that was killed, and leaves its endpoint to the next one."""
+    with start() as node, listening(node.bus) as bus:
+        node.flood(100)
+        wait_until(lambda: bus.hear().received == 100)
+        publisher = node.publisher
+        os.kill(node.pid, signal.SIGKILL)
+        wait_until(lambda: not Path(f"/proc/{publisher}").exists())
+        assert bus.hear().ended == bus.runs
+        node.kill()
+
+
+def test_a_publisher_that_is_stopped(start: Start) -> None:
+    """A publisher that somebody stops ends its run, once, and another one goes on."""
+    with start() as node, listening(node.bus) as bus:
+        node.flood(100)
+        wait_until(lambda: bus.hear().received == 100)
+        os.kill(node.publisher, signal.SIGTERM)
+        wait_until(lambda: len(bus.hear().runs) == 2)
+        assert (bus.ended, bus.missed) == (bus.runs[:1], 0)
+
+
 def test_restarts_under_load(start: Start) -> None:
     """OpenSIPS restarts three times while events are raised: with hold_ms a subscriber that comes back misses none."""
     with start(hold_ms=20_000) as node, listening(node.bus) as bus:
@@ -148,7 +170,10 @@ def test_a_second_endpoint(start: Start) -> None:
         answer = node.call("event_subscribe", event="E_COMPANION_TEST", socket="zeromq:tcp://127.0.0.1:1")
         assert answer["error"]["code"] == 400
         assert f"one OpenSIPS publishes at one endpoint; it is {node.bus}" in node.log
-        for refused in ("zeromq:", "zeromq:udp://127.0.0.1:1", "zeromq:tcp://192.0.2.1:5555", "zeromq"):
+        for refused in (
+            *("zeromq", "zeromq:", "zeromq:udp://127.0.0.1:1", "zeromq:tcp://192.0.2.1:5555", "zeromq:tcp://localhost"),
+            *("zeromq:tcp://127.0.0.1:0", "zeromq:tcp://127.0.0.1:99999", f"zeromq:ipc://{'x' * 300}"),
+        ):
             assert "error" in node.call("event_subscribe", event="E_COMPANION_TEST", socket=refused)
         answer = node.call("event_subscribe", event="E_COMPANION_TEST", socket=f"zeromq:{node.bus}", expire=600)
         assert answer["result"] == "OK"
