@@ -1,11 +1,16 @@
 """Real phones, and two companions that watch them: one through the bridge, one through event_zeromq."""
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import httpx2
+import msgspec
 import pytest
+import zmq
 
+from companion.bus.envelope import decode
 from companion.query.devices import iterate_devices
 from companion.simulator.phone import SimulatedPush
 from companion.simulator.redis import find_free_port
@@ -21,6 +26,10 @@ EVENTS = (
     *("E_UL_LATENCY_UPDATE", "E_CORE_TCP_DISCONNECT"),
 )
 OBSERVE = {"mode": "observe"}
+DOCUMENT = Path(__file__).parents[2] / "docs/opensips.md"
+OWN_EVENT = "E_SLOW_PHONE"
+"""Raised by the route that docs/opensips.md shows."""
+LOG_OF_A_PING = 'xlog("L_INFO", "ping of $param(aor) at $param(uri): $param(latency) us\\n");'
 
 
 class Site(NamedTuple):
@@ -38,12 +47,13 @@ class Site(NamedTuple):
 def site(build: Build, tmp_path: Path) -> Iterator[Site]:
     module = build_module(build, tmp_path / "module")
     bus = f"tcp://127.0.0.1:{find_free_port()}"
-    lines = "".join(f'\n    subscribe_event("{event}", "zeromq:{bus}");' for event in EVENTS)
+    lines = "".join(f'\n    subscribe_event("{event}", "zeromq:{bus}");' for event in (*EVENTS, OWN_EVENT))
     hold = 'modparam("event_zeromq", "hold_ms", 60000)'  # the companions start after OpenSIPS
     changes = {
         'loadmodule "event_datagram.so"': f'loadmodule "event_datagram.so"\nloadmodule "{module}"\n{hold}',
         "startup_route {": f"startup_route {{{lines}",
         "tcp_threads=1": "tcp_threads=4",
+        LOG_OF_A_PING: _documented_route().replace("> 500000", "> 0"),
     }
     for folder in ("bridged", "native"):
         (tmp_path / folder).mkdir()
@@ -59,6 +69,32 @@ def site(build: Build, tmp_path: Path) -> Iterator[Site]:
         ) as native,
     ):
         yield Site(edge, bridged, native)
+
+
+def _documented_route() -> str:
+    """Return the body of the event_route that docs/opensips.md shows."""
+    match = re.search(
+        r"^event_route\[E_UL_LATENCY_UPDATE\] \{\n(.*?)^\}", DOCUMENT.read_text(), re.DOTALL | re.MULTILINE
+    )
+    assert match
+    return match[1]
+
+
+async def test_an_event_of_ones_own(site: Site) -> None:
+    """The bus carries an event that a script raises under its name; the consumer counts it and ignores it."""
+    with zmq.Context() as context, context.socket(zmq.SUB) as own:
+        own.setsockopt(zmq.LINGER, 0)
+        own.subscribe(OWN_EVENT)
+        own.connect(site.native.config.consumer.subscribe[0])
+        async with site.phone("slow") as phone:
+            await eventually(lambda: phone.answered and own.poll(0))
+            topic, body = own.recv_multipart()
+    (event,) = decode(topic, body).events
+    assert (topic.decode(), msgspec.msgpack.decode(event[1]).keys()) == (OWN_EVENT, {"aor", "latency"})
+    metrics = httpx2.get(f"http://{site.native.config.api.listen}/metrics").text
+    assert re.search(r'invalid_total\{reason="unknown_event",where="consumer"\} [1-9]', metrics), metrics
+    (feed,) = load_feeds(site.native.store).values()
+    assert feed.refused == 0
 
 
 async def test_the_same_as_through_the_bridge(site: Site) -> None:
