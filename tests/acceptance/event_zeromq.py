@@ -121,6 +121,7 @@ class Node(Server):
         **parameters: Any,
     ) -> None:
         ports = Ports.free()
+        self._event = event
         self.bus = f"tcp://127.0.0.1:{find_free_port()}"
         lines = (f'modparam("event_zeromq", "{name}", {_quote(value)})' for name, value in parameters.items())
         config = CONFIG.format(
@@ -141,6 +142,14 @@ class Node(Server):
 
     def __exit__(self, *_: object) -> None:
         self.stop()
+
+    def wait(self) -> None:
+        """Wait until its events are subscribed, too: startup_route may run after it listens."""
+        super().wait()
+        wait_until(lambda: {self._event, "E_COMPANION_FLOOD"} <= self._subscribed())
+
+    def _subscribed(self) -> set[str]:
+        return {event["name"] for event in self.call("subscribers_list")["result"]["Events"]}
 
     def call(self, method: str, **params: Any) -> Any:
         """Call MI and return the whole answer."""
