@@ -5,21 +5,10 @@
  *
  * What is raised goes to a ring in shared memory (ring.c). A process of its own publishes it (publisher.c), and another
  * one starts it again where it dies (supervisor.c): OpenSIPS ends when a process that it started itself does. */
-#include "options.h"
+#include "opensips.h"
 #include "publisher.h"
 #include "supervisor.h"
-
-/* OpenSIPS' headers are not written for -Wextra. */
-#pragma GCC diagnostic push
-#pragma GCC diagnostic ignored "-Wunused-parameter"
-#pragma GCC diagnostic ignored "-Wsign-compare"
-#include "../../dprint.h"
-#include "../../evi/evi_transport.h"
-#include "../../mem/shm_mem.h"
-#include "../../sr_module.h"
-#include "../../statistics.h"
-#include "../../status_report.h"
-#pragma GCC diagnostic pop
+#include "transport.h"
 
 #include <errno.h>
 #include <poll.h>
@@ -29,22 +18,14 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#define PROTOCOL "zeromq"
-#define FLAG (1 << 19) /* no other transport has this one */
-
 enum {
-    UNSET,
-    BEING_SET,
-    SET,
     ENDPOINT_WAIT_MS = 1000,
     CALM_SECONDS = 30, /* without a loss: the next one is news again */
-    TEXT_OF_NUMBER = 12,
 };
 
 /* What all processes share beside the ring. */
 struct shared {
-    atomic_int endpoint_state;
-    char endpoint[ENDPOINT_CHARACTERS + 1];
+    struct endpoint endpoint;
     atomic_uint_least64_t restarts;
 };
 
@@ -62,141 +43,6 @@ static struct shared *shared;
 static struct keys keys;
 static int wake_fd = -1;
 static volatile sig_atomic_t is_stopping;
-
-/* The endpoint: there is one, that of `publish` or of the first subscription. */
-
-static const char *fix_endpoint(const char *endpoint, size_t length)
-{
-    const char *problem = check_endpoint(endpoint, length, curve_secret_key, allow_plaintext);
-    int state = UNSET;
-
-    if (problem)
-        return problem;
-    if (atomic_compare_exchange_strong(&shared->endpoint_state, &state, BEING_SET)) {
-        memcpy(shared->endpoint, endpoint, length);
-        atomic_store(&shared->endpoint_state, SET);
-        return NULL;
-    }
-    while (atomic_load(&shared->endpoint_state) != SET)
-        usleep(1);
-    if (strlen(shared->endpoint) != length || memcmp(shared->endpoint, endpoint, length))
-        return "one OpenSIPS publishes at one endpoint";
-    return NULL;
-}
-
-/* Events: OpenSIPS calls raise while it holds locks of its own, so nothing here waits, allocates or logs. */
-
-static void pack_param(struct pack *pack, const evi_param_t *param, unsigned position)
-{
-    char number[TEXT_OF_NUMBER];
-
-    if (param->name.s) {
-        pack_text(pack, param->name.s, (size_t)param->name.len);
-    } else {
-        snprintf(number, sizeof number, "%u", position);
-        pack_key(pack, number);
-    }
-    if (param->flags & EVI_INT_VAL)
-        pack_signed(pack, param->val.n);
-    else if (param->val.s.s)
-        pack_text(pack, param->val.s.s, (size_t)param->val.s.len);
-    else
-        pack_nil(pack);
-}
-
-static void pack_params(struct pack *pack, const evi_params_t *params)
-{
-    const evi_param_t *first = params ? params->first : NULL;
-    unsigned count = 0;
-
-    for (const evi_param_t *param = first; param; param = param->next)
-        count++;
-    pack_map(pack, count);
-    count = 0;
-    for (const evi_param_t *param = first; param; param = param->next)
-        pack_param(pack, param, ++count);
-}
-
-static str find_aor(const evi_params_t *params)
-{
-    for (const evi_param_t *param = params ? params->first : NULL; param; param = param->next)
-        if (param->name.len == 3 && !memcmp(param->name.s, "aor", 3) && param->flags & EVI_STR_VAL)
-            return param->val.s;
-    return (str){NULL, 0};
-}
-
-/* Return the length of a name that can be a topic of the bus, 0 for any other. */
-static size_t topic_length(const str *name)
-{
-    for (int i = 0; i < name->len; i++)
-        if (name->s[i] <= ' ' || name->s[i] > '~')
-            return 0;
-    return name->len == sizeof HEARTBEAT - 1 && !memcmp(name->s, HEARTBEAT, sizeof HEARTBEAT - 1) ? 0 : (size_t)name->len;
-}
-
-/* A lost event is no failure: OpenSIPS would log an error for each. It is counted, here and by the consumer. */
-static int zeromq_raise(struct sip_msg *msg, str *name, evi_reply_sock *sock, evi_params_t *params,
-                        evi_async_ctx_t *async)
-{
-    static _Thread_local unsigned char packed[RING_EVENT_BYTES];
-    struct pack pack;
-    str aor = find_aor(params);
-
-    (void)msg;
-    (void)sock;
-    (void)async;
-    pack_start(&pack, packed, sizeof packed);
-    pack_params(&pack, params);
-    ring_put(ring, name->s, topic_length(name), aor.s, (size_t)aor.len, pack.is_full ? NULL : packed, pack.length);
-    return 0;
-}
-
-static evi_reply_sock *zeromq_parse(str socket)
-{
-    const char *problem =
-        socket.len > 0 ? fix_endpoint(socket.s, (size_t)socket.len) : "write zeromq:tcp://127.0.0.1:5555";
-    uint64_t one = 1;
-    evi_reply_sock *parsed;
-
-    if (problem) {
-        LM_ERR("no events to zeromq:%.*s: %s%s%s\n", socket.len > 0 ? socket.len : 0, socket.s, problem,
-               *shared->endpoint ? "; it is " : "", shared->endpoint);
-        return NULL;
-    }
-    parsed = shm_malloc(sizeof *parsed + (size_t)socket.len);
-    if (!parsed) {
-        LM_ERR("no more shared memory\n");
-        return NULL;
-    }
-    memset(parsed, 0, sizeof *parsed);
-    parsed->flags = FLAG | EVI_ADDRESS | EVI_EXPIRE;
-    parsed->address.s = (char *)(parsed + 1);
-    parsed->address.len = socket.len;
-    memcpy(parsed->address.s, socket.s, (size_t)socket.len);
-    if (write(wake_fd, &one, sizeof one) < 0)
-        LM_DBG("the publisher is awake already\n");
-    return parsed;
-}
-
-static int zeromq_match(evi_reply_sock *one, evi_reply_sock *other)
-{
-    return one->address.len == other->address.len &&
-           !memcmp(one->address.s, other->address.s, (size_t)one->address.len);
-}
-
-static str zeromq_print(evi_reply_sock *sock)
-{
-    return sock->address;
-}
-
-static const evi_export_t transport = {
-    .proto = {PROTOCOL, sizeof PROTOCOL - 1},
-    .raise = zeromq_raise,
-    .parse = zeromq_parse,
-    .match = zeromq_match,
-    .print = zeromq_print,
-    .flags = FLAG,
-};
 
 /* The publisher's process */
 
@@ -227,7 +73,7 @@ static bool await_endpoint(void)
     struct pollfd wake = {.fd = wake_fd, .events = POLLIN};
     uint64_t count;
 
-    while (atomic_load(&shared->endpoint_state) != SET && !is_stopping)
+    while (!endpoint_is_set(&shared->endpoint) && !is_stopping)
         if (poll(&wake, 1, ENDPOINT_WAIT_MS) > 0 && read(wake_fd, &count, sizeof count) < 0)
             usleep(1000);
     return !is_stopping;
@@ -237,10 +83,8 @@ static int run_publisher(void)
 {
     const struct publisher_options options = {
         .node = node,
-        .endpoint = shared->endpoint,
-        .hwm = hwm,
+        .sockets = {.endpoint = shared->endpoint.text, .hwm = hwm, .keys = curve_secret_key ? &keys : NULL},
         .hold_ms = hold_ms,
-        .keys = curve_secret_key ? &keys : NULL,
         .report = report,
         .is_stopping = &is_stopping,
     };
@@ -324,6 +168,8 @@ static bool create_shared(void)
     shared = mmap(NULL, sizeof *shared, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
     if (shared == MAP_FAILED)
         return false;
+    shared->endpoint.is_encrypted = curve_secret_key;
+    shared->endpoint.allows_plaintext = allow_plaintext;
     ring = ring_create((size_t)ring_size, wake_fd);
     return ring;
 }
@@ -338,12 +184,12 @@ static int mod_init(void)
         LM_ERR("no memory for a ring of %d bytes: %s\n", ring_size, strerror(errno));
         return -1;
     }
-    problem = publish ? fix_endpoint(publish, strlen(publish)) : NULL;
+    problem = publish ? endpoint_fix(&shared->endpoint, publish, strlen(publish)) : NULL;
     if (problem) {
         LM_ERR("publish = %s: %s\n", publish, problem);
         return -1;
     }
-    return register_event_mod(&transport) ? -1 : 0;
+    return transport_register(ring, &shared->endpoint) ? 0 : -1;
 }
 
 static unsigned long get_published(void *unused)

@@ -16,7 +16,6 @@ enum {
     BEAT_MS = 2000,
     TURN_MESSAGES = 256, /* then subscribers and keys get their turn */
     BIND_AGAIN_MS = 1000,
-    LINGER_MS = 5000,
     QUIET_MS = 100, /* without an event, at the end: no SIP worker is left that could raise one */
     STOP_MS = 2000,
     REFUSED_AGAIN_MS = 60000,
@@ -29,9 +28,7 @@ enum { SUBSCRIPTIONS, WAKE, AUTHENTICATION, POLLED };
 struct publisher {
     struct ring *ring;
     const struct publisher_options *options;
-    void *context;
-    void *socket;
-    void *authenticator; /* NULL without CURVE */
+    struct sockets sockets;
     struct origin origin;
     struct steady_clock clock;
     uint32_t epoch;
@@ -69,39 +66,7 @@ static void rest_ms(int ms)
     nanosleep(&time, NULL); /* a signal ends it early, which is meant */
 }
 
-/* Opening and closing */
-
-static bool set_number(void *socket, int option, int value)
-{
-    return !zmq_setsockopt(socket, option, &value, sizeof value);
-}
-
-static bool set_keys(void *socket, const struct keys *keys)
-{
-    return set_number(socket, ZMQ_CURVE_SERVER, 1) &&
-           !zmq_setsockopt(socket, ZMQ_CURVE_SECRETKEY, keys->secret, KEY_BYTES);
-}
-
-/* Open the socket that ZeroMQ asks about each client; it must be there before the first client is. */
-static bool open_authenticator(struct publisher *publisher)
-{
-    publisher->authenticator = zmq_socket(publisher->context, ZMQ_REP);
-    return publisher->authenticator && !zmq_bind(publisher->authenticator, "inproc://zeromq.zap.01");
-}
-
-static bool open_sockets(struct publisher *publisher)
-{
-    const struct publisher_options *options = publisher->options;
-    bool is_ipv6 = !strncmp(options->endpoint, "tcp://[", 7);
-
-    publisher->context = zmq_ctx_new();
-    if (!publisher->context || (options->keys && !open_authenticator(publisher)))
-        return false;
-    publisher->socket = zmq_socket(publisher->context, ZMQ_XPUB);
-    return publisher->socket && set_number(publisher->socket, ZMQ_SNDHWM, options->hwm) &&
-           set_number(publisher->socket, ZMQ_LINGER, LINGER_MS) && set_number(publisher->socket, ZMQ_IPV6, is_ipv6) &&
-           (!options->keys || set_keys(publisher->socket, options->keys));
-}
+/* Opening */
 
 /* Bind, again and again: meanwhile events wait in the ring. Return false when it is time to stop. */
 static bool bind_socket(const struct publisher *publisher)
@@ -109,39 +74,22 @@ static bool bind_socket(const struct publisher *publisher)
     int reported = 0;
 
     while (!*publisher->options->is_stopping) {
-        if (!zmq_bind(publisher->socket, publisher->options->endpoint))
+        if (!zmq_bind(publisher->sockets.bus, publisher->options->sockets.endpoint))
             return true;
         if (zmq_errno() != reported)
             report(publisher, REPORT_ERROR, "the bus can not be opened at %s: %s; trying again, events wait",
-                   publisher->options->endpoint, zmq_strerror(zmq_errno()));
+                   publisher->options->sockets.endpoint, zmq_strerror(zmq_errno()));
         reported = zmq_errno();
         rest_ms(BIND_AGAIN_MS);
     }
     return false;
 }
 
-static void close_sockets(struct publisher *publisher)
-{
-    if (publisher->socket)
-        zmq_close(publisher->socket);
-    if (publisher->authenticator)
-        zmq_close(publisher->authenticator);
-    if (publisher->context)
-        zmq_ctx_term(publisher->context);
-}
-
 /* Sending */
 
-static void send_frame(const struct publisher *publisher, const void *bytes, size_t length, int flags)
+static void send_message(struct publisher *publisher, const char *topic, size_t topic_length, size_t length)
 {
-    while (zmq_send(publisher->socket, bytes, length, flags | ZMQ_DONTWAIT) < 0 && zmq_errno() == EINTR) {
-    }
-}
-
-static void send_message(const struct publisher *publisher, const char *topic, size_t topic_length, size_t length)
-{
-    send_frame(publisher, topic, topic_length, ZMQ_SNDMORE);
-    send_frame(publisher, body, length, 0);
+    sockets_send(&publisher->sockets, topic, topic_length, body, length);
 }
 
 static uint64_t seqs_of(const struct ring_name *name)
@@ -270,7 +218,7 @@ static void read_subscriptions(struct publisher *publisher)
     char topic[RING_NAME_LENGTH + 1];
     int length;
 
-    while ((length = zmq_recv(publisher->socket, topic, sizeof topic, ZMQ_DONTWAIT)) >= 0) {
+    while ((length = zmq_recv(publisher->sockets.bus, topic, sizeof topic, ZMQ_DONTWAIT)) >= 0) {
         bool is_subscription = length > 0 && topic[0] == 1;
         bool is_heartbeat = length > 1 && topic[1] == HEARTBEAT[0];
 
@@ -284,7 +232,7 @@ static void authenticate(struct publisher *publisher)
     char key[KEY_CHARACTERS + 1], address[64];
     bool is_same;
 
-    if (!keys_answer(publisher->options->keys, publisher->authenticator, key, address, sizeof address))
+    if (!keys_answer(publisher->options->sockets.keys, publisher->sockets.authenticator, key, address, sizeof address))
         return;
     is_same = !strcmp(key, publisher->refused_key) && steady_ms() < publisher->refused_at_ms + REFUSED_AGAIN_MS;
     publisher->refused_at_ms = steady_ms();
@@ -308,15 +256,15 @@ static int until_ms(const struct publisher *publisher)
 static void wait_for_work(struct publisher *publisher, int timeout_ms)
 {
     zmq_pollitem_t items[POLLED] = {
-        [SUBSCRIPTIONS] = {.socket = publisher->socket, .events = ZMQ_POLLIN},
+        [SUBSCRIPTIONS] = {.socket = publisher->sockets.bus, .events = ZMQ_POLLIN},
         [WAKE] = {.fd = publisher->ring->wake_fd, .events = ZMQ_POLLIN},
-        [AUTHENTICATION] = {.socket = publisher->authenticator, .events = ZMQ_POLLIN},
+        [AUTHENTICATION] = {.socket = publisher->sockets.authenticator, .events = ZMQ_POLLIN},
     };
     uint64_t count;
 
     if (!publisher->is_holding && !ring_await(publisher->ring))
         timeout_ms = 0;
-    if (zmq_poll(items, publisher->authenticator ? POLLED : AUTHENTICATION, timeout_ms) < 0)
+    if (zmq_poll(items, publisher->sockets.authenticator ? POLLED : AUTHENTICATION, timeout_ms) < 0)
         return;
     ring_awake(publisher->ring);
     if (items[WAKE].revents && read(publisher->ring->wake_fd, &count, sizeof count) < 0) {
@@ -367,7 +315,7 @@ static void finish(struct publisher *publisher)
 int publisher_run(struct ring *ring, const struct publisher_options *options)
 {
     struct publisher publisher = {.ring = ring, .options = options, .origin.node = options->node, .is_holding = true};
-    bool is_open = open_sockets(&publisher);
+    bool is_open = sockets_open(&publisher.sockets, &options->sockets);
 
     if (!is_open)
         report(&publisher, REPORT_ERROR, "ZeroMQ can not be used: %s", zmq_strerror(zmq_errno()));
@@ -375,11 +323,11 @@ int publisher_run(struct ring *ring, const struct publisher_options *options)
         clock_start(&publisher.clock, read_wall_ns(), read_steady_ns());
         ring_resume(ring);
         publisher.hold_until_ms = steady_ms() + options->hold_ms;
-        report(&publisher, REPORT_NOTICE, "publishing at %s", options->endpoint);
+        report(&publisher, REPORT_NOTICE, "publishing at %s", options->sockets.endpoint);
         while (!*options->is_stopping)
             turn(&publisher);
         finish(&publisher);
     }
-    close_sockets(&publisher);
+    sockets_close(&publisher.sockets);
     return is_open ? 0 : 1;
 }

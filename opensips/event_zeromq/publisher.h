@@ -5,8 +5,8 @@
 #ifndef EVENT_ZEROMQ_PUBLISHER_H
 #define EVENT_ZEROMQ_PUBLISHER_H
 
-#include "keys.h"
 #include "message.h"
+#include "sockets.h"
 
 #include <signal.h>
 
@@ -16,10 +16,8 @@ typedef void report_function(enum report_level level, const char *text);
 
 struct publisher_options {
     const char *node;
-    const char *endpoint;
-    int hwm; /* messages that wait for a slow subscriber; beyond them ZeroMQ drops */
+    struct socket_options sockets;
     int hold_ms; /* how long events wait for the first subscriber */
-    const struct keys *keys; /* NULL without CURVE */
     report_function *report;
     const volatile sig_atomic_t *is_stopping;
 };

@@ -3,6 +3,7 @@
 import os
 import signal
 import socket
+import subprocess
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -13,7 +14,7 @@ import zmq
 
 from companion.bus.curve import Curve
 from tests.acceptance.conftest import Build
-from tests.acceptance.event_zeromq import Node, build_module, listening, wait_until
+from tests.acceptance.event_zeromq import BUILD, Node, build_module, listening, wait_until
 
 pytestmark = pytest.mark.timeout(240)
 Start = Callable[..., Node]
@@ -191,6 +192,18 @@ def test_virtual(start: Start) -> None:
             node.flood(10)
             wait_until(lambda: bus.hear().received == 10)
             assert b"E_COMPANION_TEST" in ear.recv(65536)
+
+
+def test_a_build_for_another_opensips(build: Build, module: Path, tmp_path: Path) -> None:
+    """A module that the running OpenSIPS would refuse is not built, and the reason is given."""
+    other = tmp_path / "opensips"
+    other.write_text(f"#!/bin/sh\n{build.binary} -V | sed 's/STATS: On/STATS: Off/'\n")
+    other.chmod(0o755)
+    command = ["sh", str(BUILD), os.environ.get("OPENSIPS_SRC", ""), str(tmp_path / "built"), str(other)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert "STATS: Off" in done.stderr
+    assert not (tmp_path / "built/event_zeromq.so").exists()
 
 
 def test_wrong_parameters(build: Build, module: Path, tmp_path: Path) -> None:

@@ -58,8 +58,7 @@ static int run(void)
 {
     const struct publisher_options options = {
         .node = "soak",
-        .endpoint = endpoint,
-        .hwm = 1000,
+        .sockets = {.endpoint = endpoint, .hwm = 1000},
         .hold_ms = 5000,
         .report = report,
         .is_stopping = &is_stopping,
