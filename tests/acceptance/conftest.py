@@ -20,6 +20,8 @@ from companion.simulator.redis import find_free_port
 
 HERE = Path(__file__).parent
 DEADLINE = 30
+BUILD_MODULE = Path(__file__).parents[2] / "opensips/event_zeromq/build.sh"
+NO_SOURCE = "event_zeromq is not tested: OPENSIPS_SRC names no source of this OpenSIPS"
 HOW_TO_GET_ONE = "no OpenSIPS here: set OPENSIPS_BIN and OPENSIPS_MODULES, or put opensips on PATH"
 PASSWORD = "wonder"
 # a contact that is pinged again within ping_threshold and a second or so can crash nathelper: keep well away
@@ -323,15 +325,25 @@ def find_build() -> Build | None:
     return Build(binary, str(modules), tuple(map(int, numbers.groups())))
 
 
+def build_module(build: Build, folder: Path) -> Path:
+    """Build event_zeromq.so for this OpenSIPS from its source, OPENSIPS_SRC."""
+    command = ["sh", str(BUILD_MODULE), os.environ["OPENSIPS_SRC"], str(folder), build.binary]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return folder / "event_zeromq.so"
+
+
 @pytest.hookimpl(tryfirst=True)  # before -m selects
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Mark what needs an OpenSIPS, and skip it where there is none."""
     missing = find_build() is None
     for item in items:
-        if "build" in getattr(item, "fixturenames", ()) and item.path.is_relative_to(HERE):
+        if isinstance(item, pytest.Function) and "build" in item.fixturenames and item.path.is_relative_to(HERE):
             item.add_marker("opensips")
             if missing:
                 item.add_marker(pytest.mark.skip(reason=HOW_TO_GET_ONE))
+            elif "event_zeromq" in item.fixturenames and not os.environ.get("OPENSIPS_SRC"):
+                item.add_marker(pytest.mark.skip(reason=NO_SOURCE))
 
 
 @pytest.fixture(scope="session")
@@ -339,6 +351,12 @@ def build() -> Build:
     local_build = find_build()
     assert local_build
     return local_build
+
+
+@pytest.fixture(scope="session")
+def event_zeromq(build: Build, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return the module, built for this OpenSIPS."""
+    return build_module(build, tmp_path_factory.mktemp("event_zeromq"))
 
 
 @pytest.fixture(scope="module")

@@ -1,7 +1,5 @@
 """event_zeromq, built for the OpenSIPS of the tests, and what comes over its bus."""
 
-import os
-import subprocess
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -10,7 +8,6 @@ from typing import Any, Final, Self
 
 import httpx2
 import msgspec
-import pytest
 import zmq
 
 from companion.bus.curve import Curve
@@ -19,8 +16,6 @@ from companion.bus.sequences import Sequences
 from companion.simulator.redis import find_free_port
 from tests.acceptance.conftest import DEADLINE, OLD, Build, Ports, Server
 
-BUILD: Final = Path(__file__).parents[2] / "opensips/event_zeromq/build.sh"
-NO_SOURCE: Final = "event_zeromq is not tested: OPENSIPS_SRC names no source of this OpenSIPS"
 EVENT: Final = "E_COMPANION_TEST"
 
 PARAMS: Final[Mapping[str, int | str]] = {
@@ -84,17 +79,6 @@ route {{
     sl_send_reply(200, "OK");
 }}
 """
-
-
-def build_module(build: Build, folder: Path) -> Path:
-    """Build the module for this OpenSIPS; skip the test where its source is not there."""
-    source = os.environ.get("OPENSIPS_SRC")
-    if not source:
-        pytest.skip(NO_SOURCE)
-    command = ["sh", str(BUILD), source, str(folder), build.binary]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    return folder / "event_zeromq.so"
 
 
 def _assign(params: Mapping[str, int | str]) -> str:

@@ -13,22 +13,17 @@ import pytest
 import zmq
 
 from companion.bus.curve import Curve
-from tests.acceptance.conftest import Build
-from tests.acceptance.event_zeromq import BUILD, Node, build_module, listening, wait_until
+from tests.acceptance.conftest import BUILD_MODULE, Build
+from tests.acceptance.event_zeromq import Node, listening, wait_until
 
 pytestmark = pytest.mark.timeout(240)
 Start = Callable[..., Node]
 SMALL_RING = 1 << 20
 
 
-@pytest.fixture(scope="module")
-def module(build: Build, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return build_module(build, tmp_path_factory.mktemp("event_zeromq"))
-
-
 @pytest.fixture
-def start(build: Build, module: Path, tmp_path: Path) -> Start:
-    return lambda **settings: Node(build, tmp_path, module, **settings)
+def start(build: Build, event_zeromq: Path, tmp_path: Path) -> Start:
+    return lambda **settings: Node(build, tmp_path, event_zeromq, **settings)
 
 
 def test_events(start: Start) -> None:
@@ -194,19 +189,20 @@ def test_virtual(start: Start) -> None:
             assert b"E_COMPANION_TEST" in ear.recv(65536)
 
 
-def test_a_build_for_another_opensips(build: Build, module: Path, tmp_path: Path) -> None:
+@pytest.mark.usefixtures("event_zeromq")
+def test_a_build_for_another_opensips(build: Build, tmp_path: Path) -> None:
     """A module that the running OpenSIPS would refuse is not built, and the reason is given."""
     other = tmp_path / "opensips"
     other.write_text(f"#!/bin/sh\n{build.binary} -V | sed 's/STATS: On/STATS: Off/'\n")
     other.chmod(0o755)
-    command = ["sh", str(BUILD), os.environ.get("OPENSIPS_SRC", ""), str(tmp_path / "built"), str(other)]
+    command = ["sh", str(BUILD_MODULE), os.environ["OPENSIPS_SRC"], str(tmp_path / "built"), str(other)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 1
     assert "STATS: Off" in done.stderr
     assert not (tmp_path / "built/event_zeromq.so").exists()
 
 
-def test_wrong_parameters(build: Build, module: Path, tmp_path: Path) -> None:
+def test_wrong_parameters(build: Build, event_zeromq: Path, tmp_path: Path) -> None:
     """A parameter that can not be right keeps OpenSIPS from starting, with its reason."""
     for name, value, reason in (
         ("node", "a b", "node is not"),
@@ -217,7 +213,7 @@ def test_wrong_parameters(build: Build, module: Path, tmp_path: Path) -> None:
         parameters: dict[str, Any] = {name: value} if name != "node" else {}
         folder = tmp_path / name
         folder.mkdir()
-        node = Node(build, folder, module, **parameters)
+        node = Node(build, folder, event_zeromq, **parameters)
         if name == "node":
             node.kill()
             file = folder / "opensips.cfg"

@@ -17,7 +17,6 @@ from companion.simulator.redis import find_free_port
 from companion.store.nodes import load_feeds
 from tests.acceptance.conftest import Build, eventually
 from tests.acceptance.edge import Companion, Edge, edge_with, settled, stop_pings
-from tests.acceptance.event_zeromq import build_module
 from tests.sip_phone.phone import Phone
 
 pytestmark = pytest.mark.timeout(300)
@@ -44,13 +43,12 @@ class Site(NamedTuple):
 
 
 @pytest.fixture
-def site(build: Build, tmp_path: Path) -> Iterator[Site]:
-    module = build_module(build, tmp_path / "module")
+def site(build: Build, event_zeromq: Path, tmp_path: Path) -> Iterator[Site]:
     bus = f"tcp://127.0.0.1:{find_free_port()}"
     lines = "".join(f'\n    subscribe_event("{event}", "zeromq:{bus}");' for event in (*EVENTS, OWN_EVENT))
     hold = 'modparam("event_zeromq", "hold_ms", 60000)'  # the companions start after OpenSIPS
     changes = {
-        'loadmodule "event_datagram.so"': f'loadmodule "event_datagram.so"\nloadmodule "{module}"\n{hold}',
+        'loadmodule "event_datagram.so"': f'loadmodule "event_datagram.so"\nloadmodule "{event_zeromq}"\n{hold}',
         "startup_route {": f"startup_route {{{lines}",
         "tcp_threads=1": "tcp_threads=4",
         LOG_OF_A_PING: _documented_route().replace("> 500000", "> 0"),

@@ -15,8 +15,8 @@ from companion.opensips.events import LATENCY
 from companion.simulator.redis import find_free_port
 from companion.store.connection import Connection
 from companion.store.keys import Keys
-from tests.acceptance.conftest import Build, find_build
-from tests.acceptance.event_zeromq import BUILD, NO_SOURCE, Listener, Node, find_children, listening
+from tests.acceptance.conftest import BUILD_MODULE, NO_SOURCE, Build, build_module, find_build
+from tests.acceptance.event_zeromq import Listener, Node, find_children, listening
 from tests.benchmarks.figure import Figure
 from tests.benchmarks.processes import bench_redis, consumer_command, process, wait_until
 from tests.benchmarks.publisher import device_name, ping_params
@@ -47,7 +47,7 @@ def figures() -> Iterator[Figure]:
         yield Figure("event_zeromq", NO_SOURCE)
         return
     with tempfile.TemporaryDirectory() as folder:
-        module = _build_module(build, Path(folder))
+        module = build_module(build, Path(folder))
         rounds: dict[str, list[Burst]] = {"event_zeromq": [], "event_datagram + bridge": []}
         for number in range(ROUNDS):
             for native, name in enumerate(reversed(rounds)):
@@ -75,12 +75,6 @@ def _figures_of(name: str, bursts: list[Burst]) -> Iterator[Figure]:
     yield Figure(f"{name}: CPU of an event in the SIP worker", f"{worker_us:.1f} µs, with its script", worker_us)
     yield Figure("  between it and the bus", f"{between_us:.1f} µs", between_us)
     yield Figure("  flat out", f"{rate:,.0f} events/s, {lost:,} of {ROUNDS * BURSTS * EVENTS:,} lost", rate)
-
-
-def _build_module(build: Build, folder: Path) -> Path:
-    command = ["sh", str(BUILD), os.environ["OPENSIPS_SRC"], str(folder), build.binary]
-    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
-    return folder / "event_zeromq.so"
 
 
 @contextmanager
@@ -163,7 +157,7 @@ def _is_readable(connection: Connection, number: int) -> bool:
 
 def _waits(folder: Path) -> Iterator[Figure]:
     """Measure how long an event holds up a worker while the publisher is stopped."""
-    source = BUILD.parent
+    source = BUILD_MODULE.parent
     program = folder / "latency"
     files = [str(source / name) for name in ("tests/latency.c", *PARTS)]
     subprocess.run(["cc", "-O2", "-std=gnu11", "-I", str(source), *files, "-lpthread", "-o", str(program)], check=True)
