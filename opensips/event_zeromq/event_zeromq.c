@@ -42,7 +42,12 @@ static struct ring *ring;
 static struct shared *shared;
 static struct keys keys;
 static int wake_fd = -1;
-static volatile sig_atomic_t is_stopping;
+static volatile sig_atomic_t stop = GO_ON;
+
+static bool is_terminating(void)
+{
+    return sr_get_core_status() == STATE_TERMINATING;
+}
 
 /* The publisher's process */
 
@@ -51,7 +56,7 @@ static void on_stop(int signo)
     const uint64_t one = 1;
 
     (void)signo;
-    is_stopping = 1;
+    stop = is_terminating() ? STOP_FOR_GOOD : STOP;
     if (write(wake_fd, &one, sizeof one) < 0) {
         /* it is awake already */
     }
@@ -73,10 +78,10 @@ static bool await_endpoint(void)
     struct pollfd wake = {.fd = wake_fd, .events = POLLIN};
     uint64_t count;
 
-    while (!endpoint_is_set(&shared->endpoint) && !is_stopping)
+    while (!endpoint_is_set(&shared->endpoint) && !stop)
         if (poll(&wake, 1, ENDPOINT_WAIT_MS) > 0 && read(wake_fd, &count, sizeof count) < 0)
             usleep(1000);
-    return !is_stopping;
+    return !stop;
 }
 
 static int run_publisher(void)
@@ -86,7 +91,7 @@ static int run_publisher(void)
         .sockets = {.endpoint = shared->endpoint.text, .hwm = hwm, .keys = curve_secret_key ? &keys : NULL},
         .hold_ms = hold_ms,
         .report = report,
-        .is_stopping = &is_stopping,
+        .stop = &stop,
     };
 
     signal(SIGTERM, on_stop);
@@ -123,11 +128,6 @@ static void watch_losses(void)
     }
     calm = 0;
     before = lost;
-}
-
-static bool is_terminating(void)
-{
-    return sr_get_core_status() == STATE_TERMINATING;
 }
 
 static void run_supervisor(int rank)

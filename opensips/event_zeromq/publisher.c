@@ -73,7 +73,7 @@ static bool bind_socket(const struct publisher *publisher)
 {
     int reported = 0;
 
-    while (!*publisher->options->is_stopping) {
+    while (!*publisher->options->stop) {
         if (!zmq_bind(publisher->sockets.bus, publisher->options->sockets.endpoint))
             return true;
         if (zmq_errno() != reported)
@@ -302,13 +302,14 @@ static void finish(struct publisher *publisher)
 
     if (publisher->is_holding)
         end_hold(publisher);
-
     while (steady_ms() < deadline_ms && steady_ms() < quiet_at_ms) {
         if (publish(publisher))
             quiet_at_ms = steady_ms() + QUIET_MS;
         else
             wait_for_work(publisher, QUIET_MS / 10);
     }
+    if (*publisher->options->stop == STOP_FOR_GOOD)
+        ring_abandon(publisher->ring);
     beat(publisher, true);
 }
 
@@ -324,7 +325,7 @@ int publisher_run(struct ring *ring, const struct publisher_options *options)
         ring_resume(ring);
         publisher.hold_until_ms = steady_ms() + options->hold_ms;
         report(&publisher, REPORT_NOTICE, "publishing at %s", options->sockets.endpoint);
-        while (!*options->is_stopping)
+        while (!*options->stop)
             turn(&publisher);
         finish(&publisher);
     }

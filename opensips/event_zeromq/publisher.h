@@ -12,6 +12,8 @@
 
 enum report_level { REPORT_ERROR, REPORT_WARNING, REPORT_NOTICE };
 
+enum stop { GO_ON, STOP, STOP_FOR_GOOD };
+
 typedef void report_function(enum report_level level, const char *text);
 
 struct publisher_options {
@@ -19,10 +21,10 @@ struct publisher_options {
     struct socket_options sockets;
     int hold_ms; /* how long events wait for the first subscriber */
     report_function *report;
-    const volatile sig_atomic_t *is_stopping;
+    const volatile sig_atomic_t *stop; /* an enum stop: for good, when no other publisher will come */
 };
 
-/* Publish until `is_stopping`, then what is left. Return the process' exit code. */
+/* Publish until `stop`, then what is left. Return the process' exit code. */
 int publisher_run(struct ring *ring, const struct publisher_options *options);
 
 #endif

@@ -198,6 +198,20 @@ void ring_commit(struct ring *ring, uint64_t position, const struct record *last
     atomic_store_explicit(&ring->tail, position, memory_order_release);
 }
 
+void ring_abandon(struct ring *ring)
+{
+    uint64_t head, left;
+
+    lock(ring);
+    head = atomic_load(&ring->head);
+    left = atomic_load(&ring->queued) - atomic_load(&ring->published);
+    add(&ring->lost, left);
+    for (uint32_t i = 0; i < RING_NAMES; i++)
+        atomic_store(&ring->names[i].accounted, atomic_load(&ring->names[i].raised));
+    atomic_store(&ring->tail, head);
+    pthread_mutex_unlock(&ring->lock);
+}
+
 void ring_account(struct ring *ring)
 {
     uint32_t count = atomic_load_explicit(&ring->name_count, memory_order_acquire);

@@ -92,6 +92,9 @@ void ring_commit(struct ring *ring, uint64_t position, const struct record *last
 /* Account for events that were lost after the last record: only with an empty ring is it known that none is to come. */
 void ring_account(struct ring *ring);
 
+/* Count what is still in the ring as lost: nobody will read it. */
+void ring_abandon(struct ring *ring);
+
 /* Mend the accounts of a reader that died between two of its steps. */
 void ring_resume(struct ring *ring);
 

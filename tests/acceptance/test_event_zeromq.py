@@ -4,6 +4,7 @@ import os
 import signal
 import socket
 import subprocess
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -54,6 +55,21 @@ def test_a_publisher_that_is_killed(start: Start) -> None:
         assert (len(bus.runs), bus.ended) == (4, bus.runs[:3])
         assert node.statistics() == {"published": 16_000, "lost": 0, "queued_bytes": 0, "restarts": 3}
         assert node.log.count("the publisher was ended by signal 9") == 3
+
+
+def test_a_stop_with_a_full_ring(start: Start) -> None:
+    """What a publisher can not send before OpenSIPS ends is counted by the subscriber, too."""
+    with start(ring_size=128 << 20) as node, listening(node.bus) as bus:
+        node.flood(1)
+        wait_until(lambda: bus.hear().received == 1)
+        publisher = node.publisher
+        os.kill(publisher, signal.SIGSTOP)
+        node.flood(200_000)
+        node.await_floods(2)
+        threading.Timer(0.5, os.kill, (publisher, signal.SIGCONT)).start()
+        node.stop()
+        wait_until(lambda: bus.hear().ended == bus.runs)
+        wait_until(lambda: bus.hear().received + bus.missed == 200_001)
 
 
 def test_opensips_is_killed(start: Start) -> None:

@@ -18,7 +18,7 @@ enum { PAUSE_US = 500, MOST_BYTES = 700, MINUTE = 60 };
 static struct ring *ring;
 static const char *endpoint;
 static int seconds;
-static volatile sig_atomic_t is_stopping;
+static volatile sig_atomic_t stop = GO_ON;
 
 static void report(enum report_level level, const char *text)
 {
@@ -28,7 +28,7 @@ static void report(enum report_level level, const char *text)
 static void on_stop(int signo)
 {
     (void)signo;
-    is_stopping = 1;
+    stop = STOP_FOR_GOOD;
 }
 
 static void produce(unsigned seed)
@@ -61,7 +61,7 @@ static int run(void)
         .sockets = {.endpoint = endpoint, .hwm = 1000},
         .hold_ms = 5000,
         .report = report,
-        .is_stopping = &is_stopping,
+        .stop = &stop,
     };
 
     signal(SIGTERM, on_stop);

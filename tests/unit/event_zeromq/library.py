@@ -151,6 +151,9 @@ class Ring:
             self._functions.ring_commit(self._ring, position, ctypes.c_void_p(place), ctypes.c_uint64(1))
         return Record(ordinal, number, ts, params)
 
+    def abandon(self) -> None:
+        self._functions.ring_abandon(self._ring)
+
     def queued_bytes(self) -> int:
         queued: int = self._functions.ring_queued_bytes(self._ring)
         return queued

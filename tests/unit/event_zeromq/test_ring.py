@@ -82,6 +82,17 @@ def test_a_reader_that_dies(ring: Ring) -> None:
     assert ring.read() is None
 
 
+def test_what_nobody_will_read(ring: Ring) -> None:
+    """What is left at the end is given up, and what comes behind it has the next number."""
+    for _ in range(3):
+        ring.put("E_A", b"\x80")
+    ring.read()
+    ring.abandon()
+    assert (ring.read(), ring.queued_bytes()) == (None, 0)
+    ring.put("E_A", b"\x80")
+    assert [record.ordinal for record in read_all(ring)] == [3]
+
+
 @pytest.mark.parametrize("sanitizer", ["thread", "address,undefined"])
 def test_under_a_sanitizer(tmp_path: Path, sanitizer: str) -> None:
     """Four producers and a reader, fast and slow: no race, no invalid access, and received + lost = raised."""
