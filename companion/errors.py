@@ -7,7 +7,8 @@ CompanionError
 │   ├── SeveralDevicesError  several devices have it
 │   ├── NoSuchCallError      no call has this Call-ID, or not on this device
 │   ├── SeveralCallsError    several devices reported the call
-│   └── CanNotPingError      nobody can ask this device now
+│   ├── CanNotPingError      nobody can ask this device now
+│   └── CanNotRecordError    the SIP messages of this device can not be recorded now
 ├── UnavailableError     a server we need can not be reached        (exit code 1)
 ├── ReportBudgetError    the reports of calls make us keep too much
 ├── MiError              a call of OpenSIPS' Management Interface failed (exit code 1)
@@ -18,6 +19,7 @@ CompanionError
     ├── InvalidEventError
     ├── InvalidEnvelopeError
     ├── InvalidUriError
+    ├── InvalidPacketError   a mirrored SIP message, or the HEP around it
     ├── InvalidReportError   a browser's report of a call
     └── InvalidTokenError    the token of such a report
 """
@@ -79,6 +81,15 @@ class SeveralCallsError(UsageError):
 
 class CanNotPingError(UsageError):
     """Report that a device can not be pinged; `detail` is the text without its `remedy`."""
+
+    def __init__(self, detail: str, remedy: str) -> None:
+        self.detail = detail
+        self.remedy = remedy
+        super().__init__(f"{detail}: {remedy}")
+
+
+class CanNotRecordError(UsageError):
+    """Report that a device can not be recorded; `detail` is the text without its `remedy`."""
 
     def __init__(self, detail: str, remedy: str) -> None:
         self.detail = detail
@@ -153,6 +164,10 @@ class InvalidEnvelopeError(InvalidInputError):
 
 
 class InvalidUriError(InvalidInputError):
+    pass
+
+
+class InvalidPacketError(InvalidInputError):
     pass
 
 

@@ -1,0 +1,56 @@
+"""SIP messages and packets for tests, made from a few words."""
+
+import base64
+import json
+from pathlib import Path
+
+from companion.opensips import hep
+from companion.opensips.hep import HepPacket
+from companion.trace.packet import Match, Packet
+
+CAPTURE = Path(__file__).parents[2] / "captures" / "hep-3.6.8.jsonl"
+PHONE, EDGE, FAR = "192.0.2.7:40000", "198.51.100.1:8080", "203.0.113.9:5060"
+
+
+def capture() -> list[bytes]:
+    """Return the HEP packets that a real OpenSIPS sent."""
+    return [base64.b64decode(json.loads(line)["b64"]) for line in CAPTURE.read_text().splitlines()]
+
+
+def sip(
+    start: str,
+    *,
+    cseq: str = "",
+    call_id: str = "c1",
+    from_: str = "<sip:dave@example.com>;tag=a",
+    to: str = "<sip:bob@example.com>",
+    more: str = "",
+    body: str = "",
+) -> bytes:
+    """Return a message; a start line of a code begins a reply, and `cseq` is such as `1 INVITE`."""
+    method = start.split(" ", maxsplit=1)[0]
+    line = f"SIP/2.0 {start}" if start[0].isdigit() else f"{start} SIP/2.0"
+    fields = [
+        line,
+        f"Via: SIP/2.0/WS x.invalid;branch=z9hG4bK{cseq.split(' ', maxsplit=1)[0]}",
+        f"From: {from_}",
+        f"To: {to}",
+    ]
+    fields += [f"Call-ID: {call_id}", f"CSeq: {cseq or f'1 {method}'}"]
+    fields += more.splitlines()
+    return "\r\n".join([*fields, f"Content-Length: {len(body)}", "", body]).encode()
+
+
+def packet(
+    at_ms: int, source: str, target: str, message: bytes, *, node: str = "edge", match: Match = "device"
+) -> Packet:
+    return Packet(at_ms * 1000, "ws", source, target, node, match, message)
+
+
+def mirrored(at_ms: int, source: str, target: str, message: bytes) -> HepPacket:
+    return HepPacket(at_ms * 1000, "ws", source, target, message)
+
+
+def captured_packets() -> list[Packet]:
+    packets = map(hep.decode, capture())
+    return [Packet(one.at_us, one.protocol, one.source, one.target, "edge", "device", one.sip) for one in packets]
