@@ -47,7 +47,7 @@ Info(PREFIX + "build", "What runs here.", registry=REGISTRY).info(
 RECEIVED = _counter("received_total", "JSON objects received from OpenSIPS.", "transport")
 INVALID = _counter("invalid_total", "Input refused, by where and why.", "where", "reason")
 DROPPED = _counter("dropped_total", "What was lost at a bounded queue.", "queue")
-for _queue in ("consumer", "kernel_udp", "stream", "stream_connections"):
+for _queue in ("consumer", "kernel_udp", "stream", "stream_connections", "hep", "kernel_hep", "traces"):
     DROPPED.labels(_queue)  # create it at 0: a counter that begins at 1 does not show that it rose
 PUBLISHED = _counter("published_total", "Events published on the bus.", "event")
 CONNECTIONS = _gauge("stream_connections", "Open event_stream connections.")
@@ -92,6 +92,11 @@ REDIS_ERRORS = _counter("redis_errors_total", "Batches that failed at Redis and 
 
 RECONCILED = _counter("reconciles_total", "Times a node's dump was compared with the store.", "node", "result")
 CORRECTIONS = _counter("corrections_total", "What reconciling found wrong, and what became of it.", "kind", "outcome")
+
+TRACE_PACKETS = _counter("trace_packets_total", "Mirrored SIP messages, by what came of them.", "result")
+for _result in ("stored", "unmatched", "unrecorded", "trimmed"):
+    TRACE_PACKETS.labels(_result)
+RECORDINGS = _counter("recordings_total", "Recordings of devices, by what was done.", "action")
 
 SUBSCRIBED = _counter("subscriptions_total", "Subscriptions to OpenSIPS' events made through MI.", "node", "result")
 

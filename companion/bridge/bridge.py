@@ -10,6 +10,7 @@ import msgspec
 
 from companion import log, metrics
 from companion.bridge.datagram import DatagramInput
+from companion.bridge.hep import HepIntake, make_source
 from companion.bridge.stamps import Stamps
 from companion.bridge.stream import StreamInput
 from companion.bus.curve import Curve
@@ -67,11 +68,13 @@ class Bridge:
             else None
         )
         self.stream = StreamInput(parse_address(config.stream), self.receive) if config.stream else None
-        self._sources: list[DatagramInput | StreamInput] = [source for source in (self.datagram, self.stream) if source]
+        self.hep = make_source(config, HepIntake(config, self._gather, self._clock.now)) if config.hep else None
+        sources = (self.datagram, self.stream, self.hep)
+        self._sources: list[DatagramInput | StreamInput] = [source for source in sources if source]
         self._published = {event: metrics.PUBLISHED.labels(event) for event in events.EVENT_NAMES}
         self._soon: Schedule = lambda flush: flush()
         self._gathering = False
-        self._kernel_drops = 0
+        self._kernel_drops = self._hep_drops = 0
         self._invalid = 0
         self._received = 0
         self._last_event_at = 0
@@ -141,9 +144,13 @@ class Bridge:
             raise InvalidEventError("unknown_event", repr(event[:64]))
         aor = params.get("aor")
         ts = self._stamps.next(aor if isinstance(aor, str) else None)
-        self.publisher.gather(event, params, ts)
+        self._gather(event, params, ts)
         self._last_event_at = ts
         published.inc()
+
+    def _gather(self, event: str, params: dict[str, Any], ts: int) -> None:
+        """Publish with what else is read in this turn of the event loop."""
+        self.publisher.gather(event, params, ts)
         if not self._gathering:
             self._gathering = True
             self._soon(self._flush)
@@ -193,6 +200,9 @@ class Bridge:
                 drops=drops - self._kernel_drops,
             )
         self._kernel_drops = max(drops, self._kernel_drops)
+        hep_drops = (self.hep.kernel_drops() if isinstance(self.hep, DatagramInput) else None) or 0
+        metrics.DROPPED.labels("kernel_hep").inc(max(0, hep_drops - self._hep_drops))
+        self._hep_drops = max(hep_drops, self._hep_drops)
 
 
 def _reply(request: Any, outcome: dict[str, Any]) -> bytes | None:

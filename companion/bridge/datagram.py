@@ -20,21 +20,23 @@ _log = log.get(__name__)
 class DatagramInput:
     """Listen on a UDP address and pass each datagram to `receive`; its replies are ignored.
 
+    `name` is its option in [bridge], and its label in metrics.
     Once started, `address` has the bound port, and `granted_buffer_bytes` is the part of `buffer_bytes` that the kernel
     granted. Datagrams that do not fit while the companion is busy are lost; only the kernel counts them
     (`kernel_drops`).
     Raises ConfigError when the address is not a UDP one.
     """
 
-    def __init__(self, address: Address, receive: Receive, buffer_bytes: int = 8 << 20) -> None:
+    def __init__(self, address: Address, receive: Receive, buffer_bytes: int = 8 << 20, name: str = "datagram") -> None:
         if address.scheme != "udp":
-            raise ConfigError(f"[bridge] datagram takes an address like udp:127.0.0.1:5066, not {address}")
+            raise ConfigError(f"[bridge] {name} takes an address like udp:127.0.0.1:5066, not {address}")
         self.address = address
         self.granted_buffer_bytes = 0
+        self._name = name
         self._receive = receive
         self._buffer_bytes = buffer_bytes
         self._episodes = log.Episodes(_log)
-        self._received = metrics.RECEIVED.labels("datagram")
+        self._received = metrics.RECEIVED.labels(name)
         self._socket: socket.socket | None = None
 
     async def start(self) -> None:
@@ -48,7 +50,7 @@ class DatagramInput:
             family, _, _, _, target = min(candidates, key=lambda one: one[0] != socket.AF_INET)  # OpenSIPS sends IPv4
             bound = _bind(family, target)
         except OSError as error:
-            raise can_not_listen(self.address, error) from error
+            raise can_not_listen(self.address, error, self._name) from error
         self._socket = bound
         self.address = self.address._replace(port=bound.getsockname()[1])
         self.granted_buffer_bytes = _enlarge_buffer(bound, self._buffer_bytes)
@@ -92,10 +94,10 @@ class DatagramInput:
 
     def _take(self, data: bytes) -> None:
         if len(data) > MAX_DATAGRAM_BYTES:  # the kernel cut it (MSG_TRUNC) to the size of recv, or would have
-            metrics.INVALID.labels("datagram", "truncated").inc()
+            metrics.INVALID.labels(self._name, "truncated").inc()
             self._episodes.warn("a datagram was too large and was ignored", limit=MAX_DATAGRAM_BYTES)
         else:
-            deliver(self._receive, data, "datagram", self._episodes)
+            deliver(self._receive, data, self._name, self._episodes)
 
 
 def _bind(family: int, address: tuple[object, ...]) -> socket.socket:

@@ -4,13 +4,16 @@ import asyncio
 import contextlib
 import socket
 import time
+from collections.abc import Callable
 from functools import partial
+from typing import NamedTuple
 
 from companion import log, metrics
 from companion.bridge.framer import Framer
 from companion.bridge.transports import Receive, can_not_listen, deliver
 from companion.errors import ConfigError
 from companion.opensips.address import Address
+from companion.opensips.hep import HepFramer
 
 READ_BYTES = 1 << 16
 OBJECTS_A_TURN = 256  # then other tasks run
@@ -18,29 +21,36 @@ REPLY_SECONDS = 10.0  # a peer that takes its replies no faster is closed
 QUIET_SECONDS = 60.0  # a connection that was silent for so long gives way to a new one
 _TURNS_TO_ACCEPT = 5  # of the loop, from accept(2) to the end of an aborted connection
 
+AnyFramer = Framer | HepFramer
 _log = log.get(__name__)
 
 
 class StreamInput:
     """Listen on a TCP address, pass each JSON object of each connection to `receive`, and write back its replies.
 
+    `name` is its option in [bridge] and its label in metrics; `make_framer` makes what splits a stream into objects.
     `max_bytes` bounds one object. A connection that brings no object within `first_object_seconds` is closed: OpenSIPS
     connects when it has an event. If `max_connections` are open, one that has brought none or is quiet gives way to a
     new one; if there is none, the new one is refused. Once started, `address` has the bound port.
     Raises ConfigError when the address is not a TCP one.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - options of one kind
         self,
         address: Address,
         receive: Receive,
+        *,
         max_bytes: int = 1 << 20,
         first_object_seconds: float = 30.0,
         max_connections: int = 64,
+        name: str = "stream",
+        make_framer: Callable[[int], AnyFramer] = Framer,
     ) -> None:
         if address.scheme != "tcp":
-            raise ConfigError(f"[bridge] stream takes an address like tcp:127.0.0.1:5066, not {address}")
+            raise ConfigError(f"[bridge] {name} takes an address like tcp:127.0.0.1:5066, not {address}")
         self.address = address
+        self._name = name
+        self._make_framer = make_framer
         self._receive = receive
         self._max_bytes = max_bytes
         self._first_object_seconds = first_object_seconds
@@ -62,7 +72,7 @@ class StreamInput:
         try:
             self._server = await asyncio.start_server(self._accept, host, port, limit=READ_BYTES)
         except OSError as error:
-            raise can_not_listen(self.address, error) from error
+            raise can_not_listen(self.address, error, self._name) from error
         self.address = self.address._replace(port=self._server.sockets[0].getsockname()[1])
         _log.info("listening", address=str(self.address))
 
@@ -87,7 +97,8 @@ class StreamInput:
         else:
             # a peer that vanished must not occupy a connection for ever
             writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-            connection = _Connection(reader, writer, self._receive, Framer(self._max_bytes), self._episodes)
+            framer = self._make_framer(self._max_bytes)
+            connection = _Connection(reader, writer, framer, _Target(self._receive, self._name, self._episodes))
             task = asyncio.get_running_loop().create_task(connection.run(self._first_object_seconds))
             self._connections[task] = connection
             task.add_done_callback(partial(self._end, connection))
@@ -103,8 +114,8 @@ class StreamInput:
         return True
 
     def _warn_full(self, problem: str, peer: str) -> None:
-        metrics.DROPPED.labels("stream_connections").inc()
-        remedy = "let nothing but OpenSIPS reach [bridge] stream"
+        metrics.DROPPED.labels(f"{self._name}_connections").inc()
+        remedy = f"let nothing but OpenSIPS reach [bridge] {self._name}"
         self._episodes.warn(problem, peer=peer, limit=self._max_connections, remedy=remedy)
 
     @property
@@ -129,25 +140,31 @@ class _PeerError(Exception):
     """Report that the peer breaks the protocol; the text is one of a few."""
 
 
+class _Target(NamedTuple):
+    """Hold where the objects of a connection go, and under which name its faults are counted and logged."""
+
+    receive: Receive
+    name: str
+    episodes: log.Episodes
+
+
 class _Connection:
     def __init__(
         self,
         reader: asyncio.StreamReader,
         writer: asyncio.StreamWriter,
-        receive: Receive,
-        framer: Framer,
-        episodes: log.Episodes,
+        framer: AnyFramer,
+        target: _Target,
     ) -> None:
         self._reader = reader
         self._writer = writer
-        self._receive = receive
         self._framer = framer
-        self._episodes = episodes
+        self._receive, self._name, self._episodes = target
         self.peer = _peer(writer)
         self.has_brought = False
         """Whether an object came."""
         self._active_at = time.monotonic()
-        self._received = metrics.RECEIVED.labels("stream")
+        self._received = metrics.RECEIVED.labels(self._name)
 
     @property
     def rank(self) -> tuple[bool, float]:
@@ -192,7 +209,7 @@ class _Connection:
             async with asyncio.timeout(first_object_by - time.monotonic()):
                 return await self._reader.read(READ_BYTES)
         except TimeoutError:
-            metrics.INVALID.labels("stream", "silent").inc()
+            metrics.INVALID.labels(self._name, "silent").inc()
             raise _PeerError("a connection that brought no event was closed") from None
 
     def _take(self, objects: list[bytes]) -> None:
@@ -200,7 +217,7 @@ class _Connection:
             self.has_brought, self._active_at = True, time.monotonic()
         self._received.inc(len(objects))
         for one in objects:
-            reply = deliver(self._receive, one, "stream", self._episodes)
+            reply = deliver(self._receive, one, self._name, self._episodes)
             if reply is not None and not self._writer.is_closing():
                 self._writer.write(reply)
 
@@ -240,7 +257,7 @@ class _Connection:
 
     def _refused(self, reason: str, count: int = 1) -> None:
         if count:
-            metrics.INVALID.labels("stream", reason).inc(count)
+            metrics.INVALID.labels(self._name, reason).inc(count)
             self._episodes.warn(f"invalid input on a stream: {reason}", peer=self.peer)
 
 

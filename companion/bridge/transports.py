@@ -23,10 +23,10 @@ def deliver(receive: Receive, data: bytes, where: str, episodes: log.Episodes) -
         return None
 
 
-def can_not_listen(address: Address, error: OSError) -> UnavailableError:
-    """Return the error for a failed bind or look-up, with a remedy."""
-    setting = "datagram" if address.scheme == "udp" else "stream"
-    remedy = f"change [bridge] {setting}, and the address OpenSIPS sends its events to"
+def can_not_listen(address: Address, error: OSError, setting: str) -> UnavailableError:
+    """Return the error for a failed bind or look-up of [bridge] `setting`, with a remedy."""
+    what = "SIP messages" if setting == "hep" else "events"
+    remedy = f"change [bridge] {setting}, and the address OpenSIPS sends its {what} to"
     if error.errno == errno.EADDRINUSE:
         remedy = f"end the program that listens there, or {remedy}"
     return UnavailableError(f"can not listen on {address}: {error.strerror or error}; {remedy}")

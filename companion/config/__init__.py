@@ -13,6 +13,7 @@ from companion.config.media import MediaSection
 from companion.config.opensips import OpensipsSection, PingsSection, ReconcileSection
 from companion.config.remediation import RemediationSection, Rule
 from companion.config.section import ConfigSection
+from companion.config.trace import TraceSection
 
 __all__ = [
     "ApiSection",
@@ -31,5 +32,6 @@ __all__ = [
     "RedisSection",
     "RemediationSection",
     "Rule",
+    "TraceSection",
     "load",
 ]

@@ -11,6 +11,9 @@ class BridgeSection(ConfigSection):
     node: str = Field("opensips", pattern=r"^[A-Za-z0-9._-]{1,64}$")
     datagram: str = "udp:127.0.0.1:5066"
     stream: str = ""
+    hep: str = ""
+    hep_key: str = Field("", repr=False)
+    hep_per_second: int = Field(2000, ge=1, le=1_000_000)
     publish: str = "tcp://127.0.0.1:5555"
     receive_buffer_bytes: int = Field(8 << 20, ge=65536, le=1 << 30)
     high_water_mark: int = Field(50_000, ge=1)
@@ -25,6 +28,7 @@ class BridgeSection(ConfigSection):
 
     @model_validator(mode="after")
     def _check(self) -> Self:
+        _check_hep(self.hep, self.hep_key)
         _check_zeromq(self.publish, "publish")
         plain = not self.curve_secret_key and not self.allow_plaintext
         if plain and not is_loopback(self.publish):
@@ -66,6 +70,14 @@ class ConsumerSection(ConfigSection):
                 "set curve_server_key and curve_secret_key_file, or allow_plaintext = true"
             )
         return self
+
+
+def _check_hep(hep: str, key: str) -> None:
+    if hep and not key and not is_loopback(hep.replace(":", "://", 1).replace("udp:", "tcp:", 1)):
+        raise ValueError(
+            f"hep = {hep!r} is not on loopback, and anybody who reaches it may forge messages: "
+            "let OpenSIPS send to a bridge beside it, or set hep_key"
+        )
 
 
 def _check_zeromq(endpoint: str, name: str) -> None:

@@ -11,6 +11,7 @@ from companion.config.media import MediaSection
 from companion.config.opensips import OpensipsSection, PingsSection, ReconcileSection
 from companion.config.remediation import RemediationSection
 from companion.config.section import ConfigSection
+from companion.config.trace import TraceSection
 
 
 class RedisSection(ConfigSection):
@@ -54,6 +55,7 @@ class Config(ConfigSection):
     api: ApiSection = ApiSection()
     metrics: MetricsSection = MetricsSection()
     media: MediaSection = MediaSection()
+    trace: TraceSection = TraceSection()
     quality: QualitySection = QualitySection()
     log: LogSection = LogSection()
 

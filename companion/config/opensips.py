@@ -17,7 +17,8 @@ class OpensipsSection(ConfigSection):
 
     `mi_user` and `mi_password` are for Basic auth, `mi_ca_file` (PEM) for a private CA; `mi_timeout` is seconds for a
     call. `probe_url` is its mi_datagram, for the OPTIONS to a phone before its removal. `subscribe` subscribes to its
-    events through MI; `events_to` is the address it sends them to, when that is not the one of [bridge].
+    events through MI; `events_to` is the address it sends them to, when that is not the one of [bridge]. `hep_to` is
+    the same for the SIP messages of recorded devices.
     """
 
     node: str = Field("opensips", pattern=r"^[A-Za-z0-9._-]{1,64}$")
@@ -30,6 +31,7 @@ class OpensipsSection(ConfigSection):
     probe_url: str = ""
     subscribe: bool = False
     events_to: str = ""
+    hep_to: str = ""
 
     @model_validator(mode="after")
     def _check(self) -> Self:

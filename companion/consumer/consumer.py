@@ -18,7 +18,9 @@ from companion.bus.subscriber import Subscriber
 from companion.config import Config
 from companion.consumer.lag import Lag
 from companion.consumer.recorder import Recorder
+from companion.consumer.traces import TraceRecorder
 from companion.errors import InvalidEnvelopeError
+from companion.opensips.hep import PACKET
 from companion.steady_clock import steady_ms
 from companion.store.consumers import REPORT_SECONDS, ConsumerReport
 from companion.store.store import Store
@@ -60,6 +62,7 @@ class Consumer:
         self._arrived = asyncio.Event()
         self._roomy = asyncio.Event()
         self._recorder = Recorder(config, store)
+        self._traces = TraceRecorder(config, store)
         settings = config.consumer
         curve = (
             Curve(settings.curve_secret_key, server=settings.curve_server_key) if settings.curve_server_key else None
@@ -78,6 +81,7 @@ class Consumer:
             asyncio.create_task(self._report_regularly()),
             asyncio.create_task(self._recorder.keep_leases()),
         ]
+        tracing = asyncio.create_task(self._traces.run())
         writing: asyncio.Task[None] | None = None
         try:
             while not self._stopping.is_set():
@@ -92,6 +96,9 @@ class Consumer:
             for task in aside:
                 task.cancel()
             await asyncio.shield(self._finish(writing, reading))
+            self._traces.stop()
+            await asyncio.wait([tracing], timeout=STOP_SECONDS)
+            tracing.cancel()
 
     # Reading continues while taking or writing waits for Redis
 
@@ -115,6 +122,9 @@ class Consumer:
             metrics.INVALID.labels("bus", error.reason).inc()
             self._episodes.warn(f"a message on the bus was refused: {error.reason}", detail=error.detail[:200])
         else:
+            if message.name == PACKET:
+                self._traces.put(message)
+                return
             self._waiting.append(message)
             self._waiting_events += len(message.events)
             self._received += len(message.events)

@@ -42,6 +42,14 @@ class Keys:
     def timeline(self, device: str) -> str:
         return f"{self._tag_of(device)}timeline:{device}"
 
+    def trace(self, device: str) -> str:
+        """Name a sorted set: packed SIP messages, by their time in epoch µs."""
+        return f"{self._tag_of(device)}trace:{device}"
+
+    def spelling(self, device: str) -> str:
+        """Name a string: the AOR of a device as its messages write it, where usrloc has other letters."""
+        return f"{self._tag_of(device)}spelling:{device}"
+
     # One call, as one device saw it
 
     def call(self, device: str, ref: str) -> str:
@@ -151,6 +159,10 @@ class Keys:
     def quality(self) -> str:
         """Name a string: JSON with the quality of the last hour's calls."""
         return f"{self.prefix}media"
+
+    def recordings(self) -> str:
+        """Name a hash: JSON of each recording, by device."""
+        return f"{self.prefix}recordings"
 
     # Reconciling
 

@@ -122,7 +122,7 @@ def _find_servers(messages: Sequence[TracedMessage], phones: frozenset[str], soc
 
 
 def _name_nodes(messages: Sequence[TracedMessage], servers: AbstractSet[str]) -> dict[str, str]:
-    """Return the node of each address of OpenSIPS; what nodes send each other counts only where nothing else is known."""
+    """Return the node of each address; what nodes send each other counts only where nothing else is known."""
     nodes: dict[str, Counter[str]] = {}
     for traced in messages:
         ends = {traced.packet.source, traced.packet.target} & servers

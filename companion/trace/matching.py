@@ -5,6 +5,7 @@ be its own, or by the AOR in From and To. Two devices of one AOR have two traces
 is left out, and one that could be of both counts for the AOR.
 """
 
+import re
 from collections import OrderedDict, deque
 from collections.abc import Iterable, Sequence
 from typing import Final, NamedTuple
@@ -22,6 +23,8 @@ MAX_CALLS: Final = 5_000
 MAX_HELD: Final = 2_000
 HELD_US: Final = 5_000_000
 """A message is held for so long: a later one may show that its call is one of the device."""
+
+_SPELLING: Final = re.compile(r"sips?:(?P<user>[^@:;>?\s\"]{1,200})@(?P<host>[^:;>?\s\"]{1,200})", re.IGNORECASE)
 
 ContactName = tuple[str, str]
 """User and host of a Contact URI."""
@@ -47,6 +50,8 @@ class PacketMatch(NamedTuple):
     node: str
     device: str
     match: Match
+    spelling: str = ""
+    """The AOR as this message writes it, where usrloc has other letters."""
 
 
 class _CallState:
@@ -83,11 +88,8 @@ def make_subject(device: Device, others: Iterable[Device]) -> Subject:
 
 def contact_name(contact: Contact) -> ContactName | None:
     """Return user and host of a contact's URI, None where it has no user."""
-    try:
-        uri = parse_uri(contact.binding.uri)
-    except InvalidUriError:
-        return None
-    return (uri.user, uri.host) if uri.user else None
+    uri = _parse(contact.binding.uri)
+    return (uri.user, uri.host) if uri and uri.user else None
 
 
 def _addresses(contacts: Iterable[Contact]) -> Iterable[str]:
@@ -152,7 +154,10 @@ class Matcher:
 
     def _judge(self, arrival: _Arrival, subject: Subject) -> PacketMatch | None:
         match = self._find_match(arrival, subject)
-        return PacketMatch(arrival.packet, arrival.node, subject.device, match) if match else None
+        if not match:
+            return None
+        spelling = find_spelling(arrival.message, subject.user, subject.domain)
+        return PacketMatch(arrival.packet, arrival.node, subject.device, match, spelling)
 
     def _find_match(self, arrival: _Arrival, subject: Subject) -> Match | None:
         call = self._calls.get(arrival.message.call_id) or _CallState()
@@ -195,15 +200,33 @@ def _contact_instance(message: SipMessage) -> str:
 
 
 def _contact_name(uri: str) -> ContactName:
-    try:
-        parsed = parse_uri(uri)
-    except InvalidUriError:
-        return "", ""
-    return parsed.user, parsed.host
+    parsed = _parse(uri)
+    return (parsed.user, parsed.host) if parsed else ("", "")
 
 
 def _has_aor(message: SipMessage, subject: Subject) -> bool:
     return any(uri and is_aor(uri, subject.user, subject.domain) for uri in (message.from_uri, message.to_uri))
+
+
+def find_spelling(message: SipMessage, user: str, domain: str) -> str:
+    """Return how From or To write an AOR, as OpenSIPS' filters take it; "" where that is as usrloc has it.
+
+    `domain` is in lower case.
+    """
+    for header in (message.header("from"), message.header("to")):
+        match = _SPELLING.search(header)
+        uri = _parse(match[0]) if match else None
+        if match and uri and is_aor(uri, user, domain):
+            written = f"{match['user']}@{match['host']}" if domain else match["user"]
+            return "" if written == (f"{user}@{domain}" if domain else user) else written
+    return ""
+
+
+def _parse(uri: str) -> SipUri | None:
+    try:
+        return parse_uri(uri)
+    except InvalidUriError:
+        return None
 
 
 def is_aor(uri: SipUri, user: str, domain: str) -> bool:

@@ -2,6 +2,8 @@
 
 import base64
 import json
+import socket
+import struct
 from pathlib import Path
 
 from companion.opensips import hep
@@ -54,3 +56,15 @@ def mirrored(at_ms: int, source: str, target: str, message: bytes) -> HepPacket:
 def captured_packets() -> list[Packet]:
     packets = map(hep.decode, capture())
     return [Packet(one.at_us, one.protocol, one.source, one.target, "edge", "device", one.sip) for one in packets]
+
+
+def encode_hep(one: HepPacket, key: bytes = b"") -> bytes:
+    """Return a packet as OpenSIPS sends it."""
+    (source, source_port), (target, target_port) = (end.rsplit(":", 1) for end in (one.source, one.target))
+    seconds, microseconds = divmod(one.at_us, 1_000_000)
+    chunks = [(2, b"\x32"), (3, socket.inet_aton(source)), (4, socket.inet_aton(target))]
+    chunks += [(7, int(source_port).to_bytes(2)), (8, int(target_port).to_bytes(2)), (11, b"\x01")]
+    chunks += [(9, seconds.to_bytes(4)), (10, microseconds.to_bytes(4)), (15, one.sip)]
+    chunks += [(14, key)] if key else []
+    body = b"".join(struct.pack("!HHH", 0, kind, 6 + len(value)) + value for kind, value in chunks)
+    return b"HEP3" + struct.pack("!H", 6 + len(body)) + body

@@ -1,0 +1,61 @@
+"""Keep which devices are recorded, until when, and who asked for it."""
+
+import msgspec
+
+from companion.store.store import Store
+from companion.store.timeline import MAX_CARE_ENTRIES
+
+
+class Recording(msgspec.Struct, frozen=True):
+    """Hold one recording; times are epoch ms. `by` is who asked for it."""
+
+    device: str
+    by: str
+    started_at: int
+    ends_at: int
+
+    def is_over(self, now: int) -> bool:
+        return self.ends_at <= now
+
+
+def load_recordings(store: Store) -> dict[str, Recording]:
+    """Return all recordings by device, also those that are over and not ended yet."""
+    rows: dict[str, str] = store.connection.call("HGETALL", store.keys.recordings())
+    return {device: msgspec.json.decode(text, type=Recording) for device, text in rows.items()}
+
+
+def save_recording(store: Store, recording: Recording, limit: int) -> bool:
+    """Store a recording, in place of an earlier one of its device; False when there are `limit` of others."""
+    key = store.keys.recordings()
+    store.connection.call("HSET", key, recording.device, msgspec.json.encode(recording).decode())
+    if int(store.connection.call("HLEN", key)) > limit:
+        store.connection.call("HDEL", key, recording.device)
+        return False
+    return True
+
+
+def delete_recording(store: Store, device: str) -> bool:
+    """Delete the recording of a device; False when there is none: another companion was faster."""
+    return bool(store.connection.call("HDEL", store.keys.recordings(), device))
+
+
+def append_recording_entry(store: Store, device: str, event: str, by: str, minutes: int = 0) -> None:
+    """Append the start or end of a recording to the audit of its device, which its timeline shows."""
+    key = store.keys.care(device)
+    fields = ["event", event, "by", by, *(["minutes", minutes] if minutes else [])]
+    store.connection.pipeline(
+        [
+            ("XADD", key, "MAXLEN", "~", MAX_CARE_ENTRIES, "*", *fields),
+            ("PEXPIRE", key, store.retention_ms),
+        ]
+    )
+
+
+def save_spelling(store: Store, device: str, spelling: str) -> None:
+    """Note how a device's messages write its AOR: OpenSIPS compares letter by letter."""
+    store.connection.call("SET", store.keys.spelling(device), spelling, "PX", store.ttl_ms)
+
+
+def load_spelling(store: Store, device: str) -> str:
+    """Return how the last message of a device wrote its AOR, "" where that is as usrloc has it."""
+    return str(store.connection.call("GET", store.keys.spelling(device)) or "")

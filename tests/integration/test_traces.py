@@ -1,0 +1,195 @@
+"""Mirrored SIP messages on their way from HEP to Redis: of recorded devices only, bounded, and without secrets."""
+
+import socket
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from itertools import count
+from typing import Any
+
+import pytest
+
+from companion import metrics
+from companion.store.recordings import Recording, load_spelling, save_recording
+from companion.store.traces import TraceLimits, append_packets, load_trace, load_trace_extent, trim_trace
+from companion.trace.packet import Packet, pack, unpack
+from tests.integration.conftest import MakeSetup, Setup, Udp, eventually, notification, phone_event
+from tests.unit.trace.messages import EDGE, encode_hep, mirrored, sip
+
+WEB = "192.0.2.7:40000"
+DAVE = "dave/urn:uuid:00000000-0000-4000-8000-000000000001"
+DAVE_EVENT: dict[str, Any] = {
+    "uri": "sip:k3j2h1@x.invalid;transport=ws",
+    "received": f"sip:{WEB};transport=ws",
+    "socket": f"ws:{EDGE}",
+    "attr": "<urn:uuid:00000000-0000-4000-8000-000000000001>",
+}
+SECRET = "s3cr3tV4lue"
+Send = Callable[[bytes], object]
+
+
+def now() -> int:
+    return int(time.time() * 1000)
+
+
+def record(setup: Setup, device: str = DAVE, seconds: int = 60) -> None:
+    assert save_recording(setup.store, Recording(device, "support", now(), now() + seconds * 1000), 5)
+
+
+def trace(setup: Setup, device: str = DAVE) -> list[Packet]:
+    return [unpack(packed) for packed in load_trace(setup.store, device)]
+
+
+def starts(setup: Setup, device: str = DAVE) -> list[str]:
+    return [packet.sip.split(b"\r\n")[0].decode() for packet in trace(setup, device)]
+
+
+_ticks = count(1)
+
+
+def hep(start: str, *, source: str = WEB, target: str = EDGE, **parts: str) -> bytes:
+    one = mirrored(0, source, target, sip(start, **parts))
+    return encode_hep(one._replace(at_us=now() * 1000 + next(_ticks)))  # no two at the same time
+
+
+def result(name: str) -> float:
+    return metrics.total(metrics.TRACE_PACKETS, result=name)
+
+
+@asynccontextmanager
+async def running(make_setup: MakeSetup, scheme: str = "udp", **sections: Any) -> AsyncIterator[tuple[Setup, Send]]:
+    """A companion with a registered device, and what sends it HEP."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    bridge = {"hep": f"{scheme}:127.0.0.1:{port}", **sections.pop("bridge", {})}
+    setup = make_setup(bridge=bridge, **sections)
+    async with setup.running():
+        with Udp(setup.datagram) as udp:
+            udp.send(notification("E_UL_CONTACT_INSERT", phone_event("dave", **DAVE_EVENT)))
+        await eventually(lambda: setup.store.connection.call("EXISTS", setup.store.keys.device(DAVE)))
+        kind = socket.SOCK_DGRAM if scheme == "udp" else socket.SOCK_STREAM
+        with socket.socket(socket.AF_INET, kind) as peer:
+            peer.connect(("127.0.0.1", port))
+            yield setup, peer.sendall
+
+
+@pytest.mark.parametrize("scheme", ["udp", "tcp"])
+async def test_recorded_device(make_setup: MakeSetup, scheme: str) -> None:
+    """Messages of a recorded device are stored with times and addresses; those of others are counted and dropped."""
+    async with running(make_setup, scheme) as (setup, send):
+        unrecorded = result("unrecorded")
+        send(hep("OPTIONS sip:before@example.com"))
+        await eventually(lambda: result("unrecorded") == unrecorded + 1)
+        record(setup, seconds=0)  # over, though no job has ended it
+        send(hep("OPTIONS sip:before@example.com"))
+        await eventually(lambda: result("unrecorded") == unrecorded + 2)
+        record(setup)
+        send(hep("INVITE sip:bob@example.com"))
+        send(hep("INVITE sip:bob@example.com", source="192.0.2.99:1", from_="<sip:carol@h>", call_id="c9"))
+        send(hep("200 OK", source=EDGE, target=WEB, cseq="1 INVITE", from_="<sip:Dave@h>;tag=1"))
+        await eventually(lambda: len(trace(setup)) == 2)
+        first = trace(setup)[0]
+        assert starts(setup) == ["INVITE sip:bob@example.com SIP/2.0", "SIP/2.0 200 OK"]
+        assert (first.protocol, first.source, first.target, first.node) == ("ws", WEB, EDGE, "opensips")
+        assert abs(first.at_us // 1000 - now()) < 60_000
+        await eventually(lambda: load_spelling(setup.store, DAVE) == "Dave")  # OpenSIPS compares letter by letter
+        assert setup.store.connection.call("PTTL", setup.store.keys.trace(DAVE)) > 0
+
+
+@pytest.mark.parametrize("mask", [True, False])
+async def test_no_secret_is_stored(make_setup: MakeSetup, mask: bool) -> None:  # noqa: FBT001
+    """Redis never holds a digest answer, a push token, an SRTP key or an ICE password; with mask = false it does."""
+    more = f'Authorization: Digest username="dave", response="{SECRET}"\nContact: <sip:dave@x;pn-prid={SECRET}>'
+    body = f"v=0\r\na=crypto:1 AES inline:{SECRET}\r\na=ice-pwd:{SECRET}\r\n"
+    async with running(make_setup, trace={"mask": mask}) as (setup, send):
+        record(setup)
+        send(hep("REGISTER sip:example.com", more=more, body=body))
+        await eventually(lambda: trace(setup))
+        assert (SECRET.encode() in trace(setup)[0].sip) is not mask
+
+
+BAD: list[tuple[str, str, bytes]] = [
+    ("hep", "version", b"\x02\x10\x02\x11 HEP2"),
+    ("hep", "length", hep("BYE sip:a@b")[:-3]),
+    ("hep", "chunk", b"HEP3\x00\x08\x00\x00"),
+    ("hep", "not_sip", hep("BYE sip:a@b").replace(b"\x00\x0b\x00\x07\x01", b"\x00\x0b\x00\x07\x63")),
+    ("traces", "not_sip", encode_hep(mirrored(0, WEB, EDGE, b"\xff\xfe{json?}"))),
+]
+
+
+async def test_bad_input(make_setup: MakeSetup) -> None:
+    """What is no HEP packet with SIP is counted by its reason, and the next good packets are stored as they are.
+
+    Among these are one of 64,000 bytes, and one with bytes that are not UTF-8.
+    """
+
+    def invalid() -> list[float]:
+        return [metrics.total(metrics.INVALID, where=where, reason=reason) for where, reason, _ in BAD]
+
+    async with running(make_setup) as (setup, send):
+        record(setup)
+        before = invalid()
+        for _, _, data in BAD:
+            send(data)
+        send(hep("MESSAGE sip:bob@example.com", body="x" * 64_000))
+        send(encode_hep(mirrored(now() + 1, WEB, EDGE, sip("BYE sip:bob@example.com") + b"\xff\x00")))
+        await eventually(lambda: len(trace(setup)) == 2)
+        assert invalid() == [number + 1 for number in before]
+        assert [len(packet.sip) > 64_000 for packet in trace(setup)] == [True, False]
+        assert trace(setup)[1].sip.endswith(b"\xff\x00")
+
+
+async def test_key(make_setup: MakeSetup) -> None:
+    """With hep_key a stranger's packets are refused and counted."""
+    async with running(make_setup, bridge={"hep_key": "kept"}) as (setup, send):
+        record(setup)
+        before = metrics.total(metrics.INVALID, where="hep", reason="key")
+        send(hep("INVITE sip:forged@example.com"))
+        send(encode_hep(mirrored(now(), WEB, EDGE, sip("INVITE sip:bob@example.com")), b"kept"))
+        await eventually(lambda: trace(setup))
+        assert starts(setup) == ["INVITE sip:bob@example.com SIP/2.0"]
+        assert metrics.total(metrics.INVALID, where="hep", reason="key") == before + 1
+
+
+async def test_flood(make_setup: MakeSetup) -> None:
+    """A flood of messages is dropped beyond hep_per_second and counted; each event of a phone arrives meanwhile."""
+    async with running(make_setup, bridge={"hep_per_second": 200}) as (setup, send):
+        record(setup)
+        dropped = metrics.total(metrics.DROPPED, queue="hep")
+        flood = hep("INVITE sip:bob@example.com", source="192.0.2.99:1", from_="<sip:carol@h>", call_id="c9")
+        with Udp(setup.datagram) as udp:
+            for n in range(50):
+                for _ in range(100):
+                    send(flood)
+                udp.send(notification("E_UL_CONTACT_INSERT", phone_event(f"phone{n}")))
+        last = "phone49/phone49"
+        await eventually(lambda: setup.store.connection.call("EXISTS", setup.store.keys.device(last)))
+        assert metrics.total(metrics.DROPPED, queue="hep") > dropped
+        assert setup.feed().missed == 0
+        assert trace(setup) == []
+
+
+def test_bounds(make_setup: MakeSetup) -> None:
+    """A trace holds at most so many packets, bytes and hours, the newest; storing one twice changes nothing."""
+    setup = make_setup()
+    rows = [
+        (n * 1_000_000, pack(Packet(n * 1_000_000, "ws", WEB, EDGE, "edge", "device", b"x" * 9))) for n in range(50)
+    ]
+    for _ in range(2):
+        append_packets(setup.store, DAVE, rows, 60_000)
+    assert load_trace_extent(setup.store, DAVE) == (50, 49_000_000)
+    size = len(rows[0][1])
+    assert trim_trace(setup.store, DAVE, TraceLimits(40, 1 << 20, 60_000), 49_000) == 10
+    assert trim_trace(setup.store, DAVE, TraceLimits(40, 30 * size, 60_000), 49_000) >= 10
+    assert trim_trace(setup.store, DAVE, TraceLimits(40, 1 << 20, 5_000), 49_000) >= 20
+    assert [packet.at_us for packet in trace(setup)] == [n * 1_000_000 for n in range(44, 50)]
+    assert len(load_trace(setup.store, DAVE, 49_000_000)) == 1
+
+
+def test_limit_of_recordings(make_setup: MakeSetup) -> None:
+    """No more than max_recordings devices are recorded at once; a device that is recorded already may go on."""
+    setup = make_setup()
+    for device in ("a/1", "b/1", "a/1"):
+        assert save_recording(setup.store, Recording(device, "support", 0, 1), 2)
+    assert not save_recording(setup.store, Recording("c/1", "support", 0, 1), 2)
