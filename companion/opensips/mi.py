@@ -20,11 +20,12 @@ from companion.opensips.mi_http import MiHttp
 from companion.text import printable
 
 DUMP: Final = "ul_dump"
-SENT_ONCE: Final = frozenset({"ul_rm_contact", "raise_event", "event_subscribe", DUMP})
+SENT_ONCE: Final = frozenset({"ul_rm_contact", "raise_event", "event_subscribe", "trace_start", "trace_stop", DUMP})
 """Methods that are never retried: changes, because without an answer nobody knows whether they were done, and a dump,
 because a big one blocks OpenSIPS while it runs."""
 QUICK_READS: Final = frozenset(
     {"ul_show_contact", "events_list", "subscribers_list", "version", "uptime", "ps", "get_statistics", "which"}
+    | {"trace", "tracer:trace"}
 )
 METHODS: Final = QUICK_READS | SENT_ONCE
 

@@ -18,6 +18,8 @@ from companion.query.census import share_census, take_census
 from companion.query.history import record_summary
 from companion.query.now import load_view
 from companion.reconcile.job import EVERY_SECONDS, Reconciler
+from companion.recording.job import EVERY_SECONDS as RECORDINGS_SECONDS
+from companion.recording.job import RecordingJob
 from companion.remediation.sweep import Sweeper
 from companion.services.elapsed_trigger import ElapsedTrigger
 from companion.services.turn import Turn
@@ -110,6 +112,7 @@ JOBS: Final = (
     Job("census", lambda _: 15, 2, _make_census, in_turn=True),
     Job("reconcile", lambda _: EVERY_SECONDS, 2, lambda config, store: Reconciler(config, store).run),
     Job("subscriptions", lambda _: SUBSCRIBE_SECONDS, 2, lambda config, _: Renewer(config).run),
+    Job("recordings", lambda _: RECORDINGS_SECONDS, 0, lambda config, store: RecordingJob(config, store).run),
     Job("media", lambda _: 30, 5, _make_call_quality, in_turn=True),
     Job("retention", lambda _: 3600, 300, _make_retention, in_turn=True),
 )
