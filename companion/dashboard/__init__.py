@@ -9,13 +9,14 @@ from fastapi import FastAPI
 from companion.config import Config
 from companion.http.device_pings import DevicePings
 from companion.query.reader import Reader
+from companion.recording.recordings import Recordings
 
 
-def mount(app: FastAPI, config: Config, reader: Reader, pings: DevicePings) -> None:
+def mount(app: FastAPI, config: Config, reader: Reader, pings: DevicePings, recordings: Recordings) -> None:
     """Mount the pages on an application, behind all its routes.
 
     Raises ImportError where NiceGUI is not installed. The import takes half a second: call this late.
     """
     from companion.dashboard.server import mount as mount_pages  # noqa: PLC0415 - NiceGUI costs start time
 
-    mount_pages(app, config, reader, pings)
+    mount_pages(app, config, reader, pings, recordings)

@@ -10,6 +10,7 @@ from companion.config import Config
 from companion.errors import UnavailableError
 from companion.http.device_pings import DevicePings
 from companion.query.reader import Reader
+from companion.recording.recordings import Recordings
 from companion.store.connection import ResponseError, Unreachable
 
 THREADS: Final = 8
@@ -17,12 +18,13 @@ T = TypeVar("T")
 
 
 class ReaderThreads:
-    """Hold the Reader of one application, the threads in which its pages call it, and what pings devices for them."""
+    """Hold the Reader of one application, the threads in which its pages call it, and what acts for them."""
 
-    def __init__(self, config: Config, reader: Reader, pings: DevicePings) -> None:
+    def __init__(self, config: Config, reader: Reader, pings: DevicePings, recordings: Recordings) -> None:
         self.config = config
         self.reader = reader
         self.pings = pings
+        self.recordings = recordings
         self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="dashboard")
 
     async def run(self, function: Callable[..., T], *arguments: Any, **options: Any) -> T:

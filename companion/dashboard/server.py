@@ -12,14 +12,15 @@ from companion.config import Config
 from companion.dashboard import assets
 from companion.dashboard.frame import CONTEXT, Frame
 from companion.dashboard.markup.frame import broken, no_page
-from companion.dashboard.pages import call, calls, device, devices, fleet, remediations
+from companion.dashboard.pages import call, calls, device, devices, fleet, remediations, trace
 from companion.dashboard.part import Part
 from companion.dashboard.reader_threads import ReaderThreads
 from companion.dashboard.sockets import Sockets
 from companion.http.device_pings import DevicePings
 from companion.query.reader import Reader
+from companion.recording.recordings import Recordings
 
-__all__ = ["call", "calls", "device", "devices", "fleet", "mount", "remediations"]
+__all__ = ["call", "calls", "device", "devices", "fleet", "mount", "remediations", "trace"]
 
 RECONNECT_SECONDS: Final = 10.0
 """A page whose connection breaks for less than this continues where it was; after this time it loads again."""
@@ -40,9 +41,9 @@ class _ThreadsMiddleware:
         await self._app(scope, receive, send)
 
 
-def mount(app: FastAPI, config: Config, reader: Reader, pings: DevicePings) -> None:
+def mount(app: FastAPI, config: Config, reader: Reader, pings: DevicePings, recordings: Recordings) -> None:
     """Mount the pages, as companion.dashboard.mount says."""
-    app.add_middleware(_ThreadsMiddleware, threads=ReaderThreads(config, reader, pings))
+    app.add_middleware(_ThreadsMiddleware, threads=ReaderThreads(config, reader, pings, recordings))
     _reset_nicegui()
     ui.run_with(
         app,

@@ -18,6 +18,7 @@ from companion import log, metrics
 from companion.credentials import mask
 from companion.errors import (
     CanNotPingError,
+    CanNotRecordError,
     InvalidReportError,
     NoSuchCallError,
     NoSuchDeviceError,
@@ -115,6 +116,10 @@ def several_calls(error: SeveralCallsError) -> ProblemError:
 
 def can_not_ping(error: CanNotPingError) -> ProblemError:
     return ProblemError(409, "can-not-ping", "Can not be pinged", error.detail, error.remedy)
+
+
+def can_not_record(error: CanNotRecordError) -> ProblemError:
+    return ProblemError(409, "can-not-record", "Can not be recorded", error.detail, error.remedy)
 
 
 def too_many_pings(detail: str, seconds: int) -> ProblemError:

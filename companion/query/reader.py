@@ -20,6 +20,7 @@ from companion.query.pings import read_buckets, read_pings
 from companion.query.row import make_glance, render_row
 from companion.query.shared_listing import SharedListing
 from companion.query.summary import compute_summary
+from companion.query.traces import load_packets, render_call_trace, render_recordings, render_trace
 from companion.remediation import audit
 from companion.remediation.status import remediation_status
 from companion.store import sweeps
@@ -34,11 +35,15 @@ from companion.store.calls import (
     load_recent_calls,
 )
 from companion.store.devices import load_device, load_devices
+from companion.store.recordings import load_recordings
 from companion.store.report_budgets import load_refused_reports
 from companion.store.store import Store
 from companion.store.summary import count_registered, load_summary
+from companion.store.traces import load_trace_extent
 from companion.text import Json
-from companion.times import MINUTE_MS, iso
+from companion.times import MINUTE_MS, iso, now_ms
+from companion.trace.ladder import StepChoice
+from companion.trace.packet import Packet, drop_copies
 from companion.usrloc.contact import Device
 
 MIN_POINTS = 10
@@ -174,6 +179,35 @@ class Reader:
             "timeline": render_timeline(self._store, leg.device, since, until),
             "legs": [one.device for one in legs],
         }
+
+    # Traces
+
+    def trace(self, name: str, method: str = "", call_id: str = "") -> Json:
+        """Return the SIP messages of a device as a ladder, of one method or one call where these are given."""
+        device = find_device_id(self._store, name)
+        choice = StepChoice(method.upper(), call_id)
+        return render_trace(self._config, self._store, device, now_ms(), choice)
+
+    def trace_extent(self, device: str) -> tuple[int, int, int]:
+        """Return what changes when a trace does: packets, time of the last one (epoch µs), end of the recording."""
+        recording = load_recordings(self._store).get(device)
+        return (*load_trace_extent(self._store, device), recording.ends_at if recording else 0)
+
+    def trace_packets(self, name: str, call_id: str = "") -> tuple[str, list[Packet]]:
+        """Return a device and the packets of its trace, each once, for an export."""
+        device = find_device_id(self._store, name)
+        return device, drop_copies(load_packets(self._store, device, call_id))
+
+    def call_trace(self, call_id: str) -> Json:
+        """Return the SIP messages of a call, from the traces of all devices that reported it."""
+        devices = [leg.device for leg in list_legs(self._store, call_id)]
+        return render_call_trace(self._config, self._store, call_id, devices)
+
+    def recordings(self) -> Json:
+        """Return the recordings that go on."""
+        return {"recordings": render_recordings(self._store, now_ms())}
+
+    # Calls by name
 
     def call_id(self, beginning: str) -> str:
         """Return a Call-ID by itself, or by its beginning among the newest LOOKED_AT calls.

@@ -7,7 +7,7 @@ from typing import Final
 from companion import log, metrics
 from companion.config import Config
 from companion.recording.nodes import load_recorded, update_nodes
-from companion.recording.plan import Wanted, plan_traces
+from companion.recording.plan import NodePlan, plan_traces
 from companion.store.recordings import append_recording_entry, delete_recording, load_recordings
 from companion.store.store import Store
 from companion.times import now_ms
@@ -28,7 +28,7 @@ class RecordingJob:
     def __init__(self, config: Config, store: Store) -> None:
         self._config = config
         self._store = store
-        self._plan: dict[str, Wanted] = {}
+        self._plan: dict[str, NodePlan] = {}
         self._ours: set[str] = set()
         self._checked_at = float("-inf")
         self._episodes = log.Episodes(logger)
@@ -51,7 +51,7 @@ class RecordingJob:
         if not failures:
             self._ours = {one.device.id for one in recorded}
 
-    def _pause(self, plan: dict[str, Wanted]) -> float:
+    def _pause(self, plan: dict[str, NodePlan]) -> float:
         return CHECK_SECONDS if any(plan.values()) or self._ours else IDLE_CHECK_SECONDS
 
 

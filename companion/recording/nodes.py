@@ -7,7 +7,7 @@ from companion.config import BridgeSection, Config, OpensipsSection
 from companion.errors import ConfigError, MiCallError, MiError
 from companion.opensips.mi import Mi, open_mi
 from companion.opensips.tracer import MISSING_CODES, hep_destination, load_traces, start_trace, stop_trace
-from companion.recording.plan import RecordedDevice, Wanted, compare, plan_traces
+from companion.recording.plan import NodePlan, RecordedDevice, compare, plan_traces
 from companion.store.devices import load_devices
 from companion.store.recordings import load_recordings, load_spelling
 from companion.store.store import Store
@@ -40,12 +40,12 @@ async def update_nodes(
     return {table.node: failure for table, failure in zip(tables, failures, strict=True) if failure}
 
 
-async def _update_node(table: OpensipsSection, bridge: BridgeSection, wanted: Wanted, ours: Iterable[str]) -> str:
+async def _update_node(table: OpensipsSection, bridge: BridgeSection, node_plan: NodePlan, ours: Iterable[str]) -> str:
     """Return what failed, "" if nothing did."""
     try:
         destination = hep_destination(table, bridge)
         async with open_mi(table) as mi:
-            await _update(mi, destination, wanted, ours)
+            await _update(mi, destination, node_plan, ours)
     except MiCallError as error:
         return LOAD_TRACER if error.code in MISSING_CODES else str(error)
     except (MiError, ConfigError) as error:
@@ -53,8 +53,8 @@ async def _update_node(table: OpensipsSection, bridge: BridgeSection, wanted: Wa
     return ""
 
 
-async def _update(mi: Mi, destination: str, wanted: Wanted, ours: Iterable[str]) -> None:
-    changes = compare(wanted, parse_traces(await load_traces(mi)), ours, now_ms())
+async def _update(mi: Mi, destination: str, node_plan: NodePlan, ours: Iterable[str]) -> None:
+    changes = compare(node_plan, parse_traces(await load_traces(mi)), ours, now_ms())
     for trace_id in changes.stop:
         await stop_trace(mi, str(trace_id))
     for trace_id, trace_filter in changes.start.items():

@@ -15,7 +15,6 @@ from companion.store.recordings import (
     Recording,
     append_recording_entry,
     delete_recording,
-    load_recordings,
     save_recording,
 )
 from companion.store.store import Store
@@ -76,10 +75,20 @@ async def stop_recording(config: Config, store: Store, name: str, by: str) -> tu
     return device, await update_nodes(config, await asyncio.to_thread(load_recorded, store), [device])
 
 
-def list_recordings(store: Store) -> list[Recording]:
-    """Return the recordings that go on, the first to end first."""
-    now = now_ms()
-    return sorted((one for one in load_recordings(store).values() if not one.is_over(now)), key=lambda one: one.ends_at)
+class Recordings:
+    """Start and stop recordings for the API and the dashboard."""
+
+    def __init__(self, config: Config, store: Store) -> None:
+        self._config = config
+        self._store = store
+
+    async def start(self, name: str, minutes: int, by: str) -> Started:
+        """Record a device, as `start_recording` does."""
+        return await start_recording(self._config, self._store, name, minutes, by)
+
+    async def stop(self, name: str, by: str) -> tuple[str, Mapping[str, str]]:
+        """End a recording, as `stop_recording` does."""
+        return await stop_recording(self._config, self._store, name, by)
 
 
 def _load_nodes(config: Config, store: Store, device_id: str) -> list[str]:

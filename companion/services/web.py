@@ -18,7 +18,7 @@ from companion.http.access import pages
 from companion.http.access.guard import Access, Guard
 from companion.http.access.hosts import Hosts
 from companion.http.access.login import Login
-from companion.http.api import calls, devices, events, fleet
+from companion.http.api import calls, devices, events, fleet, traces
 from companion.http.api.openapi import make_api
 from companion.http.connections import HttpLimits
 from companion.http.device_pings import DevicePings
@@ -34,6 +34,7 @@ from companion.http.reports.app import PATHS, make_reports
 from companion.http.reports.intake import Intake
 from companion.http.server import Server
 from companion.query.reader import Reader
+from companion.recording.recordings import Recordings
 from companion.store.store import Store
 
 logger = log.get(__name__)
@@ -81,6 +82,8 @@ def _make_guarded(config: Config, store: Store, intake: Intake, hosts: Sequence[
     )
     app.state.reader, app.state.hub, app.state.intake = reader, Hub(reader), intake
     app.state.pings = DevicePings(config, store)
+    app.state.recordings = Recordings(config, store)
+    app.state.homer_url = config.trace.homer_url
     problems.add_handlers(app)
     app.state.health = Health(config, store)
     app.include_router(app.state.health.router)
@@ -99,7 +102,7 @@ def make_v1() -> FastAPI:
     """
     api = make_api("OpenSIPS Companion", __version__, PREFIX)
     problems.add_handlers(api)
-    for part in (devices, calls, endpoint, fleet, events):
+    for part in (traces, devices, calls, endpoint, fleet, events):
         api.include_router(part.router)
     return api
 
@@ -112,7 +115,7 @@ def _add_dashboard(app: FastAPI, config: Config, reader: Reader) -> None:
         install = "<code>pip install 'opensips-companion[dashboard]'</code>, then a restart."
         _explain(app, "The dashboard is not installed.", f"It comes with {install}")
     else:
-        dashboard.mount(app, config, reader, app.state.pings)
+        dashboard.mount(app, config, reader, app.state.pings, app.state.recordings)
 
 
 def _explain(app: FastAPI, why: str, remedy: str) -> None:

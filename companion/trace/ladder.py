@@ -85,10 +85,22 @@ def build_ladder(packets: Iterable[Packet], phones: Iterable[str] = (), sockets:
     return Ladder(participants, steps, explanation)
 
 
-def select_steps(steps: Iterable[Step], *, kind: str = "", call_id: str = "") -> list[Step]:
-    """Return the steps of a method and a Call-ID, "" for all. A CANCEL and an ACK belong to their INVITE."""
-    kinds = {kind, "ACK", "CANCEL"} if kind == "INVITE" else {kind}
-    return [step for step in steps if (not kind or step.kind in kinds) and (not call_id or step.call_id == call_id)]
+class StepChoice(NamedTuple):
+    """Choose steps by the method of their transaction and by Call-ID, "" for all."""
+
+    method: str = ""
+    call_id: str = ""
+
+
+ALL_STEPS: Final = StepChoice()
+
+
+def select_steps(steps: Iterable[Step], choice: StepChoice) -> list[Step]:
+    """Return the steps that fit. A CANCEL and an ACK belong to their INVITE."""
+    kinds = {choice.method, "ACK", "CANCEL"} if choice.method == "INVITE" else {choice.method}
+    return [
+        step for step in steps if (not choice.method or step.kind in kinds) and choice.call_id in ("", step.call_id)
+    ]
 
 
 def _is_failure(final: TracedMessage) -> bool:

@@ -92,6 +92,11 @@ def contact_name(contact: Contact) -> ContactName | None:
     return (uri.user, uri.host) if uri and uri.user else None
 
 
+def trace_addresses(device: Device) -> frozenset[str]:
+    """Return the addresses that a device has, and those that it had."""
+    return frozenset(_addresses(device.contacts))
+
+
 def _addresses(contacts: Iterable[Contact]) -> Iterable[str]:
     """Return the addresses that are a device's alone: behind a Path is an address of the proxy."""
     return (contact.address for contact in contacts if contact.address and not contact.registration.path)

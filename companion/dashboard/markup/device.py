@@ -15,6 +15,7 @@ from companion.dashboard.markup.navigation import window_choice
 from companion.dashboard.markup.tables import Column, cell, fault, table
 from companion.dashboard.markup.timeline import describe_entry, format_outage, show_way, without_echoes
 from companion.dashboard.markup.times import Style, time
+from companion.dashboard.markup.trace import trace_address
 from companion.dashboard.presence import Band, share_online
 from companion.text import Json
 from companion.times import format_duration, iso
@@ -38,7 +39,8 @@ def title(page: Json) -> Markup:
     aor, _, instance = page["device"].rpartition("/")
     path = tag("nav", tag("a", "Devices", href="/devices"), " › Device", cls="crumbs", aria_label="You are here")
     live = tag("span", icon("feed"), "live", cls="live", title="New pings appear by themselves")
-    name = tag("h1", network_text(aor), status(page["status"]), live)
+    trace = tag("a", icon("switch"), "SIP trace", href=trace_address(page["device"]), cls="button")
+    name = tag("h1", network_text(aor), status(page["status"]), live, trace)
     return tag("div", path, name, network_text(instance, "mono"), cls="device-title")
 
 

@@ -136,6 +136,12 @@ def _describe_pings(entry: Entry) -> Line:
     return Line("search", "act", f"Pinged on request: {answered} of {count} answered", more)
 
 
+def _show_operator(entry: Entry) -> Markup:
+    """Show who asked for something, and for how long."""
+    minutes = f" for {entry['minutes']} minutes" if entry.get("minutes") else ""
+    return tag("span", "by ", network_text(entry.get("by")), minutes)
+
+
 _LINES: Final[dict[str, Callable[[Entry], Line]]] = {
     "registered": lambda entry: Line("online", "good", "Registered", _show_address(entry)),
     "re-registered": lambda entry: Line("online", "plain", "Registered again", _show_address(entry)),
@@ -148,5 +154,8 @@ _LINES: Final[dict[str, Callable[[Entry], Line]]] = {
     "disconnected": lambda entry: Line("stale", "bad", "Connection died", _show_address(entry)),
     "switched-over": _describe_switch_over,
     "pinged": _describe_pings,
+    "recording-started": lambda entry: Line("feed", "act", "Its SIP messages are recorded", _show_operator(entry)),
+    "recording-stopped": lambda entry: Line("feed", "act", "Recording stopped", _show_operator(entry)),
+    "recording-ended": lambda _: Line("feed", "plain", "Recording ended on time"),
     "push-sent": lambda _: Line("push", "act", "OpenSIPS sent a push"),
 }

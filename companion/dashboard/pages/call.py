@@ -13,6 +13,7 @@ from companion.dashboard.graphs.call import CallPlot, draw_call
 from companion.dashboard.markup import Markup, call, call_details, call_graph, call_minutes, tag
 from companion.dashboard.markup.frame import waiting
 from companion.dashboard.markup.happenings import select_marks
+from companion.dashboard.markup.trace import call_trace
 from companion.dashboard.part import Part
 from companion.dashboard.reader_threads import ReaderThreads
 from companion.dashboard.refresh import LivePage, keep_fresh
@@ -55,6 +56,7 @@ class CallPage(LivePage):
         self._device = devices.fields(query).get("device", [""])[0]
         self._minute = _minute(query)
         self._page: Json | None = None
+        self._trace: Json = {"steps": []}
         self._next_at = 0.0
         self._everything = False
         self._make_parts()
@@ -84,6 +86,7 @@ class CallPage(LivePage):
         except SeveralCallsError as error:
             self._show_instead(call.choice(self._call_id, error.devices), status=300)
         else:
+            self._trace = await self._threads.run(self._threads.reader.call_trace, self._call_id)
             self._show()
         took = time.monotonic() - began
         self._next_at = time.monotonic() + max(_pause(self._page), took / MAX_SHARE_OF_TIME)
@@ -97,7 +100,8 @@ class CallPage(LivePage):
         self._top.show(call.title(page), call.legs(page), call.overview(page))
         self._draw(page)
         details = call_details.columns(page, self._minute, everything=self._everything)
-        self._rest.show(details, call_minutes.minutes(page))
+        trace = call_trace(self._trace, page["device"], self._call_id)
+        self._rest.show(details, call_minutes.minutes(page), *([trace] if trace else []))
 
     def _draw(self, page: Json) -> None:
         config = self._threads.config

@@ -14,6 +14,7 @@ milliseconds. Read access is open on loopback unless configured otherwise; other
 TAGS: Final = [
     {"name": "devices", "description": "What a person holds; it outlives its contacts."},
     {"name": "calls", "description": "What browsers tell of the media of their calls."},
+    {"name": "traces", "description": "SIP messages of single devices, recorded on request."},
     {"name": "fleet", "description": "All devices together, and the OpenSIPS they are registered at."},
     {"name": "remediation", "description": "What is done about contacts that stopped answering."},
     {"name": "live", "description": "Server-sent events."},

@@ -1,6 +1,6 @@
 """A trace becomes a ladder: who took part, in order, with repetitions and failures marked."""
 
-from companion.trace.ladder import build_ladder, select_steps
+from companion.trace.ladder import StepChoice, build_ladder, select_steps
 from tests.unit.trace.messages import EDGE, FAR, PHONE, captured_packets, packet, sip
 
 INVITE = sip("INVITE sip:bob@example.com")
@@ -79,9 +79,9 @@ def test_messages_of_the_aor() -> None:
 def test_filter() -> None:
     """Steps can be chosen by method, with the ACK of an INVITE, and by Call-ID."""
     steps = build_ladder(captured_packets()).steps
-    assert {"INVITE", "ACK"} == {step.kind for step in select_steps(steps, kind="INVITE")}
-    assert len(select_steps(steps, call_id=steps[0].call_id)) == 2
-    assert list(steps) == select_steps(steps)
+    assert {"INVITE", "ACK"} == {step.kind for step in select_steps(steps, StepChoice("INVITE"))}
+    assert len(select_steps(steps, StepChoice(call_id=steps[0].call_id))) == 2
+    assert list(steps) == select_steps(steps, StepChoice())
 
 
 def test_nothing() -> None:
