@@ -354,7 +354,16 @@ def _http(request: Request, error: Exception) -> JSONResponse:
     }.get(error.status_code, (error.detail, "mend the request"))
     problem = ProblemError(error.status_code, title.lower().replace(" ", "-"), title, detail, remedy)
     problem.headers |= error.headers or {}
+    if error.status_code == 405:
+        problem.headers |= _allow(request)
     return problem.response()
+
+
+def _allow(request: Request) -> dict[str, str]:
+    """Return the header Allow for a path with routes of several methods: the framework names the first one's alone."""
+    path = getattr(request.scope.get("route"), "path_format", "")
+    operations = request.app.openapi()["paths"].get(path) if path and request.app.openapi_url else None
+    return {"Allow": ", ".join(method.upper() for method in operations)} if operations else {}
 
 
 class Catch:

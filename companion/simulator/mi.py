@@ -45,6 +45,8 @@ class SimulatedMi:
         self.version = "3.6.8"
         self.use_domain = False
         self.calls: list[MiCall] = []
+        self.traces: dict[str, str] = {}
+        """The filter of each dynamic trace, by its id."""
         self.started_at = time.time()
         self._node = node
         self._subscriptions = subscriptions
@@ -91,6 +93,11 @@ class SimulatedMi:
             "event_subscribe": Command(self._event_subscribe, (subscribe, (*subscribe, "expire"))),
             "events_list": Command(self._events_list),
             "subscribers_list": Command(self._subscribers_list, ((), ("event",))),
+            "trace": Command(self._trace),
+            "trace_start": Command(
+                self._trace_start, (("id", "uri", "filter"), ("id", "uri", "filter", "scope", "type"))
+            ),
+            "trace_stop": Command(self._trace_stop, (("id",),)),
             "version": Command(lambda _: {"Server": f"OpenSIPS ({self.version} (x86_64/linux))"}),
             "uptime": Command(self._uptime),
             "ps": Command(lambda _: {"Processes": _list_processes(self._node)}),
@@ -110,6 +117,25 @@ class SimulatedMi:
         if binding is None:
             raise MiReplyError(404, "Contact not found")
         self._node.usrloc.delete(binding, release=True)
+        return "OK"
+
+    def _trace(self, _: Mapping[str, Any]) -> dict[str, Any]:
+        rows = [
+            {"name": name, "type": "HEP", "state": "dynamic", "filters": [dict([one.split("=", 1)])]}
+            for name, one in self.traces.items()
+        ]
+        return {"global": "on", "trace destinations": rows}
+
+    def _trace_start(self, params: Mapping[str, Any]) -> str:
+        name = read_string(params["id"])
+        if name in self.traces:
+            raise MiReplyError(500, "dynamic trace id already used")
+        self.traces[name] = str(params["filter"][0])
+        return "OK"
+
+    def _trace_stop(self, params: Mapping[str, Any]) -> str:
+        if self.traces.pop(read_string(params["id"]), None) is None:
+            raise MiReplyError(400, "Bad trace id value")
         return "OK"
 
     def _find_aor(self, params: Mapping[str, Any]) -> str:

@@ -1,7 +1,6 @@
 """The SIP trace of one device on a real OpenSIPS: every message that its phone has in its own log, and no other's."""
 
 import asyncio
-import json
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,9 +11,9 @@ from companion.simulator.redis import find_free_port
 from companion.store.traces import load_trace
 from companion.trace.packet import Packet, drop_copies, unpack
 from tests.acceptance.caller import Dialog
-from tests.acceptance.conftest import Build, eventually
+from tests.acceptance.conftest import Build
 from tests.acceptance.edge import Companion, Edge, device_of, edge_with, settled
-from tests.acceptance.recorded import DeskPhone, WebPhone, lines_of
+from tests.acceptance.recorded import WebPhone, lines_of
 
 pytestmark = pytest.mark.timeout(300)
 DOMAIN = "127.0.0.1"

@@ -16,7 +16,7 @@ class RecordingRequestModel(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    minutes: int = Field(DEFAULT_MINUTES, ge=1, le=MAX_MINUTES, description="How long to record.", strict=True)
+    minutes: int = Field(DEFAULT_MINUTES, ge=1, le=MAX_MINUTES, description="How long to record.")
 
 
 class RecordingModel(ApiModel):
