@@ -37,14 +37,14 @@ BOB = "bob/urn:uuid:c386bbc4-0b7e-4d8f-8c6a-000000000002"
 
 @asynccontextmanager
 async def edge(
-    setup: Setup, *services: ServiceName, version: str = "3.6.8", **tables: Any
+    setup: Setup, *services: ServiceName, domain: str = "", **tables: Any
 ) -> AsyncIterator[SimulatedOpenSIPS]:
     """Two phones at a simulated OpenSIPS, and a companion that knows both and can record."""
-    phones = [SimulatedPhone(one.partition("/")[0], one.rpartition(":")[2], latency_ms=8) for one in (ALICE, BOB)]
+    phones = [
+        SimulatedPhone(one.partition("/")[0] + domain, one.rpartition(":")[2], latency_ms=8) for one in (ALICE, BOB)
+    ]
     bridge = {**setup.tables["bridge"], "hep": f"udp:127.0.0.1:{find_free_port()}"}
-    async with SimulatedOpenSIPS(
-        "opensips", phones, events_to=setup.udp, ping_interval=3600, speed=20, version=version
-    ) as opensips:
+    async with SimulatedOpenSIPS("opensips", phones, events_to=setup.udp, ping_interval=3600, speed=20) as opensips:
         table = {"node": "opensips", "mi_url": opensips.mi_url, "mi_timeout": 2}
         setup.tables |= {"bridge": bridge} | tables
         setup.config = setup.config.model_validate(setup.tables | {"opensips": [table]})
@@ -102,11 +102,11 @@ async def test_what_another_companion_left(make_setup: MakeSetup) -> None:
 async def test_page_reload(make_setup: MakeSetup) -> None:
     """A new contact of a recorded device gets its trace, because requests within a call go to it."""
     setup = make_setup()
-    async with edge(setup, "scheduler", version="4.0.1") as opensips:
+    async with edge(setup, "scheduler", domain="@example.com") as opensips:
         device = next(one.id for one in iterate_devices(setup.store) if one.aor.startswith("alice"))
         await start_recording(setup.config, setup.store, device, 15, "support")
         before = set(opensips.mi.traces.values())
-        opensips.reload("alice")
+        opensips.reload("alice@example.com")
         await eventually(lambda: set(opensips.mi.traces.values()) != before)
         assert len([one for one in opensips.mi.traces.values() if one.endswith(".invalid")]) <= 2
 
@@ -134,7 +134,7 @@ async def test_refusals(make_setup: MakeSetup) -> None:
 async def test_api(make_setup: MakeSetup) -> None:
     """POST records, GET reads the ladder and exports it, DELETE stops; acting needs the scope operate."""
     listen = f"127.0.0.1:{find_free_port()}"
-    tables = {
+    tables: dict[str, Any] = {
         "api": {"listen": listen, "tokens": [READ.line, OPERATE.line], "dashboard": False, "open_reads": False},
         "trace": {"homer_url": "https://homer.example/{call_id}"},
     }
