@@ -1,9 +1,13 @@
 """The SIP trace of one device on a real OpenSIPS: every message that its phone has in its own log, and no other's."""
 
 import asyncio
+import json
 from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from urllib.parse import quote
 
+import httpx2
 import pytest
 
 from companion.recording.recordings import start_recording, stop_recording
@@ -11,26 +15,58 @@ from companion.simulator.redis import find_free_port
 from companion.store.traces import load_trace
 from companion.trace.packet import Packet, drop_copies, unpack
 from tests.acceptance.caller import Dialog
-from tests.acceptance.conftest import Build
+from tests.acceptance.conftest import PASSWORD, Build
 from tests.acceptance.edge import Companion, Edge, device_of, edge_with, settled
-from tests.acceptance.recorded import WebPhone, lines_of
+from tests.acceptance.recorded import DeskPhone, LoggedPhone, WebPhone, lines_of
 
 pytestmark = pytest.mark.timeout(300)
 DOMAIN = "127.0.0.1"
+OTHER = "other.example"
+NUMBER = "4912345"
+AUTH = """
+    $avp(user) = $tU;
+    $avp(password) = "wonder";
+    if (!pv_www_authorize("127.0.0.1")) {
+        www_challenge("127.0.0.1", "auth", "MD5");
+        exit;
+    }
+    # Store the source address as"""
+AUTH_MODULE = """loadmodule "auth.so"
+modparam("auth", "username_spec", "$avp(user)")
+modparam("auth", "password_spec", "$avp(password)")
+modparam("auth", "calculate_ha1", 1)
+loadmodule "usrloc.so\""""
+EVERY_CALL = """
+modparam("proto_hep", "hep_id", "[companion] 127.0.0.1:{hep}; transport=udp; version=3")
+modparam("tracer", "trace_id", "[companion]uri=hep:companion")
+"""
+BODY = "v=0\r\na=ice-pwd:s3cr3tV4lue\r\n"
 
 
-@pytest.fixture
-def edge(build: Build, tmp_path: Path) -> Iterator[Edge]:
-    sender = find_free_port()
-    with edge_with(build, tmp_path, "trace", **{"hep_udp:127.0.0.1:9061": f"hep_udp:127.0.0.1:{sender}"}) as edge:
-        yield edge
-
-
-@pytest.fixture
-def companion(edge: Edge, tmp_path: Path) -> Iterator[Companion]:
-    bridge = {"hep": f"udp:127.0.0.1:{find_free_port()}"}
-    with Companion(tmp_path, edge.datagram, edge.server.mi_url, bridge=bridge) as companion:
-        yield companion
+@contextmanager
+def recording(
+    build: Build, folder: Path, *, use_domain: int = 1, every_call: bool = False
+) -> Iterator[tuple[Edge, Companion]]:
+    """The shipped opensips.cfg with tracing and passwords, and a companion beside it."""
+    hep = find_free_port()
+    changes = {
+        "hep_udp:127.0.0.1:9061": f"hep_udp:127.0.0.1:{find_free_port()}",
+        "#alias=sip.example.com": f"alias={OTHER}",
+        'loadmodule "usrloc.so"': AUTH_MODULE,
+        "\n    # Store the source address as": AUTH,
+        '"use_domain", 1) # alice': f'"use_domain", {use_domain}) # alice',
+        '"fr_timeout", 5)': '"fr_timeout", 2)',
+        '    lookup("location");': f'    if ($rU == "{NUMBER}") $rU = "dave";\n    lookup("location");'
+        + ('\n    trace("companion", "t", "sip");' if every_call else ""),
+        'loadmodule "tracer.so"': 'loadmodule "tracer.so"'
+        + (EVERY_CALL.format(hep=hep).replace("\nm", "\n#trace m") if every_call else ""),
+    }
+    with (
+        edge_with(build, folder, "trace", **changes) as edge,
+        Companion(folder, edge.datagram, edge.server.mi_url, bridge={"hep": f"udp:127.0.0.1:{hep}"}) as companion,
+    ):
+        edge.server._domain = bool(use_domain)
+        yield edge, companion
 
 
 def trace(companion: Companion, device: str) -> list[Packet]:
@@ -43,29 +79,153 @@ async def record(companion: Companion, device: str) -> None:
     assert not started.failures
 
 
-async def test_call_between_web_phones(edge: Edge, companion: Companion) -> None:
-    """A call to a device with a random contact user: each message of its own leg is there once and in order."""
-    dave, alice = WebPhone(edge.server.ws_url, f"dave@{DOMAIN}"), WebPhone(edge.server.ws_url, f"alice@{DOMAIN}")
-    bob = WebPhone(edge.server.ws_url, f"bob@{DOMAIN}")
-    async with dave, alice, bob:
-        device = device_of(edge.server, dave)
-        await record(companion, device)
-        dave.log.clear()
-        await dave.register()
-        answer = await alice.call(dave.aor, "v=0\r\n")
-        dialog = Dialog.made(answer)
-        await alice.acknowledge(dialog)
-        await alice.say(dialog, "v=0\r\n")
-        await alice.acknowledge(dialog)
-        await alice.say(dialog, method="BYE")
-        await alice.call(bob.aor, "v=0\r\n")
-        await settled(lambda: len(lines_of(trace(companion, device), dave.addresses)) >= len(dave.log), 20)
-        await asyncio.sleep(1)
-        packets = trace(companion, device)
-        for packet in packets:
-            print(packet.source, packet.target, packet.sip.split(b"\r\n")[0])
-        assert lines_of(packets, dave.addresses) == dave.log
-        assert lines_of(packets, bob.addresses) == []
-        call = [line for line in alice.log if line.call_id == answer.first("call-id")]
-        assert lines_of(packets, alice.addresses) == call
-        await stop_recording(companion.config, companion.store, device, "test")
+async def talk(caller: LoggedPhone, callee: LoggedPhone | str) -> None:
+    """Call, re-INVITE, and hang up."""
+    dialog = Dialog.made(await caller.call(callee if isinstance(callee, str) else callee.aor, BODY))
+    await caller.acknowledge(dialog)
+    await caller.say(dialog, BODY)
+    await caller.acknowledge(dialog)
+    await caller.say(dialog, method="BYE")
+
+
+async def same(companion: Companion, device: str, phone: LoggedPhone) -> None:
+    """Wait until the trace has as many messages of a phone as the phone, and compare them."""
+    with suppress(TimeoutError):
+        await settled(lambda: len(lines_of(trace(companion, device), phone.addresses)) >= len(phone.log), 15)
+    assert phone.log
+    await asyncio.sleep(0.7)
+    assert lines_of(trace(companion, device), phone.addresses) == phone.log
+
+
+@pytest.mark.parametrize("use_domain", [1, 0])
+async def test_web_phone(build: Build, tmp_path: Path, use_domain: int) -> None:
+    """Registration with a challenge, calls both ways, cancel, busy, a hang, a reload, the end: all is there, once.
+
+    Nothing is there of the same user in another domain, nor of a call between others.
+    """
+    with recording(build, tmp_path, use_domain=use_domain) as (edge, companion):
+        url = edge.server.ws_url
+        dave = WebPhone(url, f"dave@{DOMAIN}", PASSWORD)
+        alice, bob, other = (
+            WebPhone(url, aor, PASSWORD)
+            for aor in (f"alice@{DOMAIN}", f"bob@{DOMAIN}", f"{'dave' if use_domain else 'eve'}@{OTHER}")
+        )
+        async with dave, alice, bob, other:
+            device = device_of(edge.server, dave)
+            await record(companion, device)
+            for phone in (dave, alice, bob, other):
+                phone.log.clear()
+            await dave.register()
+            await talk(alice, dave)
+            await talk(dave, alice)
+            dave.reply = "180 Ringing"
+            await alice.cancel(dave.aor)
+            dave.reply = "486 Busy Here"
+            await alice.call(dave.aor, BODY)
+            dave.reply = "200 OK"
+            dave.mute()
+            assert (await alice.call(dave.aor, BODY)).status >= 400
+            dave.unmute()
+            await same(companion, device, dave)
+            await dave.reload()
+            await settled(
+                lambda: any(
+                    "callee" in one and dave.uri.split(":")[1].split("@")[0] in one for one in filters(companion, edge)
+                )
+            )
+            await talk(alice, dave)
+            await bob.call(alice.aor, BODY)
+            await talk(bob, other)
+            await dave.unregister()
+            await same(companion, device, dave)
+            packets = trace(companion, device)
+            assert lines_of(packets, other.addresses) == lines_of(packets, bob.addresses) == []
+            await show(companion, device, dave)
+            await stop_recording(companion.config, companion.store, device, "test")
+            assert filters(companion, edge) == []
+
+
+async def show(companion: Companion, device: str, dave: LoggedPhone) -> None:
+    """Read the trace by every way, and look for secrets in each."""
+    responses = [one.sip for one in trace(companion, device)]
+    assert any(b"Authorization: Digest" in sip and b"response=***" in sip for sip in responses)
+    code, drawn = await companion.cli("trace", "show", device, "--texts")
+    assert code == 0
+    assert "REGISTER" in drawn
+    base = f"http://{companion.config.api.listen}/api/v1/devices/{quote(device, safe='')}/trace"
+    async with httpx2.AsyncClient() as client:
+        answers = [(await client.get(base + end)).content for end in ("", ".txt", ".pcap")]
+    connection = companion.store.connection
+    key = companion.store.keys.trace(device)
+    packed = b"".join(connection.call_for_bytes("ZRANGE", key, 0, -1))
+    for content in (*answers, drawn.encode(), packed, *responses):
+        assert b"s3cr3tV4lue" not in content
+        assert b'response="' not in content
+
+
+def filters(companion: Companion, edge: Edge) -> list[str]:
+    """Return the filters of the dynamic traces that OpenSIPS has."""
+    for method in ("trace", "tracer:trace"):
+        body = {"jsonrpc": "2.0", "id": 1, "method": method}
+        answer = httpx2.post(edge.server.mi_url, json=body).json()
+        if "result" in answer:
+            rows = answer["result"]["trace destinations"]
+            return [json.dumps(row["filters"]) for row in rows if row["name"].startswith("companion-")]
+    raise AssertionError
+
+
+@pytest.mark.parametrize("use_domain", [1, 0])
+async def test_desk_phone(build: Build, tmp_path: Path, use_domain: int) -> None:
+    """A phone over UDP whose contact user is that of its AOR: both legs of its calls are there."""
+    with recording(build, tmp_path, use_domain=use_domain) as (edge, companion):
+        dave = DeskPhone(f"udp://127.0.0.1:{edge.server.udp_port}", f"dave@{DOMAIN}", PASSWORD)
+        alice = WebPhone(edge.server.ws_url, f"alice@{DOMAIN}", PASSWORD)
+        async with dave, alice:
+            device = device_of(edge.server, dave)
+            await record(companion, device)
+            dave.log.clear()
+            alice.log.clear()
+            await talk(alice, dave)
+            await same(companion, device, dave)
+            assert lines_of(trace(companion, device), alice.addresses) == alice.log
+
+
+async def test_call_to_a_number(build: Build, tmp_path: Path) -> None:
+    """With one line in the script also a call to a number that is mapped to the device is whole."""
+    with recording(build, tmp_path, every_call=True) as (edge, companion):
+        dave, alice, bob = (
+            WebPhone(edge.server.ws_url, f"{user}@{DOMAIN}", PASSWORD) for user in ("dave", "alice", "bob")
+        )
+        async with dave, alice, bob:
+            device = device_of(edge.server, dave)
+            await record(companion, device)
+            for phone in (dave, alice):
+                phone.log.clear()
+            await talk(alice, f"{NUMBER}@{DOMAIN}")
+            await talk(bob, alice)
+            await same(companion, device, dave)
+            packets = trace(companion, device)
+            assert lines_of(packets, bob.addresses) == []
+            assert [line for line in alice.log if line.is_sent][:1] == lines_of(packets, alice.addresses)[:1]
+
+
+async def test_in_the_middle_of_a_call(build: Build, tmp_path: Path) -> None:
+    """A recording that begins during a call has the rest of it; OpenSIPS may restart, and the companion die."""
+    with recording(build, tmp_path) as (edge, companion):
+        dave, alice = (WebPhone(edge.server.ws_url, f"{user}@{DOMAIN}", PASSWORD) for user in ("dave", "alice"))
+        async with dave, alice:
+            device = device_of(edge.server, dave)
+            dialog = Dialog.made(await alice.call(dave.aor, BODY))
+            await alice.acknowledge(dialog)
+            await record(companion, device)
+            dave.log.clear()
+            await alice.say(dialog, BODY)
+            await alice.acknowledge(dialog)
+            await alice.say(dialog, method="BYE")
+            await same(companion, device, dave)
+        edge.server.kill()
+        edge.server.start()
+        edge.server.wait()
+        await settled(lambda: len(filters(companion, edge)) >= 2, 30)
+        async with WebPhone(edge.server.ws_url, f"dave@{DOMAIN}", PASSWORD, instance=dave.instance) as again:
+            await same(companion, device, again)
