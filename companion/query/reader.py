@@ -43,7 +43,8 @@ from companion.store.traces import load_trace_extent
 from companion.text import Json
 from companion.times import MINUTE_MS, iso, now_ms
 from companion.trace.ladder import StepChoice
-from companion.trace.packet import Packet, drop_copies
+from companion.trace.legs import arrange_packets
+from companion.trace.packet import Packet
 from companion.usrloc.contact import Device
 
 MIN_POINTS = 10
@@ -196,7 +197,7 @@ class Reader:
     def trace_packets(self, name: str, call_id: str = "") -> tuple[str, list[Packet]]:
         """Return a device and the packets of its trace, each once, for an export."""
         device = find_device_id(self._store, name)
-        return device, drop_copies(load_packets(self._store, device, call_id))
+        return device, arrange_packets(load_packets(self._store, device, call_id))
 
     def call_trace(self, call_id: str) -> Json:
         """Return the SIP messages of a call, from the traces of all devices that reported it."""

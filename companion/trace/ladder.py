@@ -6,7 +6,8 @@ from collections.abc import Set as AbstractSet
 from typing import Final, Literal, NamedTuple
 
 from companion.trace.explanation import Explanation, explain
-from companion.trace.packet import Packet, drop_copies
+from companion.trace.legs import arrange_packets
+from companion.trace.packet import Packet
 from companion.trace.transactions import TracedMessage, find_repeats, find_transactions, read_messages
 
 Role = Literal["phone", "opensips", "other"]
@@ -55,7 +56,7 @@ def build_ladder(packets: Iterable[Packet], phones: Iterable[str] = (), sockets:
 
     `phones` are the addresses that the device is known by, `sockets` those of OpenSIPS.
     """
-    messages = read_messages(drop_copies(packets))
+    messages = read_messages(arrange_packets(packets))
     own = frozenset((*phones, *_registering(messages)))
     servers = _find_servers(messages, own, frozenset(sockets))
     participants, columns = _seat(messages, own, servers)

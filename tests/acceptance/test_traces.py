@@ -13,7 +13,8 @@ import pytest
 from companion.recording.recordings import start_recording, stop_recording
 from companion.simulator.redis import find_free_port
 from companion.store.traces import load_trace
-from companion.trace.packet import Packet, drop_copies, unpack
+from companion.trace.legs import arrange_packets
+from companion.trace.packet import Packet, unpack
 from tests.acceptance.caller import Dialog
 from tests.acceptance.conftest import PASSWORD, Build
 from tests.acceptance.edge import Companion, Edge, device_of, edge_with, settled
@@ -70,7 +71,7 @@ def recording(
 
 
 def trace(companion: Companion, device: str) -> list[Packet]:
-    return drop_copies(map(unpack, load_trace(companion.store, device)))
+    return arrange_packets(map(unpack, load_trace(companion.store, device)))
 
 
 async def record(companion: Companion, device: str) -> None:

@@ -152,8 +152,8 @@ async def test_api(make_setup: MakeSetup) -> None:
             started = await client.post(path, json={"minutes": 5})
             assert StartedModel.model_validate(started.json()).device == ALICE
             assert opensips.mi.traces
-            listed = RecordingsModel.model_validate((await client.get("/api/v1/recordings")).json())
-            assert [(one.device, one.by, one.messages) for one in listed.recordings] == [(ALICE, OPERATE.name, 20)]
+            recordings = RecordingsModel.model_validate((await client.get("/api/v1/recordings")).json())
+            assert [(one.device, one.by, one.messages) for one in recordings.recordings] == [(ALICE, OPERATE.name, 20)]
             trace = TraceModel.model_validate((await client.get(path, headers=reader)).json())
             assert (trace.total, len(trace.steps), trace.recording is not None) == (20, 20, True)
             call_id = trace.steps[2].call_id

@@ -17,8 +17,8 @@ from companion.text import Json
 
 MINUTES: Final = (5, DEFAULT_MINUTES, 30, 60, 120)
 MISSING: Final = (
-    "Calls that reach the device under a number or another address are recorded from the moment they ring it. "
-    "With one line in the script of OpenSIPS nothing is missing: see docs/trace.md."
+    "Of calls that reach the device under a number or another address, the INVITE and its replies are missing, unless "
+    "the script of OpenSIPS has the line in docs/trace.md."
 )
 
 
@@ -40,7 +40,7 @@ def title(device: str, *, is_recording: bool) -> Markup:
         aria_label="You are here",
     )
     live = tag("span", icon("feed"), "recording", cls="live", title="New messages appear by themselves")
-    name = tag("h1", "SIP trace of ", network_text(aor), live if is_recording else None)
+    name = tag("h1", "SIP trace of", network_text(aor), live if is_recording else None)
     return tag("div", path, name, network_text(instance, "mono"), cls="device-title")
 
 
@@ -73,7 +73,7 @@ def choices(trace: Json, method: str, call_id: str) -> Markup:
     methods = [("", "All methods"), *((one, one) for one in trace["methods"])]
     calls = [("", "All calls"), *((one, f"{n}. {one[:24]}") for n, one in enumerate(trace["call_ids"], 1))]
     fields = (select("method", method, methods, "Method"), select("call", call_id, calls, "Call-ID"))
-    return tag("div", *fields, *_exports(trace["device"], call_id), cls="filters line")
+    return tag("div", *fields, *_exports(trace["device"], call_id), cls="line")
 
 
 def _exports(device: str, call_id: str) -> Sequence[Markup]:
