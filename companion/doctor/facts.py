@@ -17,7 +17,8 @@ class OpensipsFacts:
 
     `sockets` are where its events should go, `registered` is how many contacts it has (None: it does not tell),
     `contacts` a sample of them, `size_error` why a request of more than 1 kB failed. `probe` is what came of a question
-    to a phone over `probe_url`, None where no phone could be asked.
+    to a phone over `probe_url`, None where no phone could be asked. `hep_to` is where it would send the SIP messages of
+    recorded devices, `trace_error` why it can not.
     """
 
     node: str
@@ -35,6 +36,8 @@ class OpensipsFacts:
     size_error: str = ""
     probe_url: str = ""
     probe: ProbeReply | None = None
+    hep_to: str = ""
+    trace_error: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)

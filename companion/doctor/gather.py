@@ -21,6 +21,7 @@ from companion.opensips.mi import Mi, open_mi
 from companion.opensips.mi_contact import MiContact
 from companion.opensips.probe import Prober, ProbeReply, ProbeResult
 from companion.opensips.subscriptions import destinations, parse, parse_events
+from companion.opensips.tracer import MISSING_CODES, load_traces
 from companion.pinging.target import can_be_asked, make_question
 from companion.query.devices import iterate_devices
 from companion.query.now import load_view
@@ -185,6 +186,7 @@ async def _opensips(table: OpensipsSection, stored: Facts) -> OpensipsFacts:
         sockets=destinations(table, config.bridge),
         renewed=table.subscribe,
         probe_url=table.probe_url,
+        hep_to=table.hep_to or config.bridge.hep,
         probe=await _ask_phone(table, stored) if table.probe_url else None,
     )
     try:
@@ -204,6 +206,7 @@ async def _ask(mi: Mi, facts: OpensipsFacts, stored: Facts) -> OpensipsFacts:
         registered=registered,
         contacts=tuple(await _contacts(mi, facts.cluster, registered, stored)),
         size_error=await _size_error(mi),
+        trace_error=await _trace_error(mi) if facts.hep_to else "",
     )
 
 
@@ -236,6 +239,15 @@ async def _contacts(mi: Mi, cluster: str, registered: int | None, stored: Facts)
             return [contact async for contact in dump][:MI_CONTACTS]
     aors = dict.fromkeys((contact.binding.domain, contact.binding.aor) for contact in stored.live(cluster))
     return [contact for aor in islice(aors, AORS) for contact in await mi.show_contact(*aor)]
+
+
+async def _trace_error(mi: Mi) -> str:
+    """Return why OpenSIPS can not mirror SIP messages, "" when it can."""
+    try:
+        traces = await load_traces(mi)
+    except MiCallError as error:
+        return "tracer is not loaded" if error.code in MISSING_CODES else str(error)
+    return "tracing is switched off (trace_on)" if isinstance(traces, dict) and traces.get("global") == "off" else ""
 
 
 async def _size_error(mi: Mi) -> str:

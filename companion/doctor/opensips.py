@@ -25,6 +25,10 @@ ENDED = ("3.4",)
 """No longer maintained by the OpenSIPS project."""
 
 PROBE_URL: Final = "udp:127.0.0.1:8889"
+HEP: Final = "udp:127.0.0.1:9060"
+TRACE_LINES: Final = """socket=hep_udp:127.0.0.1:9061
+loadmodule "proto_hep.so"
+loadmodule "tracer.so\""""
 PROBE_LINES: Final = """tcp_no_new_conn_bflag=TCP_NO_CONNECT
 loadmodule "mi_datagram.so"
 modparam("mi_datagram", "socket_name", "{}")
@@ -54,6 +58,7 @@ def _findings(opensips: OpensipsFacts, endpoints: Collection[str]) -> Iterator[F
     yield from _unheard(opensips, endpoints)
     yield _request_size(opensips)
     yield _probe(opensips)
+    yield _trace(opensips)
 
 
 def _unreachable(opensips: OpensipsFacts) -> Finding:
@@ -171,6 +176,19 @@ def _probe(opensips: OpensipsFacts) -> Finding:
         remedy = "`companion ping` asks a phone of your choice; if none answers, check the lines of mi_datagram"
         return warning("probe", f"OpenSIPS sent an OPTIONS, and no phone answered ({probe.detail})", remedy)
     return failure("probe", f"{opensips.probe_url}: {probe.detail}", _probe_remedy(opensips.probe_url, probe))
+
+
+def _trace(opensips: OpensipsFacts) -> Finding:
+    """Tell whether the SIP messages of a device can be recorded."""
+    lines = f"in the script of OpenSIPS:\n{TRACE_LINES}"
+    if not opensips.hep_to:
+        remedy = f'to record the SIP messages of a device, set [bridge] hep = "{HEP}", and {lines}'
+        return note("trace", "no [bridge] hep: SIP messages can not be recorded", remedy)
+    if "not loaded" in opensips.trace_error:
+        return warning("trace", f"{opensips.trace_error}: SIP messages can not be recorded", lines)
+    if opensips.trace_error:
+        return warning("trace", opensips.trace_error, 'switch it on: MI `trace` with mode "on"')
+    return ok("trace", f"devices can be recorded; their SIP messages go to {opensips.hep_to}")
 
 
 def _probe_remedy(url: str, probe: ProbeReply) -> str:

@@ -89,6 +89,7 @@ OPENSIPS = OpensipsFacts(
     registered=1,
     contacts=(mi_contact(),),
     probe_url="udp:127.0.0.1:8889",
+    hep_to="udp:127.0.0.1:9060",
     probe=ProbeReply("answered", "200 OK", 34.2),
 )
 REDIS = RedisFacts(
@@ -220,6 +221,19 @@ TABLE: dict[str, tuple[Facts, str, str, str]] = {
         "renews them",
     ),
     "small requests": (opensips(size_error="HTTP 400"), "warning", "request size", "receive_buf_size"),
+    "no hep": (
+        opensips(hep_to=""),
+        "note",
+        "trace",
+        r'no \[bridge\] hep: SIP messages can not be recorded.*set \[bridge\] hep = "udp:127.0.0.1:9060".*"tracer.so"',
+    ),
+    "no tracer": (
+        opensips(trace_error="tracer is not loaded"),
+        "warning",
+        "trace",
+        'tracer is not loaded: SIP messages can not be recorded.*hep_udp.*loadmodule "proto_hep.so"',
+    ),
+    "tracing switched off": (opensips(trace_error="tracing is switched off (trace_on)"), "warning", "trace", "mode"),
     "no probe_url": (
         opensips(probe_url="", probe=None),
         "note",
