@@ -44,7 +44,7 @@ class RecordingJob:
         self._ours |= {*ended, *(one.device.id for one in recorded)}
         if plan == self._plan and time.monotonic() - self._checked_at < self._pause(plan):
             return
-        failures = await update_nodes(self._config, recorded, self._ours)
+        failures = await update_nodes(self._config, self._store, self._ours)
         self._plan, self._checked_at = plan, time.monotonic()
         if failures and recorded:
             self._episodes.warn("traces can not be started or stopped", failures=failures)

@@ -1,12 +1,15 @@
 """Plan which traces each OpenSIPS has to have for the devices that are recorded. No I/O."""
 
-from collections.abc import Iterable, Mapping, Sequence
-from typing import NamedTuple
+from collections.abc import Iterable, Sequence
+from typing import Final, NamedTuple
 
 from companion.config import Config, OpensipsSection
 from companion.store.recordings import Recording
 from companion.trace.filters import TraceId, choose_filters, digest, make_id
 from companion.usrloc.contact import Device
+
+MAX_TRACES: Final = 200
+"""Traces of one node above which those of old contacts are stopped."""
 
 NodePlan = dict[TraceId, str]
 """The filter of each trace, by its id."""
@@ -18,13 +21,6 @@ class RecordedDevice(NamedTuple):
     recording: Recording
     device: Device
     spelling: str = ""
-
-
-class TraceChanges(NamedTuple):
-    """Hold what an OpenSIPS has to start and to stop."""
-
-    start: NodePlan
-    stop: tuple[TraceId, ...]
 
 
 def choose_nodes(device: Device, config: Config) -> tuple[OpensipsSection, ...]:
@@ -46,12 +42,18 @@ def plan_traces(recorded: Iterable[RecordedDevice], config: Config) -> dict[str,
     return plan
 
 
-def compare(node_plan: Mapping[TraceId, str], active: Sequence[TraceId], ours: Iterable[str], now: int) -> TraceChanges:
-    """Return what to change on a node that has the traces `active`; `now` is epoch ms.
+def find_ended(node_plan: NodePlan, active: Sequence[TraceId], ours: Iterable[str], now: int) -> set[TraceId]:
+    """Return which of the traces that a node has are to be stopped; `now` is epoch ms.
 
-    Stopped is what is overdue, whoever started it, and what belongs to one of `ours` (devices) and is wanted no more.
+    It is what is overdue, whoever started it, and what belongs to one of `ours` (devices) that has no such plan any
+    more. Traces of old contacts stay while their device is recorded, up to a limit: to stop one disturbs others.
     Other traces may be those of another companion with a store of its own.
     """
+    plans = {one.device: one.ends_at for one in node_plan}
     digests = set(map(digest, ours))
-    stop = [one for one in active if one not in node_plan and (one.ends_at * 1000 <= now or one.device in digests)]
-    return TraceChanges({one: node_plan[one] for one in node_plan if one not in set(active)}, tuple(stop))
+    ended = {one for one in active if one not in node_plan and one.ends_at * 1000 <= now}
+    for one in active:
+        is_old_contact = plans.get(one.device) == one.ends_at and len(active) <= MAX_TRACES
+        if one not in node_plan and one.device in digests and not is_old_contact:
+            ended.add(one)
+    return ended

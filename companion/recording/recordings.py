@@ -8,7 +8,7 @@ from companion import log, metrics
 from companion.config import Config
 from companion.errors import CanNotRecordError, NoSuchDeviceError
 from companion.query.device_ids import find_device_id
-from companion.recording.nodes import load_recorded, update_nodes
+from companion.recording.nodes import update_nodes
 from companion.recording.plan import choose_nodes
 from companion.store.devices import load_device
 from companion.store.recordings import (
@@ -50,7 +50,7 @@ async def start_recording(config: Config, store: Store, name: str, minutes: int,
         _refuse(
             f"{config.trace.max_recordings} devices are recorded already", "stop one, or raise [trace] max_recordings"
         )
-    failures = await update_nodes(config, await asyncio.to_thread(load_recorded, store), [device], nodes)
+    failures = await update_nodes(config, store, [device], nodes)
     if len(failures) == len(nodes):
         await asyncio.to_thread(delete_recording, store, device)
         node, reason = next(iter(failures.items()))
@@ -72,7 +72,7 @@ async def stop_recording(config: Config, store: Store, name: str, by: str) -> tu
     await asyncio.to_thread(append_recording_entry, store, device, "recording-stopped", by)
     metrics.RECORDINGS.labels("stopped").inc()
     logger.info("a recording was stopped", device=device, by=by)
-    return device, await update_nodes(config, await asyncio.to_thread(load_recorded, store), [device])
+    return device, await update_nodes(config, store, [device])
 
 
 class Recordings:

@@ -122,7 +122,7 @@ class SimulatedMi:
     def _trace(self, _: Mapping[str, Any]) -> dict[str, Any]:
         rows = [
             {"name": name, "type": "HEP", "state": "dynamic", "filters": [dict([one.split("=", 1)])]}
-            for name, one in self.traces.items()
+            for name, one in sorted(self.traces.items())
         ]
         return {"global": "on", "trace destinations": rows}
 
@@ -134,8 +134,11 @@ class SimulatedMi:
         return "OK"
 
     def _trace_stop(self, params: Mapping[str, Any]) -> str:
-        if self.traces.pop(read_string(params["id"]), None) is None:
-            raise MiReplyError(400, "Bad trace id value")
+        name = read_string(params["id"])
+        if name not in self.traces:
+            raise MiReplyError(400, "Bad parameter value")
+        if name == min(self.traces):  # OpenSIPS ends only the first of its list, and says OK in any case
+            del self.traces[name]
         return "OK"
 
     def _find_aor(self, params: Mapping[str, Any]) -> str:

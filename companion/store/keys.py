@@ -164,6 +164,10 @@ class Keys:
         """Name a hash: JSON of each recording, by device."""
         return f"{self.prefix}recordings"
 
+    def tracer(self) -> str:
+        """Name a lock: who changes the traces of the OpenSIPS nodes now."""
+        return f"{self.prefix}lease:traces"
+
     # Reconciling
 
     def corrections(self, node: str) -> str:

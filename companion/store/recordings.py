@@ -1,9 +1,15 @@
 """Keep which devices are recorded, until when, and who asked for it."""
 
+from typing import Final
+
 import msgspec
 
+from companion.store.locks import HeldLock, acquire_lock
 from companion.store.store import Store
 from companion.store.timeline import MAX_CARE_ENTRIES
+
+TRACER_SECONDS: Final = 30.0
+"""How long the lock lasts that a process left which died: longer than the calls of MI for one change."""
 
 
 class Recording(msgspec.Struct, frozen=True):
@@ -37,6 +43,11 @@ def save_recording(store: Store, recording: Recording, limit: int) -> bool:
 def delete_recording(store: Store, device: str) -> bool:
     """Delete the recording of a device; False when there is none: another companion was faster."""
     return bool(store.connection.call("HDEL", store.keys.recordings(), device))
+
+
+def acquire_tracer(store: Store) -> HeldLock | None:
+    """Take the lock to change the traces of OpenSIPS; None while another process does."""
+    return acquire_lock(store, store.keys.tracer(), TRACER_SECONDS)
 
 
 def append_recording_entry(store: Store, device: str, event: str, by: str, minutes: int = 0) -> None:

@@ -189,6 +189,19 @@ async def test_desk_phone(build: Build, tmp_path: Path, use_domain: int) -> None
             await talk(alice, dave)
             await same(companion, device, dave)
             assert lines_of(trace(companion, device), alice.addresses) == alice.log
+            other = device_of(edge.server, alice)
+            await record(companion, other)  # two recordings at once: messages that both catch are there once in each
+            dave.log.clear()
+            alice.log.clear()
+            companion.store.connection.call("DEL", companion.store.keys.trace(device))
+            await talk(alice, dave)
+            await same(companion, device, dave)
+            await same(companion, other, alice)
+            await stop_recording(companion.config, companion.store, device, "test")
+            assert filters(companion, edge)
+            assert not any("dave" in one for one in filters(companion, edge))
+            await stop_recording(companion.config, companion.store, other, "test")
+            assert filters(companion, edge) == []
 
 
 async def test_call_to_a_number(build: Build, tmp_path: Path) -> None:
