@@ -31,3 +31,19 @@ def test_without_an_invite() -> None:
     assert arrange_packets(packets)[1].target == PHONE
     unclear = [ack(3, FAR, EDGE), ack(4, EDGE, FAR, "Via: SIP/2.0/WS edge")]
     assert arrange_packets(unclear) == unclear
+
+
+def test_a_reply_follows_its_request() -> None:
+    """OpenSIPS may tell of a fast reply before it tells of the request; what is further apart stays as it is."""
+    bye = packet(5, EDGE, PHONE, sip("BYE sip:k3@x.invalid", cseq="2 BYE"))
+    early = packet(4, PHONE, EDGE, sip("200 OK", cseq="2 BYE"))
+    much_earlier = packet(5, PHONE, EDGE, sip("200 OK", cseq="2 BYE"))
+    late = packet(900, EDGE, PHONE, sip("BYE sip:k3@x.invalid", cseq="2 BYE"))
+    assert arrange_packets([early, bye]) == [bye, early]
+    assert arrange_packets([much_earlier, late]) == [much_earlier, late]
+
+
+def test_an_ack_follows_the_reply() -> None:
+    """An ACK with an earlier time than the 200 that it confirms is shown behind it."""
+    ok = packet(4, EDGE, FAR, sip("200 OK", cseq="1 INVITE"))
+    assert arrange_packets([INVITE[0], ack(3, FAR, EDGE), ok]) == [INVITE[0], ok, ack(3, FAR, EDGE)]
