@@ -1,7 +1,7 @@
 """Put the packets of a trace in order, and correct the targets of forwarded ACKs. No I/O.
 
 OpenSIPS takes the time of a message after it was sent, and several processes do so at once: a fast reply may have an
-earlier time than its request. A reply never comes before its request.
+earlier time than its request. Such a request belongs before the reply.
 
 OpenSIPS 4.0.1 reports an ACK that it forwards over WebSocket or TCP as sent back to where it came from. A proxy never
 does that, so such a target is wrong: the ACK follows the INVITE, or goes to the address in its R-URI.
@@ -29,6 +29,9 @@ class _Way(NamedTuple):
     target: str
 
 
+_Key = tuple[str, int, str, _Way]
+
+
 def arrange_packets(packets: Iterable[Packet]) -> list[Packet]:
     """Return packets in the order of their times, each once, with the right targets."""
     once = drop_copies(packets)
@@ -37,33 +40,46 @@ def arrange_packets(packets: Iterable[Packet]) -> list[Packet]:
 
 
 def _order(traced: Sequence[_Traced]) -> list[_Traced]:
-    """Return packets by their times, but a reply behind its request, and an ACK behind the reply that it confirms."""
-    times: dict[tuple[Dialog, str, _Way], int] = {}
+    """Return packets by their times, but a message before what it brought about and before later requests."""
+    effects: dict[_Key, list[int]] = {}
+    requests: dict[tuple[str, _Way], list[tuple[int, int]]] = {}
     for packet, message in traced:
         if message:
-            kind = message.method or f"reply to {message.kind}"
-            times.setdefault(
-                ((message.call_id, message.cseq[0]), kind, _Way(packet.source, packet.target)), packet.at_us
-            )
+            way = _Way(packet.source, packet.target)
+            effects.setdefault((*_thread(message, _kind(message)), way), []).append(packet.at_us)
+            if message.method:
+                requests.setdefault((message.call_id, way), []).append((message.cseq[0], packet.at_us))
 
     def rank(one: _Traced) -> tuple[int, int]:
         packet, message = one
-        cause = _cause(message) if message else ""
-        if message and cause:
-            dialog, way = (message.call_id, message.cseq[0]), _Way(packet.target, packet.source)
-            cause_us = times.get((dialog, cause, way), 0)
-            if packet.at_us < cause_us <= packet.at_us + SKEW_US:
-                return cause_us, 2 if message.method else 1
-        return packet.at_us, 0
+        if not message:
+            return packet.at_us, 1
+        effect, way = _effect(message), _Way(packet.source, packet.target)
+        times = list(effects.get((*_thread(message, effect), _Way(way.target, way.source)), ())) if effect else []
+        if message.method:
+            later = requests[message.call_id, way]
+            times += [at_us for number, at_us in later if number > message.cseq[0]]
+        earlier = [at_us for at_us in times if packet.at_us - SKEW_US <= at_us < packet.at_us]
+        return (min(earlier), 0) if earlier else (packet.at_us, 1)
 
     return sorted(traced, key=rank)
 
 
-def _cause(message: SipMessage) -> str:
-    """Return what must have gone the other way before: the request of a reply, the reply that an ACK confirms."""
+def _thread(message: SipMessage, effect: str) -> tuple[str, int, str]:
+    """Return what a message and its effect have in common: the branch, or of an ACK the dialog."""
+    name = message.call_id if effect == "ACK" else message.branch
+    return name, message.cseq[0], effect
+
+
+def _kind(message: SipMessage) -> str:
+    return message.method or f"reply to {message.kind}"
+
+
+def _effect(message: SipMessage) -> str:
+    """Return what comes back the other way: the reply to a request, the ACK of a final reply to an INVITE."""
     if message.method:
-        return "reply to INVITE" if message.method == "ACK" else ""
-    return message.kind
+        return "" if message.method == "ACK" else f"reply to {message.method}"
+    return "ACK" if message.code >= 200 and message.kind == "INVITE" else ""
 
 
 def _correct(packets: Sequence[Packet], messages: Sequence[SipMessage | None]) -> list[Packet]:

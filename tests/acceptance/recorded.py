@@ -70,6 +70,11 @@ class LoggedPhone(Caller):
         self.addresses.append(self.address)
         self._socket = LoggedSocket(self._socket, self.log)
 
+    async def call(self, aor: str, body: str) -> SipMessage:
+        """The final answer to an INVITE; each call has a Call-ID of its own, as those of real phones."""
+        dialog = Dialog(f"<sip:{self.aor}>;tag=caller", f"<sip:{aor}>", f"call-{uuid.uuid4().hex}", (), f"sip:{aor}", 0)
+        return await self.say(dialog, body)
+
     async def cancel(self, aor: str) -> SipMessage:
         """Call somebody who rings, hang up, and return the final answer."""
         assert self._socket

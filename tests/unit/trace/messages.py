@@ -34,7 +34,7 @@ def sip(
     line = f"SIP/2.0 {start}" if start[0].isdigit() else f"{start} SIP/2.0"
     fields = [
         line,
-        f"Via: SIP/2.0/WS x.invalid;branch=z9hG4bK{cseq.split(' ', maxsplit=1)[0]}",
+        f"Via: SIP/2.0/WS x.invalid;branch=z9hG4bK{(cseq or '1').split(' ', maxsplit=1)[0]}",
         f"From: {from_}",
         f"To: {to}",
     ]

@@ -44,6 +44,14 @@ def test_a_reply_follows_its_request() -> None:
 
 
 def test_an_ack_follows_the_reply() -> None:
-    """An ACK with an earlier time than the 200 that it confirms is shown behind it."""
-    ok = packet(4, EDGE, FAR, sip("200 OK", cseq="1 INVITE"))
-    assert arrange_packets([INVITE[0], ack(3, FAR, EDGE), ok]) == [INVITE[0], ok, ack(3, FAR, EDGE)]
+    """A 200 with a later time than its ACK, and than what followed, is shown before them."""
+    ok = packet(9, EDGE, FAR, sip("200 OK", cseq="1 INVITE"))
+    again = packet(7, FAR, EDGE, sip("INVITE sip:k3@x.invalid", cseq="2 INVITE"))
+    assert arrange_packets([INVITE[0], ack(3, FAR, EDGE), again, ok]) == [INVITE[0], ok, ack(3, FAR, EDGE), again]
+
+
+def test_requests_of_a_call_are_in_order() -> None:
+    """An ACK whose time is later than that of the next request on its way is shown before it."""
+    again = packet(7, EDGE, PHONE, sip("INVITE sip:k3@x.invalid", cseq="2 INVITE"))
+    late = packet(9, EDGE, PHONE, sip("ACK sip:k3@x.invalid", cseq="1 ACK"))
+    assert arrange_packets([again, late]) == [late, again]
