@@ -20,6 +20,8 @@ from companion.text import Json
 
 REFRESH_SECONDS: Final = 1.0
 REREAD_SECONDS: Final = 30.0
+MAX_SHARE_OF_TIME: Final = 0.1
+"""Reading takes at most this share of the time: a long trace is much to read."""
 MAX_STEPS: Final = 200
 """Steps that are sent to the browser before somebody asks for all."""
 MAX_OPENED: Final = 20
@@ -49,7 +51,7 @@ class TracePage(LivePage):
         self._opened: set[int] = set()
         self._everything = self._is_busy = False
         self._extent: tuple[int, int, int] | None = None
-        self._read_at = 0.0
+        self._read_at = self._next_at = 0.0
         self._top = Part(tag("h1", "SIP trace"), waiting())
         self._recording, self._choices, self._explanation, self._ladder = (Part() for _ in range(4))
         for part in (self._recording, self._choices, self._ladder):
@@ -57,6 +59,9 @@ class TracePage(LivePage):
 
     async def refresh(self) -> None:
         """Read the trace again when there is a new message, or its recording began or ended."""
+        if time.monotonic() < self._next_at:
+            return
+        began = time.monotonic()
         try:
             extent = await self._threads.run(self._threads.reader.trace_extent, self._name)
             if extent == self._extent and time.monotonic() - self._read_at < REREAD_SECONDS:
@@ -67,6 +72,7 @@ class TracePage(LivePage):
                 extent = await self._threads.run(self._threads.reader.trace_extent, self._name)
             self._extent, self._read_at = extent, time.monotonic()
             self._show(page)
+            self._next_at = time.monotonic() + (time.monotonic() - began) / MAX_SHARE_OF_TIME
         except NoSuchDeviceError:
             self._show_missing()
         except SeveralDevicesError as error:
@@ -134,5 +140,5 @@ class TracePage(LivePage):
             self._is_busy = False
 
     async def _reread(self) -> None:
-        self._extent = None
+        self._extent, self._next_at = None, 0.0
         await self.on_change()
