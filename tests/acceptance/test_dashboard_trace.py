@@ -122,7 +122,7 @@ def test_a_recording(world: World, browser: Browser) -> None:
     browser.open("/devices/alice")
     browser.driver.find_element("link text", "SIP trace").click()
     browser.press("Record")
-    browser.until(lambda: "Recorded until" in browser.text)
+    browser.until(lambda: "Recording ends" in browser.text)
     assert world.opensips.mi.traces
     call(world)
     browser.until(lambda: browser.count(".ladder .step") == 6)

@@ -49,7 +49,7 @@ def recording(trace: Json, minutes: int, *, may_operate: bool, refusal: tuple[st
     current = trace["recording"]
     if current:
         words = tag(
-            "p", "Recorded until ", time(current["ends_at"], "moment"), ", asked for by ", network_text(current["by"])
+            "p", "Recording ends ", time(current["ends_at"], "moment"), ", asked for by ", network_text(current["by"])
         )
     else:
         words = tag("p", "Not recorded now. Only the messages of this device are mirrored while a recording goes on.")
@@ -129,7 +129,7 @@ def _step(step: Json, participants: Sequence[Json], is_open: bool) -> Markup:  #
     signs = [name for name in ("failed", "repeat", "shared") if step[name]]
     button = tag(
         "button",
-        tag("span", step["at"][11:23], cls="clock"),
+        tag("span", time(step["at"], "exact"), cls="clock"),
         _way(step, len(participants)),
         type="button",
         act="step",
@@ -147,7 +147,9 @@ def _describe(step: Json, participants: Sequence[Json]) -> str:
     signs = {"failed": "failed", "repeat": "repeated", "shared": "perhaps of another device"}
     words = [words for name, words in signs.items() if step[name]]
     of_method = "" if step["label"] == step["method"] else f" to {step['method']}"
-    return ", ".join((f"{step['at'][11:23]} {step['label']}{of_method} from {start['name']} to {end['name']}", *words))
+    return ", ".join(
+        (f"{step['at'][11:23]} UTC, {step['label']}{of_method} from {start['name']} to {end['name']}", *words)
+    )
 
 
 def _way(step: Json, columns: int) -> Markup:

@@ -11,6 +11,7 @@ const DAY = new Intl.DateTimeFormat("en-GB", { day: "numeric", month: "short" })
 export function say(at, style, now) {
   if (Number.isNaN(at.getTime())) return "–";
   if (style === "clock") return clock(at, now);
+  if (style === "exact") return `${CLOCK.format(at)}.${String(at.getMilliseconds()).padStart(3, "0")}`;
   if (style === "date") return `${DAY.format(at)} ${CLOCK.format(at)}`;
   if (style === "brief") return distance(at, now, true);
   const said = distance(at, now, false);

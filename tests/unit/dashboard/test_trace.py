@@ -32,8 +32,8 @@ def test_steps() -> None:
     """Each step is a button that says in words what the arrow shows; an opened one has its text below."""
     markup = trace.ladder(page(step(0, "INVITE"), step(1, "486 Busy", failed=True, repeat=True)), frozenset({1}))
     first, second = find(markup, "button")
-    assert first[1]["aria-label"] == "10:00:00.123 INVITE from Phone to edge"
-    assert second[1]["aria-label"] == "10:00:00.123 486 Busy to INVITE from Phone to edge, failed, repeated"
+    assert first[1]["aria-label"] == "10:00:00.123 UTC, INVITE from Phone to edge"
+    assert second[1]["aria-label"] == "10:00:00.123 UTC, 486 Busy to INVITE from Phone to edge, failed, repeated"
     assert (first[1]["aria-expanded"], second[1]["aria-expanded"]) == ("false", "true")
     assert [code[2] for code in find(markup, "code")] == ["text of 486 Busy"]
 
