@@ -1,20 +1,11 @@
 """Answer errors with RFC 9457 problems: `{type, title, status, detail, remedy, …}`."""
 
-from collections.abc import Sequence
-from http import HTTPStatus
-from typing import Any, Final, cast
+from typing import Any, Final
 
-from fastapi import FastAPI, Request
-from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel, Field
-from starlette.exceptions import HTTPException
-from starlette.middleware.body_limit import MAX_BODY_SIZE_SCOPE_KEY
-from starlette.requests import ClientDisconnect
-from starlette.responses import Response
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from companion import log, metrics
+from companion import log
 from companion.credentials import mask
 from companion.errors import (
     CanNotPingError,
@@ -25,10 +16,7 @@ from companion.errors import (
     ReportBudgetError,
     SeveralCallsError,
     SeveralDevicesError,
-    UsageError,
 )
-from companion.store.connection import NotNowError, ResponseError, Unreachable
-from companion.store.redis_errors import explain, is_redis_error
 
 MEDIA_TYPE: Final = "application/problem+json"
 RETRY_SECONDS: Final = 5
@@ -290,108 +278,3 @@ def documented(*more: int, **otherwise: str) -> dict[int | str, dict[str, Any]]:
         status: {"model": models.get(status, Problem), "description": meanings[status]}
         for status in sorted({401, 421, 422, 500, 503, *more, *own_meanings})
     }
-
-
-def add_handlers(app: FastAPI) -> None:
-    """Answer every error of a route with a problem."""
-    app.add_exception_handler(ProblemError, _own)
-    app.add_exception_handler(RequestValidationError, _invalid)
-    app.add_exception_handler(HTTPException, _http)
-    app.add_exception_handler(NoSuchDeviceError, _no_such_device)
-    app.add_exception_handler(SeveralDevicesError, _several_devices)
-    app.add_exception_handler(NoSuchCallError, _no_such_call)
-    app.add_exception_handler(SeveralCallsError, _several_calls)
-    app.add_exception_handler(UsageError, lambda _, error: wrong_usage(str(error)).response())
-    app.add_exception_handler(ClientDisconnect, lambda *_: Response(status_code=408))  # nobody reads it
-    app.add_exception_handler(Exception, lambda *_: broken().response())
-    for away in (*Unreachable, NotNowError, ResponseError):
-        app.add_exception_handler(away, lambda _, error: redis_away(error).response())
-
-
-def _own(_: Request, error: Exception) -> JSONResponse:
-    return cast("ProblemError", error).response()
-
-
-def _no_such_device(_: Request, error: Exception) -> JSONResponse:
-    return no_such_device(cast("NoSuchDeviceError", error)).response()
-
-
-def _several_devices(_: Request, error: Exception) -> JSONResponse:
-    return several_devices(cast("SeveralDevicesError", error)).response()
-
-
-def _no_such_call(_: Request, error: Exception) -> JSONResponse:
-    return no_such_call(cast("NoSuchCallError", error)).response()
-
-
-def _several_calls(_: Request, error: Exception) -> JSONResponse:
-    return several_calls(cast("SeveralCallsError", error)).response()
-
-
-def _invalid(_: Request, error: Exception) -> JSONResponse:
-    invalid = cast("RequestValidationError", error).errors()
-    mistakes = [{"where": _where(mistake["loc"]), "message": mistake["msg"]} for mistake in invalid]
-    detail = "; ".join(f"{mistake['where']}: {mistake['message']}" for mistake in mistakes)
-    problem = wrong_usage(detail)
-    problem.body["mistakes"] = mistakes
-    return problem.response()
-
-
-def _where(location: Sequence[int | str]) -> str:
-    return ".".join(map(str, location))
-
-
-def _http(request: Request, error: Exception) -> JSONResponse:
-    error = cast("HTTPException", error)
-    if error.status_code == 400:  # as FastAPI calls a body that is no text
-        return wrong_usage(error.detail).response()
-    if error.status_code == 413:
-        return too_large(request.scope[MAX_BODY_SIZE_SCOPE_KEY]).response()
-    title = HTTPStatus(error.status_code).phrase
-    detail, remedy = {
-        404: ("there is nothing at this path", "see /api/v1/openapi.json"),
-        405: ("this method is not for this path", "see the header Allow"),
-    }.get(error.status_code, (error.detail, "mend the request"))
-    problem = ProblemError(error.status_code, title.lower().replace(" ", "-"), title, detail, remedy)
-    problem.headers |= error.headers or {}
-    if error.status_code == 405:
-        problem.headers |= _allow(request)
-    return problem.response()
-
-
-def _allow(request: Request) -> dict[str, str]:
-    """Return the header Allow for a path with routes of several methods: the framework names the first one's alone."""
-    path = getattr(request.scope.get("route"), "path_format", "")
-    operations = request.app.openapi()["paths"].get(path) if path and request.app.openapi_url else None
-    return {"Allow": ", ".join(method.upper() for method in operations)} if operations else {}
-
-
-class Catch:
-    """Log, count and answer errors that nothing else has caught."""
-
-    def __init__(self, app: ASGIApp) -> None:
-        self._app = app
-        self._episodes = log.Episodes(logger)
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        started = False
-
-        async def sending(message: Message) -> None:
-            nonlocal started
-            started = True
-            await send(message)
-
-        try:
-            await self._app(scope, receive, sending)
-        except Exception as error:
-            if scope["type"] != "http":
-                raise
-            if is_redis_error(error):
-                self._episodes.warn("a request failed because of Redis", **explain(error))
-                problem = redis_away(error)
-            else:
-                metrics.API_ERRORS.inc()
-                self._episodes.warn("a request failed", exc_info=error)
-                problem = broken()
-            if not started:
-                await problem.response()(scope, receive, send)

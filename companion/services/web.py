@@ -13,7 +13,7 @@ from starlette.routing import Mount, Route
 
 from companion import __version__, dashboard, log
 from companion.config import Config
-from companion.http import descriptors, problems
+from companion.http import descriptors, problem_handlers
 from companion.http.access import pages
 from companion.http.access.guard import Access, Guard
 from companion.http.access.hosts import Hosts
@@ -74,7 +74,7 @@ def _make_guarded(config: Config, store: Store, intake: Intake, hosts: Sequence[
         openapi_url=None,
         redirect_slashes=False,
         middleware=[
-            Middleware(problems.Catch),
+            Middleware(problem_handlers.Catch),
             Middleware(BodyLimit),
             Middleware(Hosts, names=hosts),
             Middleware(Guard, access=access),
@@ -84,7 +84,7 @@ def _make_guarded(config: Config, store: Store, intake: Intake, hosts: Sequence[
     app.state.pings = DevicePings(config, store)
     app.state.recordings = Recordings(config, store)
     app.state.homer_url = config.trace.homer_url
-    problems.add_handlers(app)
+    problem_handlers.add_handlers(app)
     app.state.health = Health(config, store)
     app.include_router(app.state.health.router)
     app.include_router(Login(config.api, access).router)
@@ -101,7 +101,7 @@ def make_v1() -> FastAPI:
     It has the route of reports for its document; requests reach that route through the application beside the guard.
     """
     api = make_api("OpenSIPS Companion", __version__, PREFIX)
-    problems.add_handlers(api)
+    problem_handlers.add_handlers(api)
     for part in (traces, devices, calls, endpoint, fleet, events):
         api.include_router(part.router)
     return api

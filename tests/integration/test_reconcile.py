@@ -89,7 +89,7 @@ class Pair:
         store = self.setup.store
         call = store.connection.call
         names = sorted(call("KEYS", f"{store.keys.prefix}*"))
-        moving = ("lease:", "node:", "seqs:", "summary")
+        moving = ("consumers", "jobs", "lease:", "node:", "seqs:", "summary")
         return {
             name: call("DUMP", name)
             for name in names

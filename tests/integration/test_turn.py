@@ -11,8 +11,8 @@ from companion.services.turn import Turn
 from companion.store.store import open_store
 from tests.integration.conftest import MakeSetup, Setup, eventually
 
-OWN_WAYS = {"sweep", "reconcile", "subscriptions"}
-"""Jobs that settle by themselves who acts: a lock for each sweep, one for each cluster; to subscribe twice is safe."""
+OWN_WAYS = {"sweep", "reconcile", "subscriptions", "recordings"}
+"""Jobs that settle by themselves who acts: by locks of their own, or because to do it twice is safe."""
 
 
 @pytest.fixture

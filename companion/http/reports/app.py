@@ -11,7 +11,7 @@ from fastapi import FastAPI
 from starlette.middleware import Middleware
 
 from companion import metrics
-from companion.http import problems
+from companion.http import problem_handlers
 from companion.http.access.cors import Cors
 from companion.http.access.hosts import Hosts
 from companion.http.middleware.body_limit import BodyLimit
@@ -30,13 +30,13 @@ def make_reports(intake: Intake, origins: Iterable[str], hosts: Iterable[str]) -
         redirect_slashes=False,
         middleware=[
             Middleware(Cors, origins=origins),
-            Middleware(problems.Catch),
+            Middleware(problem_handlers.Catch),
             Middleware(Hosts, names=hosts),
             Middleware(BodyLimit, max_bytes=MAX_REPORT, on_refusal=partial(metrics.count_refused_report, "too-large")),
         ],
     )
     app.state.intake = intake
-    problems.add_handlers(app)
+    problem_handlers.add_handlers(app)
     app.include_router(endpoint.router, prefix=PREFIX)
     app.include_router(collector.router)
     return app
