@@ -119,7 +119,7 @@ class Batch:
         ]
 
     def _device_removal(self, device: Device) -> Iterable[Command]:
-        """Delete all that is kept of a device but its calls, last of all: what else a batch writes goes with it."""
+        """Delete what is kept of a device beside contacts and calls, last of all: what a batch wrote of it goes too."""
         keys = self._keys
         names = (keys.device, keys.latency, keys.lost, keys.timeline, keys.care)
         for name in names:
@@ -128,8 +128,6 @@ class Batch:
         yield ("SREM", keys.aor(device.aor), device.id)
         if device.instance:
             yield ("SREM", keys.instance(device.instance), device.id)
-        for contact in device.contacts:
-            yield from self._contact_removal(contact)
 
     def _answers(self, answered: Iterable[Contact]) -> Iterable[Command]:
         """Write the last answered ping of each contact, as many as fit in a command: it changes with every ping."""

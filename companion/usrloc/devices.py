@@ -49,6 +49,7 @@ class Devices:
         self.drop(device)
         self.removed.add(device.id)
         self._changes.removed[device.id] = device
+        self._changes.dropped.update((contact.id, contact) for contact in device.contacts)  # one may come back: `add`
 
     def settle_removed(self, ids: Iterable[str]) -> None:
         """Note that these devices are deleted in the store."""

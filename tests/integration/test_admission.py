@@ -137,6 +137,19 @@ def test_one_account_that_invents_instances(make_setup: MakeSetup) -> None:
     assert load_device(setup.store, "alice/alice")
 
 
+def test_a_contact_of_a_deleted_device_comes_back(make_setup: MakeSetup) -> None:
+    """A phone that takes over the URI of a device that makes room in the same moment is stored, and nothing else is."""
+    setup = make_setup(consumer=SMALL | {"devices_per_aor": 2})
+    feed = Feed(setup)
+    uri = instance(0)["uri"]
+    feed.record([feed.say(INSERT, "eve", **instance(n)) for n in range(2)], [feed.say(DELETE, "eve", **instance(0))])
+    newer = feed.say(INSERT, "eve", **instance(2))
+    feed.record([newer, feed.say(INSERT, "eve", **instance(2) | {"uri": uri})])
+    (page,) = [device for device in load_devices_of_aors(setup.store, ["eve"]) if device.id == "eve/urn:uuid:2"]
+    assert [(one.binding.uri, bool(one.ended_at)) for one in page.contacts][-1] == (uri, False)
+    assert load_device(setup.store, "eve/urn:uuid:0") is None
+
+
 def test_ended_contacts_leave_redis(make_setup: MakeSetup) -> None:
     """A phone that makes a new contact each time it comes leaves the last ones in Redis, not all of a week."""
     setup = make_setup()
