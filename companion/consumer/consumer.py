@@ -165,11 +165,15 @@ class Consumer:
     async def _report_regularly(self) -> None:
         """Look how we are every REPORT_SECONDS, and store it: readers learn why events do not reach the store."""
         saving: asyncio.Task[None] | None = None
-        while True:
-            report = self._make_report()
-            if saving is None or saving.done():  # while Redis hangs the last one still waits
-                saving = asyncio.create_task(self._recorder.report(report))
-            await asyncio.sleep(REPORT_SECONDS)
+        try:
+            while True:
+                report = self._make_report()
+                if saving is None or saving.done():  # while Redis hangs the last one still waits
+                    saving = asyncio.create_task(self._recorder.report(report))
+                await asyncio.sleep(REPORT_SECONDS)
+        finally:
+            if saving:
+                saving.cancel()
 
     def _make_report(self) -> ConsumerReport:
         refused = self._check_bus()

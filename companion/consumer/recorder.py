@@ -30,7 +30,7 @@ from companion.store.consumers import ConsumerReport, forget_consumer, save_cons
 from companion.store.devices import count_devices
 from companion.store.fence import FencedError
 from companion.store.leases import RENEW_SECONDS, Leases
-from companion.store.nodes import load_feed, load_nodes
+from companion.store.nodes import Feed, load_feed, load_nodes
 from companion.store.redis_errors import RedisError
 from companion.store.server import read_state
 from companion.store.store import Store
@@ -111,7 +111,7 @@ class Recorder:
         while True:
             await asyncio.sleep(RENEW_SECONDS)
             with contextlib.suppress(*Unreachable, ResponseError):  # the next write says so
-                await asyncio.to_thread(self._leases.renew)
+                await self._retry.run_once(self._leases.renew)
 
     async def write(self) -> None:
         """Store what was taken; what can not be stored before the deadline is counted as lost."""
@@ -126,6 +126,8 @@ class Recorder:
         self._memory.count_left_out()
         try:
             await self._retry.run(lambda: self._write_held(held, prepared, progress, applied))
+            if time.monotonic() >= self._stored_at:
+                await self._note_stored()
             async with self._taking:
                 self._memory.usrloc.devices.settle_removed(prepared.removed)
                 self._memory.evict()
@@ -178,7 +180,11 @@ class Recorder:
         held = self._memory.feeds.held
         others = {message.node for message in messages} - held.keys()
         if others:
-            await self._retry.run(lambda: self._try_to_hold(others))
+            feeds = await self._retry.run(lambda: self._try_to_hold(others))
+            for feed, seqs in feeds:
+                self._memory.take_over(feed, seqs)
+            if feeds:
+                await self._note_stored()
         ours = self._standby.take(held)
         for message in messages:
             if message.node in held:
@@ -188,13 +194,13 @@ class Recorder:
                 self._episodes.warn("messages of too many nodes were refused", limit=MAX_NODES)
         return ours
 
-    def _try_to_hold(self, others: set[str]) -> None:
-        """Take over the nodes that have no other holder; whether we still hold the rest, the next write checks."""
+    def _try_to_hold(self, others: set[str]) -> list[tuple[Feed, dict[str, int]]]:
+        """Take over the nodes that have no other holder, and return their feeds and seqs.
+
+        Whether we still hold the rest, the next write checks.
+        """
         room = MAX_NODES - len(self._memory.feeds.held)
-        for node in sorted(others)[: max(0, room)]:
-            if self._leases.hold(node):
-                self._memory.take_over(*load_feed(self._store, node))
-                self._note_stored()
+        return [load_feed(self._store, node) for node in sorted(others)[: max(0, room)] if self._leases.hold(node)]
 
     # Periodic work
 
@@ -233,15 +239,17 @@ class Recorder:
                 logger.warning("another consumer took over, and wrote since: this batch was refused")
                 raise _LeaseLostError from None
             self._store.connection.pipeline(applied)
-        if time.monotonic() >= self._stored_at:
-            self._note_stored()
 
-    def _note_stored(self) -> None:
-        """Read how many devices Redis holds, and whether it is nearly full."""
+    async def _note_stored(self) -> None:
+        """Note how many devices Redis holds, and whether it is nearly full."""
         self._stored_at = time.monotonic() + STORED_SECONDS
+        devices, is_full = await self._retry.run(self._read_stored)
+        self._memory.note_stored(devices, is_full=is_full)
+
+    def _read_stored(self) -> tuple[int, bool]:
         state = read_state(self._store)
         is_full = state is not None and state.used_bytes > NEARLY_FULL * state.max_bytes > 0
-        self._memory.note_stored(count_devices(self._store), is_full=is_full)
+        return count_devices(self._store), is_full
 
     def _count_ignored(self) -> None:
         ignored = self._memory.usrloc.ignored

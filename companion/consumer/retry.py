@@ -16,8 +16,8 @@ PAUSES_SECONDS: Final = (0.1, 0.2, 0.5, 1.0, 2.0)
 
 RECENT_SECONDS: Final = 10.0
 """Reads may succeed between writes that fail: an error is over when none came for so long."""
-THREADS: Final = 3
-"""Threads of the recorder alone, for what it reads, writes and reports: it never waits behind readers and jobs."""
+THREADS: Final = 4
+"""Threads of the recorder alone, to read, write, report and renew: it never waits behind readers and jobs."""
 
 logger = log.get(__name__)
 T = TypeVar("T")

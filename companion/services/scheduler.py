@@ -46,7 +46,8 @@ WATCH_SECONDS: Final = 1.0
 RESTS: Final = 4
 """A census of a large fleet is followed by a rest so many times as long: it must not take a core for itself."""
 
-Run = Callable[[], Awaitable[None]]
+Run = Callable[[], Awaitable[bool | None]]
+"""Run a job; False when another companion runs it."""
 
 
 class Job(NamedTuple):
@@ -194,7 +195,8 @@ class Scheduler:
             if slowest is None:
                 slowest = (await asyncio.to_thread(begin_job, self._store, name, every_seconds, now_ms())).seconds
             started = time.monotonic()
-            await run()
+            if await run() is False:
+                return
             slowest = min(SLOWEST_SECONDS, max(slowest, time.monotonic() - started))
             await asyncio.to_thread(save_job_run, self._store, name, JobRun(now_ms(), every_seconds, slowest))
 

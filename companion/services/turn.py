@@ -20,22 +20,23 @@ class Turn:
     from one that is gone.
     """
 
-    def __init__(self, store: Store, name: str, seconds: float, run: Callable[[], Awaitable[None]]) -> None:
+    def __init__(self, store: Store, name: str, seconds: float, run: Callable[[], Awaitable[object]]) -> None:
         self._store = store
         self._key = store.keys.turn(name)
         self._seconds = seconds
         self._run = run
         self._lock: HeldLock | None = None
 
-    async def run(self) -> None:
-        """Run the job once; do nothing when it is another companion's turn."""
+    async def run(self) -> bool:
+        """Run the job once; return False when it is another companion's turn."""
         if not await asyncio.to_thread(self._hold):
-            return
+            return False
         renewal = asyncio.create_task(self._renew())
         try:
             await self._run()
         finally:
             renewal.cancel()
+        return True
 
     def release(self) -> None:
         """Let another companion go on at once."""
