@@ -29,6 +29,8 @@ class BridgeSection(ConfigSection):
     @model_validator(mode="after")
     def _check(self) -> Self:
         _check_hep(self.hep, self.hep_key)
+        if self.hep and not self.has_input:
+            raise ValueError("hep needs a bridge: set datagram or stream too")
         _check_zeromq(self.publish, "publish")
         plain = not self.curve_secret_key and not self.allow_plaintext
         if plain and not is_loopback(self.publish):

@@ -121,6 +121,7 @@ def test_nodes_from_the_environment(load: Load) -> None:
             '[bridge]\ndatagram = ""\n[[opensips]]\nnode = "a"\nmi_url = "http://a/mi"\nsubscribe = true\n',
             "there is no address for its events: set events_to",
         ),
+        ('[bridge]\ndatagram = ""\nhep = "udp:127.0.0.1:9060"\n', "hep needs a bridge"),
         ('[bridge]\npublish = "127.0.0.1:5555"\n', "is not a ZeroMQ endpoint"),
         ('[bridge]\npublish = "tcp://*:5555"\n', "leaves this machine in clear text"),
         ('[bridge]\npublish = "tcp://0.0.0.0:5555"\n', "leaves this machine in clear text"),
