@@ -98,7 +98,7 @@ def _render_ladder(config: Config, ladder: Ladder, choice: StepChoice = ALL_STEP
         "methods": sorted({step.kind for step in ladder.steps if step.kind not in ("ACK", "CANCEL", "")}),
         "call_ids": list(dict.fromkeys(mask(step.call_id) for step in ladder.steps)),
         "participants": [_render_participant(one) for one in ladder.participants],
-        "explanation": {"text": explanation.text, "step": explanation.number} if explanation else None,
+        "explanation": {"text": mask(explanation.text), "step": explanation.number} if explanation else None,
         "shared": any(step.is_shared for step in steps),
         "steps": [_render_step(config, step) for step in steps[-MAX_STEPS:]],
     }

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 from typing import Final, NamedTuple
 
+from companion.text import printable
 from companion.trace.transactions import TracedMessage, Transaction
 
 Phones = frozenset[str]
@@ -53,7 +54,8 @@ def explain(
 ) -> Explanation | None:
     """Return the explanation of the latest failure, None where nothing failed.
 
-    Of one call the rule that comes first in RULES counts: the same failure shows on both legs.
+    Of one call the rule that comes first in RULES counts: the same failure shows on both legs. The text holds a reason
+    phrase of the network, so no character of it may act on a terminal.
     """
     trace = _Trace(transactions, phones, messages[-1].packet.at_us if messages else 0)
     failures = [
@@ -66,7 +68,8 @@ def explain(
         return None
     call_id = max(failures, key=lambda failure: failure[0].request.packet.at_us)[0].call_id
     own = [failure for failure in failures if failure[0].call_id == call_id]
-    return min(own, key=lambda failure: (failure[1], -failure[2].number))[2]
+    explanation = min(own, key=lambda failure: (failure[1], -failure[2].number))[2]
+    return explanation._replace(text=printable(explanation.text))
 
 
 def _explain_registration(transaction: Transaction, trace: _Trace) -> Explanation | None:

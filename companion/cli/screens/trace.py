@@ -45,7 +45,7 @@ def _render_head(trace: Json, now: datetime) -> Iterator[Text]:
     if trace["cut"]:
         yield Text(f"Only the last {len(trace['steps'])} messages are shown", style="yellow")
     if trace["explanation"]:
-        yield Text(trace["explanation"]["text"], style="bold red")
+        yield Text(printable(trace["explanation"]["text"]), style="bold red")
     if trace["shared"]:
         yield Text("? may be a message of another device of the same AOR", style="yellow")
 
@@ -90,9 +90,8 @@ def _draw_step(step: Json, columns: int, gap: int) -> Text:
 
 def _label(step: Json) -> str:
     of_method = "" if step["label"] == step["method"] else f" ({step['method']})"
-    return (
-        f"{printable(step['label'])}{of_method}{' repeated' if step['repeat'] else ''}{' ?' if step['shared'] else ''}"
-    )
+    words = f"{step['label']}{of_method}{' repeated' if step['repeat'] else ''}{' ?' if step['shared'] else ''}"
+    return printable(words)
 
 
 def _arrow(label: str, width: int, *, rightwards: bool) -> str:

@@ -63,6 +63,20 @@ def test_words() -> None:
     assert "\x1b" not in text
 
 
+def test_nothing_acts_on_the_terminal() -> None:
+    """Escape sequences in any text of a message, of its explanation or of an address are replaced."""
+    escape = "\x1b]0;owned\x07\x9b2J"
+    page = trace(
+        step(0, 0, 1, f"486 {escape}", method=f"IN{escape}", text=escape),
+        explanation={"text": f"Call failed ({escape})", "step": 0},
+        participants=[{"role": "phone", "name": escape, "addresses": [escape]}, *PARTICIPANTS[1:]],
+        recording={"by": escape, "ends_at": "2099-01-01T00:00:00.000Z"},
+    )
+    text = drawn(render_trace(page, texts=True))
+    assert "owned" in text
+    assert not set(text) & set("\x1b\x07\x9b")
+
+
 def test_narrow_terminal() -> None:
     """A long status line is cut, so that the lines stay where they are."""
     page = trace(step(0, 0, 1, "500 " + "x" * 200))

@@ -160,3 +160,15 @@ QUIET = {
 def test_no_explanation(packets: list[Packet]) -> None:
     """Where nothing failed, nothing is explained."""
     assert build_ladder(packets, phones=[PHONE]).explanation is None
+
+
+ESCAPES = "\x1b]0;owned\x07\x1b[2J\x9b1m\u202e"
+
+
+@pytest.mark.parametrize("packets", [[register(0, 1), registered(1, 1, f"404 {ESCAPES}")], refused(f"486 {ESCAPES}")])
+def test_nothing_acts_on_a_terminal(packets: list[Packet]) -> None:
+    """A reason phrase with escape sequences is explained without them."""
+    explanation = build_ladder(packets, phones=[PHONE]).explanation
+    assert explanation
+    assert explanation.text.isprintable()
+    assert "owned" in explanation.text
