@@ -26,6 +26,19 @@ FORMS = {
     "password": f"From: <sip:dave:{SECRET}@example.com>;tag=1",
     "headers of a URI": f"Refer-To: <sip:dave@x?Authorization=Basic%20{SECRET}>",
     "name of our own": f"X-Access-Token: token={SECRET}",
+    "token alone": f"X-Auth-Token: {SECRET}",
+    "cookie": f"Cookie: session={SECRET}; b={SECRET}",
+    "password in the uri of a digest": f'Authorization: Digest username="a", uri="sip:alice:{SECRET}@h", response="x"',
+    "password in a user name": f'Authorization: Digest username="alice:{SECRET}@h", response="x"',
+    "push token in a user name": f'Authorization: Digest username="a;pn-prid={SECRET}", response="x"',
+    "public name in a quoted value": f'Authorization: Digest username="a", cnonce="x uri={SECRET}", response="x"',
+    "public name behind an open quote": f'Authorization: Digest username="a", cnonce="x, uri={SECRET}',
+    "public name behind an escaped quote": rf'Authorization: Digest cnonce="\", uri={SECRET}", realm="r"',
+    "client nonce of a server": f'Authentication-Info: cnonce="{SECRET}", nextnonce="n"',
+    "push token of a Via": f"Via: SIP/2.0/WS x;branch=z;pn-prid={SECRET}",
+    "fold of a plain header": f'Max-Forwards: 70\n Authorization: Digest username="a",\n response="{SECRET}"',
+    "fold in a push token": f'Contact: <sip:dave@x;pn-prid="a\n {SECRET}">',
+    "digest in a plain header": f'Subject: Digest username="a", response="{SECRET}"',
 }
 BODIES = {
     "SDES": f"a=crypto:1 AES_CM_128_HMAC_SHA1_80 inline:{SECRET}|2^20|1:32",
@@ -35,6 +48,14 @@ BODIES = {
     "k line": f"k=clear:{SECRET}",
     "MIKEY": f"a=key-mgmt:mikey {SECRET}",
     "push token in a body": f"sip:dave@x;pn-prid={SECRET}",
+    "digest": f'Authorization: Digest username="a", response="{SECRET}"',
+    "digest, folded": f'Authorization: Digest username="a",\r\n response="{SECRET}",\r\n\tcnonce="{SECRET}"',
+    "basic, folded": f"Proxy-Authorization: Basic\r\n {SECRET}",
+    "push token, folded": f'Contact: <sip:dave@x;pn-prid="a\r\n {SECRET}">',
+    "DTMF": f"Signal={SECRET}\r\nDuration=160",
+    "DTMF with spaces": f"Signal = {SECRET}",
+    "digits": f"d={SECRET}",
+    "KPML": f'<kpml-response version="1.0" code="200" digits="{SECRET}"/>',
 }
 
 
@@ -63,6 +84,31 @@ def test_secrets_of_bodies(line: str) -> None:
     assert f"Content-Length: {len(body)}".encode() in head
     assert body.endswith(b"s=-\r\n")
     assert SECRET.encode() not in mask_message(message.replace(b"\r\n\r\n", b"\r\n"))
+
+
+@pytest.mark.parametrize("end", ["\r", "\n", "\r "])
+@pytest.mark.parametrize("before", ["Max-Forwards: 70", "Call-ID: a", "X-Own: b"])
+def test_ends_of_lines(before: str, end: str) -> None:
+    """A header behind a bare CR or LF, which a reader may take for the end of a line, is masked too."""
+    line = f'{before}{end}Authorization: Digest username="dave", response="{SECRET}"'
+    message = sip("REGISTER sip:h").replace(b"CSeq:", f"{line}\r\nCSeq:".encode())
+    assert SECRET.encode() not in mask_message(message)
+
+
+@pytest.mark.parametrize("before", ["\r\n", "\r\n\r\n", "\n\n", "\r\r"])
+def test_empty_lines_first(before: str) -> None:
+    """Empty lines before the start line change nothing: keepalives stand before a message over TCP."""
+    message = sip("REGISTER sip:h", call_id="a:b:c@h", more=FORMS["digest, folded"].replace("\n", "\r\n"))
+    masked = mask_message(before.encode() + message)
+    assert masked == before.encode() + mask_message(message)
+    assert SECRET.encode() not in masked
+    assert b"Call-ID: a:b:c@h\r\n" in masked
+
+
+def test_digits_alone() -> None:
+    """A body of digits alone is masked as a whole."""
+    masked = mask_message(sip("INFO sip:bob@x", more="Content-Type: application/dtmf", body="7"))
+    assert masked.endswith(b"Content-Length: 3\r\n\r\n***")
 
 
 def test_what_stays() -> None:
