@@ -40,10 +40,20 @@ class Explanation(NamedTuple):
     number: int
 
 
+class _OwnEnds(NamedTuple):
+    """Hold the addresses of the device in its REGISTERs, and in each call."""
+
+    registering: set[str]
+    of_calls: dict[str, set[str]]
+
+
 class _Trace(NamedTuple):
-    transactions: Sequence[Transaction]
+    """Hold what the rules need. `registered` has the number of the last REGISTER of each Call-ID that succeeded."""
+
     phones: Phones
     last_us: int
+    registered: dict[str, int]
+    ends: _OwnEnds
 
 
 Rule = Callable[[Transaction, _Trace], Explanation | None]
@@ -57,7 +67,8 @@ def explain(
     Of one call the rule that comes first in RULES counts: the same failure shows on both legs. The text holds a reason
     phrase of the network, so no character of it may act on a terminal.
     """
-    trace = _Trace(transactions, phones, messages[-1].packet.at_us if messages else 0)
+    last_us = messages[-1].packet.at_us if messages else 0
+    trace = _Trace(phones, last_us, _find_registered(transactions), _find_own_ends(transactions, phones))
     failures = [
         (transaction, rank, explanation)
         for transaction in transactions
@@ -76,7 +87,7 @@ def _explain_registration(transaction: Transaction, trace: _Trace) -> Explanatio
     final = transaction.final
     if transaction.method != "REGISTER" or not final or final.message.code < 300:
         return None
-    if any(_is_later_success(other, transaction) for other in trace.transactions):
+    if trace.registered.get(transaction.call_id, -1) > transaction.request.number:
         return None
     code, number = final.message.code, final.number
     if code in CHALLENGES:
@@ -96,13 +107,21 @@ def _explain_challenge(transaction: Transaction, final: TracedMessage) -> Explan
     return Explanation(text, final.number)
 
 
-def _is_later_success(other: Transaction, transaction: Transaction) -> bool:
-    return (
-        other.method == transaction.method
-        and other.call_id == transaction.call_id
-        and other.request.number > transaction.request.number
-        and 200 <= other.code < 300
-    )
+def _find_registered(transactions: Sequence[Transaction]) -> dict[str, int]:
+    """Return the number of the last REGISTER of each Call-ID that succeeded."""
+    return {
+        one.call_id: one.request.number for one in transactions if one.method == "REGISTER" and one.code // 100 == 2
+    }
+
+
+def _find_own_ends(transactions: Sequence[Transaction], phones: Phones) -> _OwnEnds:
+    own = _OwnEnds(set(), {})
+    for one in transactions:
+        ends = {one.request.packet.source, one.request.packet.target} & phones
+        own.of_calls.setdefault(one.call_id, set()).update(ends)
+        if one.method == "REGISTER":
+            own.registering.update(ends)
+    return own
 
 
 def _explain_silence(transaction: Transaction, trace: _Trace) -> Explanation | None:
@@ -129,13 +148,7 @@ def _explain_silence(transaction: Transaction, trace: _Trace) -> Explanation | N
 
 def _has_moved(transaction: Transaction, trace: _Trace) -> bool:
     """Return whether the device used another address in this call or registered from one."""
-    own = {
-        end
-        for other in trace.transactions
-        for end in (other.request.packet.source, other.request.packet.target)
-        if end in trace.phones and (other.call_id == transaction.call_id or other.method == "REGISTER")
-    }
-    return len(own) > 1
+    return len(trace.ends.registering | trace.ends.of_calls[transaction.call_id]) > 1
 
 
 def _explain_missing_ack(transaction: Transaction, trace: _Trace) -> Explanation | None:

@@ -7,7 +7,9 @@ OpenSIPS 4.0.1 reports an ACK that it forwards over WebSocket or TCP as sent bac
 does that, so such a target is wrong: the ACK follows the INVITE, or goes to the address in its R-URI.
 """
 
+from bisect import bisect_left
 from collections.abc import Iterable, Sequence
+from itertools import islice
 from typing import Final, NamedTuple
 
 from companion.errors import InvalidPacketError, InvalidUriError
@@ -21,6 +23,8 @@ Dialog = tuple[str, int]
 
 SKEW_US: Final = 200_000
 """By how much a time may be too late."""
+MAX_LATER: Final = 50
+"""Requests of one call on one way within SKEW_US that are compared; only a flood has more."""
 _Traced = tuple[Packet, SipMessage | None]
 
 
@@ -42,24 +46,28 @@ def arrange_packets(packets: Iterable[Packet]) -> list[Packet]:
 def _order(traced: Sequence[_Traced]) -> list[_Traced]:
     """Return packets by their times, but a message before what it brought about and before later requests."""
     effects: dict[_Key, list[int]] = {}
-    requests: dict[tuple[str, _Way], list[tuple[int, int]]] = {}
+    requests: dict[tuple[str, _Way], list[tuple[int, int]]] = {}  # times, which are in order, and CSeq numbers
     for packet, message in traced:
         if message:
             way = _Way(packet.source, packet.target)
             effects.setdefault((*_thread(message, _kind(message)), way), []).append(packet.at_us)
             if message.method:
-                requests.setdefault((message.call_id, way), []).append((message.cseq[0], packet.at_us))
+                requests.setdefault((message.call_id, way), []).append((packet.at_us, message.cseq[0]))
 
     def rank(one: _Traced) -> tuple[int, int]:
         packet, message = one
         if not message:
             return packet.at_us, 1
         effect, way = _effect(message), _Way(packet.source, packet.target)
-        times = list(effects.get((*_thread(message, effect), _Way(way.target, way.source)), ())) if effect else []
+        times = effects.get((*_thread(message, effect), _Way(way.target, way.source)), []) if effect else []
+        earlier = times[bisect_left(times, packet.at_us - SKEW_US) :][:1]
         if message.method:
-            later = requests[message.call_id, way]
-            times += [at_us for number, at_us in later if number > message.cseq[0]]
-        earlier = [at_us for at_us in times if packet.at_us - SKEW_US <= at_us < packet.at_us]
+            sent = requests[message.call_id, way]
+            first = bisect_left(sent, (packet.at_us - SKEW_US, 0))
+            last = bisect_left(sent, (packet.at_us, 0), first)
+            within = islice(sent, first, min(last, first + MAX_LATER))
+            earlier += [at_us for at_us, number in within if number > message.cseq[0]][:1]
+        earlier = [at_us for at_us in earlier if at_us < packet.at_us]
         return (min(earlier), 0) if earlier else (packet.at_us, 1)
 
     return sorted(traced, key=rank)

@@ -1,5 +1,6 @@
 """The common failures are explained in one line, which points at the step that failed."""
 
+import cProfile
 from typing import NamedTuple
 
 import pytest
@@ -160,6 +161,22 @@ QUIET = {
 def test_no_explanation(packets: list[Packet]) -> None:
     """Where nothing failed, nothing is explained."""
     assert build_ladder(packets, phones=[PHONE]).explanation is None
+
+
+def test_many_failures() -> None:
+    """A trace full of failures is explained in a time that grows with it, not with its square."""
+
+    def count_calls(number: int) -> int:
+        packets = [
+            one
+            for n in range(1, number + 1)
+            for one in (register(3 * n, n), registered(3 * n + 1, n, "403 No"), incoming(3 * n + 2, cseq=n, to=TAGGED))
+        ]
+        profile = cProfile.Profile()
+        profile.runcall(build_ladder, packets, phones=[PHONE])
+        return sum(entry.callcount for entry in profile.getstats())
+
+    assert count_calls(400) < 5 * count_calls(100)
 
 
 ESCAPES = "\x1b]0;owned\x07\x1b[2J\x9b1m\u202e"
