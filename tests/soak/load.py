@@ -21,7 +21,8 @@ from companion.simulator.usrloc import DOMAIN
 from companion.simulator.wire import SimulatedContact, encode_contact_event
 from companion.usrloc.contact import Binding, contact_id
 
-VISITORS: Final = 15
+VISITORS: Final = 150
+"""So many that none visits fifty times in an hour: of a device Redis keeps the last fifty contacts that ended."""
 VISIT_EVERY_SECONDS: Final = 0.5
 STAY_SECONDS: Final = 5.0
 LIFETIME_SECONDS: Final = 7 * 86_400
