@@ -30,7 +30,8 @@ from companion.trace.packet import Packet, pack
 MAX_WAITING: Final = 4000
 MAX_WAITING_BYTES: Final = 32 << 20
 TURN_PACKETS: Final = 200
-"""Packets that are handled before other tasks run."""
+TURN_BYTES: Final = 256 << 10
+"""Packets, and bytes of them, that are handled before other tasks run; one packet more may pass the latter."""
 EVERY_SECONDS: Final = 0.3
 SUBJECTS_SECONDS: Final = 1.0
 """How often the contacts of recorded devices are read again while packets come."""
@@ -117,13 +118,23 @@ class TraceRecorder:
         await self._write()
         while self._waiting:
             await self._load_subjects()
-            packets = [packet for _ in range(min(TURN_PACKETS, len(self._waiting))) if (packet := self._next())]
+            packets = self._take_turn()
             if self._subjects:
-                self._sort(packets)
+                await self._sort(packets)
             else:
                 metrics.TRACE_PACKETS.labels("unrecorded").inc(len(packets))
             await self._write()
             await asyncio.sleep(0)
+
+    def _take_turn(self) -> list[tuple[str, HepPacket]]:
+        packets: list[tuple[str, HepPacket]] = []
+        end = self._waiting_bytes - TURN_BYTES
+        for _ in range(min(TURN_PACKETS, len(self._waiting))):
+            if packet := self._next():
+                packets.append(packet)
+            if self._waiting_bytes <= end:
+                break
+        return packets
 
     def _next(self) -> tuple[str, HepPacket] | None:
         node, params = self._waiting.popleft()
@@ -150,14 +161,15 @@ class TraceRecorder:
             self._subjects_at = time.monotonic()
         self._devices = active
 
-    def _sort(self, packets: Sequence[tuple[str, HepPacket]]) -> None:
+    async def _sort(self, packets: Sequence[tuple[str, HepPacket]]) -> None:
         """Put packets in the traces that they belong to."""
         matches = self._matcher.match(packets, self._subjects)
         metrics.INVALID.labels("traces", "not_sip").inc(self._matcher.invalid)
         self._matcher.invalid = 0
         metrics.TRACE_PACKETS.labels("unmatched").inc(max(0, len(packets) - len({id(one.packet) for one in matches})))
-        for match in matches:
-            self._unstored[match.device].append(self._pack(match))
+        rows = await asyncio.to_thread(lambda: list(map(self._pack, matches)))
+        for match, row in zip(matches, rows, strict=True):
+            self._unstored[match.device].append(row)
             if match.spelling:
                 self._spellings[match.device] = match.spelling
 

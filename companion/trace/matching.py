@@ -108,28 +108,44 @@ class Matcher:
     def __init__(self) -> None:
         self._calls: OrderedDict[str, _CallState] = OrderedDict()
         self._unmatched: deque[_Arrival] = deque(maxlen=MAX_HELD)
+        self._subjects: list[Subject] = []
         self.invalid = 0
         """Messages that are no SIP; the caller counts and resets them."""
 
     def match(self, packets: Sequence[tuple[str, HepPacket]], subjects: Sequence[Subject]) -> list[PacketMatch]:
-        """Return which of these packets (node, packet), and of those held, belong to which of the subjects."""
-        arrivals = [*self._unmatched, *filter(None, (self._read(node, packet) for node, packet in packets))]
-        self._unmatched.clear()
-        for arrival in arrivals:
-            self._learn(arrival, subjects)
+        """Return which of these packets (node, packet), and of those held, belong to which of the subjects.
+
+        A held one is judged again only where something new is known: of its call, or of the subjects.
+        """
+        held = list(self._unmatched)
+        new = [arrival for node, packet in packets if (arrival := self._read(node, packet))]
+        is_changed = list(subjects) != self._subjects
+        self._subjects = list(subjects)
+        learning = [*held, *new] if is_changed else new
+        learnt = {arrival.message.call_id for arrival in learning if self._learn(arrival, subjects)}
+        again = [arrival for arrival in held if is_changed or arrival.message.call_id in learnt]
         matches: list[PacketMatch] = []
-        newest_us = max((arrival.packet.at_us for arrival in arrivals), default=0)
-        for arrival in arrivals:
+        matched: set[int] = set()
+        for arrival in (*again, *new):
             own = [match for subject in subjects if (match := self._judge(arrival, subject))]
             matches += own
-            if not own and newest_us - arrival.packet.at_us < HELD_US:
-                self._unmatched.append(arrival)
+            matched |= {id(arrival)} if own else set()
+        self._hold([*held, *new], matched)
         return matches
+
+    def _hold(self, arrivals: Sequence[_Arrival], matched: set[int]) -> None:
+        """Hold what is young and not matched; `matched` has ids of arrivals."""
+        newest_us = max((arrival.packet.at_us for arrival in arrivals), default=0)
+        self._unmatched.clear()
+        self._unmatched.extend(
+            one for one in arrivals if id(one) not in matched and newest_us - one.packet.at_us < HELD_US
+        )
 
     def forget(self) -> None:
         """Forget all calls and packets: nothing is recorded any more."""
         self._calls.clear()
         self._unmatched.clear()
+        self._subjects = []
 
     def _read(self, node: str, packet: HepPacket) -> _Arrival | None:
         try:
@@ -138,9 +154,10 @@ class Matcher:
             self.invalid += 1
             return None
 
-    def _learn(self, arrival: _Arrival, subjects: Sequence[Subject]) -> None:
-        """Note whose call this is, where the message shows it."""
+    def _learn(self, arrival: _Arrival, subjects: Sequence[Subject]) -> bool:
+        """Note whose call this is, where the message shows it, and return whether that is new."""
         call = self._call(arrival.message.call_id)
+        before = call.origin, len(call.devices), len(call.others)
         if not call.origin and arrival.message.method:
             call.origin = arrival.packet.source
         for subject in subjects:
@@ -149,6 +166,7 @@ class Matcher:
                 call.devices.add(subject.device)
             elif own is False:
                 call.others.add(subject.device)
+        return before != (call.origin, len(call.devices), len(call.others))
 
     def _call(self, call_id: str) -> _CallState:
         call = self._calls.setdefault(call_id, _CallState())

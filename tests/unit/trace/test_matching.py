@@ -1,6 +1,7 @@
 """A message is of the device that it went to or came from, and of no other."""
 
 from collections.abc import Sequence
+from unittest.mock import create_autospec
 
 import pytest
 from hypothesis import given
@@ -157,3 +158,18 @@ def test_memory_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
         matcher.match([("edge", mirrored(n, FAR, EDGE, sip("BYE sip:a@b", call_id=f"c{n}")))], [])
     assert len(matcher._calls) == 50
     assert len(matcher._unmatched) <= matching.MAX_HELD
+
+
+def test_held_messages_are_judged_when_something_is_new(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Messages of strangers are judged once, and again when the device has a new address: not each time others come."""
+    judge = create_autospec(Matcher._judge, side_effect=Matcher._judge)
+    monkeypatch.setattr(Matcher, "_judge", judge)
+    matcher, subject = Matcher(), make_subject(DAVE_WEB, [])
+    strangers = [
+        mirrored(n, FAR, EDGE, sip("BYE sip:a@b", call_id=f"c{n}", from_=BOB, to="<sip:a@b>")) for n in range(20)
+    ]
+    for one in strangers:
+        assert matcher.match([("edge", one)], [subject]) == []
+    assert judge.call_count == 20
+    moved = subject._replace(addresses=frozenset({FAR}))
+    assert [one.packet for one in matcher.match([], [moved])] == strangers
