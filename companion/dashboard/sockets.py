@@ -36,7 +36,7 @@ class Sockets:
         self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        scope.pop("endpoint", None)  # with one that is not its own, NiceGUI leaves the page for a 404 to others
+        scope.pop("endpoint", None)  # else NiceGUI takes the request for another application's, and shows no page
         if scope["type"] == "lifespan" or not scope["path"].startswith(SOCKET_PATH):
             await self._app(scope, receive, send)
             _drop_new_pages()
