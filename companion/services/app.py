@@ -12,6 +12,7 @@ from companion.consumer.consumer import Consumer
 from companion.errors import ConfigError
 from companion.http import descriptors
 from companion.http.monitoring.counters import Counters
+from companion.services import heap
 from companion.services.scheduler import Scheduler
 from companion.services.web import Api
 from companion.store.connection import READER, WRITER, Patience
@@ -57,11 +58,13 @@ class App:
         """Run until `stopped` is set or a service dies; raise its error once the others have ended."""
         _relax_garbage_collection()
         descriptors.raise_limit()
+        giving_back = asyncio.create_task(heap.give_back_regularly())
         try:
             for service in await asyncio.to_thread(self._make_services):
                 self._running.append((service, asyncio.create_task(service.run())))
             await self._wait(stopped)
         finally:
+            giving_back.cancel()
             await asyncio.shield(self._end())
         for _, task in self._running:
             task.result()

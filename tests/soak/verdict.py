@@ -140,7 +140,7 @@ def seconds_late(gap: Gap, interval: float, spans: Sequence[Span]) -> float:
 def _judge_memory(services: Sequence[Service], began: float) -> Finding:
     """Memory is flat when the last third is no more than a tenth and 8 MB above the first third after the warm-up.
 
-    Medians of each third count. A killed process begins anew; only what it had after its own warm-up counts.
+    Medians of each third count, over all lives of a service: the same faults come in each.
     """
     grown = [service.name for service in services if has_grown(service.rss, began)]
     rows = [(service.name, *_thirds(service.rss, began)) for service in services]
