@@ -56,7 +56,7 @@ class Batch:
             [(lost(device), ts, value) for device, ts, value in changes.lost],
             list(self._state(changes, due, tokens or {})),
             [(device, changes.active[device]) for device in due],
-            {sample.device for sample in changes.answered} if due else set(),
+            {device for device, _, _ in changes.answered} if due else set(),
             list(changes.removed),
         )
 
@@ -181,7 +181,7 @@ class Batch:
         """Extend the life of active devices' keys: hourly, and at once of new devices and rare series."""
         for device in dict.fromkeys((*due, *changes.devices)):
             yield from self._refresh_device(device, changes.active.get(device, device.first_seen_at))
-        for device_id in {sample.device for sample in changes.lost}:
+        for device_id in {device for device, _, _ in changes.lost}:
             yield ("PEXPIRE", self._keys.lost(device_id), self._ttl_ms)
 
     def _refresh_device(self, device: Device, ts: int) -> Iterable[Command]:

@@ -2,7 +2,7 @@
 
 from collections import Counter
 
-from companion.usrloc.changes import Changes, Sample, Stamp
+from companion.usrloc.changes import Changes, Stamp
 from companion.usrloc.contact import Contact
 from companion.usrloc.devices import Devices
 from companion.usrloc.evidence import NodeEvidence
@@ -25,7 +25,7 @@ class Failures:
             self._doubt(contact, ts)
             return
         contact.node = node
-        self._changes.lost.append(Sample(contact.device, ts, contact.number))
+        self._changes.lost.append((contact.device, ts, contact.number))
         contact.last_lost_at = ts
         if evidence.lost > contact.consecutive_lost:
             self._count_loss(contact, evidence, ts)

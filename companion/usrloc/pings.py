@@ -1,7 +1,7 @@
 """Take in the results of pings: answers and losses. No I/O."""
 
 from companion.opensips.events import LOST_PING_US
-from companion.usrloc.changes import Changes, Sample
+from companion.usrloc.changes import Changes
 from companion.usrloc.contact import Contact, Device
 from companion.usrloc.devices import Devices
 from companion.usrloc.evidence import NodeEvidence
@@ -47,7 +47,7 @@ class PingResults:
 
     def _add_answer(self, contact: Contact, device: Device, evidence: NodeEvidence, ts: int, latency_ms: int) -> None:
         changes = self._changes
-        changes.answered.append(Sample(contact.device, ts, latency_ms))
+        changes.answered.append((contact.device, ts, latency_ms))
         if contact.disconnected_at and ts - latency_ms <= contact.disconnected_at:
             return  # the answer was under way when the connection died
         evidence.add_answer(ts)

@@ -20,7 +20,7 @@ def test_end_of_an_older_binding(world: World) -> None:
     world.apply(event(LATENCY, latency_ms=20, **BOOT2), event(DELETE, **BOOT1))
     assert world.status() == "online"
     world.apply(event(LATENCY, latency_ms=21, **BOOT2))
-    assert [sample.value for sample in world.usrloc.changes.answered] == [20, 21]
+    assert [value for _, _, value in world.usrloc.changes.answered] == [20, 21]
     assert world.contact().registration.callid == "boot2"
 
 

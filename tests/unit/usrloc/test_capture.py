@@ -53,8 +53,8 @@ class Replay:
     def statistics(self, device: Device) -> dict[str, Any]:
         changes = self.usrloc.changes
         ghosts = {c.number: ghost_spans(c, LOST_AFTER) for c in device.contacts}
-        answers = [(sample.ts, sample.value) for sample in changes.answered if sample.device == device.id]
-        losses = [(sample.ts, sample.value) for sample in changes.lost if sample.device == device.id]
+        answers = [(ts, value) for owner, ts, value in changes.answered if owner == device.id]
+        losses = [(ts, value) for owner, ts, value in changes.lost if owner == device.id]
         return compute_statistics(merge_own_pings(answers, losses, ghosts))
 
     def lines(self, name: str) -> list[str]:

@@ -218,7 +218,7 @@ def test_identified(world: World) -> None:
     assert world.contact.device == BY_INSTANCE
     assert world.usrloc.devices.by_id[BY_INSTANCE].instance == INSTANCE
     assert not world.usrloc.devices.by_id[BY_USER].contacts
-    assert [sample.device for sample in world.usrloc.changes.answered] == [BY_INSTANCE]
+    assert [device for device, _, _ in world.usrloc.changes.answered] == [BY_INSTANCE]
 
 
 def test_two_contacts_in_one_register(world: World) -> None:

@@ -50,7 +50,7 @@ def test_ghosts_that_are_forgotten(world: World) -> None:
         contact.number: ghost_spans(contact, LOST_AFTER) for contact in world.usrloc.devices.by_id[DEVICE].contacts
     }
     changes = world.usrloc.changes
-    pings = merge_own_pings([], [(sample.ts, sample.value) for sample in changes.lost], ghosts)
+    pings = merge_own_pings([], [(ts, value) for _, ts, value in changes.lost], ghosts)
     assert (pings, len(changes.lost)) == ([], LOST_AFTER * (ENDED_KEPT + 19))
 
 

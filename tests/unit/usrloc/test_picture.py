@@ -117,7 +117,7 @@ def test_records_make_sense(story: list[tuple[Event, str, int]]) -> None:
             assert contact.lost_since <= contact.last_lost_at <= world.now
             assert contact.last_latency_ms in {None, 40, 2500}
             assert bool(contact.ended_at) == bool(contact.ended_by)
-        assert {sample.value for sample in world.usrloc.changes.answered} <= {40, 2500}
+        assert {value for _, _, value in world.usrloc.changes.answered} <= {40, 2500}
         assert all(0 <= value <= world.now - NOW for value in outages(world))
 
 

@@ -20,8 +20,8 @@ def test_reload(world: World, attr: str) -> None:
     world.apply(event(LATENCY, NEW, latency_ms=30, received=NEW_AT, attr=attr, callid="new"))
     assert world.contact(OLD).ended_by == "replaced"
     assert world.contact(NEW).device == world.contact(OLD).device
-    assert [sample.value for sample in world.usrloc.changes.answered] == [20, 30]
-    assert len({sample.device for sample in world.usrloc.changes.answered}) == 1
+    assert [value for _, _, value in world.usrloc.changes.answered] == [20, 30]
+    assert len({device for device, _, _ in world.usrloc.changes.answered}) == 1
     assert world.switch_overs() == [
         {"from": "192.0.2.1:1111", "to": "192.0.2.2:2222", "outage_at_most_ms": 1000},
     ]
