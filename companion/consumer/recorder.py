@@ -200,7 +200,7 @@ class Recorder:
         Whether we still hold the rest, the next write checks.
         """
         room = MAX_NODES - len(self._memory.feeds.held)
-        return [load_feed(self._store, node) for node in sorted(others)[: max(0, room)] if self._leases.hold(node)]
+        return [load_feed(self._store, node) for node in self._leases.hold_all(sorted(others)[: max(0, room)])]
 
     # Periodic work
 

@@ -7,8 +7,8 @@ from typing import Final
 
 from companion.bus.envelope import Message
 
-STANDBY_SECONDS: Final = 20.0
-"""How long a message is kept: as long as a lease lasts, and what may pass before and after it on a busy machine."""
+STANDBY_SECONDS: Final = 30.0
+"""How long a message is kept: as long as a lease lasts, and what may pass before and after it while Redis hangs."""
 MAX_NODES: Final = 256
 """Nodes that one consumer records, and as many that it stands by for: a bus names no more in earnest."""
 STANDBY_MESSAGES: Final = 100_000

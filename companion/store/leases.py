@@ -8,7 +8,7 @@ import math
 import os
 import socket
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from threading import Lock as Mutex
 from typing import Final
 
@@ -20,7 +20,9 @@ LEASE_SECONDS: Final = 10.0
 RENEW_SECONDS: Final = 3.0
 PAUSE_SECONDS: Final = 0.5
 """How long a consumer that was refused a lease waits before it tries again."""
-YIELD_SECONDS: Final = 1.0
+SETTLE_SECONDS: Final = 0.6
+"""Leases of one dead holder run out within this time, and longer than PAUSE_SECONDS."""
+YIELD_SECONDS: Final = 4.0
 """How long a consumer that has not listened for a whole lease yet leaves a free lease to others."""
 
 
@@ -35,6 +37,8 @@ class Leases:
         self.tokens: dict[str, str] = {}
         """The token of each lease, by node."""
         self._locks: dict[str, HeldLock] = {}
+        self._tried: dict[str, str] = {}
+        """The token of each lease that Redis may have given us without our hearing of it."""
         self._renewed_at: dict[str, float] = {}
         self._refused_at: dict[str, float] = {}
         self._waiting_since: dict[str, float] = {}
@@ -58,12 +62,25 @@ class Leases:
                 self._waiting_since.setdefault(node, now)
             return is_held
 
+    def hold_all(self, nodes: Iterable[str]) -> list[str]:
+        """Return the nodes that we may write now, and take all that are free before the work for one begins.
+
+        What came for a dead holder's nodes may take seconds to store. Meanwhile a consumer that lacks it would take the
+        next one.
+        """
+        wanted = list(nodes)
+        held = [node for node in wanted if self.hold(node)]
+        if held and len(held) < len(wanted):
+            time.sleep(SETTLE_SECONDS)
+            held += [node for node in wanted if node not in held and self.hold(node)]
+        return held
+
     def renew(self) -> None:
-        """Renew the leases that are due. Whether one was lost, the next `hold` finds out."""
+        """Renew all leases at once, so that they run out at once. Whether one was lost, the next `hold` finds out."""
         with self._one_at_a_time:
             now = self._clock()
             for node, lock in list(self._locks.items()):
-                if now - self._renewed_at.get(node, now) >= RENEW_SECONDS and lock.renew():
+                if node in self._renewed_at and lock.renew():
                     self._renewed_at[node] = now
 
     def lose(self, token: str) -> None:
@@ -93,8 +110,10 @@ class Leases:
         """Take a node over; False when the lock ran out while we told so, because another may hold it by now."""
         if node in self._locks:  # Redis failed in the midst of it
             self._locks.pop(node).release()
-        token = f"{self.owner}/{os.urandom(4).hex()}"
-        if not self._lock(node, token):
+        token = self._tried.setdefault(node, f"{self.owner}/{os.urandom(4).hex()}")
+        is_locked = self._lock(node, token)
+        del self._tried[node]
+        if not is_locked:
             return False
         take_over(self._store, node, token)
         self.tokens[node] = token

@@ -37,15 +37,25 @@ class HeldLock(NamedTuple):
         return True
 
 
+def _resume(lock: Lock, token: str) -> bool:
+    """Go on with a lock that an earlier attempt with this token took; False when it is another's."""
+    lock.local.token = token.encode()
+    try:
+        return bool(lock.reacquire())
+    except LockError:
+        return False
+
+
 def acquire_lock(
     store: Store, key: str, seconds: float, *, fence_key: str = "", token: str | None = None
 ) -> HeldLock | None:
     """Take a lock for so long; None when another holds it.
 
-    `fence_key` counts the holders. `token` is the value that an operator sees, unique to this holder.
+    `fence_key` counts the holders. `token` is the value that an operator sees, unique to this holder. With the same one
+    an attempt may be repeated: Redis may have taken it, and its reply was lost.
     """
     lock = Lock(store.connection.redis, key, timeout=seconds, thread_local=False)
     with store.connection.attempt():
-        if not lock.acquire(blocking=False, token=token):
+        if not lock.acquire(blocking=False, token=token) and not (token and _resume(lock, token)):
             return None
     return HeldLock(store.connection, lock, int(store.connection.call("INCR", fence_key)) if fence_key else 0)

@@ -1,9 +1,15 @@
 """Test locks in a real Redis: one holder at a time, and a fence number that grows."""
 
+import time
+from typing import Any
+
 import pytest
 
+from companion.store import leases as rules
+from companion.store.connection import Unreachable
 from companion.store.leases import LEASE_SECONDS, PAUSE_SECONDS, YIELD_SECONDS, Leases
-from companion.store.locks import acquire_lock
+from companion.store.locks import HeldLock, acquire_lock
+from companion.store.redis_errors import RedisTimeoutError
 from tests.integration.conftest import Kind, MakeSetup, Setup, until
 
 
@@ -61,14 +67,26 @@ def test_a_renewed_lock(setup: Setup) -> None:
     assert setup.store.connection.call("PTTL", key_of(setup)) > 50_000
 
 
+def test_a_lock_whose_reply_was_lost(setup: Setup) -> None:
+    """Who repeats an attempt with the same token goes on with the lock that Redis gave it; nobody else does."""
+    assert acquire_lock(setup.store, key_of(setup), 60, token="ours")
+    setup.store.connection.call("PEXPIRE", key_of(setup), 1000)
+    again = acquire_lock(setup.store, key_of(setup), 60, token="ours")
+    assert again
+    assert setup.store.connection.call("PTTL", key_of(setup)) > 50_000
+    assert acquire_lock(setup.store, key_of(setup), 60, token="theirs") is None
+    assert again.release()
+    assert setup.store.connection.call("EXISTS", key_of(setup)) == 0
+
+
 class SteadyClock:
-    """A clock that tests move on."""
+    """A clock that goes on, and that tests move on besides."""
 
     def __init__(self) -> None:
-        self.now = 0.0
+        self.ahead = 0.0
 
     def __call__(self) -> float:
-        return self.now
+        return time.monotonic() + self.ahead
 
 
 def end_lease(setup: Setup) -> None:
@@ -82,9 +100,9 @@ def test_a_newcomer_yields_to_a_standby(setup: Setup) -> None:
     killed, standby, newcomer = (Leases(setup.store, clock) for _ in range(3))
     assert killed.hold("opensips")
     assert not standby.hold("opensips")
-    clock.now += LEASE_SECONDS - YIELD_SECONDS
+    clock.ahead += LEASE_SECONDS - YIELD_SECONDS
     assert not newcomer.hold("opensips")
-    clock.now += YIELD_SECONDS
+    clock.ahead += YIELD_SECONDS
     end_lease(setup)
     assert not newcomer.hold("opensips")
     assert standby.hold("opensips")
@@ -97,7 +115,45 @@ def test_a_newcomer_alone(setup: Setup) -> None:
     assert killed.hold("opensips")
     assert not newcomer.hold("opensips")
     end_lease(setup)
-    clock.now += PAUSE_SECONDS
+    clock.ahead += PAUSE_SECONDS
     assert not newcomer.hold("opensips")
-    clock.now += YIELD_SECONDS
+    clock.ahead += YIELD_SECONDS
     assert newcomer.hold("opensips")
+
+
+def test_a_lease_whose_reply_was_lost(setup: Setup, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A consumer that did not hear that Redis gave it a lease has it at the next attempt, not when it ran out."""
+
+    def lose_reply(*args: Any, **kwargs: Any) -> HeldLock | None:
+        assert acquire_lock(*args, **kwargs)
+        raise RedisTimeoutError("Timeout reading from socket")
+
+    consumer, other = Leases(setup.store), Leases(setup.store)
+    with monkeypatch.context() as patch:
+        patch.setattr(rules, "acquire_lock", lose_reply)
+        with pytest.raises(Unreachable):
+            consumer.hold("opensips")
+    assert not other.hold("opensips")
+    assert consumer.hold("opensips")
+
+
+def test_a_standby_takes_all_nodes_of_a_dead_consumer(setup: Setup) -> None:
+    """Leases that run out a moment apart go to the same standby, before it works on one of them."""
+    clock, key = SteadyClock(), setup.store.keys.lease
+    killed, standby = Leases(setup.store, clock), Leases(setup.store, clock)
+    assert killed.hold_all(["east", "west"]) == ["east", "west"]
+    assert standby.hold_all(["east", "west"]) == []
+    clock.ahead += LEASE_SECONDS
+    setup.store.connection.pipeline([("DEL", key("east")), ("PEXPIRE", key("west"), 200)])
+    assert standby.hold_all(["east", "west"]) == ["east", "west"]
+
+
+def test_leases_run_out_at_once(setup: Setup) -> None:
+    """Leases that were taken at different times are renewed together."""
+    consumer = Leases(setup.store)
+    for node in ("east", "west"):
+        assert consumer.hold(node)
+    setup.store.connection.call("PEXPIRE", setup.store.keys.lease("east"), 2000)
+    consumer.renew()
+    left_ms = [setup.store.connection.call("PTTL", setup.store.keys.lease(node)) for node in ("east", "west")]
+    assert min(left_ms) > 1000 * (LEASE_SECONDS - 1)
