@@ -96,6 +96,7 @@ async def freeze_scheduler(world: World, chance: Random) -> None:
 
 async def freeze_api(world: World, chance: Random) -> None:
     await world.services["api"].freeze(chance.uniform(1, 6))
+    world.readers.thawed_at = time.monotonic()
 
 
 async def set_writers_clock(world: World, chance: Random) -> None:

@@ -50,6 +50,8 @@ class Readers:
         self.answers = Answers()
         self.streamed = self.page_messages = 0
         self.is_ready = False
+        self.thawed_at = 0.0
+        """When the API went on after it was frozen, by the monotonic clock: who had asked before says nothing of it."""
         self._port = port
         self._devices = devices
         self._seed = seed
@@ -91,7 +93,7 @@ class Readers:
             await asyncio.sleep(AGAIN_SECONDS)
         parts = path.split("/")
         name = "/".join([*parts[:4], "…", *parts[5:]]) if len(parts) > 4 else path
-        self.answers.note(name, status, time.monotonic() - started)
+        self.answers.note(name, status, time.monotonic() - started if started >= self.thawed_at else 0.0)
         return status
 
     async def _stream(self, device: str) -> None:
