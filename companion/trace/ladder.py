@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from collections.abc import Set as AbstractSet
+from heapq import heapify, heappop, heappush
 from typing import Final, Literal, NamedTuple
 
 from companion.trace.explanation import Explanation, explain
@@ -126,12 +127,37 @@ def _find_servers(messages: Sequence[TracedMessage], phones: frozenset[str], soc
         far for near, target in pairs for far, end in ((target, near), (near, target)) if end in phones
     }
     servers -= phones
-    while rest := [pair for pair in pairs if not servers & set(pair)]:
-        ends = Counter(end for pair in rest for end in (pair[1], pair[0]) if end not in phones)
-        if not ends:
-            break
-        servers |= {ends.most_common(1)[0][0]}  # of equal ones the first: the target of the first request
-    return _name_nodes(messages, servers)
+    rest = [pair for pair in pairs if not servers & set(pair)]
+    return _name_nodes(messages, servers | _find_common_ends(rest, phones))
+
+
+def _find_common_ends(pairs: Sequence[tuple[str, str]], phones: AbstractSet[str]) -> set[str]:
+    """Return one end of each pair, none of them a phone: again and again the one in most of the pairs that are left.
+
+    Of equal ones it is the first: the target of the first request.
+    """
+    pairs_of: dict[str, list[int]] = {}
+    for n, (source, target) in enumerate(pairs):
+        for end in (target, source):
+            if end not in phones:
+                pairs_of.setdefault(end, []).append(n)
+    counts = {end: len(numbers) for end, numbers in pairs_of.items()}
+    queue = [(-count, order, end) for order, (end, count) in enumerate(counts.items())]
+    heapify(queue)
+    common: set[str] = set()
+    left = set(range(len(pairs)))
+    while queue:
+        count, order, end = heappop(queue)
+        if counts[end] and counts[end] != -count:  # some of its pairs were taken meanwhile
+            heappush(queue, (-counts[end], order, end))
+        elif counts[end]:
+            common.add(end)
+            for n in left.intersection(pairs_of[end]):
+                left.remove(n)
+                for other in pairs[n]:
+                    if other in counts:
+                        counts[other] -= 1
+    return common
 
 
 def _name_nodes(messages: Sequence[TracedMessage], servers: AbstractSet[str]) -> dict[str, str]:
@@ -150,12 +176,14 @@ def _seat(
     """Return the columns from left to right: the phone, OpenSIPS by node, the other ends; and that of each address."""
     ends = list(dict.fromkeys(end for one in messages for end in (one.packet.source, one.packet.target)))
     own = tuple(end for end in ends if end in phones and end not in servers)
-    nodes = list(dict.fromkeys(servers[end] for end in ends if end in servers)) or [""]
-    others = [end for end in ends if end not in own and end not in servers]
+    ends_of: dict[str, list[str]] = {}
+    for end in ends:
+        if end in servers:
+            ends_of.setdefault(servers[end], []).append(end)
+    others = [end for end in ends if end not in phones and end not in servers]
     columns: list[Participant] = [Participant("phone", "Phone", own)]
     columns += [
-        Participant("opensips", node or "OpenSIPS", tuple(end for end in ends if servers.get(end) == node))
-        for node in nodes
+        Participant("opensips", node or "OpenSIPS", tuple(own_ends)) for node, own_ends in (ends_of or {"": []}).items()
     ]
     separate, together = others[: MAX_OTHERS - 1], others[MAX_OTHERS - 1 :]
     columns += [Participant("other", "Other end", (end,)) for end in separate]

@@ -9,7 +9,6 @@ does that, so such a target is wrong: the ACK follows the INVITE, or goes to the
 
 from bisect import bisect_left
 from collections.abc import Iterable, Sequence
-from itertools import islice
 from typing import Final, NamedTuple
 
 from companion.errors import InvalidPacketError, InvalidUriError
@@ -60,12 +59,13 @@ def _order(traced: Sequence[_Traced]) -> list[_Traced]:
             return packet.at_us, 1
         effect, way = _effect(message), _Way(packet.source, packet.target)
         times = effects.get((*_thread(message, effect), _Way(way.target, way.source)), []) if effect else []
-        earlier = times[bisect_left(times, packet.at_us - SKEW_US) :][:1]
+        first = bisect_left(times, packet.at_us - SKEW_US)
+        earlier = times[first : first + 1]
         if message.method:
             sent = requests[message.call_id, way]
             first = bisect_left(sent, (packet.at_us - SKEW_US, 0))
             last = bisect_left(sent, (packet.at_us, 0), first)
-            within = islice(sent, first, min(last, first + MAX_LATER))
+            within = sent[first : min(last, first + MAX_LATER)]
             earlier += [at_us for at_us, number in within if number > message.cseq[0]][:1]
         earlier = [at_us for at_us in earlier if at_us < packet.at_us]
         return (min(earlier), 0) if earlier else (packet.at_us, 1)
@@ -91,7 +91,7 @@ def _effect(message: SipMessage) -> str:
 
 
 def _correct(packets: Sequence[Packet], messages: Sequence[SipMessage | None]) -> list[Packet]:
-    invites: dict[Dialog, list[_Way]] = {}
+    invites: dict[Dialog, dict[str, dict[str, None]]] = {}  # targets by source, in order
     acks: dict[Dialog, set[_Way]] = {}
     addresses = {end for packet in packets for end in (packet.source, packet.target)}
     corrected: list[Packet] = []
@@ -99,9 +99,10 @@ def _correct(packets: Sequence[Packet], messages: Sequence[SipMessage | None]) -
         if message and message.method in ("INVITE", "ACK"):
             dialog, way = (message.call_id, message.cseq[0]), _Way(packet.source, packet.target)
             if message.method == "INVITE":
-                invites.setdefault(dialog, []).append(way)
+                invites.setdefault(dialog, {}).setdefault(way.source, {})[way.target] = None
             elif _Way(way.target, way.source) in acks.setdefault(dialog, set()):
-                target = _find_target(way, message, invites.get(dialog, ()), addresses)
+                targets = invites.get(dialog, {}).get(way.source, ())
+                target = _find_target(way, message, targets, addresses)
                 packet = packet._replace(target=target)  # noqa: PLW2901 - the same packet
             if message.method == "ACK":
                 acks[dialog].add(_Way(packet.source, packet.target))
@@ -109,11 +110,14 @@ def _correct(packets: Sequence[Packet], messages: Sequence[SipMessage | None]) -
     return corrected
 
 
-def _find_target(way: _Way, message: SipMessage, invites: Iterable[_Way], addresses: set[str]) -> str:
-    """Return where an ACK went that seems to return to its sender; unchanged where nothing tells."""
-    for invite in invites:
-        if invite.source == way.source and invite.target != way.target:
-            return invite.target
+def _find_target(way: _Way, message: SipMessage, targets: Iterable[str], addresses: set[str]) -> str:
+    """Return where an ACK went that seems to return to its sender; unchanged where nothing tells.
+
+    `targets` are those of the INVITEs of its source.
+    """
+    other = next((target for target in targets if target != way.target), None)
+    if other:
+        return other
     try:
         uri = parse_uri(message.uri)
     except InvalidUriError:

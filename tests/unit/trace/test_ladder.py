@@ -1,5 +1,7 @@
 """A trace becomes a ladder: who took part, in order, with repetitions and failures marked."""
 
+import cProfile
+
 from companion.trace.ladder import StepChoice, build_ladder, select_steps
 from tests.unit.trace.messages import EDGE, FAR, PHONE, captured_packets, packet, sip
 
@@ -87,3 +89,26 @@ def test_filter() -> None:
 def test_nothing() -> None:
     """An empty trace, and one of rubbish alone, is a ladder without steps."""
     assert () == build_ladder([]).steps == build_ladder([packet(0, PHONE, EDGE, b"rubbish")]).steps
+
+
+def test_many_addresses() -> None:
+    """A forged trace, each message of it between two others, is drawn in a time that grows with it, not faster."""
+
+    def count_calls(number: int) -> int:
+        packets = [packet(n, f"192.0.2.1:{n}", f"203.0.113.9:{n}", INVITE, node=f"n{n}") for n in range(number)]
+        profile = cProfile.Profile()
+        profile.runcall(build_ladder, packets)
+        return sum(entry.callcount for entry in profile.getstats())
+
+    assert count_calls(400) < 5 * count_calls(100)
+
+
+def test_one_end_of_each_message_is_opensips() -> None:
+    """Where two addresses never meet, each is an OpenSIPS; of two that are in equally many messages the target is."""
+    packets = [
+        *(packet(n, FAR, EDGE, INVITE) for n in range(3)),
+        packet(4, EDGE, "203.0.113.10:5060", INVITE),
+        packet(5, "203.0.113.11:5060", "198.51.100.2:8080", INVITE, node="two"),
+    ]
+    participants = build_ladder(packets).participants
+    assert [one.addresses for one in participants if one.role == "opensips"] == [(EDGE,), ("198.51.100.2:8080",)]
