@@ -18,9 +18,9 @@ from companion.bus.envelope import HEARTBEAT_SECONDS
 from companion.bus.handshakes import Why
 from companion.bus.publisher import LINGER_SECONDS, Publisher
 from companion.config import BridgeSection
+from companion.config.address import parse_address
 from companion.errors import InvalidEventError
 from companion.opensips import events
-from companion.opensips.address import parse_address
 from companion.steady_clock import SteadyClock
 from companion.text import UNDECODABLE
 

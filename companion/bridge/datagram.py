@@ -7,8 +7,8 @@ from pathlib import Path
 
 from companion import log, metrics
 from companion.bridge.transports import Receive, can_not_listen, deliver
+from companion.config.address import Address
 from companion.errors import ConfigError
-from companion.opensips.address import Address
 
 MAX_DATAGRAM_BYTES = 65_535
 DATAGRAMS_A_TURN = 256  # then other tasks run

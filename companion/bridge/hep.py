@@ -7,8 +7,8 @@ from companion import log, metrics
 from companion.bridge.datagram import DatagramInput
 from companion.bridge.stream import StreamInput
 from companion.config import BridgeSection
+from companion.config.address import parse_address
 from companion.errors import InvalidPacketError
-from companion.opensips.address import parse_address
 from companion.opensips.hep import MAX_BYTES, PACKET, HepFramer, HepPacket, decode
 from companion.times import MINUTE_MS
 

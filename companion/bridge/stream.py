@@ -11,8 +11,8 @@ from typing import NamedTuple
 from companion import log, metrics
 from companion.bridge.framer import Framer
 from companion.bridge.transports import Receive, can_not_listen, deliver
+from companion.config.address import Address
 from companion.errors import ConfigError
-from companion.opensips.address import Address
 from companion.opensips.hep import HepFramer
 
 READ_BYTES = 1 << 16

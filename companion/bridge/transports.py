@@ -4,8 +4,8 @@ import errno
 from collections.abc import Callable
 
 from companion import log, metrics
+from companion.config.address import Address
 from companion.errors import UnavailableError
-from companion.opensips.address import Address
 
 Receive = Callable[[bytes], bytes | None]
 """Takes the bytes of one JSON object, in the event loop, and returns a reply for the sender or None.

@@ -4,7 +4,9 @@ from typing import Self
 
 from pydantic import Field, model_validator
 
-from companion.config.section import ConfigSection, is_loopback
+from companion.config.address import parse_address
+from companion.config.section import ConfigSection, is_loopback, is_loopback_host
+from companion.errors import ConfigError
 
 
 class BridgeSection(ConfigSection):
@@ -75,7 +77,13 @@ class ConsumerSection(ConfigSection):
 
 
 def _check_hep(hep: str, key: str) -> None:
-    if hep and not key and not is_loopback(hep.replace(":", "://", 1).replace("udp:", "tcp:", 1)):
+    if not hep:
+        return
+    try:
+        address = parse_address(hep)
+    except ConfigError as error:
+        raise ValueError(f"hep: {error}") from None
+    if not key and not is_loopback_host(address.host):
         raise ValueError(
             f"hep = {hep!r} is not on loopback, and anybody who reaches it may forge messages: "
             "let OpenSIPS send to a bridge beside it, or set hep_key"

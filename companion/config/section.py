@@ -42,7 +42,11 @@ def is_loopback(endpoint: str) -> bool:
     """Return whether traffic to a ZeroMQ endpoint stays on this machine."""
     if not endpoint.startswith("tcp://"):
         return True
-    host = urlsplit(endpoint).hostname or "*"
+    return is_loopback_host(urlsplit(endpoint).hostname or "*")
+
+
+def is_loopback_host(host: str) -> bool:
+    """Return whether a host is this machine, by its name or its address."""
     try:
         return ip_address(host).is_loopback
     except ValueError:

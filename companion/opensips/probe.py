@@ -15,8 +15,8 @@ from typing import Any, Final, Literal, NamedTuple, Self, cast
 from weakref import WeakValueDictionary
 
 from companion import metrics
+from companion.config.address import parse_address
 from companion.credentials import mask
-from companion.opensips.address import parse_address
 
 FROM_USER: Final = "companion"
 """The From user of our questions: opensips.cfg's local_route knows them by it, and never dials a phone for them."""

@@ -6,9 +6,9 @@ from typing import Any, Final, NamedTuple
 
 from companion import log, metrics
 from companion.config import BridgeSection, Config, OpensipsSection
+from companion.config.address import Address, parse_address
 from companion.errors import ConfigError, MiCallError, MiError
 from companion.opensips import events
-from companion.opensips.address import Address, parse_address
 from companion.opensips.mi import Mi, open_mi
 
 REQUIRED_EVENTS: Final = (events.INSERT, events.UPDATE, events.DELETE, events.LATENCY)

@@ -3,8 +3,8 @@
 from typing import Any, Final
 
 from companion.config import BridgeSection, OpensipsSection
+from companion.config.address import parse_address
 from companion.errors import ConfigError, MiCallError
-from companion.opensips.address import parse_address
 from companion.opensips.mi import Mi
 from companion.opensips.subscriptions import is_any_address
 

@@ -17,13 +17,13 @@ from companion.bridge.bridge import Bridge
 from companion.bridge.framer import Framer
 from companion.bus import envelope
 from companion.config import BridgeSection
+from companion.config.address import parse_address
 from companion.consumer.ping_cache import PingCache
 from companion.dashboard import user_agent
 from companion.errors import ConfigError, InvalidInputError, UsageError
 from companion.media import report, totals
 from companion.media.packing import Items, pack, unpack
 from companion.opensips import events, mi_contact, probe, subscriptions
-from companion.opensips.address import parse_address
 from companion.opensips.mi import Mi
 from companion.opensips.mi_dump import read_records
 from companion.opensips.sockets import parse_socket

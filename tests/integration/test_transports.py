@@ -17,8 +17,8 @@ from companion.bridge import datagram, stream
 from companion.bridge.datagram import DatagramInput
 from companion.bridge.stream import StreamInput
 from companion.bridge.transports import Receive
+from companion.config.address import Address, Scheme, parse_address
 from companion.errors import ConfigError, UnavailableError
-from companion.opensips.address import Address, Scheme, parse_address
 from tests.integration.conftest import eventually
 
 CAPTURE = Path(__file__).parents[1] / "captures" / "opensips-3.6.8"
