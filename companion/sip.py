@@ -21,6 +21,10 @@ _INSTANCE: Final = re.compile(r'"?<?(?P<urn>urn:[a-z0-9][a-z0-9-]{0,31}:[^\s<>"/
 _CONNECTED: Final = frozenset({"ws", "wss", "tcp", "tls"})
 _SECURE: Final = {"tcp": "tls", "ws": "wss", "": "tls"}
 _SUBJECT: Final = re.compile(r"[^;?@\s]*")
+_IP_PORT: Final = re.compile(
+    r"(?:\[(?P<ipv6>[0-9a-f:.]{2,45})\]|(?P<ipv4>[0-9.]{7,15})):(?P<port>\d{1,5})", re.ASCII | re.IGNORECASE
+)
+MAX_PORT: Final = 65_535
 MAX_SUBJECT: Final = 64
 
 
@@ -57,7 +61,7 @@ def parse_uri(text: str) -> SipUri:
     if not match:
         raise InvalidUriError("uri", text[:80])
     port = int(match["port"]) if match["port"] else None
-    if port is not None and port > 65535:
+    if port is not None and port > MAX_PORT:
         raise InvalidUriError("uri", f"port {port}")
     return SipUri(
         match["scheme"].lower(),
@@ -214,6 +218,18 @@ def network_address(received: str, uri: str) -> str:
     if holds_credentials(f"{parsed.user};{parsed.password};{parsed.host}") and not _is_ip(parsed.host):
         return ""
     return f"{parsed.host}:{parsed.port or 5060}"
+
+
+def is_ip_port(address: str) -> bool:
+    """Return whether a text is `ip:port`, an IPv6 address in brackets.
+
+    >>> is_ip_port("192.0.2.7:5060"), is_ip_port("[2001:db8::1]:5060")
+    (True, True)
+    >>> is_ip_port("phone:5060"), is_ip_port("192.0.2.7:65536"), is_ip_port("2001:db8::1:5060")
+    (False, False, False)
+    """
+    match = _IP_PORT.fullmatch(address)
+    return bool(match and int(match["port"]) <= MAX_PORT and _is_ip(match["ipv6"] or match["ipv4"]))
 
 
 def _is_ip(host: str) -> bool:

@@ -16,6 +16,7 @@ from companion import log, metrics
 from companion.bus.envelope import Message
 from companion.config import Config
 from companion.opensips.hep import MAX_BYTES, HepPacket
+from companion.sip import is_ip_port
 from companion.store.connection import NotNowError, ResponseError, Unreachable
 from companion.store.devices import load_devices, load_devices_of_aors
 from companion.store.recordings import load_recordings, save_spelling
@@ -48,7 +49,7 @@ class _Params(msgspec.Struct, gc=False):
     """Hold the parameters of one packet as its bridge publishes them."""
 
     at_us: Annotated[int, msgspec.Meta(ge=0, lt=1 << 53)]
-    protocol: ShortText
+    protocol: Annotated[str, msgspec.Meta(pattern="^[a-z0-9-]{1,16}$")]
     source: ShortText
     target: ShortText
     sip: Annotated[bytes, msgspec.Meta(max_length=MAX_BYTES)]
@@ -143,6 +144,9 @@ class TraceRecorder:
             fields = self._decode(params)
         except UNDECODABLE:
             metrics.INVALID.labels("traces", "shape").inc()
+            return None
+        if not is_ip_port(fields.source) or not is_ip_port(fields.target):
+            metrics.INVALID.labels("traces", "address").inc()
             return None
         return node, HepPacket(fields.at_us, fields.protocol, fields.source, fields.target, fields.sip)
 

@@ -7,9 +7,13 @@ from contextlib import asynccontextmanager
 from itertools import count
 from typing import Any
 
+import msgspec
 import pytest
 
 from companion import metrics
+from companion.bus.envelope import Message
+from companion.consumer.traces import TraceRecorder
+from companion.opensips.hep import PACKET
 from companion.store.recordings import Recording, load_spelling, save_recording
 from companion.store.traces import TraceLimits, append_packets, load_trace, load_trace_extent, trim_trace
 from companion.trace.packet import Packet, pack, unpack
@@ -138,6 +142,24 @@ async def test_bad_input(make_setup: MakeSetup) -> None:
         assert invalid() == [number + 1 for number in before]
         assert [len(packet.sip) > 64_000 for packet in trace(setup)] == [True, False]
         assert trace(setup)[1].sip.endswith(b"\xff\x00")
+
+
+async def test_forged_on_the_bus(make_setup: MakeSetup) -> None:
+    """A packet whose addresses are none is refused and counted: a trace with it could not be exported."""
+
+    def forged(**changes: Any) -> Message:
+        fields = {"at_us": now() * 1000, "protocol": "ws", "source": WEB, "target": EDGE, "sip": sip("BYE sip:a@b")}
+        return Message(PACKET, "opensips", 1, 1, [(now(), msgspec.Raw(msgspec.msgpack.encode(fields | changes)))])
+
+    setup = make_setup()
+    recorder = TraceRecorder(setup.config, setup.store)
+    addresses = ["phone:1", "192.0.2.7", "192.0.2.7:65536", "<b>:1", "[::1%x]:1", "[fe80::1:1", "\x1b[2J:1"]
+    messages = [forged(**{end: one}) for one in addresses for end in ("source", "target")]
+    before = metrics.total(metrics.INVALID, where="traces")
+    for message in (*messages, forged(protocol="\x1b[2J"), forged(source="[2001:db8::1]:5060")):
+        recorder.put(message)
+    assert len(recorder._take_turn()) == 1
+    assert metrics.total(metrics.INVALID, where="traces") == before + len(messages) + 1
 
 
 async def test_key(make_setup: MakeSetup) -> None:
