@@ -116,7 +116,7 @@ def list_remediations(
     ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """List what remediation decided, the reason, and the outcome.
+    """List what remediation decided, the reason, and the outcome; and who recorded a device.
 
     With both --json and --follow, each line is a JSON object.
 
@@ -154,7 +154,8 @@ def _print_decision(entry: dict[str, Any], *, as_json: bool) -> None:
 def _render_decision(entry: dict[str, Any]) -> Text:
     line = Text(f"{iso(entry['at'])}  ", style="bright_black")
     line.append_text(text(f"{entry['action']} {entry['result']}", "bold"))
-    return line.append_text(text(f"  {entry['device']}  {entry['reason']}: {entry['why']}  ({entry['mode']})"))
+    line.append_text(text(f"  {entry['device']}  {entry['reason']}: {entry['why']}"))
+    return line.append_text(text(f"  ({entry['mode']})")) if entry["mode"] else line
 
 
 def _render_decisions(entries: list[dict[str, Any]]) -> Table:

@@ -265,7 +265,7 @@ class Reader:
         return remediation_status(self._config, self._store)
 
     def remediations(self, since: str = "", count: int = 50) -> Json:
-        """Return the decisions, newest first; `since` is the `next` of the page before, null on the last."""
+        """Return the audit, newest first; `since` is the `next` of the page before, null on the last."""
         entries = audit.page(self._store, since, count)
         return {
             "remediations": [audit.render(entry) for _, entry in entries],

@@ -6,9 +6,10 @@ from typing import Final
 
 from companion import log, metrics
 from companion.config import Config
+from companion.recording.audit import record_end
 from companion.recording.nodes import load_recorded, update_nodes
 from companion.recording.plan import NodePlan, plan_traces
-from companion.store.recordings import append_recording_entry, delete_recording, load_recordings
+from companion.store.recordings import delete_recording, load_recordings
 from companion.store.store import Store
 from companion.times import now_ms
 
@@ -59,9 +60,9 @@ def end_overdue(store: Store) -> list[str]:
     """Delete the recordings that are over, and return their devices."""
     now = now_ms()
     over = [one for one in load_recordings(store).values() if one.is_over(now)]
-    ended = [one.device for one in over if delete_recording(store, one.device)]
-    for device in ended:
-        append_recording_entry(store, device, "recording-ended", "companion")
-        metrics.RECORDINGS.labels("ended").inc()
-        logger.info("a recording has ended", device=device)
+    for recording in over:
+        if delete_recording(store, recording.device):
+            record_end(store, recording)
+            metrics.RECORDINGS.labels("ended").inc()
+            logger.info("a recording has ended", device=recording.device)
     return [one.device for one in over]

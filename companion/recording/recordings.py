@@ -8,13 +8,15 @@ from companion import log, metrics
 from companion.config import Config
 from companion.errors import CanNotRecordError, NoSuchDeviceError
 from companion.query.device_ids import find_device_id
+from companion.recording.audit import record_refusal, record_start, record_stop
 from companion.recording.nodes import update_nodes
 from companion.recording.plan import choose_nodes
 from companion.store.devices import load_device
 from companion.store.recordings import (
     Recording,
-    append_recording_entry,
     delete_recording,
+    load_recordings,
+    restore_recording,
     save_recording,
 )
 from companion.store.store import Store
@@ -40,24 +42,36 @@ class Started(NamedTuple):
 async def start_recording(config: Config, store: Store, name: str, minutes: int, by: str) -> Started:
     """Record a device for so many minutes; a recording that goes on gets the new end.
 
-    Raises NoSuchDeviceError, SeveralDevicesError, and CanNotRecordError where no node can mirror its messages.
+    Raises NoSuchDeviceError, SeveralDevicesError, and CanNotRecordError where no node can mirror its messages: then a
+    recording that goes on keeps its end.
     """
     device = await asyncio.to_thread(find_device_id, store, name)
-    nodes = await asyncio.to_thread(_load_nodes, config, store, device)
     now = now_ms()
-    recording = Recording(device, by, now, now + minutes * MINUTE_MS)
+    try:
+        started = await _start(config, store, Recording(device, by, now, now + minutes * MINUTE_MS))
+    except CanNotRecordError as error:
+        metrics.RECORDINGS.labels("refused").inc()
+        await asyncio.to_thread(record_refusal, store, device, by, minutes, str(error))
+        raise
+    metrics.RECORDINGS.labels("started").inc()
+    await asyncio.to_thread(record_start, store, device, by, minutes, _describe(started.failures))
+    logger.info("a device is recorded", device=device, by=by, minutes=minutes, failures=dict(started.failures))
+    return started
+
+
+async def _start(config: Config, store: Store, recording: Recording) -> Started:
+    device = recording.device
+    nodes = await asyncio.to_thread(_load_nodes, config, store, device)
+    earlier = (await asyncio.to_thread(load_recordings, store)).get(device)
     if not await asyncio.to_thread(save_recording, store, recording, config.trace.max_recordings):
-        _refuse(
+        raise CanNotRecordError(
             f"{config.trace.max_recordings} devices are recorded already", "stop one, or raise [trace] max_recordings"
         )
     failures = await update_nodes(config, store, [device], nodes)
     if len(failures) == len(nodes):
-        await asyncio.to_thread(delete_recording, store, device)
+        await asyncio.to_thread(restore_recording, store, device, earlier)
         node, reason = next(iter(failures.items()))
-        _refuse(f"{node} can not be asked to mirror its messages", reason)
-    await asyncio.to_thread(append_recording_entry, store, device, "recording-started", by, minutes)
-    metrics.RECORDINGS.labels("started").inc()
-    logger.info("a device is recorded", device=device, by=by, minutes=minutes, failures=dict(failures))
+        raise CanNotRecordError(f"{node} can not be asked to mirror its messages", reason)
     return Started(recording, failures)
 
 
@@ -69,10 +83,15 @@ async def stop_recording(config: Config, store: Store, name: str, by: str) -> tu
     device = await asyncio.to_thread(find_device_id, store, name)
     if not await asyncio.to_thread(delete_recording, store, device):
         raise CanNotRecordError(f"{device} is not recorded", "`companion trace status` lists the recordings")
-    await asyncio.to_thread(append_recording_entry, store, device, "recording-stopped", by)
     metrics.RECORDINGS.labels("stopped").inc()
+    await asyncio.to_thread(record_stop, store, device, by)
     logger.info("a recording was stopped", device=device, by=by)
     return device, await update_nodes(config, store, [device])
+
+
+def _describe(failures: Mapping[str, str]) -> str:
+    """Return what failed at which nodes, "" if nothing did."""
+    return "; ".join(f"{node}: {reason}" for node, reason in failures.items())
 
 
 class Recordings:
@@ -98,12 +117,7 @@ def _load_nodes(config: Config, store: Store, device_id: str) -> list[str]:
         raise NoSuchDeviceError(device_id)
     tables = choose_nodes(device, config)
     if not tables:
-        _refuse("no [[opensips]] is configured", "add a table with node and mi_url for each OpenSIPS")
+        raise CanNotRecordError("no [[opensips]] is configured", "add a table with node and mi_url for each OpenSIPS")
     if not config.bridge.hep and not any(table.hep_to for table in tables):
-        _refuse("SIP messages can not be received", SET_HEP)
+        raise CanNotRecordError("SIP messages can not be received", SET_HEP)
     return [table.node for table in tables]
-
-
-def _refuse(detail: str, remedy: str) -> None:
-    metrics.RECORDINGS.labels("refused").inc()
-    raise CanNotRecordError(detail, remedy)

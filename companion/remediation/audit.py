@@ -32,12 +32,18 @@ Result = Literal[
 ]
 """What came of a decision; docs/remediation.md has the table."""
 
-NUMBERS: Final = frozenset({"since", "lost", "duration_ms", "fence", "attempt", "after_ms"})
+NUMBERS: Final = frozenset({"since", "lost", "duration_ms", "fence", "attempt", "after_ms", "minutes"})
 _FREE_TEXTS: Final = frozenset({"uri", "answer"})
 """What is masked on reading as well: an older version masked less when it wrote."""
 
+_DEFAULTS: Final = {
+    **dict.fromkeys(("uri", "contact", "node", "mode", "answer", "evidence", "by"), ""),
+    **dict.fromkeys(NUMBERS, 0),
+}
+"""Fields that an entry has none of: a recording has no contact, and a decision nobody who asked for it."""
+
 Row = tuple[str, dict[str, Any]]
-"""(id, fields) of one decision; `at` and `since` are epoch ms."""
+"""(id, fields) of one entry: a decision, or a recording that somebody asked for; `at` and `since` are epoch ms."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,17 +183,17 @@ def failed_before(mark: str) -> bool:
 
 
 def read(store: Store, since: str = "-", count: int = 1000) -> list[Row]:
-    """Return the newest `count` decisions after an id, oldest first."""
+    """Return the newest `count` entries after an id, oldest first."""
     return list(map(_decode, load_decisions(store, since, count)))
 
 
 def page(store: Store, before: str, count: int) -> list[Row]:
-    """Return the newest `count` decisions older than an id ("" = all), newest first."""
+    """Return the newest `count` entries older than an id ("" = all), newest first."""
     return list(map(_decode, load_decisions_before(store, before, count)))
 
 
 def render(fields: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a decision as people and machines read it: its times as ISO 8601."""
+    """Return an entry as people and machines read it: its times as ISO 8601."""
     return {**fields, "at": iso(fields["at"]), "since": iso(fields["since"])}
 
 
@@ -195,4 +201,4 @@ def _decode(row: AuditRow) -> Row:
     entry_id, fields = row
     fields = fields | {name: mask(fields[name]) for name in _FREE_TEXTS & fields.keys()}
     values = {name: int(value) if name in NUMBERS else value for name, value in fields.items()}
-    return entry_id, {"evidence": "", "at": int(entry_id.partition("-")[0]), **values}
+    return entry_id, {**_DEFAULTS, "at": int(entry_id.partition("-")[0]), **values}

@@ -1,8 +1,9 @@
-"""Append decisions of remediation to the audit, and read them."""
+"""Append decisions of remediation, and what people asked for, to the audit, and read it."""
 
 from collections.abc import Mapping
 from typing import Any, Final
 
+from companion.store.connection import Command
 from companion.store.contacts import ContactRef
 from companion.store.store import Store
 
@@ -11,23 +12,30 @@ MAX_DEVICE_ENTRIES: Final = 200
 _BRIEF: Final = ("contact", "result", "reason", "mode", "attempt")
 
 AuditRow = tuple[str, dict[str, str]]
-"""(id, fields) of one decision."""
+"""(id, fields) of one entry."""
 
 
 def append_decision(store: Store, fields: Mapping[str, Any], ref: ContactRef, mark: str) -> None:
     """Append a decision to the audit and to its device's timeline, and mark the contact as decided."""
-    keys, retention_ms, device = store.keys, store.retention_ms, str(fields["device"])
     brief = {name: fields[name] for name in _BRIEF} | ({"after_ms": fields["after_ms"]} if fields["after_ms"] else {})
     entry = {"event": f"companion-{fields['action']}", **brief}
-    store.connection.pipeline(
-        [
-            ("XADD", keys.remediations(), "MAXLEN", "~", MAX_ENTRIES, "*", *_flat(fields)),
-            ("PEXPIRE", keys.remediations(), retention_ms),
-            ("XADD", keys.care(device), "MAXLEN", "~", MAX_DEVICE_ENTRIES, "*", *_flat(entry)),
-            ("PEXPIRE", keys.care(device), retention_ms),
-            ("HSET", keys.contact(*ref), "decided", mark),
-        ]
-    )
+    decided = ("HSET", store.keys.contact(*ref), "decided", mark)
+    store.connection.pipeline([*_prepare_entry(store, fields, entry), decided])
+
+
+def append_audit_entry(store: Store, fields: Mapping[str, Any], entry: Mapping[str, Any]) -> None:
+    """Append what is no decision about a contact to the audit, and an entry to the timeline of its device."""
+    store.connection.pipeline(_prepare_entry(store, fields, entry))
+
+
+def _prepare_entry(store: Store, fields: Mapping[str, Any], entry: Mapping[str, Any]) -> list[Command]:
+    audit, care = store.keys.remediations(), store.keys.care(str(fields["device"]))
+    return [
+        ("XADD", audit, "MAXLEN", "~", MAX_ENTRIES, "*", *_flat(fields)),
+        ("PEXPIRE", audit, store.retention_ms),
+        ("XADD", care, "MAXLEN", "~", MAX_DEVICE_ENTRIES, "*", *_flat(entry)),
+        ("PEXPIRE", care, store.retention_ms),
+    ]
 
 
 def load_decisions(store: Store, since: str = "-", count: int = 1000) -> list[AuditRow]:

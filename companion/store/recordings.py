@@ -6,7 +6,6 @@ import msgspec
 
 from companion.store.locks import HeldLock, acquire_lock
 from companion.store.store import Store
-from companion.store.timeline import MAX_CARE_ENTRIES
 
 TRACER_SECONDS: Final = 30.0
 """How long the lock lasts that a process left which died: longer than the calls of MI for one change."""
@@ -31,13 +30,24 @@ def load_recordings(store: Store) -> dict[str, Recording]:
 
 
 def save_recording(store: Store, recording: Recording, limit: int) -> bool:
-    """Store a recording, in place of an earlier one of its device; False when there are `limit` of others."""
+    """Store a recording, in place of an earlier one of its device; False when there are `limit` of others.
+
+    A recording that goes on may be renewed, however many there are.
+    """
     key = store.keys.recordings()
-    store.connection.call("HSET", key, recording.device, msgspec.json.encode(recording).decode())
-    if int(store.connection.call("HLEN", key)) > limit:
+    is_new = int(store.connection.call("HSET", key, recording.device, msgspec.json.encode(recording).decode()))
+    if is_new and int(store.connection.call("HLEN", key)) > limit:
         store.connection.call("HDEL", key, recording.device)
         return False
     return True
+
+
+def restore_recording(store: Store, device: str, earlier: Recording | None) -> None:
+    """Put back the recording that a device had, or none, where a new one could not be started."""
+    if earlier is None:
+        delete_recording(store, device)
+    else:
+        store.connection.call("HSET", store.keys.recordings(), device, msgspec.json.encode(earlier).decode())
 
 
 def delete_recording(store: Store, device: str) -> bool:
@@ -48,18 +58,6 @@ def delete_recording(store: Store, device: str) -> bool:
 def acquire_tracer(store: Store) -> HeldLock | None:
     """Take the lock to change the traces of OpenSIPS; None while another process does."""
     return acquire_lock(store, store.keys.tracer(), TRACER_SECONDS)
-
-
-def append_recording_entry(store: Store, device: str, event: str, by: str, minutes: int = 0) -> None:
-    """Append the start or end of a recording to the audit of its device, which its timeline shows."""
-    key = store.keys.care(device)
-    fields = ["event", event, "by", by, *(["minutes", minutes] if minutes else [])]
-    store.connection.pipeline(
-        [
-            ("XADD", key, "MAXLEN", "~", MAX_CARE_ENTRIES, "*", *fields),
-            ("PEXPIRE", key, store.retention_ms),
-        ]
-    )
 
 
 def save_spelling(store: Store, device: str, spelling: str) -> None:

@@ -1,6 +1,7 @@
 """Recordings: asked for by command, API or page, kept up by the scheduler, ended on time; with a simulated OpenSIPS."""
 
 import asyncio
+import getpass
 import json
 import time
 from collections.abc import AsyncIterator
@@ -14,10 +15,12 @@ from typer.testing import CliRunner
 
 from companion.cli.main import app
 from companion.errors import CanNotRecordError
+from companion.http.api.models.remediation import RemediationsModel
 from companion.http.api.models.traces import LadderModel, RecordingsModel, StartedModel, StoppedModel, TraceModel
 from companion.query.devices import iterate_devices
 from companion.recording.job import RecordingJob
 from companion.recording.recordings import start_recording, stop_recording
+from companion.remediation import audit
 from companion.services.app import ServiceName
 from companion.simulator.opensips import SimulatedOpenSIPS
 from companion.simulator.phone import SimulatedPhone
@@ -60,6 +63,12 @@ def entries(setup: Setup, device: str = ALICE) -> list[tuple[str, str]]:
     return [(one["event"], one["by"]) for one in timeline if one["event"].startswith("recording-")]
 
 
+def audited(setup: Setup) -> list[tuple[str, str, str, int]]:
+    """Return what the audit says of recordings: device, result, who asked, and minutes."""
+    rows = [row for _, row in audit.read(setup.store) if row["action"] == "record"]
+    return [(row["device"], row["result"], row["by"], row["minutes"]) for row in rows]
+
+
 async def test_life_of_a_recording(make_setup: MakeSetup) -> None:
     """It begins at once, survives a restart of OpenSIPS, and ends when somebody stops it; all is in the audit."""
     setup = make_setup()
@@ -92,6 +101,34 @@ async def test_life_of_a_recording(make_setup: MakeSetup) -> None:
             ("recording-started", "support"),
             ("recording-stopped", "chief"),
         ]
+        assert audited(setup) == [
+            (ALICE, "started", "support", 15),
+            (ALICE, "started", "support", 30),
+            (BOB, "started", "support", 15),
+            (ALICE, "stopped", "chief", 0),
+            (BOB, "stopped", "chief", 0),
+        ]
+
+
+async def test_failed_renewal(make_setup: MakeSetup) -> None:
+    """A recording that can not be renewed goes on to its own end: MI is away, or fewer recordings are allowed now."""
+    setup = make_setup()
+    async with edge(setup) as opensips:
+        for name in (ALICE, BOB):
+            await start_recording(setup.config, setup.store, name, 15, "support")
+        before, traces = load_recordings(setup.store), dict(opensips.mi.traces)
+        trace = setup.config.trace.model_copy(update={"max_recordings": 1})
+        fewer = setup.config.model_copy(update={"trace": trace})
+        renewed = await start_recording(fewer, setup.store, ALICE, 15, "support")
+        assert renewed.recording.ends_at > before[ALICE].ends_at
+        before = load_recordings(setup.store)
+        traces = dict(opensips.mi.traces)
+        await opensips.mi_server.stop()
+        with pytest.raises(CanNotRecordError, match="opensips can not be asked"):
+            await start_recording(setup.config, setup.store, ALICE, 120, "chief")
+        assert load_recordings(setup.store) == before
+        assert opensips.mi.traces == traces
+        assert audited(setup)[-1] == (ALICE, "refused", "chief", 120)
 
 
 async def test_what_another_companion_left(make_setup: MakeSetup) -> None:
@@ -106,6 +143,8 @@ async def test_what_another_companion_left(make_setup: MakeSetup) -> None:
         assert sorted(opensips.mi.traces) == sorted((str(other), "operator"))
         assert load_recordings(setup.store) == {}
         assert entries(setup) == [("recording-ended", "companion")]
+        assert audited(setup) == [(ALICE, "ended", "companion", 0)]
+        assert "asked for by support" in audit.read(setup.store)[0][1]["why"]
 
 
 async def test_page_reload(make_setup: MakeSetup) -> None:
@@ -176,6 +215,9 @@ async def test_api(make_setup: MakeSetup) -> None:
             assert LadderModel.model_validate(call.json()).total == 0  # no device reported it
             homer = await client.get(f"/api/v1/calls/{quote(call_id, safe='')}/homer")
             assert homer.headers["location"] == f"https://homer.example/{quote(call_id, safe='')}"
+            (entry,) = RemediationsModel.model_validate((await client.get("/api/v1/remediations")).json()).remediations
+            assert (entry.device, entry.action, entry.result, entry.minutes) == (ALICE, "record", "started", 5)
+            assert (entry.by, entry.since, entry.node) == (OPERATE.name, None, "")
             stopped = await client.delete(path)
             assert StoppedModel.model_validate(stopped.json()).device == ALICE
             again = (await client.delete(path)).json()
@@ -209,3 +251,6 @@ async def test_commands(make_setup: MakeSetup, monkeypatch: pytest.MonkeyPatch) 
         assert file.read_bytes()[:4] == b"\xd4\xc3\xb2\xa1"
         assert "CSeq: 1 REGISTER" in await run("export", "alice", "-")
         assert "is not recorded any more" in await run("stop", "alice")
+        audit_list = await asyncio.to_thread(CliRunner().invoke, app, ["remediations"], env={"COLUMNS": "200"})
+        assert [word for word in audit_list.output.split() if word in ("started", "stopped")] == ["started", "stopped"]
+        assert f"by {getpass.getuser()} (command line), for 2 minutes" in audit_list.output

@@ -7,14 +7,16 @@ from urllib.parse import urlencode
 from companion.dashboard.filters import devices
 from companion.dashboard.filters.paging import CHUNK, PAGE, collect_page
 from companion.query.reader import Reader
+from companion.recording.audit import ACTION
+from companion.recording.audit import Reason as RecordingReason
 from companion.remediation.policy import Reason
 from companion.text import Json
 
 MAX_CHUNKS: Final = 50
 """One search reads at most this much; further decisions are on the next page."""
 CHOICES: Final = {
-    "action": ("push", "remove", "keep"),
-    "reason": get_args(Reason),
+    "action": ("push", "remove", "keep", ACTION),
+    "reason": (*get_args(Reason), *get_args(RecordingReason)),
     "mode": ("observe", "enforce"),
 }
 

@@ -12,6 +12,7 @@ from companion.dashboard.markup.navigation import pager
 from companion.dashboard.markup.tables import Column, cell, table
 from companion.dashboard.markup.timeline import describe_reason, describe_result
 from companion.dashboard.markup.times import time
+from companion.recording.audit import ACTION
 from companion.text import Json, printable
 from companion.times import format_duration, format_seconds
 
@@ -36,6 +37,9 @@ _TONES: Final = {
     "observed": "plain",
     "kept": "plain",
     "already-gone": "plain",
+    "started": "accent",
+    "stopped": "plain",
+    "ended": "plain",
 }
 
 
@@ -186,7 +190,7 @@ def _decision(entry: Json) -> Markup:
         cell(_why(entry), "wrap span"),
         cell(_evidence(entry), "wrap span"),
         cell(tag("span", entry["mode"], cls="zero"), "away"),
-        key=f"{entry['at']} {entry.get('contact', '')} {entry['result']}",
+        key=f"{entry['at']} {entry.get('contact') or entry['device']} {entry['result']}",
     )
 
 
@@ -213,6 +217,8 @@ def _capital(text: str) -> str:
 
 
 def _evidence(entry: Json) -> Markup:
+    if entry["action"] == ACTION:
+        return tag("span", network_text(entry["answer"]), cls="muted") if entry["answer"] else None
     parts: list[Markup] = [tag("span", "since ", time(entry["since"], "clock"))]
     if entry["lost"]:
         parts.append(tag("span", plural(entry["lost"], "ping"), " lost"))

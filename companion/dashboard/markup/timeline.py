@@ -36,12 +36,18 @@ _RESULTS: Final = {
     "mi-refused": "OpenSIPS wants other credentials",
     "mi-error": "OpenSIPS answered with an error",
     "mi-missing": "no mi_url is configured for its node",
+    "started": "its SIP messages are recorded",
+    "stopped": "the recording was stopped",
+    "ended": "the recording ended on time",
+    "refused": "its SIP messages can not be recorded",
 }
 _REASONS: Final = {
     "lost-pings": "it lost its pings",
     "disconnected": "its connection died",
     "ghost": "its device answers elsewhere",
     "doubted": "a node that can not reach it lost its pings",
+    "requested": "asked for",
+    "over": "on time",
 }
 _ENDS: Final = {
     "unregistered": "Unregistered",
@@ -157,5 +163,8 @@ _LINES: Final[dict[str, Callable[[Entry], Line]]] = {
     "recording-started": lambda entry: Line("feed", "act", "Its SIP messages are recorded", _show_operator(entry)),
     "recording-stopped": lambda entry: Line("feed", "act", "Recording stopped", _show_operator(entry)),
     "recording-ended": lambda _: Line("feed", "plain", "Recording ended on time"),
+    "recording-refused": lambda entry: Line(
+        "feed", "warn", "Its SIP messages can not be recorded", _show_operator(entry)
+    ),
     "push-sent": lambda _: Line("push", "act", "OpenSIPS sent a push"),
 }

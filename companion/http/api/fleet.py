@@ -47,7 +47,7 @@ def nodes(reader: ReaderDependency) -> JsonResponse:
 
 @router.get("/remediations", response_model=RemediationsModel, responses=problems.documented(), tags=["remediation"])
 def remediations(reader: ReaderDependency, page: Annotated[PageQuery, Query()]) -> JsonResponse:
-    """List what remediation decided and did, newest first."""
+    """List what remediation decided and did, and who recorded a device, newest first."""
     return JsonResponse(reader.remediations(page.cursor, page.limit))
 
 

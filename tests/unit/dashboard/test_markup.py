@@ -35,6 +35,7 @@ from companion.dashboard.markup import (
 from companion.dashboard.presence import Band
 from companion.pinging.run import PingRun
 from companion.query.listing import Query
+from companion.recording import audit as recording_audit
 from companion.remediation.audit import Result
 from companion.remediation.policy import Reason
 from tests.unit.dashboard.call_page import call_page, call_row, calls_answer, unknown_row
@@ -446,9 +447,27 @@ def test_figures_say_what_they_are_of() -> None:
 
 
 def test_each_decision_has_words() -> None:
-    """Each reason and each result that remediation writes down has its words, and each reason can be selected."""
-    assert set(get_args(Reason)) == set(timeline._REASONS) == set(CHOICES["reason"])
-    assert set(get_args(Result)) == set(timeline._RESULTS)
+    """Each reason and each result in the audit has its words, and each reason can be selected."""
+    reasons = {*get_args(Reason), *get_args(recording_audit.Reason)}
+    assert reasons == set(timeline._REASONS) == set(CHOICES["reason"])
+    assert {*get_args(Result), *get_args(recording_audit.Result)} == set(timeline._RESULTS)
+
+
+def test_a_recording_in_the_audit() -> None:
+    """The audit shows who recorded which device, for how long, and what went wrong; it has no evidence and no mode."""
+    entry = {"at": at(0), "device": "alice/1", "action": "record", "result": "refused", "reason": "requested"}
+    entry |= {
+        "why": "by <b>support</b>, for 15 minutes",
+        "answer": "n1: MI is away",
+        "mode": "",
+        "contact": "",
+        "node": "",
+    }
+    words = text(remediations.decisions([entry | {"since": None, "lost": 0}], filtered=False))
+    assert "record: refused" in words
+    assert "Asked for; by <b>support</b>, for 15 minutes" in words
+    assert "n1: MI is away" in words
+    assert "since" not in words
 
 
 def test_time_carries_its_iso_form() -> None:

@@ -9,7 +9,10 @@ from companion.http.api.models.values import Count, Cursor, DeviceId, NodeName, 
 
 
 class DecisionModel(ApiModel):
-    """Represent one decision, with the evidence for it and what came of it."""
+    """Represent one decision, with the evidence for it and what came of it; or a recording that somebody asked for.
+
+    A recording has no contact, node, mode or evidence.
+    """
 
     at: Time
     device: DeviceId
@@ -17,10 +20,13 @@ class DecisionModel(ApiModel):
     uri: str
     contact: str
     node: NodeName
-    reason: str = Field(description="lost-pings, disconnected, ghost or doubted.", examples=["lost-pings"])
+    reason: str = Field(
+        description="lost-pings, disconnected, ghost or doubted; of a recording requested or over.",
+        examples=["lost-pings"],
+    )
     since: Time | None = Field(description="Since when the contact fails.")
     lost: Count
-    action: str = Field(description="push, remove, keep or wait.", examples=["remove"])
+    action: str = Field(description="push, remove, keep or wait; or record.", examples=["remove"])
     why: str
     mode: str = Field(description="In `observe` nothing was done.", examples=["enforce"])
     fence: int = Field(description="Whose turn it was: larger with each sweeper.")
@@ -30,6 +36,8 @@ class DecisionModel(ApiModel):
     attempt: Count = Field(description="Which push it was.")
     after_ms: Count = Field(description="From the first push to the device's answer.")
     evidence: str = Field("", description="What a removal rests on, as a JSON object.")
+    by: str = Field(description="Who asked for a recording.", examples=["support"])
+    minutes: Count = Field(description="How long the recording was to last.")
 
 
 class RemediationsModel(ApiModel):
