@@ -99,13 +99,15 @@ def export(
     """Write the messages of a device to a file: text, or pcap for Wireshark."""
     settings = config.load(config_file)
     with opened(settings) as store:
-        _, packets = Reader(settings, store).trace_packets(name, call_id)
+        trace = Reader(settings, store).trace_packets(name, call_id)
     is_pcap = kind is ExportFormat.pcap or (kind is None and file.suffix in (".pcap", ".cap"))
-    content = write_pcap(packets) if is_pcap else write_text(packets).encode("utf-8", "replace")
+    content = write_pcap(trace.packets) if is_pcap else write_text(trace.packets).encode("utf-8", "replace")
     try:
         (sys.stdout.buffer.write if str(file) == "-" else file.write_bytes)(content)
     except OSError as error:
         raise UsageError(f"{file}: {error.strerror}") from None
+    if trace.is_cut:
+        typer.echo(f"only the last {len(trace.packets)} messages are exported: the trace is too large", err=True)
 
 
 def _operator() -> str:

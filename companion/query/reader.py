@@ -20,7 +20,7 @@ from companion.query.pings import read_buckets, read_pings
 from companion.query.row import make_glance, render_row
 from companion.query.shared_listing import SharedListing
 from companion.query.summary import compute_summary
-from companion.query.traces import load_packets, render_call_trace, render_recordings, render_trace
+from companion.query.traces import DeviceTrace, load_packets, render_call_trace, render_recordings, render_trace
 from companion.remediation import audit
 from companion.remediation.status import remediation_status
 from companion.store import sweeps
@@ -44,7 +44,6 @@ from companion.text import Json
 from companion.times import MINUTE_MS, iso, now_ms
 from companion.trace.ladder import StepChoice
 from companion.trace.legs import arrange_packets
-from companion.trace.packet import Packet
 from companion.usrloc.contact import Device
 
 MIN_POINTS = 10
@@ -194,10 +193,10 @@ class Reader:
         recording = load_recordings(self._store).get(device)
         return (*load_trace_extent(self._store, device), recording.ends_at if recording else 0)
 
-    def trace_packets(self, name: str, call_id: str = "") -> tuple[str, list[Packet]]:
+    def trace_packets(self, name: str, call_id: str = "") -> DeviceTrace:
         """Return a device and the packets of its trace, each once, for an export."""
-        device = find_device_id(self._store, name)
-        return device, arrange_packets(load_packets(self._store, device, call_id))
+        trace = load_packets(self._store, find_device_id(self._store, name), call_id)
+        return trace._replace(packets=arrange_packets(trace.packets))
 
     def call_trace(self, call_id: str) -> Json:
         """Return the SIP messages of a call, from the traces of all devices that reported it."""

@@ -1,7 +1,7 @@
 """Read the trace of a device or a call as a ladder, ready for JSON."""
 
 from collections.abc import Iterable
-from typing import Final
+from typing import Final, NamedTuple
 from urllib.parse import quote
 
 from companion.config import Config
@@ -22,19 +22,51 @@ from companion.usrloc.contact import Device
 
 MAX_STEPS: Final = 1000
 """Steps of one answer: the newest."""
+MAX_READ_BYTES: Final = 32 << 20
+"""Bytes of messages that are read for one answer: the newest. 5,000 messages of web phones have 6 MB."""
+CHUNK: Final = 200
+"""Packets that are read from Redis at once."""
 
 
-def load_packets(store: Store, device: str, call_id: str = "", since_us: int = 0) -> list[Packet]:
-    """Return the packets of a device, of one call alone where this is given; what can not be read is left out."""
+class DeviceTrace(NamedTuple):
+    """Hold packets of a device, oldest first; `is_cut` when older ones were left out."""
+
+    device: str
+    packets: list[Packet]
+    is_cut: bool
+
+
+def load_packets(store: Store, device: str, call_id: str = "", max_bytes: int = MAX_READ_BYTES) -> DeviceTrace:
+    """Return the newest packets of a device, of one call alone where this is given.
+
+    At most `max_bytes` are unpacked: a trace that takes 4 MB in Redis may have a hundred times as much to read. What
+    can not be read is left out.
+    """
     packets: list[Packet] = []
-    for packed in load_trace(store, device, since_us):
-        try:
-            packet = unpack(packed)
-            if not call_id or parse(packet.sip).call_id == call_id:
+    skip = count = 0
+    while chunk := load_trace(store, device, skip, CHUNK):
+        skip += len(chunk)
+        for packet in filter(None, map(_read, reversed(chunk))):
+            count += len(packet.sip)
+            if count > max_bytes:
+                return DeviceTrace(device, packets[::-1], is_cut=True)
+            if not call_id or _find_call_id(packet) == call_id:
                 packets.append(packet)
-        except InvalidPacketError:
-            continue
-    return packets
+    return DeviceTrace(device, packets[::-1], is_cut=False)
+
+
+def _read(packed: bytes) -> Packet | None:
+    try:
+        return unpack(packed)
+    except InvalidPacketError:
+        return None
+
+
+def _find_call_id(packet: Packet) -> str:
+    try:
+        return parse(packet.sip).call_id
+    except InvalidPacketError:
+        return ""
 
 
 def render_recording(recording: Recording) -> Json:
@@ -57,20 +89,21 @@ def render_recordings(store: Store, now: int) -> list[Json]:
 
 def render_trace(config: Config, store: Store, device_id: str, now: int, choice: StepChoice) -> Json:
     """Return the trace of a device: its recording, who took part, the newest MAX_STEPS steps, and an explanation."""
-    packets = load_packets(store, device_id)
+    trace = load_packets(store, device_id, max_bytes=MAX_READ_BYTES)
     recording = load_recordings(store).get(device_id)
     return {
         "device": device_id,
         "recording": render_recording(recording) if recording and not recording.is_over(now) else None,
-        **_render_ladder(config, make_ladder(store, [device_id], packets), choice),
+        **_render_ladder(config, make_ladder(store, [device_id], trace.packets), choice, is_cut=trace.is_cut),
     }
 
 
 def render_call_trace(config: Config, store: Store, call_id: str, devices: Iterable[str]) -> Json:
     """Return the trace of one call, from the traces of all devices that took part in it."""
     ids = list(devices)
-    packets = [packet for device in ids for packet in load_packets(store, device, call_id)]
-    return _render_ladder(config, make_ladder(store, ids[:1], packets))
+    traces = [load_packets(store, device, call_id, MAX_READ_BYTES // len(ids)) for device in ids]
+    ladder = make_ladder(store, ids[:1], [packet for trace in traces for packet in trace.packets])
+    return _render_ladder(config, ladder, is_cut=any(trace.is_cut for trace in traces))
 
 
 def make_ladder(store: Store, devices: Iterable[str], packets: list[Packet]) -> Ladder:
@@ -89,12 +122,12 @@ def _sockets(devices: Iterable[Device]) -> Iterable[str]:
                 yield address
 
 
-def _render_ladder(config: Config, ladder: Ladder, choice: StepChoice = ALL_STEPS) -> Json:
+def _render_ladder(config: Config, ladder: Ladder, choice: StepChoice = ALL_STEPS, *, is_cut: bool) -> Json:
     steps = select_steps(ladder.steps, choice)
     explanation = ladder.explanation
     return {
         "total": len(ladder.steps),
-        "cut": len(steps) > MAX_STEPS,
+        "cut": is_cut or len(steps) > MAX_STEPS,
         "methods": sorted({step.kind for step in ladder.steps if step.kind not in ("ACK", "CANCEL", "")}),
         "call_ids": list(dict.fromkeys(mask(step.call_id) for step in ladder.steps)),
         "participants": [_render_participant(one) for one in ladder.participants],

@@ -40,9 +40,9 @@ def trim_trace(store: Store, device: str, limits: TraceLimits, now: int) -> int:
     return deleted
 
 
-def load_trace(store: Store, device: str, since_us: int = 0) -> list[bytes]:
-    """Return the packed packets of a device from a time (epoch µs) on, oldest first."""
-    rows: list[bytes] = store.connection.call_for_bytes("ZRANGE", store.keys.trace(device), since_us, "+inf", "BYSCORE")
+def load_trace(store: Store, device: str, skip: int = 0, count: int = 1 << 30) -> list[bytes]:
+    """Return the newest `count` packed packets of a device, oldest first; `skip` leaves out so many of the newest."""
+    rows: list[bytes] = store.connection.call_for_bytes("ZRANGE", store.keys.trace(device), -skip - count, -skip - 1)
     return rows
 
 

@@ -14,8 +14,11 @@ from companion import metrics
 from companion.bus.envelope import Message
 from companion.consumer.traces import TraceRecorder
 from companion.opensips.hep import PACKET
+from companion.query import traces
+from companion.query.traces import DeviceTrace, load_packets, render_trace
 from companion.store.recordings import Recording, load_spelling, save_recording
 from companion.store.traces import TraceLimits, append_packets, load_trace, load_trace_extent, trim_trace
+from companion.trace.ladder import ALL_STEPS
 from companion.trace.packet import Packet, pack, unpack
 from tests.integration.conftest import MakeSetup, Setup, Udp, eventually, notification, phone_event
 from tests.unit.trace.messages import EDGE, encode_hep, mirrored, sip
@@ -206,7 +209,25 @@ def test_bounds(make_setup: MakeSetup) -> None:
     assert trim_trace(setup.store, DAVE, TraceLimits(40, 30 * size, 60_000), 49_000) >= 10
     assert trim_trace(setup.store, DAVE, TraceLimits(40, 1 << 20, 5_000), 49_000) >= 20
     assert [packet.at_us for packet in trace(setup)] == [n * 1_000_000 for n in range(44, 50)]
-    assert len(load_trace(setup.store, DAVE, 49_000_000)) == 1
+    assert load_trace(setup.store, DAVE, skip=4, count=9) == [rows[44][1], rows[45][1]]
+
+
+def test_a_trace_too_large_to_read(make_setup: MakeSetup, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of a trace that unpacks to far more than it takes, a reader unpacks a bounded part, and says so."""
+    setup = make_setup()
+    large = sip("MESSAGE sip:bob@example.com", call_id="large", body="x" * 60_000)
+    rows = [(n, pack(Packet(n, "ws", WEB, EDGE, "edge", "device", large))) for n in range(10**6, 10**8, 10**6)]
+    first = Packet(0, "ws", WEB, EDGE, "edge", "device", sip("INVITE sip:bob@example.com", call_id="first"))
+    append_packets(setup.store, DAVE, [(0, pack(first)), *rows], 60_000)
+    assert sum(len(packed) for _, packed in rows) < 50_000
+    trace = load_packets(setup.store, DAVE, max_bytes=1 << 20)
+    assert [packet.at_us for packet in trace.packets] == [at_us for at_us, _ in rows[-((1 << 20) // len(large)) :]]
+    assert trace.is_cut
+    assert load_packets(setup.store, DAVE, "first", 1 << 20) == DeviceTrace(DAVE, [], is_cut=True)
+    assert load_packets(setup.store, DAVE, "first") == DeviceTrace(DAVE, [first], is_cut=False)
+    monkeypatch.setattr(traces, "MAX_READ_BYTES", 1 << 20)
+    page = render_trace(setup.config, setup.store, DAVE, now(), ALL_STEPS)
+    assert (page["cut"], page["total"]) == (True, len(trace.packets))
 
 
 def test_limit_of_recordings(make_setup: MakeSetup) -> None:

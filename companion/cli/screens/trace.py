@@ -43,7 +43,7 @@ def _render_head(trace: Json, now: datetime) -> Iterator[Text]:
     else:
         yield Text("Not recorded now: `companion trace start ID` starts a recording", style="bright_black")
     if trace["cut"]:
-        yield Text(f"Only the last {len(trace['steps'])} messages are shown", style="yellow")
+        yield Text(f"Only the last {len(trace['steps'])} messages are shown: the trace is too large", style="yellow")
     if trace["explanation"]:
         yield Text(printable(trace["explanation"]["text"]), style="bold red")
     if trace["shared"]:

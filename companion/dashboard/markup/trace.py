@@ -101,6 +101,7 @@ def ladder(trace: Json, opened: AbstractSet[int], *, hidden: int = 0, name: str 
         text = "Messages appear here as soon as the device sends or gets one." if trace.get("recording") else ""
         return card(name, note("No messages", tag("p", text)), name="ladder")
     shared = tag("p", "? may be a message of another device of the same AOR", cls="muted") if trace["shared"] else None
+    older = tag("p", "Older messages are left out: the trace is too large.", cls="muted") if trace["cut"] else None
     more = None
     if hidden:
         words = f"Show {plural(hidden, 'earlier message')}"
@@ -109,7 +110,7 @@ def ladder(trace: Json, opened: AbstractSet[int], *, hidden: int = 0, name: str 
     rows = (_step(step, trace["participants"], step["number"] in opened) for step in steps)
     body = tag("ol", _head(trace["participants"]), *rows, cls=f"ladder columns-{columns}")
     aside = tag("span", plural(trace["total"], "message"), cls="hint")
-    return card(name, shared, more, body, aside=aside, name="ladder")
+    return card(name, shared, older, more, body, aside=aside, name="ladder")
 
 
 def _head(participants: Sequence[Json]) -> Markup:

@@ -22,12 +22,14 @@ from companion.http.api.models.traces import (
     TraceModel,
 )
 from companion.http.api.reader import ReaderDependency
-from companion.query.traces import render_recording
+from companion.query.traces import DeviceTrace, render_recording
 from companion.recording.recordings import Recordings
 from companion.trace.export import write_pcap, write_text
 
 router = APIRouter(tags=["traces"])
 SCOPE: Final = "Needs scope `operate`."
+CUT: Final = "X-Trace-Cut"
+"""The header of an export that says whether older messages were left out."""
 _REFUSED: Final[dict[int | str, dict[str, Any]]] = {
     409: {
         "model": problems.SeveralDevices | problems.Problem,
@@ -109,10 +111,10 @@ def trace(reader: ReaderDependency, device: DeviceName, query: Annotated[TraceQu
     | {200: {"description": "Each message in full.", "content": {"text/plain": {"schema": {"type": "string"}}}}},
 )
 def trace_text(reader: ReaderDependency, device: DeviceName, query: Annotated[ExportQuery, Query()]) -> Response:
-    """Return the SIP messages of one device as text."""
-    device_id, packets = reader.trace_packets(device, query.call_id)
-    content = write_text(packets).encode("utf-8", "replace")
-    return Response(content, media_type="text/plain; charset=utf-8", headers=_attachment(device_id, "txt"))
+    """Return the SIP messages of one device as text; `X-Trace-Cut: true` when older ones are left out."""
+    trace = reader.trace_packets(device, query.call_id)
+    content = write_text(trace.packets).encode("utf-8", "replace")
+    return Response(content, media_type="text/plain; charset=utf-8", headers=_attachment(trace, "txt"))
 
 
 @router.get(
@@ -127,10 +129,13 @@ def trace_text(reader: ReaderDependency, device: DeviceName, query: Annotated[Ex
     },
 )
 def trace_pcap(reader: ReaderDependency, device: DeviceName, query: Annotated[ExportQuery, Query()]) -> Response:
-    """Return the SIP messages of one device as a pcap file for Wireshark."""
-    device_id, packets = reader.trace_packets(device, query.call_id)
+    """Return the SIP messages of one device as a pcap file for Wireshark.
+
+    `X-Trace-Cut: true` when older ones are left out.
+    """
+    trace = reader.trace_packets(device, query.call_id)
     return Response(
-        write_pcap(packets), media_type="application/vnd.tcpdump.pcap", headers=_attachment(device_id, "pcap")
+        write_pcap(trace.packets), media_type="application/vnd.tcpdump.pcap", headers=_attachment(trace, "pcap")
     )
 
 
@@ -149,6 +154,9 @@ def homer(request: Request, call_id: CallId) -> Response:
     return RedirectResponse(template.replace("{call_id}", quote(call_id, safe="")), 307)
 
 
-def _attachment(device: str, end: str) -> dict[str, str]:
-    name = quote(f"{device} trace.{end}", safe="")
-    return {"Content-Disposition": f"attachment; filename=\"trace.{end}\"; filename*=UTF-8''{name}"}
+def _attachment(trace: DeviceTrace, end: str) -> dict[str, str]:
+    name = quote(f"{trace.device} trace.{end}", safe="")
+    return {
+        "Content-Disposition": f"attachment; filename=\"trace.{end}\"; filename*=UTF-8''{name}",
+        CUT: "true" if trace.is_cut else "false",
+    }

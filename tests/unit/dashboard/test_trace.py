@@ -17,7 +17,14 @@ def step(number: int, label: str, **signs: Any) -> dict[str, Any]:
 
 
 def page(*steps: dict[str, Any]) -> dict[str, Any]:
-    return {"participants": PARTICIPANTS, "steps": list(steps), "total": len(steps), "shared": False, "recording": None}
+    return {
+        "participants": PARTICIPANTS,
+        "steps": list(steps),
+        "total": len(steps),
+        "cut": False,
+        "shared": False,
+        "recording": None,
+    }
 
 
 def find(markup: Any, name: str) -> list[Any]:
@@ -69,3 +76,10 @@ def test_timeline() -> None:
     assert line.words == "Its SIP messages are recorded"
     assert "support" in json.dumps(line.more)
     assert "15 minutes" in json.dumps(line.more)
+
+
+def test_cut() -> None:
+    """A page with the newest messages alone says so."""
+    words = "Older messages are left out"
+    assert words not in json.dumps(trace.ladder(page(step(0, "BYE")), frozenset()))
+    assert words in json.dumps(trace.ladder({**page(step(0, "BYE")), "cut": True}, frozenset()))

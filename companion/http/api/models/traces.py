@@ -94,8 +94,8 @@ class ExplanationModel(ApiModel):
 class LadderModel(ApiModel):
     """Represent SIP messages as a ladder."""
 
-    total: Count = Field(description="Messages in all, before any choice.")
-    cut: bool = Field(description="There are more than 1000; these are the newest.")
+    total: Count = Field(description="Messages that were read, before any choice.")
+    cut: bool = Field(description="There are more than 1000, or more than 32 MB of them; these are the newest.")
     methods: list[str]
     call_ids: list[str]
     participants: list[ParticipantModel]
