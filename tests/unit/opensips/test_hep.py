@@ -1,6 +1,10 @@
 """HEP3: what OpenSIPS sends is read, and nothing else is taken for it."""
 
+import os
+import shutil
 import struct
+import subprocess
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -8,7 +12,8 @@ from hypothesis import strategies as st
 
 from companion.errors import InvalidPacketError
 from companion.opensips.hep import HepFramer, HepPacket, decode
-from tests.unit.trace.messages import capture
+from companion.trace.export import write_pcap
+from tests.unit.trace.messages import capture, encode_hep, packet
 
 SIP = b"OPTIONS sip:a@b SIP/2.0\r\n\r\n"
 CHUNKS = {2: b"\x32", 3: bytes(4), 4: bytes(4), 7: b"\x13\xc4", 8: b"\x00\x50", 9: bytes(4), 10: bytes(4), 11: b"\x01"}
@@ -30,6 +35,36 @@ def test_the_capture() -> None:
     assert [one.sip.split(b" ")[0] for one in packets[:3]] == [b"REGISTER", b"SIP/2.0", b"INVITE"]
     assert len(packets) == 20
     assert [one.at_us for one in packets] == sorted(one.at_us for one in packets)
+
+
+DISSECTOR = os.environ.get("HEP_DISSECTOR", "")
+"""Wireshark's dissector of HEP, lua/hep.lua of github.com/sipcapture/hep-wireshark: Wireshark comes without one."""
+HEP3_FIELDS = ("source_ipv4_address", "source_port", "destination_ipv4_address", "destination_port")
+HEP3_FIELDS += ("timestamp_unix", "timestamp_microsec")
+
+
+@pytest.mark.skipif(not (DISSECTOR and shutil.which("tshark")), reason="needs tshark, and HEP_DISSECTOR")
+def test_wireshark_agrees(tmp_path: Path) -> None:
+    """Wireshark reads the same times, addresses and messages from the packets of a real OpenSIPS as this decoder.
+
+    It also reads what tests encode as this decoder does.
+    """
+    real = capture()
+    again = [encode_hep(decode(data)) for data in real]
+    file = tmp_path / "hep.pcap"
+    datagrams = [packet(n, "127.0.0.1:9061", "127.0.0.1:9060", data) for n, data in enumerate([*real, *again])]
+    file.write_bytes(write_pcap(datagrams))
+    command = ["tshark", "-X", f"lua_script:{DISSECTOR}", "-r", str(file), "-d", "udp.port==9060,hep", "-T", "fields"]
+    fields = [part for name in (*(f"hep3.{name}" for name in HEP3_FIELDS), "sip.Call-ID") for part in ("-e", name)]
+    answer = subprocess.run([*command, *fields], capture_output=True, text=True, check=True, timeout=60)
+    rows = [line.split("\t") for line in answer.stdout.splitlines()]
+    assert [_describe(decode(data)) for data in [*real, *again]] == rows
+
+
+def _describe(one: HepPacket) -> list[str]:
+    ends = [part for end in (one.source, one.target) for part in end.rsplit(":", 1)]
+    call_id = one.sip.partition(b"Call-ID: ")[2].split(b"\r\n")[0].decode()
+    return [*ends, *map(str, divmod(one.at_us, 1_000_000)), call_id]
 
 
 def test_ipv6_and_unknown_chunks() -> None:
