@@ -128,7 +128,7 @@ class Companion:
             )
 
     def __enter__(self) -> Self:
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + 120
         while not any(feed.heartbeat_at for feed in load_feeds(self.store).values()):
             assert self._process.poll() is None, self.log
             assert time.monotonic() < deadline, self.log

@@ -27,9 +27,10 @@ PING: Final = "OPTIONS"
 class LoggedSocket:
     """A connection that tells its phone what is sent."""
 
-    def __init__(self, inner: Any, log: list[Line]) -> None:
+    def __init__(self, inner: Any, log: list[Line], texts: list[str]) -> None:
         self._inner = inner
         self._log = log
+        self._texts = texts
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._inner, name)
@@ -39,6 +40,7 @@ class LoggedSocket:
 
     async def send(self, message: str) -> None:
         add(self._log, message, is_sent=True)
+        self._texts.append(message)
         await self._inner.send(message)
 
 
@@ -56,10 +58,14 @@ def line_of(sip: bytes, *, is_sent: bool) -> Line:
 
 
 class LoggedPhone(Caller):
-    """A phone that keeps its messages, with `reply` to calls, and hangs up before an answer."""
+    """A phone that keeps its messages, with `reply` to calls, and hangs up before an answer.
+
+    `texts` are those that it sent.
+    """
 
     def __post_init__(self) -> None:
         self.log: list[Line] = []
+        self.texts: list[str] = []
         self.addresses: list[str] = []
         self.reply = "200 OK"
         self._ringing: SipMessage | None = None
@@ -68,7 +74,7 @@ class LoggedPhone(Caller):
     async def _connect(self) -> None:
         await super()._connect()
         self.addresses.append(self.address)
-        self._socket = LoggedSocket(self._socket, self.log)
+        self._socket = LoggedSocket(self._socket, self.log, self.texts)
 
     async def call(self, aor: str, body: str) -> SipMessage:
         """The final answer to an INVITE; each call has a Call-ID of its own, as those of real phones."""
@@ -90,7 +96,7 @@ class LoggedPhone(Caller):
 
     def _receive(self, socket: Any, frame: str) -> None:
         add(self.log, frame, is_sent=False)
-        logged = LoggedSocket(socket, self.log)
+        logged = LoggedSocket(socket, self.log, self.texts)
         message = sip_message.parse(frame)
         if message.method == "CANCEL" and not self.muted:
             self._spawn(self._give_up(logged, message))

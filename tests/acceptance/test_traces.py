@@ -1,125 +1,19 @@
 """The SIP trace of one device on a real OpenSIPS: every message that its phone has in its own log, and no other's."""
 
-import asyncio
-import json
-import os
-import subprocess
-import sys
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
 from urllib.parse import quote
 
 import httpx2
 import pytest
 
-from companion.recording.recordings import start_recording, stop_recording
-from companion.simulator.redis import find_free_port
-from companion.store.nodes import load_feeds
-from companion.store.traces import load_trace
-from companion.trace.legs import arrange_packets
-from companion.trace.packet import Packet, unpack
+from companion.recording.recordings import stop_recording
 from tests.acceptance.caller import Dialog
 from tests.acceptance.conftest import PASSWORD, Build
-from tests.acceptance.edge import Companion, Edge, device_of, edge_with, settled
+from tests.acceptance.edge import Companion, device_of, settled
 from tests.acceptance.recorded import DeskPhone, LoggedPhone, WebPhone, lines_of
+from tests.acceptance.tracing import BODY, DOMAIN, NUMBER, OTHER, filters, record, recording, same, talk, trace
 
 pytestmark = pytest.mark.timeout(300)
-DOMAIN = "127.0.0.1"
-OTHER = "other.example"
-NUMBER = "4912345"
-AUTH = """
-    $avp(user) = $tU;
-    $avp(password) = "wonder";
-    if (!pv_www_authorize("127.0.0.1")) {
-        www_challenge("127.0.0.1", "auth", "MD5");
-        exit;
-    }
-    # Store the source address as"""
-AUTH_MODULE = """loadmodule "auth.so"
-modparam("auth", "username_spec", "$avp(user)")
-modparam("auth", "password_spec", "$avp(password)")
-modparam("auth", "calculate_ha1", 1)
-loadmodule "usrloc.so\""""
-EVERY_CALL = """
-modparam("proto_hep", "hep_id", "[companion] 127.0.0.1:{hep}; transport=udp; version=3")
-modparam("tracer", "trace_id", "[companion]uri=hep:companion")
-"""
-BODY = "v=0\r\na=ice-pwd:s3cr3tV4lue\r\n"
-
-
-def changes_for(hep: int, *, use_domain: int = 1, every_call: bool = False) -> dict[str, str]:
-    """Return the changes of opensips.cfg: passwords, a second domain, a number, ports, and the mirror of every call."""
-    mirror = EVERY_CALL.format(hep=hep).replace("\nm", "\n#trace m") if every_call else ""
-    number = f'    if ($rU == "{NUMBER}") $rU = "dave";\n    lookup("location");'
-    return {
-        "hep_udp:127.0.0.1:9061": f"hep_udp:127.0.0.1:{find_free_port()}",
-        "#alias=sip.example.com": f"alias={OTHER}",
-        'loadmodule "usrloc.so"': AUTH_MODULE,
-        "\n    # Store the source address as": AUTH,
-        '"use_domain", 1) # alice': f'"use_domain", {use_domain}) # alice',
-        '"fr_timeout", 5)': '"fr_timeout", 2)',
-        '    lookup("location");': number + ('\n    trace("companion", "t", "sip");' if every_call else ""),
-        'loadmodule "tracer.so"': 'loadmodule "tracer.so"' + mirror,
-    }
-
-
-@contextmanager
-def recording(
-    build: Build, folder: Path, *, use_domain: int = 1, every_call: bool = False
-) -> Iterator[tuple[Edge, Companion]]:
-    """The shipped opensips.cfg with tracing and passwords, and a companion beside it."""
-    hep = find_free_port()
-    changes = changes_for(hep, use_domain=use_domain, every_call=every_call)
-    with (
-        edge_with(build, folder, "trace", **changes) as edge,
-        Companion(folder, edge.datagram, edge.server.mi_url, bridge={"hep": f"udp:127.0.0.1:{hep}"}) as companion,
-    ):
-        edge.server._domain = bool(use_domain)
-        yield edge, companion
-
-
-@contextmanager
-def bridge_of(folder: Path, **table: str) -> Iterator[None]:
-    """`companion run bridge` in a process of its own."""
-    environment = {**os.environ, "COMPANION_BRIDGE": json.dumps(table)}
-    with (folder / "bridge.log").open("wb") as log:
-        command = [sys.executable, "-m", "companion", "run", "bridge"]
-        process = subprocess.Popen(command, stdout=log, stderr=log, cwd=folder, env=environment)
-    try:
-        yield
-    finally:
-        process.kill()
-        process.wait()
-
-
-def trace(companion: Companion, device: str) -> list[Packet]:
-    return arrange_packets(map(unpack, load_trace(companion.store, device)))
-
-
-async def record(companion: Companion, device: str) -> None:
-    await settled(lambda: companion.statuses([device]) == ["online"])
-    started = await start_recording(companion.config, companion.store, device, 5, "test")
-    assert not started.failures
-
-
-async def talk(caller: LoggedPhone, callee: LoggedPhone | str) -> None:
-    """Call, re-INVITE, and hang up."""
-    dialog = Dialog.made(await caller.call(callee if isinstance(callee, str) else callee.aor, BODY))
-    await caller.acknowledge(dialog)
-    await caller.say(dialog, BODY)
-    await caller.acknowledge(dialog)
-    await caller.say(dialog, method="BYE")
-
-
-async def same(companion: Companion, device: str, phone: LoggedPhone) -> None:
-    """Wait until the trace has as many messages of a phone as the phone, and compare them."""
-    with suppress(TimeoutError):
-        await settled(lambda: len(lines_of(trace(companion, device), phone.addresses)) >= len(phone.log), 15)
-    assert phone.log
-    await asyncio.sleep(0.7)
-    assert lines_of(trace(companion, device), phone.addresses) == phone.log
 
 
 @pytest.mark.parametrize("use_domain", [1, 0])
@@ -186,17 +80,6 @@ async def show(companion: Companion, device: str, dave: LoggedPhone) -> None:
     for content in (*answers, drawn.encode(), packed, *responses):
         assert b"s3cr3tV4lue" not in content
         assert b'response="' not in content
-
-
-def filters(companion: Companion, edge: Edge) -> list[str]:
-    """Return the filters of the dynamic traces that OpenSIPS has."""
-    for method in ("trace", "tracer:trace"):
-        body = {"jsonrpc": "2.0", "id": 1, "method": method}
-        answer = httpx2.post(edge.server.mi_url, json=body).json()
-        if "result" in answer:
-            rows = answer["result"]["trace destinations"]
-            return [json.dumps(row["filters"]) for row in rows if row["name"].startswith("companion-")]
-    raise AssertionError
 
 
 @pytest.mark.parametrize("use_domain", [1, 0])
@@ -267,43 +150,3 @@ async def test_in_the_middle_of_a_call(build: Build, tmp_path: Path) -> None:
         await settled(lambda: len(filters(companion, edge)) >= 2, 30)
         async with WebPhone(edge.server.ws_url, f"dave@{DOMAIN}", PASSWORD, instance=dave.instance) as again:
             await same(companion, device, again)
-
-
-async def test_two_nodes(build: Build, tmp_path: Path) -> None:
-    """A device is recorded on every node of its cluster: also where it registers later."""
-    ports = [find_free_port() for _ in range(2)]
-    buses = [f"tcp://127.0.0.1:{find_free_port()}" for _ in range(2)]
-    folders = [tmp_path / name for name in ("n1", "n2")]
-    for folder in folders:
-        folder.mkdir()
-    with (
-        edge_with(build, folders[0], "trace", **changes_for(ports[0])) as first,
-        edge_with(build, folders[1], "trace", **changes_for(ports[1])) as second,
-    ):
-        heps = [f"udp:127.0.0.1:{port}" for port in ports]
-        tables = [
-            {"node": node, "cluster": "c", "mi_url": edge.server.mi_url, "hep_to": hep}
-            for node, edge, hep in zip(("n1", "n2"), (first, second), heps, strict=True)
-        ]
-        sections: dict[str, Any] = {
-            "bridge": {"node": "n1", "hep": heps[0], "publish": buses[0]},
-            "consumer": {"subscribe": buses},
-            "opensips": tables,
-        }
-        datagram = f"udp:127.0.0.1:{second.datagram}"
-        with (
-            bridge_of(folders[1], node="n2", datagram=datagram, publish=buses[1], hep=heps[1]),
-            Companion(tmp_path, first.datagram, first.server.mi_url, **sections) as companion,
-        ):
-            await settled(lambda: len(load_feeds(companion.store)) == 2, 30)
-            async with WebPhone(first.server.ws_url, f"dave@{DOMAIN}", PASSWORD) as dave:
-                device = device_of(first.server, dave)
-                await record(companion, device)
-                assert filters(companion, first)
-                assert filters(companion, second)
-                dave.log.clear()
-                await dave.register()
-                dave.url = second.server.ws_url
-                await dave.reload()
-                await same(companion, device, dave)
-                assert {packet.node for packet in trace(companion, device)} == {"n1", "n2"}

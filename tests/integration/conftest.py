@@ -381,3 +381,10 @@ def patient_probes(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let probes and metrics in this process wait for Redis: a loaded machine is no Redis that hangs."""
     for module in ("fleet_metrics", "watch"):
         monkeypatch.setattr(f"companion.http.monitoring.{module}.PATIENCE_SECONDS", 30.0)
+
+
+@pytest.fixture
+def own_redis(tmp_path: Path) -> Iterator[EmbeddedRedis]:
+    """A Redis that keeps what it has when it is stopped."""
+    with EmbeddedRedis(tmp_path / "redis") as redis:
+        yield redis

@@ -5,7 +5,6 @@ import os
 import signal
 import time
 from collections import Counter
-from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -25,13 +24,6 @@ LEASE_SECONDS = 10
 FLOOD = 60_000
 """More pings, a message each, than all queues between a bridge and a stopped consumer hold."""
 BATCH = {"consumer": {"batch_ms": 50}}
-
-
-@pytest.fixture
-def own_redis(tmp_path: Path) -> Iterator[EmbeddedRedis]:
-    """A Redis that keeps what it has when it is stopped."""
-    with EmbeddedRedis(tmp_path / "redis") as redis:
-        yield redis
 
 
 def stored(setup: Setup) -> list[tuple[str, int]]:

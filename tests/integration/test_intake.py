@@ -101,12 +101,6 @@ def test_overlap_and_order(setup: Setup) -> None:
     assert (call.end, call.totals.items, call.totals.missing) == ("closed", 5, 0)
 
 
-@pytest.fixture
-def own_redis(tmp_path: Path) -> Iterator[EmbeddedRedis]:
-    with EmbeddedRedis(tmp_path / "redis") as redis:
-        yield redis
-
-
 def test_redis_away(make_setup: MakeSetup, own_redis: EmbeddedRedis) -> None:
     """While Redis is away pages are told to come again; when they do all is stored, and nothing twice."""
     media = {"secret": SECRET, "origins": [ORIGIN]}

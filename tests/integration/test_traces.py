@@ -1,5 +1,6 @@
 """Mirrored SIP messages on their way from HEP to Redis: of recorded devices only, bounded, and without secrets."""
 
+import asyncio
 import socket
 import time
 from collections.abc import AsyncIterator, Callable
@@ -12,10 +13,11 @@ import pytest
 
 from companion import metrics
 from companion.bus.envelope import Message
-from companion.consumer.traces import TraceRecorder
+from companion.consumer.traces import MAX_WAITING, MAX_WAITING_BYTES, TURN_BYTES, TraceRecorder
 from companion.opensips.hep import PACKET
 from companion.query import traces
 from companion.query.traces import DeviceTrace, load_packets, render_trace
+from companion.simulator.redis import EmbeddedRedis
 from companion.store.recordings import Recording, load_spelling, save_recording
 from companion.store.traces import TraceLimits, append_packets, load_trace, load_trace_extent, trim_trace
 from companion.trace.ladder import ALL_STEPS
@@ -193,6 +195,62 @@ async def test_flood(make_setup: MakeSetup) -> None:
         assert metrics.total(metrics.DROPPED, queue="hep") > dropped
         assert setup.feed().missed == 0
         assert trace(setup) == []
+
+
+async def test_redis_away(make_setup: MakeSetup, own_redis: EmbeddedRedis) -> None:
+    """Messages that come while Redis is away are stored when it is back, in order, and the recording goes on."""
+    async with running(make_setup, server=own_redis) as (setup, send):
+        record(setup)
+        send(hep("INVITE sip:before@example.com"))
+        await eventually(lambda: len(trace(setup)) == 1)
+        dropped = metrics.total(metrics.DROPPED, queue="traces")
+        await asyncio.to_thread(own_redis.stop)
+        taken = metrics.total(metrics.PUBLISHED, event=PACKET)
+        for n in range(5):
+            send(hep(f"INVITE sip:away{n}@example.com"))
+        await eventually(lambda: metrics.total(metrics.PUBLISHED, event=PACKET) == taken + 5)
+        await asyncio.to_thread(own_redis.start)
+        await eventually(lambda: len(trace(setup)) == 6, 30)
+        send(hep("INVITE sip:after@example.com"))
+        await eventually(lambda: len(trace(setup)) == 7)
+        users = [start.partition("@")[0].rpartition(":")[2] for start in starts(setup)]
+        assert users == ["before", *(f"away{n}" for n in range(5)), "after"]
+        assert metrics.total(metrics.DROPPED, queue="traces") == dropped
+
+
+def bus_message(*messages: bytes) -> Message:
+    """Return SIP messages as they come over the bus, in one message."""
+    fields = {"at_us": now() * 1000, "protocol": "ws", "source": WEB, "target": EDGE}
+    events = [(now(), msgspec.Raw(msgspec.msgpack.encode({**fields, "sip": one}))) for one in messages]
+    return Message(PACKET, "opensips", 1, 1, events)
+
+
+def test_bounds_of_what_waits(make_setup: MakeSetup) -> None:
+    """What waits for Redis is bounded in number and bytes; what does not fit is counted, whoever sends how much."""
+    setup = make_setup()
+    for size, most in ((100, MAX_WAITING), (65_000, MAX_WAITING_BYTES // 65_000)):
+        recorder = TraceRecorder(setup.config, setup.store)
+        dropped = metrics.total(metrics.DROPPED, queue="traces")
+        number = most // 10 * 11
+        for _ in range(number // 10):
+            recorder.put(bus_message(*[b"x" * size] * 10))
+        assert most - 2 <= len(recorder._waiting) <= most
+        assert recorder._waiting_bytes <= MAX_WAITING_BYTES
+        assert metrics.total(metrics.DROPPED, queue="traces") == dropped + number // 10 * 10 - len(recorder._waiting)
+
+
+def test_bounds_of_a_turn(make_setup: MakeSetup) -> None:
+    """A turn ends with the packet that passes 256 kB, or after 200: other tasks wait for no more than that."""
+    setup = make_setup()
+    recorder = TraceRecorder(setup.config, setup.store)
+    recorder.put(bus_message(*[b"x" * 65_000] * 10, *[b"y" * 100] * 500))
+    turns = []
+    while recorder._waiting:
+        packets = recorder._take_turn()
+        turns.append((len(packets), sum(len(packet.sip) for _, packet in packets)))
+    assert [number for number, _ in turns] == [4 + 1, 4 + 1, 200, 200, 100]
+    assert all(size <= TURN_BYTES + 65_000 for _, size in turns)
+    assert recorder._waiting_bytes == 0
 
 
 def test_bounds(make_setup: MakeSetup) -> None:
