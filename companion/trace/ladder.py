@@ -57,9 +57,10 @@ def build_ladder(packets: Iterable[Packet], phones: Iterable[str] = (), sockets:
 
     `phones` are the addresses that the device is known by, `sockets` those of OpenSIPS.
     """
-    messages = read_messages(arrange_packets(packets))
+    mirrored = list(packets)
+    messages = read_messages(arrange_packets(mirrored))
     own = frozenset((*phones, *_registering(messages)))
-    servers = _find_servers(messages, own, frozenset(sockets))
+    servers = _find_servers(messages, own, frozenset(sockets) | _find_relays(mirrored))
     participants, columns = _seat(messages, own, servers)
     transactions = find_transactions(messages)
     explanation = explain(messages, transactions, own)
@@ -117,15 +118,24 @@ def _registering(messages: Iterable[TracedMessage]) -> Iterable[str]:
             yield traced.packet.source
 
 
+def _find_relays(packets: Iterable[Packet]) -> set[str]:
+    """Return the addresses at which nodes send each other messages: both nodes mirror the same one."""
+    nodes: dict[tuple[str, str, bytes], str] = {}
+    relays: set[str] = set()
+    for packet in packets:
+        if nodes.setdefault((packet.source, packet.target, packet.sip), packet.node) != packet.node:
+            relays |= {packet.source, packet.target}
+    return relays
+
+
 def _find_servers(messages: Sequence[TracedMessage], phones: frozenset[str], sockets: frozenset[str]) -> dict[str, str]:
     """Return the addresses of OpenSIPS, each with its node: one end of every message is OpenSIPS.
 
     What faces a phone is OpenSIPS. Of what is left, the address in most of the messages is.
     """
     pairs = [(traced.packet.source, traced.packet.target) for traced in messages]
-    servers = (sockets & {end for pair in pairs for end in pair}) | {
-        far for near, target in pairs for far, end in ((target, near), (near, target)) if end in phones
-    }
+    servers = sockets & {end for pair in pairs for end in pair}
+    servers |= {end for traced in messages for end in _facing(traced, phones)}
     servers -= phones
     rest = [pair for pair in pairs if not servers & set(pair)]
     return _name_nodes(messages, servers | _find_common_ends(rest, phones))
@@ -161,30 +171,70 @@ def _find_common_ends(pairs: Sequence[tuple[str, str]], phones: AbstractSet[str]
 
 
 def _name_nodes(messages: Sequence[TracedMessage], servers: AbstractSet[str]) -> dict[str, str]:
-    """Return the node of each address; what nodes send each other counts only where nothing else is known."""
-    nodes: dict[str, Counter[str]] = {}
+    """Return the node of each address.
+
+    What one node sends to another is mirrored by both. So its source is of the node where the message came in, its
+    target of the one where it went out; what nothing tells is of the node that mirrored it first.
+    """
+    counts: dict[str, Counter[str]] = {}
+    came_in, went_out = _find_edges(messages, servers)
+    sure = len(messages)
     for traced in messages:
-        ends = {traced.packet.source, traced.packet.target} & servers
+        packet, key = traced.packet, _name_message(traced)
+        ends = {packet.source, packet.target} & servers
         for end in ends:
-            nodes.setdefault(end, Counter())[traced.packet.node] += 1 if len(ends) > 1 else len(messages)
-    return {address: counts.most_common(1)[0][0] for address, counts in nodes.items()}
+            known = "" if len(ends) == 1 else (came_in if end == packet.source else went_out).get(key, "")
+            weight = sure * sure if len(ends) == 1 else sure if known else 1
+            counts.setdefault(end, Counter())[known or packet.node] += weight
+    return {address: own.most_common(1)[0][0] for address, own in counts.items()}
+
+
+_Name = tuple[str, int, str, str]
+
+
+def _name_message(traced: TracedMessage) -> _Name:
+    """Return what a message has in common on all legs."""
+    message = traced.message
+    return message.call_id, *message.cseq, message.label
+
+
+def _find_edges(
+    messages: Iterable[TracedMessage], servers: AbstractSet[str]
+) -> tuple[dict[_Name, str], dict[_Name, str]]:
+    """Return the nodes where each message came in from elsewhere, and where it went out."""
+    came_in: dict[_Name, str] = {}
+    went_out: dict[_Name, str] = {}
+    for traced in messages:
+        packet = traced.packet
+        if (packet.source in servers) != (packet.target in servers):
+            (came_in if packet.target in servers else went_out)[_name_message(traced)] = packet.node
+    return came_in, went_out
+
+
+def _facing(traced: TracedMessage, phones: AbstractSet[str]) -> Iterable[str]:
+    """Return the other end where one end of a message is the phone."""
+    source, target = traced.packet.source, traced.packet.target
+    return [far for near, far in ((source, target), (target, source)) if near in phones]
 
 
 def _seat(
     messages: Sequence[TracedMessage], phones: frozenset[str], servers: dict[str, str]
 ) -> tuple[tuple[Participant, ...], dict[str, int]]:
-    """Return the columns from left to right: the phone, OpenSIPS by node, the other ends; and that of each address."""
+    """Return the columns from left to right: the phone, OpenSIPS by node, the other ends; and that of each address.
+
+    A node that has the connection of the phone is next to it.
+    """
     ends = list(dict.fromkeys(end for one in messages for end in (one.packet.source, one.packet.target)))
     own = tuple(end for end in ends if end in phones and end not in servers)
     ends_of: dict[str, list[str]] = {}
     for end in ends:
         if end in servers:
             ends_of.setdefault(servers[end], []).append(end)
+    near = {servers[end] for one in messages for end in _facing(one, phones) if end in servers}
+    nodes = sorted(ends_of, key=lambda node: node not in near) or [""]
     others = [end for end in ends if end not in phones and end not in servers]
     columns: list[Participant] = [Participant("phone", "Phone", own)]
-    columns += [
-        Participant("opensips", node or "OpenSIPS", tuple(own_ends)) for node, own_ends in (ends_of or {"": []}).items()
-    ]
+    columns += [Participant("opensips", node or "OpenSIPS", tuple(ends_of.get(node, ()))) for node in nodes]
     separate, together = others[: MAX_OTHERS - 1], others[MAX_OTHERS - 1 :]
     columns += [Participant("other", "Other end", (end,)) for end in separate]
     if together:

@@ -5,7 +5,7 @@ import socket
 import threading
 import time
 from collections.abc import Iterator
-from typing import Any, Final
+from typing import Any, Final, get_args
 
 import pytest
 from selenium.webdriver import Keys
@@ -16,7 +16,7 @@ from companion.simulator.phone import SimulatedPhone
 from companion.simulator.redis import EmbeddedRedis, find_free_port
 from companion.sip import network_address
 from tests.acceptance import browser as chromium
-from tests.acceptance.browser import Browser
+from tests.acceptance.browser import Browser, Scheme
 from tests.acceptance.test_dashboard import OPERATE, OPERATE_SECRET, PAYLOAD, READ, READ_SECRET, SCREENSHOTS
 from tests.integration.conftest import Setup, until
 from tests.unit.trace.messages import encode_hep, sip
@@ -138,18 +138,22 @@ def test_a_recording(world: World, browser: Browser) -> None:
     assert browser.run("return window.pwned") is None
     assert not browser.count("#app img, #app script, #app [onload], #app [onerror]")
     assert "from Phone to opensips" in str(browser.find(".ladder .step").get_attribute("aria-label"))
-    browser.shoot(SCREENSHOTS / "trace-1440-light.png")
-    assert not browser.contrasts()
-    browser.look(390, "dark")
-    assert browser.run("return document.documentElement.scrollWidth") <= 390
-    assert not browser.contrasts()
-    browser.shoot(SCREENSHOTS / "trace-390-dark.png")
+    for width in (1440, 390):
+        for scheme in get_args(Scheme):
+            browser.look(width, scheme)
+            assert browser.run("return document.documentElement.scrollWidth") <= width
+            assert not browser.contrasts()
+            browser.shoot(SCREENSHOTS / f"trace-{width}-{scheme}.png")
     browser.look(1440)
     browser.press("Stop recording")
     browser.until(lambda: "Not recorded now" in browser.text)
     assert not world.opensips.mi.traces
     browser.open("/devices/alice")
     browser.until(lambda: "Recording stopped" in browser.text)
+    browser.open("/remediations")
+    browser.until(lambda: "record: stopped" in browser.text)
+    assert f"by {OPERATE.name}, for 15 minutes" in browser.text
+    browser.shoot(SCREENSHOTS / "remediations-recorded-1440-light.png")
     assert not browser.complaints()
 
 

@@ -25,6 +25,8 @@ CROSSING = """    if ($socket_in(proto) =~ "^ws") {{
 
     lookup("location");"""
 """Calls of web phones go through the other node."""
+FROM_PHONE = 'if ($socket_in(proto) =~ "^ws") fix_nated_contact();'
+"""A node leaves the Contact alone that the other one has corrected."""
 SHARED = """single-instance-no-db")"""
 CLUSTER = """full-sharing-cluster")
 modparam("usrloc", "location_cluster", 1)
@@ -55,6 +57,7 @@ class Node(NamedTuple):
             'loadmodule "usrloc.so"': modules + changes['loadmodule "usrloc.so"'],
             '    lookup("location");': CROSSING.format(other=other.sip),
             SHARED: cluster,
+            "    fix_nated_contact();": f"    {FROM_PHONE}",
         }
 
 
@@ -100,6 +103,7 @@ async def test_two_nodes(build: Build, tmp_path: Path) -> None:
                 await dave.reload()
                 await same(companion, device, dave)
                 assert {packet.node for packet in trace(companion, device)} == {"n1", "n2"}
+                await settled(lambda: all(user(dave) in str(filters(companion, one)) for one in (first, second)))
                 async with WebPhone(first.server.ws_url, f"alice@{DOMAIN}", PASSWORD) as alice:
                     for phone in (dave, alice):
                         phone.log.clear()
@@ -111,6 +115,11 @@ async def test_two_nodes(build: Build, tmp_path: Path) -> None:
                     assert lines_of(packets, alice.addresses) == alice.log
                     check_middle(packets, dave, alice)
                     check_columns(companion, device)
+
+
+def user(phone: WebPhone) -> str:
+    """Return the user of its Contact."""
+    return phone.uri.partition(":")[2].partition("@")[0]
 
 
 def check_middle(packets: list[Packet], dave: WebPhone, alice: WebPhone) -> None:

@@ -39,7 +39,7 @@ def test_the_capture() -> None:
 
 DISSECTOR = os.environ.get("HEP_DISSECTOR", "")
 """Wireshark's dissector of HEP, lua/hep.lua of github.com/sipcapture/hep-wireshark: Wireshark comes without one."""
-HEP3_FIELDS = ("source_ipv4_address", "source_port", "destination_ipv4_address", "destination_port")
+HEP3_FIELDS: tuple[str, ...] = ("source_ipv4_address", "source_port", "destination_ipv4_address", "destination_port")
 HEP3_FIELDS += ("timestamp_unix", "timestamp_microsec")
 
 

@@ -61,6 +61,20 @@ def test_two_nodes() -> None:
     assert [(step.start, step.end) for step in ladder.steps] == [(0, 1), (1, 2), (2, 3)]
 
 
+def test_a_call_through_two_nodes() -> None:
+    """What nodes send each other is between their columns, by whichever address; the phone's own node is next to it."""
+    near, far, out, into = "198.51.100.2:8080", EDGE, "198.51.100.1:5060", "198.51.100.2:5062"
+    invite, ok = sip("INVITE sip:dave@h", cseq="1 INVITE"), sip("200 OK", cseq="1 INVITE")
+    there = [(FAR, far, "one"), (out, into, "one"), (out, into, "two"), (near, PHONE, "two")]
+    back = [(PHONE, near, "two"), (into, out, "two"), (into, out, "one"), (far, FAR, "one")]
+    packets = [packet(n, source, target, invite, node=node) for n, (source, target, node) in enumerate(there)]
+    packets += [packet(9 + n, source, target, ok, node=node) for n, (source, target, node) in enumerate(back)]
+    ladder = build_ladder(packets, phones=[PHONE])
+    columns = [(one.name, set(one.addresses)) for one in ladder.participants]
+    assert columns == [("Phone", {PHONE}), ("two", {into, near}), ("one", {far, out}), ("Other end", {FAR})]
+    assert [(step.start, step.end) for step in ladder.steps] == [(3, 2), (2, 1), (1, 0), (0, 1), (1, 2), (2, 3)]
+
+
 def test_many_other_ends() -> None:
     """A ladder stays narrow: further other ends share the last column."""
     packets = [packet(n, EDGE, f"203.0.113.{n}:5060", INVITE) for n in range(9)]
