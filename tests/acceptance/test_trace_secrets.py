@@ -81,11 +81,15 @@ def dump(companion: Companion) -> Iterator[tuple[str, str]]:
             yield key, str(connection.call(command, key, *arguments)) if command else ""
 
 
+async def run_commands(companion: Companion, device: str) -> list[tuple[str, str]]:
+    """Read a trace, and the audit, with commands."""
+    shows = (("trace", "show", device, "--texts"), ("trace", "export", device, "-"), ("remediations", "--json"))
+    return [(" ".join(one), (await companion.cli(*one))[1]) for one in shows]
+
+
 async def read(companion: Companion, device: str) -> list[tuple[str, str]]:
-    """Read a trace by every way."""
-    commands = (("trace", "show", device, "--texts"), ("trace", "show", device, "--json"), ("remediations", "--json"))
-    outputs = [(" ".join(one), (await companion.cli(*one))[1]) for one in commands]
-    outputs += [("export", (await companion.cli("trace", "export", device, "-"))[1])]
+    """Read a trace over HTTP, as a page, and in the log."""
+    outputs: list[tuple[str, str]] = []
     base = f"http://{companion.config.api.listen}/api/v1/devices/{quote(device, safe='')}"
     async with httpx2.AsyncClient() as client:
         for end in ("", "/trace", "/trace.txt", "/trace.pcap", "/timeline"):
@@ -118,11 +122,13 @@ async def test_no_secret(build: Build, tmp_path: Path) -> None:
             assert len(secrets) >= 14 + 2 * 3
             sent = "".join(text for phone in (dave, eve, bob) for text in phone.texts)
             assert not [secret for secret in secrets - {PASSWORD} if secret not in sent]
-            outputs = [*dump(companion)]
+            outputs = [*dump(companion), *await run_commands(companion, devices[0])]
             assert sum("trace:" in name for name, _ in outputs) == 3
             for device in devices:
                 outputs += await read(companion, device)
-            assert all("ice-ufrag:abcd" in text for name, text in outputs if name in {"export", "API /trace.pcap"})
+            assert all(
+                "ice-ufrag:abcd" in text for name, text in outputs if name in {"API /trace.txt", "API /trace.pcap"}
+            )
             leaks = {(name, secret) for name, text in outputs for secret in secrets if secret in text}
             assert leaks == set()
 

@@ -103,10 +103,18 @@ async def record(companion: Companion, device: str) -> None:
 async def talk(caller: LoggedPhone, callee: LoggedPhone | str) -> None:
     """Call, re-INVITE, and hang up."""
     dialog = Dialog.made(await caller.call(callee if isinstance(callee, str) else callee.aor, BODY))
-    await caller.acknowledge(dialog)
+    await acknowledge(caller, callee, dialog)
     await caller.say(dialog, BODY)
-    await caller.acknowledge(dialog)
+    await acknowledge(caller, callee, dialog)
     await caller.say(dialog, method="BYE")
+
+
+async def acknowledge(caller: LoggedPhone, callee: LoggedPhone | str, dialog: Dialog) -> None:
+    """Send an ACK, and wait until it is there: what is sent right behind it may overtake it in OpenSIPS."""
+    await caller.acknowledge(dialog)
+    ack = f"{dialog.cseq} ACK", dialog.call_id
+    if isinstance(callee, LoggedPhone):
+        await settled(lambda: any(line[2:] == ack for line in callee.log))
 
 
 async def same(companion: Companion, device: str, phone: LoggedPhone) -> None:
