@@ -205,10 +205,10 @@ async def test_redis_away(make_setup: MakeSetup, own_redis: EmbeddedRedis) -> No
         await eventually(lambda: len(trace(setup)) == 1)
         dropped = metrics.total(metrics.DROPPED, queue="traces")
         await asyncio.to_thread(own_redis.stop)
-        taken = metrics.total(metrics.PUBLISHED, event=PACKET)
+        published = metrics.total(metrics.PUBLISHED, event=PACKET)
         for n in range(5):
             send(hep(f"INVITE sip:away{n}@example.com"))
-        await eventually(lambda: metrics.total(metrics.PUBLISHED, event=PACKET) == taken + 5)
+        await eventually(lambda: metrics.total(metrics.PUBLISHED, event=PACKET) == published + 5)
         await asyncio.to_thread(own_redis.start)
         await eventually(lambda: len(trace(setup)) == 6, 30)
         send(hep("INVITE sip:after@example.com"))
