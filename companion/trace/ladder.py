@@ -183,9 +183,9 @@ def _name_nodes(messages: Sequence[TracedMessage], servers: AbstractSet[str]) ->
         packet, key = traced.packet, _name_message(traced)
         ends = {packet.source, packet.target} & servers
         for end in ends:
-            known = "" if len(ends) == 1 else (came_in if end == packet.source else went_out).get(key, "")
-            weight = sure * sure if len(ends) == 1 else sure if known else 1
-            counts.setdefault(end, Counter())[known or packet.node] += weight
+            edge_node = "" if len(ends) == 1 else (came_in if end == packet.source else went_out).get(key, "")
+            weight = sure * sure if len(ends) == 1 else sure if edge_node else 1
+            counts.setdefault(end, Counter())[edge_node or packet.node] += weight
     return {address: own.most_common(1)[0][0] for address, own in counts.items()}
 
 
