@@ -128,22 +128,32 @@ class Companion:
             )
 
     def __enter__(self) -> Self:
+        try:
+            self._wait_for_feed()
+        except BaseException:
+            self._end()
+            raise
+        return self
+
+    def _wait_for_feed(self) -> None:
         deadline = time.monotonic() + 120
         while not any(feed.heartbeat_at for feed in load_feeds(self.store).values()):
             assert self._process.poll() is None, self.log
             assert time.monotonic() < deadline, self.log
             time.sleep(0.05)
-        return self
 
     def __exit__(self, *_: object) -> None:
         try:
             self._process.terminate()
             assert self._process.wait(30) == 0, self.log
         finally:
-            self._process.kill()
-            self._process.wait()
-            self.store.close()
-            self._redis.stop()
+            self._end()
+
+    def _end(self) -> None:
+        self._process.kill()
+        self._process.wait()
+        self.store.close()
+        self._redis.stop()
 
     @property
     def log(self) -> str:
