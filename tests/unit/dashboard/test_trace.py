@@ -83,3 +83,11 @@ def test_cut() -> None:
     words = "Older messages are left out"
     assert words not in json.dumps(trace.ladder(page(step(0, "BYE")), frozenset()))
     assert words in json.dumps(trace.ladder({**page(step(0, "BYE")), "cut": True}, frozenset()))
+
+
+def test_on_the_page_of_a_call() -> None:
+    """The page of a call has its ladder with a link to the trace, and nothing of it where nothing was recorded."""
+    assert trace.call_trace(page(), "alice/1", "c 1") is None
+    markup = trace.call_trace({**page(step(0, "BYE")), "explanation": None}, "alice/1", "c 1")
+    assert len(find(markup, "button")) == 1
+    assert [link[1]["href"] for link in find(markup, "a")] == ["/traces/alice%2F1?call=c+1"]
