@@ -40,7 +40,8 @@ def title(device: str, *, is_recording: bool) -> Markup:
         aria_label="You are here",
     )
     live = tag("span", icon("feed"), "recording", cls="live", title="New messages appear by themselves")
-    name = tag("h1", "SIP trace of", network_text(aor), live if is_recording else None)
+    words = tag("span", "SIP trace of ", network_text(aor))
+    name = tag("h1", words, live if is_recording else None)
     return tag("div", path, name, network_text(instance, "mono"), cls="device-title")
 
 
