@@ -6,7 +6,8 @@
 
 enum { BUS_VERSION = 1 };
 
-void pack_envelope(struct pack *pack, const struct origin *origin, uint64_t seq, int64_t time_ms, bool has_more)
+/* Pack the parts before the value of `params`. */
+static void pack_envelope(struct pack *pack, const struct origin *origin, uint64_t seq, int64_t time_ms, bool has_more)
 {
     pack_map(pack, has_more ? 7 : 6);
     pack_key(pack, "v");
@@ -40,4 +41,29 @@ void pack_message(struct pack *pack, const struct origin *origin, uint64_t seq, 
     pack_raw(pack, records[0]->params, records[0]->length);
     if (count > 1)
         pack_more(pack, records + 1, count - 1);
+}
+
+static void pack_seqs(struct pack *pack, const struct last_seq *seqs, size_t count)
+{
+    pack_key(pack, "seqs");
+    pack_map(pack, (uint32_t)count);
+    for (size_t i = 0; i < count; i++) {
+        pack_key(pack, seqs[i].name);
+        pack_unsigned(pack, seqs[i].seq);
+    }
+}
+
+void pack_heartbeat(struct pack *pack, const struct origin *origin, uint64_t seq, const struct heartbeat *heartbeat)
+{
+    pack_envelope(pack, origin, seq, heartbeat->time_ms, false);
+    pack_map(pack, heartbeat->is_end ? 4 : 3);
+    pack_seqs(pack, heartbeat->seqs, heartbeat->count);
+    pack_key(pack, "last_event_at");
+    pack_signed(pack, heartbeat->last_event_ms);
+    pack_key(pack, "received");
+    pack_unsigned(pack, heartbeat->received);
+    if (heartbeat->is_end) {
+        pack_key(pack, "end");
+        pack_bool(pack, true);
+    }
 }

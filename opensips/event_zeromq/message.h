@@ -25,7 +25,21 @@ struct origin {
 void pack_message(struct pack *pack, const struct origin *origin, uint64_t seq, const struct record *const *records,
                   size_t count);
 
-/* Pack the parts before `params` of a message with one event. */
-void pack_envelope(struct pack *pack, const struct origin *origin, uint64_t seq, int64_t time_ms, bool has_more);
+/* The last number of a name. */
+struct last_seq {
+    const char *name;
+    uint64_t seq;
+};
+
+struct heartbeat {
+    const struct last_seq *seqs;
+    size_t count;
+    int64_t time_ms;
+    int64_t last_event_ms; /* 0 for none */
+    uint64_t received;
+    bool is_end; /* the last message of its run */
+};
+
+void pack_heartbeat(struct pack *pack, const struct origin *origin, uint64_t seq, const struct heartbeat *heartbeat);
 
 #endif

@@ -92,49 +92,40 @@ static void send_message(struct publisher *publisher, const char *topic, size_t 
     sockets_send(&publisher->sockets, topic, topic_length, body, length);
 }
 
-static uint64_t seqs_of(const struct ring_name *name)
+/* Collect the last number of each name that has one in this run. Return how many. */
+static size_t collect_seqs(struct ring *ring, struct last_seq *seqs)
 {
-    return atomic_load_explicit(&name->accounted, memory_order_relaxed) -
-           atomic_load_explicit(&name->first, memory_order_relaxed);
-}
+    uint32_t all = atomic_load_explicit(&ring->name_count, memory_order_acquire);
+    size_t count = 0;
 
-static void pack_seqs(const struct publisher *publisher, struct pack *pack)
-{
-    const struct ring_name *names = publisher->ring->names;
-    uint32_t all = atomic_load_explicit(&publisher->ring->name_count, memory_order_acquire), count = 0;
+    for (const struct ring_name *name = ring->names; name < ring->names + all; name++) {
+        uint64_t events = atomic_load_explicit(&name->accounted, memory_order_relaxed) -
+                          atomic_load_explicit(&name->first, memory_order_relaxed);
 
-    for (uint32_t i = 0; i < all; i++)
-        count += seqs_of(&names[i]) > 0;
-    pack_map(pack, count);
-    for (uint32_t i = 0; i < all; i++) {
-        if (!seqs_of(&names[i]))
-            continue;
-        pack_key(pack, names[i].text);
-        pack_unsigned(pack, seqs_of(&names[i]) - 1);
+        if (events)
+            seqs[count++] = (struct last_seq){name->text, events - 1};
     }
+    return count;
 }
 
 /* Send a heartbeat, or the last message of a run. */
 static void beat(struct publisher *publisher, bool is_end)
 {
     struct ring *ring = publisher->ring;
-    uint64_t seq = atomic_fetch_add(&ring->heartbeats, 1);
+    struct last_seq seqs[RING_NAMES];
+    struct heartbeat heartbeat = {
+        .seqs = seqs,
+        .time_ms = clock_now_ms(&publisher->clock, read_steady_ns()),
+        .is_end = is_end,
+    };
     struct pack pack;
 
     ring_account(ring);
+    heartbeat.count = collect_seqs(ring, seqs);
+    heartbeat.last_event_ms = atomic_load(&ring->last_event_ms);
+    heartbeat.received = atomic_load(&ring->raised);
     pack_start(&pack, body, sizeof body);
-    pack_envelope(&pack, &publisher->origin, seq, clock_now_ms(&publisher->clock, read_steady_ns()), false);
-    pack_map(&pack, is_end ? 4 : 3);
-    pack_key(&pack, "seqs");
-    pack_seqs(publisher, &pack);
-    pack_key(&pack, "last_event_at");
-    pack_signed(&pack, atomic_load(&ring->last_event_ms));
-    pack_key(&pack, "received");
-    pack_unsigned(&pack, atomic_load(&ring->raised));
-    if (is_end) {
-        pack_key(&pack, "end");
-        pack_bool(&pack, true);
-    }
+    pack_heartbeat(&pack, &publisher->origin, atomic_fetch_add(&ring->heartbeats, 1), &heartbeat);
     send_message(publisher, HEARTBEAT, strlen(HEARTBEAT), pack.length);
     atomic_store(&ring->has_ended, is_end);
 }

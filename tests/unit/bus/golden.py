@@ -4,7 +4,11 @@ import json
 from pathlib import Path
 from typing import Any, Final, NamedTuple, Self
 
+from companion.bus.envelope import HEARTBEAT
+
 GOLDEN: Final = Path(__file__).parents[3] / "docs/bus-messages.json"
+COMMON: Final = frozenset(("seqs", "last_event_at", "received", "end"))
+"""What every publisher tells in a heartbeat."""
 Param = tuple[str, int | bytes | None]
 
 ESCAPED: Final = {0x22: b'\\"', 0x5C: b"\\\\", **{code: b"\\u%04x" % code for code in range(1, 0x20)}}
@@ -43,6 +47,27 @@ class GoldenMessage(NamedTuple):
         return cls(**{**entry, "events": events, "body": bytes.fromhex(entry["body"])})
 
 
+class GoldenHeartbeat(NamedTuple):
+    """Hold a heartbeat: what it tells, in the order of its body. Only a bridge tells more than `COMMON`."""
+
+    title: str
+    name: str
+    node: str
+    run: int
+    seq: int
+    ts: int
+    params: dict[str, Any]
+    body: bytes
+
+    @classmethod
+    def read(cls, entry: dict[str, Any]) -> Self:
+        return cls(**{**entry, "body": bytes.fromhex(entry["body"])})
+
+    @property
+    def is_common(self) -> bool:
+        return self.params.keys() <= COMMON
+
+
 def _read_value(value: Any) -> int | bytes | None:
     """Read a number, null, a text, or `{"bytes": HEX}`."""
     if isinstance(value, dict):
@@ -57,5 +82,14 @@ def _json_value(value: int | bytes | None) -> bytes:
     return json.dumps(value).encode()
 
 
+def _read_entries() -> list[dict[str, Any]]:
+    entries: list[dict[str, Any]] = json.loads(GOLDEN.read_text(encoding="utf-8"))
+    return entries
+
+
 def read_golden() -> list[GoldenMessage]:
-    return [GoldenMessage.read(entry) for entry in json.loads(GOLDEN.read_text(encoding="utf-8"))]
+    return [GoldenMessage.read(entry) for entry in _read_entries() if entry["name"] != HEARTBEAT]
+
+
+def read_golden_heartbeats() -> list[GoldenHeartbeat]:
+    return [GoldenHeartbeat.read(entry) for entry in _read_entries() if entry["name"] == HEARTBEAT]

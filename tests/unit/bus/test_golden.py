@@ -1,19 +1,22 @@
 """The bridge publishes the golden messages, byte for byte, and the consumer reads them."""
 
 from collections.abc import Iterator
+from types import SimpleNamespace
 
 import msgspec
 import pytest
 import zmq
 
 from companion.bridge.bridge import Bridge
-from companion.bus.envelope import decode
+from companion.bus.envelope import decode, decode_heartbeat
 from companion.config import BridgeSection
 from companion.simulator.redis import find_free_port
-from tests.unit.bus.golden import GoldenMessage, read_golden
+from tests.unit.bus.golden import GoldenHeartbeat, GoldenMessage, read_golden, read_golden_heartbeats
 
 GOLDEN = read_golden()
 GOLDEN_MESSAGES = pytest.mark.parametrize("golden", GOLDEN, ids=lambda golden: golden.title)
+HEARTBEATS = read_golden_heartbeats()
+GOLDEN_HEARTBEATS = pytest.mark.parametrize("golden", HEARTBEATS, ids=lambda golden: golden.title)
 
 
 @pytest.fixture(scope="module")
@@ -59,3 +62,42 @@ def test_the_consumer(golden: GoldenMessage) -> None:
     assert [ts for ts, _ in message.events] == [event.ts for event in golden.events]
     names = [list(msgspec.msgpack.decode(params)) for _, params in message.events]
     assert names == [[name for name, _ in event.params] for event in golden.events]
+
+
+@GOLDEN_HEARTBEATS
+def test_a_heartbeat(bridge: Bridge, bus: zmq.Socket[bytes], golden: GoldenHeartbeat) -> None:
+    """A publisher's heartbeat stands in the table, byte for byte."""
+    counts = {name: value for name, value in golden.params.items() if name not in ("seqs", "end")}
+    publisher = bridge.publisher
+    publisher.run = golden.run
+    publisher.last_seqs = {**golden.params["seqs"], golden.name: golden.seq - 1}
+    publisher._counts = counts
+    publisher._beat(golden.ts, **({"end": True} if "end" in golden.params else {}))
+    assert bus.poll(10_000)
+    assert bus.recv_multipart() == [golden.name.encode(), golden.body]
+
+
+def test_a_heartbeat_of_the_bridge(bridge: Bridge, bus: zmq.Socket[bytes], monkeypatch: pytest.MonkeyPatch) -> None:
+    """A bridge adds the counts of its inputs, in this order."""
+    (golden,) = (heartbeat for heartbeat in HEARTBEATS if not heartbeat.is_common)
+    for name in ("last_event_at", "received", "invalid", "kernel_drops"):
+        monkeypatch.setattr(bridge, f"_{name}", golden.params[name])
+    stream = SimpleNamespace(breaks=golden.params["stream_breaks"], is_down=golden.params["stream_down"])
+    monkeypatch.setattr(bridge, "stream", stream)
+    monkeypatch.setattr(bridge._clock, "now", lambda: golden.ts)
+    bridge.publisher.run = golden.run
+    bridge.publisher.last_seqs = {**golden.params["seqs"], golden.name: golden.seq - 1}
+    bridge._send_heartbeat()
+    assert bus.poll(10_000)
+    assert bus.recv_multipart() == [golden.name.encode(), golden.body]
+
+
+@GOLDEN_HEARTBEATS
+def test_the_consumer_of_a_heartbeat(golden: GoldenHeartbeat) -> None:
+    """The consumer reads what a heartbeat tells."""
+    message = decode(golden.name.encode(), golden.body)
+    assert message[:4] == (golden.name, golden.node, golden.run, golden.seq)
+    ((ts, params),) = message.events
+    heartbeat = decode_heartbeat(params)
+    assert ts == golden.ts
+    assert {name: getattr(heartbeat, name) for name in golden.params} == golden.params

@@ -2,7 +2,7 @@
 
 import ctypes
 import struct
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
@@ -24,6 +24,21 @@ class _Pack(ctypes.Structure):
 
 class _Origin(ctypes.Structure):
     _fields_ = (("node", ctypes.c_char_p), ("run", ctypes.c_uint64))
+
+
+class _LastSeq(ctypes.Structure):
+    _fields_ = (("name", ctypes.c_char_p), ("seq", ctypes.c_uint64))
+
+
+class _Heartbeat(ctypes.Structure):
+    _fields_ = (
+        ("seqs", ctypes.POINTER(_LastSeq)),
+        ("count", ctypes.c_size_t),
+        ("time_ms", ctypes.c_int64),
+        ("last_event_ms", ctypes.c_int64),
+        ("received", ctypes.c_uint64),
+        ("is_end", ctypes.c_bool),
+    )
 
 
 class Record(NamedTuple):
@@ -81,6 +96,19 @@ class Library:
         return self.pack(
             lambda functions, pack: functions.pack_message(
                 pack, ctypes.byref(origin), ctypes.c_uint64(seq), pointers, ctypes.c_size_t(len(records))
+            )
+        )
+
+    def heartbeat(self, node: str, run: int, seq: int, ts: int, params: Mapping[str, Any]) -> bytes | None:
+        """Pack a heartbeat; `params` are those of the bus."""
+        seqs = params["seqs"]
+        last = (_LastSeq * len(seqs))(*(_LastSeq(name.encode(), number) for name, number in seqs.items()))
+        times_and_counts = ts, params["last_event_at"], params["received"], params.get("end", False)
+        heartbeat = _Heartbeat(last, len(seqs), *times_and_counts)
+        origin = _Origin(node.encode(), run)
+        return self.pack(
+            lambda functions, pack: functions.pack_heartbeat(
+                pack, ctypes.byref(origin), ctypes.c_uint64(seq), ctypes.byref(heartbeat)
             )
         )
 

@@ -9,7 +9,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from companion.bus.envelope import decode
-from tests.unit.bus.golden import GoldenMessage, read_golden
+from tests.unit.bus.golden import GoldenHeartbeat, GoldenMessage, read_golden, read_golden_heartbeats
 from tests.unit.event_zeromq.library import Library
 
 ALMOST_UTF8 = st.lists(
@@ -65,3 +65,11 @@ def test_golden_messages(library: Library, golden: GoldenMessage) -> None:
     packed = [library.params(event.params) for event in golden.events]
     events = [(event.ts, params) for event, params in zip(golden.events, packed, strict=True) if params is not None]
     assert library.message(golden.node, golden.run, golden.seq, events) == golden.body
+
+
+@pytest.mark.parametrize(
+    "golden", [one for one in read_golden_heartbeats() if one.is_common], ids=lambda golden: golden.title
+)
+def test_golden_heartbeats(library: Library, golden: GoldenHeartbeat) -> None:
+    """A heartbeat stands in the table, byte for byte."""
+    assert library.heartbeat(*golden[2:7]) == golden.body
