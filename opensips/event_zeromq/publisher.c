@@ -4,6 +4,8 @@
  * Publish what is in a ring on a ZeroMQ bus. */
 #include "publisher.h"
 
+#include "refusals.h"
+
 #include <errno.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -18,7 +20,6 @@ enum {
     BIND_AGAIN_MS = 1000,
     QUIET_MS = 100, /* without an event, at the end: no SIP worker is left that could raise one */
     STOP_MS = 2000,
-    REFUSED_AGAIN_MS = 60000,
     LOG_CHARACTERS = 512,
 };
 
@@ -35,8 +36,7 @@ struct publisher {
     int64_t beat_at_ms; /* of the steady clock, as all times here */
     int64_t hold_until_ms;
     bool is_holding;
-    char refused_key[KEY_CHARACTERS + 1];
-    int64_t refused_at_ms;
+    struct refusals refusals;
 };
 
 /* Only the publisher's process touches these pages. */
@@ -221,17 +221,15 @@ static void read_subscriptions(struct publisher *publisher)
 static void authenticate(struct publisher *publisher)
 {
     char key[KEY_CHARACTERS + 1], address[64];
-    bool is_same;
+    uint64_t count;
 
     if (!keys_answer(publisher->options->sockets.keys, publisher->sockets.authenticator, key, address, sizeof address))
         return;
-    is_same = !strcmp(key, publisher->refused_key) && steady_ms() < publisher->refused_at_ms + REFUSED_AGAIN_MS;
-    publisher->refused_at_ms = steady_ms();
-    if (is_same)
-        return; /* a client tries again and again */
-    strcpy(publisher->refused_key, key);
-    report(publisher, REPORT_WARNING, "a subscriber at %s was refused: its public key %s is not in curve_clients",
-           address, *key ? key : "(none)");
+    count = refusals_count(&publisher->refusals, key, steady_ms());
+    if (count)
+        report(publisher, REPORT_WARNING,
+               "a subscriber at %s was refused: its public key %s is not in curve_clients (%llu refused since the last line)",
+               address, *key ? key : "(none)", (unsigned long long)count);
 }
 
 /* Waiting */

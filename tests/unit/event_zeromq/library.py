@@ -59,7 +59,7 @@ class Library:
             getattr(self.functions, name).restype = ctypes.c_void_p
         for name in ("stamps_next", "clock_follow", "clock_now_ms"):
             getattr(self.functions, name).restype = ctypes.c_int64
-        for name in ("ring_position", "ring_queued_bytes"):
+        for name in ("ring_position", "ring_queued_bytes", "refusals_count"):
             getattr(self.functions, name).restype = ctypes.c_uint64
         for name in ("ring_put", "ring_await"):
             getattr(self.functions, name).restype = ctypes.c_bool
@@ -144,6 +144,18 @@ class Clock:
     def now_ms(self, steady: int) -> int:
         now: int = self._functions.clock_now_ms(ctypes.byref(self._offset), ctypes.c_int64(steady))
         return now
+
+
+class Refusals:
+    """Which refused subscribers are logged, in C."""
+
+    def __init__(self, library: Library) -> None:
+        self._functions = library.functions
+        self._memory = ctypes.create_string_buffer(128)
+
+    def count(self, key: str, now_ms: int) -> int:
+        line: int = self._functions.refusals_count(self._memory, key.encode(), ctypes.c_int64(now_ms))
+        return line
 
 
 class Ring:
