@@ -21,6 +21,7 @@
 enum {
     ENDPOINT_WAIT_MS = 1000,
     CALM_SECONDS = 30, /* without a loss: the next one is news again */
+    STOP_SECONDS = 10, /* two to publish what is left, five for subscribers to take it */
 };
 
 /* What all processes share beside the ring. */
@@ -54,12 +55,15 @@ static bool is_terminating(void)
 static void on_stop(int signo)
 {
     const uint64_t one = 1;
+    int error = errno; /* of what it interrupts */
 
     (void)signo;
     stop = is_terminating() ? STOP_FOR_GOOD : STOP;
     if (write(wake_fd, &one, sizeof one) < 0) {
         /* it is awake already */
     }
+    alarm(STOP_SECONDS); /* ends it if ZeroMQ does not: the endpoint must be free for the next one */
+    errno = error;
 }
 
 static void report(enum report_level level, const char *text)
@@ -94,7 +98,6 @@ static int run_publisher(void)
         .stop = &stop,
     };
 
-    signal(SIGTERM, on_stop);
     return await_endpoint() ? publisher_run(ring, &options) : 0;
 }
 
@@ -134,6 +137,7 @@ static void run_supervisor(int rank)
 {
     static const struct supervised supervised = {
         .run = run_publisher,
+        .stop = on_stop,
         .ended = publisher_ended,
         .tick = watch_losses,
         .may_stop = is_terminating,

@@ -16,17 +16,16 @@
 
 enum { TICK_MS = 1000, LIVED_MS = 5000, FIRST_PAUSE_MS = 100, MOST_PAUSE_MS = 5000 };
 
-static const int reset[] = {SIGINT, SIGTERM, SIGHUP, SIGUSR1, SIGUSR2, SIGPIPE, SIGCHLD, SIGSEGV, SIGABRT};
+struct supervisor {
+    const struct supervised *supervised;
+    sigset_t signals; /* blocked here, and only looked at by `await` */
+    pid_t parent;
+};
 
-static void set_signals(sigset_t *set)
-{
-    sigemptyset(set);
-    sigaddset(set, SIGTERM);
-    sigaddset(set, SIGCHLD);
-}
+static const int reset[] = {SIGINT, SIGHUP, SIGUSR1, SIGUSR2, SIGPIPE, SIGCHLD, SIGALRM, SIGSEGV, SIGABRT};
 
 /* Run in a child that ends when its parent does. What the parent did with signals is forgotten. */
-static pid_t start(const struct supervised *supervised, const sigset_t *signals)
+static pid_t start(const struct supervisor *supervisor)
 {
     pid_t parent = getpid(), child = fork();
 
@@ -37,20 +36,23 @@ static pid_t start(const struct supervised *supervised, const sigset_t *signals)
     signal(SIGINT, SIG_IGN); /* Ctrl-C reaches the whole group; the supervisor decides */
     signal(SIGHUP, SIG_IGN);
     signal(SIGPIPE, SIG_IGN);
+    signal(SIGTERM, supervisor->supervised->stop);
     prctl(PR_SET_PDEATHSIG, SIGTERM);
     if (getppid() != parent)
         _exit(0);
-    sigprocmask(SIG_UNBLOCK, signals, NULL);
-    _exit(supervised->run());
+    sigprocmask(SIG_UNBLOCK, &supervisor->signals, NULL);
+    _exit(supervisor->supervised->run());
 }
 
-/* Wait up to a second for a signal; return 0 when none came. */
-static int await(const sigset_t *signals)
+/* Wait for a signal, a second at most. Return false when it is time to stop: on SIGTERM, or at the end of OpenSIPS, which
+ * may have been killed. */
+static bool await(const struct supervisor *supervisor, int ms)
 {
-    const struct timespec timeout = {TICK_MS / 1000, TICK_MS % 1000 * 1000000L};
-    int signo = sigtimedwait(signals, NULL, &timeout);
+    const struct timespec timeout = {ms / 1000, ms % 1000 * 1000000L};
+    int signo = sigtimedwait(&supervisor->signals, NULL, &timeout);
 
-    return signo < 0 ? 0 : signo;
+    supervisor->supervised->tick();
+    return (signo != SIGTERM || !supervisor->supervised->may_stop()) && getppid() == supervisor->parent;
 }
 
 static int64_t now_ms(void)
@@ -58,55 +60,67 @@ static int64_t now_ms(void)
     return read_steady_ns() / 1000000;
 }
 
-static void pause_ms(int ms)
+/* Wait before the next start. Return false when it is time to stop. */
+static bool rest(const struct supervisor *supervisor, int ms)
 {
-    struct timespec time = {ms / 1000, ms % 1000 * 1000000L};
+    int64_t end_ms = now_ms() + ms, left_ms;
 
-    nanosleep(&time, NULL);
+    while ((left_ms = end_ms - now_ms()) > 0)
+        if (!await(supervisor, left_ms < TICK_MS ? (int)left_ms : TICK_MS))
+            return false;
+    return true;
 }
 
-/* Wait for the end of the child, for SIGTERM, or for the end of OpenSIPS, which may have been killed. Return whether to
- * go on. */
-static bool watch(const struct supervised *supervised, const sigset_t *signals, pid_t child, pid_t parent)
+/* Stop a child, also one that somebody halted. */
+static void stop(pid_t child)
+{
+    kill(child, SIGTERM);
+    kill(child, SIGCONT);
+    waitpid(child, NULL, 0);
+}
+
+/* Wait for the end of the child. Return false when it is time to stop. */
+static bool watch(const struct supervisor *supervisor, pid_t child)
 {
     int status;
 
-    for (;;) {
-        bool is_asked = await(signals) == SIGTERM && supervised->may_stop();
-
-        if (is_asked || getppid() != parent) {
-            kill(child, SIGTERM);
-            waitpid(child, &status, 0);
-            return false;
-        }
-        supervised->tick();
+    while (await(supervisor, TICK_MS)) {
         if (waitpid(child, &status, WNOHANG) == child) {
-            supervised->ended(status);
+            supervisor->supervised->ended(status);
             return true;
         }
     }
+    stop(child);
+    return false;
+}
+
+static void set_signals(struct supervisor *supervisor)
+{
+    sigemptyset(&supervisor->signals);
+    sigaddset(&supervisor->signals, SIGTERM);
+    sigaddset(&supervisor->signals, SIGCHLD);
+    signal(SIGCHLD, SIG_DFL);
+    sigprocmask(SIG_BLOCK, &supervisor->signals, NULL);
 }
 
 void supervise(const struct supervised *supervised)
 {
-    int pause = FIRST_PAUSE_MS;
-    pid_t parent = getppid();
-    sigset_t signals;
+    struct supervisor supervisor = {.supervised = supervised, .parent = getppid()};
+    int pause_ms = FIRST_PAUSE_MS;
 
-    set_signals(&signals);
-    signal(SIGCHLD, SIG_DFL);
-    sigprocmask(SIG_BLOCK, &signals, NULL);
+    set_signals(&supervisor);
     for (;;) {
         int64_t started_ms = now_ms();
-        pid_t child = start(supervised, &signals);
+        pid_t child = start(&supervisor);
 
-        if (child > 0 && !watch(supervised, &signals, child, parent))
+        if (child > 0 && !watch(&supervisor, child))
             return;
         if (child > 0 && now_ms() - started_ms > LIVED_MS) {
-            pause = FIRST_PAUSE_MS;
+            pause_ms = FIRST_PAUSE_MS;
             continue; /* it lived for a while: start the next one at once */
         }
-        pause_ms(pause);
-        pause = pause * 2 < MOST_PAUSE_MS ? pause * 2 : MOST_PAUSE_MS;
+        if (!rest(&supervisor, pause_ms))
+            return;
+        pause_ms = pause_ms * 2 < MOST_PAUSE_MS ? pause_ms * 2 : MOST_PAUSE_MS;
     }
 }

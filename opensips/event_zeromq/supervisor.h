@@ -9,12 +9,13 @@
 
 struct supervised {
     int (*run)(void); /* in the child; its result is the exit code */
+    void (*stop)(int signo); /* in the child, on SIGTERM */
     void (*ended)(int status); /* of waitpid; a new child is started */
-    void (*tick)(void); /* every second */
+    void (*tick)(void); /* at least every second */
     bool (*may_stop)(void); /* whether a SIGTERM is meant */
 };
 
-/* Start the child again whenever it ends, until SIGTERM; then pass that on and wait for the child. */
+/* Start the child again whenever it ends, until SIGTERM or the end of the parent. Then stop the child and wait for it. */
 void supervise(const struct supervised *supervised);
 
 #endif
