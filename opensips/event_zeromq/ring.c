@@ -50,11 +50,40 @@ void ring_destroy(struct ring *ring)
     munmap(ring, sizeof *ring + ring->capacity);
 }
 
+static void add(atomic_uint_least64_t *counter, uint64_t value)
+{
+    atomic_store_explicit(counter, atomic_load_explicit(counter, memory_order_relaxed) + value, memory_order_release);
+}
+
+static void raise_to(atomic_uint_least64_t *counter, uint64_t value)
+{
+    if (atomic_load_explicit(counter, memory_order_relaxed) < value)
+        atomic_store_explicit(counter, value, memory_order_release);
+}
+
+/* Count what a producer wrote that died before it could: its number must not be used again. The records that are still
+ * there tell it, or the accounts of the reader that took them. */
+static void mend(struct ring *ring)
+{
+    uint64_t position = atomic_load(&ring->tail);
+    const struct record *record;
+
+    raise_to(&ring->queued, atomic_load(&ring->published));
+    for (uint32_t i = 0; i < RING_NAMES; i++)
+        raise_to(&ring->names[i].raised, atomic_load(&ring->names[i].accounted));
+    while ((record = ring_read(ring, &position))) {
+        raise_to(&ring->queued, record->number + 1);
+        raise_to(&ring->names[record->name].raised, record->ordinal + 1);
+    }
+    raise_to(&ring->raised, atomic_load(&ring->queued) + atomic_load(&ring->lost));
+}
+
 static void lock(struct ring *ring)
 {
-    /* A producer that died in here left nothing half done that anybody can see: the head moves last. */
-    if (pthread_mutex_lock(&ring->lock) == EOWNERDEAD)
-        pthread_mutex_consistent(&ring->lock);
+    if (pthread_mutex_lock(&ring->lock) != EOWNERDEAD)
+        return;
+    mend(ring);
+    pthread_mutex_consistent(&ring->lock);
 }
 
 /* Return the name's index, RING_NAMES where there is no place for another one. */
@@ -103,11 +132,6 @@ static int64_t stamp(struct ring *ring, const char *aor, size_t length)
     return stamps_next(&ring->stamps, aor, length, clock_now_ms(&ring->clock, steady_ns));
 }
 
-static void add(atomic_uint_least64_t *counter, uint64_t value)
-{
-    atomic_store_explicit(counter, atomic_load_explicit(counter, memory_order_relaxed) + value, memory_order_release);
-}
-
 static bool write_record(struct ring *ring, struct record *head, const void *params)
 {
     uint64_t position;
@@ -119,8 +143,8 @@ static bool write_record(struct ring *ring, struct record *head, const void *par
     record = (struct record *)(ring->data + (position & (ring->capacity - 1)));
     *record = *head;
     memcpy(record->params, params, head->length);
-    add(&ring->queued, 1);
     atomic_store(&ring->head, position + head->size);
+    add(&ring->queued, 1);
     return true;
 }
 
@@ -229,20 +253,18 @@ void ring_account(struct ring *ring)
 void ring_resume(struct ring *ring)
 {
     uint64_t position = ring_position(ring);
-    uint64_t published = atomic_load(&ring->queued);
-    const struct record *record;
-    bool is_first = true;
+    const struct record *record, *first = NULL;
 
     while ((record = ring_read(ring, &position))) {
         struct ring_name *name = &ring->names[record->name];
 
-        if (is_first)
-            published = record->number;
-        is_first = false;
+        if (!first)
+            first = record;
         if (record->ordinal < atomic_load_explicit(&name->accounted, memory_order_relaxed))
             atomic_store_explicit(&name->accounted, record->ordinal, memory_order_relaxed);
     }
-    atomic_store_explicit(&ring->published, published, memory_order_relaxed);
+    if (first)
+        atomic_store_explicit(&ring->published, first->number, memory_order_relaxed);
 }
 
 bool ring_is_empty(struct ring *ring)

@@ -93,6 +93,13 @@ def test_what_nobody_will_read(ring: Ring) -> None:
     assert [record.ordinal for record in read_all(ring)] == [3]
 
 
+def test_a_producer_that_dies(tmp_path: Path) -> None:
+    """A worker that dies while it puts an event in blocks nobody, and no number is used twice."""
+    program = compile_parts(tmp_path / "dying", str(SOURCE / "tests/dying.c"), parts=("stamps.c",))
+    done = subprocess.run([str(program)], capture_output=True, text=True, check=False, timeout=60)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
 @pytest.mark.parametrize("sanitizer", ["thread", "address,undefined"])
 def test_under_a_sanitizer(tmp_path: Path, sanitizer: str) -> None:
     """Four producers and a reader, fast and slow: no race, no invalid access, and received + lost = raised."""
