@@ -47,8 +47,9 @@ void sockets_close(struct sockets *sockets)
         zmq_close(sockets->bus);
     if (sockets->authenticator)
         zmq_close(sockets->authenticator);
-    if (sockets->context)
-        zmq_ctx_term(sockets->context);
+    while (sockets->context && zmq_ctx_term(sockets->context) && zmq_errno() == EINTR) {
+        /* a second SIGTERM is no reason to drop what still leaves */
+    }
 }
 
 static void send_frame(void *socket, const void *bytes, size_t length, int flags)

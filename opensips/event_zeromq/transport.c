@@ -72,7 +72,7 @@ static size_t topic_length(const str *name)
 static int zeromq_raise(struct sip_msg *msg, str *name, evi_reply_sock *sock, evi_params_t *params,
                         evi_async_ctx_t *async)
 {
-    static _Thread_local unsigned char packed[RING_EVENT_BYTES];
+    unsigned char packed[RING_EVENT_BYTES]; /* on the stack: a thread's own memory would be allocated in the first call */
     struct pack pack;
     str aor = find_aor(params);
 
