@@ -32,6 +32,8 @@ CONFIGS = Path(__file__).parents[2] / "opensips"
 INTERVAL = 5
 LOST_AFTER = 3
 DAY_MS = 24 * 3_600_000
+START_SECONDS = 120
+"""How long a companion may take to start on a machine that is full; usually it takes two."""
 
 
 def shipped(build: Build, ports: Ports, datagram: int, *marks: str, changes: Mapping[str, str] | None = None) -> str:
@@ -136,7 +138,7 @@ class Companion:
         return self
 
     def _wait_for_feed(self) -> None:
-        deadline = time.monotonic() + 120
+        deadline = time.monotonic() + START_SECONDS
         while not any(feed.heartbeat_at for feed in load_feeds(self.store).values()):
             assert self._process.poll() is None, self.log
             assert time.monotonic() < deadline, self.log

@@ -1,5 +1,7 @@
 """event_zeromq, built for the OpenSIPS of the tests, and what comes over its bus."""
 
+import re
+import socket
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -14,9 +16,11 @@ from companion.bus.curve import Curve
 from companion.bus.envelope import HEARTBEAT, Message, decode
 from companion.bus.sequences import Sequences
 from companion.simulator.redis import find_free_port
-from tests.acceptance.conftest import DEADLINE, OLD, Build, Ports, Server
+from tests.acceptance.conftest import OLD, Build, Ports, Server
 
 EVENT: Final = "E_COMPANION_TEST"
+PATIENCE: Final = 120
+"""Seconds for what takes two on a machine that has nothing else to do."""
 
 PARAMS: Final[Mapping[str, int | str]] = {
     "domain": "location",
@@ -76,9 +80,21 @@ event_route[E_COMPANION_FLOOD] {{
 }}
 
 route {{
-    sl_send_reply(200, "OK");
+{assignments}
+    $var(before) = $Tsm;
+    raise_event("{event}", $avp(names), $avp(values));
+    $var(took) = $Tsm - $var(before);
+    sl_send_reply(200, "$var(took)");
 }}
 """
+"""`$Tsm` is the part of the time below a second, in µs."""
+
+REQUEST: Final = (
+    "OPTIONS sip:{port} SIP/2.0\r\nVia: SIP/2.0/UDP 127.0.0.1:{port};branch=z9hG4bK{number}\r\n"
+    "From: <sip:test@127.0.0.1>;tag=1\r\nTo: <sip:test@127.0.0.1>\r\nCall-ID: {number}@{port}\r\n"
+    "CSeq: {number} OPTIONS\r\nMax-Forwards: 70\r\nContent-Length: 0\r\n\r\n"
+)
+STATUS_LINE: Final = re.compile(rb"SIP/2\.0 200 (-?\d+)\r\n")
 
 
 def _assign(params: Mapping[str, int | str]) -> str:
@@ -89,6 +105,22 @@ def _assign(params: Mapping[str, int | str]) -> str:
 
 def _quote(value: int | str) -> str:
     return str(value) if isinstance(value, int) else f'"{value}"'
+
+
+class Answers:
+    """How long `raise` held up the workers (of that the part below a second), and the slowest answer in seconds."""
+
+    def __init__(self) -> None:
+        self.raises_us: list[int] = []
+        self.slowest = 0.0
+
+    def __iadd__(self, other: "Answers") -> Self:
+        self.raises_us += other.raises_us
+        self.slowest = max(self.slowest, other.slowest)
+        return self
+
+    def percentile_us(self, percent: int) -> int:
+        return sorted(self.raises_us)[len(self.raises_us) * percent // 100]
 
 
 class Node(Server):
@@ -150,6 +182,22 @@ class Node(Server):
         answer = self.call("get_statistics", statistics=["event_zeromq:"])["result"]
         return {name.partition(":")[2]: int(value) for name, value in answer.items()}
 
+    def request(self, count: int) -> Answers:
+        """Send SIP requests one by one; a worker raises an event for each. Raises TimeoutError without an answer."""
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as phone:
+            phone.settimeout(PATIENCE)
+            phone.connect(("127.0.0.1", self.udp_port))
+            port = phone.getsockname()[1]
+            answers = Answers()
+            for number in range(count):
+                started = time.monotonic()
+                phone.send(REQUEST.format(port=port, number=number + 1).encode())
+                status = STATUS_LINE.match(phone.recv(65536))
+                assert status
+                answers.slowest = max(answers.slowest, time.monotonic() - started)
+                answers.raises_us.append(int(status[1]) % 1_000_000)
+        return answers
+
     def await_floods(self, count: int) -> None:
         """Wait until so many floods were raised."""
         wait_until(lambda: self.log.count("raised ") >= count)
@@ -176,7 +224,7 @@ def find_children() -> Mapping[int, list[int]]:
     return children
 
 
-def wait_until(condition: Callable[[], object], seconds: float = DEADLINE) -> None:
+def wait_until(condition: Callable[[], object], seconds: float = PATIENCE) -> None:
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline, "it did not happen"

@@ -52,7 +52,7 @@ class Site(NamedTuple):
 def site(build: Build, event_zeromq: Path, tmp_path: Path) -> Iterator[Site]:
     bus = f"tcp://127.0.0.1:{find_free_port()}"
     lines = "".join(f'\n    subscribe_event("{event}", "zeromq:{bus}");' for event in (*EVENTS, OWN_EVENT))
-    hold = 'modparam("event_zeromq", "hold_ms", 60000)'  # the companions start after OpenSIPS
+    hold = 'modparam("event_zeromq", "hold_ms", 300000)'  # the companions start after OpenSIPS
     changes = {
         'loadmodule "event_datagram.so"': f'loadmodule "event_datagram.so"\nloadmodule "{event_zeromq}"\n{hold}',
         "startup_route {": f"startup_route {{{lines}",
