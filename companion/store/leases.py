@@ -68,11 +68,11 @@ class Leases:
         What came for a dead holder's nodes may take seconds to store. Meanwhile a consumer that lacks it would take the
         next one.
         """
-        wanted = list(nodes)
-        held = [node for node in wanted if self.hold(node)]
-        if held and len(held) < len(wanted):
+        nodes = list(nodes)
+        held = [node for node in nodes if self.hold(node)]
+        if held and len(held) < len(nodes):
             time.sleep(SETTLE_SECONDS)
-            held += [node for node in wanted if node not in held and self.hold(node)]
+            held += [node for node in nodes if node not in held and self.hold(node)]
         return held
 
     def renew(self) -> None:

@@ -38,7 +38,7 @@ class HeldLock(NamedTuple):
 
 
 def _resume(lock: Lock, token: str) -> bool:
-    """Go on with a lock that an earlier attempt with this token took; False when it is another's."""
+    """Take back a lock that an earlier attempt with this token took; False when it is another's."""
     lock.local.token = token.encode()
     try:
         return bool(lock.reacquire())
