@@ -36,6 +36,11 @@ def render_device(store: Store, device_id: str, view: View, window_ms: int) -> J
     device = load_device(store, device_id)
     if device is None:
         raise NoSuchDeviceError(device_id)
+    return render_loaded_device(store, device, view, window_ms)
+
+
+def render_loaded_device(store: Store, device: Device, view: View, window_ms: int) -> Json:
+    """Return the page of a device, as `render_device` does, for who has read its contacts."""
     now = view.clock.now
     pings = read_pings(store, device, view, now - window_ms)
     contacts = sorted(device.contacts, key=lambda contact: (bool(contact.ended_at), -contact.alive_at))
@@ -45,7 +50,7 @@ def render_device(store: Store, device_id: str, view: View, window_ms: int) -> J
         "latency": {"window_seconds": window_ms // 1000, **compute_statistics(pings)},
         "contacts": [_contact(contact, view) for contact in contacts],
         "samples": pings,
-        "timeline": render_timeline(store, device_id, now - window_ms, now + MINUTE_MS),
+        "timeline": render_timeline(store, device.id, now - window_ms, now + MINUTE_MS),
     }
 
 

@@ -4,6 +4,7 @@ from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from itertools import chain
 from operator import attrgetter
 from typing import Final, Literal, NamedTuple, get_args
 
@@ -26,6 +27,8 @@ _COLUMNS: Final[dict[str, str]] = {
 }
 _TIMES: Final = ("last_latency_at", "last_register_at")
 KEPT_QUERIES: Final = 64
+CHUNK: Final = 1000
+"""Devices whose texts are searched as one."""
 Condition = Callable[[Glance], bool]
 
 
@@ -74,14 +77,15 @@ class Page(NamedTuple):
 
 
 class Listing:
-    """Search all devices as they were at one moment, for any thread."""
+    """Search all devices as they were at one moment, for any thread. The texts of `chunk` devices are one."""
 
-    def __init__(self, at: int, glances: Iterable[Glance]) -> None:
+    def __init__(self, at: int, glances: Iterable[Glance], chunk: int = CHUNK) -> None:
         self.at = at
+        self._chunk = chunk
         self._glances = sorted(glances, key=attrgetter("device"))
         self._ordered: dict[Sort, list[Glance]] = {"device": self._glances}
         self._matches: dict[Query, Matches] = {}
-        self._texts: dict[str, str] = {}
+        self._texts: list[str] = []
 
     def __len__(self) -> int:
         return len(self._glances)
@@ -100,7 +104,7 @@ class Listing:
         if query not in self._matches:
             if len(self._matches) >= KEPT_QUERIES:
                 self._matches.clear()
-            glances = self._order(query.sort)
+            glances = self._search(query) if query.search else self._order(query.sort)
             for condition in self._conditions(query):
                 glances = list(filter(condition, glances))
             self._matches[query] = Matches(glances, query.sort)
@@ -109,12 +113,37 @@ class Listing:
     def _order(self, sort: Sort) -> list[Glance]:
         """Return all devices by this value, those without one last; of the same value by their ids."""
         if sort not in self._ordered:
-            self._ordered[sort] = sorted(self._glances, key=lambda glance: _value(glance, sort))
+            self._ordered[sort] = (
+                self._order_by_status()
+                if sort == "status"
+                else sorted(self._glances, key=lambda glance: _value(glance, sort))
+            )
         return self._ordered[sort]
 
+    def _order_by_status(self) -> list[Glance]:
+        """Order by few values: to sort a million would block all threads of the process for a second."""
+        groups: dict[str, list[Glance]] = {status: [] for status in WORST_FIRST}
+        for glance in self._glances:
+            groups[glance.status].append(glance)
+        return list(chain.from_iterable(groups.values()))
+
+    def _search(self, query: Query) -> list[Glance]:
+        """Return the devices with a text, in the order of the query."""
+        needle, texts = query.search.lower(), self._lower()
+        matching = [
+            glance
+            for number, text in enumerate(texts)
+            if needle in text
+            for glance in self._glances[number * self._chunk : (number + 1) * self._chunk]
+            if needle in _text(glance)
+        ]
+        if len(matching) <= self._chunk:
+            return sorted(matching, key=lambda glance: _value(glance, query.sort))
+        devices = {glance.device for glance in matching}
+        return [glance for glance in self._order(query.sort) if glance.device in devices]
+
     def _conditions(self, query: Query) -> list[Condition]:
-        needle, agents = query.search.lower(), self._agents(query.user_agent.lower())
-        texts = self._lower() if needle else {}
+        agents = self._agents(query.user_agent.lower()) if query.user_agent else set()
         conditions: list[tuple[object, Condition]] = [
             (query.status, lambda glance: glance.status in query.status),
             (query.quality, lambda glance: glance.quality in query.quality),
@@ -122,7 +151,6 @@ class Listing:
             (query.aor, lambda glance: glance.aor.startswith(query.aor)),
             (query.push is not None, lambda glance: glance.push is query.push),
             (query.user_agent, lambda glance: glance.user_agent in agents),
-            (needle, lambda glance: needle in texts[glance.device]),
         ]
         return [condition for is_needed, condition in conditions if is_needed]
 
@@ -130,10 +158,11 @@ class Listing:
         """Return the User-Agents that contain a text: there are few different ones in a fleet."""
         return {agent for agent in {glance.user_agent for glance in self._glances} if needle in agent.lower()}
 
-    def _lower(self) -> dict[str, str]:
-        """Return the text of each device that is searched."""
+    def _lower(self) -> list[str]:
+        """Return the text of each chunk: what none of its devices has is looked for once."""
         if not self._texts:
-            self._texts = {glance.device: f"{glance.device}\n{glance.user_agent}".lower() for glance in self._glances}
+            starts = range(0, len(self._glances), self._chunk)
+            self._texts = ["\n".join(map(_text, self._glances[start : start + self._chunk])) for start in starts]
         return self._texts
 
 
@@ -156,6 +185,11 @@ class Matches:
         if not query.descending:
             return [self.glances[index] for index in indexes]
         return [self.glances[self._valued - 1 - index if index < self._valued else index] for index in indexes]
+
+
+def _text(glance: Glance) -> str:
+    """Return what is searched of a device."""
+    return f"{glance.device}\n{glance.user_agent}".lower()
 
 
 def _position(glance: Glance, sort: Sort) -> DevicePosition:

@@ -11,7 +11,7 @@ from companion.query.call_quality import compute_call_quality
 from companion.query.calls import render_call, render_call_row
 from companion.query.cursors import decode_call_cursor, encode_call_cursor
 from companion.query.device_ids import find_device_id, find_or_accept_device_id, has_records
-from companion.query.devices import render_device, render_timeline
+from companion.query.devices import render_loaded_device, render_timeline
 from companion.query.feeds import describe_feed
 from companion.query.history import load_points
 from companion.query.listing import Query
@@ -34,7 +34,7 @@ from companion.store.calls import (
     load_legs,
     load_recent_calls,
 )
-from companion.store.devices import load_device, load_devices
+from companion.store.devices import load_brief_devices, load_device
 from companion.store.recordings import load_recordings
 from companion.store.report_budgets import load_refused_reports
 from companion.store.store import Store
@@ -66,6 +66,15 @@ class Reader:
         self._store = store
         self._listing = SharedListing(store)
 
+    @property
+    def is_fleet_large(self) -> bool:
+        """Return whether the fleet was large when it was last listed."""
+        return self._listing.is_large
+
+    def prepare(self) -> None:
+        """Read the fleet, so that the first who asks for a list need not wait for it."""
+        self._listing.page(Query(limit=1), self._view())
+
     # Devices
 
     def devices(self, query: Query) -> Json:
@@ -91,7 +100,7 @@ class Reader:
 
     def device(self, name: str, window_ms: int) -> Json:
         """Return the page of a device, as `companion device --json` prints it."""
-        return render_device(self._store, find_device_id(self._store, name), self._view(), window_ms)
+        return render_loaded_device(self._store, self._find(name), self._view(), window_ms)
 
     def latency(self, name: str, window_ms: int, points: int) -> Json:
         """Return a device's pings in at most about `points` (10 to 2000) buckets of one width, without empty ones.
@@ -101,14 +110,14 @@ class Reader:
         """
         if not MIN_POINTS <= points <= MAX_POINTS:
             raise UsageError(f"points = {points} is not between {MIN_POINTS} and {MAX_POINTS}")
-        device, view = find_device_id(self._store, name), self._view()
+        device, view = self._find(name), self._view()
         bucket_ms = -(-window_ms // (points - 1))
         since = (view.clock.now - window_ms) // bucket_ms * bucket_ms
         return {
-            "device": device,
+            "device": device.id,
             "window_seconds": window_ms // 1000,
             "bucket_ms": bucket_ms,
-            "buckets": read_buckets(self._store, self._device(device), view, since, bucket_ms),
+            "buckets": read_buckets(self._store, device, view, since, bucket_ms),
         }
 
     def timeline(self, name: str, window_ms: int) -> Json:
@@ -122,8 +131,7 @@ class Reader:
 
     def news(self, name: str, since_ms: int) -> Json:
         """Return a device's row, and its samples and timeline later than `since_ms` (epoch ms), for live pages."""
-        view = self._view()
-        device = self._device(find_device_id(self._store, name))
+        device, view = self._find(name), self._view()
         return {
             **render_row(make_glance(device, view)),
             "samples": read_pings(self._store, device, view, since_ms + 1),
@@ -287,12 +295,13 @@ class Reader:
         return load_view(self._config, self._store)
 
     def _rows(self, ids: list[str], view: View) -> list[Json]:
-        return [render_row(make_glance(device, view)) for device in load_devices(self._store, ids)]
+        return [render_row(make_glance(device, view)) for device in load_brief_devices(self._store, ids)]
 
-    def _device(self, device_id: str) -> Device:
-        device = load_device(self._store, device_id)
+    def _find(self, name: str) -> Device:
+        """Return the device that a person means, mostly by its id."""
+        device = load_device(self._store, name) or load_device(self._store, find_device_id(self._store, name))
         if device is None:
-            raise NoSuchDeviceError(device_id)
+            raise NoSuchDeviceError(name)
         return device
 
 

@@ -36,6 +36,11 @@ class SharedListing:
         self._held: Listing | None = None
         self._checked_at = 0.0
 
+    @property
+    def is_large(self) -> bool:
+        """Return whether the last listing is that of a large fleet."""
+        return self._held is not None and len(self._held) > SMALL
+
     def page(self, query: Query, view: View) -> Page:
         """Return the page of devices that a query selects."""
         with self._lock:
@@ -47,7 +52,7 @@ class SharedListing:
         return listing.page(query)
 
     def _is_due(self) -> bool:
-        return self._held is None or len(self._held) <= SMALL or time.monotonic() - self._checked_at >= LOOK_SECONDS
+        return not self.is_large or time.monotonic() - self._checked_at >= LOOK_SECONDS
 
     def _take(self, view: View) -> Listing:
         self._held = self._small(view) or self._shared() or self._own(view)

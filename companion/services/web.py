@@ -19,6 +19,7 @@ from companion.http.access.guard import Access, Guard
 from companion.http.access.hosts import Hosts
 from companion.http.access.login import Login
 from companion.http.api import calls, devices, events, fleet, traces
+from companion.http.api.answers import Answers
 from companion.http.api.openapi import make_api
 from companion.http.connections import HttpLimits
 from companion.http.device_pings import DevicePings
@@ -81,6 +82,7 @@ def _make_guarded(config: Config, store: Store, intake: Intake, hosts: Sequence[
         ],
     )
     app.state.reader, app.state.hub, app.state.intake = reader, Hub(reader), intake
+    app.state.answers = Answers(reader)
     app.state.pings = DevicePings(config, store)
     app.state.recordings = Recordings(config, store)
     app.state.homer_url = config.trace.homer_url

@@ -3,10 +3,11 @@
 import csv
 import io
 from collections.abc import Iterable, Iterator
+from functools import partial
 from typing import Annotated, Final
 from urllib.parse import quote, unquote
 
-from fastapi import APIRouter, Depends, HTTPException, Path, Query, Request
+from fastapi import APIRouter, Depends, HTTPException, Path, Query, Request, Response
 from fastapi.responses import StreamingResponse
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -14,6 +15,7 @@ from companion import log
 from companion.errors import CanNotPingError
 from companion.http import problems
 from companion.http.access.guard import name_of
+from companion.http.api.answers import AnswersDependency
 from companion.http.api.json_response import JsonResponse
 from companion.http.api.models.calls import CallsModel
 from companion.http.api.models.devices import DeviceModel, DevicesModel, LatencyModel, TimelineModel
@@ -34,7 +36,7 @@ logger = log.get(__name__)
 _PING: Final = "/ping"
 
 
-def _read_device_name(
+async def _read_device_name(  # async: FastAPI runs all else in a thread of its own
     device_id: Annotated[
         str,
         Path(
@@ -77,7 +79,7 @@ class PointsQuery(WindowQuery):
     points: int = Field(288, ge=MIN_POINTS, le=MAX_POINTS, description="Buckets at most.")
 
 
-def _read_pings(request: Request) -> DevicePings:
+async def _read_pings(request: Request) -> DevicePings:
     pings: DevicePings = request.app.state.pings
     return pings
 
@@ -86,9 +88,12 @@ PingsDependency = Annotated[DevicePings, Depends(_read_pings)]
 
 
 @router.get("/devices", response_model=DevicesModel, responses=problems.documented())
-def list_devices(reader: ReaderDependency, query: Annotated[DevicesQuery, Query()]) -> JsonResponse:
+async def list_devices(
+    reader: ReaderDependency, answers: AnswersDependency, query: Annotated[DevicesQuery, Query()]
+) -> Response:
     """List the devices that fit, sorted, a page at a time."""
-    return JsonResponse(reader.devices(FleetQuery(**query.model_dump())))
+    fleet_query = FleetQuery(**query.model_dump())
+    return await answers.respond(fleet_query, partial(reader.devices, fleet_query))
 
 
 @router.get("/devices/{id:path}/latency", response_model=LatencyModel, responses=problems.documented(404, 409))

@@ -22,7 +22,7 @@ _CONTENT: Final[dict[str, Any]] = {
 }
 
 
-def _find_hub(request: Request) -> Hub:
+async def _find_hub(request: Request) -> Hub:
     hub: Hub = request.app.state.hub
     return hub
 

@@ -2,12 +2,13 @@
 
 from typing import Annotated
 
-from fastapi import APIRouter, Query, Request
+from fastapi import APIRouter, Query, Request, Response
 from pydantic import BaseModel, ConfigDict, Field
 
 from companion import log
 from companion.http import problems
 from companion.http.access.guard import name_of
+from companion.http.api.answers import AnswersDependency
 from companion.http.api.json_response import JsonResponse
 from companion.http.api.models.fleet import HistoryModel, NodesModel, SummaryModel
 from companion.http.api.models.remediation import PauseModel, RemediationModel, RemediationsModel
@@ -28,9 +29,9 @@ class PageQuery(BaseModel):
 
 
 @router.get("/summary", response_model=SummaryModel, responses=problems.documented(), tags=["fleet"])
-def summary(reader: ReaderDependency) -> JsonResponse:
+async def summary(reader: ReaderDependency, answers: AnswersDependency) -> Response:
     """Return the summary of the fleet, as of a few seconds ago."""
-    return JsonResponse(reader.summary())
+    return await answers.respond("summary", reader.summary)
 
 
 @router.get("/history", response_model=HistoryModel, responses=problems.documented(), tags=["fleet"])

@@ -7,7 +7,7 @@ from fastapi import Depends, Request
 from companion.query.reader import Reader
 
 
-def _find_reader(request: Request) -> Reader:
+async def _find_reader(request: Request) -> Reader:  # async: FastAPI runs all else in a thread of its own
     reader: Reader = request.app.state.reader
     return reader
 

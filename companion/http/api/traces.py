@@ -38,7 +38,7 @@ _REFUSED: Final[dict[int | str, dict[str, Any]]] = {
 }
 
 
-def _find_recordings(request: Request) -> Recordings:
+async def _find_recordings(request: Request) -> Recordings:
     recordings: Recordings = request.app.state.recordings
     return recordings
 

@@ -74,10 +74,10 @@ def expected(fleet: list[Glance], query: Query) -> list[str]:
     return [device for _, device in valued] + sorted(device for value, device in pairs if value is None)
 
 
-@given(fleets, queries)
-def test_pages(fleet: list[Glance], query: Query) -> None:
+@given(fleets, queries, st.sampled_from([2, 1000]))
+def test_pages(fleet: list[Glance], query: Query, chunk: int) -> None:
     """Page after page tells each device that fits once, in the order asked for, and how many there are."""
-    listing, devices, cursor = Listing(7, fleet), [], ""
+    listing, devices, cursor = Listing(7, fleet, chunk), [], ""
     while True:
         page = listing.page(replace(query, cursor=cursor))
         devices += page.devices
