@@ -19,9 +19,15 @@ QUIET_SECONDS: Final = 60.0
 
 
 def configure(
-    log_format: Literal["console", "json"] = "console", level: Level = "info", stream: TextIO | None = None
+    log_format: Literal["console", "json"] = "console",
+    level: Level = "info",
+    stream: TextIO | None = None,
+    process: str = "",
 ) -> None:
-    """Send every log line to a stream (None: stderr), as text for people or as JSON for machines."""
+    """Send every log line to a stream (None: stderr), as text for people or as JSON for machines.
+
+    `process` is a field of each line, where several processes write to one log.
+    """
     stream = stream or sys.stderr
     renderer: Any = structlog.processors.JSONRenderer()
     if log_format == "console":
@@ -31,6 +37,8 @@ def configure(
         structlog.processors.TimeStamper(fmt="iso", utc=True),
         structlog.processors.format_exc_info,
     ]
+    if process:
+        shared.append(lambda _logger, _method, event: {**event, "process": process})
     structlog.configure(
         processors=[*shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
         logger_factory=structlog.stdlib.LoggerFactory(),

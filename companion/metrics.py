@@ -47,7 +47,7 @@ Info(PREFIX + "build", "What runs here.", registry=REGISTRY).info(
 RECEIVED = _counter("received_total", "JSON objects received from OpenSIPS.", "transport")
 INVALID = _counter("invalid_total", "Input refused, by where and why.", "where", "reason")
 DROPPED = _counter("dropped_total", "What was lost at a bounded queue.", "queue")
-for _queue in ("consumer", "kernel_udp", "stream", "stream_connections", "hep", "kernel_hep", "traces"):
+for _queue in ("consumer", "kernel_udp", "stream", "stream_connections", "hep", "kernel_hep", "traces", "siblings"):
     DROPPED.labels(_queue)  # create it at 0: a counter that begins at 1 does not show that it rose
 PUBLISHED = _counter("published_total", "Events published on the bus.", "event")
 CONNECTIONS = _gauge("stream_connections", "Open event_stream connections.")
@@ -136,6 +136,7 @@ WOKEN_SECONDS = Histogram(
 API_DENIED = _counter("api_denied_total", "Requests that were not let through, by why.", "why")
 API_LOGINS = _counter("api_logins_total", "Logins on the login page, by what came of them.", "result")
 API_ERRORS = _counter("api_errors_total", "Requests that failed by a mistake of ours.")
+WORKERS_ENDED = _counter("api_workers_ended_total", "Processes of the API that ended and were started anew.")
 API_STREAMS = _gauge("api_streams", "Open streams of server-sent events.")
 API_STREAMS_REFUSED = _counter("api_streams_refused_total", "Streams refused because too many were open.")
 

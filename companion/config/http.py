@@ -66,6 +66,7 @@ class ApiSection(ListenSection):
     open_reads: bool = True
     hosts: tuple[str, ...] = ()
     proxies: tuple[str, ...] = ("127.0.0.1", "::1")
+    workers: int = Field(1, ge=1, le=64)
     max_connections: int = Field(2000, ge=16, le=100_000)
     session_key: str = Field("", repr=False)
     secure_cookie: Literal["auto", "always", "never"] = "auto"

@@ -20,3 +20,10 @@ def mount(app: FastAPI, config: Config, reader: Reader, pings: DevicePings, reco
     from companion.dashboard.server import mount as mount_pages  # noqa: PLC0415 - NiceGUI costs start time
 
     mount_pages(app, config, reader, pings, recordings)
+
+
+def name_process(name: str) -> None:
+    """Name our process in the pages that it makes: their connections must find the way to it. Call it after `mount`."""
+    from companion.dashboard.server import name_process_in_pages  # noqa: PLC0415 - as above
+
+    name_process_in_pages(name)

@@ -17,6 +17,7 @@ from companion.dashboard.part import Part
 from companion.dashboard.reader_threads import ReaderThreads
 from companion.dashboard.sockets import Sockets
 from companion.http.device_pings import DevicePings
+from companion.http.paths import PROCESS_PARAM
 from companion.query.reader import Reader
 from companion.recording.recordings import Recordings
 
@@ -59,6 +60,11 @@ def mount(app: FastAPI, config: Config, reader: Reader, pings: DevicePings, reco
         show_welcome_message=False,
     )
     _serve_behind_routes(app)
+
+
+def name_process_in_pages(name: str) -> None:
+    """Let the script of each page name the process where it lives, as companion.dashboard.name_process says."""
+    core.app.config.socket_io_js_query_params = {PROCESS_PARAM: name} if name else {}
 
 
 def _serve_behind_routes(app: FastAPI) -> None:

@@ -9,6 +9,8 @@ PREFIX: Final = "/api/v1"
 LOGIN_PATH: Final = "/login"
 SOCKET_PATH: Final = "/_nicegui_ws/"
 """Where pages talk to the dashboard, by a WebSocket or, where there can be none, by POST."""
+PROCESS_PARAM: Final = "process"
+"""The parameter of these requests that names the process that made the page."""
 
 
 class RawPaths:

@@ -1,17 +1,25 @@
 """Speak HTTP/1.1 with bounded headers, and with clients that may keep us waiting only for so long."""
 
 import asyncio
+import re
 from typing import Any, Final, cast
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from companion import log, metrics
 from companion.http.connections import Debt, HttpConnections
+from companion.http.paths import PROCESS_PARAM, SOCKET_PATH
+from companion.http.siblings import Siblings
 
 MAX_HEADER_BYTES: Final = 32 * 1024
 
 _REFUSAL: Final = "503 Service Unavailable"
 _TOO_SLOW: Final = "408 Request Timeout"
+_LINE_BYTES: Final = 4096
+_OF_PROCESS: Final = re.compile(
+    rf"[A-Z]+ {re.escape(SOCKET_PATH)}[^ ?]*\?(?:[^ ]*&)?{PROCESS_PARAM}=([a-z0-9-]+)[& ]".encode()
+)
+"""The beginning of a request that only the process named in it can answer: it made the page that sends it."""
 
 _episodes = log.Episodes(log.get(__name__))
 
@@ -26,9 +34,19 @@ class HttpProtocol(HttpToolsProtocol):
     _part: Debt = "idle"
     """What the client is about to send; a head that has not begun is idle."""
 
-    def __init__(self, *arguments: Any, connections: HttpConnections, **options: Any) -> None:
+    def __init__(
+        self,
+        *arguments: Any,
+        connections: HttpConnections,
+        siblings: Siblings | None = None,
+        received: bytes = b"",
+        **options: Any,
+    ) -> None:
+        """Make the protocol of one connection; `received` was read from it by the process that handed it over."""
         super().__init__(*arguments, **options)
         self._connections = connections
+        self._siblings = siblings or Siblings()
+        self._received = received
         self.address = ""
 
     @property
@@ -65,6 +83,8 @@ class HttpProtocol(HttpToolsProtocol):
         self.address = self.client[0] if self.client else ""
         if self._connections.admit(self):
             self._connections.owes(self, "idle")
+            if self._received:
+                self.data_received(self._received)
         else:
             self._refuse(_REFUSAL)
 
@@ -73,11 +93,23 @@ class HttpProtocol(HttpToolsProtocol):
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
+        if self._siblings and self._hand_over(data):
+            return
         self._header_bytes += len(data)
         super().data_received(data)
         if self._header_bytes > MAX_HEADER_BYTES and not self.transport.is_closing():
             self.send_400_response("The headers are too large.")
         self._book()
+
+    def _hand_over(self, data: bytes) -> bool:
+        """Hand the connection over if its next request is for another process; return whether that was done."""
+        is_between_requests = self._part == "idle" and (self.cycle is None or self.cycle.response_complete)
+        match = _OF_PROCESS.match(data[:_LINE_BYTES]) if is_between_requests else None
+        descriptor = self.transport.get_extra_info("socket").fileno() if match else -1
+        if not match or not self._siblings.hand_over(match[1].decode(), data, descriptor):
+            return False
+        self.transport.abort()  # closes our descriptor of the connection, not the connection
+        return True
 
     def _should_upgrade(self) -> bool:
         has_body = any(name in (b"content-length", b"transfer-encoding") for name, _ in self.headers)

@@ -72,8 +72,8 @@ class Reader:
         return self._listing.is_large
 
     def prepare(self) -> None:
-        """Read the fleet, so that the first who asks for a list need not wait for it."""
-        self._listing.page(Query(limit=1), self._view())
+        """Begin to read the fleet, so that the first who asks for a list need not wait for it."""
+        self._listing.begin(self._view())
 
     # Devices
 

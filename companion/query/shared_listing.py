@@ -43,13 +43,17 @@ class SharedListing:
 
     def page(self, query: Query, view: View) -> Page:
         """Return the page of devices that a query selects."""
+        taking, held = self.begin(view), self._held
+        listing = held if held is not None and len(held) > SMALL else taking.result()
+        return listing.page(query)
+
+    def begin(self, view: View) -> Future[Listing]:
+        """Begin to read a listing if one is due; return the one that is read, or was read last."""
         with self._lock:
             if self._taking is None or (self._taking.done() and self._is_due()):
                 self._checked_at = time.monotonic()
                 self._taking = self._thread.submit(self._take, view)
-            taking, held = self._taking, self._held
-        listing = held if held is not None and len(held) > SMALL else taking.result()
-        return listing.page(query)
+            return self._taking
 
     def _is_due(self) -> bool:
         return not self.is_large or time.monotonic() - self._checked_at >= LOOK_SECONDS

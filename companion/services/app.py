@@ -12,9 +12,12 @@ from companion.consumer.consumer import Consumer
 from companion.errors import ConfigError
 from companion.http import descriptors
 from companion.http.monitoring.counters import Counters
+from companion.http.server import Listener
+from companion.http.siblings import Siblings
 from companion.services import heap
 from companion.services.scheduler import Scheduler
 from companion.services.web import Api
+from companion.services.workers import Workers
 from companion.store.connection import READER, WRITER, Patience
 from companion.store.store import Store, open_store
 
@@ -48,9 +51,13 @@ class Service(Protocol):
 class App:
     """Run the services of one process. The first in the flow of data stops first, so that the next can drain."""
 
-    def __init__(self, config: Config, names: Sequence[ServiceName] = SERVICES) -> None:
+    def __init__(
+        self, config: Config, names: Sequence[ServiceName] = SERVICES, listener: Listener | None = None
+    ) -> None:
+        """Run these services; with a `listener` as one of several processes that serve the API."""
         self._config = config
         self._names = names
+        self._listener = listener
         self._stores: list[Store] = []
         self._running: list[tuple[Service, asyncio.Task[None]]] = []
 
@@ -71,17 +78,29 @@ class App:
 
     def _make_services(self) -> list[Service]:
         """Make the services in the order of their start: a receiver starts before its sender."""
-        services: list[Service] = []
-        if self._config.metrics.listen:
-            services.append(Counters(self._config.metrics))
-        if "api" in self._names:
-            services.append(Api(self._config, self._open_store(READER)))
+        services = self._make_http()
         if "scheduler" in self._names:
             services.append(Scheduler(self._config, self._open_store()))
         if "consumer" in self._names:
             services.append(Consumer(self._config, self._open_store()))
         if "bridge" in self._names:
             services.append(Bridge(self._config.bridge, wait_for_subscriber="consumer" in self._names))
+        return services
+
+    def _make_http(self) -> list[Service]:
+        """Make what speaks HTTP: the API, here or in processes of its own, and the counters of all these processes."""
+        services: list[Service] = []
+        siblings = Siblings()
+        if "api" in self._names:
+            reader = self._open_store(READER)  # also where workers read: what is wrong with Redis is told at once
+            if self._listener or self._config.api.workers == 1:
+                services.append(Api(self._config, reader, self._listener))
+            else:
+                workers = Workers(self._config)
+                siblings = workers.siblings
+                services.append(workers)
+        if self._config.metrics.listen and not self._listener:
+            services.append(Counters(self._config.metrics, siblings))
         return services
 
     def _open_store(self, patience: Patience = WRITER) -> Store:

@@ -1,6 +1,7 @@
 """Put the HTTP application together, and run it as a service."""
 
 import asyncio
+import contextlib
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from importlib.util import find_spec
@@ -33,9 +34,11 @@ from companion.http.paths import PREFIX, RawPaths
 from companion.http.reports import endpoint
 from companion.http.reports.app import PATHS, make_reports
 from companion.http.reports.intake import Intake
-from companion.http.server import Server
+from companion.http.server import Listener, Server
+from companion.http.siblings import Siblings
 from companion.query.reader import Reader
 from companion.recording.recordings import Recordings
+from companion.store.connection import NotNowError, ResponseError, Unreachable
 from companion.store.store import Store
 
 logger = log.get(__name__)
@@ -44,14 +47,15 @@ EXTRA = "nicegui"
 """The package that the dashboard needs and that an installation may be without."""
 
 
-def make_app(config: Config, store: Store) -> Starlette:
+def make_app(config: Config, store: Store, siblings: Siblings | None = None) -> Starlette:
     """Make the HTTP application: reports of other sites' pages beside the guard, all else behind it.
 
     It reads only the store, but for pings on request. API, streams and dashboard share one Reader, `state.reader`.
+    `siblings` are the other processes that serve it.
     """
     hosts = (*config.api.hosts, config.api.host)
     intake = Intake(config, store)
-    guarded = _make_guarded(config, store, intake, hosts)
+    guarded = _make_guarded(config, store, intake, hosts, siblings or Siblings())
     reports = make_reports(intake, config.media.origins, hosts)
 
     @asynccontextmanager
@@ -68,7 +72,7 @@ def make_app(config: Config, store: Store) -> Starlette:
     return app
 
 
-def _make_guarded(config: Config, store: Store, intake: Intake, hosts: Sequence[str]) -> FastAPI:
+def _make_guarded(config: Config, store: Store, intake: Intake, hosts: Sequence[str], siblings: Siblings) -> FastAPI:
     """Make the application behind the guard: probes, login, API and dashboard."""
     access, reader = Access(config.api), Reader(config, store)
     app = FastAPI(
@@ -87,13 +91,14 @@ def _make_guarded(config: Config, store: Store, intake: Intake, hosts: Sequence[
     app.state.recordings = Recordings(config, store)
     app.state.homer_url = config.trace.homer_url
     problem_handlers.add_handlers(app)
-    app.state.health = Health(config, store)
+    app.state.health = Health(config, store, siblings)
     app.include_router(app.state.health.router)
-    app.include_router(Login(config.api, access).router)
+    app.state.login = Login(config.api, access, siblings)
+    app.include_router(app.state.login.router)
     v1 = make_v1()
     v1.state = app.state
     app.mount(PREFIX, v1)
-    _add_dashboard(app, config, reader)
+    _add_dashboard(app, config, reader, siblings.name)
     return app
 
 
@@ -109,7 +114,7 @@ def make_v1() -> FastAPI:
     return api
 
 
-def _add_dashboard(app: FastAPI, config: Config, reader: Reader) -> None:
+def _add_dashboard(app: FastAPI, config: Config, reader: Reader, process: str) -> None:
     """Add the dashboard at /, or a page that says why there is none."""
     if not config.api.dashboard:
         _explain(app, "The dashboard is switched off.", "<code>[api] dashboard = true</code> switches it on.")
@@ -118,6 +123,7 @@ def _add_dashboard(app: FastAPI, config: Config, reader: Reader) -> None:
         _explain(app, "The dashboard is not installed.", f"It comes with {install}")
     else:
         dashboard.mount(app, config, reader, app.state.pings, app.state.recordings)
+        dashboard.name_process(process)
 
 
 def _explain(app: FastAPI, why: str, remedy: str) -> None:
@@ -137,24 +143,38 @@ def _limit_connections(most: int) -> HttpLimits:
 
 
 class Api:
-    """Run the HTTP application on its socket until stopped."""
+    """Run the HTTP application until stopped, on its socket or as one of several processes with a listener."""
 
-    def __init__(self, config: Config, store: Store) -> None:
-        app = make_app(config, store)
+    def __init__(self, config: Config, store: Store, listener: Listener | None = None) -> None:
+        self._siblings = listener.siblings if listener else Siblings()
+        app = make_app(config, store, self._siblings)
         self._hub: Hub = app.state.hub
+        self._login: Login = app.state.login
+        self._reader: Reader = app.state.reader
         self._health: Health = app.state.health
         self._pings: DevicePings = app.state.pings
         self._server = Server(
             app, config.api, "api", config.api.proxies, _limit_connections(config.api.max_connections)
         )
+        if listener:
+            self._server.join(listener)
 
     async def run(self) -> None:
-        watching = asyncio.create_task(self._health.watch.run())
+        self._siblings.start()
+        await self._login.learn()
+        preparing = asyncio.create_task(self._prepare())
+        watching = asyncio.create_task(self._health.watch.run(logs_changes=self._siblings.logs_for_all))
         try:
             await self._server.run()
         finally:
+            self._siblings.stop()
+            preparing.cancel()
             watching.cancel()
             await self._pings.aclose()
+
+    async def _prepare(self) -> None:
+        with contextlib.suppress(*Unreachable, NotNowError, ResponseError):  # who asks for a list tries again
+            await asyncio.to_thread(self._reader.prepare)
 
     def stop(self) -> None:
         self._hub.close()

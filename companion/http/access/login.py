@@ -3,6 +3,7 @@
 from typing import Final
 from urllib.parse import parse_qs
 
+import msgspec
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import HTMLResponse, RedirectResponse
 from starlette.types import Scope as AsgiScope
@@ -15,18 +16,30 @@ from companion.http.access.guard import HOME, Access, cookie, local_path
 from companion.http.access.sessions import COOKIE, SECONDS
 from companion.http.access.throttle import Throttle
 from companion.http.paths import LOGIN_PATH
+from companion.http.siblings import Siblings
 from companion.tokens.access import Token
 
 logger = log.get(__name__)
 
 WRONG: Final = "This token is not known here."
+FAILED: Final = b"login failed"
+END: Final = b"session ended"
+ENDED: Final = b"ended sessions"
+"""What processes that serve the API together tell each other: an address, a session, and nothing."""
 
 
 class Login:
-    """Serve the login page; `router` has its routes."""
+    """Serve the login page; `router` has its routes.
 
-    def __init__(self, config: ApiSection, access: Access) -> None:
+    Failed logins and ended sessions hold for all processes that serve the API together.
+    """
+
+    def __init__(self, config: ApiSection, access: Access, siblings: Siblings) -> None:
         self._access = access
+        self._siblings = siblings
+        siblings.on(FAILED, self._note_failure)
+        siblings.on(END, self._note_end)
+        siblings.on(ENDED, self._list_ended)
         self._secure = config.secure_cookie
         self._throttle = Throttle()
         self._episodes = log.Episodes(logger)
@@ -56,6 +69,7 @@ class Login:
         token = self._access.token(form.get("token", "").strip())
         if not token:
             self._throttle.failed(address)
+            await self._siblings.ask(FAILED, address.encode())
             self._episodes.warn("a login failed", address=address)
             return self._refuse(problems.login_needed(wrong=True), path)
         metrics.API_LOGINS.labels("in").inc()
@@ -64,13 +78,32 @@ class Login:
 
     async def log_out(self, request: Request) -> Response:
         """End the session for good, on whatever machine its cookie may be."""
-        self._access.sessions.end(cookie(request.scope))
+        session = self._access.sessions.end(cookie(request.scope))
+        if session:
+            await self._siblings.ask(END, msgspec.json.encode((session.id, session.until)))
         answer = RedirectResponse("/login", 303)
         answer.delete_cookie(COOKIE, httponly=True, samesite="strict", secure=self._is_secure(request.scope))
         return answer
 
     async def style(self) -> Response:
         return Response(pages.STYLE, media_type="text/css", headers={"Cache-Control": "max-age=3600"})
+
+    async def learn(self) -> None:
+        """Learn from the other processes which sessions have ended: we may take the place of one that knew."""
+        for answer in (await self._siblings.ask(ENDED)).values():
+            for session, until in msgspec.json.decode(answer, type=dict[str, int]).items():
+                self._access.sessions.note_end(session, until)
+
+    async def _note_failure(self, address: bytes) -> bytes:
+        self._throttle.failed(address.decode())
+        return b""
+
+    async def _note_end(self, payload: bytes) -> bytes:
+        self._access.sessions.note_end(*msgspec.json.decode(payload, type=tuple[str, int]))
+        return b""
+
+    async def _list_ended(self, _: bytes) -> bytes:
+        return msgspec.json.encode(self._access.sessions.ended)
 
     def _welcome(self, scope: AsgiScope, token: Token, path: str) -> Response:
         answer = RedirectResponse(path, 303)

@@ -54,17 +54,26 @@ class Sessions:
             return None
         return session if self._clock() < session.until and session.id not in self._ended else None
 
-    def end(self, cookie: str) -> None:
-        """End a session, for all copies of its cookie."""
+    @property
+    def ended(self) -> dict[str, int]:
+        """Return the ids of the sessions that ended before their time, and when each would have ended by itself."""
+        return dict(self._ended)
+
+    def end(self, cookie: str) -> Session | None:
+        """End a session, for all copies of its cookie, and return it."""
         session = self.read(cookie)
-        if not session:
-            return
+        if session:
+            self.note_end(session.id, session.until)
+        return session
+
+    def note_end(self, session: str, until: int) -> None:
+        """Note that a session has ended, though its cookie is signed until then (epoch seconds)."""
         if len(self._ended) >= MAX_ENDED:
             now = self._clock()
             self._ended = {key: until for key, until in self._ended.items() if until > now}
         while len(self._ended) >= MAX_ENDED:
             del self._ended[next(iter(self._ended))]
-        self._ended[session.id] = session.until
+        self._ended[session] = until
 
     def _sign(self, session: Session) -> str:
         payload = f"{session.id}~{session.until}~{session.token.name}"

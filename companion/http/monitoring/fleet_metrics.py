@@ -7,7 +7,6 @@ from collections.abc import Iterable, Iterator, Mapping
 from datetime import datetime
 from typing import Any, Final, Literal, NamedTuple
 
-from prometheus_client import CollectorRegistry
 from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
@@ -106,14 +105,6 @@ FAMILIES: Final = (
 )
 
 
-def registry(config: Config, store: Store, watch: Watch) -> CollectorRegistry:
-    """Return the registry of all metrics: the counters of this process, and those of the store."""
-    both = CollectorRegistry()
-    both.register(metrics.REGISTRY)
-    both.register(FleetCollector(config, store, watch))
-    return both
-
-
 class FleetCollector(Collector):
     """Collect what a SingleRead reads of Redis: a Redis that hangs holds up no scrape for long."""
 
@@ -125,6 +116,11 @@ class FleetCollector(Collector):
 
     def describe(self) -> Iterator[Metric]:
         return (family.of(None) for family in FAMILIES)
+
+    def begin(self) -> None:
+        """Begin to read, for a caller that has something else to wait for first."""
+        self._watch.start()
+        self._shared.start()
 
     def collect(self) -> Iterator[Metric]:
         yield PING_INTERVAL.of(self._ping_interval)

@@ -4,13 +4,15 @@ import asyncio
 from concurrent.futures import ThreadPoolExecutor
 
 from fastapi import APIRouter, Request, Response
-from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+from prometheus_client import CONTENT_TYPE_LATEST
 
 from companion.config import Config
 from companion.http.access.guard import scope_of
 from companion.http.api.models.health import AliveModel, ReadyModel
-from companion.http.monitoring import fleet_metrics
+from companion.http.monitoring.exposition import METRICS, answer_metrics, collect_processes, render_metrics
+from companion.http.monitoring.fleet_metrics import FleetCollector
 from companion.http.monitoring.watch import Watch
+from companion.http.siblings import Siblings
 from companion.query.now import View
 from companion.store.store import Store
 
@@ -18,10 +20,12 @@ from companion.store.store import Store
 class Health:
     """Serve /healthz, /readyz and /metrics; `router` has their routes."""
 
-    def __init__(self, config: Config, store: Store) -> None:
+    def __init__(self, config: Config, store: Store, siblings: Siblings) -> None:
         self._interval_ms = config.pings.interval_ms
         self.watch = Watch(config, store)
-        self._registry = fleet_metrics.registry(config, store, self.watch)
+        self._fleet = FleetCollector(config, store, self.watch)
+        self._siblings = siblings
+        answer_metrics(siblings)
         self._thread = ThreadPoolExecutor(1, "metrics")
         self.router = APIRouter(tags=["health"])
         self.router.add_api_route("/healthz", self.alive, response_model=AliveModel)
@@ -46,8 +50,10 @@ class Health:
 
     async def metrics(self) -> Response:
         """Return all metrics for Prometheus."""
+        self._fleet.begin()
+        processes = collect_processes(self._siblings, await self._siblings.ask(METRICS))
         loop = asyncio.get_running_loop()
-        text = await loop.run_in_executor(self._thread, generate_latest, self._registry)
+        text = await loop.run_in_executor(self._thread, render_metrics, processes, self._fleet)
         return Response(text, media_type=CONTENT_TYPE_LATEST)
 
 

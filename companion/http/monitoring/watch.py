@@ -49,11 +49,13 @@ class Watch:
         self._was_ready = False
         self._episodes = log.Episodes(logger)
 
-    async def run(self) -> None:
+    async def run(self, *, logs_changes: bool = True) -> None:
         """Judge again and again, so that evictions and changes are noticed when nobody asks."""
         while True:
             try:
-                self._log_change(await self.judge())
+                judgement = await self.judge()
+                if logs_changes:
+                    self._log_change(judgement)
             except Exception as error:  # noqa: BLE001 - the next turn may succeed
                 self._episodes.warn("readiness could not be judged", exc_info=error)
             await asyncio.sleep(POLL_SECONDS)

@@ -1,14 +1,16 @@
 """Answers that many ask for: read once, kept for a moment, and never when they could be wrong."""
 
 import asyncio
-from typing import cast
+from typing import TYPE_CHECKING, cast
 
 import pytest
 
 from companion.http.api import answers as answers_module
 from companion.http.api.answers import FRESH_SECONDS, MAX_KEPT, Answers
-from companion.query.reader import Reader
 from companion.text import Json
+
+if TYPE_CHECKING:
+    from companion.query.reader import Reader
 
 
 class Fleet:
@@ -69,9 +71,7 @@ async def test_a_failed_read_is_told_to_all_and_not_kept() -> None:
     """While Redis is away everybody is told so, and the next one tries again."""
     fleet = Fleet()
     answers = fleet.answers()
-    outcomes = await asyncio.gather(
-        *(answers.respond("summary", fleet.fail) for _ in range(3)), return_exceptions=True
-    )
+    outcomes = await asyncio.gather(*(answers.respond("summary", fleet.fail) for _ in range(3)), return_exceptions=True)
     assert [type(outcome) for outcome in outcomes] == [ConnectionError] * 3
     assert fleet.reads == 1
     assert (await answers.respond("summary", fleet.read)).body == b'{"reads":2}'
