@@ -19,8 +19,8 @@ def open_listeners(at: ListenSection, table: str, number: int) -> list[list[sock
     Raises UnavailableError that names `table` of the configuration when the address can not be had.
     """
     try:
-        found = socket.getaddrinfo(at.host, at.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
-        addresses = dict.fromkeys((family, address) for family, _, _, _, address in found)
+        infos = socket.getaddrinfo(at.host, at.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+        addresses = dict.fromkeys((family, address) for family, _, _, _, address in infos)
         of_addresses = [_open_at(socket.AddressFamily(family), address, number) for family, address in addresses]
     except OSError:
         raise UnavailableError(f"can not listen on {at.listen}; see [{table}] listen") from None

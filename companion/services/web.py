@@ -161,7 +161,7 @@ class Api:
 
     async def run(self) -> None:
         self._siblings.start()
-        await self._login.learn()
+        await self._login.load_ended_sessions()
         preparing = asyncio.create_task(self._prepare())
         watching = asyncio.create_task(self._health.watch.run(logs_changes=self._siblings.logs_for_all))
         try:

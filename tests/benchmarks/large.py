@@ -38,11 +38,15 @@ from tests.benchmarks.readers import (
     is_answered,
     read_alone,
 )
-from tests.benchmarks.services import Processor, Services, open_services, peak_mb
+from tests.benchmarks.services import Processor, Services, find_children, open_services, peak_mb
 
 WEEKLONG: Final = 1000
 REGISTERED_SECONDS: Final = 86_400
 COUNTED_AT_ONCE: Final = 2000
+WORKERS: Final = 2
+WARM_UP: Final = 16
+"""Connections after which each process was asked for a list, most likely."""
+NO_SERVICES: Final = ("redis", "publisher", "readers")
 BUSY_CORES: Final = 0.7
 """Above this the readers, threads of one process, may wait for each other and not for the API."""
 
@@ -122,6 +126,19 @@ class Bench:
         yield from self._together(f"{name}, {self._plan.think:g} s of thought each", self._plan.think)
         yield from self._together(f"{name}, flat out", 0)
         yield self._memory()
+        self._restart_api(WORKERS)
+        yield from self._together(f"{name}, flat out, [api] workers = {WORKERS}", 0)
+        yield self._memory()
+
+    def _restart_api(self, workers: int) -> None:
+        """Start the API anew in so many processes, and wait until each has read the fleet."""
+        self._companion.stop("api")
+        self._companion.start("api", COMPANION_API__WORKERS=str(workers))
+        self._companion.wait_until(lambda: is_answered(self._companion.port, "/readyz"), "the API to be ready")
+        for _ in range(WARM_UP):
+            client = Client(self._companion.port, PATIENT_SECONDS)
+            client.get(FIRST_PAGE.path(ANYBODY))
+            client.close()
 
     def _first_round(self) -> Figure:
         """Measure the first pings after a start, when each contact must be read from Redis."""
@@ -227,11 +244,14 @@ class Bench:
 
     def _processes(self) -> dict[str, int]:
         services = {name: child.pid for name, child in self._companion.services.items()}
+        workers = find_children(services["api"])
+        services |= {f"api-{number}": pid for number, pid in enumerate(workers, 1)}
         redis = int(self._store.connection.call("INFO", "server")["process_id"])
         return {**services, "redis": redis, "publisher": self._publisher.pid, "readers": os.getpid()}
 
     def _memory(self) -> Figure:
-        services = ((name, peak_mb(child.pid)) for name, child in self._companion.services.items())
+        own = {name: pid for name, pid in self._processes().items() if name not in NO_SERVICES}
+        services = ((name, peak_mb(pid)) for name, pid in own.items())
         peaks = [f"{name} {used:,.0f}" for name, used in (*services, ("redis", _used(self._store) / 1e6))]
         return Figure("memory in the end, of services at the most", f"{', '.join(peaks)} MB")
 

@@ -2,6 +2,7 @@
 
 import os
 import re
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping
@@ -32,9 +33,16 @@ class Services:
             f'[api]\nlisten = "127.0.0.1:{self.port}"\n{more}'
         )
 
-    def start(self, *names: ServiceName) -> None:
+    def start(self, *names: ServiceName, **environment: str) -> None:
+        """Start services with these environment variables."""
         for name in names:
-            self.services[name] = self._stack.enter_context(self._service(name))
+            self.services[name] = self._stack.enter_context(self._service(name, environment))
+
+    def stop(self, name: ServiceName) -> None:
+        """Stop a service, which may be started again."""
+        child = self.services.pop(name)
+        child.send_signal(signal.SIGTERM)
+        child.wait(STOP_SECONDS)
 
     def wait_until(self, done: Callable[[], bool], what: str) -> None:
         """Wait for a condition.
@@ -54,7 +62,7 @@ class Services:
         self._stack.close()
 
     @contextmanager
-    def _service(self, name: str) -> Iterator[subprocess.Popen[bytes]]:
+    def _service(self, name: str, environment: Mapping[str, str]) -> Iterator[subprocess.Popen[bytes]]:
         """Run a service that ends with this process; it logs to a file, because a full pipe would block it."""
         command = (sys.executable, "-m", "companion", "run", name, "-c", str(self._config))
         with self._log(name).open("wb") as log:
@@ -63,6 +71,7 @@ class Services:
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
+                env={**os.environ, **environment},
                 # nothing else reaches a child whose parent was killed
                 preexec_fn=_die_with_parent,  # noqa: PLW1509
             )
@@ -105,6 +114,11 @@ class Processor:
 
     def _seconds(self) -> dict[str, float]:
         return {**{name: processor_seconds(pid) for name, pid in self._pids.items()}, "all": _busy_seconds()}
+
+
+def find_children(pid: int) -> list[int]:
+    """Return the ids of the processes that a process started from its first thread."""
+    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
 
 
 def _busy_seconds() -> float:

@@ -88,8 +88,8 @@ class Login:
     async def style(self) -> Response:
         return Response(pages.STYLE, media_type="text/css", headers={"Cache-Control": "max-age=3600"})
 
-    async def learn(self) -> None:
-        """Learn from the other processes which sessions have ended: we may take the place of one that knew."""
+    async def load_ended_sessions(self) -> None:
+        """Ask the other processes which sessions have ended: we may take the place of one that knew."""
         for answer in (await self._siblings.ask(ENDED)).values():
             for session, until in msgspec.json.decode(answer, type=dict[str, int]).items():
                 self._access.sessions.note_end(session, until)
