@@ -46,12 +46,10 @@ def encode_order(order: Order) -> bytes:
 
 
 async def serve(order: Order, config: Config) -> None:
-    """Serve until SIGTERM or the end of standard input: then the process that started us is gone."""
+    """Serve until the end of standard input: the process that started us closed it, or is gone."""
     from companion.services.app import App  # noqa: PLC0415 - it starts the workers, so it imports this file
 
     stopped, loop = asyncio.Event(), asyncio.get_running_loop()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(number, stopped.set)
     loop.add_reader(sys.stdin.fileno(), stopped.set)
     others = {name: socket.socket(fileno=descriptor) for name, descriptor in order.others.items()}
     siblings = Siblings(order.name, socket.socket(fileno=order.inbox), others)
@@ -68,7 +66,11 @@ def _read_line(descriptor: int) -> bytes:
 
 
 def main() -> None:
-    """Serve as ordered; an error of ours ends the process with one line in the log."""
+    """Serve as ordered; an error of ours ends the process with one line in the log.
+
+    systemd sends SIGTERM to all processes of a service. It is for the first one, which stops us last.
+    """
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
     line = _read_line(sys.stdin.fileno())
     if not line.endswith(b"\n"):
         return  # who started us is gone

@@ -3,9 +3,9 @@
 import asyncio
 import contextlib
 import secrets
-import signal
 import socket
 import sys
+import time
 from asyncio.subprocess import PIPE, Process
 from typing import Final
 
@@ -20,9 +20,9 @@ MAIN: Final = "main"
 STOP_SECONDS: Final = 4.5
 """How long a worker may take to end; then it is killed."""
 PAUSE_SECONDS: Final = 1.0
-"""After this time a worker that ended is started anew."""
-
-logger = log.get(__name__)
+MAX_PAUSE_SECONDS: Final = 30.0
+EARLY_SECONDS: Final = 60.0
+"""A worker that ended is started anew after a pause, which doubles for one that ended so early."""
 
 
 class Workers:
@@ -38,6 +38,7 @@ class Workers:
         self._listeners = dict(zip(names, open_listeners(config.api, "api", len(names)), strict=True))
         self._inboxes, self._outboxes = make_inboxes([MAIN, *names])
         self._stopping = asyncio.Event()
+        self._episodes = log.Episodes(log.get(__name__))
         self._processes: dict[str, Process] = {}
         self.siblings = Siblings(MAIN, self._inboxes[MAIN], self._others(MAIN))
         answer_metrics(self.siblings)
@@ -56,26 +57,39 @@ class Workers:
         for sockets in self._listeners.values():
             for listener in sockets:
                 listener.close()
-        self._signal(signal.SIGTERM)
-        asyncio.get_running_loop().call_later(STOP_SECONDS, self._signal, signal.SIGKILL)
+        for process in self._processes.values():
+            _end_input(process)
+        asyncio.get_running_loop().call_later(STOP_SECONDS, self._kill)
 
-    def _signal(self, number: signal.Signals) -> None:
+    def _kill(self) -> None:
         for process in self._processes.values():
             if process.returncode is None:
                 with contextlib.suppress(ProcessLookupError):
-                    process.send_signal(number)
+                    process.kill()
 
     async def _keep_running(self, name: str) -> None:
+        pause = PAUSE_SECONDS / 2
         while not self._stopping.is_set():
-            process = self._processes[name] = await self._start(name)
+            started = time.monotonic()
+            code = await self._run_once(name)
             if self._stopping.is_set():
-                self._signal(signal.SIGTERM)
-            code = await process.wait()
-            if not self._stopping.is_set():
-                metrics.WORKERS_ENDED.inc()
-                logger.warning("a process of the API ended and is started anew", name=name, code=code)
-                with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(self._stopping.wait(), PAUSE_SECONDS)
+                return
+            metrics.WORKERS_ENDED.inc()
+            self._episodes.warn("a process of the API ended and is started anew", name=name, code=code)
+            is_early = time.monotonic() - started < EARLY_SECONDS
+            pause = min(2 * pause, MAX_PAUSE_SECONDS) if is_early else PAUSE_SECONDS
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._stopping.wait(), pause)
+
+    async def _run_once(self, name: str) -> int | str:
+        """Run a worker until it ends; return its exit code, or why it could not be started."""
+        try:
+            process = self._processes[name] = await self._start(name)
+        except OSError as error:  # there is no memory, or there are too many processes: the other services go on
+            return str(error)
+        if self._stopping.is_set():
+            _end_input(process)
+        return await process.wait()
 
     async def _start(self, name: str) -> Process:
         order = self._make_order(name)
@@ -106,6 +120,12 @@ class Workers:
     def _close(self) -> None:
         for end in (*self._inboxes.values(), *self._outboxes.values()):
             end.close()
+
+
+def _end_input(process: Process) -> None:
+    """Tell a worker to end."""
+    assert process.stdin is not None  # noqa: S101 - it is a pipe
+    process.stdin.close()
 
 
 def share_session_key(config: Config) -> Config:

@@ -221,8 +221,14 @@ def test_a_second_companion_is_refused(companion: Companion) -> None:
 
 
 def test_all_end_together(companion: Companion) -> None:
-    """SIGTERM ends the process and its workers, cleanly and with exit code 0. The last test of this companion."""
+    """SIGTERM ends the process and its workers, cleanly and with exit code 0. The last test of this companion.
+
+    A worker that gets one too, as from systemd, serves on until the first process ends it.
+    """
     workers, started = companion.workers(), time.monotonic()
+    for worker in workers:
+        os.kill(worker, signal.SIGTERM)
+    assert Client(companion.port).get("/healthz")[0] == 200
     assert companion.process.terminate() == 0
     assert not any(map(is_alive, workers))
     assert time.monotonic() - started < 20
