@@ -102,9 +102,10 @@ class Companion:
 
 
 @contextmanager
-def serving(server: EmbeddedRedis, folder: Path) -> Iterator[Companion]:
+def serving(server: EmbeddedRedis, folder: Path, *, dashboard: bool = True) -> Iterator[Companion]:
     port = find_free_port()
-    api = {"listen": f"127.0.0.1:{port}", "workers": 2, "tokens": [READ.line], "open_reads": False}
+    own = {"listen": f"127.0.0.1:{port}", "dashboard": dashboard, "workers": 2}
+    api = {**own, "tokens": [READ.line], "open_reads": False}
     setup = Setup(server, folder, api=api)
     fill(setup)
     with setup.process("api") as process:
@@ -228,7 +229,9 @@ def test_all_end_together(companion: Companion) -> None:
     workers, started = companion.workers(), time.monotonic()
     for worker in workers:
         os.kill(worker, signal.SIGTERM)
-    assert Client(companion.port).get("/healthz")[0] == 200
+    client = Client(companion.port)
+    assert client.get("/healthz")[0] == 200
+    client.close()
     assert companion.process.terminate() == 0
     assert not any(map(is_alive, workers))
     assert time.monotonic() - started < 20
@@ -237,7 +240,7 @@ def test_all_end_together(companion: Companion) -> None:
 
 def test_no_orphans(servers: Mapping[Kind, EmbeddedRedis], tmp_path: Path) -> None:
     """The workers of a process that was killed end by themselves."""
-    with serving(servers["module"], tmp_path) as companion:
+    with serving(servers["module"], tmp_path, dashboard=False) as companion:
         workers = companion.workers()
         companion.process.kill()
         until(lambda: not any(map(is_alive, workers)))
