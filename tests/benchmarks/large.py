@@ -127,7 +127,7 @@ class Bench:
         yield from self._together(f"{name}, flat out", 0)
         yield self._memory()
         self._restart_api(WORKERS)
-        yield from self._together(f"{name}, flat out, [api] workers = {WORKERS}", 0)
+        yield from self._together(f"{name}, flat out, API in {WORKERS} processes", 0)
         yield self._memory()
 
     def _restart_api(self, workers: int) -> None:
