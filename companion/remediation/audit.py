@@ -5,6 +5,8 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Final, Literal, NamedTuple, cast
 
+from msgspec import structs
+
 from companion.credentials import mask, mask_all
 from companion.remediation.policy import Candidate, Decision, Reason, count_lost, reaching_node
 from companion.store.audit import AuditRow, append_decision, load_decisions, load_decisions_before
@@ -118,7 +120,7 @@ def describe_evidence(contact: Contact, answers: Mapping[str, Any], judgement: s
         "judgement": judgement,
         "reaching": reaching_node(contact),
         "answers": answers,
-        "nodes": {node: asdict(own) for node, own in contact.evidence.items()},
+        "nodes": {node: structs.asdict(own) for node, own in contact.evidence.items()},
         "lost_by_reaching": count_lost(contact),
         "alive_at": contact.alive_at,
         "disconnected_at": contact.disconnected_at,

@@ -3,9 +3,10 @@
 import json
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import astuple
 from itertools import chain
 from typing import Final, NamedTuple
+
+from msgspec.structs import astuple
 
 from companion.opensips.events import Registration
 from companion.store.store import Store

@@ -1,9 +1,10 @@
 """Hold contacts and devices, and derive their status. No I/O."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
 from hashlib import blake2b
 from typing import Final, Literal, NamedTuple
+
+import msgspec
 
 from companion import sip
 from companion.opensips.events import Registration
@@ -33,8 +34,7 @@ class Binding(NamedTuple):
     uri: str
 
 
-@dataclass(slots=True, eq=False)
-class Contact:
+class Contact(msgspec.Struct, array_like=True, eq=False, gc=False):
     """Hold one contact and the evidence about it. Times are epoch ms, 0 = not (yet).
 
     `registered_at` is its first REGISTER. `superseded_at` is when a newer contact of the same device first answered
@@ -72,7 +72,7 @@ class Contact:
     re_register_noted_at: int = 0
     was_ghost: tuple[Span, ...] = ()
     holder: str = ""
-    evidence: dict[str, NodeEvidence] = field(default_factory=dict)
+    evidence: dict[str, NodeEvidence] = msgspec.field(default_factory=dict)
     doubts: int = 0
     doubted_at: int = 0
     disconnected_by: str = ""
@@ -143,15 +143,14 @@ class Contact:
         return sip.push_token(self.binding.uri)
 
 
-@dataclass(slots=True, eq=False)
-class Device:
+class Device(msgspec.Struct, array_like=True, eq=False, gc=False):
     """Hold a device, which outlives its contacts. The oldest contact comes first."""
 
     id: str
     aor: str
     instance: str
     first_seen_at: int
-    contacts: list[Contact] = field(default_factory=list)
+    contacts: list[Contact] = msgspec.field(default_factory=list)
     refreshed_at: int = 0
     sampled: bool = False
 

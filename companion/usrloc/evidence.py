@@ -1,14 +1,14 @@
 """Hold what each node knows of a contact, and tell which node can reach it. No I/O."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Literal
+
+import msgspec
 
 Reach = Literal["yes", "no", "unknown"]
 
 
-@dataclass(slots=True)
-class NodeEvidence:
+class NodeEvidence(msgspec.Struct, array_like=True, gc=False):
     """Hold what one node's pings of a contact gave since it came to its present address. Times are epoch ms, 0 = never.
 
     `lost` counts the lost pings in a row. Events doubled on their way count once.

@@ -1,11 +1,11 @@
 """The rule of removal: any doubt keeps the contact. The rows are those of the table in docs/remediation.md."""
 
-from dataclasses import replace
 from typing import NamedTuple
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from companion.remediation.policy import Candidate, Reason
 from companion.remediation.rule import Evidence, Look, NodeAnswer, Probe, judge

@@ -18,7 +18,7 @@ def stored(fields: dict[str, str | int]) -> dict[str, str]:
 
 
 def state(contact: Contact) -> dict[str, Any]:
-    return {name: getattr(contact, name) for name in Contact.__slots__}
+    return {name: getattr(contact, name) for name in Contact.__struct_fields__}
 
 
 @given(contacts)
