@@ -59,6 +59,9 @@ for _why in ("client_key", "server_key", "encryption", "broken"):
     for _side in ("bridge", "consumer"):
         HANDSHAKES_FAILED.labels(_side, _why)
 BEHIND = _gauge("consumer_behind_seconds", "How long the oldest event that is not stored yet has waited.")
+DEVICES_HELD = _gauge("consumer_devices", "Devices in the consumer's memory, by form.", "form")
+for _form in ("unpacked", "packed"):
+    DEVICES_HELD.labels(_form)
 
 EVENTS = _counter("events_total", "Events taken from the bus.", "node", "event")
 MISSED = _counter("missed_total", "Events published that never reached this consumer.", "node", "event")

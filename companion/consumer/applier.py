@@ -79,8 +79,9 @@ class Applier:
 
     def _cache_ping(self, params: msgspec.Raw, event: ContactEvent, node: str) -> None:
         binding = Binding(self._memory.feeds.held[node].cluster, event.domain, event.aor, event.uri)
-        contact = self._memory.usrloc.devices.contacts.get(binding)
-        if contact:
+        devices = self._memory.usrloc.devices
+        contact = devices.contacts.get(binding)
+        if contact and event.aor not in devices.lately_unpacked:  # it may be packed again before its next ping
             self._memory.ping_caches[node].add(bytes(params), event, contact)
 
 

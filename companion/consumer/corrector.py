@@ -79,7 +79,7 @@ def unloaded(batch: Iterable[Correction], usrloc: Usrloc) -> dict[Binding, str]:
         binding = correction.binding
         instance = "" if isinstance(correction, Gone) else correction.instance
         device = sip.device_id(binding.aor, binding.uri, instance)
-        if binding not in usrloc.devices.contacts or (instance and device not in usrloc.devices.by_id):
+        if usrloc.devices.find(binding) is None or (instance and device not in usrloc.devices.by_id):
             contacts[binding] = device
     return contacts
 

@@ -33,7 +33,7 @@ class Expiry:
         devices = await self._retry.run(lambda: load_expired_devices(self._store, before, skip, EXPIRY_LIMIT))
         usrloc, held = self._memory.usrloc, self._memory.feeds.held
         usrloc.devices.put(devices)
-        loaded = [usrloc.devices.by_id[device.id] for device in devices]
+        loaded = [own for device in devices if (own := usrloc.devices.by_id.get(device.id))]
         ours = [contact for device in loaded for contact in device.contacts if contact.node in held]
         ended = sum(usrloc.ends.expire(contact, before, now) for contact in ours)
         self._skip = skip + EXPIRY_LIMIT if devices and not ended else 0

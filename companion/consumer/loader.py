@@ -35,14 +35,14 @@ class Loader:
 
     async def _load_contacts(self, batch: Sequence[DecodedMessage]) -> None:
         """Read the devices of contacts that are not in memory, or that another `attr` may move to another device."""
-        in_memory = self._memory.usrloc.devices.contacts
+        find = self._memory.usrloc.devices.find
         unloaded: dict[Binding, str] = {}
         for message, events, _ in batch:
             cluster = self._memory.feeds.held[message.node].cluster
             for event in events:
                 if isinstance(event, ContactEvent):
                     binding = Binding(cluster, event.domain, event.aor, event.uri)
-                    contact = in_memory.get(binding)
+                    contact = find(binding)
                     if contact is None or contact.registration.attr != event.registration.attr:
                         unloaded.setdefault(binding, _device_id(event))
         await self.load_bindings(unloaded)
@@ -71,7 +71,7 @@ class Loader:
 
     async def _load_replaced(self, batch: Sequence[DecodedMessage]) -> None:
         """Read the devices among which a push contact may have another URI: an UPDATE may give it a new one."""
-        in_memory = self._memory.usrloc.devices.contacts
+        in_memory = self._memory.usrloc.devices.contacts  # unpacked by now
         aors = {
             event.aor
             for event, binding in self._contact_events(batch, UPDATE)
@@ -83,7 +83,7 @@ class Loader:
 
     async def _load_own_removals(self, batch: Sequence[DecodedMessage]) -> None:
         """Read which contacts the companion removed, when contacts that failed are deleted."""
-        in_memory = self._memory.usrloc.devices.contacts
+        in_memory = self._memory.usrloc.devices.contacts  # unpacked by now
         deleted = [in_memory.get(binding) for _, binding in self._contact_events(batch, DELETE)]
         removed: set[str] = set()
         if any(contact and contact.failing for contact in deleted):

@@ -18,8 +18,8 @@ logger = log.get(__name__)
 
 COLD_MS: Final = HOUR_MS
 """All phones of a node that we did not hear of for so long may be new to us, and for so long they may come in."""
-EVICTED_SHARE: Final = 20
-"""One device of so many leaves memory when there are too many."""
+UNPACKED_CONTACTS: Final = 16_000
+"""Contacts that are ready for use, in about 4 kB each; the others are packed and take a fifth."""
 
 
 class RecorderMemory:
@@ -76,15 +76,13 @@ class RecorderMemory:
             del self.ping_caches[node]
 
     def evict(self) -> None:
-        """Drop the oldest devices when there are too many; their next event reads them from the store again."""
-        devices, changes = self.usrloc.devices.by_id, self.usrloc.changes
-        if len(devices) > self._config.consumer.max_devices:
-            unwritten = {device.id for device in changes.active} | {contact.device for contact in changes.contacts}
-            for device in list(devices.values())[: len(devices) // EVICTED_SHARE + 1]:
-                if device.id not in unwritten:
-                    self.usrloc.devices.drop(device)
-            for cache in self.ping_caches.values():
-                cache.clear()
+        """Pack the oldest devices, and drop the oldest of all: their next event reads them from the store again."""
+        devices = self.usrloc.devices
+        packed = devices.pack_oldest(UNPACKED_CONTACTS, self._config.consumer.max_devices)
+        for cache in self.ping_caches.values():
+            cache.forget(packed)
+        metrics.DEVICES_HELD.labels("unpacked").set(len(devices.by_id))
+        metrics.DEVICES_HELD.labels("packed").set(devices.packed.count)
 
     def clear(self) -> None:
         """Drop everything, because it may differ from what is stored."""

@@ -6,6 +6,7 @@ select the cached contact, the bytes behind the number must be unchanged. msgpac
 the same bytes in front the number is always read as the latency.
 """
 
+from collections.abc import Iterable
 from typing import Final, NamedTuple
 
 import msgspec
@@ -14,8 +15,8 @@ from companion.errors import InvalidEventError
 from companion.opensips.events import LATENCY, LOST_PING_US, MAX_LATENCY_US, ContactEvent, Registration, decode
 from companion.usrloc.contact import Contact
 
-MAX_PINGS: Final = 200_000
-"""Pings in the cache, about half a kilobyte each; the older half is dropped when there are more."""
+MAX_PINGS: Final = 50_000
+"""Pings in the cache, about a kilobyte each; the older half is dropped when there are more."""
 
 _KEY: Final = b"\xa7latency"
 _OTHER_US: Final = 42
@@ -38,6 +39,8 @@ class PingCache:
         self._generation_max = max_pings // 2
         self._current: dict[bytes, CachedPing] = {}
         self._older: dict[bytes, CachedPing] = {}
+        self._heads: dict[Contact, bytes] = {}
+        """The bytes before the latency by contact; a contact has one cached ping."""
 
     def find(self, params: bytes) -> tuple[CachedPing, int] | None:
         """Return the cached ping with these bytes and its latency in µs (LOST_PING_US when it was lost), or None.
@@ -68,17 +71,23 @@ class PingCache:
         head, _, tail = params.rpartition(_KEY)
         rest = tail[_SIZES[tail[0]] :] if tail else b""
         if contact.registration == event.registration and head and _is_latency_there(head, rest, event):
+            self.forget([contact])
             self._keep(head, CachedPing(contact, contact.registration, rest))
 
     def _keep(self, head: bytes, ping: CachedPing) -> None:
         if len(self._current) >= self._generation_max:
             self._older, self._current = self._current, {}
+            self._heads = {one.contact: head for head, one in self._older.items()}
         self._current[head] = ping
+        self._heads[ping.contact] = head
 
-    def clear(self) -> None:
-        """Drop all pings, and with them the references to their contacts."""
-        self._current.clear()
-        self._older.clear()
+    def forget(self, contacts: Iterable[Contact]) -> None:
+        """Drop the pings of contacts: other objects stand for them from now on."""
+        for contact in contacts:
+            head = self._heads.pop(contact, None)
+            if head is not None:
+                self._current.pop(head, None)
+                self._older.pop(head, None)
 
 
 def _is_latency_there(head: bytes, rest: bytes, event: ContactEvent) -> bool:

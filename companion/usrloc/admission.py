@@ -56,7 +56,7 @@ class Admission:
 
     def admits(self, binding: Binding, device_id: str, stamp: Stamp, *, is_reconciled: bool = False) -> bool:
         """Return whether to take in a contact; `is_reconciled` when a whole dump of OpenSIPS has it."""
-        held = self.devices.contacts.get(binding)
+        held = self.devices.find(binding)
         if held is not None:  # one that has ended may come back, but not to make a device without end
             return not held.ended_at or self.admits_move(binding, device_id, stamp)
         own = self.devices.of_aor(binding.aor)

@@ -57,6 +57,11 @@ class Changes:
         """Add a line about a contact to its device's timeline."""
         self.entries.append(TimelineEntry(contact.device, ts, event, {"contact": contact.id, **fields}))
 
+    def aors(self) -> set[str]:
+        """Return the AORs of whose devices or contacts anything is to be stored."""
+        devices = {device.aor for own in (self.active, self.devices) for device in own}
+        return devices.union(contact.binding.aor for own in (self.contacts, self.connected) for contact in own)
+
     def take(self) -> "Changes":
         """Return what was collected, and begin an empty batch."""
         batch = replace(self)

@@ -21,7 +21,7 @@ class Corrections:
 
     def end_missing(self, binding: Binding, stamp: Stamp) -> bool:
         """End a live contact that OpenSIPS no longer had at `stamp.ts`; return whether anything changed."""
-        contact = self._devices.contacts.get(binding)
+        contact = self._devices.find(binding)
         if contact is None or contact.ended_at or contact.changed_at >= stamp.ts:
             return False
         expired = 0 < contact.expires_at <= stamp.ts
@@ -43,7 +43,7 @@ class Corrections:
         `registration.bflags` does not count: MI names the flags instead of numbering them. `latency_ms` is of a ping at
         an unknown time, so it is no evidence of life.
         """
-        contact = self._devices.contacts.get(binding)
+        contact = self._devices.find(binding)
         if contact is not None and contact.changed_at >= stamp.ts:
             return False
         registration, socket = registration._replace(socket=""), registration.socket
@@ -71,7 +71,7 @@ class Corrections:
 
         Events may tell none, or that of another contact in the same REGISTER.
         """
-        contact = self._devices.contacts.get(binding)
+        contact = self._devices.find(binding)
         if not instance or contact is None or contact.ended_at or not self._registrar.move(contact, instance, stamp):
             return False
         own_instance = sip.contact_instance(contact.registration.attr, binding.uri)

@@ -1,20 +1,26 @@
 """Hold the devices in memory, each with its contacts. No I/O."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Final
 
 from companion import sip
 from companion.usrloc.changes import Changes
 from companion.usrloc.connections import Connections
 from companion.usrloc.contact import Binding, Contact, Device
-from companion.usrloc.pushes import PushContacts
+from companion.usrloc.packed_devices import PackedDevices
 
 ENDED_KEPT: Final = 50
 """The number of ended contacts that a device keeps: enough to leave out their lost pings."""
+PACKED_AT_ONCE: Final = 10_000
+"""Contacts that are packed at once, or a fourth of those that are too many: a tenth of a second of work."""
 
 
 class Devices:
-    """Hold devices by id and contacts by binding. Each contact belongs to exactly one device."""
+    """Hold devices by id and contacts by binding. Each contact belongs to exactly one device.
+
+    The devices of an AOR are all in `by_id`, and their contacts in `contacts`, or all in `packed`. Whoever begins with
+    an AOR unpacks it: `find` and `put` do so, and all behind them need not.
+    """
 
     def __init__(self, changes: Changes, connections: Connections) -> None:
         self.by_id: dict[str, Device] = {}
@@ -24,25 +30,71 @@ class Devices:
         self._of_aor: dict[str, tuple[Device, ...]] = {}
         self._changes = changes
         self._connections = connections
-        self.pushes = PushContacts()
+        self.packed = PackedDevices()
+        self.lately_unpacked: set[str] = set()
+        """AORs that were unpacked since the last `pack_oldest`."""
 
     def put(self, devices: Iterable[Device]) -> None:
         """Put stored devices with all their contacts into memory. Those that are in memory stay as they are."""
         for device in devices:
-            if device.id in self.by_id or device.id in self.removed:
-                continue
-            self._enlist(device)
-            self._connections.index(device.contacts)
-            self.pushes.index(device.contacts)
-            self.contacts.update((contact.binding, contact) for contact in device.contacts)
+            self.unpack(device.aor)
+            if device.id not in self.by_id and device.id not in self.removed:
+                self._enter(device)
+
+    def find(self, binding: Binding) -> Contact | None:
+        """Return a contact, None if it is not in memory."""
+        self.unpack(binding.aor)
+        return self.contacts.get(binding)
 
     def of_aor(self, aor: str) -> tuple[Device, ...]:
         """Return the devices of an AOR that are in memory."""
+        self.unpack(aor)
         return self._of_aor.get(aor, ())
+
+    def unpack(self, aor: str) -> None:
+        """Unpack the devices of an AOR, if they are packed."""
+        devices = self.packed.take(aor)
+        if devices:
+            self.lately_unpacked.add(aor)
+            for device in devices:
+                self._enter(device)
+
+    def pack_oldest(self, max_contacts: int, max_devices: int) -> Sequence[Contact]:
+        """Pack the devices that came first until `max_contacts` are left unpacked, and return their contacts.
+
+        Those with changes that are not stored yet stay. Packed devices beyond `max_devices` in all are dropped.
+        """
+        packed: list[Contact] = []
+        self.lately_unpacked.clear()
+        if self._is_beyond(max_contacts, max_devices):
+            unstored = self._changes.aors()
+            most = max(PACKED_AT_ONCE, (len(self.contacts) - max_contacts) // 4)
+            for aor in list(self._of_aor):
+                if len(packed) >= most or not self._is_beyond(max_contacts, max_devices):
+                    break
+                if aor not in unstored:
+                    packed += self._pack(aor)
+        self.packed.drop_oldest(len(self.by_id) + self.packed.count - max_devices)
+        return packed
+
+    def _is_beyond(self, max_contacts: int, max_devices: int) -> bool:
+        return len(self.contacts) > max_contacts or len(self.by_id) > max_devices
+
+    def _pack(self, aor: str) -> Iterable[Contact]:
+        devices = self._of_aor[aor]
+        for device in devices:
+            self.drop(device)
+        self.packed.put(aor, devices)
+        return [contact for device in devices for contact in device.contacts]
+
+    def _enter(self, device: Device) -> None:
+        self._enlist(device)
+        self._connections.index(device.contacts)
+        self.contacts.update((contact.binding, contact) for contact in device.contacts)
 
     def _enlist(self, device: Device) -> None:
         self.by_id[device.id] = device
-        self._of_aor[device.aor] = (*self.of_aor(device.aor), device)
+        self._of_aor[device.aor] = (*self._of_aor.get(device.aor, ()), device)
 
     def remove_device(self, device: Device) -> None:
         """Drop a device whose contacts have all ended, and have it deleted in the store."""
@@ -58,7 +110,7 @@ class Devices:
     def drop(self, device: Device) -> None:
         """Drop a stored device from memory."""
         del self.by_id[device.id]
-        others = tuple(other for other in self.of_aor(device.aor) if other is not device)
+        others = tuple(other for other in self._of_aor[device.aor] if other is not device)
         if others:
             self._of_aor[device.aor] = others
         else:
@@ -66,13 +118,11 @@ class Devices:
         for contact in device.contacts:
             self.contacts.pop(contact.binding, None)
             self._connections.forget(contact)
-            self.pushes.forget(contact)
 
     def add(self, contact: Contact, instance: str, ts: int) -> None:
         """Add a contact to its device, which is made when there is none. The oldest ended contacts are removed."""
         self.contacts[contact.binding] = contact
         self._changes.dropped.pop(contact.id, None)
-        self.pushes.index([contact])
         device = self.by_id.get(contact.device)
         if device is None:
             device = Device(contact.device, contact.binding.aor, instance, ts)
@@ -82,7 +132,6 @@ class Devices:
         for oldest in ended[:-ENDED_KEPT]:
             device.contacts.remove(oldest)
             self.contacts.pop(oldest.binding, None)
-            self.pushes.forget(oldest)
             self._changes.dropped[oldest.id] = oldest
         device.contacts.append(contact)
         self._changes.devices[device] = None

@@ -6,7 +6,7 @@ from typing import Final
 from companion.opensips.events import LATENCY, AorEvent, ContactEvent
 from companion.usrloc.changes import Changes, Stamp
 from companion.usrloc.connections import Connections
-from companion.usrloc.contact import Contact
+from companion.usrloc.contact import Binding, Contact
 from companion.usrloc.devices import Devices
 from companion.usrloc.registrations import is_overtaken, is_same_register, may_be_older_binding
 
@@ -27,7 +27,7 @@ class Ends:
         self.removals: Counter[str] = Counter()
         self.own_removals: set[str] = set()
         self._ignored = ignored
-        self._latest: dict[str, Contact] = {}
+        self._latest: dict[str, Binding] = {}
         self._devices = devices
         self._connections = connections
         self._changes = changes
@@ -43,7 +43,7 @@ class Ends:
         reason = self._reason(event, stamp, contact)
         self.removals[stamp.node] += reason == "removed-after-lost-pings"
         self.end(contact, reason, stamp.ts)
-        self._latest[stamp.node] = contact
+        self._latest[stamp.node] = contact.binding
 
     def _reason(self, event: ContactEvent, stamp: Stamp, contact: Contact) -> str:
         if contact.failing and contact.id in self.own_removals:
@@ -54,9 +54,11 @@ class Ends:
 
     def empty(self, event: AorEvent, stamp: Stamp) -> None:
         """Note that an AOR has no contact any more: nothing took the place of the last one."""
-        contact = self._latest.get(stamp.node)
-        if contact and (contact.binding.domain, contact.binding.aor) == (event.domain, event.aor):
-            contact.left_empty = True
+        binding = self._latest.get(stamp.node)
+        if binding and (binding.domain, binding.aor) == (event.domain, event.aor):
+            contact = self._devices.find(binding)
+            if contact and contact.ended_at:
+                contact.left_empty = True
 
     def expire(self, contact: Contact, before: int, now: int) -> bool:
         """End a contact that expired before a time (epoch ms); return whether it did."""

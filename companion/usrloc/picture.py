@@ -56,7 +56,7 @@ class Usrloc:
 
     def _apply_contact(self, event: ContactEvent, stamp: Stamp) -> None:
         binding = Binding(stamp.cluster, event.domain, event.aor, event.uri)
-        contact = self.devices.contacts.get(binding)
+        contact = self.devices.find(binding)
         if contact is not None and (contact.run == stamp.run and stamp.ts <= contact.changed_at):
             return  # applied before: a batch that was sent again
         if contact is not None and contact.ended_at and is_late(contact, event, stamp):

@@ -1,42 +1,30 @@
-"""Find the contact that a push registration replaces. No I/O."""
+"""Find the contact that a push registration replaces. No I/O.
+
+With `pn_enable` the registrar knows a contact by its AOR and push parameters (RFC 8599), not by its URI: a reload that
+comes with another URI is an UPDATE of the same contact, and nothing tells that the old URI is gone.
+"""
 
 from collections.abc import Iterable
+from operator import attrgetter
 
 from companion import sip
-from companion.usrloc.contact import Binding, Contact
-
-Key = tuple[str, str, str, str]
+from companion.usrloc.contact import Binding, Contact, Device
 
 
-class PushContacts:
-    """Index contacts by their AOR and push parameters.
+def find_replaced(devices: Iterable[Device], binding: Binding) -> Contact | None:
+    """Return the live contact among the devices of an AOR that has the same push parameters and another URI.
 
-    With `pn_enable` the registrar knows a contact by these (RFC 8599), not by its URI: a reload that comes with another
-    URI is an UPDATE of the same contact, and nothing tells that the old URI is gone.
+    Of several, the one that showed life last counts: the others were replaced unseen.
     """
-
-    def __init__(self) -> None:
-        self._contacts: dict[Key, Contact] = {}
-
-    def index(self, contacts: Iterable[Contact]) -> None:
-        """Take in contacts; of several with the same parameters the last one counts."""
-        for contact in contacts:
-            if key := _key(contact.binding):
-                self._contacts[key] = contact
-
-    def forget(self, contact: Contact) -> None:
-        """Drop a contact from memory."""
-        key = _key(contact.binding)
-        if key and self._contacts.get(key) is contact:
-            del self._contacts[key]
-
-    def find(self, binding: Binding) -> Contact | None:
-        """Return the live contact with the same push parameters and another URI."""
-        key = _key(binding)
-        contact = self._contacts.get(key) if key else None
-        return None if contact is None or contact.ended_at or contact.binding == binding else contact
+    if not sip.push_identity(binding.uri):
+        return None
+    contacts = (contact for device in devices for contact in device.contacts if not contact.ended_at)
+    return max(
+        (one for one in contacts if _is_other_uri(one.binding, binding)), key=attrgetter("alive_at"), default=None
+    )
 
 
-def _key(binding: Binding) -> Key | None:
-    token = sip.push_identity(binding.uri)
-    return (binding.cluster, binding.domain, binding.aor, token) if token else None
+def _is_other_uri(one: Binding, other: Binding) -> bool:
+    """Return whether two bindings differ in their URI and agree in its push parameters."""
+    is_place_same = (one.cluster, one.domain, one.aor) == (other.cluster, other.domain, other.aor)
+    return is_place_same and one.uri != other.uri and sip.push_identity(one.uri) == sip.push_identity(other.uri)

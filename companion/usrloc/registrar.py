@@ -12,6 +12,7 @@ from companion.usrloc.contact import Binding, Contact, Device, contact_id
 from companion.usrloc.ends import Ends
 from companion.usrloc.failures import Failures
 from companion.usrloc.ghosts import ghost_spans, unmark_replaced
+from companion.usrloc.pushes import find_replaced
 from companion.usrloc.registrations import (
     holder,
     is_overtaken,
@@ -137,7 +138,9 @@ class Registrar:
 
         OpenSIPS says so by an UPDATE, and no event tells of the old URI any more.
         """
-        older = self._devices.pushes.find(binding) if event.name == UPDATE else None
+        if event.name != UPDATE:
+            return None
+        older = find_replaced(self._devices.of_aor(binding.aor), binding)
         if older is None:
             return None
         outage = Outage(older.disconnected_at, older.alive_at, stamp.ts)

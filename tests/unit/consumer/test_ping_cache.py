@@ -146,8 +146,26 @@ def test_bounded() -> None:
     assert len(cached) <= 20
 
 
-def test_clear() -> None:
-    """A cleared cache recognises nothing."""
-    cache = cache_of(packed())
-    cache.clear()
-    assert cache.find(packed()) is None
+def test_forget() -> None:
+    """A forgotten contact's ping is not recognised, in either generation, and nothing refers to the contact."""
+    cache = PingCache(max_pings=4)
+    contacts = {}
+    for number in range(3):
+        params = packed(aor=f"user{number}")
+        contacts[number] = contact_of(event_of(params))
+        cache.add(params, event_of(params), contacts[number])
+    assert cache._older, "the generations have changed"
+    cache.forget([contacts[0], contacts[2], contact_of(event_of(packed()))])
+    assert [number for number in range(3) if cache.find(packed(aor=f"user{number}"))] == [1]
+    assert not {contacts[0], contacts[2]} & cache._heads.keys()
+
+
+def test_one_ping_of_a_contact() -> None:
+    """A contact that registers again has its newer ping in the cache alone."""
+    cache = PingCache()
+    contact = contact_of(event_of(packed()))
+    cache.add(packed(), event_of(packed()), contact)
+    contact.registration = event_of(packed(cseq=2)).registration
+    cache.add(packed(cseq=2), event_of(packed(cseq=2)), contact)
+    assert (cache.find(packed()), len(cache._current)) == (None, 1)
+    assert cache.find(packed(cseq=2))

@@ -145,6 +145,22 @@ def test_the_end_of_a_connection_with_strangers(world: Small) -> None:
     assert crowded.usrloc.ignored["shared_connection"] == 1
 
 
+def test_the_end_of_a_connection_with_strangers_and_a_packed_contact() -> None:
+    """A contact that is packed while a stranger comes to its connection, or after that, is not taken for dead."""
+    for packs_first in (True, False):
+        world = World()
+        world.usrloc = Usrloc(LOST_AFTER, INTERVAL_MS, LIMITS._replace(stored_devices=1))
+        world.apply(register(0, at="192.0.2.1:5062"))
+        world.usrloc.changes.take()
+        if packs_first:
+            world.usrloc.devices.pack_oldest(0, 1)
+        world.apply(register(1, at="192.0.2.1:5062", aor="bob"))
+        world.usrloc.devices.pack_oldest(0, 1)
+        world.usrloc.devices.unpack("alice")
+        world.apply(disconnect("192.0.2.1:5062"))
+        assert not world.contact(phone(0)).disconnected_at
+
+
 def test_a_device_that_comes_back_at_once(world: Small) -> None:
     """A device that made room and registers again before it is deleted in the store is not deleted."""
     for number in range(5):

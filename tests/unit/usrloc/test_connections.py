@@ -4,6 +4,7 @@ import pytest
 
 from companion.opensips.events import DELETE, INSERT, UPDATE, Event
 from companion.usrloc.changes import Changes, Stamp
+from companion.usrloc.connections import MAX_CROWDED
 from tests.unit.usrloc.world import NEW, NEW_AT, OLD_AT, World, disconnect, event
 
 
@@ -33,6 +34,17 @@ def test_disconnect_of_another_cluster(world: World) -> None:
     world.apply(event(INSERT))
     world.usrloc.apply(disconnect(), Stamp("x", "other", world.now + 1, 1))
     assert not world.contact().disconnected_at
+
+
+def test_crowded_connections_are_bounded(world: World) -> None:
+    """Of the connections of contacts that were left out, the latest are kept; one noted again counts as late."""
+    connections = world.usrloc._connections
+    for number in range(MAX_CROWDED + 1):
+        connections.note_left_out("c", "first")
+        connections.note_left_out("c", f"192.0.2.1:{number}")
+    connections.note_left_out("c", "")
+    crowded = ["first", "192.0.2.1:0", "192.0.2.1:1", "192.0.2.1:2", f"192.0.2.1:{MAX_CROWDED}", ""]
+    assert [connections.is_crowded("c", one) for one in crowded] == [True, False, False, True, True, False]
 
 
 def test_connection_shared_no_longer(world: World) -> None:
