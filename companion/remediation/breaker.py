@@ -68,19 +68,26 @@ class Group(NamedTuple):
 def update_breaker(state: BreakerState, group: Group, settings: RemediationSection, now: int) -> BreakerState:
     """Return the state of a group's breaker after a look at its failures.
 
-    It opens with a mass event and closes when no new failure came for `breaker_calm`. Then the questions to the phones
-    decide about those that failed so far. Where phones can not be asked, it stays open as long as the mass event lasts.
+    It opens with a mass event and closes when `breaker_calm` passed without another one: a failure now and then is the
+    ordinary life of a large fleet. Then the questions to the phones decide about those that failed so far. Where phones
+    can not be asked, it stays open as long as the mass event lasts.
     """
     passed = state.passed if state.passed <= now else 0
-    fresh = [since for since in group.failures if since > passed]
-    newest = max(fresh, default=0)
-    is_mass = group.contacts is not None and is_mass_event(len(fresh), group.contacts, settings)
+    newest = max(group.failures, default=0)
+    is_mass = _is_mass_since(passed, group, settings)
     if not state.opened_at:
         return BreakerState(now, newest, now, passed) if is_mass else BreakerState(passed=passed)
     goes_on = is_mass and not group.can_ask
     is_set_back = state.changed_at > now  # the clock: the calm begins now, and not in an hour
-    changed_at = now if newest > state.newest or goes_on or is_set_back else state.changed_at
-    newest = max(newest, state.newest)
-    if now - changed_at < settings.breaker_calm * 1000:
-        return BreakerState(state.opened_at, newest, changed_at, passed)
-    return BreakerState(passed=newest if group.can_ask else passed)
+    counted = state.newest if state.newest <= now else 0
+    if goes_on or is_set_back or _is_mass_since(counted, group, settings):
+        return BreakerState(state.opened_at, max(newest, counted), now, passed)
+    if now - state.changed_at < settings.breaker_calm * 1000:
+        return state._replace(passed=passed)
+    return BreakerState(passed=min(max(newest, counted), now) if group.can_ask else passed)
+
+
+def _is_mass_since(since: int, group: Group, settings: RemediationSection) -> bool:
+    """Return whether the failures after a time (epoch ms) are a mass event by themselves."""
+    failing = sum(failed_at > since for failed_at in group.failures)
+    return group.contacts is not None and is_mass_event(failing, group.contacts, settings)

@@ -69,6 +69,32 @@ def test_without_questions_it_stays_open() -> None:
     assert state.opened_at == 0
 
 
+@pytest.mark.parametrize("can_ask", [True, False])
+@pytest.mark.parametrize("gap", [15, 30, 45])
+def test_single_failures(gap: int, can_ask: bool) -> None:  # noqa: FBT001
+    """Single failures do not hold a breaker of a large fleet open, however often they come, once most have recovered."""
+    mass, churn, state = [NOW] * 3000, [0] * 5, BreakerState()
+    for seconds in range(0, 900, 15):
+        now = NOW + seconds * SECOND
+        if seconds % gap == 0:
+            churn = [*churn[1:], now]
+        failures = [*churn, *mass] if seconds < 600 else churn
+        state = update_breaker(state, Group(failures, 10_000, can_ask), SETTINGS, now)
+        assert bool(state.opened_at) == (seconds < (60 if can_ask else 645)), seconds
+
+
+def test_mass_in_steps() -> None:
+    """It stays open as long as further parts of the group fail, each a mass event by itself."""
+    state, failures = BreakerState(), list[int]()
+    for step in range(4):
+        now = NOW + step * 45 * SECOND
+        failures += [now] * 250
+        state = update_breaker(state, Group(failures, 1000, can_ask=True), SETTINGS, now)
+        assert state.opened_at == NOW
+    assert update_breaker(state, Group(failures, 1000, can_ask=True), SETTINGS, now + 59 * SECOND).opened_at
+    assert not update_breaker(state, Group(failures, 1000, can_ask=True), SETTINGS, now + 60 * SECOND).opened_at
+
+
 def test_a_new_mass_event() -> None:
     """Failures that are newer than the last mass event open it again."""
     passed = BreakerState(0, NOW, NOW, NOW)
