@@ -18,6 +18,7 @@ from companion.remediation.lost_nodes import LostNodes
 from companion.remediation.node_access import NodeAccess
 from companion.remediation.policy import Candidate, Decision
 from companion.remediation.removal import Remover, RestWaitsError
+from companion.remediation.retries import Retries
 from companion.remediation.safety import ClockWatch
 from companion.remediation.task_pool import TaskPool
 from companion.remediation.troubles import Troubles
@@ -53,6 +54,7 @@ class Sweeper:
         self._lost_nodes = LostNodes(config, self._access)
         self._troubles = Troubles(config, store, self._access, self._clock)
         self._remover = Remover(config, store, self._access, self._troubles)
+        self._retries = Retries()
         self._waiting: Counter[str] = Counter()
 
     async def run(self) -> None:
@@ -78,11 +80,18 @@ class Sweeper:
         await asyncio.to_thread(self._troubles.find, fleet)
         self._remover.begin()
         self._waiting.clear()
-        acted = 0
-        for node, candidates in fleet.candidates.items():
-            if node not in fleet.troubles:
-                acted += await self._act_on(node, candidates, fleet, self._settings.max_per_sweep - acted)
+        self._retries.keep(candidate for group in fleet.candidates.values() for candidate in group)
+        acted = await self._act_on_all(fleet)
         await asyncio.to_thread(self._report, fleet, acted)
+
+    async def _act_on_all(self, fleet: Fleet) -> int:
+        """Act on the candidates of all nodes, and return on how many: nodes share the sweep, the few ones first."""
+        acted = 0
+        groups = [(node, group) for node, group in fleet.candidates.items() if node not in fleet.troubles]
+        for index, (node, group) in enumerate(sorted(groups, key=lambda pair: len(pair[1]))):
+            share = -(-(self._settings.max_per_sweep - acted) // (len(groups) - index))
+            acted += await self._act_on(node, group, fleet, share)
+        return acted
 
     def _clear_woken(self, mode: str) -> None:
         for woken in push.clear_woken(self._store, now_ms()):
@@ -95,10 +104,9 @@ class Sweeper:
     async def _act_on(self, node: str, candidates: Sequence[Candidate], fleet: Fleet, room: int) -> int:
         """Act on the candidates of one node, some at once; return on how many."""
         cluster = self._config.cluster(node)
-        states, started, pool = fleet.states, 0, TaskPool(AT_ONCE if self._access.can_ask(cluster) else 1)
+        started, pool = 0, TaskPool(AT_ONCE if self._access.can_ask(cluster) else 1)
         doubted_room = max(1, room // DOUBTED_SHARE)
-        ordered = sorted(candidates, key=lambda candidate: _priority(candidate, states[candidate.contact.id]))
-        for candidate in ordered:
+        for candidate in sorted(candidates, key=lambda candidate: self._priority(candidate, fleet)):
             decision = self._decide(candidate, fleet)
             if decision is None:
                 continue
@@ -113,10 +121,17 @@ class Sweeper:
         await pool.finish()
         return started
 
+    def _priority(self, candidate: Candidate, fleet: Fleet) -> tuple[bool, bool, int]:
+        """Put contacts that are only doubted last, before them those that failed at MI, and the latest tried last."""
+        mark = fleet.states[candidate.contact.id].decided
+        return candidate.reason == "doubted", audit.failed_before(mark), self._retries.tried_at(candidate)
+
     def _decide(self, candidate: Candidate, fleet: Fleet) -> Decision | None:
         """Return what is to be done now, None when nothing is."""
         state, mark = fleet.states[candidate.contact.id], fleet.states[candidate.contact.id].decided
         if any(group in fleet.held_groups for group in groups_of(candidate.contact)):
+            return None
+        if not self._retries.is_due(candidate, fleet.now):
             return None
         is_known_to_wake = bool(state.push_attempts) or audit.was_to_be_woken(mark, candidate)
         wake = fleet.wake(candidate, registrar_wakes=is_known_to_wake)
@@ -176,11 +191,14 @@ class Sweeper:
         if not self._access.tables(candidate.contact.binding.cluster):
             return decision, Outcome("observed" if fleet.mode == "observe" else "mi-missing")
         try:
-            return await self._remover.remove(node, candidate, decision, fleet)
+            decision, outcome = await self._remover.remove(node, candidate, decision, fleet)
         except RestWaitsError:
             return Decision("wait", "MI fails"), Outcome("kept")
         except MiError as error:
             return decision, _failure(error)
+        if decision.action == "wait":
+            self._retries.note(candidate, fleet.now, self._config.pings.interval_ms // 2)
+        return decision, outcome
 
     async def _push(self, candidate: Candidate, fleet: Fleet) -> Outcome:
         state, tables = fleet.states[candidate.contact.id], self._access.tables(candidate.contact.binding.cluster)
@@ -224,11 +242,6 @@ def _make_woken_entry(woken: push.Woken, outcome: Outcome, mode: str) -> AuditEn
     candidate = Candidate(woken.contact, mark.reason, since)
     lost = None if woken.elsewhere else mark.lost
     return AuditEntry(candidate, Decision("push", "it came back"), outcome, mode, lost=lost)
-
-
-def _priority(candidate: Candidate, state: CareState) -> tuple[bool, bool]:
-    """Put contacts that are only doubted last, and before them those that failed at MI."""
-    return candidate.reason == "doubted", audit.failed_before(state.decided)
 
 
 async def _renew(turn: HeldLock) -> None:
