@@ -26,6 +26,8 @@ CompanionError
 
 from collections.abc import Sequence
 
+from typing import Final
+
 from companion.credentials import mask
 
 
@@ -127,6 +129,10 @@ class MiRefusedError(MiError):
     pass
 
 
+_GONE: Final = ("AOR not found", "Contact not found")
+"""How usrloc of 3.4, 3.6 and 4.0 begins its answers 404 about what is not there. It has others, such as "Table not found"."""
+
+
 class MiCallError(MiError):
     """Hold the `code` and `message` of a JSON-RPC error."""
 
@@ -137,8 +143,8 @@ class MiCallError(MiError):
 
     @property
     def gone(self) -> bool:
-        """Return whether the contact or AOR is not there (any more)."""
-        return self.code == 404
+        """Return whether the contact or AOR is not there (any more). An unknown table says nothing of a contact."""
+        return self.code == 404 and self.message.startswith(_GONE)
 
 
 class InvalidInputError(CompanionError):

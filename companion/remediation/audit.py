@@ -34,6 +34,9 @@ Result = Literal[
 ]
 """What came of a decision; docs/remediation.md has the table."""
 
+PROVISIONAL: Final = frozenset({"answered", "came-back", "already-gone", "not-alone"})
+"""Results that end no run of failure: only an event of life or of an end does."""
+
 NUMBERS: Final = frozenset({"since", "lost", "duration_ms", "fence", "attempt", "after_ms", "minutes"})
 _FREE_TEXTS: Final = frozenset({"uri", "answer"})
 """What is masked on reading as well: an older version masked less when it wrote."""
@@ -155,10 +158,11 @@ def is_repeated(entry: AuditEntry, mark: str) -> bool:
 def is_done(mark: str, candidate: Candidate, decision: Decision, mode: str) -> bool:
     """Return whether that was decided, and done, already.
 
-    A further push is not, nor is what failed at MI. A phone that answered may fall silent later in the same run.
+    A further push is not, nor is what failed at MI. A phone that answered may fall silent later in the same run. What
+    MI showed may be outdated later: without life after it, the same failure goes on.
     """
     since, marked_mode, action, result, *_ = read_mark(mark)
-    if (since, marked_mode) != (candidate.since, mode) or is_failure(result) or result == "answered":
+    if (since, marked_mode) != (candidate.since, mode) or is_failure(result) or result in PROVISIONAL:
         return False
     return action == decision.action and (action != "push" or result in ("observed", "woken"))
 

@@ -8,7 +8,7 @@ from typing import Final, Literal, NamedTuple
 
 from companion import sip
 from companion.config import RemediationSection, Rule
-from companion.opensips.events import LOST_PING_US
+from companion.opensips.events import LOST_PING_US, Registration
 from companion.opensips.mi_contact import MiContact
 from companion.text import is_exact
 from companion.usrloc.contact import Contact
@@ -218,11 +218,16 @@ def compare(candidate: Candidate, node: str, records: Sequence[MiContact]) -> Lo
 
 
 def _compare(candidate: Candidate, node: str, record: MiContact) -> Look:
-    contact = candidate.contact
-    registration = contact.registration
-    if (record.callid, record.cseq, record.received) != (registration.callid, registration.cseq, registration.received):
+    if _is_newer(candidate.contact.registration, record) or _answered_since(candidate.contact, node, record):
         return "came-back"
-    return "came-back" if _answered_since(contact, node, record) else "as-known"
+    return "as-known"
+
+
+def _is_newer(registration: Registration, record: MiContact) -> bool:
+    """Return whether MI has another registration, unless it is an older one: a node may miss a replication."""
+    if record.callid == registration.callid and record.cseq != registration.cseq:
+        return record.cseq > registration.cseq
+    return (record.callid, record.received) != (registration.callid, registration.received)
 
 
 def _answered_since(contact: Contact, node: str, record: MiContact) -> bool:

@@ -168,12 +168,16 @@ class Sweeper:
             self._waiting[decision.why] += 1
             return
         outcome = replace(outcome, duration_ms=round((time.monotonic() - started) * 1000))
+        await self._write_down(candidate, decision, outcome, fleet)
+
+    async def _write_down(self, candidate: Candidate, decision: Decision, outcome: Outcome, fleet: Fleet) -> None:
         metrics.REMEDIATIONS.labels(candidate.contact.node, decision.action, outcome.result).inc()
         entry = AuditEntry(candidate, decision, outcome, fleet.mode, fleet.turn.fence)
         # the log has it also where Redis goes away before it is written down
         logger.info("remediation", device=candidate.contact.device, action=decision.action, result=outcome.result)
         mark = fleet.states[candidate.contact.id].decided
-        if not (audit.is_failure(outcome.result) and audit.is_repeated(entry, mark)):
+        is_retry = audit.is_failure(outcome.result) or outcome.result in audit.PROVISIONAL - {"answered"}
+        if not (is_retry and audit.is_repeated(entry, mark)):
             await asyncio.to_thread(audit.record, self._store, entry)
 
     async def _do(self, node: str, candidate: Candidate, decision: Decision, fleet: Fleet) -> tuple[Decision, Outcome]:
@@ -196,8 +200,11 @@ class Sweeper:
             return Decision("wait", "MI fails"), Outcome("kept")
         except MiError as error:
             return decision, _failure(error)
+        interval_ms = self._config.pings.interval_ms
         if decision.action == "wait":
-            self._retries.note(candidate, fleet.now, self._config.pings.interval_ms // 2)
+            self._retries.note(candidate, fleet.now, interval_ms // 2)
+        elif outcome.result in audit.PROVISIONAL:
+            self._retries.note(candidate, fleet.now, interval_ms)
         return decision, outcome
 
     async def _push(self, candidate: Candidate, fleet: Fleet) -> Outcome:

@@ -73,7 +73,15 @@ async def test_raising_an_event(opensips: SimulatedOpenSIPS, client: Mi) -> None
 
     with pytest.raises(MiCallError, match="Event not registered") as refused:
         await client.raise_event("E_NOT_THERE", {})
-    assert refused.value.gone
+    assert (refused.value.code, refused.value.gone) == (404, False)
+
+
+async def test_an_unknown_table(client: Mi) -> None:
+    """A table that OpenSIPS does not have says nothing of a contact: it is an error, and not "already gone"."""
+    with pytest.raises(MiCallError, match="Table not found"):
+        await client.show_contact("elsewhere", "bob")
+    with pytest.raises(MiCallError, match="Table not found"):
+        await client.remove_contact("elsewhere", "bob", "sip:bob@192.0.2.1")
 
 
 async def test_version_and_up_time(opensips: SimulatedOpenSIPS, client: Mi) -> None:

@@ -217,6 +217,7 @@ LOOKS: dict[str, tuple[Candidate, Sequence[MiContact]]] = {
     "14": (DISCONNECTED, [record(latency_us=None)]),
     "15": (GHOST, [record(latency_us=LOST_PING_US)]),
     "16": (GHOST, [record(received=ELSEWHERE, latency_us=LOST_PING_US)]),
+    "17": (LOST_PINGS, [record(cseq=6, received=ELSEWHERE, latency_us=LOST_PING_US)]),
 }
 
 

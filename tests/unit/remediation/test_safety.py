@@ -156,7 +156,9 @@ def note(candidate: Candidate, decision: Decision, mode: str, result: Result) ->
     [
         ("", REMOVE, False),
         (note(LOST, REMOVE, "enforce", "removed"), REMOVE, True),
-        (note(LOST, REMOVE, "enforce", "came-back"), REMOVE, True),
+        (note(LOST, REMOVE, "enforce", "came-back"), REMOVE, False),
+        (note(LOST, REMOVE, "enforce", "already-gone"), REMOVE, False),
+        (note(LOST, REMOVE, "enforce", "not-alone"), REMOVE, False),
         (note(LOST, REMOVE, "enforce", "answered"), REMOVE, False),
         (note(LOST, REMOVE, "observe", "observed"), REMOVE, False),
         (note(LOST._replace(since=4), REMOVE, "enforce", "removed"), REMOVE, False),
@@ -167,7 +169,7 @@ def note(candidate: Candidate, decision: Decision, mode: str, result: Result) ->
     ],
 )
 def test_what_stands(mark: str, decision: Decision, expected: bool) -> None:  # noqa: FBT001
-    """A decision is made once for each run of failure and mode, but pushes, MI's failures and answers allow another."""
+    """A decision is made once for each run of failure and mode, but pushes, failures of MI and what it shows do not settle it."""
     assert audit.is_done(mark, LOST, decision, "enforce") is expected
 
 
