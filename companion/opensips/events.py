@@ -144,7 +144,7 @@ _DECODERS: Final = {name: msgspec.msgpack.Decoder(shape) for name, shape in _SHA
 def decode(name: str, params: bytes | memoryview) -> Event:
     """Read one event's parameters, a msgpack map, check them and give them types.
 
-    null, "" and absent mean the same, because OpenSIPS itself mixes them. Whatever a registrar accepts is taken:
+    null, "" and absent mean the same, because OpenSIPS itself mixes them; table, AOR and URI must be there. Whatever a registrar accepts is taken:
     unprintable characters become U+FFFD (a tab stays), long free texts are cut, and a number that OpenSIPS writes as a
     signed one of 32 bits is read as unsigned.
 
@@ -187,15 +187,15 @@ def _event(name: str, params: msgspec.Struct) -> Event:
         return _disconnect_event(name, params)
     assert isinstance(params, _Aor)  # noqa: S101 - there are no others
     domain, aor = _read_texts((params.domain, params.aor))
-    if not aor:
-        raise InvalidEventError("missing")
+    if not (domain and aor):
+        raise InvalidEventError("missing", aor=aor)
     return AorEvent(name, domain, aor)
 
 
 def _contact_event(name: str, params: _Contact) -> ContactEvent:
     texts = params.domain, params.aor, params.uri, params.received, params.path, params.socket, params.callid
     domain, aor, uri, received, path, socket, callid = _read_texts(texts)
-    if not (aor and uri):
+    if not (domain and aor and uri):  # MI takes no empty name
         raise InvalidEventError("missing", aor=aor)
     user_agent, attr = read_user_agent(params.user_agent or ""), _cut(params.attr, MAX_ATTR)
     bflags, expires, cseq = params.bflags or 0, params.expires or 0, params.cseq or 0

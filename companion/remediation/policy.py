@@ -11,7 +11,7 @@ from companion.config import RemediationSection, Rule
 from companion.opensips.events import LOST_PING_US, Registration
 from companion.opensips.mi_contact import MiContact
 from companion.text import is_exact
-from companion.usrloc.contact import Contact
+from companion.usrloc.contact import Binding, Contact
 from companion.usrloc.ghosts import is_ghost
 
 Reason = Literal["lost-pings", "disconnected", "ghost", "doubted"]
@@ -55,9 +55,9 @@ def find_candidate(contact: Contact, settings: RemediationSection, lost_after: i
 
     Losses count only of contacts that ever answered a ping, for some phones ignore OPTIONS, and of nodes that can reach
     the contact. Lost pings of other nodes only raise a doubt. Life after the failure makes no candidate: a record may
-    be read while it is being written. Nor does a contact that MI can not name, because its text is not exact.
+    be read while it is being written. Nor does a contact that MI can not name.
     """
-    if _is_over(contact, now) or not is_exact("".join(contact.binding)):
+    if _is_over(contact, now) or not _has_mi_name(contact.binding):
         return None
     if contact.disconnected_at:
         return _after_disconnect(contact, settings, lost_after, now)
@@ -66,6 +66,11 @@ def find_candidate(contact: Contact, settings: RemediationSection, lost_after: i
     if contact.doubts >= lost_after and contact.holder:
         return Candidate(contact, "doubted", contact.doubted_at, lost_by_reaching=False)
     return None
+
+
+def _has_mi_name(binding: Binding) -> bool:
+    """Return whether MI can name a contact: its table, AOR and URI are there, and their text is exact."""
+    return all((binding.domain, binding.aor, binding.uri)) and is_exact("".join(binding))
 
 
 def count_lost(contact: Contact) -> int:

@@ -227,6 +227,14 @@ def test_look(number: str) -> None:
     assert rows("What MI shows")[number] == policy.compare(LOOKS[number][0], "n", LOOKS[number][1])
 
 
+@pytest.mark.parametrize("name", ["domain", "aor", "uri"])
+def test_a_name_that_is_missing(name: str) -> None:
+    """A contact that MI can not name, because its table, AOR or URI is empty, is no candidate."""
+    nameless = contact(**LOST)
+    nameless.binding = nameless.binding._replace(**{name: ""})
+    assert policy.find_candidate(nameless, configured(), LOST_AFTER, NOW) is None
+
+
 def test_a_deleted_one_beside_it() -> None:
     """A contact of the same URI that OpenSIPS is about to drop does not count."""
     assert policy.compare(LOST_PINGS, "n", [record(state="deleted"), record(latency_us=LOST_PING_US)]) == "as-known"
