@@ -35,6 +35,7 @@ class Remover:
 
     def __init__(self, config: Config, store: Store, access: NodeAccess, troubles: Troubles) -> None:
         self._settings = config.remediation
+        self._pings = config.pings
         self._store = store
         self._access = access
         self._troubles = troubles
@@ -98,7 +99,7 @@ class Remover:
     def _judge(self, candidate: Candidate, answers: Sequence[NodeAnswer], fleet: Fleet) -> Judgement:
         contact, state = candidate.contact, fleet.states[candidate.contact.id]
         stored = load_contacts(self._store, [ContactRef(contact.binding.aor, contact.id)]).get(contact.id)
-        before = state.probe_lost if state.probe_since == candidate.since else 0
+        before = self._count_unanswered(candidate, state)
         reaching = policy.reaching_node(contact)
         evidence = Evidence(
             candidate,
@@ -107,17 +108,22 @@ class Remover:
             reaching in fleet.lost_nodes,
             stored.alive_at if stored and not stored.ended_at else contact.alive_at,
             before,
+            self._pings.lost_after,
         )
         self._note_probe(candidate, answers, state)
         return judge(evidence)
+
+    def _count_unanswered(self, candidate: Candidate, state: CareState) -> int:
+        """Return how many questions in a row the phone left without answer; an old one says nothing of today."""
+        is_fresh = 0 <= now_ms() - state.probe_at <= self._pings.lost_after * self._pings.interval_ms
+        return state.probe_lost if is_fresh and state.probe_since == candidate.since else 0
 
     def _note_probe(self, candidate: Candidate, answers: Sequence[NodeAnswer], state: CareState) -> None:
         probes = {answer.probe for answer in answers}
         if not {"answered", "unanswered"} & probes:
             return
-        same = state.probe_since == candidate.since
-        lost, answered = (state.probe_lost, state.probe_answers) if same else (0, 0)
-        lost = 0 if "answered" in probes else lost + 1
+        answered = state.probe_answers if state.probe_since == candidate.since else 0
+        lost = 0 if "answered" in probes else self._count_unanswered(candidate, state) + 1
         probed_state = state._replace(
             probe_since=candidate.since,
             probe_at=now_ms(),

@@ -34,7 +34,8 @@ class Evidence(NamedTuple):
 
     `answers` come from every node of the cluster that is not lost. `reaching` is the node that can reach the contact,
     "" when unknown, `reaching_lost` that it has been gone for longer than `node_lost_after`. `alive_at` is the last
-    sign of life on any node (epoch ms), read just now. `unanswered_before` counts verified questions without answer.
+    sign of life on any node (epoch ms), read just now. `unanswered_before` counts verified questions without answer, in
+    a row and a ping interval apart. A contact that is only doubted must leave `lost_after` of them without answer.
     """
 
     candidate: Candidate
@@ -43,6 +44,7 @@ class Evidence(NamedTuple):
     reaching_lost: bool
     alive_at: int
     unanswered_before: int = 0
+    lost_after: int = 3
 
 
 class Judgement(NamedTuple):
@@ -103,8 +105,9 @@ def _death(evidence: Evidence) -> Judgement:
     """Weigh what speaks for death once nothing speaks for life."""
     candidate = evidence.candidate
     if _is_silent(evidence):
-        if candidate.reason == "doubted" and not evidence.unanswered_before:
-            return Judgement("wait", "it did not answer once")
+        unanswered = evidence.unanswered_before + 1
+        if candidate.reason == "doubted" and unanswered < evidence.lost_after:
+            return Judgement("wait", f"{unanswered} of {evidence.lost_after} questions were not answered")
         return Judgement("remove", "it did not answer an OPTIONS")
     if evidence.reaching_lost and candidate.reason in ("doubted", "disconnected"):
         return Judgement("remove", f"{evidence.reaching}, which held its connection, is gone")

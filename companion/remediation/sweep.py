@@ -121,10 +121,15 @@ class Sweeper:
         await pool.finish()
         return started
 
-    def _priority(self, candidate: Candidate, fleet: Fleet) -> tuple[bool, bool, int]:
-        """Put contacts that are only doubted last, before them those that failed at MI, and the latest tried last."""
-        mark = fleet.states[candidate.contact.id].decided
-        return candidate.reason == "doubted", audit.failed_before(mark), self._retries.tried_at(candidate)
+    def _priority(self, candidate: Candidate, fleet: Fleet) -> tuple[bool, bool, bool, int]:
+        """Put contacts that are only doubted last, before them those that failed at MI, and the latest tried last.
+
+        Among the doubted those come first that left a question without answer: their next one must follow soon.
+        """
+        state, is_doubted = fleet.states[candidate.contact.id], candidate.reason == "doubted"
+        has_answered = not (state.probe_lost and state.probe_since == candidate.since)
+        tried_at = self._retries.tried_at(candidate)
+        return is_doubted, audit.failed_before(state.decided), is_doubted and has_answered, tried_at
 
     def _decide(self, candidate: Candidate, fleet: Fleet) -> Decision | None:
         """Return what is to be done now, None when nothing is."""
@@ -141,12 +146,16 @@ class Sweeper:
         return None if decision.action == "remove" and self._was_asked_lately(candidate, state, fleet.now) else decision
 
     def _was_asked_lately(self, candidate: Candidate, state: CareState, now: int) -> bool:
-        """Return whether a question of this run of failure is too fresh for another: each answer doubles the wait."""
+        """Return whether a question of this run of failure is too fresh for another.
+
+        After silence the next one comes an interval later, as a ping would. Each answer doubles the wait.
+        """
         if state.probe_since != candidate.since:
             return False
-        interval_ms = self._config.pings.interval_ms
-        wait_ms = interval_ms * self._config.pings.lost_after * 2 ** min(state.probe_answers - 1, MOST_DOUBLINGS)
-        return now - state.probe_at < (wait_ms if state.probe_answers else interval_ms // 2)
+        wait_ms = self._config.pings.interval_ms
+        if not state.probe_lost:
+            wait_ms *= self._config.pings.lost_after * 2 ** min(state.probe_answers - 1, MOST_DOUBLINGS)
+        return 0 <= now - state.probe_at < wait_ms
 
     def _may_go_on(self, node: str, fleet: Fleet) -> bool:
         if self._remover.has_given_up(node):

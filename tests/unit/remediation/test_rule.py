@@ -69,9 +69,9 @@ CASES: dict[str, Case] = {
     "15": only_disconnected(UNASKED),
     "16": only_disconnected(SILENT._replace(probe="unverified")),
     "17": Case([UNASKED], "disconnected"),
-    "18": doubted(SILENT),
-    "19": doubted(SILENT, before=1),
-    "20": doubted(UNASKED, before=1),
+    "18": doubted(SILENT, before=1),
+    "19": doubted(SILENT, before=2),
+    "20": doubted(UNASKED, before=2),
     "21": doubted(REPLICA, reaching_lost=True),
     "22": only_disconnected(REPLICA, reaching_lost=True),
     "23": Case([SILENT, REPLICA._replace(holds=True, probe="unverified")], reaching=""),
@@ -79,8 +79,8 @@ CASES: dict[str, Case] = {
     "25": Case([], reaching=""),
     "26": Case([SILENT._replace(probe="unwitnessed"), REPLICA]),
     "27": only_disconnected(SILENT._replace(probe="unwitnessed")),
-    "28": doubted(SILENT, UNWITNESSED, before=1)._replace(holder="n1"),
-    "29": doubted(SILENT, UNWITNESSED, before=1)._replace(reaching=""),
+    "28": doubted(SILENT, UNWITNESSED, before=2)._replace(holder="n1"),
+    "29": doubted(SILENT, UNWITNESSED, before=2)._replace(reaching=""),
 }
 
 
@@ -131,3 +131,12 @@ def test_any_evidence(evidence: Evidence) -> None:
         assert evidence.alive_at <= SINCE
         nodes = {answer.node for answer in evidence.answers}
         assert not evidence.reaching or evidence.reaching in nodes or evidence.reaching_lost
+
+
+@given(evidences, st.integers(1, 9))
+def test_doubts_need_as_many_questions_as_pings(evidence: Evidence, lost_after: int) -> None:
+    """A contact that is only doubted is asked `lost_after` times in vain, unless the node that held it is gone."""
+    evidence = evidence._replace(lost_after=lost_after)
+    is_doubted = evidence.candidate.reason == "doubted"
+    if is_doubted and not evidence.reaching_lost and evidence.unanswered_before + 1 < lost_after:
+        assert judge(evidence).outcome != "remove"
