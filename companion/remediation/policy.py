@@ -139,8 +139,8 @@ class Wake(NamedTuple):
 def decide(candidate: Candidate, settings: RemediationSection, wake: Wake, now: int) -> Decision:
     """Return what the first rule that fits says; `auto` wakes a contact that can be woken and removes the rest.
 
-    A ghost that can be woken is woken first, unless its replacement registered with the same push token: two phones may
-    share a SIP instance.
+    A ghost that can be woken in any way is woken first, unless its replacement registered with the same push token: two
+    phones may share a SIP instance.
     """
     contact = candidate.contact
     action = next((rule.action for rule in settings.rules if _fits(rule, contact)), "auto")
@@ -148,7 +148,7 @@ def decide(candidate: Candidate, settings: RemediationSection, wake: Wake, now: 
         return Decision("keep", "a rule keeps it")
     if action == "remove":
         return Decision("remove", "a rule removes it")
-    if candidate.reason == "ghost" and (action == "push" or _is_replaced(contact, wake.replacement)):
+    if candidate.reason == "ghost" and _is_replaced(contact, wake.replacement):
         return Decision("remove", "its device answers elsewhere")
     if action == "push" or wake.registrar_wakes or can_be_woken(contact, settings):
         return _wake(candidate, settings, wake.push, now)
@@ -158,9 +158,7 @@ def decide(candidate: Candidate, settings: RemediationSection, wake: Wake, now: 
 
 
 def _is_replaced(contact: Contact, replacement: Contact | None) -> bool:
-    """Return whether a ghost's device certainly is on its newer contact."""
-    if not sip.has_push_params(contact.binding.uri):
-        return True
+    """Return whether a ghost's device certainly is on its newer contact: both have the same push token."""
     return replacement is not None and bool(contact.push_token) and replacement.push_token == contact.push_token
 
 

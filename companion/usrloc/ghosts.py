@@ -28,7 +28,7 @@ def mark_replaced(changes: Changes, device: Device, newer: Contact, ts: int, ove
     for older in device.contacts:
         if older is newer or older.ended_at or older.superseded_at:
             continue
-        if is_replacement(older, newer, overlap_ms):
+        if is_replacement(older, newer, overlap_ms) and not _is_one_of_two(older, device, overlap_ms):
             older.superseded_at, older.superseded_by = ts, newer.id
             if older.failing:
                 changes.contacts[older] = None
@@ -52,3 +52,20 @@ def is_replacement(older: Contact, newer: Contact, overlap_ms: int) -> bool:
     if older.push_token and newer.push_token and older.push_token != newer.push_token:
         return False
     return older.alive_at <= newer.registered_at + overlap_ms
+
+
+def _is_one_of_two(contact: Contact, device: Device, overlap_ms: int) -> bool:
+    """Return whether a contact lived beside another one of its device: two phones share the SIP instance for good.
+
+    The other one may have ended since, or be dead: it restarted with a new URI while this one slept.
+    """
+    return any(
+        min(contact.alive_at, other.alive_at) - max(_born_at(contact), _born_at(other)) > overlap_ms
+        for other in device.contacts
+        if other is not contact and other.binding.cluster == contact.binding.cluster
+    )
+
+
+def _born_at(contact: Contact) -> int:
+    """Return its first REGISTER, or the oldest sign of life that is known of it."""
+    return contact.registered_at or min(filter(None, (contact.last_register_at, contact.last_latency_at)), default=0)

@@ -128,6 +128,8 @@ CASES: dict[str, Case] = {
     "42": Case(contact(doubts=3, doubted_at=NOW - 300 * SECOND, holder="")),
     "43": Case(contact(doubts=2, doubted_at=NOW - 300 * SECOND)),
     "44": Case(contact(WITH_PUSH, doubts=3, doubted_at=NOW - 300 * SECOND)),
+    "46": Case(contact(**LOST, **SUPERSEDED, attr="fcm=token"), configured(push_attr="^fcm="), replacement=contact()),
+    "47": Case(contact(**LOST, **SUPERSEDED), wakes=True, replacement=contact()),
     "45": Case(contact("sip:al\ufffdice@192.0.2.1", **LOST)),
 }
 
