@@ -187,6 +187,14 @@ class Feeds:
         """Mark that events may be missing: the node's contacts may be wrong until they are pinged again."""
         self.held[node].steady_since = now_ms()
 
+    def note_rollback(self) -> None:
+        """Note that Redis lost what was written: any node may lack events, and all feeds are to be written anew."""
+        for node, feed in self.held.items():
+            self.unsettle(node)
+            feed.lost_at = now_ms()
+            feed.batch = 0
+        self._touched.update(self.held)
+
     # Time
 
     def watch(self, now: int) -> bool:
@@ -219,8 +227,10 @@ class Feeds:
             self.held[node].removals += removals.pop(node, 0)
             self.held[node].interval_ms = intervals[node].observe()
             self._count_doubled(node, intervals.take_doubled(node))
+            self.held[node].batch += 1
             seqs, new_run = self._sequences.seqs.get(node, {}), node in self._new_runs
-            commands += prepare_feed(keys, self.held[node], seqs, new_run=new_run, token=tokens[node])
+            feed = self.held[node]
+            commands += prepare_feed(keys, feed, seqs, new_run=new_run, token=tokens[node], batch=feed.batch - 1)
         self._touched.clear()
         self._new_runs.clear()
         return commands

@@ -84,6 +84,12 @@ class RecorderMemory:
         metrics.DEVICES_HELD.labels("unpacked").set(len(devices.by_id))
         metrics.DEVICES_HELD.labels("packed").set(devices.packed.count)
 
+    def drop_contacts(self) -> None:
+        """Drop the contacts, because they may differ from what is stored. The feeds stay."""
+        self.usrloc = self._make_usrloc()
+        for cache in self.ping_caches.values():
+            cache.clear()
+
     def clear(self) -> None:
         """Drop everything, because it may differ from what is stored."""
         self.usrloc = self._make_usrloc()

@@ -28,7 +28,7 @@ from companion.store.batch import Batch, Prepared
 from companion.store.connection import Command, ResponseError, Unreachable
 from companion.store.consumers import ConsumerReport, forget_consumer, save_consumer
 from companion.store.devices import count_devices
-from companion.store.fence import FencedError
+from companion.store.fence import FencedError, RolledBackError
 from companion.store.leases import RENEW_SECONDS, Leases
 from companion.store.nodes import Feed, load_feed, load_nodes
 from companion.store.redis_errors import RedisError
@@ -133,6 +133,10 @@ class Recorder:
                 self._memory.evict()
         except _LeaseLostError:
             await self._start_over()
+        except RolledBackError:
+            metrics.ROLLBACKS.inc()
+            logger.warning("Redis lost what was written to it: contacts are read again, and compared with OpenSIPS'")
+            await self._read_again()
         except (GaveUpError, ResponseError) as error:
             async with self._taking:
                 self._lose(count, error)
@@ -273,6 +277,29 @@ class Recorder:
                 await self._take(unwritten)
             except (GaveUpError, ResponseError) as error:
                 self._lose(_count(unwritten), error)
+
+    async def _read_again(self) -> None:
+        """Write what is new in memory, and drop its contacts: Redis lost some of what they rest on.
+
+        The feeds are kept, for their events came. Unsettled, they have the contacts compared with those of OpenSIPS.
+        """
+        async with self._taking:
+            self._memory.feeds.note_rollback()
+            held, tokens = list(self._memory.feeds.held), dict(self._leases.tokens)
+            changes, own = self._memory.usrloc.changes.take(), {node: tokens[node] for node in held}
+            prepared, progress = self._batch.prepare(changes, own), self._progress(tokens)
+            self._writing, self._waiting, self.pending = [*self._writing, *self._waiting], [], 0
+            self._memory.drop_contacts()
+            self._corrector.clear()
+            is_ours = True
+            try:
+                await self._retry.run(lambda: self._write_held(held, prepared, progress, ()))
+            except _LeaseLostError:
+                is_ours = False
+            except (GaveUpError, ResponseError) as error:
+                self._lose(_count(self._writing), error)
+        if not is_ours:
+            await self._start_over()
 
     def _lose(self, count: int, error: Exception) -> None:
         count += self.pending

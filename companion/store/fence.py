@@ -3,6 +3,9 @@
 A lock alone cannot do that: a consumer may be stopped between its last look at the lock and its write. So the one that
 takes a node over first leaves its token beside all data that it may write, in a hash of each slot. Each write is a
 script that compares the token before it changes anything in that slot.
+
+Redis itself may go back in time: a failover or a restart loses the last writes, FLUSHALL all of them. So the batches of
+a node are numbered in its own hash, and what was written last must still be there.
 """
 
 from collections import defaultdict
@@ -16,10 +19,13 @@ from companion.store.store import Store
 
 WRITER: Final = "writer"
 """The field of a node's own hash with the token of its writer."""
+BATCH: Final = "batch"
+"""The field of a node's own hash with the number of its last batch."""
 MOST_COMMANDS: Final = 200
 """The most commands in one script: Redis does nothing else meanwhile. Each may have some thousand arguments."""
 
 _REFUSED: Final = "FENCED "
+_ROLLED_BACK: Final = "ROLLEDBACK "
 _SCRIPT: Final = """
 local held = tonumber(ARGV[1])
 for i = 2, 2 * held, 2 do
@@ -28,8 +34,12 @@ for i = 2, 2 * held, 2 do
     return redis.error_reply('FENCED ' .. ARGV[i + 1])
   end
 end
+local batch = tonumber(ARGV[2 * held + 2])
+if batch > 0 and tonumber(redis.call('HGET', KEYS[1], 'batch') or '0') < batch then
+  return redis.error_reply('ROLLEDBACK ' .. KEYS[1])
+end
 local errors = {}
-local at = 2 * held + 2
+local at = 2 * held + 3
 for i = 2, #KEYS do
   local last = at + 1 + tonumber(ARGV[at + 1])
   local reply = redis.pcall(ARGV[at], KEYS[i], unpack(ARGV, at + 2, last))
@@ -53,6 +63,10 @@ class FencedError(Exception):
         self.token = token
 
 
+class RolledBackError(Exception):
+    """Report that Redis lost what was written before; the text is the key that shows it."""
+
+
 def take_over(store: Store, node: str, token: str) -> None:
     """Refuse from now on what earlier consumers of a node still write."""
     keys = store.keys
@@ -60,8 +74,11 @@ def take_over(store: Store, node: str, token: str) -> None:
     store.connection.pipeline([("HSET", keys.node(node), WRITER, token), *shards])
 
 
-def fence(key: str, tokens: Mapping[str, str], commands: Iterable[Command]) -> Iterator[Command]:
-    """Yield scripts that run these commands, all of the slot of `key`, unless it holds another token for a field."""
+def fence(key: str, tokens: Mapping[str, str], commands: Iterable[Command], batch: int = 0) -> Iterator[Command]:
+    """Yield scripts that run these commands, all of the slot of `key`, unless it holds another token for a field.
+
+    Nor do they run when `batch` was written to the hash at `key`, and is not there any more.
+    """
     held = [part for pair in tokens.items() for part in pair]
     every = list(commands)
     for start in range(0, len(every), MOST_COMMANDS):
@@ -70,7 +87,7 @@ def fence(key: str, tokens: Mapping[str, str], commands: Iterable[Command]) -> I
         for name, _, *rest in part:
             arguments += name, len(rest), *rest
         keys = [command[1] for command in part]
-        yield ("EVAL", _SCRIPT, len(keys) + 1, key, *keys, len(tokens), *held, *arguments)
+        yield ("EVAL", _SCRIPT, len(keys) + 1, key, *keys, len(tokens), *held, batch, *arguments)
 
 
 def by_shard(keys: Keys, commands: Iterable[Command]) -> dict[int, list[Command]]:
@@ -84,7 +101,8 @@ def by_shard(keys: Keys, commands: Iterable[Command]) -> dict[int, list[Command]
 def read_errors(replies: Sequence[Any]) -> list[str]:
     """Return the errors of the commands in fenced scripts and of others.
 
-    Raises FencedError when a script was refused, NotNowError when the server may take a command later.
+    Raises FencedError when a script was refused, RolledBackError when Redis lost what it had, NotNowError when the
+    server may take a command later.
     """
     errors: list[str] = []
     for reply in replies:
@@ -95,6 +113,8 @@ def read_errors(replies: Sequence[Any]) -> list[str]:
     for error in errors:
         if error.startswith(_REFUSED):
             raise FencedError(error.removeprefix(_REFUSED))
+        if error.startswith(_ROLLED_BACK):
+            raise RolledBackError(error.removeprefix(_ROLLED_BACK))
         if is_not_now(ResponseError(error)):
             raise NotNowError(error)
     return errors

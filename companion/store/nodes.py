@@ -26,6 +26,7 @@ class Feed:
     `ended_run`: the last run that told its end. `doubled`: pings that arrived twice. `refused`: events that could not
     be taken; the last one was of `refused_aor`, because of `refused_why`, at `refused_at`. `lost_at`: when the loss of
     events was last noticed.
+    `batch`: how often it was written; Redis must still have the last one.
     `known_since`: when we began to hear of the node, at first or after an hour without it. `left_out`: contacts that
     are not taken in; the last one was of `left_out_aor`, and so are `left_out_of_aor` of them.
     """
@@ -58,17 +59,19 @@ class Feed:
     ended_run: int = 0
     refused_at: int = 0
     lost_at: int = 0
+    batch: int = 0
 
     def is_alive(self, now: int) -> bool:
         return now - self.heartbeat_at <= DEAD_AFTER_MS
 
 
 def prepare_feed(
-    keys: Keys, feed: Feed, seqs: Mapping[str, int], *, new_run: bool = False, token: str = ""
+    keys: Keys, feed: Feed, seqs: Mapping[str, int], *, new_run: bool = False, token: str = "", batch: int = 0
 ) -> list[Command]:
     """Prepare to write a feed, and that its events are stored up to these seqs; a new run begins its seqs anew.
 
-    With the token of our lease, the commands change nothing once another consumer has taken the node over.
+    With the token of our lease, the commands change nothing once another consumer has taken the node over. Nor do they
+    when Redis lost the last `batch` that was written.
     """
     parts = [part for pair in asdict(feed).items() for part in pair]
     own: list[Command] = [("HSET", keys.node(feed.node), *parts)]
@@ -77,7 +80,7 @@ def prepare_feed(
     if seqs:
         own.append(("HSET", keys.seqs(feed.node), *(part for pair in seqs.items() for part in pair)))
     tokens = {WRITER: token} if token else {}
-    return [("SADD", keys.nodes(), feed.node), *fence(keys.node(feed.node), tokens, own)]
+    return [("SADD", keys.nodes(), feed.node), *fence(keys.node(feed.node), tokens, own, batch)]
 
 
 def load_feed(store: Store, node: str) -> tuple[Feed, dict[str, int]]:
