@@ -2,7 +2,7 @@
 
 from companion import log
 from companion.config import Config
-from companion.remediation import audit, safety
+from companion.remediation import audit, safety, suspects
 from companion.remediation.breaker import NETWORK, Group, GroupTotals, collect_failures, count_group, update_breaker
 from companion.remediation.candidates import Fleet
 from companion.remediation.node_access import NodeAccess
@@ -10,7 +10,6 @@ from companion.remediation.safety import ClockWatch
 from companion.store.breakers import load_breakers, save_breaker
 from companion.store.census import load_network_counts
 from companion.store.nodes import Feed, load_feed
-from companion.store.removals import count_suspects
 from companion.store.store import Store
 from companion.store.sweeps import load_last_sweep, load_off_at, load_pause_ms
 from companion.times import now_ms
@@ -63,7 +62,7 @@ class Troubles:
             return "remediation is paused"
         if self._clock.distrusts(self._settings.warm_up or safety.TRUSTED_INTERVALS * self._config.pings.interval):
             return "the clock was set"
-        if count_suspects(self._store, now) > self._settings.suspects_per_hour:
+        if suspects.has_too_many(self._store, self._settings.suspects_per_hour, now):
             return "too many removed phones came back at once"
         if node in fleet.lost_nodes or node not in fleet.feeds:
             return "its feed is silent"

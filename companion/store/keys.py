@@ -210,11 +210,11 @@ class Keys:
         return f"{self.prefix}off"
 
     def removals(self) -> str:
-        """Name a sorted set: removals of the last minutes, by time."""
+        """Name a sorted set: removals of the last hour, by time."""
         return f"{self.prefix}removals"
 
     def suspects(self) -> str:
-        """Name a sorted set: removals of the last hour whose phone came back at once."""
+        """Name a sorted set: AORs with a removal in the last hour whose phone came back at once."""
         return f"{self.prefix}suspects"
 
     def witnesses(self) -> str:
