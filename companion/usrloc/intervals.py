@@ -1,7 +1,7 @@
 """Observe how often each node pings its contacts. No I/O."""
 
 from collections import defaultdict, deque
-from statistics import median
+from statistics import median, quantiles
 from typing import Final
 
 LEAST_PINGS: Final = 20
@@ -10,6 +10,8 @@ KEPT_PINGS: Final = 201
 LEAST_SHORT_GAPS: Final = 2
 COMPRESSED: Final = 4
 """The number of short gaps for a long one from which time is compressed. Doubled feeds have one or two."""
+BIMODAL: Final = 0.25
+"""The share of gaps of less than half an interval from which a feed is doubled, its second copy being late."""
 DOUBLED_MS: Final = 1000
 """Two pings of one contact closer together than this are one ping told twice: nathelper counts in seconds."""
 
@@ -20,7 +22,7 @@ class NodeGaps:
     `interval_ms` is 0 until it is known.
     """
 
-    __slots__ = ("_doubled_ms", "_gaps", "_long", "_short", "doubled", "interval_ms")
+    __slots__ = ("_doubled_ms", "_gaps", "_long", "_near", "_short", "doubled", "interval_ms")
 
     def __init__(self, doubled_ms: float) -> None:
         self.doubled = 0
@@ -28,6 +30,7 @@ class NodeGaps:
         self._doubled_ms = doubled_ms
         self._short = 0
         self._long = 0
+        self._near = 0
         self._gaps: deque[int] = deque(maxlen=KEPT_PINGS)
 
     def add(self, gap_ms: int) -> None:
@@ -35,6 +38,7 @@ class NodeGaps:
         if gap_ms >= self._doubled_ms:
             self._gaps.append(gap_ms)
             self._long += 1
+            self._near += gap_ms < self.interval_ms / 2
             return
         if gap_ms < -DOUBLED_MS:
             return  # the clock was set back
@@ -43,9 +47,18 @@ class NodeGaps:
             self.doubled += 1
 
     def observe(self) -> int:
-        """Compute the interval anew, in ms; it stays as it was when too few pings came."""
+        """Compute the interval anew, in ms; it stays as it was when too few pings came.
+
+        It is the median of the long gaps: the second copy of a doubled feed may be late by more than DOUBLED_MS. Its
+        short gaps may be most of all, so what is long is told by the upper quartile.
+        """
         if len(self._gaps) >= LEAST_PINGS:
-            self.interval_ms = round(median(self._gaps))
+            upper = quantiles(self._gaps)[2]
+            long = [gap for gap in self._gaps if gap > upper / 2]
+            self.interval_ms = round(median(long))
+            if len(self._gaps) - len(long) >= BIMODAL * len(self._gaps):
+                self.doubled += self._near
+            self._near = 0
         return self.interval_ms
 
     @property
@@ -61,7 +74,7 @@ class NodeGaps:
 
 
 class Intervals(defaultdict[str, NodeGaps]):
-    """Hold the ping interval of each node: the median gap between two pings in a row of one contact.
+    """Hold the ping interval of each node: the median of the long gaps between two pings in a row of one contact.
 
     `doubled` of a node counts the pings that came twice: by two transports, two subscriptions or two bridges. In a feed
     of which nearly every gap is that short, time is compressed: a capture is replayed, and no ping counts as doubled.

@@ -175,6 +175,31 @@ def test_intervals_after_the_clock_was_set_back() -> None:
     assert gaps.doubled == 2
 
 
+@pytest.mark.parametrize("copies", [2, 3])
+@pytest.mark.parametrize("late_ms", [1000, 1500, 4000])
+def test_doubled_and_late(world: World, late_ms: int, copies: int) -> None:
+    """Where each ping comes again seconds later, that is noticed, and each loss counts once."""
+    rest_ms = 30_000 - (copies - 1) * late_ms
+    gaps = world.usrloc.intervals["n1"]
+    world.apply(register())
+    for ping in [*[answer] * 40, loss, loss]:
+        world.apply(ping(), after_ms=rest_ms)
+        world.apply(*[ping()] * (copies - 1), after_ms=late_ms)
+        gaps.observe()
+    assert (world.contact().consecutive_lost, gaps.interval_ms) == (2, rest_ms)
+    assert gaps.doubled > 20
+
+
+@pytest.mark.parametrize("missing", [0, 3, 9])
+def test_uneven_gaps(missing: int) -> None:
+    """Missing pings and single early ones, as after a restart of OpenSIPS, are no doubled feed."""
+    gaps = Intervals(INTERVAL_MS)["n1"]
+    for gap_ms in [30_000] * 40 + [60_000] * missing + [5_000] * 5:
+        gaps.add(gap_ms)
+        gaps.observe()
+    assert (gaps.interval_ms, gaps.doubled) == (30_000, 0)
+
+
 def test_observed_interval(world: World) -> None:
     """What counts as doubled follows the interval that is observed, not the one that is configured."""
     world.apply(register())
