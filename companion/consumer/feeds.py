@@ -225,7 +225,7 @@ class Feeds:
         commands: list[Command] = []
         for node in self._touched:
             self.held[node].removals += removals.pop(node, 0)
-            self.held[node].interval_ms = intervals[node].observe()
+            self.held[node].interval_ms = intervals[node].observe() or self.held[node].interval_ms
             self._count_doubled(node, intervals.take_doubled(node))
             self.held[node].batch += 1
             seqs, new_run = self._sequences.seqs.get(node, {}), node in self._new_runs

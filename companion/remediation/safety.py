@@ -18,7 +18,7 @@ def find_trouble(
 ) -> str:
     """Return why a node's contacts must not be acted on now; "" when nothing speaks against it.
 
-    `is_idle` tells that the node has no contacts: then its OpenSIPS has nothing to say.
+    `is_idle` tells that its OpenSIPS has nothing to say.
     """
     if feed is None or not feed.is_alive(now):
         return "its feed is silent"
@@ -30,6 +30,11 @@ def find_trouble(
     warm_up_ms = round(settings.warm_up * 1000) or trusted_ms
     left_ms = feed.steady_since + warm_up_ms - now
     return f"warming up for {-(-left_ms // 1000)} s more" if left_ms > 0 else ""
+
+
+def is_idle(feed: Feed, contacts: int) -> bool:
+    """Return whether no pings are expected of a node: it has no contacts, or was never seen to ping them."""
+    return not contacts or not feed.interval_ms
 
 
 class ClockWatch:

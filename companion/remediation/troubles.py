@@ -67,10 +67,13 @@ class Troubles:
         if node in fleet.lost_nodes or node not in fleet.feeds:
             return "its feed is silent"
         nodes = fleet.cluster_nodes(fleet.feeds[node].cluster)
-        idle = {other for other in nodes if other != node and not (fleet.contacts or {}).get(other)}
+        feeds = {other: load_feed(self._store, other)[0] for other in (node, *nodes)}
+        contacts = fleet.contacts or {}
         troubles = {
-            other: self._feed_trouble(load_feed(self._store, other)[0], now, is_idle=other in idle)
-            for other in (node, *nodes)
+            other: self._feed_trouble(
+                feed, now, is_idle=other != node and safety.is_idle(feed, contacts.get(other, 0))
+            )
+            for other, feed in feeds.items()
         }
         others = (f"{why} ({other})" for other, why in troubles.items() if why and other != node)
         return troubles[node] or next(others, "")

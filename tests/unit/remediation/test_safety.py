@@ -73,6 +73,14 @@ def test_a_node_without_contacts_may_say_nothing() -> None:
     assert safety.find_trouble(standby, DEFAULTS, PINGS, NOW, is_idle=True) == SILENT
 
 
+@pytest.mark.parametrize(
+    ("contacts", "interval_ms", "expected"), [(0, 0, True), (0, 30_000, True), (9, 0, True), (9, 30_000, False)]
+)
+def test_idle(contacts: int, interval_ms: int, expected: bool) -> None:  # noqa: FBT001
+    """A node that has contacts and pinged them must go on; one that never pinged may be silent."""
+    assert safety.is_idle(Feed("n", **STEADY | {"interval_ms": interval_ms}), contacts) is expected
+
+
 def test_another_warm_up() -> None:
     """The warm-up may be set by hand."""
     feed = Feed("n", **STEADY | {"steady_since": NOW - 9 * SECOND})
