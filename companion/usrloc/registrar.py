@@ -94,12 +94,13 @@ class Registrar:
 
     def follow(self, contact: Contact, registration: Registration, stamp: Stamp) -> None:
         """Take over what a ping tells of the contact's registration."""
+        names_socket = bool(registration.socket)
         registration = with_own_socket(contact, registration, stamp)
         if contact.registration == registration or is_overtaken(contact, registration, stamp):
             return
         if contact.failing and not is_same_registration(contact.registration, registration):
             self._failures.recover(contact, stamp.ts, "register")  # its REGISTER was lost on the way
-        self._take(contact, registration, stamp)
+        self._take(contact, registration, stamp, names_socket=names_socket)
         self._changes.contacts[contact] = None
 
     def enter(
@@ -188,14 +189,22 @@ class Registrar:
         if old_address and contact.address != old_address:
             note_move(self._changes, contact, old_address, ts, Outage(died_at, alive_at, ts))
 
-    def _take(self, contact: Contact, registration: Registration, stamp: Stamp) -> None:
-        """Take over a registration; a SIP instance that appears moves the contact to its device."""
+    def _take(
+        self, contact: Contact, registration: Registration, stamp: Stamp, *, names_socket: bool = True
+    ) -> None:
+        """Take over a registration; a SIP instance that appears moves the contact to its device.
+
+        The node holds the contact if it names the listening socket itself (`names_socket`): a replica does not.
+        """
         old_path = contact.address, contact.registration.socket
         self._connections.disconnect(contact, self._changes)
         contact.registration = registration
         self._connections.connect(contact, self._changes)
-        if old_path != (contact.address, registration.socket):
-            contact.holder = holder(registration, stamp.node)
+        new_holder = holder(registration, stamp.node) if names_socket else ""
+        if old_path == (contact.address, registration.socket):
+            contact.holder = contact.holder or new_holder
+        else:
+            contact.holder = new_holder
             contact.evidence.clear()  # what reached it on the old path says nothing of the new one
             contact.address_since = stamp.ts
         if contact.instance:

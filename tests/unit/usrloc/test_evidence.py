@@ -295,3 +295,15 @@ def test_ended_contact_keeps_nothing(world: World) -> None:
     """A contact that unregistered is on no connection any more."""
     world.apply(register(), answer(), event(DELETE), disconnect())
     assert world.contact().disconnected_at == 0
+
+
+def test_a_replica_holds_nothing(world: World) -> None:
+    """A replica's ping that tells of a new address makes no holder; the next REGISTER at the real one does."""
+    moved = "198.51.100.9:41111"
+    world.apply(register(), answer())
+    world.apply(loss(at=moved, cseq=2, socket=""), node="n2")
+    assert (world.contact().address, world.contact().holder) == (moved, "")
+    world.apply(register(at=moved, cseq=3))
+    assert world.contact().holder == "n1"
+    world.apply(*[loss(at=moved, cseq=3, socket="")] * 3, node="n2")
+    assert (world.contact().consecutive_lost, world.contact().doubts) == (0, 3)
