@@ -25,7 +25,6 @@ CompanionError
 """
 
 from collections.abc import Sequence
-
 from typing import Final
 
 from companion.credentials import mask
@@ -130,7 +129,7 @@ class MiRefusedError(MiError):
 
 
 _GONE: Final = ("AOR not found", "Contact not found")
-"""How usrloc of 3.4, 3.6 and 4.0 begins its answers 404 about what is not there. It has others, such as "Table not found"."""
+"""How usrloc of 3.4, 3.6 and 4.0 begins answers 404 about what is not there. There are others: "Table not found"."""
 
 
 class MiCallError(MiError):

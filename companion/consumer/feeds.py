@@ -230,7 +230,7 @@ class Feeds:
             self.held[node].batch += 1
             seqs, new_run = self._sequences.seqs.get(node, {}), node in self._new_runs
             feed = self.held[node]
-            commands += prepare_feed(keys, feed, seqs, new_run=new_run, token=tokens[node], batch=feed.batch - 1)
+            commands += prepare_feed(keys, feed, seqs, new_run=new_run, token=tokens[node])
         self._touched.clear()
         self._new_runs.clear()
         return commands

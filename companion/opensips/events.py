@@ -144,9 +144,9 @@ _DECODERS: Final = {name: msgspec.msgpack.Decoder(shape) for name, shape in _SHA
 def decode(name: str, params: bytes | memoryview) -> Event:
     """Read one event's parameters, a msgpack map, check them and give them types.
 
-    null, "" and absent mean the same, because OpenSIPS itself mixes them; table, AOR and URI must be there. Whatever a registrar accepts is taken:
-    unprintable characters become U+FFFD (a tab stays), long free texts are cut, and a number that OpenSIPS writes as a
-    signed one of 32 bits is read as unsigned.
+    null, "" and absent mean the same, because OpenSIPS itself mixes them; table, AOR and URI must be there. Whatever a
+    registrar accepts is taken: unprintable characters become U+FFFD (a tab stays), long free texts are cut, and
+    a number that OpenSIPS writes as a signed one of 32 bits is read as unsigned.
 
     Raises InvalidEventError with reason unknown_event, missing, wrong_type, out_of_range, too_long, unprintable
     or latency. It names the AOR where the event does.

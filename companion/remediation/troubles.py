@@ -70,9 +70,7 @@ class Troubles:
         feeds = {other: load_feed(self._store, other)[0] for other in (node, *nodes)}
         contacts = fleet.contacts or {}
         troubles = {
-            other: self._feed_trouble(
-                feed, now, is_idle=other != node and safety.is_idle(feed, contacts.get(other, 0))
-            )
+            other: self._feed_trouble(feed, now, is_idle=other != node and safety.is_idle(feed, contacts.get(other, 0)))
             for other, feed in feeds.items()
         }
         others = (f"{why} ({other})" for other, why in troubles.items() if why and other != node)

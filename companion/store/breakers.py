@@ -9,8 +9,8 @@ from companion.store.store import Store
 class BreakerState(NamedTuple):
     """Hold one breaker. Times are epoch ms, 0 = never.
 
-    `opened_at` is 0 while it is closed. `newest` is the latest failure of the group's last mass event, `changed_at` when
-    that was counted, `passed` up to which failure a mass event is over.
+    `opened_at` is 0 while it is closed. `newest` is the latest failure of the last mass event, `changed_at` when that
+    was counted, `passed` up to which failure a mass event is over.
     """
 
     opened_at: int = 0

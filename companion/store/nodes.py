@@ -66,12 +66,12 @@ class Feed:
 
 
 def prepare_feed(
-    keys: Keys, feed: Feed, seqs: Mapping[str, int], *, new_run: bool = False, token: str = "", batch: int = 0
+    keys: Keys, feed: Feed, seqs: Mapping[str, int], *, new_run: bool = False, token: str = ""
 ) -> list[Command]:
     """Prepare to write a feed, and that its events are stored up to these seqs; a new run begins its seqs anew.
 
     With the token of our lease, the commands change nothing once another consumer has taken the node over. Nor do they
-    when Redis lost the last `batch` that was written.
+    when Redis lost the batch before this one.
     """
     parts = [part for pair in asdict(feed).items() for part in pair]
     own: list[Command] = [("HSET", keys.node(feed.node), *parts)]
@@ -80,7 +80,7 @@ def prepare_feed(
     if seqs:
         own.append(("HSET", keys.seqs(feed.node), *(part for pair in seqs.items() for part in pair)))
     tokens = {WRITER: token} if token else {}
-    return [("SADD", keys.nodes(), feed.node), *fence(keys.node(feed.node), tokens, own, batch)]
+    return [("SADD", keys.nodes(), feed.node), *fence(keys.node(feed.node), tokens, own, max(0, feed.batch - 1))]
 
 
 def load_feed(store: Store, node: str) -> tuple[Feed, dict[str, int]]:

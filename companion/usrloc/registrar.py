@@ -189,9 +189,7 @@ class Registrar:
         if old_address and contact.address != old_address:
             note_move(self._changes, contact, old_address, ts, Outage(died_at, alive_at, ts))
 
-    def _take(
-        self, contact: Contact, registration: Registration, stamp: Stamp, *, names_socket: bool = True
-    ) -> None:
+    def _take(self, contact: Contact, registration: Registration, stamp: Stamp, *, names_socket: bool = True) -> None:
         """Take over a registration; a SIP instance that appears moves the contact to its device.
 
         The node holds the contact if it names the listening socket itself (`names_socket`): a replica does not.

@@ -286,8 +286,8 @@ def unmute(phones: Sequence[SimulatedPhone]) -> None:
 async def test_opensips_restarts(make_world: MakeWorld, keeps_contacts: bool) -> None:  # noqa: FBT001
     """OpenSIPS restarts in the middle of a sweep, with an empty usrloc or with one from a database.
 
-    What was not removed before is gone, or was not pinged yet: it is left alone, and the living come back. The dead that
-    usrloc still has are removed once they lost further pings.
+    What was not removed before is gone, or was not pinged yet: it is left alone, and the living come back. The dead
+    that usrloc still has are removed once they lost further pings.
     """
     dead, living = crowd(20, "dead"), crowd(20, "live", transport="ws")
     async with make_world(*dead, *living).living() as world:

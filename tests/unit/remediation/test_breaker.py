@@ -72,7 +72,7 @@ def test_without_questions_it_stays_open() -> None:
 @pytest.mark.parametrize("can_ask", [True, False])
 @pytest.mark.parametrize("gap", [15, 30, 45])
 def test_single_failures(gap: int, can_ask: bool) -> None:  # noqa: FBT001
-    """Single failures do not hold a breaker of a large fleet open, however often they come, once most have recovered."""
+    """Single failures, however often they come, do not hold the breaker of a large fleet open."""
     mass, churn, state = [NOW] * 3000, [0] * 5, BreakerState()
     for seconds in range(0, 900, 15):
         now = NOW + seconds * SECOND

@@ -177,7 +177,7 @@ def note(candidate: Candidate, decision: Decision, mode: str, result: Result) ->
     ],
 )
 def test_what_stands(mark: str, decision: Decision, expected: bool) -> None:  # noqa: FBT001
-    """A decision is made once for each run of failure and mode, but pushes, failures of MI and what it shows do not settle it."""
+    """A decision is made once for each failure and mode; pushes, failures of MI and what MI shows do not settle it."""
     assert audit.is_done(mark, LOST, decision, "enforce") is expected
 
 
