@@ -7,7 +7,7 @@ from typing import Final
 
 from companion.config import OpensipsSection
 from companion.opensips.mi_contact import MiContact
-from companion.opensips.probe import Question
+from companion.opensips.probe import Prober, Question
 from companion.remediation import policy
 from companion.remediation.node_access import NodeAccess
 from companion.remediation.policy import Candidate
@@ -47,6 +47,11 @@ class Questioner:
         tables = [table for table in self._access.tables(cluster) if table.node not in lost_nodes]
         return [(table, await self._read_records(candidate, table)) for table in tables]
 
+    def find_ways(self, contact: Contact) -> dict[str, Probe]:
+        """Return for each node of its cluster whether a contact can be asked through it: `not-asked` yet, or `no-way`."""
+        tables = self._access.tables(contact.binding.cluster)
+        return {table.node: "not-asked" if self._prober(contact, table) else "no-way" for table in tables}
+
     async def ask(self, candidate: Candidate, node_records: Records) -> dict[str, Probe]:
         """Ask the phone through each node that has a listening socket for it; return its answers by node."""
         looks = {policy.compare(candidate, table.node, records) for table, records in node_records}
@@ -67,9 +72,15 @@ class Questioner:
         result = await self._ask_phone(contact, table)
         return await self._verify(contact, table, asked_at) if result == "unanswered" else result
 
+    def _prober(self, contact: Contact, table: OpensipsSection) -> Prober | None:
+        """Return what asks a contact through a node, None where nothing can: a Path leads to a proxy, which would answer."""
+        return None if contact.registration.path else self._access.prober(table)
+
     async def _ask_phone(self, contact: Contact, table: OpensipsSection) -> Probe:
-        prober, registration = self._access.prober(table), contact.registration
-        if prober is None or registration.path or not registration.socket:
+        prober, registration = self._prober(contact, table), contact.registration
+        if prober is None:
+            return "no-way"
+        if not registration.socket:
             return "not-asked"
         reply = await prober.ask(Question(contact.binding.uri, registration.received, registration.socket))
         if reply.result == "answered":

@@ -14,7 +14,7 @@ from companion.remediation.candidates import Fleet
 from companion.remediation.node_access import NodeAccess
 from companion.remediation.policy import Candidate, Decision
 from companion.remediation.questions import Questioner, Records, can_wake, combine
-from companion.remediation.rule import Evidence, Judgement, NodeAnswer, Probe, judge
+from companion.remediation.rule import Evidence, Judgement, NodeAnswer, judge
 from companion.remediation.troubles import Troubles
 from companion.store.contacts import ContactRef, load_contacts
 from companion.store.pushes import CareState, save_probe
@@ -64,11 +64,11 @@ class Remover:
         When OpenSIPS itself can wake the contact, the decision that comes back is another one, not yet carried out.
         Raises MiError, and RestWaitsError after MI_TRIES of them.
         """
-        probes: dict[str, Probe] = {}
-        if self._access.can_ask(candidate.contact.binding.cluster):
+        probes = self.questioner.find_ways(candidate.contact)
+        if "not-asked" in probes.values():
             async with self._looking[node]:
                 records = await self._look(node, candidate, fleet)
-            probes = await self.questioner.ask(candidate, records)
+            probes |= await self.questioner.ask(candidate, records)
         async with self._looking[node]:
             records = await self._look(node, candidate, fleet)
             if can_wake(records):

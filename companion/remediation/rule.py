@@ -1,16 +1,17 @@
 """Judge whether a candidate may be removed, from what its nodes answered just now. No I/O.
 
-A removal needs positive evidence from the node that can reach the contact, collected after the failure, no sign of life
-from anywhere, and, where a question is possible, a phone that does not answer it. docs/remediation.md has the table.
+A contact is removed only when every node that can reach it has it as we know it, asked the phone, and got no answer while
+another phone on the same way answered. Any doubt keeps it: a dead contact ends with its registration as well.
+docs/remediation.md has the table.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Literal, NamedTuple
 
 from companion.remediation.policy import Candidate
 
 Look = Literal["as-known", "already-gone", "came-back", "not-alone", "unreachable"]
-Probe = Literal["answered", "unanswered", "unverified", "unwitnessed", "failed", "not-asked"]
+Probe = Literal["answered", "unanswered", "unverified", "unwitnessed", "failed", "not-asked", "no-way"]
 Outcome = Literal["remove", "answered", "came-back", "already-gone", "not-alone", "wait"]
 
 
@@ -20,7 +21,7 @@ class NodeAnswer(NamedTuple):
     `look` compares MI's record with ours. `holds` tells that the record names a listening socket: a replica's does not.
     `probe` is what the phone said through this node. Silence is `unverified` where another phone on the same listener
     was silent, too, and `unwitnessed` where there is no other. `failed` says that the way to ask is broken, `not-asked`
-    that there is none.
+    that the phone was not asked this time, `no-way` that it can not be asked through this node at all.
     """
 
     node: str
@@ -45,6 +46,10 @@ class Evidence(NamedTuple):
     alive_at: int
     unanswered_before: int = 0
     lost_after: int = 3
+
+    def may_reach(self) -> Iterator[NodeAnswer]:
+        """Yield the answer of the node that can reach the contact; while it is unknown, those of all nodes."""
+        return (answer for answer in self.answers if self.reaching in ("", answer.node))
 
 
 class Judgement(NamedTuple):
@@ -80,14 +85,18 @@ def _record(evidence: Evidence) -> Judgement | None:
 
 
 def _unreachable(evidence: Evidence) -> Judgement | None:
+    """Wait for nodes that can not say what they have, and for those that do not have the contact yet."""
     silent = [answer.node for answer in evidence.answers if answer.look == "unreachable"]
     if silent:
         return Judgement("wait", f"MI of {', '.join(silent)} does not answer")
-    if not any(answer.look == "as-known" for answer in evidence.answers):
+    if not evidence.answers:
         return Judgement("wait", "no node can be asked")
     nodes = {answer.node for answer in evidence.answers}
     if evidence.reaching and evidence.reaching not in nodes and not evidence.reaching_lost:
         return Judgement("wait", f"{evidence.reaching}, which can reach it, can not be asked")
+    without = [answer.node for answer in evidence.may_reach() if answer.look != "as-known"]
+    if without:  # it was restarted, and the others have not sent it their contacts yet
+        return Judgement("wait", f"{', '.join(without)}, which may reach it, does not have it")
     broken = [answer.node for answer in evidence.answers if _may_be_broken(answer, evidence.reaching)]
     if broken:
         return Judgement("wait", f"the way to ask through {', '.join(broken)} may be broken")
@@ -111,6 +120,8 @@ def _death(evidence: Evidence) -> Judgement:
         return Judgement("remove", "it did not answer an OPTIONS")
     if evidence.reaching_lost and candidate.reason in ("doubted", "disconnected"):
         return Judgement("remove", f"{evidence.reaching}, which held its connection, is gone")
+    if any(answer.probe != "no-way" for answer in evidence.may_reach()):
+        return Judgement("wait", "not every node that may reach it asked it")
     if candidate.reason == "doubted":
         return Judgement("wait", "only a node that can not reach it lost its pings")
     if candidate.lost_by_reaching:

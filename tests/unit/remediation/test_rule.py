@@ -13,8 +13,10 @@ from tests.unit.remediation.test_policy import contact, rows
 
 SINCE = 1000
 SILENT = NodeAnswer("n1", "as-known", holds=True, probe="unanswered")
-UNASKED = NodeAnswer("n1", "as-known", holds=True)
+NO_WAY = NodeAnswer("n1", "as-known", holds=True, probe="no-way")
+UNASKED = NO_WAY._replace(probe="not-asked")
 REPLICA = NodeAnswer("n2", "as-known")
+RESTARTED = NodeAnswer("n1", "already-gone")
 UNWITNESSED = REPLICA._replace(holds=True, probe="unwitnessed")
 
 
@@ -63,24 +65,30 @@ CASES: dict[str, Case] = {
     "9": Case([REPLICA]),
     "10": Case([REPLICA], reaching_lost=True),
     "11": Case([SILENT._replace(probe="failed"), REPLICA]),
-    "12": Case([UNASKED, REPLICA]),
+    "12": Case([NO_WAY, REPLICA._replace(probe="no-way")]),
     "13": Case([SILENT._replace(probe="unverified"), REPLICA]),
     "14": only_disconnected(SILENT),
-    "15": only_disconnected(UNASKED),
+    "15": only_disconnected(NO_WAY),
     "16": only_disconnected(SILENT._replace(probe="unverified")),
-    "17": Case([UNASKED], "disconnected"),
+    "17": Case([NO_WAY], "disconnected"),
     "18": doubted(SILENT, before=1),
     "19": doubted(SILENT, before=2),
-    "20": doubted(UNASKED, before=2),
+    "20": doubted(NO_WAY, before=2),
     "21": doubted(REPLICA, reaching_lost=True),
     "22": only_disconnected(REPLICA, reaching_lost=True),
     "23": Case([SILENT, REPLICA._replace(holds=True, probe="unverified")], reaching=""),
-    "24": only_disconnected(SILENT, REPLICA._replace(holds=True)),
+    "24": only_disconnected(SILENT, REPLICA._replace(holds=True, probe="no-way")),
     "25": Case([], reaching=""),
     "26": Case([SILENT._replace(probe="unwitnessed"), REPLICA]),
     "27": only_disconnected(SILENT._replace(probe="unwitnessed")),
     "28": doubted(SILENT, UNWITNESSED, before=2)._replace(holder="n1"),
     "29": doubted(SILENT, UNWITNESSED, before=2)._replace(reaching=""),
+    "30": Case([RESTARTED, REPLICA]),
+    "31": Case([RESTARTED._replace(probe="no-way"), REPLICA._replace(probe="no-way")]),
+    "32": Case([UNASKED, REPLICA]),
+    "33": Case([UNASKED._replace(holds=False), REPLICA]),
+    "34": only_disconnected(RESTARTED, SILENT._replace(node="n2"))._replace(reaching=""),
+    "35": Case([SILENT, REPLICA._replace(look="already-gone")]),
 }
 
 
@@ -127,7 +135,9 @@ def test_any_evidence(evidence: Evidence) -> None:
         assert all(answer.probe not in ("answered", "failed", "unverified") for answer in evidence.answers)
         assert all(answer.probe != "unwitnessed" or answer.node != evidence.reaching for answer in evidence.answers)
         assert {answer.look for answer in evidence.answers} <= {"as-known", "already-gone"}
-        assert any(answer.look == "as-known" for answer in evidence.answers)
+        may_reach = [answer for answer in evidence.answers if evidence.reaching in ("", answer.node)]
+        assert {answer.look for answer in may_reach} <= {"as-known"}
+        assert evidence.reaching_lost or "not-asked" not in {answer.probe for answer in may_reach if evidence.reaching}
         assert evidence.alive_at <= SINCE
         nodes = {answer.node for answer in evidence.answers}
         assert not evidence.reaching or evidence.reaching in nodes or evidence.reaching_lost
