@@ -100,12 +100,11 @@ class Remover:
         contact, state = candidate.contact, fleet.states[candidate.contact.id]
         stored = load_contacts(self._store, [ContactRef(contact.binding.aor, contact.id)]).get(contact.id)
         before = self._count_unanswered(candidate, state)
-        reaching = policy.reaching_node(contact)
         evidence = Evidence(
             candidate,
             answers,
-            reaching,
-            reaching in fleet.lost_nodes,
+            policy.reaching_node(contact),
+            fleet.lost_nodes_of(contact.binding.cluster),
             stored.alive_at if stored and not stored.ended_at else contact.alive_at,
             before,
             self._pings.lost_after,

@@ -6,6 +6,7 @@ docs/remediation.md has the table.
 """
 
 from collections.abc import Iterator, Sequence
+from collections.abc import Set as AbstractSet
 from typing import Literal, NamedTuple
 
 from companion.remediation.policy import Candidate
@@ -34,15 +35,16 @@ class Evidence(NamedTuple):
     """Hold all that a judgement rests on.
 
     `answers` come from every node of the cluster that is not lost. `reaching` is the node that can reach the contact,
-    "" when unknown, `reaching_lost` that it has been gone for longer than `node_lost_after`. `alive_at` is the last
-    sign of life on any node (epoch ms), read just now. `unanswered_before` counts verified questions without answer, in
-    a row and a ping interval apart. A contact that is only doubted must leave `lost_after` of them without answer.
+    "" when unknown. `lost_nodes` are those of the cluster that have been gone for longer than `node_lost_after`.
+    `alive_at` is the last sign of life on any node (epoch ms), read just now. `unanswered_before` counts verified
+    questions without answer, in a row and a ping interval apart. A contact that is only doubted must leave `lost_after`
+    of them without answer.
     """
 
     candidate: Candidate
     answers: Sequence[NodeAnswer]
     reaching: str
-    reaching_lost: bool
+    lost_nodes: AbstractSet[str]
     alive_at: int
     unanswered_before: int = 0
     lost_after: int = 3
@@ -91,8 +93,10 @@ def _unreachable(evidence: Evidence) -> Judgement | None:
         return Judgement("wait", f"MI of {', '.join(silent)} does not answer")
     if not evidence.answers:
         return Judgement("wait", "no node can be asked")
-    nodes = {answer.node for answer in evidence.answers}
-    if evidence.reaching and evidence.reaching not in nodes and not evidence.reaching_lost:
+    lost = sorted(node for node in evidence.lost_nodes if evidence.reaching in ("", node))
+    if lost:  # or only cut off from us: then it may still reach the phone
+        return Judgement("wait", f"{', '.join(lost)}, which may reach it, is gone: the contact stays until it expires")
+    if evidence.reaching and not any(evidence.may_reach()):
         return Judgement("wait", f"{evidence.reaching}, which can reach it, can not be asked")
     without = [answer.node for answer in evidence.may_reach() if answer.look != "as-known"]
     if without:  # it was restarted, and the others have not sent it their contacts yet
@@ -118,8 +122,6 @@ def _death(evidence: Evidence) -> Judgement:
         if candidate.reason == "doubted" and unanswered < evidence.lost_after:
             return Judgement("wait", f"{unanswered} of {evidence.lost_after} questions were not answered")
         return Judgement("remove", "it did not answer an OPTIONS")
-    if evidence.reaching_lost and candidate.reason in ("doubted", "disconnected"):
-        return Judgement("remove", f"{evidence.reaching}, which held its connection, is gone")
     if any(answer.probe != "no-way" for answer in evidence.may_reach()):
         return Judgement("wait", "not every node that may reach it asked it")
     if candidate.reason == "doubted":

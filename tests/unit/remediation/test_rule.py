@@ -26,7 +26,7 @@ class Case(NamedTuple):
     answers: list[NodeAnswer]
     reason: Reason = "lost-pings"
     reaching: str = "n1"
-    reaching_lost: bool = False
+    lost_nodes: frozenset[str] = frozenset()
     alive_at: int = 0
     unanswered_before: int = 0
     lost_by_reaching: bool = True
@@ -35,22 +35,16 @@ class Case(NamedTuple):
     def evidence(self) -> Evidence:
         candidate = Candidate(replace(contact(), holder=self.holder), self.reason, SINCE, self.lost_by_reaching)
         return Evidence(
-            candidate, self.answers, self.reaching, self.reaching_lost, self.alive_at, self.unanswered_before
+            candidate, self.answers, self.reaching, self.lost_nodes, self.alive_at, self.unanswered_before
         )
 
 
-def only_disconnected(*answers: NodeAnswer, reaching_lost: bool = False) -> Case:
-    return Case([*answers], "disconnected", reaching_lost=reaching_lost, lost_by_reaching=False)
+def only_disconnected(*answers: NodeAnswer, lost: str = "") -> Case:
+    return Case([*answers], "disconnected", lost_nodes=frozenset(filter(None, [lost])), lost_by_reaching=False)
 
 
-def doubted(*answers: NodeAnswer, before: int = 0, reaching_lost: bool = False) -> Case:
-    return Case(
-        [*answers],
-        "doubted",
-        reaching_lost=reaching_lost,
-        unanswered_before=before,
-        lost_by_reaching=False,
-    )
+def doubted(*answers: NodeAnswer, before: int = 0, lost: str = "") -> Case:
+    return only_disconnected(*answers, lost=lost)._replace(reason="doubted", unanswered_before=before)
 
 
 CASES: dict[str, Case] = {
@@ -63,7 +57,7 @@ CASES: dict[str, Case] = {
     "7": Case([SILENT._replace(look="already-gone"), REPLICA._replace(look="already-gone")]),
     "8": Case([SILENT, REPLICA._replace(look="unreachable")]),
     "9": Case([REPLICA]),
-    "10": Case([REPLICA], reaching_lost=True),
+    "10": Case([REPLICA], lost_nodes=frozenset({"n1"})),
     "11": Case([SILENT._replace(probe="failed"), REPLICA]),
     "12": Case([NO_WAY, REPLICA._replace(probe="no-way")]),
     "13": Case([SILENT._replace(probe="unverified"), REPLICA]),
@@ -74,8 +68,8 @@ CASES: dict[str, Case] = {
     "18": doubted(SILENT, before=1),
     "19": doubted(SILENT, before=2),
     "20": doubted(NO_WAY, before=2),
-    "21": doubted(REPLICA, reaching_lost=True),
-    "22": only_disconnected(REPLICA, reaching_lost=True),
+    "21": doubted(REPLICA, lost="n1"),
+    "22": only_disconnected(REPLICA, lost="n1"),
     "23": Case([SILENT, REPLICA._replace(holds=True, probe="unverified")], reaching=""),
     "24": only_disconnected(SILENT, REPLICA._replace(holds=True, probe="no-way")),
     "25": Case([], reaching=""),
@@ -89,6 +83,8 @@ CASES: dict[str, Case] = {
     "33": Case([UNASKED._replace(holds=False), REPLICA]),
     "34": only_disconnected(RESTARTED, SILENT._replace(node="n2"))._replace(reaching=""),
     "35": Case([SILENT, REPLICA._replace(look="already-gone")]),
+    "36": only_disconnected(SILENT, lost="n2")._replace(reaching=""),
+    "37": Case([SILENT], lost_nodes=frozenset({"n2"})),
 }
 
 
@@ -122,7 +118,7 @@ evidences = st.builds(
     candidates,
     st.lists(answers, max_size=4),
     st.sampled_from(["", "n1", "n2"]),
-    st.booleans(),
+    st.frozensets(st.sampled_from(["n1", "n2", "n3"]), max_size=1),
     st.integers(0, 2 * SINCE),
     st.integers(0, 3),
 )
@@ -137,16 +133,16 @@ def test_any_evidence(evidence: Evidence) -> None:
         assert {answer.look for answer in evidence.answers} <= {"as-known", "already-gone"}
         may_reach = [answer for answer in evidence.answers if evidence.reaching in ("", answer.node)]
         assert {answer.look for answer in may_reach} <= {"as-known"}
-        assert evidence.reaching_lost or "not-asked" not in {answer.probe for answer in may_reach if evidence.reaching}
+        assert may_reach
+        assert not evidence.reaching or may_reach[0].probe in ("unanswered", "no-way")
+        assert not evidence.lost_nodes & {evidence.reaching}
+        assert evidence.reaching or not evidence.lost_nodes
         assert evidence.alive_at <= SINCE
-        nodes = {answer.node for answer in evidence.answers}
-        assert not evidence.reaching or evidence.reaching in nodes or evidence.reaching_lost
 
 
 @given(evidences, st.integers(1, 9))
 def test_doubts_need_as_many_questions_as_pings(evidence: Evidence, lost_after: int) -> None:
-    """A contact that is only doubted is asked `lost_after` times in vain, unless the node that held it is gone."""
+    """A contact that is only doubted is asked `lost_after` times in vain."""
     evidence = evidence._replace(lost_after=lost_after)
-    is_doubted = evidence.candidate.reason == "doubted"
-    if is_doubted and not evidence.reaching_lost and evidence.unanswered_before + 1 < lost_after:
+    if evidence.candidate.reason == "doubted" and evidence.unanswered_before + 1 < lost_after:
         assert judge(evidence).outcome != "remove"
