@@ -186,24 +186,35 @@ def _push_params(uri: str) -> dict[str, str]:
     return {name: value or "" for name, value in params if name.startswith("pn-") or name == "app-id"}
 
 
-def connection(received: str, uri: str, path: str) -> tuple[str, str]:
-    """Return protocol and `ip:port` of the connection that a contact lives on, ("", "") where it has none of its own.
+def connection(received: str, path: str) -> tuple[str, str]:
+    """Return protocol and `ip:port` of the connection that a contact lives on, ("", "") where none is known to be its own.
 
-    That is so for UDP, and for contacts with a Path: an outbound proxy holds their connection. A script that sets no
-    `received` for phones without NAT leaves the address in the URI.
+    That is so for UDP, for contacts with a Path, because an outbound proxy holds their connection, and for contacts
+    without `received`: the address in a URI is where a phone listens, and another client may connect from there.
     """
-    if path:
+    if path or not received:
         return "", ""
     try:
-        target = parse_uri(received or uri)
+        target = parse_uri(received)
     except InvalidUriError:
         return "", ""
+    proto = _connected_transport(target)
+    return (proto, f"{target.host}:{target.port}") if proto and target.port is not None else ("", "")
+
+
+def needs_connection(uri: str) -> bool:
+    """Return whether a URI is reached over a connection: TCP, TLS or WebSocket."""
+    try:
+        return bool(_connected_transport(parse_uri(uri)))
+    except InvalidUriError:
+        return False
+
+
+def _connected_transport(target: SipUri) -> str:
     proto = (target.param("transport") or "").lower()
     if target.scheme == "sips":
         proto = _SECURE.get(proto, proto)
-    if proto not in _CONNECTED or target.port is None:
-        return "", ""
-    return proto, f"{target.host}:{target.port}"
+    return proto if proto in _CONNECTED else ""
 
 
 def network_address(received: str, uri: str) -> str:

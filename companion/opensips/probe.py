@@ -14,7 +14,7 @@ import time
 from typing import Any, Final, Literal, NamedTuple, Self, cast
 from weakref import WeakValueDictionary
 
-from companion import metrics
+from companion import metrics, sip
 from companion.config.address import parse_address
 from companion.credentials import mask
 
@@ -85,7 +85,7 @@ class Prober:
         turn = self._turns.setdefault(question.received or question.uri, asyncio.Lock())
         async with turn, self._in_flight:
             started = time.monotonic()
-            result, detail = await self._ask(question)
+            result, detail = doubt_silence(question, *await self._ask(question))
             duration_ms = (time.monotonic() - started) * 1000
         metrics.PROBES.labels(self._node, result).inc()
         return ProbeReply(result, detail, duration_ms)
@@ -176,6 +176,16 @@ def read_reply(reply: dict[str, Any]) -> tuple[ProbeResult, str]:
     if isinstance(error, dict):
         return "failed", mask(f"{error.get('code')} {error.get('message')}"[:200])
     return "failed", "an answer that is none"
+
+
+def doubt_silence(question: Question, result: ProbeResult, detail: str) -> tuple[ProbeResult, str]:
+    """Return what a result is worth: silence proves nothing of a phone that OpenSIPS may have to dial.
+
+    A question opens no connection. Without `received` nobody knows whether the phone has one, or waits for one.
+    """
+    if result == "unanswered" and not question.received and sip.needs_connection(question.uri):
+        return "failed", f"{detail}: it may have no open connection, and a question opens none"
+    return result, detail
 
 
 def _decode(datagram: bytes) -> dict[str, Any]:

@@ -116,12 +116,12 @@ class Contact(msgspec.Struct, array_like=True, eq=False, gc=False):
     @property
     def connection(self) -> str:
         """Return the `ip:port` of its connection, or "" where a disconnect would be no evidence."""
-        return sip.connection(self.registration.received, self.binding.uri, self.registration.path)[1]
+        return sip.connection(self.registration.received, self.registration.path)[1]
 
     @property
     def transport(self) -> str:
         """Return the protocol of its connection: ws, wss, tcp or tls, "" where it has none of its own."""
-        return sip.connection(self.registration.received, self.binding.uri, self.registration.path)[0]
+        return sip.connection(self.registration.received, self.registration.path)[0]
 
     def reach(self, node: str) -> Reach:
         """Return whether a node can reach it."""

@@ -88,7 +88,7 @@ class Registrar:
         device_id = sip.device_id(binding.aor, binding.uri, instance)
         if self._admission.admits(binding, device_id, stamp, is_reconciled=is_reconciled):
             return True
-        connection = sip.connection(registration.received, binding.uri, registration.path)[1]
+        connection = sip.connection(registration.received, registration.path)[1]
         self._connections.note_left_out(binding.cluster, connection)
         return False
 

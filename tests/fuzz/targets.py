@@ -308,7 +308,8 @@ def _read_texts(payload: tuple[str, str, str]) -> None:
     sip.contact_instance(one, other)
     for read in (sip.push_token, sip.push_identity, sip.push_provider, sip.has_push_params, sip.network_prefix):
         read(one)
-    sip.connection(one, other, third)
+    sip.connection(one, third)
+    sip.needs_connection(other)
     sip.network_address(one, other)
     sip.short_id(one, 20)
     masked = credentials.mask(one)

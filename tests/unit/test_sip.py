@@ -64,7 +64,7 @@ def test_readers_take_any_text(one: str, other: str) -> None:
     """What reads a contact's texts has an answer to any text, and each contact has a device."""
     sip.instance(one)
     sip.push_provider(one)
-    sip.connection(one, other, "")
+    sip.connection(one, "")
     sip.contact_instance(one, other)
     sip.network_address(one, other)
     assert sip.device_id("alice", one, "").startswith("alice/")
@@ -96,7 +96,7 @@ def test_hostile_text_is_read_in_linear_time(hostile: str) -> None:
     sip.device_id("alice", hostile, "")
     sip.instance(hostile)
     sip.push_provider(hostile)
-    sip.connection(hostile, hostile, "")
+    sip.connection(hostile, "")
     sip.contact_instance(hostile, hostile)
     assert time.perf_counter() - started < 2
 
@@ -206,32 +206,43 @@ def test_push_provider(uri: str, expected: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("received", "uri", "path", "proto", "address"),
+    ("received", "path", "proto", "address"),
     [
-        ("sip:127.0.0.1:38566;transport=ws", "sip:a@h", "", "ws", "127.0.0.1:38566"),
-        ("sip:127.0.0.1:38566;transport=WSS", "sip:a@h", "", "wss", "127.0.0.1:38566"),
-        ("sip:[2001:DB8::1]:38566;transport=ws", "sip:a@h", "", "ws", "[2001:db8::1]:38566"),
-        ("sip:127.0.0.1:38566;transport=ws", "sip:a@h", "<sip:proxy;lr>", "", ""),
-        ("sip:127.0.0.1:5060", "sip:a@h", "", "", ""),
-        ("sip:127.0.0.1:5060;transport=tcp", "sip:a@h", "", "tcp", "127.0.0.1:5060"),
-        ("sip:127.0.0.1:5060;transport=tls", "sip:a@h", "", "tls", "127.0.0.1:5060"),
-        ("sips:127.0.0.1:5060", "sip:a@h", "", "tls", "127.0.0.1:5060"),
-        ("sip:127.0.0.1:5060;transport=udp", "sip:a@h", "", "", ""),
-        ("sip:127.0.0.1;transport=ws", "sip:a@h", "", "", ""),
-        ("", "sip:a@h", "", "", ""),
-        ("garbage", "sip:a@h", "", "", ""),
-        ("sips:127.0.0.1:5061;transport=tcp", "sip:a@h", "", "tls", "127.0.0.1:5061"),
-        ("sips:127.0.0.1:443;transport=ws", "sip:a@h", "", "wss", "127.0.0.1:443"),
-        ("", "sip:a@192.0.2.1:40123;transport=tcp", "", "tcp", "192.0.2.1:40123"),
-        ("", "sip:a@192.0.2.1:40123;transport=TLS", "", "tls", "192.0.2.1:40123"),
-        ("", "sip:a@x.invalid;transport=wss", "", "", ""),
-        ("", "sip:a@192.0.2.1:40123;transport=tcp", "<sip:proxy;lr>", "", ""),
-        ("", "tel:+4930123", "", "", ""),
+        ("sip:127.0.0.1:38566;transport=ws", "", "ws", "127.0.0.1:38566"),
+        ("sip:127.0.0.1:38566;transport=WSS", "", "wss", "127.0.0.1:38566"),
+        ("sip:[2001:DB8::1]:38566;transport=ws", "", "ws", "[2001:db8::1]:38566"),
+        ("sip:127.0.0.1:38566;transport=ws", "<sip:proxy;lr>", "", ""),
+        ("sip:127.0.0.1:5060", "", "", ""),
+        ("sip:127.0.0.1:5060;transport=tcp", "", "tcp", "127.0.0.1:5060"),
+        ("sip:127.0.0.1:5060;transport=tls", "", "tls", "127.0.0.1:5060"),
+        ("sips:127.0.0.1:5060", "", "tls", "127.0.0.1:5060"),
+        ("sip:127.0.0.1:5060;transport=udp", "", "", ""),
+        ("sip:127.0.0.1;transport=ws", "", "", ""),
+        ("", "", "", ""),
+        ("garbage", "", "", ""),
+        ("sips:127.0.0.1:5061;transport=tcp", "", "tls", "127.0.0.1:5061"),
+        ("sips:127.0.0.1:443;transport=ws", "", "wss", "127.0.0.1:443"),
     ],
 )
-def test_connection(received: str, uri: str, path: str, proto: str, address: str) -> None:
+def test_connection(received: str, path: str, proto: str, address: str) -> None:
     """Only a TCP, TLS or WebSocket connection that ends at OpenSIPS itself is one whose end is evidence."""
-    assert (proto, address) == sip.connection(received, uri, path)
+    assert (proto, address) == sip.connection(received, path)
+
+
+@pytest.mark.parametrize(
+    ("uri", "expected"),
+    [
+        ("sip:a@192.0.2.1:5062;transport=TCP", True),
+        ("sips:a@192.0.2.1", True),
+        ("sip:a@x.invalid;transport=ws", True),
+        ("sip:a@192.0.2.1:5062", False),
+        ("sip:a@192.0.2.1;transport=udp", False),
+        ("tel:+4930123", False),
+    ],
+)
+def test_needs_connection(uri: str, expected: bool) -> None:  # noqa: FBT001
+    """A question opens no connection, so over TCP, TLS and WebSocket silence needs an open one."""
+    assert expected == sip.needs_connection(uri)
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from companion.opensips.probe import Prober, Question, encode_question, read_reply
+from companion.opensips.probe import Prober, Question, doubt_silence, encode_question, read_reply
 
 URI = "sip:alice@one.invalid;transport=ws"
 QUESTION = Question(URI, "sip:192.0.2.1:1111;transport=ws", "ws:203.0.113.1:8080")
@@ -30,6 +30,23 @@ def test_question() -> None:
 def test_question_without_received() -> None:
     """Where the URI leads to the phone there is no next hop: an empty one is refused."""
     assert "next_hop" not in json.loads(encode_question(QUESTION._replace(received=""), "n-1"))["params"]
+
+
+@pytest.mark.parametrize(
+    ("uri", "received", "expected"),
+    [
+        ("sip:a@192.0.2.1:5062;transport=tcp", "", "failed"),
+        ("sips:a@192.0.2.1:5062", "", "failed"),
+        ("sip:a@192.0.2.1:5062;transport=ws", "", "failed"),
+        ("sip:a@192.0.2.1:5062", "", "unanswered"),
+        ("sip:a@10.0.0.1:5062;transport=tcp", "sip:192.0.2.1:40123;transport=tcp", "unanswered"),
+    ],
+)
+def test_silence_of_a_phone_to_be_dialled(uri: str, received: str, expected: str) -> None:
+    """A live phone without an open connection is silent: OpenSIPS dials nobody for a question."""
+    question = Question(uri, received, "tcp:203.0.113.1:5060")
+    assert doubt_silence(question, "unanswered", "408")[0] == expected
+    assert doubt_silence(question, "answered", "200 OK")[0] == "answered"
 
 
 @pytest.mark.parametrize(
