@@ -68,39 +68,48 @@ class Questioner:
 
     async def _probe(self, contact: Contact, table: OpensipsSection) -> Probe:
         """Ask the phone through one node, over the listening socket that events named."""
-        asked_at = self._clock()
-        result = await self._ask_phone(contact, table)
+        result, asked_at = await self._ask_phone(contact, table)
         return await self._verify(contact, table, asked_at) if result == "unanswered" else result
 
     def _prober(self, contact: Contact, table: OpensipsSection) -> Prober | None:
         """Return what asks a contact through a node, None where nothing can: a Path leads to a proxy, which would answer."""
         return None if contact.registration.path else self._access.prober(table)
 
-    async def _ask_phone(self, contact: Contact, table: OpensipsSection) -> Probe:
+    async def _ask_phone(self, contact: Contact, table: OpensipsSection) -> tuple[Probe, float]:
+        """Ask a phone; return its answer, and when the question was sent: it may have waited for others before."""
         prober, registration = self._prober(contact, table), contact.registration
         if prober is None:
-            return "no-way"
+            return "no-way", 0.0
         if not registration.socket:
-            return "not-asked"
+            return "not-asked", 0.0
         reply = await prober.ask(Question(contact.binding.uri, registration.received, registration.socket))
+        asked_at = self._clock() - reply.duration_ms / 1000
         if reply.result == "answered":
-            self._verified_at[table.node, registration.socket] = self._clock()
-        return reply.result
+            self._note_answer((table.node, registration.socket), asked_at)
+        return reply.result, asked_at
+
+    def _note_answer(self, listener: tuple[str, str], asked_at: float) -> None:
+        self._verified_at[listener] = max(asked_at, self._verified_at.get(listener, asked_at))
 
     async def _verify(self, contact: Contact, table: OpensipsSection, asked_at: float) -> Probe:
-        """Return what silence is worth: another phone on the same listener must have answered since the question."""
+        """Return what silence is worth: another phone on the same listener must have answered a later question."""
         listener = table.node, contact.registration.socket
-        if self._verified_at.get(listener, float("-inf")) >= asked_at:
+        if self._is_verified(listener, asked_at):
             return "unanswered"
         if listener not in self._checks:
             self._checks[listener] = asyncio.ensure_future(self._ask_witness(contact, table))
-        return await self._checks[listener]
+        result = await self._checks[listener]
+        return "unverified" if result == "unanswered" and not self._is_verified(listener, asked_at) else result
+
+    def _is_verified(self, listener: tuple[str, str], asked_at: float) -> bool:
+        return self._verified_at.get(listener, float("-inf")) >= asked_at
 
     async def _ask_witness(self, contact: Contact, table: OpensipsSection) -> Probe:
         witness = await asyncio.to_thread(self._load_witness, contact, table.node)
         if witness is None:
             return "unwitnessed"
-        if await self._ask_phone(witness, table) != "answered":
+        result, _ = await self._ask_phone(witness, table)
+        if result != "answered":
             return "unverified"
         self._checks.pop((table.node, contact.registration.socket), None)  # later silence needs a later answer
         return "unanswered"
@@ -109,7 +118,18 @@ class Questioner:
         ref = load_witness(self._store, node, contact.registration.socket)
         if ref is None or ref.contact == contact.id:
             return None
-        return load_contacts(self._store, [ref]).get(ref.contact)
+        witness = load_contacts(self._store, [ref]).get(ref.contact)
+        return witness if witness and is_witness(witness, contact, node) else None
+
+
+def is_witness(other: Contact, contact: Contact, node: str) -> bool:
+    """Return whether an answer of another contact shows that the way to this one works.
+
+    It must be alive, on the same listening socket of the same node: since its last answer it may have moved.
+    """
+    is_live = not (other.ended_at or other.failing)
+    is_near = other.node == node and other.holder in ("", node) and not other.registration.path
+    return is_live and is_near and other.registration.socket == contact.registration.socket
 
 
 def combine(candidate: Candidate, node_records: Records, probes: Mapping[str, Probe]) -> list[NodeAnswer]:
