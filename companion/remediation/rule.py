@@ -126,6 +126,8 @@ def _death(evidence: Evidence) -> Judgement:
         return Judgement("wait", "not every node that may reach it asked it")
     if candidate.reason == "doubted":
         return Judgement("wait", "only a node that can not reach it lost its pings")
+    if candidate.contact.registration.path:  # the proxy may be down, and its phones alive
+        return Judgement("wait", "it is behind a proxy (Path) and can not be asked: it stays until it expires")
     if candidate.lost_by_reaching:
         return Judgement("remove", "it lost pings of a node that can reach it; it could not be asked")
     return Judgement("wait", "its connection ended, and nothing else was heard of it")

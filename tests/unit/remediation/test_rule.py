@@ -31,9 +31,12 @@ class Case(NamedTuple):
     unanswered_before: int = 0
     lost_by_reaching: bool = True
     holder: str = ""
+    path: str = ""
 
     def evidence(self) -> Evidence:
-        candidate = Candidate(replace(contact(), holder=self.holder), self.reason, SINCE, self.lost_by_reaching)
+        registration = contact().registration._replace(path=self.path)
+        failing = replace(contact(), holder=self.holder, registration=registration)
+        candidate = Candidate(failing, self.reason, SINCE, self.lost_by_reaching)
         return Evidence(
             candidate, self.answers, self.reaching, self.lost_nodes, self.alive_at, self.unanswered_before
         )
@@ -85,6 +88,8 @@ CASES: dict[str, Case] = {
     "35": Case([SILENT, REPLICA._replace(look="already-gone")]),
     "36": only_disconnected(SILENT, lost="n2")._replace(reaching=""),
     "37": Case([SILENT], lost_nodes=frozenset({"n2"})),
+    "38": Case([NO_WAY], path="<sip:edge.example;lr>"),
+    "39": Case([NO_WAY], "ghost", path="<sip:edge.example;lr>"),
 }
 
 
