@@ -74,9 +74,12 @@ def _has_mi_name(binding: Binding) -> bool:
 
 
 def count_lost(contact: Contact) -> int:
-    """Return the longest run of pings that a node that can reach the contact lost."""
+    """Return how many pings in a row every node that can reach the contact lost.
+
+    While its holder is unknown these are all nodes that ever got an answer: each of them may be the one.
+    """
     runs = (own.lost for node, own in contact.evidence.items() if contact.reach(node) == "yes")
-    return max(runs, default=0)
+    return min(runs, default=0)
 
 
 def _after_disconnect(contact: Contact, settings: RemediationSection, lost_after: int, now: int) -> Candidate | None:

@@ -125,7 +125,7 @@ class Contact(msgspec.Struct, array_like=True, eq=False, gc=False):
 
     def reach(self, node: str) -> Reach:
         """Return whether a node can reach it."""
-        return reach(node, self.holder, self.evidence, connected=bool(self.connection))
+        return reach(node, self.holder, self.evidence)
 
     @property
     def number(self) -> int:

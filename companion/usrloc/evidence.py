@@ -45,17 +45,17 @@ class NodeEvidence(msgspec.Struct, array_like=True, gc=False):
         return True
 
 
-def reach(node: str, holder: str, evidence: Mapping[str, NodeEvidence], *, connected: bool) -> Reach:
+def reach(node: str, holder: str, evidence: Mapping[str, NodeEvidence]) -> Reach:
     """Return whether a node can reach a contact, given the evidence of each node.
 
     `holder` is the node that the contact registered with over a socket of its own, or that got an answer over the
-    contact's connection; "" when unknown. Only the holder reaches a `connected` contact (TCP, TLS, WebSocket), for
-    nobody can dial a phone behind NAT. Over UDP an answer proves that a node reaches it. Another node without one
-    does not.
+    contact's connection; "" when unknown. Where it is known, only the holder reaches the contact for sure: nobody can
+    dial a phone behind NAT, and over UDP its NAT lets another node in only for a while after a call. Otherwise an
+    answer proves that a node reaches it.
     """
-    if node == holder:
-        return "yes"
+    if holder:
+        return "yes" if node == holder else "no"
     own = evidence.get(node)
-    if own is not None and own.answered_at and not (connected and holder):
+    if own is not None and own.answered_at:
         return "yes"
-    return "no" if holder or any(other.answered_at for other in evidence.values()) else "unknown"
+    return "no" if any(other.answered_at for other in evidence.values()) else "unknown"

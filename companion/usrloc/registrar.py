@@ -60,6 +60,7 @@ class Registrar:
             self._note_renewal(contact, event, stamp.ts)
             _remember_callid(contact, event.registration.callid)
             self._renew(contact, event.registration, stamp, contact.disconnected_at)
+            contact.holder = holder(event.registration, stamp.node) or contact.holder  # a shared address moves
         contact.last_register_at = contact.changed_at = stamp.ts
         contact.run = stamp.run
         self._changes.contacts[contact] = None

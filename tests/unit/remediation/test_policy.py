@@ -153,6 +153,16 @@ def test_the_table_is_whole() -> None:
     assert set(rows("What MI shows")) == set(LOOKS)
 
 
+@pytest.mark.parametrize(
+    ("holder", "expected"),
+    [("n", 0), ("n2", 3), ("", 0)],
+)
+def test_losses_of_two_nodes_that_got_answers(holder: str, expected: int) -> None:
+    """A NAT lets another node in for a while: with a known holder only its losses count, else those of both."""
+    evidence = {"n": NodeEvidence(NOW - 500 * SECOND, 0), "n2": NodeEvidence(NOW - 400 * SECOND, 3)}
+    assert policy.count_lost(contact(evidence=evidence, holder=holder)) == expected
+
+
 @given(
     lost=st.integers(0, 9),
     since=st.integers(0, 10**6),
