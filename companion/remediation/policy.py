@@ -53,15 +53,15 @@ class Decision(NamedTuple):
 def find_candidate(contact: Contact, settings: RemediationSection, lost_after: int, now: int) -> Candidate | None:
     """Return a contact as a candidate if it may be acted on at all. Silence never makes one.
 
-    Losses count only of contacts that ever answered a ping, for some phones ignore OPTIONS, and of nodes that can reach
-    the contact. Lost pings of other nodes only raise a doubt. Life after the failure makes no candidate: a record may
-    be read while it is being written. Nor does a contact that MI can not name.
+    Losses count only of nodes that can reach the contact and got an answer from it. Lost pings of other nodes only
+    raise a doubt. Life after the failure makes no candidate: a record may be read while it is being written. Nor does a
+    contact that MI can not name.
     """
     if _is_over(contact, now) or not _has_mi_name(contact.binding):
         return None
     if contact.disconnected_at:
         return _after_disconnect(contact, settings, lost_after, now)
-    if contact.last_latency_at and count_lost(contact) >= lost_after:
+    if count_lost(contact) >= lost_after:
         return _after_losses(contact, settings, lost_after, now)
     if contact.doubts >= lost_after and contact.holder:
         return Candidate(contact, "doubted", contact.doubted_at, lost_by_reaching=False)
@@ -76,9 +76,11 @@ def _has_mi_name(binding: Binding) -> bool:
 def count_lost(contact: Contact) -> int:
     """Return how many pings in a row every node that can reach the contact lost.
 
-    While its holder is unknown these are all nodes that ever got an answer: each of them may be the one.
+    Only nodes count that got an answer from this phone at its present address: some phones ignore OPTIONS, and some
+    networks drop them. While its holder is unknown each of these nodes may be the one.
     """
-    runs = (own.lost for node, own in contact.evidence.items() if contact.reach(node) == "yes")
+    nodes = contact.evidence.items()
+    runs = (own.lost for node, own in nodes if own.answered_at and contact.reach(node) == "yes")
     return min(runs, default=0)
 
 
@@ -115,7 +117,7 @@ def begins_to_fail(contact: Contact, since: int) -> bool:
 
     Lost pings of a node that can not reach it are no failure.
     """
-    has_failed = contact.disconnected_at or (contact.last_latency_at and count_lost(contact))
+    has_failed = contact.disconnected_at or count_lost(contact)
     return bool(has_failed and not contact.ended_at and failing_since(contact) >= since)
 
 

@@ -15,6 +15,7 @@ from companion.usrloc.ghosts import ghost_spans, unmark_replaced
 from companion.usrloc.pushes import find_replaced
 from companion.usrloc.registrations import (
     holder,
+    is_other_phone,
     is_overtaken,
     is_same_register,
     is_same_registration,
@@ -196,6 +197,8 @@ class Registrar:
         The node holds the contact if it names the listening socket itself (`names_socket`): a replica does not.
         """
         old_path = contact.address, contact.registration.socket
+        if is_other_phone(contact.registration, registration):
+            contact.evidence.clear()  # this one may ignore OPTIONS
         self._connections.disconnect(contact, self._changes)
         contact.registration = registration
         self._connections.connect(contact, self._changes)

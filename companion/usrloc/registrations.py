@@ -16,6 +16,11 @@ def is_same_registration(one: Registration, other: Registration) -> bool:
     return (one.callid, one.cseq, one.received, one.path) == (other.callid, other.cseq, other.received, other.path)
 
 
+def is_other_phone(one: Registration, other: Registration) -> bool:
+    """Return whether another phone took over the URI: a phone that restarts makes a new Call-ID, too, but stays its model."""
+    return one.callid != other.callid and one.user_agent != other.user_agent
+
+
 def is_overtaken(contact: Contact, registration: Registration, stamp: Stamp) -> bool:
     """Return whether another node's event is of an older REGISTER than the latest."""
     latest = contact.registration

@@ -131,6 +131,7 @@ CASES: dict[str, Case] = {
     "46": Case(contact(**LOST, **SUPERSEDED, attr="fcm=token"), configured(push_attr="^fcm="), replacement=contact()),
     "47": Case(contact(**LOST, **SUPERSEDED), wakes=True, replacement=contact()),
     "45": Case(contact("sip:al\ufffdice@192.0.2.1", **LOST)),
+    "46": Case(contact(**LOST, evidence={"n": NodeEvidence(0, 3)})),
 }
 
 

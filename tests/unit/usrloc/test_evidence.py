@@ -120,6 +120,23 @@ def test_a_register_on_another_node(world: World) -> None:
     assert (world.contact().holder, world.contact().consecutive_lost) == ("n2", 1)
 
 
+@pytest.mark.parametrize(
+    ("change", "is_kept"),
+    [
+        ({"callid": "new", "user_agent": "Model B"}, False),
+        ({"at": "198.51.100.9:33333"}, False),
+        ({"callid": "new"}, True),
+        ({"user_agent": "Model A 2.0"}, True),
+        ({}, True),
+    ],
+)
+def test_what_an_answer_is_of(world: World, change: dict[str, Any], *, is_kept: bool) -> None:
+    """An answer says nothing of another phone with the same URI, or of another address: OPTIONS may be ignored there."""
+    world.apply(register(user_agent="Model A"), answer(user_agent="Model A"))
+    world.apply(event(UPDATE, **{"user_agent": "Model A", "cseq": 2} | change))
+    assert bool(world.contact().evidence) == is_kept
+
+
 def test_losses_of_a_node_without_the_connection(world: World) -> None:
     """Node 2 pings a WebSocket phone of node 1 and loses every ping: that is no evidence, only a doubt."""
     world.apply(register())
