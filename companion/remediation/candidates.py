@@ -51,10 +51,6 @@ class Fleet:
         """Return the nodes of a cluster whose feeds exist and that are not lost."""
         return [node for node, feed in self.feeds.items() if feed.cluster == cluster and node not in self.lost_nodes]
 
-    def lost_nodes_of(self, cluster: str) -> set[str]:
-        """Return the lost nodes of a cluster."""
-        return {node for node in self.lost_nodes if self.feeds[node].cluster == cluster}
-
 
 class Sweep(NamedTuple):
     """Hold the frame of one sweep: its turn, time (epoch ms) and mode, the feeds, and which nodes are lost."""

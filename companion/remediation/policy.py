@@ -63,7 +63,7 @@ def find_candidate(contact: Contact, settings: RemediationSection, lost_after: i
         return _after_disconnect(contact, settings, lost_after, now)
     if count_lost(contact) >= lost_after:
         return _after_losses(contact, settings, lost_after, now)
-    if contact.doubts >= lost_after and contact.holder:
+    if contact.doubts >= lost_after and _has_answered_holder(contact):
         return Candidate(contact, "doubted", contact.doubted_at, lost_by_reaching=False)
     return None
 
@@ -82,6 +82,12 @@ def count_lost(contact: Contact) -> int:
     nodes = contact.evidence.items()
     runs = (own.lost for node, own in nodes if own.answered_at and contact.reach(node) == "yes")
     return min(runs, default=0)
+
+
+def _has_answered_holder(contact: Contact) -> bool:
+    """Return whether its holder ever got an answer: else it may ignore OPTIONS, and a question would prove nothing."""
+    own = contact.evidence.get(contact.holder)
+    return own is not None and bool(own.answered_at)
 
 
 def _after_disconnect(contact: Contact, settings: RemediationSection, lost_after: int, now: int) -> Candidate | None:

@@ -99,12 +99,13 @@ class Remover:
     def _judge(self, candidate: Candidate, answers: Sequence[NodeAnswer], fleet: Fleet) -> Judgement:
         contact, state = candidate.contact, fleet.states[candidate.contact.id]
         stored = load_contacts(self._store, [ContactRef(contact.binding.aor, contact.id)]).get(contact.id)
+        reaching = policy.reaching_node(contact)
         before = self._count_unanswered(candidate, state)
         evidence = Evidence(
             candidate,
             answers,
-            policy.reaching_node(contact),
-            fleet.lost_nodes_of(contact.binding.cluster),
+            reaching,
+            reaching in fleet.lost_nodes,
             stored.alive_at if stored and not stored.ended_at else contact.alive_at,
             before,
             self._pings.lost_after,

@@ -5,8 +5,7 @@ another phone on the same way answered. Any doubt keeps it: a dead contact ends 
 docs/remediation.md has the table.
 """
 
-from collections.abc import Iterator, Sequence
-from collections.abc import Set as AbstractSet
+from collections.abc import Sequence
 from typing import Literal, NamedTuple
 
 from companion.remediation.policy import Candidate
@@ -35,23 +34,23 @@ class Evidence(NamedTuple):
     """Hold all that a judgement rests on.
 
     `answers` come from every node of the cluster that is not lost. `reaching` is the node that can reach the contact,
-    "" when unknown. `lost_nodes` are those of the cluster that have been gone for longer than `node_lost_after`.
-    `alive_at` is the last sign of life on any node (epoch ms), read just now. `unanswered_before` counts verified
-    questions without answer, in a row and a ping interval apart. A contact that is only doubted must leave `lost_after`
-    of them without answer.
+    "" when unknown, `is_lost` that it has been gone for longer than `node_lost_after`. `alive_at` is the last sign of life
+    on any node (epoch ms), read just now. `unanswered_before` counts verified questions without answer, in a row and a
+    ping interval apart. A contact that is only doubted must leave `lost_after` of them without answer.
     """
 
     candidate: Candidate
     answers: Sequence[NodeAnswer]
     reaching: str
-    lost_nodes: AbstractSet[str]
+    is_lost: bool
     alive_at: int
     unanswered_before: int = 0
     lost_after: int = 3
 
-    def may_reach(self) -> Iterator[NodeAnswer]:
-        """Yield the answer of the node that can reach the contact; while it is unknown, those of all nodes."""
-        return (answer for answer in self.answers if self.reaching in ("", answer.node))
+    @property
+    def answer_of_reaching(self) -> NodeAnswer | None:
+        """Return the answer of the node that can reach the contact, None without one."""
+        return next((answer for answer in self.answers if answer.node == self.reaching), None)
 
 
 class Judgement(NamedTuple):
@@ -87,42 +86,37 @@ def _record(evidence: Evidence) -> Judgement | None:
 
 
 def _unreachable(evidence: Evidence) -> Judgement | None:
-    """Wait for nodes that can not say what they have, and for those that do not have the contact yet."""
+    """Wait for nodes that can not say what they have, and for the reaching one while it does not have the contact."""
     silent = [answer.node for answer in evidence.answers if answer.look == "unreachable"]
     if silent:
         return Judgement("wait", f"MI of {', '.join(silent)} does not answer")
-    if not evidence.answers:
-        return Judgement("wait", "no node can be asked")
-    lost = sorted(node for node in evidence.lost_nodes if evidence.reaching in ("", node))
-    if lost:  # or only cut off from us: then it may still reach the phone
-        return Judgement("wait", f"{', '.join(lost)}, which may reach it, is gone: the contact stays until it expires")
-    if evidence.reaching and not any(evidence.may_reach()):
+    if not evidence.reaching:  # no node ever got an answer: its silence proves nothing
+        return Judgement("wait", "nobody knows which node can reach it")
+    if evidence.is_lost:  # or only cut off from us: then it may still reach the phone
+        return Judgement("wait", f"{evidence.reaching}, which can reach it, is gone: it stays until it expires")
+    reaching = evidence.answer_of_reaching
+    if reaching is None:
         return Judgement("wait", f"{evidence.reaching}, which can reach it, can not be asked")
-    without = [answer.node for answer in evidence.may_reach() if answer.look != "as-known"]
-    if without:  # it was restarted, and the others have not sent it their contacts yet
-        return Judgement("wait", f"{', '.join(without)}, which may reach it, does not have it")
+    if reaching.look != "as-known":  # it was restarted, and the others have not sent it their contacts yet
+        return Judgement("wait", f"{reaching.node}, which can reach it, does not have it")
     broken = [answer.node for answer in evidence.answers if _may_be_broken(answer, evidence.reaching)]
-    if broken:
-        return Judgement("wait", f"the way to ask through {', '.join(broken)} may be broken")
-    return None
+    return Judgement("wait", f"the way to ask through {', '.join(broken)} may be broken") if broken else None
 
 
 def _may_be_broken(answer: NodeAnswer, reaching: str) -> bool:
     """Return whether silence through this node may be the fault of the way. Only a holder needs a witness."""
-    if answer.probe == "unwitnessed":
-        return reaching in ("", answer.node)
-    return answer.probe in ("failed", "unverified")
+    return answer.probe in ("failed", "unverified") or (answer.probe == "unwitnessed" and answer.node == reaching)
 
 
 def _death(evidence: Evidence) -> Judgement:
     """Weigh what speaks for death once nothing speaks for life."""
-    candidate = evidence.candidate
+    candidate, reaching = evidence.candidate, evidence.answer_of_reaching
     if _is_silent(evidence):
         unanswered = evidence.unanswered_before + 1
         if candidate.reason == "doubted" and unanswered < evidence.lost_after:
             return Judgement("wait", f"{unanswered} of {evidence.lost_after} questions were not answered")
         return Judgement("remove", "it did not answer an OPTIONS")
-    if any(answer.probe != "no-way" for answer in evidence.may_reach()):
+    if reaching is None or reaching.probe != "no-way":
         return Judgement("wait", "not every node that may reach it asked it")
     if candidate.reason == "doubted":
         return Judgement("wait", "only a node that can not reach it lost its pings")
@@ -137,11 +131,10 @@ def _is_silent(evidence: Evidence) -> bool:
     """Return whether the phone was asked by every node that may hold it, and answered none.
 
     Where all nodes listen on the same wildcard socket, each of them may hold it. The way through another node than its
-    holder needs no witness: there may be no phone at all on that node.
+    known holder needs no witness: there may be no phone at all on that node.
     """
     probes = {answer.node: answer.probe for answer in evidence.answers if answer.holds}
-    if evidence.reaching and probes.get(evidence.reaching) != "unanswered":
+    if probes.get(evidence.reaching) != "unanswered":
         return False
-    holder = evidence.candidate.contact.holder
-    silent = {"unanswered", "unwitnessed"} if holder and holder == evidence.reaching else {"unanswered"}
-    return bool(probes) and set(probes.values()) <= silent
+    is_certain = evidence.candidate.contact.holder == evidence.reaching
+    return set(probes.values()) <= ({"unanswered", "unwitnessed"} if is_certain else {"unanswered"})

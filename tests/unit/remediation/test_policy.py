@@ -132,6 +132,7 @@ CASES: dict[str, Case] = {
     "47": Case(contact(**LOST, **SUPERSEDED), wakes=True, replacement=contact()),
     "45": Case(contact("sip:al\ufffdice@192.0.2.1", **LOST)),
     "46": Case(contact(**LOST, evidence={"n": NodeEvidence(0, 3)})),
+    "47": Case(contact(doubts=3, doubted_at=NOW - 300 * SECOND, evidence={"n2": NodeEvidence(1, 3)})),
 }
 
 
