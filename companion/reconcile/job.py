@@ -12,7 +12,7 @@ from companion.opensips.mi import Mi, open_mi
 from companion.reconcile.comparison import DUMP_SECONDS, reconcile
 from companion.reconcile.result import Reconciliation
 from companion.store.leases import select_leased
-from companion.store.locks import acquire_lock
+from companion.store.locks import acquire_dump_lock
 from companion.store.nodes import Feed, load_feed, load_feeds
 from companion.store.reconciliations import load_reconciliation, save_reconciliation
 from companion.store.store import Store
@@ -26,6 +26,7 @@ RESTARTED_MS: Final = 5_000
 """How exactly an up time tells when OpenSIPS started, given two clocks."""
 AHEAD_MS: Final = 10_000
 """A last comparison further in the future was at no time that we can count from."""
+LOCKED: Final = "another companion is comparing it, or is removing a contact of it: try again"
 LOCK_SECONDS: Final = DUMP_SECONDS + 120
 
 logger = log.get(__name__)
@@ -127,13 +128,16 @@ def _log(report: Reconciliation) -> None:
         logger.info("compared with OpenSIPS' contacts", **fields)
 
 
-async def compare_node(node: str, mi: Mi, store: Store, config: Config, checked_at: int) -> Reconciliation | None:
-    """Compare a node; return None when another companion is at its cluster, or was since `checked_at` (epoch ms)."""
-    key = store.keys.reconciler(config.cluster(node))
-    lock = await asyncio.to_thread(acquire_lock, store, key, LOCK_SECONDS)
+async def compare_node(
+    node: str, mi: Mi, store: Store, config: Config, checked_at: int, *, dry_run: bool = False
+) -> Reconciliation | None:
+    """Compare a node; return None when its cluster is locked, or was compared since `checked_at` (epoch ms)."""
+    lock = await asyncio.to_thread(acquire_dump_lock, store, config.cluster(node), LOCK_SECONDS)
     if lock is None:
         return None
     try:
+        if dry_run:
+            return await reconcile(node, mi, store, config, dry_run=True)
         feed, last = await asyncio.to_thread(lambda: (load_feed(store, node)[0], load_last(store, node)))
         if last.at >= checked_at:
             return None
@@ -150,11 +154,8 @@ async def compare_nodes(names: Sequence[str], store: Store, config: Config, *, d
     reports: list[Reconciliation] = []
     for table in _tables(names, config):
         async with open_mi(table) as mi:
-            if dry_run:
-                reports.append(await reconcile(table.node, mi, store, config, dry_run=True))
-                continue
-            report = await compare_node(table.node, mi, store, config, now_ms())
-            reports.append(report or Reconciliation(table.node, refused="another companion is comparing it"))
+            report = await compare_node(table.node, mi, store, config, now_ms(), dry_run=dry_run)
+            reports.append(report or Reconciliation(table.node, refused=LOCKED))
     return reports
 
 

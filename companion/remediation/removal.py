@@ -17,6 +17,7 @@ from companion.remediation.questions import Questioner, Records, can_wake, combi
 from companion.remediation.rule import Evidence, Judgement, NodeAnswer, judge
 from companion.remediation.troubles import Troubles
 from companion.store.contacts import ContactRef, load_contacts
+from companion.store.locks import acquire_dump_lock
 from companion.store.pushes import CareState, save_probe
 from companion.store.removals import forget_removals
 from companion.store.store import Store
@@ -24,6 +25,8 @@ from companion.times import now_ms
 
 MI_TRIES: Final = 3
 """After so many failures of a node's MI in a row, the rest of its contacts waits for the next sweep."""
+LOCK_SECONDS: Final = 60.0
+"""Longer than a removal takes; only a companion that dies in the middle of one leaves the lock behind."""
 
 
 class RestWaitsError(Exception):
@@ -79,8 +82,8 @@ class Remover:
             answers = combine(candidate, records, probes)
             judgement = await asyncio.to_thread(self._judge, candidate, answers, fleet)
             outcome = await self._carry_out(node, candidate, judgement, fleet)
-        if outcome is None:
-            return Decision("wait", judgement.why), Outcome("kept")
+        if isinstance(outcome, str):
+            return Decision("wait", outcome), Outcome("kept")
         evidence = audit.describe_evidence(candidate.contact, _describe(answers), judgement.why)
         return decision, replace(outcome, evidence=evidence)
 
@@ -132,16 +135,26 @@ class Remover:
         )
         save_probe(self._store, candidate.contact, probed_state)
 
-    async def _carry_out(self, node: str, candidate: Candidate, judgement: Judgement, fleet: Fleet) -> Outcome | None:
-        """Remove the contact if that is the judgement; return what came of it, None when it waits."""
+    async def _carry_out(self, node: str, candidate: Candidate, judgement: Judgement, fleet: Fleet) -> Outcome | str:
+        """Remove the contact if that is the judgement; return what came of it, or why it waits."""
         if judgement.outcome == "wait":
-            return None
+            return judgement.why
         if judgement.outcome != "remove":
             return Outcome(judgement.outcome)
         if fleet.mode == "observe":
             return Outcome("observed")
-        if await asyncio.to_thread(self._troubles.find_change, node, fleet):
-            return None
+        if change := await asyncio.to_thread(self._troubles.find_change, node, fleet):
+            return change
+        # OpenSIPS serves one request at a time: behind a dump it would remove what registered again meanwhile
+        lock = await asyncio.to_thread(acquire_dump_lock, self._store, candidate.contact.binding.cluster, LOCK_SECONDS)
+        if lock is None:
+            return "the contacts of its cluster are being compared with OpenSIPS"
+        try:
+            return await self._remove(node, candidate, fleet)
+        finally:
+            await asyncio.to_thread(lock.release)
+
+    async def _remove(self, node: str, candidate: Candidate, fleet: Fleet) -> Outcome:
         binding = candidate.contact.binding
         tables = [table for table in self._access.tables(binding.cluster) if table.node not in fleet.lost_nodes]
         mi = self._access.mi(next((table for table in tables if table.node == node), tables[0]))

@@ -178,7 +178,7 @@ class Keys:
         """Name a hash: the node's last reconciliation: at, run, steady_since, up_since, seconds, failures, result."""
         return f"{self.prefix}reconcile:{node}"
 
-    def reconciler(self, cluster: str) -> str:
+    def dump_lock(self, cluster: str) -> str:
         return f"{self.prefix}lease:reconcile:{cluster}"
 
     # Remediation

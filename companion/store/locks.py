@@ -59,3 +59,11 @@ def acquire_lock(
         if not lock.acquire(blocking=False, token=token) and not (token and _resume(lock, token)):
             return None
     return HeldLock(store.connection, lock, int(store.connection.call("INCR", fence_key)) if fence_key else 0)
+
+
+def acquire_dump_lock(store: Store, cluster: str, seconds: float) -> HeldLock | None:
+    """Take the lock of a cluster's contacts, for a dump of them or a removal; None when another holds it.
+
+    A removal must not wait in OpenSIPS until a dump has ended: its phone may register again meanwhile.
+    """
+    return acquire_lock(store, store.keys.dump_lock(cluster), seconds)

@@ -45,10 +45,7 @@ async def test_killed(build: Build, tmp_path: Path, setting: Setting, record_pro
         first, second = cluster.nodes
         async with Crowd(cluster) as crowd:
             _, there = await fill(cluster, crowd)
-            away = [
-                await crowd.add(f"away-{number}", phone_at(second.urls[0]), is_live=False)
-                for number in range(2)
-            ]
+            away = [await crowd.add(f"away-{number}", phone_at(second.urls[0]), is_live=False) for number in range(2)]
             if setting.pinging == "ownership":
                 await crowd.answered()
             second.kill()

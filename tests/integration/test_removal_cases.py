@@ -8,6 +8,7 @@ import pytest
 from companion.remediation import audit
 from companion.remediation.status import remediation_status
 from companion.simulator.redis import EmbeddedRedis
+from companion.store.locks import acquire_dump_lock
 from tests.integration.conftest import Kind
 from tests.soak.removals.companion import SoakCompanion
 from tests.soak.removals.fleet_world import INTERVAL, TICK, FleetWorld, SoakCluster, SoakNode, SoakPhone
@@ -245,6 +246,25 @@ async def test_phone_alone_on_its_listener(make_case: MakeCase, *, can_ask: bool
         reasons.add(remediation_status(case.companion.config, case.companion.store)["waiting"])
     case.none_removed()
     assert "1: the way to ask through c-n0 may be broken" in reasons
+
+
+async def test_while_contacts_are_dumped(make_case: MakeCase, mode: str, *, can_ask: bool) -> None:
+    """OpenSIPS would carry out a removal behind a dump, after the phone registered again: it waits for the end."""
+    if not can_ask or mode == "observe":
+        pytest.skip("nothing is removed")
+    home = cluster("c", 1)
+    case = make_case([phone("dead", home), phone("other", home)])
+    await case.sweeps(2 * PINGS)
+    lock = acquire_dump_lock(case.companion.store, "c", 600)
+    assert lock is not None
+    case.world.phones[0].state = "off"
+    await case.sweeps(6 * PINGS)
+    case.none_removed()
+    waiting = remediation_status(case.companion.config, case.companion.store)["waiting"]
+    assert waiting == "1: the contacts of its cluster are being compared with OpenSIPS"
+    lock.release()
+    await case.sweeps(PINGS)
+    assert case.world.removed == 1
 
 
 async def test_office_that_closed(make_case: MakeCase, mode: str, *, can_ask: bool) -> None:

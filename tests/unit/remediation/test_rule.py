@@ -37,9 +37,7 @@ class Case(NamedTuple):
         registration = contact().registration._replace(path=self.path)
         failing = replace(contact(), holder=self.holder, registration=registration)
         candidate = Candidate(failing, self.reason, SINCE, self.lost_by_reaching)
-        return Evidence(
-            candidate, self.answers, self.reaching, self.is_lost, self.alive_at, self.unanswered_before
-        )
+        return Evidence(candidate, self.answers, self.reaching, self.is_lost, self.alive_at, self.unanswered_before)
 
 
 def only_disconnected(*answers: NodeAnswer, is_lost: bool = False) -> Case:
