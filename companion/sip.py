@@ -187,7 +187,7 @@ def _push_params(uri: str) -> dict[str, str]:
 
 
 def connection(received: str, path: str) -> tuple[str, str]:
-    """Return protocol and `ip:port` of the connection that a contact lives on, ("", "") where none is known to be its own.
+    """Return protocol and `ip:port` of the connection that a contact lives on, ("", "") where none is known.
 
     That is so for UDP, for contacts with a Path, because an outbound proxy holds their connection, and for contacts
     without `received`: the address in a URI is where a phone listens, and another client may connect from there.

@@ -128,16 +128,12 @@ def _log(report: Reconciliation) -> None:
         logger.info("compared with OpenSIPS' contacts", **fields)
 
 
-async def compare_node(
-    node: str, mi: Mi, store: Store, config: Config, checked_at: int, *, dry_run: bool = False
-) -> Reconciliation | None:
+async def compare_node(node: str, mi: Mi, store: Store, config: Config, checked_at: int) -> Reconciliation | None:
     """Compare a node; return None when its cluster is locked, or was compared since `checked_at` (epoch ms)."""
     lock = await asyncio.to_thread(acquire_dump_lock, store, config.cluster(node), LOCK_SECONDS)
     if lock is None:
         return None
     try:
-        if dry_run:
-            return await reconcile(node, mi, store, config, dry_run=True)
         feed, last = await asyncio.to_thread(lambda: (load_feed(store, node)[0], load_last(store, node)))
         if last.at >= checked_at:
             return None
@@ -154,9 +150,23 @@ async def compare_nodes(names: Sequence[str], store: Store, config: Config, *, d
     reports: list[Reconciliation] = []
     for table in _tables(names, config):
         async with open_mi(table) as mi:
-            report = await compare_node(table.node, mi, store, config, now_ms(), dry_run=dry_run)
+            if dry_run:
+                report = await _rehearse(table.node, mi, store, config)
+            else:
+                report = await compare_node(table.node, mi, store, config, now_ms())
             reports.append(report or Reconciliation(table.node, refused=LOCKED))
     return reports
+
+
+async def _rehearse(node: str, mi: Mi, store: Store, config: Config) -> Reconciliation | None:
+    """Compare a node and correct nothing; return None when its cluster is locked."""
+    lock = await asyncio.to_thread(acquire_dump_lock, store, config.cluster(node), LOCK_SECONDS)
+    if lock is None:
+        return None
+    try:
+        return await reconcile(node, mi, store, config, dry_run=True)
+    finally:
+        await asyncio.to_thread(lock.release)
 
 
 def _tables(names: Sequence[str], config: Config) -> list[OpensipsSection]:

@@ -1,7 +1,7 @@
 """Tell which nodes are gone: no feed and no MI for longer than `node_lost_after`.
 
-Such a node no longer holds back the others of its cluster. It may be alive and only cut off from us, so nothing is removed
-that it may still reach.
+Such a node no longer holds back the others of its cluster. It may be alive and only cut off from us, so nothing is
+removed that it may still reach.
 """
 
 from collections.abc import Mapping

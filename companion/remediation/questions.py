@@ -48,7 +48,7 @@ class Questioner:
         return [(table, await self._read_records(candidate, table)) for table in tables]
 
     def find_ways(self, contact: Contact) -> dict[str, Probe]:
-        """Return for each node of its cluster whether a contact can be asked through it: `not-asked` yet, or `no-way`."""
+        """Return whether a contact can be asked through each node of its cluster: `not-asked` yet, or `no-way`."""
         tables = self._access.tables(contact.binding.cluster)
         return {table.node: "not-asked" if self._prober(contact, table) else "no-way" for table in tables}
 
@@ -72,7 +72,7 @@ class Questioner:
         return await self._verify(contact, table, asked_at) if result == "unanswered" else result
 
     def _prober(self, contact: Contact, table: OpensipsSection) -> Prober | None:
-        """Return what asks a contact through a node, None where nothing can: a Path leads to a proxy, which would answer."""
+        """Return what asks a contact through a node, None where nothing can: a proxy (Path) would answer itself."""
         return None if contact.registration.path else self._access.prober(table)
 
     async def _ask_phone(self, contact: Contact, table: OpensipsSection) -> tuple[Probe, float]:

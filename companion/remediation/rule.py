@@ -1,8 +1,8 @@
 """Judge whether a candidate may be removed, from what its nodes answered just now. No I/O.
 
-A contact is removed only when every node that can reach it has it as we know it, asked the phone, and got no answer while
-another phone on the same way answered. Any doubt keeps it: a dead contact ends with its registration as well.
-docs/remediation.md has the table.
+A contact is removed only when every node that can reach it has it as we know it, asked the phone, and got no answer
+while another phone on the same way answered. Any doubt keeps it: a dead contact ends with its registration as well.
+docs/remediation.md has the table, and what holds where nobody can ask.
 """
 
 from collections.abc import Sequence
@@ -34,9 +34,9 @@ class Evidence(NamedTuple):
     """Hold all that a judgement rests on.
 
     `answers` come from every node of the cluster that is not lost. `reaching` is the node that can reach the contact,
-    "" when unknown, `is_lost` that it has been gone for longer than `node_lost_after`. `alive_at` is the last sign of life
-    on any node (epoch ms), read just now. `unanswered_before` counts verified questions without answer, in a row and a
-    ping interval apart. A contact that is only doubted must leave `lost_after` of them without answer.
+    "" when unknown, `is_lost` that it has been gone for longer than `node_lost_after`. `alive_at` is the last sign of
+    life on any node (epoch ms), read just now. `unanswered_before` counts verified questions without answer, in a row
+    and a ping interval apart. A contact that is only doubted must leave `lost_after` of them without answer.
     """
 
     candidate: Candidate
@@ -118,6 +118,11 @@ def _death(evidence: Evidence) -> Judgement:
         return Judgement("remove", "it did not answer an OPTIONS")
     if reaching is None or reaching.probe != "no-way":
         return Judgement("wait", "not every node that may reach it asked it")
+    return _death_unasked(candidate)
+
+
+def _death_unasked(candidate: Candidate) -> Judgement:
+    """Weigh what speaks for death where nobody can ask the phone."""
     if candidate.reason == "doubted":
         return Judgement("wait", "only a node that can not reach it lost its pings")
     if candidate.contact.registration.path:  # the proxy may be down, and its phones alive

@@ -89,9 +89,8 @@ class Troubles:
         ]
         failures = collect_failures([*undecided, *(fleet.beginning if undecided else ())])
         groups = sorted({*failures, *fleet.feeds, *_load_open_networks(self._store)})
-        totals = GroupTotals(
-            fleet.contacts or {}, load_network_counts(self._store, [g for g in groups if g.startswith(NETWORK)])
-        )
+        networks = [name.removeprefix(NETWORK) for name in groups if name.startswith(NETWORK)]
+        totals = GroupTotals(fleet.contacts or {}, load_network_counts(self._store, networks))
         clusters = {node: self._config.cluster(node) for node in totals.nodes}
         for name, state in load_breakers(self._store, groups).items():
             contacts = None if fleet.contacts is None else count_group(name, totals, clusters)
@@ -104,6 +103,12 @@ class Troubles:
         fleet.open_breakers = sorted(fleet.held_groups)
 
     def _can_ask(self, group: str, fleet: Fleet) -> bool:
+        """Return whether questions can tell dead phones of a group from a dead network: not within one network.
+
+        The phone that shows that the way works may be in another one.
+        """
+        if group.startswith(NETWORK):
+            return False
         clusters = {feed.cluster for feed in fleet.feeds.values()}
         if group in fleet.feeds:
             clusters = {fleet.feeds[group].cluster}

@@ -17,7 +17,7 @@ def is_same_registration(one: Registration, other: Registration) -> bool:
 
 
 def is_other_phone(one: Registration, other: Registration) -> bool:
-    """Return whether another phone took over the URI: a phone that restarts makes a new Call-ID, too, but stays its model."""
+    """Return whether another phone took over the URI. One that restarts makes a new Call-ID, but stays its model."""
     return one.callid != other.callid and one.user_agent != other.user_agent
 
 

@@ -74,8 +74,8 @@ class MakeCase:
         self._can_ask = can_ask
         self._companions: list[SoakCompanion] = []
 
-    def __call__(self, phones: list[SoakPhone], **settings: Any) -> Case:
-        world = FleetWorld.of([one.cluster for one in phones], phones)
+    def __call__(self, phones: list[SoakPhone], networks: int = 3, **settings: Any) -> Case:
+        world = FleetWorld.of([one.cluster for one in phones], phones, networks=networks)
         companion = SoakCompanion(world, self._server.url, can_ask=self._can_ask, **self._settings | settings)
         self._companions.append(companion)
         return Case(companion)
@@ -267,19 +267,37 @@ async def test_while_contacts_are_dumped(make_case: MakeCase, mode: str, *, can_
     assert case.world.removed == 1
 
 
-async def test_office_that_closed(make_case: MakeCase, mode: str, *, can_ask: bool) -> None:
-    """Two thirds of the phones go at once: nothing is done while the breaker is open, then all of them are removed."""
+def two_thirds(make_case: MakeCase, networks: int) -> tuple[Case, list[SoakPhone]]:
+    home = cluster("c", 1)
+    some, others = [[phone(f"{name}{number}", home) for number in range(count)] for name, count in SITES]
+    return make_case([*some, *others], networks=networks, breaker_share=0.2), some
+
+
+async def test_many_phones_that_went(make_case: MakeCase, mode: str, *, can_ask: bool) -> None:
+    """Two thirds of the phones, in many networks, go at once: nothing is done while the breaker is open."""
     if not can_ask or mode == "observe":
         pytest.skip("nothing is removed")
-    home = cluster("c", 1)
-    office, others = [[phone(f"{name}{number}", home) for number in range(count)] for name, count in SITES]
-    case = make_case([*office, *others], breaker_share=0.2)
+    case, went = two_thirds(make_case, networks=200)
+    await case.sweeps(4 * PINGS)
+    for one in went:
+        one.state = "off"
+    removed_while_open, closed_after, gone_after = await follow_breaker(case, len(went))
+    assert (removed_while_open, case.world.wrong) == (0, [])
+    assert gone_after - closed_after <= 3 * PINGS
+
+
+async def test_office_without_internet(make_case: MakeCase, *, can_ask: bool) -> None:
+    """Two thirds of a network are away for long, and a witness answers: nobody is removed before they are back."""
+    if not can_ask:
+        pytest.skip("nobody is asked")
+    case, office = two_thirds(make_case, networks=1)
+    elsewhere = office[0].cluster.bindings
     await case.sweeps(4 * PINGS)
     for one in office:
         one.state = "off"
-    removed_while_open, closed_after, gone_after = await follow_breaker(case, len(office))
-    assert (removed_while_open, case.world.wrong) == (0, [])
-    assert gone_after - closed_after <= 3 * PINGS
+    await case.sweeps(20 * PINGS)
+    case.none_removed()
+    assert all(one.binding in elsewhere.values() for one in office)
 
 
 async def follow_breaker(case: Case, dead: int) -> tuple[int, int, int]:

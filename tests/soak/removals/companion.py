@@ -3,9 +3,11 @@
 import itertools
 import os
 import time
+from collections import Counter
 from typing import Any, Final, Literal, NamedTuple
 from unittest.mock import patch
 
+from companion import sip
 from companion.config import Config, OpensipsSection
 from companion.consumer.recorder import Recorder
 from companion.errors import MiUnreachableError
@@ -16,6 +18,7 @@ from companion.query.summary import compute_summary
 from companion.remediation.questions import Questioner
 from companion.remediation.safety import ClockWatch
 from companion.remediation.sweep import Sweeper
+from companion.store.census import save_network_counts
 from companion.store.store import Store, open_store
 from companion.store.summary import save_summary
 from tests.soak.removals.fleet_world import INTERVAL, TICK, FleetWorld, SoakBinding, SoakNode
@@ -167,8 +170,13 @@ class SoakCompanion:
             if self._sweeps % COUNTED_EVERY == 0:
                 summary = compute_summary(self.store, load_view(self.config, self.store))
                 save_summary(self.store, summary, fresh_ms=600_000)
+                save_network_counts(self.store, self._count_networks(), fresh_ms=600_000)
             self._sweeps += 1
             await self._sweeper.run()
+
+    def _count_networks(self) -> Counter[str]:
+        bindings = (binding for cluster in self.world.clusters for binding in cluster.bindings.values())
+        return Counter(sip.network_prefix(binding.address[0]) for binding in bindings)
 
     def close(self) -> None:
         """Delete what was stored."""

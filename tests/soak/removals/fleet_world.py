@@ -120,6 +120,7 @@ class FleetWorld:
         self.acts = acts
         self.now = START
         self.clock_error = 0.0
+        self.networks = 3
         self.clusters: list[SoakCluster] = []
         self.nodes: dict[str, SoakNode] = {}
         self.phones: list[SoakPhone] = []
@@ -137,9 +138,10 @@ class FleetWorld:
         return world
 
     @classmethod
-    def of(cls, clusters: list[SoakCluster], phones: list[SoakPhone]) -> Self:
+    def of(cls, clusters: list[SoakCluster], phones: list[SoakPhone], *, networks: int = 3) -> Self:
         """Make a world of these, each phone on the first node of its cluster. Nothing happens by chance."""
         world = cls(random.Random(0))
+        world.networks = networks
         world._enter(list(dict.fromkeys(clusters)), phones)
         return world
 
@@ -210,7 +212,8 @@ class FleetWorld:
     def _address(self) -> tuple[str, int]:
         if self._used_addresses and self.chance.random() < 0.3:
             return self.chance.choice(self._used_addresses)  # NAT hands out a port again
-        return f"198.51.{self.chance.randrange(3)}.{self.chance.randrange(1, 250)}", self.chance.randrange(1024, 65000)
+        host = f"198.51.{self.chance.randrange(self.networks)}.{self.chance.randrange(1, 250)}"
+        return host, self.chance.randrange(1024, 65000)
 
     def disconnect(self, phone: SoakPhone, *, is_reported: bool) -> None:
         """End a phone's connection; its node may tell, even late."""
