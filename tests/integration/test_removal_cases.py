@@ -233,6 +233,31 @@ async def test_a_node_that_is_gone(make_case: MakeCase, *, is_up: bool) -> None:
     assert is_up or all(one.node is other for one in phones[:3])
 
 
+async def test_a_node_without_its_contacts(make_case: MakeCase) -> None:
+    """A node hangs, loses pings and is restarted: until the other one has sent it its contacts, nothing is removed."""
+    home = cluster("c", 2, pinging="ownership")
+    case = make_case([phone(f"user{number}", home, transport="udp") for number in range(3)])
+    await case.sweeps(4 * PINGS)
+    for one in case.world.phones:
+        one.muted_until = case.world.now + LONG * TICK
+    home.nodes[0].way_works = False
+    home.nodes[0].unsynced_until = case.world.now + LONG * TICK
+    await case.sweeps()
+    case.none_removed()
+
+
+async def test_a_proxy_that_restarts(make_case: MakeCase) -> None:
+    """All phones behind one proxy lose their pings with it: they can not be asked, and none is removed."""
+    home = cluster("c", 1)
+    behind = [phone(f"user{number}", home, transport="udp", behind_proxy=True) for number in range(3)]
+    case = make_case([*behind, phone("other", home, transport="udp")])
+    await case.sweeps(4 * PINGS)
+    for one in behind:
+        one.muted_until = case.world.now + 4 * INTERVAL
+    await case.sweeps()
+    case.none_removed()
+
+
 async def test_phone_alone_on_its_listener(make_case: MakeCase, *, can_ask: bool) -> None:
     """The silence of a phone that nobody else shares a listener with has no witness: it stays, and status says why."""
     if not can_ask:

@@ -65,6 +65,8 @@ class SoakMi:
 
     async def show_contact(self, domain: str, aor: str) -> list[MiContact]:
         self._check()
+        if self._world.now < self._node.unsynced_until:
+            return []
         bindings = self._node.cluster.bindings.values()
         return [self._record(domain, binding) for binding in bindings if binding.phone.aor == aor]
 

@@ -84,6 +84,7 @@ class SoakNode:
     way_works: bool = True
     doubles: bool = False
     stream_breaks: int = 0
+    unsynced_until: float = 0.0
 
     def socket(self, transport: str) -> str:
         """Return its listening socket of a transport, as events name it."""
@@ -336,6 +337,8 @@ class FleetWorld:
                 phone.state = "off"
         if len(node.cluster.nodes) == 1:
             node.cluster.bindings.clear()
+        else:  # the others have not sent it their contacts yet
+            node.unsynced_until = self.now + 3 * INTERVAL
         for binding in node.cluster.bindings.values():
             binding.latency_us.pop(node.name, None)
 

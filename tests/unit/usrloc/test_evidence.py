@@ -133,7 +133,8 @@ def test_a_register_on_another_node(world: World) -> None:
 def test_what_an_answer_is_of(world: World, change: dict[str, Any], *, is_kept: bool) -> None:
     """An answer says nothing of another phone with the same URI, or of another address: OPTIONS may be lost there."""
     world.apply(register(user_agent="Model A"), answer(user_agent="Model A"))
-    world.apply(event(UPDATE, **{"user_agent": "Model A", "cseq": 2} | change))
+    later: dict[str, Any] = {"user_agent": "Model A", "cseq": 2}
+    world.apply(event(UPDATE, **later | change))
     assert bool(world.contact().evidence) == is_kept
 
 
