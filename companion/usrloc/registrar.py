@@ -166,9 +166,12 @@ class Registrar:
         return contact
 
     def _take_replica(self, contact: Contact, registration: Registration, stamp: Stamp) -> None:
-        """Take over the listening socket when the node that took the REGISTER tells of it after a replica did."""
+        """Take over socket and holder when the node that took the REGISTER tells of it after a replica did."""
         if registration.socket and not contact.registration.socket:
             self._take(contact, registration, stamp)
+            self._changes.contacts[contact] = None
+        elif stamp.ts < contact.last_register_at and holder(registration, stamp.node):
+            contact.holder = stamp.node  # both name a shared address, and this one had the REGISTER first
             self._changes.contacts[contact] = None
 
     def _note_renewal(self, contact: Contact, event: ContactEvent, ts: int) -> None:

@@ -31,6 +31,7 @@ AT = "192.0.2.1:1111"
 SOCKET = "ws:203.0.113.1:8080"
 INSTANCE = "<urn:uuid:1>"
 RUNS = {"n1": 1, "n2": 2}
+UDP: dict[str, Any] = {"received": "sip:192.0.2.1:5060", "socket": "udp:203.0.113.1:5060"}
 
 
 def event(name: str, latency_us: int = 0, uri: str = URI, at: str = AT, **registration: Any) -> ContactEvent:
@@ -94,13 +95,18 @@ def test_reach(*, holder: str, answered: bool, expected: str) -> None:
     assert expected == reach("n1", holder, evidence)
 
 
+def test_a_replica_on_a_shared_address_comes_first(world: World) -> None:
+    """Both nodes name the shared address: the one that had the REGISTER first took it, in whatever order we hear."""
+    world.apply(register(**UDP), answer(**UDP))
+    world.apply(event(UPDATE, **UDP, cseq=2), node="n2")
+    world.apply(event(UPDATE, **UDP, cseq=2), after_ms=-1)
+    assert world.contact().holder == "n1"
+
+
 def test_another_node_reaches_it() -> None:
     """While the holder is unknown, a node without an answer does not reach a phone that another node does."""
     evidence = {"n1": NodeEvidence(lost=3), "n2": NodeEvidence(answered_at=NOW)}
     assert reach("n1", "", evidence) == "no"
-
-
-UDP: dict[str, Any] = {"received": "sip:192.0.2.1:5060", "socket": "udp:203.0.113.1:5060"}
 
 
 def test_a_nat_that_let_another_node_in(world: World) -> None:
