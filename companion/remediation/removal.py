@@ -25,8 +25,8 @@ from companion.times import now_ms
 
 MI_TRIES: Final = 3
 """After so many failures of a node's MI in a row, the rest of its contacts waits for the next sweep."""
-LOCK_SECONDS: Final = 60.0
-"""Longer than a removal takes; only a companion that dies in the middle of one leaves the lock behind."""
+LOCK_SECONDS: Final = 10.0
+"""Longer than a removal takes. It stays for so long where the companion or Redis dies in the middle of one."""
 
 
 class RestWaitsError(Exception):
