@@ -241,7 +241,7 @@ async def test_a_node_without_its_contacts(make_case: MakeCase) -> None:
     for one in case.world.phones:
         one.muted_until = case.world.now + LONG * TICK
     home.nodes[0].way_works = False
-    home.nodes[0].unsynced_until = case.world.now + LONG * TICK
+    home.nodes[0].unsynced_until = case.world.now + 2 * LONG * TICK
     await case.sweeps()
     case.none_removed()
 
