@@ -9,7 +9,7 @@ from typing import Final
 
 from rich.console import Console
 
-from tests.benchmarks import burst, consume, flood, media, memory, native, readable, reconcile, sweep, units
+from tests.benchmarks import burst, consume, flood, media, memory, native, readable, reconcile, register, sweep, units
 from tests.benchmarks.figure import Figure
 from tests.benchmarks.large import Plan, large
 
@@ -18,6 +18,7 @@ BENCHMARKS: Final[dict[str, Callable[[], Iterator[Figure]]]] = {
     "consume": consume.figures,
     "burst": burst.figures,
     "flood": flood.figures,
+    "register": register.figures,
     "memory": memory.figures,
     "readable": readable.figures,
     "reconcile": reconcile.figures,
