@@ -44,4 +44,4 @@ def _append(store: Store, device: str, result: Result, more: dict[str, Any]) -> 
     aor = device.rpartition("/")[0]
     fields = {"device": device, "aor": aor, "reason": reason, "action": ACTION, "result": result, **filled}
     brief = {name: value for name, value in filled.items() if name in ("by", "minutes")}
-    append_audit_entry(store, fields, {"event": f"recording-{result}", **brief})
+    append_audit_entry(store, fields, f"recording-{result}", brief)

@@ -6,9 +6,9 @@ from typing import Any, Final
 from companion.store.connection import Command
 from companion.store.contacts import ContactRef
 from companion.store.store import Store
+from companion.store.timeline import prepare_care_entry
 
 MAX_ENTRIES: Final = 200_000
-MAX_DEVICE_ENTRIES: Final = 200
 _BRIEF: Final = ("contact", "result", "reason", "mode", "attempt")
 
 AuditRow = tuple[str, dict[str, str]]
@@ -18,23 +18,24 @@ AuditRow = tuple[str, dict[str, str]]
 def append_decision(store: Store, fields: Mapping[str, Any], ref: ContactRef, mark: str) -> None:
     """Append a decision to the audit and to its device's timeline, and mark the contact as decided."""
     brief = {name: fields[name] for name in _BRIEF} | ({"after_ms": fields["after_ms"]} if fields["after_ms"] else {})
-    entry = {"event": f"companion-{fields['action']}", **brief}
     decided = ("HSET", store.keys.contact(*ref), "decided", mark)
-    store.connection.pipeline([*_prepare_entry(store, fields, entry), decided])
+    entry = _prepare_entry(store, fields, f"companion-{fields['action']}", brief)
+    store.connection.pipeline([*entry, decided])
 
 
-def append_audit_entry(store: Store, fields: Mapping[str, Any], entry: Mapping[str, Any]) -> None:
+def append_audit_entry(store: Store, fields: Mapping[str, Any], event: str, brief: Mapping[str, str | int]) -> None:
     """Append what is no decision about a contact to the audit, and an entry to the timeline of its device."""
-    store.connection.pipeline(_prepare_entry(store, fields, entry))
+    store.connection.pipeline(_prepare_entry(store, fields, event, brief))
 
 
-def _prepare_entry(store: Store, fields: Mapping[str, Any], entry: Mapping[str, Any]) -> list[Command]:
-    audit, care = store.keys.remediations(), store.keys.care(str(fields["device"]))
+def _prepare_entry(
+    store: Store, fields: Mapping[str, Any], event: str, brief: Mapping[str, str | int]
+) -> list[Command]:
+    audit = store.keys.remediations()
     return [
         ("XADD", audit, "MAXLEN", "~", MAX_ENTRIES, "*", *_flat(fields)),
         ("PEXPIRE", audit, store.retention_ms),
-        ("XADD", care, "MAXLEN", "~", MAX_DEVICE_ENTRIES, "*", *_flat(entry)),
-        ("PEXPIRE", care, store.retention_ms),
+        *prepare_care_entry(store, str(fields["device"]), event, brief),
     ]
 
 

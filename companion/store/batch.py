@@ -13,7 +13,7 @@ from companion.store.devices import encode_device
 from companion.store.fence import by_shard, fence, read_errors
 from companion.store.series import Row
 from companion.store.store import REFRESH_MS, Store
-from companion.store.timeline import prepare_entries
+from companion.store.timeline import prepare_entries, prepare_trimming
 from companion.store.witnesses import prepare_witnesses
 from companion.usrloc.changes import Changes
 from companion.usrloc.contact import Contact, Device
@@ -91,6 +91,7 @@ class Batch:
             for shard, own in by_shard(self._keys, commands).items():
                 yield from fence(self._keys.writers(shard), tokens, own)
         yield from prepare_witnesses(self._keys, changes.answers, self._ttl_ms)
+        yield from self._trimming(changes)
 
     def _surroundings(self, changes: Changes, due: Iterable[Device]) -> Iterator[Command]:
         yield from self._timelines(changes)
@@ -165,8 +166,18 @@ class Batch:
     def _timelines(self, changes: Changes) -> Iterable[Command]:
         ordered = sorted(changes.entries, key=attrgetter("device", "ts"))
         for device, entries in groupby(ordered, attrgetter("device")):
-            key = self._keys.timeline(device)
-            yield from prepare_entries(key, list(entries), self._retention_ms)
+            yield prepare_entries(self._keys.timeline(device), list(entries))
+
+    def _trimming(self, changes: Changes) -> Iterable[Command]:
+        """Keep the timelines that grew within their bounds. No fence: whoever does it, only what is old goes."""
+        if changes.entries:
+            before = max(entry.ts for entry in changes.entries) - self._retention_ms
+            grown: dict[int, list[str]] = defaultdict(list)
+            for device in {entry.device for entry in changes.entries}:
+                key = self._keys.timeline(device)
+                grown[self._keys.shard_of(key)].append(key)
+            for keys in grown.values():
+                yield from prepare_trimming(keys, before)
 
     def _connections(self, changes: Changes) -> Iterable[Command]:
         for contact, address in changes.disconnected:

@@ -1,50 +1,108 @@
-"""Store what happened to each device, in a Redis stream: at most MAX_ENTRIES entries `{at, event, …}`."""
+"""Store what happened to each device: a hash from times to short texts, at most about MAX_ENTRIES entries.
 
-from collections.abc import Mapping, Sequence
+Redis keeps a small hash in one compact block, as long as no value is longer than 64 bytes. So a longer text is cut into
+pieces: `1795460219685` has the first, `1795460219685-1` the next. What happened in the same millisecond is one text of
+several lines.
+"""
+
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import groupby
 from operator import attrgetter, itemgetter
 from typing import Any, Final
+from urllib.parse import quote, unquote
 
 from companion.store.connection import Command
 from companion.store.store import Store
+from companion.times import now_ms
 from companion.usrloc.changes import TimelineEntry
 
 MAX_ENTRIES: Final = 1000
-
 MAX_CARE_ENTRIES: Final = 200
+PIECE: Final = 64
+"""The longest value that Redis keeps in the compact form of a hash, by default."""
+TRIMMED: Final = 500
+"""Timelines that one script looks at."""
 
 _NUMBERS: Final = frozenset(
     {"lost", "after_ms", "outage_ms", "outage_at_most_ms", "attempt", "count", "answered"}
     | {"min_ms", "average_ms", "max_ms"}
 )
+_PLAIN: Final = "!\"#$&'()*+,-./:;<=>?@[\\]^_`{|}~"
+"""All of ASCII that stands for itself in a value; the rest is written %XX."""
+_IS_PLAIN: Final = re.compile(r"[!-$&-~]*").fullmatch
+
+_TRIM: Final = """
+local most, before = tonumber(ARGV[1]), tonumber(ARGV[2])
+for _, key in ipairs(KEYS) do
+  local count = redis.pcall('HLEN', key)
+  if type(count) == 'number' and count > 0 and (count > most or count % 16 == 0) then
+    local fields, times = redis.call('HKEYS', key), {}
+    for i, field in ipairs(fields) do
+      times[i] = tonumber(string.match(field, '^%d+')) or 0
+    end
+    local least = before
+    if count > most then
+      local sorted = {}
+      for i, at in ipairs(times) do
+        sorted[i] = at
+      end
+      table.sort(sorted)
+      least = math.max(least, sorted[count - math.floor(most * 0.9) + 1])
+    end
+    for i, field in ipairs(fields) do
+      if times[i] < least then
+        redis.call('HDEL', key, field)
+      end
+    end
+  end
+end
+"""
+"""Delete what is older than ARGV[2], and the oldest entries when there are more than ARGV[1]; not at every call."""
+_APPEND: Final = """
+local at = tonumber(ARGV[1])
+while redis.call('HEXISTS', KEYS[1], string.format('%.0f', at)) == 1 do
+  at = at + 1
+end
+for i = 3, #ARGV do
+  local field = string.format('%.0f', at)
+  redis.call('HSET', KEYS[1], i == 3 and field or field .. '-' .. (i - 3), ARGV[i])
+end
+redis.call('PEXPIRE', KEYS[1], ARGV[2])
+"""
+"""Add a text of several pieces at the first free millisecond from ARGV[1] on: other processes append, too."""
 
 
-def prepare_entries(key: str, entries: Sequence[TimelineEntry], retention_ms: int) -> list[Command]:
-    """Prepare to append entries, oldest first, with their times as ids: Redis refuses one that is sent again."""
-    commands: list[Command] = []
+def prepare_entries(key: str, entries: Sequence[TimelineEntry]) -> Command:
+    """Prepare to add entries, oldest first. Their times are the fields: one that is sent again changes nothing."""
+    parts: list[str | int] = []
     for ts, together in groupby(entries, attrgetter("ts")):
-        for number, entry in enumerate(together):
-            fields = [part for pair in entry.fields.items() for part in pair]
-            commands.append(("XADD", key, "MAXLEN", "~", MAX_ENTRIES, f"{ts}-{number}", "event", entry.event, *fields))
-    if entries:
-        commands.append(("XTRIM", key, "MINID", "~", max(0, entries[-1].ts - retention_ms)))
-    return commands
+        pieces = _cut("\n".join(encode_entry(entry.event, entry.fields) for entry in together))
+        for number, piece in enumerate(pieces):
+            parts += f"{ts}-{number}" if number else ts, piece
+    return ("HSET", key, *parts)
+
+
+def prepare_trimming(keys: Sequence[str], before: int, most: int = MAX_ENTRIES) -> Iterator[Command]:
+    """Prepare to keep timelines, all of one shard, within bounds: no entry before a time, and how many."""
+    for start in range(0, len(keys), TRIMMED):
+        part = keys[start : start + TRIMMED]
+        yield ("EVAL", _TRIM, len(part), *part, most, before)
+
+
+def prepare_care_entry(store: Store, device: str, event: str, fields: Mapping[str, str | int]) -> list[Command]:
+    """Prepare to add an entry to what was done about a device, with the present time."""
+    key, now = store.keys.care(device), now_ms()
+    pieces = _cut(encode_entry(event, fields))
+    return [
+        ("EVAL", _APPEND, 1, key, now, store.retention_ms, *pieces),
+        *prepare_trimming([key], now - store.retention_ms, MAX_CARE_ENTRIES),
+    ]
 
 
 def append_ping_run(store: Store, device: str, fields: Mapping[str, str | int]) -> None:
-    """Append a run of pings that somebody asked for: node, count, answered, lost, min_ms, average_ms, max_ms.
-
-    It goes into the stream of what was done about the device. In that of events it would be the last entry, and Redis
-    would refuse an event that happened before it.
-    """
-    key = store.keys.care(device)
-    flat = [part for pair in fields.items() for part in pair]
-    store.connection.pipeline(
-        [
-            ("XADD", key, "MAXLEN", "~", MAX_CARE_ENTRIES, "*", "event", "pinged", *flat),
-            ("PEXPIRE", key, store.retention_ms),
-        ]
-    )
+    """Append a run of pings that somebody asked for: node, count, answered, lost, min_ms, average_ms, max_ms."""
+    store.connection.pipeline(prepare_care_entry(store, device, "pinged", fields))
 
 
 def load_timeline(store: Store, device: str, since: int, until: int) -> list[dict[str, Any]]:
@@ -53,10 +111,55 @@ def load_timeline(store: Store, device: str, since: int, until: int) -> list[dic
     `at` is epoch ms.
     """
     keys = (store.keys.timeline(device), store.keys.care(device))
-    rows = [row for key in keys for row in store.connection.call("XRANGE", key, max(0, since), max(0, until))]
-    entries = [{"at": int(entry.partition("-")[0]), **_decode(fields)} for entry, fields in rows]
+    hashes = store.connection.pipeline(("HGETALL", key) for key in keys)
+    entries = (
+        {"at": at, **decode_entry(line)}
+        for pieces in hashes
+        for at, text in _join(pieces)
+        if since <= at <= until
+        for line in text.split("\n")
+    )
     return sorted(entries, key=itemgetter("at"))
 
 
-def _decode(fields: dict[str, str]) -> dict[str, Any]:
-    return {name: int(value) if name in _NUMBERS else value for name, value in fields.items()}
+def encode_entry(event: str, fields: Mapping[str, str | int]) -> str:
+    """Return an entry as text: the event, the id of its contact, and `name=value` of its other fields."""
+    rest = dict(fields)
+    contact = str(rest.get("contact", ""))
+    words = [event]
+    if contact and "=" not in contact:
+        words.append(_quote(rest.pop("contact")))
+    return " ".join([*words, *(f"{name}={_quote(value)}" for name, value in rest.items())])
+
+
+def decode_entry(text: str) -> dict[str, Any]:
+    """Read what `encode_entry` wrote."""
+    event, *words = text.split(" ")
+    entry: dict[str, Any] = {"event": event}
+    for word in words:
+        name, equals, value = word.partition("=")
+        if not equals:
+            name, value = "contact", word
+        entry[name] = int(value) if name in _NUMBERS else unquote(value)
+    return entry
+
+
+def _quote(value: str | int) -> str:
+    text = str(value)
+    return text if _IS_PLAIN(text) else quote(text, safe=_PLAIN)
+
+
+def _cut(text: str) -> Iterable[str]:
+    return (text[start : start + PIECE] for start in range(0, len(text), PIECE))
+
+
+def _join(pieces: Mapping[str, str]) -> Iterator[tuple[int, str]]:
+    """Return the texts with their times (epoch ms), the earliest first."""
+    numbered = sorted((*_read_field(field), piece) for field, piece in pieces.items())
+    for at, together in groupby(numbered, itemgetter(0)):
+        yield at, "".join(piece for _, _, piece in together)
+
+
+def _read_field(field: str) -> tuple[int, int]:
+    at, _, number = field.partition("-")
+    return int(at), int(number or 0)

@@ -47,7 +47,9 @@ def _of_round(phones: int) -> Iterator[Figure]:
             commands = (_commands(connection) - before[2]) / phones
             rate = phones / (ended - started)
             value = f"{rate:,.0f} contacts/s; of each {consumer_us:.0f} µs of CPU time in the consumer"
-            yield Figure("registrations of new devices", f"{value}, {redis_us:.0f} µs and {commands:.1f} commands in Redis", rate)
+            yield Figure(
+                "registrations of new devices", f"{value}, {redis_us:.0f} µs and {commands:.1f} commands in Redis", rate
+            )
             send_line(publisher)
             read_line(publisher)
             wait_until(lambda: _stored(connection, LATENCY) == phones, "pings")

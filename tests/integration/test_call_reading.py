@@ -177,7 +177,7 @@ def test_pings_and_timeline_around_a_call(make_setup: MakeSetup) -> None:
     for second_, latency in ((-61, 1), (-59, 700), (0, 800), (60, 900), (179, 1000), (181, 1)):
         at = start + second_ * 1000
         add("TS.ADD", keys.latency(ANN), at, latency, "ON_DUPLICATE", "LAST")
-        add("XADD", keys.care(ANN), f"{at}-0", "event", "companion-push", "result", "pushed")
+        add("HSET", keys.care(ANN), at, "companion-push result=pushed")
     with client(setup) as api:
         page = get(api, url())
     assert [latency for _, latency in page["pings"]] == [700, 800, 900, 1000]
