@@ -10,6 +10,7 @@ CompanionError
 │   ├── CanNotPingError      nobody can ask this device now
 │   └── CanNotRecordError    the SIP messages of this device can not be recorded now
 ├── UnavailableError     a server we need can not be reached        (exit code 1)
+│   └── StoreFormatError     the data in Redis has another format       (exit code 2)
 ├── ReportBudgetError    the reports of calls make us keep too much
 ├── MiError              a call of OpenSIPS' Management Interface failed (exit code 1)
 │   ├── MiUnreachableError   no valid answer came: the request may still have been carried out
@@ -105,6 +106,19 @@ class UnavailableError(CompanionError):
         self.detail = detail
         self.remedy = remedy
         super().__init__(f"{detail}: {remedy}" if remedy else detail)
+
+
+class StoreFormatError(UnavailableError):
+    """Report that the data in Redis has the format `stored`, and that this version needs another one."""
+
+    exit_code = 2
+
+    def __init__(self, stored: str, needed: int, *, is_older: bool) -> None:
+        if is_older:
+            remedy = "stop all companions, then run `companion store migrate`"
+        else:
+            remedy = "use the version of the companion that wrote it, or choose another [redis] prefix"
+        super().__init__(f"the data in Redis has format {stored}, and this version needs format {needed}", remedy)
 
 
 class ReportBudgetError(CompanionError):

@@ -14,7 +14,7 @@ from rich.text import Text
 
 from companion import __version__, config, log
 from companion.bus.curve import make_pair
-from companion.cli import calls, nodes, remediation, tokens, traces
+from companion.cli import calls, nodes, remediation, store, tokens, traces
 from companion.cli.doctor import check_setup
 from companion.cli.options import AsJson, AWindow, ConfigFile, Window, opened, show
 from companion.cli.ping import ping_device
@@ -310,6 +310,7 @@ app.add_typer(remediation.app, name="remediation")
 app.add_typer(tokens.app, name="token")
 app.add_typer(traces.app, name="trace")
 app.add_typer(nodes.app, name="node")
+app.add_typer(store.app, name="store")
 app.command("nodes")(nodes.list_nodes)
 app.command("remediations")(remediation.list_remediations)
 

@@ -87,8 +87,8 @@ class RecorderMemory:
     def drop_contacts(self) -> None:
         """Drop the contacts, because they may differ from what is stored. The feeds stay."""
         self.usrloc = self._make_usrloc()
-        for cache in self.ping_caches.values():
-            cache.clear()
+        for node in self.ping_caches:
+            self.ping_caches[node] = PingCache()
 
     def clear(self) -> None:
         """Drop everything, because it may differ from what is stored."""

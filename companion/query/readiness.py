@@ -14,6 +14,7 @@ from companion.times import MINUTE_MS, SECOND_MS, format_seconds
 
 REASONS: Final = (
     "redis-away",
+    "store-format",
     "redis-refuses",
     "redis-evicts",
     "no-consumer",
@@ -51,6 +52,7 @@ class Situation:
     """Hold what readiness depends on. Times are epoch ms, 0 = never.
 
     `server` is None where Redis does not tell. `evicted_at`: when Redis was last seen to evict keys.
+    `format_error`: why the data in Redis can not be read, "" if it can.
     """
 
     now: int
@@ -59,6 +61,7 @@ class Situation:
     jobs: Mapping[str, JobRun] = field(default_factory=dict)
     server: ServerState | None = None
     evicted_at: int = 0
+    format_error: str = ""
 
     def is_recent(self, at: int, within_ms: int) -> bool:
         """Return whether a time is near now, on either side: the clocks of machines differ, and may be set."""
@@ -76,6 +79,8 @@ def find_reasons(situation: Situation) -> list[Reason]:
 
 
 def _check_server(situation: Situation) -> Iterator[Reason]:
+    if situation.format_error:
+        yield Reason("store-format", situation.format_error)
     if situation.is_recent(situation.evicted_at, EVICTED_MS):
         seconds = format_seconds(abs(situation.now - situation.evicted_at) // SECOND_MS)
         policy = (

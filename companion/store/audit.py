@@ -18,9 +18,10 @@ AuditRow = tuple[str, dict[str, str]]
 def append_decision(store: Store, fields: Mapping[str, Any], ref: ContactRef, mark: str) -> None:
     """Append a decision to the audit and to its device's timeline, and mark the contact as decided."""
     brief = {name: fields[name] for name in _BRIEF} | ({"after_ms": fields["after_ms"]} if fields["after_ms"] else {})
-    decided = ("HSET", store.keys.contact(*ref), "decided", mark)
+    state = store.keys.care_state(*ref)
+    decided = [("HSET", state, "decided", mark), ("PEXPIRE", state, store.ttl_ms)]
     entry = _prepare_entry(store, fields, f"companion-{fields['action']}", brief)
-    store.connection.pipeline([*entry, decided])
+    store.connection.pipeline([*entry, *decided])
 
 
 def append_audit_entry(store: Store, fields: Mapping[str, Any], event: str, brief: Mapping[str, str | int]) -> None:

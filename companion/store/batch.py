@@ -1,7 +1,8 @@
 """Write a batch of changes to Redis in two pipelines."""
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from itertools import groupby
 from operator import attrgetter
 from typing import Final, NamedTuple
@@ -11,6 +12,7 @@ from companion.store.connection import Command
 from companion.store.contacts import encode_answer, encode_contact, format_ref
 from companion.store.devices import encode_device
 from companion.store.fence import by_shard, fence, read_errors
+from companion.store.keys import Keys
 from companion.store.series import Row
 from companion.store.store import REFRESH_MS, Store
 from companion.store.timeline import prepare_entries, prepare_trimming
@@ -19,18 +21,21 @@ from companion.usrloc.changes import Changes
 from companion.usrloc.contact import Contact, Device
 
 NEVER: Final = "+inf"
-ANSWERS: Final = 60
-"""Answers that one command writes: a script passes so many arguments fastest."""
+TOGETHER: Final = 120
+"""Arguments that one command writes: a script passes so many fastest."""
 
 
 class Prepared(NamedTuple):
-    """Hold what a batch writes: samples of both kinds, state, and the devices whose keys live on, with a time."""
+    """Hold what a batch writes: samples of both kinds and state.
+
+    `refreshed`: devices whose keys live on, with a time. `sampled`: devices that have a series from now on.
+    """
 
     latency: list[Row]
     lost: list[Row]
     state: list[Command]
     refreshed: list[tuple[Device, int]]
-    sampled: set[str]
+    sampled: list[Device]
     removed: list[str]
 
 
@@ -50,13 +55,14 @@ class Batch:
         `tokens`: those of our leases, by node.
         """
         latency, lost = self._keys.latency, self._keys.lost
-        due = [device for device, ts in changes.active.items() if _is_due(device, ts)]
+        refreshed = [(device, ts) for device, ts in changes.active.items() if ts - device.refreshed_at >= REFRESH_MS]
+        sampled = _first_sampled(changes)
         return Prepared(
             [(latency(device), ts, value) for device, ts, value in changes.answered],
             [(lost(device), ts, value) for device, ts, value in changes.lost],
-            list(self._state(changes, due, tokens or {})),
-            [(device, changes.active[device]) for device in due],
-            {device for device, _, _ in changes.answered} if due else set(),
+            list(self._state(changes, refreshed, sampled, tokens or {})),
+            refreshed,
+            sampled,
             list(changes.removed),
         )
 
@@ -80,30 +86,40 @@ class Batch:
             _count_errors(read_errors(self._connection.pipeline(commands, raise_on_error=False)))
         for device, ts in prepared.refreshed:
             device.refreshed_at = ts
-            device.sampled |= device.id in prepared.sampled
+        for device in prepared.sampled:
+            device.sampled = True
 
-    def _state(self, changes: Changes, due: Iterable[Device], tokens: Mapping[str, str]) -> Iterator[Command]:
+    def _state(
+        self,
+        changes: Changes,
+        refreshed: Sequence[tuple[Device, int]],
+        sampled: Iterable[Device],
+        tokens: Mapping[str, str],
+    ) -> Iterator[Command]:
         """Put the contacts' own records, which say that events were applied, behind all that the events changed.
 
         A consumer that gets the same events again after we died half-way then leaves out only complete ones.
         """
-        for commands in (self._surroundings(changes, due), self._contacts(changes)):
+        written = list(self._surroundings(changes))
+        refresh = self._refresh(changes, refreshed, sampled, {command[1] for command in written})
+        for commands in ([*written, *refresh], self._contacts(changes)):
             for shard, own in by_shard(self._keys, commands).items():
-                yield from fence(self._keys.writers(shard), tokens, own)
+                yield from fence(self._keys.writers(shard), tokens, own, ttl_ms=self._ttl_ms)
         yield from prepare_witnesses(self._keys, changes.answers, self._ttl_ms)
         yield from self._trimming(changes)
 
-    def _surroundings(self, changes: Changes, due: Iterable[Device]) -> Iterator[Command]:
+    def _surroundings(self, changes: Changes) -> Iterator[Command]:
         yield from self._timelines(changes)
         yield from self._connections(changes)
         for device in changes.devices:
             yield from self._device(device)
-        yield from self._refresh(changes, due)
+        yield from self._indexes(changes)
 
     def _contacts(self, changes: Changes) -> Iterator[Command]:
+        keys, ttl_ms = self._keys, self._ttl_ms
         for contact in changes.contacts:
-            yield from self._contact(contact)
-        yield from self._answers(changes.answers)
+            yield ("SET", keys.contact(contact.binding.aor, contact.id), encode_contact(contact), "PX", ttl_ms)
+        yield from self._answers(changes)
         for contact in changes.dropped.values():
             yield from self._contact_removal(contact)
         for device in changes.removed.values():
@@ -114,6 +130,7 @@ class Batch:
         shard, ref = keys.shard(aor), format_ref(contact)
         return [
             ("DEL", keys.contact(aor, contact.id)),
+            ("DEL", keys.care_state(aor, contact.id)),
             ("HDEL", keys.answers(shard), contact.id),
             ("ZREM", keys.expires(shard), ref),
             ("ZREM", keys.failing(shard), ref),
@@ -130,38 +147,39 @@ class Batch:
         if device.instance:
             yield ("SREM", keys.instance(device.instance), device.id)
 
-    def _answers(self, answered: Iterable[Contact]) -> Iterable[Command]:
+    def _answers(self, changes: Changes) -> Iterator[Command]:
         """Write the last answered ping of each contact, as many as fit in a command: it changes with every ping."""
-        fields: dict[int, list[str]] = defaultdict(list)
-        shard = self._keys.shard
-        for contact in answered:
-            fields[shard(contact.binding.aor)] += contact.id, encode_answer(contact)
-        for number, parts in fields.items():
-            for start in range(0, len(parts), 2 * ANSWERS):
-                yield ("HSET", self._keys.answers(number), *parts[start : start + 2 * ANSWERS])
+        entries = _Grouped(self._keys)
+        for contact in changes.answers:
+            entries.add("HSET", self._keys.answers, contact, contact.id, encode_answer(contact))
+        for contact in changes.contacts:
+            if contact.ended_at:
+                entries.add("HDEL", self._keys.answers, contact, contact.id)
+        return entries.commands()
 
-    def _contact(self, contact: Contact) -> list[Command]:
-        aor, keys = contact.binding.aor, self._keys
-        shard = keys.shard(aor)
-        fields = [part for pair in encode_contact(contact).items() for part in pair]
-        key = keys.contact(aor, contact.id)
-        ref = format_ref(contact)
-        expires_at = 0 if contact.ended_at else contact.expires_at or NEVER
-        failing_since = 0 if contact.ended_at else contact.lost_since or contact.disconnected_at or contact.doubted_at
-        commands: list[Command] = [("HDEL", keys.answers(shard), contact.id)] if contact.ended_at else []
-        commands.append(_indexed(keys.expires(shard), ref, expires_at))
-        commands.append(_indexed(keys.failing(shard), ref, failing_since))
-        return [*commands, ("HSET", key, *fields), ("PEXPIRE", key, self._ttl_ms)]
+    def _indexes(self, changes: Changes) -> Iterator[Command]:
+        """Write what all contacts of a shard are found by."""
+        entries, keys = _Grouped(self._keys), self._keys
+        for contact in changes.contacts:
+            ref, is_live = format_ref(contact), not contact.ended_at
+            if is_live and (expires_at := contact.expires_at or NEVER):
+                entries.add("ZADD", keys.expires, contact, expires_at, ref)
+            else:
+                entries.add("ZREM", keys.expires, contact, ref)
+            if is_live and (since := contact.lost_since or contact.disconnected_at or contact.doubted_at):
+                entries.add("ZADD", keys.failing, contact, since, ref)
+            else:
+                entries.add("ZREM", keys.failing, contact, ref)
+        return entries.commands()
 
-    def _device(self, device: Device) -> list[Command]:
-        fields = [part for pair in encode_device(device).items() for part in pair]
-        commands: list[Command] = [
-            ("HSET", self._keys.device(device.id), *fields),
-            ("SADD" if _is_listed(device) else "SREM", self._keys.aor(device.aor), device.id),
-        ]
+    def _device(self, device: Device) -> Iterator[Command]:
+        yield ("SET", self._keys.device(device.id), encode_device(device), "PX", self._ttl_ms)
+        if _is_listed(device):
+            yield ("SADD+", self._keys.aor(device.aor), device.id)
+        else:
+            yield ("SREM", self._keys.aor(device.aor), device.id)
         if device.instance:
-            commands.append(("SADD", self._keys.instance(device.instance), device.id))
-        return commands
+            yield ("SADD+", self._keys.instance(device.instance), device.id)
 
     def _timelines(self, changes: Changes) -> Iterable[Command]:
         ordered = sorted(changes.entries, key=attrgetter("device", "ts"))
@@ -184,40 +202,82 @@ class Batch:
             key = self._keys.connection(contact.binding.cluster, address)
             yield ("SREM", key, format_ref(contact))
         for contact, address in changes.connected.items():
-            key = self._keys.connection(contact.binding.cluster, address)
-            yield ("SADD", key, format_ref(contact))
-            yield ("PEXPIRE", key, self._ttl_ms)
+            yield ("SADD+", self._keys.connection(contact.binding.cluster, address), format_ref(contact))
 
-    def _refresh(self, changes: Changes, due: Iterable[Device]) -> Iterable[Command]:
-        """Extend the life of active devices' keys: hourly, and at once of new devices and rare series."""
-        for device in dict.fromkeys((*due, *changes.devices)):
-            yield from self._refresh_device(device, changes.active.get(device, device.first_seen_at))
+    def _refresh(
+        self,
+        changes: Changes,
+        refreshed: Sequence[tuple[Device, int]],
+        sampled: Iterable[Device],
+        written: AbstractSet[str],
+    ) -> Iterator[Command]:
+        """Extend the life of active devices' keys: hourly, and of series that may be new.
+
+        What the batch writes, whose keys are `written` or of its contacts, lives on anyway.
+        """
+        keys, ttl_ms = self._keys, self._ttl_ms
+        active = {device: changes.active.get(device, device.first_seen_at) for device in changes.devices}
+        active.update(refreshed)
+        for device, ts in active.items():
+            score = ts if _is_listed(device) else 0
+            yield _indexed(keys.devices(keys.shard(device.aor)), device.id, score)
+        for device, ts in refreshed:
+            for key in self._keys_of(changes, device, is_new=device.first_seen_at == ts):
+                if key not in written:
+                    yield ("PEXPIRE", key, ttl_ms)
+        for device in sampled:
+            yield ("PEXPIRE", keys.latency(device.id), ttl_ms)
         for device_id in {device for device, _, _ in changes.lost}:
-            yield ("PEXPIRE", self._keys.lost(device_id), self._ttl_ms)
+            yield ("PEXPIRE", keys.lost(device_id), ttl_ms)
 
-    def _refresh_device(self, device: Device, ts: int) -> Iterable[Command]:
-        keys, ttl = self._keys, self._ttl_ms
-        yield _indexed(keys.devices(keys.shard(device.aor)), device.id, ts if _is_listed(device) else 0)
-        for key in (keys.device, keys.latency, keys.lost, keys.timeline):
-            yield ("PEXPIRE", key(device.id), ttl)
-        yield ("PEXPIRE", keys.aor(device.aor), ttl)
+    def _keys_of(self, changes: Changes, device: Device, *, is_new: bool) -> Iterator[str]:
+        """Return the keys of a device and of its live contacts that `changes` do not write."""
+        keys = self._keys
+        yield keys.device(device.id)
+        yield keys.timeline(device.id)
+        yield keys.aor(device.aor)
         if device.instance:
-            yield ("PEXPIRE", keys.instance(device.instance), ttl)
+            yield keys.instance(device.instance)
+        if not is_new:
+            yield keys.latency(device.id)
+            yield keys.lost(device.id)
         for contact in device.contacts:
             if not contact.ended_at:
-                yield ("PEXPIRE", keys.contact(device.aor, contact.id), ttl)
+                if contact not in changes.contacts:
+                    yield keys.contact(device.aor, contact.id)
+                if contact.failing:
+                    yield keys.care_state(device.aor, contact.id)
                 if contact.connection:
-                    yield ("PEXPIRE", keys.connection(contact.binding.cluster, contact.connection), ttl)
+                    yield keys.connection(contact.binding.cluster, contact.connection)
+
+
+class _Grouped:
+    """Put entries of keys that a whole shard shares into few commands."""
+
+    def __init__(self, keys: Keys) -> None:
+        self._keys = keys
+        self._parts: defaultdict[tuple[str, str], list[str | int]] = defaultdict(list)
+
+    def add(self, name: str, key: Callable[[int], str], contact: Contact, *parts: str | int) -> None:
+        """Add the arguments of a command that `name` and `key` are of."""
+        self._parts[name, key(self._keys.shard(contact.binding.aor))].extend(parts)
+
+    def commands(self) -> Iterator[Command]:
+        for (name, key), parts in self._parts.items():
+            for start in range(0, len(parts), TOGETHER):
+                yield (name, key, *parts[start : start + TOGETHER])
+
+
+def _first_sampled(changes: Changes) -> list[Device]:
+    """Return the devices whose series an answered ping may have made."""
+    unsampled = [device for device in changes.active if not device.sampled]
+    answered = {device for device, _, _ in changes.answered} if unsampled else set()
+    return [device for device in unsampled if device.id in answered]
 
 
 def _is_listed(device: Device) -> bool:
     """Return False for a device without instance whose only contact turned out to be of another device."""
     return bool(device.contacts or device.instance)
-
-
-def _is_due(device: Device, ts: int) -> bool:
-    """Return whether to set its keys' time to live: hourly, and until its first sample has made a key."""
-    return ts - device.refreshed_at >= REFRESH_MS or not device.sampled
 
 
 def _indexed(key: str, member: str, score: int | str) -> Command:

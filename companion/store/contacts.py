@@ -1,38 +1,25 @@
-"""Read and write contacts as Redis hashes. Values are plain text that an operator can read."""
+"""Read and write contacts: one record of JSON each, which an operator can read. Empty fields are not in it."""
 
-import json
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from itertools import chain
-from typing import Final, NamedTuple
+from operator import attrgetter
+from typing import Any, Final, NamedTuple
 
-from msgspec.structs import astuple
+import msgspec
 
 from companion.opensips.events import Registration
+from companion.store.records import decode_record, load_records
 from companion.store.store import Store
 from companion.usrloc.contact import Binding, Contact, Span
 from companion.usrloc.evidence import NodeEvidence
 
-_NUMBERS = (
-    "registered_at",
-    "last_register_at",
-    "last_latency_at",
-    "consecutive_lost",
-    "lost_since",
-    "last_lost_at",
-    "disconnected_at",
-    "superseded_at",
-    "ended_at",
-    "changed_at",
-    "run",
-)
-_LATER_NUMBERS: Final = ("doubts", "doubted_at", "address_since")
-_LATER_TEXTS: Final = ("holder", "disconnected_by", "superseded_by", "advertised_socket", "mi_instance")
-"""Fields that a record of an earlier version lacks."""
 CHUNK: Final = 1000
 """Contacts that are read at once."""
 SCAN: Final = 500
 """Members of an index that one step of a scan goes over."""
+DOMAIN: Final = "location"
+"""The usual table of usrloc, which is not stored."""
 
 
 class ContactRef(NamedTuple):
@@ -53,75 +40,113 @@ def format_ref(contact: Contact) -> str:
     return f"{contact.id} {contact.binding.aor}"
 
 
-def encode_contact(contact: Contact) -> dict[str, str | int]:
-    """Return the fields of a contact's hash; an unknown one is ""."""
-    return {
-        **contact.binding._asdict(),
-        "id": contact.id,
-        "device": contact.device,
-        "node": contact.node,
-        **contact.registration._asdict(),
-        "last_latency_ms": "" if contact.last_latency_ms is None else contact.last_latency_ms,
-        **{name: getattr(contact, name) for name in _NUMBERS},
-        **{name: getattr(contact, name) for name in (*_LATER_NUMBERS, *_LATER_TEXTS)},
-        "evidence": encode_evidence(contact.evidence),
-        "older_callids": json.dumps(contact.older_callids) if contact.older_callids else "",
-        "ended_by": contact.ended_by,
-        "was_ghost": " ".join(f"{since}-{until}" for since, until in contact.was_ghost),
+class _Record(msgspec.Struct, omit_defaults=True, gc=False):
+    """Hold what is stored of a contact. `aor` is there if it is not that of the device, `node` if not the cluster."""
+
+    device: str
+    cluster: str
+    uri: str
+    aor: str | None = None
+    node: str | None = None
+    domain: str = DOMAIN
+    received: str = ""
+    path: str = ""
+    user_agent: str = ""
+    socket: str = ""
+    bflags: int = 0
+    expires_at: int = 0
+    callid: str = ""
+    cseq: int = 0
+    attr: str = ""
+    evidence: dict[str, tuple[int, int, int, int]] = {}
+    registered_at: int = 0
+    last_register_at: int = 0
+    last_latency_ms: int | None = None
+    last_latency_at: int = 0
+    consecutive_lost: int = 0
+    lost_since: int = 0
+    last_lost_at: int = 0
+    disconnected_at: int = 0
+    disconnected_by: str = ""
+    superseded_at: int = 0
+    superseded_by: str = ""
+    ended_at: int = 0
+    ended_by: str = ""
+    changed_at: int = 0
+    run: int = 0
+    holder: str = ""
+    doubts: int = 0
+    doubted_at: int = 0
+    address_since: int = 0
+    advertised_socket: str = ""
+    older_callids: tuple[str, ...] = ()
+    mi_instance: str = ""
+    was_ghost: tuple[Span, ...] = ()
+
+
+class _BriefRecord(msgspec.Struct, gc=False):
+    """Hold those fields of a record that status and glance depend on."""
+
+    device: str
+    cluster: str
+    uri: str
+    node: str | None = None
+    received: str = ""
+    user_agent: str = ""
+    expires_at: int = 0
+    last_register_at: int = 0
+    last_latency_ms: int | None = None
+    last_latency_at: int = 0
+    consecutive_lost: int = 0
+    last_lost_at: int = 0
+    disconnected_at: int = 0
+    ended_at: int = 0
+
+
+_STATE: Final = _Record.__struct_fields__[_Record.__struct_fields__.index("evidence") + 1 :]
+"""Fields that have the same name and value in a record and in a contact."""
+_read_state: Final = attrgetter(*_STATE)
+_read_registration: Final = attrgetter(*Registration._fields)
+_record: Final = msgspec.json.Decoder(_Record)
+_brief_record: Final = msgspec.json.Decoder(_BriefRecord)
+
+
+def encode_contact(contact: Contact) -> bytes:
+    """Return the record of a contact."""
+    cluster, domain, aor, uri = contact.binding
+    device, node = contact.device, contact.node
+    evidence = {
+        name: (own.answered_at, own.lost, own.lost_since, own.last_lost_at) for name, own in contact.evidence.items()
     }
+    own_aor = None if _aor_of(device) == aor else aor
+    own_node = None if node == cluster else node
+    names = device, cluster, uri, own_aor, own_node, domain
+    values: tuple[Any, ...] = *names, *contact.registration, evidence, *_read_state(contact)
+    return msgspec.json.encode(_Record(*values))
 
 
-def decode_contact(fields: Mapping[str, str], answer: str | None = None) -> Contact:
-    """Read a contact from its hash and its entry in the `answers` hash, which has later pings."""
-    latency = fields["last_latency_ms"]
+def decode_contact(contact_id: str, record: bytes | str, answer: str | None = None) -> Contact:
+    """Read a contact from its record and its entry in the `answers` hash, which has later pings."""
+    fields = decode_record(record, _record)
     contact = Contact(
-        Binding(*(fields[name] for name in Binding._fields)),
-        fields["id"],
-        fields["device"],
-        fields["node"],
-        _decode_registration(fields),
-        last_latency_ms=int(latency) if latency else None,
-        ended_by=fields["ended_by"],
-        was_ghost=_decode_spans(fields.get("was_ghost", "")),
+        Binding(
+            fields.cluster, fields.domain, _aor_of(fields.device) if fields.aor is None else fields.aor, fields.uri
+        ),
+        contact_id,
+        fields.device,
+        fields.cluster if fields.node is None else fields.node,
+        Registration(*_read_registration(fields)),
     )
-    for name in (*_NUMBERS, *_LATER_NUMBERS):
-        setattr(contact, name, int(fields.get(name, 0)))
-    for name in _LATER_TEXTS:
-        setattr(contact, name, fields.get(name, ""))
-    contact.older_callids = tuple(json.loads(fields.get("older_callids") or "[]"))
-    contact.evidence = decode_evidence(fields.get("evidence", ""))
+    for name, value in zip(_STATE, _read_state(fields), strict=True):
+        setattr(contact, name, value)
+    contact.evidence = {node: NodeEvidence(*numbers) for node, numbers in fields.evidence.items()}
     if answer:
         _add_answer(contact, answer)
     return contact
 
 
-def _decode_registration(fields: Mapping[str, str]) -> Registration:
-    return Registration(
-        received=fields["received"],
-        path=fields["path"],
-        user_agent=fields["user_agent"],
-        socket=fields["socket"],
-        bflags=int(fields["bflags"]),
-        expires_at=int(fields["expires_at"]),
-        callid=fields["callid"],
-        cseq=int(fields["cseq"]),
-        attr=fields["attr"],
-    )
-
-
-def _decode_spans(text: str) -> tuple[Span, ...]:
-    pairs = (span.partition("-") for span in text.split())
-    return tuple((int(since), int(until)) for since, _, until in pairs)
-
-
-def encode_evidence(evidence: Mapping[str, NodeEvidence]) -> str:
-    """Return the evidence of each node as a JSON object of lists: answered_at, lost, lost_since, last_lost_at."""
-    return json.dumps({node: astuple(own) for node, own in evidence.items()}, separators=(",", ":"))
-
-
-def decode_evidence(text: str) -> dict[str, NodeEvidence]:
-    """Read what `encode_evidence` wrote; a record of an earlier version has none."""
-    return {node: NodeEvidence(*numbers) for node, numbers in json.loads(text or "{}").items()}
+def _aor_of(device: str) -> str:
+    return device.rpartition("/")[0]
 
 
 def encode_answer(contact: Contact) -> str:
@@ -141,14 +166,13 @@ def _add_answer(contact: Contact, answer: str) -> None:
 
 def load_contacts(store: Store, refs: Sequence[ContactRef]) -> dict[str, Contact]:
     """Return the stored ones of these contacts, by id."""
-    keys = store.keys
-    pairs = (
-        (("HGETALL", keys.contact(aor, contact)), ("HGET", keys.answers(keys.shard(aor)), contact))
-        for aor, contact in refs
-    )
-    replies = store.connection.pipeline(chain.from_iterable(pairs))
-    rows = zip(replies[::2], replies[1::2], strict=True)
-    return {fields["id"]: decode_contact(fields, answer) for fields, answer in rows if "id" in fields}
+    records = load_records(store, [store.keys.contact(*ref) for ref in refs])
+    answers = _load_answers(store, refs)
+    return {
+        ref.contact: decode_contact(ref.contact, record, answers.get(ref.contact))
+        for ref, record in zip(refs, records, strict=True)
+        if record is not None
+    }
 
 
 def iterate_failing_contacts(store: Store) -> Iterator[Contact]:
@@ -168,33 +192,21 @@ def iterate_live_refs(store: Store) -> Iterator[list[ContactRef]]:
             yield [parse_ref(member) for member, _ in members]
 
 
-_BRIEF_FIELDS = (
-    "node",
-    "uri",
-    "received",
-    "user_agent",
-    "expires_at",
-    "last_register_at",
-    "last_latency_ms",
-    "last_latency_at",
-    "consecutive_lost",
-    "last_lost_at",
-    "disconnected_at",
-    "ended_at",
-)
-
-
 def load_brief_contacts(store: Store, refs: Sequence[ContactRef]) -> dict[str, Contact]:
     """Return the stored ones of these contacts, by id, with those fields that status and glance depend on."""
-    rows = store.connection.pipeline(
-        ("HMGET", store.keys.contact(aor, contact), *_BRIEF_FIELDS) for aor, contact in refs
-    )
+    records = load_records(store, [store.keys.contact(*ref) for ref in refs])
     answers = _load_answers(store, refs)
     return {
-        ref.contact: _decode_brief_contact(ref, row, answers.get(ref.contact))
-        for ref, row in zip(refs, rows, strict=True)
-        if row[0] is not None
+        ref.contact: _decode_brief_contact(ref, record, answers.get(ref.contact))
+        for ref, record in zip(refs, records, strict=True)
+        if record is not None
     }
+
+
+def load_device_ids(store: Store, refs: Sequence[ContactRef]) -> set[str]:
+    """Return the devices of the stored ones of these contacts."""
+    records = load_records(store, [store.keys.contact(*ref) for ref in refs])
+    return {decode_record(record, _brief_record).device for record in records if record is not None}
 
 
 def _load_answers(store: Store, refs: Sequence[ContactRef]) -> dict[str, str | None]:
@@ -206,35 +218,21 @@ def _load_answers(store: Store, refs: Sequence[ContactRef]) -> dict[str, str | N
     return dict(zip(chain.from_iterable(by_shard.values()), chain.from_iterable(replies), strict=True))
 
 
-def _decode_brief_contact(ref: ContactRef, values: Sequence[str], answer: str | None) -> Contact:
-    (
-        node,
-        uri,
-        received,
-        user_agent,
-        expires_at,
-        register_at,
-        latency_ms,
-        latency_at,
-        lost,
-        lost_at,
-        gone_at,
-        ended_at,
-    ) = values
-    aor, contact_id = ref
+def _decode_brief_contact(ref: ContactRef, record: str, answer: str | None) -> Contact:
+    fields = decode_record(record, _brief_record)
     contact = Contact(
-        Binding("", "", aor, uri),
-        contact_id,
+        Binding("", "", ref.aor, fields.uri),
+        ref.contact,
         "",
-        node,
-        Registration(received, "", user_agent, "", 0, int(expires_at), "", 0, ""),
-        last_register_at=int(register_at),
-        last_latency_ms=int(latency_ms) if latency_ms else None,
-        last_latency_at=int(latency_at),
-        consecutive_lost=int(lost),
-        last_lost_at=int(lost_at),
-        disconnected_at=int(gone_at),
-        ended_at=int(ended_at),
+        fields.cluster if fields.node is None else fields.node,
+        Registration(fields.received, "", fields.user_agent, "", 0, fields.expires_at, "", 0, ""),
+        last_register_at=fields.last_register_at,
+        last_latency_ms=fields.last_latency_ms,
+        last_latency_at=fields.last_latency_at,
+        consecutive_lost=fields.consecutive_lost,
+        last_lost_at=fields.last_lost_at,
+        disconnected_at=fields.disconnected_at,
+        ended_at=fields.ended_at,
     )
     if answer:
         _add_answer(contact, answer)

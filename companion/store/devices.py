@@ -1,12 +1,15 @@
 """Read devices and their index."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from itertools import chain
 from typing import Final
 
+import msgspec
+
 from companion.store.connection import Command
-from companion.store.contacts import ContactRef, load_brief_contacts, load_contacts, parse_ref
+from companion.store.contacts import ContactRef, load_brief_contacts, load_contacts, load_device_ids, parse_ref
+from companion.store.records import decode_record, load_records
 from companion.store.store import REFRESH_MS, Store
 from companion.usrloc.contact import Binding, Contact, Device, contact_id
 
@@ -18,24 +21,37 @@ MAX_DEVICES: Final = 10_000
 """Devices of one AOR or instance that are read at once: as many as an AOR may have."""
 
 
-def encode_device(device: Device) -> dict[str, str | int]:
-    """Return the fields of a device's hash."""
-    return {
-        "id": device.id,
-        "aor": device.aor,
-        "instance": device.instance,
-        "first_seen_at": device.first_seen_at,
-        "contacts": " ".join(contact.id for contact in device.contacts),
-    }
+class _Record(msgspec.Struct, omit_defaults=True, gc=False):
+    """Hold what is stored of a device beside its id, which begins with the AOR and may end with the SIP instance."""
+
+    first_seen_at: int
+    contacts: tuple[str, ...] = ()
+    has_instance: bool = False
 
 
-def _decode_device(fields: Mapping[str, str], contacts: Mapping[str, Contact]) -> Device:
+_record: Final = msgspec.json.Decoder(_Record)
+
+
+def encode_device(device: Device) -> bytes:
+    """Return the record of a device."""
+    return encode_device_record(
+        device.first_seen_at, [contact.id for contact in device.contacts], has_instance=bool(device.instance)
+    )
+
+
+def encode_device_record(first_seen_at: int, contacts: Sequence[str], *, has_instance: bool) -> bytes:
+    """Return the record of a device whose contacts have these ids, oldest first."""
+    return msgspec.json.encode(_Record(first_seen_at, tuple(contacts), has_instance))
+
+
+def _decode_device(device: str, record: _Record, contacts: Mapping[str, Contact]) -> Device:
+    aor, _, instance = device.rpartition("/")
     return Device(
-        fields["id"],
-        fields["aor"],
-        fields["instance"],
-        int(fields["first_seen_at"]),
-        [contacts[contact] for contact in fields["contacts"].split() if contact in contacts],
+        device,
+        aor,
+        instance if record.has_instance else "",
+        record.first_seen_at,
+        [contacts[contact] for contact in record.contacts if contact in contacts],
     )
 
 
@@ -45,32 +61,33 @@ def load_device(store: Store, device: str) -> Device | None:
 
 
 def load_devices(store: Store, ids: Sequence[str]) -> list[Device]:
-    """Return the stored ones of these devices, each with all its contacts, in two round trips."""
-    replies = store.connection.pipeline(("HGETALL", store.keys.device(device)) for device in ids)
-    rows = [fields for fields in replies if fields]
-    contacts = load_contacts(
-        store, [ContactRef(fields["aor"], contact) for fields in rows for contact in fields["contacts"].split()]
-    )
-    return [_decode_device(fields, contacts) for fields in rows]
+    """Return the stored ones of these devices, each with all its contacts, in three round trips."""
+    return _load_devices(store, ids, load_contacts)
 
 
 def load_brief_devices(store: Store, ids: Sequence[str]) -> list[Device]:
-    """Return devices as `load_devices` does, their contacts with the fields of a glance alone: twice as fast."""
-    replies = store.connection.pipeline(("HMGET", store.keys.device(device), "id", "aor", "contacts") for device in ids)
-    rows = [(device, aor, contacts.split()) for device, aor, contacts in replies if device]
-    refs = [ContactRef(aor, contact) for _, aor, ids_of_device in rows for contact in ids_of_device]
-    contacts = load_brief_contacts(store, refs)
-    return [
-        Device(device, aor, "", 0, [contacts[contact] for contact in ids_of_device if contact in contacts])
-        for device, aor, ids_of_device in rows
+    """Return devices as `load_devices` does, their contacts with the fields of a glance alone."""
+    return _load_devices(store, ids, load_brief_contacts)
+
+
+def _load_devices(
+    store: Store, ids: Sequence[str], load: Callable[[Store, Sequence[ContactRef]], dict[str, Contact]]
+) -> list[Device]:
+    texts = load_records(store, list(map(store.keys.device, ids)))
+    records = {device: decode_record(text, _record) for device, text in zip(ids, texts, strict=True) if text}
+    refs = [
+        ContactRef(device.rpartition("/")[0], contact)
+        for device, record in records.items()
+        for contact in record.contacts
     ]
+    contacts = load(store, refs)
+    return [_decode_device(device, record, contacts) for device, record in records.items()]
 
 
 def load_devices_of_bindings(store: Store, bindings: Mapping[Binding, str]) -> list[Device]:
     """Return the stored devices of these bindings, also those that the bindings are mapped to, which they may join."""
     refs = [ContactRef(binding.aor, contact_id(binding)) for binding in bindings]
-    stored = store.connection.pipeline(("HGET", store.keys.contact(*ref), "device") for ref in refs)
-    return load_devices(store, sorted({device for device in stored if device} | set(bindings.values())))
+    return load_devices(store, sorted(load_device_ids(store, refs) | set(bindings.values())))
 
 
 def load_devices_of_aors(store: Store, aors: Iterable[str]) -> list[Device]:
@@ -86,8 +103,7 @@ def load_devices_of_aors(store: Store, aors: Iterable[str]) -> list[Device]:
 
 def load_devices_of_contacts(store: Store, refs: Iterable[str]) -> list[Device]:
     """Return the stored devices of contacts given as `ID AOR`, as index keys hold them."""
-    contacts = load_contacts(store, list(map(parse_ref, refs)))
-    return load_devices(store, sorted({contact.device for contact in contacts.values()}))
+    return load_devices(store, sorted(load_device_ids(store, list(map(parse_ref, refs)))))
 
 
 def load_clusters(store: Store, aor: str) -> set[str]:

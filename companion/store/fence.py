@@ -13,6 +13,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final
 
 from companion.store.connection import Command
+from companion.store.format import save_format
 from companion.store.keys import Keys
 from companion.store.redis_errors import NotNowError, ResponseError, is_not_now
 from companion.store.store import Store
@@ -39,10 +40,15 @@ if batch > 0 and tonumber(redis.call('HGET', KEYS[1], 'batch') or '0') < batch t
   return redis.error_reply('ROLLEDBACK ' .. KEYS[1])
 end
 local errors = {}
-local at = 2 * held + 3
+local at = 2 * held + 4
+local ttl = ARGV[at - 1]
 for i = 2, #KEYS do
   local last = at + 1 + tonumber(ARGV[at + 1])
-  local reply = redis.pcall(ARGV[at], KEYS[i], unpack(ARGV, at + 2, last))
+  local name, is_kept = string.gsub(ARGV[at], '%+$', '')
+  local reply = redis.pcall(name, KEYS[i], unpack(ARGV, at + 2, last))
+  if is_kept == 1 then
+    redis.call('PEXPIRE', KEYS[i], ttl)
+  end
   if type(reply) == 'table' and reply.err then
     errors[#errors + 1] = reply.err
   end
@@ -68,16 +74,20 @@ class RolledBackError(Exception):
 
 
 def take_over(store: Store, node: str, token: str) -> None:
-    """Refuse from now on what earlier consumers of a node still write."""
+    """Refuse from now on what earlier consumers of a node still write. What follows has the format of this version."""
     keys = store.keys
     shards = (("HSET", keys.writers(shard), node, token) for shard in range(keys.shards))
+    save_format(store.connection, keys)
     store.connection.pipeline([("HSET", keys.node(node), WRITER, token), *shards])
 
 
-def fence(key: str, tokens: Mapping[str, str], commands: Iterable[Command], batch: int = 0) -> Iterator[Command]:
+def fence(
+    key: str, tokens: Mapping[str, str], commands: Iterable[Command], *, batch: int = 0, ttl_ms: int = 0
+) -> Iterator[Command]:
     """Yield scripts that run these commands, all of the slot of `key`, unless it holds another token for a field.
 
-    Nor do they run when `batch` was written to the hash at `key`, and is not there any more.
+    Nor do they run when `batch` was written to the hash at `key`, and is not there any more. A command whose name ends
+    with a plus sign also has its key live for another `ttl_ms`.
     """
     held = [part for pair in tokens.items() for part in pair]
     every = list(commands)
@@ -87,11 +97,13 @@ def fence(key: str, tokens: Mapping[str, str], commands: Iterable[Command], batc
         for name, _, *rest in part:
             arguments += name, len(rest), *rest
         keys = [command[1] for command in part]
-        yield ("EVAL", _SCRIPT, len(keys) + 1, key, *keys, len(tokens), *held, batch, *arguments)
+        yield ("EVAL", _SCRIPT, len(keys) + 1, key, *keys, len(tokens), *held, batch, ttl_ms, *arguments)
 
 
 def by_shard(keys: Keys, commands: Iterable[Command]) -> dict[int, list[Command]]:
     """Group commands by the shard of their key: one script takes keys of one."""
+    if keys.shards == 1:
+        return {0: list(commands)}
     shards: defaultdict[int, list[Command]] = defaultdict(list)
     for command in commands:
         shards[keys.shard_of(command[1])].append(command)

@@ -20,6 +20,8 @@ class Keys:
 
     def shard_of(self, key: str) -> int:
         """Return the shard of a key with a hash tag."""
+        if self.shards == 1:
+            return 0
         return int(key[len(self.prefix) + 1 : key.index("}")])
 
     def _tag(self, aor: str) -> str:
@@ -73,6 +75,10 @@ class Keys:
     def contact(self, aor: str, contact: str) -> str:
         return f"{self._tag(aor)}contact:{contact}"
 
+    def care_state(self, aor: str, contact: str) -> str:
+        """Name a hash: what remediation has done about a contact, if anything."""
+        return f"{self._tag(aor)}care-state:{contact}"
+
     def aor(self, aor: str) -> str:
         return f"{self._tag(aor)}aor:{aor}"
 
@@ -101,6 +107,10 @@ class Keys:
         return f"{self._tags[shard]}writers"
 
     # All
+
+    def format(self) -> str:
+        """Name a string: the number of the format of all data."""
+        return f"{self.prefix}format"
 
     def nodes(self) -> str:
         return f"{self.prefix}nodes"

@@ -13,6 +13,7 @@ from threading import Lock as Mutex
 from typing import Final
 
 from companion.store.fence import take_over
+from companion.store.format import check_format
 from companion.store.locks import HeldLock, acquire_lock
 from companion.store.store import Store
 
@@ -108,6 +109,7 @@ class Leases:
 
     def _acquire(self, node: str) -> bool:
         """Take a node over; False when the lock ran out while we told so, because another may hold it by now."""
+        check_format(self._store.connection, self._store.keys)  # it may have changed since we opened the store
         if node in self._locks:  # Redis failed in the midst of it
             self._locks.pop(node).release()
         token = self._tried.setdefault(node, f"{self.owner}/{os.urandom(4).hex()}")

@@ -80,7 +80,7 @@ def prepare_feed(
     if seqs:
         own.append(("HSET", keys.seqs(feed.node), *(part for pair in seqs.items() for part in pair)))
     tokens = {WRITER: token} if token else {}
-    return [("SADD", keys.nodes(), feed.node), *fence(keys.node(feed.node), tokens, own, max(0, feed.batch - 1))]
+    return [("SADD", keys.nodes(), feed.node), *fence(keys.node(feed.node), tokens, own, batch=max(0, feed.batch - 1))]
 
 
 def load_feed(store: Store, node: str) -> tuple[Feed, dict[str, int]]:

@@ -35,7 +35,7 @@ class CareState(NamedTuple):
 def load_care(store: Store, contacts: Sequence[Contact], day: str) -> dict[str, CareState]:
     """Return the state of each contact, by id; `day` (YYYYMMDD) is the one whose pushes count."""
     pairs = (
-        (("HMGET", store.keys.contact(*_ref(contact)), *_FIELDS), ("GET", store.keys.pushes(contact.device, day)))
+        (("HMGET", store.keys.care_state(*_ref(contact)), *_FIELDS), ("GET", store.keys.pushes(contact.device, day)))
         for contact in contacts
     )
     replies = store.connection.pipeline(chain.from_iterable(pairs))
@@ -54,18 +54,19 @@ def _decode_care(values: Sequence[str | None], today: str | None) -> CareState:
 def save_probe(store: Store, contact: Contact, state: CareState) -> None:
     """Store how often a contact was asked in this run of failure, and what came of it."""
     fields = [part for name in _FIELDS[4:] for part in (name, getattr(state, name))]
-    store.connection.call("HSET", store.keys.contact(*_ref(contact)), *fields)
+    key = store.keys.care_state(*_ref(contact))
+    store.connection.pipeline([("HSET", key, *fields), ("PEXPIRE", key, store.ttl_ms)])
 
 
 def save_push(store: Store, contact: Contact, state: CareState, day: str, offer: Mapping[str, Any]) -> None:
-    """Store one more push on contact and device, and offer it on the push stream."""
-    keys = store.keys
+    """Store one more push to a contact, and offer it on the push stream."""
+    keys, state_key = store.keys, store.keys.care_state(*_ref(contact))
     push = [part for name, value in zip(_PUSH_FIELDS, state[:3], strict=True) for part in (name, value)]
     pushes = keys.pushes(contact.device, day)
     store.connection.pipeline(
         [
-            ("HSET", keys.contact(*_ref(contact)), *push),
-            ("HSET", keys.device(contact.device), *push),
+            ("HSET", state_key, *push),
+            ("PEXPIRE", state_key, store.ttl_ms),
             ("ZADD", keys.pushing(keys.shard(contact.binding.aor)), state.push_since, format_ref(contact)),
             ("INCR", pushes),
             ("PEXPIRE", pushes, 2 * DAY_MS),
@@ -86,8 +87,7 @@ def clear_pushes(store: Store, contacts: Sequence[Contact], vanished: Sequence[C
     keys = store.keys
     flags = (
         (
-            ("HDEL", keys.contact(*_ref(contact)), *_PUSH_FIELDS),
-            ("HDEL", keys.device(contact.device), *_PUSH_FIELDS),
+            ("HDEL", keys.care_state(*_ref(contact)), *_PUSH_FIELDS),
             ("ZREM", keys.pushing(keys.shard(contact.binding.aor)), format_ref(contact)),
         )
         for contact in contacts

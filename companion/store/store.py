@@ -5,6 +5,7 @@ from typing import Final
 from companion.config import RedisSection
 from companion.errors import ConfigError, UnavailableError
 from companion.store.connection import WRITER, Connection, Patience, ResponseError, Unreachable, find_remedy
+from companion.store.format import check_format
 from companion.store.keys import Keys
 from companion.store.redis_errors import AuthenticationError
 from companion.store.series import Series, Streams, TimeSeries, detect
@@ -32,14 +33,17 @@ class Store:
         self.connection.close()
 
 
-def open_store(config: RedisSection, patience: Patience = WRITER) -> Store:
+def open_store(config: RedisSection, patience: Patience = WRITER, *, any_format: bool = False) -> Store:
     """Connect to Redis and choose the series engine. `patience`: how long the store's calls wait for Redis.
 
-    Raises UnavailableError when Redis does not answer, ConfigError when it lacks what the configuration asks for.
+    Raises UnavailableError when Redis does not answer, StoreFormatError when its data has another format (unless
+    `any_format`), ConfigError when it lacks what the configuration asks for.
     """
-    connection = Connection(config.url, patience)
+    connection, keys = Connection(config.url, patience), Keys(config.prefix, config.shards)
     try:
         engine = detect(connection)
+        if not any_format:
+            check_format(connection, keys)
     except (AuthenticationError, ResponseError) as error:
         raise UnavailableError(f"Redis at {connection.place} refuses us ({error})", find_remedy(error)) from None
     except Unreachable as error:
@@ -50,5 +54,4 @@ def open_store(config: RedisSection, patience: Patience = WRITER) -> Store:
             f"[redis] series = 'timeseries', but {connection.place} has no TS commands: "
             "use Redis 8 or Redis Stack, or series = 'streams'"
         )
-    keys = Keys(config.prefix, config.shards)
     return Store(connection, keys, ENGINES.get(config.series, engine), config.retention_days * DAY_MS)

@@ -16,6 +16,7 @@ from companion.services.app import App
 from companion.simulator.phone import SimulatedPush
 from companion.simulator.redis import EmbeddedRedis, find_free_port
 from companion.store.devices import load_device
+from companion.store.pushes import load_pushed
 from companion.store.store import Store, open_store
 from companion.store.timeline import load_timeline
 from tests.acceptance.conftest import PING_INTERVAL, OpenSIPS
@@ -108,12 +109,12 @@ async def test_a_sleeping_phone_is_woken(opensips: OpenSIPS, store: Store) -> No
         await settled(lambda: answered(store, device_id))
         phone.mute()
         await settled(lambda: f"woken: {device_id.rpartition('/')[0]} at {phone.uri}" in opensips.log)
-        assert store.connection.call("HGET", store.keys.device(device_id), "push_pending_since")
+        assert [ref.aor for ref in load_pushed(store)] == [device_id.rpartition("/")[0]]
         phone.unmute()
         await phone.register()
         await settled(lambda: ("push", "woken") in decisions(store, device_id))
 
-        assert store.connection.call("HGET", store.keys.device(device_id), "push_pending_since") is None
+        assert load_pushed(store) == []
         assert ("remove", "removed") not in decisions(store, device_id)
         assert len(await mi.show_contact("location", device_id.rpartition("/")[0])) == 1
         (woken,) = [entry for _, entry in audit.read(store) if entry["result"] == "woken"]

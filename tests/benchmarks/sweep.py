@@ -99,8 +99,8 @@ def _contact_commands(number: int, now: int, *, fails: bool) -> list[tuple[objec
     contact.last_latency_at = contact.changed_at = now - 420_000
     if fails:
         contact.consecutive_lost, contact.lost_since, contact.last_lost_at = 3, now - 300_000, now - 60_000
-    fields = [part for pair in encode_contact(contact).items() for part in pair]
-    commands: list[tuple[object, ...]] = [("HSET", KEYS.contact(binding.aor, contact.id), *fields)]
+    record = encode_contact(contact).decode()
+    commands: list[tuple[object, ...]] = [("SET", KEYS.contact(binding.aor, contact.id), record)]
     commands.append(("HSET", KEYS.answers(0), contact.id, encode_answer(contact)))
     if fails:
         commands.append(("ZADD", KEYS.failing(0), contact.lost_since, f"{contact.id} {binding.aor}"))

@@ -15,7 +15,9 @@ from companion.query.row import make_glance, make_glance_of
 from companion.query.shared_listing import SharedListing
 from companion.simulator.redis import EmbeddedRedis
 from companion.store.census import load_census_header
+from companion.store.contacts import encode_contact
 from companion.store.devices import load_device
+from companion.usrloc.contact import Contact
 from tests.integration.conftest import MakeSetup, Setup
 from tests.integration.web import FLEET, client, fill
 
@@ -108,15 +110,17 @@ def test_rows_are_as_of_now(large: Setup) -> None:
     share(large)
     api = client(large)
     before = api.get("/api/v1/devices?aor=ann").json()["devices"][0]
-    large.store.connection.call("HSET", large.store.keys.contact("ann", _contact_of(large)), "ended_at", 1)
+    contact = _contact_of(large)
+    contact.ended_at = 1
+    large.store.connection.call("SET", large.store.keys.contact("ann", contact.id), encode_contact(contact))
     after = api.get("/api/v1/devices?aor=ann").json()["devices"][0]
     assert (before["status"], after["status"]) == ("online", "offline")
 
 
-def _contact_of(setup: Setup) -> str:
+def _contact_of(setup: Setup) -> Contact:
     device = load_device(setup.store, "ann/urn:uuid:c386bbc4-0b7e-4d8f-8c6a-000000000001")
     assert device is not None
-    return device.contacts[0].id
+    return device.contacts[0]
 
 
 def test_a_glance_is_the_same_either_way(large: Setup) -> None:

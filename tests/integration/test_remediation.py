@@ -84,11 +84,10 @@ class Scene:
         return [uri for owner, uri in self.opensips.contacts if owner == aor]
 
     def flags(self, aor: str) -> list[Json]:
-        """What device and contact hashes say of a push under way."""
+        """What is kept of each contact about a push under way."""
         device = load_device(self.store, self.devices(aor)[0])
         assert device is not None
-        keys = [self.store.keys.device(device.id)]
-        keys += [self.store.keys.contact(aor, contact.id) for contact in device.contacts]
+        keys = [self.store.keys.care_state(aor, contact.id) for contact in device.contacts]
         hashes = [self.store.connection.call("HGETALL", key) for key in keys]
         return [{name: fields[name] for name in fields if name.startswith("push_")} for fields in hashes]
 

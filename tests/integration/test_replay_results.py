@@ -216,7 +216,8 @@ async def test_names_that_are_not_plain(make_setup: MakeSetup) -> None:
     async with replayed(make_setup(**PINGS), "udp", MIDDLE) as setup:
         device = setup.page("dave")["device"]
         contact = load_device(setup.store, device).contacts[0]  # type: ignore[union-attr]
-        stored = setup.store.connection.call("HGET", setup.store.keys.contact("dave", contact.id), "user_agent")
+        record = json.loads(setup.store.connection.call("GET", setup.store.keys.contact("dave", contact.id)))
+        stored = record["user_agent"]
         ivan = setup.page("ivan x")  # first: while a command runs nobody hears the bridge
         as_json, device_page = setup.cli("device", "dave", "--json"), setup.cli("device", "dave")
         device_list = setup.cli("devices")

@@ -423,7 +423,7 @@ def without_feed(everything: dict[str, Any]) -> dict[str, Any]:
 class Cut:
     """Lets a connection die after the server has taken so many commands that write."""
 
-    READS = frozenset({"HGETALL", "HGET", "SMEMBERS", "ZRANGEBYSCORE"})
+    READS = frozenset({"HGETALL", "HGET", "HMGET", "MGET", "SMEMBERS", "SRANDMEMBER", "ZRANGEBYSCORE"})
 
     def __init__(self, connection: Connection, after: int) -> None:
         self._connection = connection

@@ -9,6 +9,8 @@ from typing import Final, NamedTuple
 from companion.opensips.events import DELETE, INSERT, LATENCY, UPDATE
 from companion.services.scheduler import JOBS
 from companion.store.nodes import load_feed
+from companion.store.records import load_records
+from companion.text import Json
 from companion.usrloc.contact import FOR_EVER
 from tests.soak.faults import Span
 from tests.soak.load import Load, Visit
@@ -76,23 +78,24 @@ def balance(world: World, load: Load) -> Balance:
     for visit, record in _records(world, load, load.visits):
         traceless += not record and visit.contact.uri in world.tap.deleted
         stored[INSERT] += _has_insert(record)
-        stored[UPDATE] += record.get("cseq") == "2"
+        stored[UPDATE] += record.get("cseq") == 2
         stored[DELETE] += record.get("ended_by") == "unregistered"
     missed = load_feed(world.store, load.node)[0].missed
     return Balance(load.node, world.tap.count_published(load.node), stored, missed, traceless)
 
 
-def _records(world: World, load: Load, visits: Sequence[Visit]) -> Iterator[tuple[Visit, dict[str, str]]]:
+def _records(world: World, load: Load, visits: Sequence[Visit]) -> Iterator[tuple[Visit, Json]]:
     """Yield each visit with the stored record of its contact, {} where there is none."""
     for start in range(0, len(visits), CHUNK):
         part = visits[start : start + CHUNK]
         keys = [world.store.keys.contact(visit.contact.aor, visit.id(load.node)) for visit in part]
-        yield from zip(part, world.store.connection.pipeline(("HGETALL", key) for key in keys), strict=True)
+        records = load_records(world.store, keys)
+        yield from ((visit, json.loads(text or "{}")) for visit, text in zip(part, records, strict=True))
 
 
-def _has_insert(record: dict[str, str]) -> bool:
+def _has_insert(record: Json) -> bool:
     """Return whether the first registration of a visit was stored: an E_UL_CONTACT_UPDATE alone leaves one time."""
-    is_renewed = record.get("cseq") == "2"
+    is_renewed = record.get("cseq") == 2
     return bool(record) and (not is_renewed or record["registered_at"] != record["last_register_at"])
 
 

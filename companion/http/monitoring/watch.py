@@ -6,11 +6,13 @@ from typing import Final, NamedTuple
 
 from companion import log
 from companion.config import Config
+from companion.errors import StoreFormatError
 from companion.http.monitoring.evictions import Evictions
 from companion.http.monitoring.single_read import SingleRead
 from companion.query.now import View, load_view
 from companion.query.readiness import Reason, Situation, find_reasons
 from companion.store.consumers import load_consumers
+from companion.store.format import check_format
 from companion.store.jobs import load_job_runs
 from companion.store.redis_errors import RedisError, explain, find_remedy
 from companion.store.server import read_state
@@ -90,6 +92,7 @@ class Watch:
             jobs=load_job_runs(self._store),
             server=server,
             evicted_at=self._evictions.at,
+            format_error=_read_format_error(self._store),
         )
         self._last, self._last_at = Readiness(find_reasons(situation), view), time.monotonic()
         return self._last
@@ -111,3 +114,12 @@ class Watch:
                 logger.warning("not ready", reasons=[reason.text for reason in judgement.reasons])
             else:
                 logger.info("ready")
+
+
+def _read_format_error(store: Store) -> str:
+    """Return why this version can not read the data, which another version may have migrated since our start."""
+    try:
+        check_format(store.connection, store.keys)
+    except StoreFormatError as error:
+        return str(error)
+    return ""
