@@ -1,6 +1,7 @@
 """Read SIP URIs (RFC 3261 §19.1) and their push parameters (RFC 8599), and name devices. No I/O."""
 
 import re
+from functools import lru_cache
 from ipaddress import ip_address, ip_interface, ip_network
 from typing import Final, NamedTuple
 
@@ -26,6 +27,10 @@ _IP_PORT: Final = re.compile(
 )
 MAX_PORT: Final = 65_535
 MAX_SUBJECT: Final = 64
+REMEMBERED: Final = 4096
+"""A batch of events has its URIs and its instances read several times in a row."""
+_PLAIN_UUID: Final = re.compile(r"urn:uuid:[0-9a-f-]{36}")
+"""The usual instance: no credential looks like that."""
 
 
 class SipUri(NamedTuple):
@@ -52,6 +57,7 @@ class SipUri(NamedTuple):
         return f"{self.scheme}:{user}{self.host}{port}{params}{headers}"
 
 
+@lru_cache(REMEMBERED)
 def parse_uri(text: str) -> SipUri:
     """Read a SIP URI, bare or in a name-addr (`"Alice" <sip:alice@example.com>`).
 
@@ -93,6 +99,7 @@ def _params(text: str) -> tuple[tuple[str, str | None], ...]:
     return tuple(pairs)
 
 
+@lru_cache(REMEMBERED)
 def instance(attr: str) -> str:
     """Return the SIP instance (RFC 5626 §4.1) that OpenSIPS stores in `attr`, without <>; "" if there is none.
 
@@ -100,7 +107,8 @@ def instance(attr: str) -> str:
     'urn:uuid:f81d4fae-7dec-11d0-a765-00a0c91e6bf6'
     """
     match = _INSTANCE.fullmatch(attr.strip())
-    return fingerprint(match["urn"].lower()) if match else ""
+    urn = match["urn"].lower() if match else ""
+    return urn if _PLAIN_UUID.fullmatch(urn) else fingerprint(urn)
 
 
 def device_id(aor: str, uri: str, instance: str) -> str:

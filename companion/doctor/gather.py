@@ -49,10 +49,7 @@ PLAIN_FAILURES: Final = 15
 """So many connections in a row may end without a word: one of them tends to tell more."""
 HEAR_STEP_MS: Final = 200
 BIG_REQUEST_BYTES: Final = 1100
-SETTINGS: Final = (
-    *("maxmemory", "maxmemory-policy", "appendonly", "save"),
-    *("hash-max-listpack-value", "hash-max-ziplist-value"),
-)
+SETTINGS: Final = ("maxmemory", "maxmemory-policy", "appendonly", "save")
 
 
 async def gather(config: Config) -> Facts:

@@ -11,8 +11,6 @@ OLDEST = (6, 2)
 CLOCK_MS = 2000
 NEARLY_FULL = 0.9
 NO_EVICTION = "redis-cli CONFIG SET maxmemory-policy noeviction, and in redis.conf"
-LISTPACK_BYTES = 512
-"""Contact URIs with push parameters are longer than the 64 bytes that Redis' default keeps compact."""
 
 
 def check(facts: Facts) -> Section:
@@ -32,7 +30,6 @@ def _findings(redis: RedisFacts) -> Iterator[Finding]:
     else:
         yield _memory(redis)
         yield _persistence(redis.settings)
-        yield from _hashes(redis.settings)
     yield clock("clock", redis.ahead_ms, "Redis")
 
 
@@ -79,13 +76,6 @@ def _persistence(settings: Mapping[str, str]) -> Finding:
     if not appends and not saves:
         return note("persistence", "off: a restart of Redis forgets all history", "appendonly yes keeps it")
     return ok("persistence", " and ".join(filter(None, ("append-only file" * appends, "snapshots" * saves))))
-
-
-def _hashes(settings: Mapping[str, str]) -> Iterator[Finding]:
-    name = next((name for name in settings if re.fullmatch("hash-max-(listpack|ziplist)-value", name)), "")
-    if name and int(settings[name]) < LISTPACK_BYTES:
-        remedy = f"{name} {LISTPACK_BYTES} in redis.conf keeps contacts with long URIs smaller"
-        yield note("hashes", f"{name} {settings[name]}", remedy)
 
 
 def clock(name: str, ahead_ms: int, whose: str) -> Finding:

@@ -247,7 +247,7 @@ class Batch:
                     yield keys.contact(device.aor, contact.id)
                 if contact.failing:
                     yield keys.care_state(device.aor, contact.id)
-                if contact.connection:
+                if contact not in changes.connected and contact.connection:
                     yield keys.connection(contact.binding.cluster, contact.connection)
 
 

@@ -40,7 +40,7 @@ def format_ref(contact: Contact) -> str:
     return f"{contact.id} {contact.binding.aor}"
 
 
-class _Record(msgspec.Struct, omit_defaults=True, gc=False):
+class _ContactRecord(msgspec.Struct, omit_defaults=True, gc=False):
     """Hold what is stored of a contact. `aor` is there if it is not that of the device, `node` if not the cluster."""
 
     device: str
@@ -103,11 +103,11 @@ class _BriefRecord(msgspec.Struct, gc=False):
     ended_at: int = 0
 
 
-_STATE: Final = _Record.__struct_fields__[_Record.__struct_fields__.index("evidence") + 1 :]
+_STATE: Final = _ContactRecord.__struct_fields__[_ContactRecord.__struct_fields__.index("evidence") + 1 :]
 """Fields that have the same name and value in a record and in a contact."""
 _read_state: Final = attrgetter(*_STATE)
 _read_registration: Final = attrgetter(*Registration._fields)
-_record: Final = msgspec.json.Decoder(_Record)
+_record: Final = msgspec.json.Decoder(_ContactRecord)
 _brief_record: Final = msgspec.json.Decoder(_BriefRecord)
 
 
@@ -122,7 +122,7 @@ def encode_contact(contact: Contact) -> bytes:
     own_node = None if node == cluster else node
     names = device, cluster, uri, own_aor, own_node, domain
     values: tuple[Any, ...] = *names, *contact.registration, evidence, *_read_state(contact)
-    return msgspec.json.encode(_Record(*values))
+    return msgspec.json.encode(_ContactRecord(*values))
 
 
 def decode_contact(contact_id: str, record: bytes | str, answer: str | None = None) -> Contact:

@@ -21,7 +21,7 @@ MAX_DEVICES: Final = 10_000
 """Devices of one AOR or instance that are read at once: as many as an AOR may have."""
 
 
-class _Record(msgspec.Struct, omit_defaults=True, gc=False):
+class _DeviceRecord(msgspec.Struct, omit_defaults=True, gc=False):
     """Hold what is stored of a device beside its id, which begins with the AOR and may end with the SIP instance."""
 
     first_seen_at: int
@@ -29,7 +29,7 @@ class _Record(msgspec.Struct, omit_defaults=True, gc=False):
     has_instance: bool = False
 
 
-_record: Final = msgspec.json.Decoder(_Record)
+_record: Final = msgspec.json.Decoder(_DeviceRecord)
 
 
 def encode_device(device: Device) -> bytes:
@@ -41,10 +41,10 @@ def encode_device(device: Device) -> bytes:
 
 def encode_device_record(first_seen_at: int, contacts: Sequence[str], *, has_instance: bool) -> bytes:
     """Return the record of a device whose contacts have these ids, oldest first."""
-    return msgspec.json.encode(_Record(first_seen_at, tuple(contacts), has_instance))
+    return msgspec.json.encode(_DeviceRecord(first_seen_at, tuple(contacts), has_instance))
 
 
-def _decode_device(device: str, record: _Record, contacts: Mapping[str, Contact]) -> Device:
+def _decode_device(device: str, record: _DeviceRecord, contacts: Mapping[str, Contact]) -> Device:
     aor, _, instance = device.rpartition("/")
     return Device(
         device,

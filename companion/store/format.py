@@ -1,4 +1,4 @@
-"""Know the format of the data in Redis, and refuse to work on another one.
+"""Check the format of the data in Redis: another one is refused.
 
 Format 1, the first, has no number stored. docs/redis.md says what changed with each format.
 """

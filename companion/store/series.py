@@ -30,8 +30,9 @@ class Aggregate(NamedTuple):
 
 
 MADD_ROWS: Final = 256
-CHUNK_BYTES: Final[dict[Kind, int]] = {"latency": 4096, "lost": 128}
-"""An empty series costs its first chunk: a small one for what is rare."""
+CHUNK_BYTES: Final[dict[Kind, int]] = {"latency": 512, "lost": 128}
+"""A series costs its first chunk at once. Small chunks cost more a sample: with 512 bytes a week costs 5 % more than
+with 4,096, with 256 bytes 20 %, with 128 bytes 47 %."""
 
 
 class Series(ABC):

@@ -73,7 +73,7 @@ def answers(setup: Setup, now: int, day: str) -> Json:
     view = type(present)(present.clock._replace(now=now), present.feeds, present.bounds)
     devices = list(iterate_devices(store))
     contacts = [contact for device in devices for contact in device.contacts]
-    told: Json = {
+    document: Json = {
         "now": now,
         "day": day,
         "pages": {device.id: render_device(store, device.id, view, HOUR_MS) for device in devices},
@@ -81,7 +81,7 @@ def answers(setup: Setup, now: int, day: str) -> Json:
         "care": {contact: state._asdict() for contact, state in load_care(store, contacts, day).items()},
         "failing": sorted(contact.id for contact in iterate_failing_contacts(store)),
     }
-    read_again: Json = json.loads(json.dumps(told))
+    read_again: Json = json.loads(json.dumps(document))
     return read_again
 
 

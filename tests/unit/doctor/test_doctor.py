@@ -384,7 +384,6 @@ TABLE: dict[str, tuple[Facts, str, str, str]] = {
     "it may forget": (settings(maxmemory="1000", maxmemory_policy="volatile-lru"), "note", "memory", "noeviction"),
     "nothing on disk": (settings(appendonly="no"), "note", "persistence", "appendonly yes"),
     "snapshots do": (settings(appendonly="no", save="3600 1"), "ok", "persistence", "snapshots"),
-    "big hashes": (settings(hash_max_listpack_value="64"), "note", "hashes", "hash-max-listpack-value 512"),
     "Redis' clock": (redis(ahead_ms=3000), "warning", "clock", "Redis is 3.0 s ahead of this machine"),
 }
 
