@@ -12,10 +12,11 @@ from companion.store.connection import Command
 from companion.store.contacts import encode_answer, encode_contact, format_ref
 from companion.store.devices import encode_device
 from companion.store.fence import by_shard, fence, read_errors
+from companion.store.format import prepare_format
 from companion.store.keys import Keys
 from companion.store.series import Row
 from companion.store.store import REFRESH_MS, Store
-from companion.store.timeline import prepare_entries, prepare_trimming
+from companion.store.timeline import encode_entries, prepare_trimming
 from companion.store.witnesses import prepare_witnesses
 from companion.usrloc.changes import Changes
 from companion.usrloc.contact import Contact, Device
@@ -100,8 +101,9 @@ class Batch:
 
         A consumer that gets the same events again after we died half-way then leaves out only complete ones.
         """
+        yield prepare_format(self._keys)
         written = list(self._surroundings(changes))
-        refresh = self._refresh(changes, refreshed, sampled, {command[1] for command in written})
+        refresh = self._refresh(changes, refreshed, sampled, {command[1] for command in written if _is_kept(command)})
         for commands in ([*written, *refresh], self._contacts(changes)):
             for shard, own in by_shard(self._keys, commands).items():
                 yield from fence(self._keys.writers(shard), tokens, own, ttl_ms=self._ttl_ms)
@@ -184,7 +186,7 @@ class Batch:
     def _timelines(self, changes: Changes) -> Iterable[Command]:
         ordered = sorted(changes.entries, key=attrgetter("device", "ts"))
         for device, entries in groupby(ordered, attrgetter("device")):
-            yield prepare_entries(self._keys.timeline(device), list(entries))
+            yield ("HSET+", self._keys.timeline(device), *encode_entries(list(entries)))
 
     def _trimming(self, changes: Changes) -> Iterable[Command]:
         """Keep the timelines that grew within their bounds. No fence: whoever does it, only what is old goes."""
@@ -266,6 +268,11 @@ class _Grouped:
         for (name, key), parts in self._parts.items():
             for start in range(0, len(parts), TOGETHER):
                 yield (name, key, *parts[start : start + TOGETHER])
+
+
+def _is_kept(command: Command) -> bool:
+    """Return whether a command also sets how long its key lives."""
+    return command[0] == "SET" or str(command[0]).endswith("+")
 
 
 def _first_sampled(changes: Changes) -> list[Device]:

@@ -13,7 +13,6 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final
 
 from companion.store.connection import Command
-from companion.store.format import save_format
 from companion.store.keys import Keys
 from companion.store.redis_errors import NotNowError, ResponseError, is_not_now
 from companion.store.store import Store
@@ -74,10 +73,9 @@ class RolledBackError(Exception):
 
 
 def take_over(store: Store, node: str, token: str) -> None:
-    """Refuse from now on what earlier consumers of a node still write. What follows has the format of this version."""
+    """Refuse from now on what earlier consumers of a node still write."""
     keys = store.keys
     shards = (("HSET", keys.writers(shard), node, token) for shard in range(keys.shards))
-    save_format(store.connection, keys)
     store.connection.pipeline([("HSET", keys.node(node), WRITER, token), *shards])
 
 

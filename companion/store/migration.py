@@ -21,7 +21,7 @@ from companion.store.format import FORMAT, check_format, load_format, save_forma
 from companion.store.leases import LEASE_SECONDS
 from companion.store.locks import HeldLock, acquire_lock
 from companion.store.store import Store
-from companion.store.timeline import prepare_entries
+from companion.store.timeline import encode_entries
 from companion.times import SECOND_MS, now_ms
 
 PAGE: Final = 500
@@ -61,6 +61,7 @@ def migrate(store: Store, progress: Progress) -> Migrated:
         check_format(store.connection, store.keys)
         return Migrated(FORMAT)
     with _alone(store) as renew:
+        save_format(store.connection, store.keys, stored)  # until all is converted
         converted = unreadable = looked_at = 0
         for page in _iterate_keys(store):
             renew()
@@ -165,7 +166,7 @@ def _device(store: Store, value: _Value) -> Iterator[Command]:
 
 
 def _entries(store: Store, value: _Value) -> Iterator[Command]:
-    yield prepare_entries(value.key, format_1.decode_entries(value.name, value.content))
+    yield ("HSET", value.key, *encode_entries(format_1.decode_entries(value.name, value.content)))
     yield ("PEXPIRE", value.key, _ttl_ms(store, value))
 
 

@@ -73,14 +73,14 @@ redis.call('PEXPIRE', KEYS[1], ARGV[2])
 """Add a text of several pieces at the first free millisecond from ARGV[1] on: other processes append, too."""
 
 
-def prepare_entries(key: str, entries: Sequence[TimelineEntry]) -> Command:
-    """Prepare to add entries, oldest first. Their times are the fields: one that is sent again changes nothing."""
+def encode_entries(entries: Sequence[TimelineEntry]) -> list[str | int]:
+    """Return fields and values of entries, oldest first. An entry that is written again has the same."""
     parts: list[str | int] = []
     for ts, together in groupby(entries, attrgetter("ts")):
         pieces = _cut("\n".join(encode_entry(entry.event, entry.fields) for entry in together))
         for number, piece in enumerate(pieces):
             parts += f"{ts}-{number}" if number else ts, piece
-    return ("HSET", key, *parts)
+    return parts
 
 
 def prepare_trimming(keys: Sequence[str], before: int, most: int = MAX_ENTRIES) -> Iterator[Command]:

@@ -94,7 +94,7 @@ async def test_right_that_is_missing(make_setup: MakeSetup, server: Server) -> N
 
 def test_no_rights_at_all(make_setup: MakeSetup, server: Server) -> None:
     """A command that may nothing, and doctor, say which rights to give."""
-    setup = make_setup(server=server)
+    setup = make_setup(server=server, redis={"prefix": "companion:"})
     server.grant("-@all")
     command, doctor = setup.cli("devices"), setup.cli("doctor")
     assert (command.returncode, doctor.returncode) == (1, 1)

@@ -33,7 +33,7 @@ DAY_MS = 86_400_000
 HOUR_MS = 3_600_000
 RETENTION_MS = 7 * DAY_MS
 ENGINES: list[tuple[Kind, str]] = [("module", "timeseries"), ("plain", "streams"), ("module", "streams")]
-WITHOUT_TTL = {"devices", "answers", "expires", "failing", "writers", "nodes", "node", "seqs"}
+WITHOUT_TTL = {"format", "devices", "answers", "expires", "failing", "writers", "nodes", "node", "seqs"}
 """Keys that live on: indexes that the scheduler keeps small, one hash of last answers, and a node's own."""
 
 pytestmark = pytest.mark.parametrize(("kind", "engine"), ENGINES)

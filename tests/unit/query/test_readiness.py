@@ -46,6 +46,7 @@ def with_job(late_ms: int, every: float = 15, seconds: float = 0) -> Situation:
 CASES: dict[str, tuple[Situation, list[str]]] = {
     "all is well": (WELL, []),
     "INFO is denied": (replace(WELL, server=None), []),
+    "another version migrated the data": (replace(WELL, format_error="format 3, not 2"), ["store-format"]),
     "evicted a moment ago": (replace(WELL, evicted_at=NOW - 1), ["redis-evicts"]),
     "evicted within ten minutes": (replace(WELL, evicted_at=NOW - EVICTED_MS), ["redis-evicts"]),
     "evicted long ago": (replace(WELL, evicted_at=NOW - EVICTED_MS - 1), []),
