@@ -18,7 +18,7 @@ logger = log.get(__name__)
 
 COLD_MS: Final = HOUR_MS
 """All phones of a node that we did not hear of for so long may be new to us, and for so long they may come in."""
-UNPACKED_CONTACTS: Final = 16_000
+UNPACKED_CONTACTS: Final = 50_000
 """Contacts that are ready for use, in about 4 kB each; the others are packed and take a fifth."""
 
 

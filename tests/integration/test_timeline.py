@@ -4,9 +4,9 @@ from typing import Any
 
 import pytest
 
+from companion.recording.audit import record_start
 from companion.store import timeline
 from companion.store.batch import Batch
-from companion.store.recordings import append_recording_entry
 from companion.store.timeline import MAX_CARE_ENTRIES, MAX_ENTRIES, append_ping_run, load_timeline
 from companion.times import now_ms
 from companion.usrloc.changes import Changes, TimelineEntry
@@ -91,7 +91,7 @@ def test_what_was_done_about_a_device(setup: Setup, monkeypatch: pytest.MonkeyPa
     """Entries that several processes add in the same millisecond are all there, and they are bounded, too."""
     now = now_ms()
     monkeypatch.setattr(timeline, "now_ms", lambda: now)
-    append_recording_entry(setup.store, DEVICE, "recording-started", "Ann B. from the long-named support desk = 1", 15)
+    record_start(setup.store, DEVICE, "Ann B. from the long-named support desk = 1", 15)
     append_ping_run(setup.store, DEVICE, {"node": "opensips", "count": 3, "answered": 3})
     started, pinged = load_timeline(setup.store, DEVICE, 0, FOR_EVER)
     assert (started["by"], started["minutes"]) == ("Ann B. from the long-named support desk = 1", "15")

@@ -128,11 +128,11 @@ CASES: dict[str, Case] = {
     "42": Case(contact(doubts=3, doubted_at=NOW - 300 * SECOND, holder="")),
     "43": Case(contact(doubts=2, doubted_at=NOW - 300 * SECOND)),
     "44": Case(contact(WITH_PUSH, doubts=3, doubted_at=NOW - 300 * SECOND)),
+    "45": Case(contact("sip:al\ufffdice@192.0.2.1", **LOST)),
     "46": Case(contact(**LOST, **SUPERSEDED, attr="fcm=token"), configured(push_attr="^fcm="), replacement=contact()),
     "47": Case(contact(**LOST, **SUPERSEDED), wakes=True, replacement=contact()),
-    "45": Case(contact("sip:al\ufffdice@192.0.2.1", **LOST)),
-    "46": Case(contact(**LOST, evidence={"n": NodeEvidence(0, 3)})),
-    "47": Case(contact(doubts=3, doubted_at=NOW - 300 * SECOND, evidence={"n2": NodeEvidence(1, 3)})),
+    "48": Case(contact(**LOST, evidence={"n": NodeEvidence(0, 3)})),
+    "49": Case(contact(doubts=3, doubted_at=NOW - 300 * SECOND, evidence={"n2": NodeEvidence(1, 3)})),
 }
 
 
