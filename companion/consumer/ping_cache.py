@@ -15,7 +15,7 @@ from companion.errors import InvalidEventError
 from companion.opensips.events import LATENCY, LOST_PING_US, MAX_LATENCY_US, ContactEvent, Registration, decode
 from companion.usrloc.contact import Contact
 
-MAX_PINGS: Final = 50_000
+MAX_PINGS: Final = 100_000
 """Pings in the cache, about a kilobyte each; the older half is dropped when there are more."""
 
 _KEY: Final = b"\xa7latency"

@@ -9,8 +9,10 @@ from companion.times import iso
 
 def describe_feed(feed: Feed, now: int) -> Json:
     """Return the row of a node's feed, with ISO 8601 times, as of `now` (epoch ms)."""
+    fields = asdict(feed)
+    del fields["batch"]
     return {
-        **asdict(feed),
+        **fields,
         "alive": feed.is_alive(now),
         "heartbeat_at": iso(feed.heartbeat_at),
         "said_at": iso(feed.said_at),

@@ -174,8 +174,9 @@ class Sweeper:
         started = time.monotonic()
         decision, outcome = await self._do(node, candidate, decision, fleet)
         if decision.action == "wait":
-            self._waiting[decision.why] += 1
             return
+        if outcome.result not in audit.PROVISIONAL:
+            self._retries.forget(candidate)
         outcome = replace(outcome, duration_ms=round((time.monotonic() - started) * 1000))
         await self._write_down(candidate, decision, outcome, fleet)
 
@@ -206,12 +207,13 @@ class Sweeper:
         try:
             decision, outcome = await self._remover.remove(node, candidate, decision, fleet)
         except RestWaitsError:
+            self._waiting["MI fails"] += 1
             return Decision("wait", "MI fails"), Outcome("kept")
         except MiError as error:
             return decision, _failure(error)
         interval_ms = self._config.pings.interval_ms
         if decision.action == "wait":
-            self._retries.note(candidate, fleet.now, interval_ms // 2)
+            self._retries.note(candidate, fleet.now, interval_ms // 2, decision.why)
         elif outcome.result in audit.PROVISIONAL:
             self._retries.note(candidate, fleet.now, interval_ms)
         return decision, outcome
@@ -236,12 +238,13 @@ class Sweeper:
         """Store how the sweep went."""
         for node in fleet.feeds:
             metrics.CANDIDATES.labels(node).set(len(fleet.candidates.get(node, ())))
+        waiting = self._waiting + self._retries.count_reasons()
         fields = {
             "at": fleet.now,
             "mode": fleet.mode,
             "candidates": sum(map(len, fleet.candidates.values())),
             "acted": acted,
-            "waiting": "; ".join(f"{count}: {why}" for why, count in self._waiting.most_common(MOST_REASONS)),
+            "waiting": "; ".join(f"{count}: {why}" for why, count in waiting.most_common(MOST_REASONS)),
             "troubles": "; ".join(f"{node}: {why}" for node, why in fleet.troubles.items()),
             "networks": " ".join(group for group in fleet.open_breakers if group.startswith(NETWORK)),
         }

@@ -1,11 +1,11 @@
 """What the silence of a phone is worth: another phone on the same way must answer a later question."""
 
 import asyncio
-from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from companion.opensips.probe import Prober, ProbeResult, Question
 from companion.remediation.questions import Questioner, is_witness
