@@ -21,10 +21,9 @@ from rich.text import Text
 from companion import config, log
 from companion.cli.screens.fleet import FleetScreen
 from companion.errors import UsageError
-from companion.query.devices import iterate_statuses
 from companion.query.now import load_view
-from companion.query.row import make_glance_of, render_row
-from companion.query.summary import compute_summary
+from companion.query.row import render_row
+from companion.query.summary import load_fleet
 from companion.services.app import App
 from companion.simulator.calls import SimulatedCalls
 from companion.simulator.fleet import build_fleet
@@ -264,6 +263,6 @@ def find_program() -> str:
 
 def _load_fleet(settings: config.Config, store: Store) -> FleetScreen:
     view = load_view(settings, store)
-    counts = compute_summary(store, view)["devices"]
-    rows = [render_row(make_glance_of(*statuses, view.bounds)) for statuses in iterate_statuses(store, view)]
-    return FleetScreen(counts, rows)
+    fleet = load_fleet(store, view)
+    rows = [render_row(glance) for glance in fleet.glances(fleet.ids())]
+    return FleetScreen(fleet.summarise()["devices"], rows)

@@ -23,10 +23,10 @@ from companion.cli.screens.devices import DevicesTable
 from companion.cli.screens.summary import render_summary
 from companion.errors import UsageError
 from companion.query.device_ids import find_device_id
-from companion.query.devices import iterate_statuses, render_device
+from companion.query.devices import render_device
 from companion.query.now import load_view
-from companion.query.row import make_glance_of, render_row
-from companion.query.summary import compute_summary
+from companion.query.row import render_row
+from companion.query.summary import compute_summary, load_fleet
 from companion.reconcile.job import compare_nodes
 from companion.services import event_loop
 from companion.simulator.replay import replay
@@ -132,9 +132,8 @@ def list_devices(
     """
     settings = config.load(config_file)
     with opened(settings) as store:
-        view = load_view(settings, store)
-        rows = [render_row(make_glance_of(*statuses, view.bounds)) for statuses in iterate_statuses(store, view)]
-    rows = sorted((row for row in rows if status in (None, row["status"])), key=lambda row: str(row["device"]))
+        fleet = load_fleet(store, load_view(settings, store))
+    rows = [render_row(glance) for glance in fleet.glances(fleet.ids()) if status in (None, glance.status)]
     show(rows, DevicesTable(rows), as_json=as_json)
 
 

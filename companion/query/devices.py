@@ -7,25 +7,18 @@ from companion.errors import NoSuchDeviceError
 from companion.query.now import View
 from companion.query.pings import compute_statistics, read_pings
 from companion.query.row import make_glance, render_row, select_speaker
-from companion.store.devices import iterate_device_ids, load_brief_devices, load_device, load_devices
+from companion.store.devices import iterate_device_ids, load_device, load_devices
 from companion.store.store import Store
 from companion.store.timeline import load_timeline
 from companion.text import Json
 from companion.times import MINUTE_MS, iso
-from companion.usrloc.contact import Contact, Device, Status
+from companion.usrloc.contact import Contact, Device
 
 
 def iterate_devices(store: Store) -> Iterator[Device]:
     """Return all devices, those that were active last first within each shard."""
     for ids in iterate_device_ids(store):
         yield from load_devices(store, ids)
-
-
-def iterate_statuses(store: Store, view: View) -> Iterator[tuple[Device, list[Status]]]:
-    """Return all devices with the statuses of their contacts, which have the fields of a glance: 40 µs a device."""
-    for ids in iterate_device_ids(store):
-        for device in load_brief_devices(store, ids):
-            yield device, [view.status(contact) for contact in device.contacts]
 
 
 def render_device(store: Store, device_id: str, view: View, window_ms: int) -> Json:

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping
 from itertools import groupby
 from typing import Final, TypeVar
 
-from companion.query.summary import PERCENTILES
+from companion.query.fleet import PERCENTILES
 from companion.store.history import append_minute, load_minutes
 from companion.store.store import Store
 from companion.text import Json

@@ -34,7 +34,7 @@ from companion.store.calls import (
     load_legs,
     load_recent_calls,
 )
-from companion.store.devices import load_brief_devices, load_device
+from companion.store.devices import load_device
 from companion.store.recordings import load_recordings
 from companion.store.report_budgets import load_refused_reports
 from companion.store.store import Store
@@ -71,21 +71,22 @@ class Reader:
         """Return whether the fleet was large when it was last listed."""
         return self._listing.is_large
 
-    def prepare(self) -> None:
-        """Begin to read the fleet, so that the first who asks for a list need not wait for it."""
-        self._listing.begin(self._view())
+    def follow(self) -> None:
+        """Take in what changed in the fleet, so that who asks for a list need not wait for it."""
+        self._listing.begin(self._view()).result()
 
     # Devices
 
     def devices(self, query: Query) -> Json:
         """Return `{"devices": [row…], "total", "next", "as_of"}`: one page, and the number of devices on all pages.
 
-        Rows are as of now; their choice and order are as of `as_of`, seconds ago. `next` is null on the last page.
+        Rows are as of a moment ago; their choice and order are as of `as_of`, seconds ago. `next` is null on the last
+        page.
         """
         view = self._view()
-        page = self._listing.page(query, view)
+        page, glances = self._listing.page(query, view)
         return {
-            "devices": self._rows(page.devices, view),
+            "devices": list(map(render_row, glances)),
             "total": page.total,
             "next": page.next,
             "as_of": iso(page.as_of),
@@ -293,9 +294,6 @@ class Reader:
 
     def _view(self) -> View:
         return load_view(self._config, self._store)
-
-    def _rows(self, ids: list[str], view: View) -> list[Json]:
-        return [render_row(make_glance(device, view)) for device in load_brief_devices(self._store, ids)]
 
     def _find(self, name: str) -> Device:
         """Return the device that a person means, mostly by its id."""

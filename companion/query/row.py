@@ -1,6 +1,7 @@
 """Make the row of a device in a list, and the glance at it that lists are searched by."""
 
 from collections.abc import Sequence
+from typing import TypeVar
 
 import msgspec
 
@@ -9,7 +10,10 @@ from companion.quality import Label
 from companion.query.now import View
 from companion.text import Json
 from companion.times import iso
+from companion.usrloc.brief import BriefContact, BriefDevice, abridge, count_live
 from companion.usrloc.contact import STATUSES, Contact, Device, Status, best
+
+C = TypeVar("C", Contact, BriefContact)
 
 
 class Glance(msgspec.Struct, frozen=True, array_like=True, gc=False):
@@ -31,10 +35,10 @@ class Glance(msgspec.Struct, frozen=True, array_like=True, gc=False):
 
 def make_glance(device: Device, view: View) -> Glance:
     """Make the glance at a device."""
-    return make_glance_of(device, [view.status(contact) for contact in device.contacts], view.bounds)
+    return make_glance_of(abridge(device), [view.status(contact) for contact in device.contacts], view.bounds)
 
 
-def make_glance_of(device: Device, statuses: Sequence[Status], bounds: quality.Bounds) -> Glance:
+def make_glance_of(device: BriefDevice, statuses: Sequence[Status], bounds: quality.Bounds) -> Glance:
     """Make the glance at a device whose contacts have these statuses."""
     current = select_speaker(device.contacts, statuses)
     if current is None:
@@ -46,18 +50,18 @@ def make_glance_of(device: Device, statuses: Sequence[Status], bounds: quality.B
         device.aor,
         current.node,
         best(statuses),
-        current.registration.user_agent,
-        bool(current.push_provider),
+        current.user_agent,
+        current.has_push,
         latency_ms,
         None if latency_ms is None else quality.label(latency_ms, bounds),
         pinged.last_latency_at,
         max(contact.last_register_at for contact in device.contacts),
         current.consecutive_lost,
-        sum(not contact.ended_at for contact in device.contacts),
+        count_live(device.contacts),
     )
 
 
-def select_speaker(contacts: Sequence[Contact], statuses: Sequence[Status]) -> Contact | None:
+def select_speaker(contacts: Sequence[C], statuses: Sequence[Status]) -> C | None:
     """Return the contact that stands for its device: of the best status, the last one alive."""
     ranked = zip(contacts, map(STATUSES.index, statuses), strict=True)
     first = min(ranked, key=lambda pair: (pair[1], -pair[0].alive_at), default=None)

@@ -25,7 +25,7 @@ class Fleet:
 
     `candidates` are by the node that can reach them. `beginning` only began to fail: in a mass event they soon are
     candidates, too. `replacements` are the newer contacts of ghosts, by id. `lost_nodes` have been gone for longer than
-    `node_lost_after`. `contacts` counts those registered, by node, None before the first census.
+    `node_lost_after`. `contacts` counts those registered, by node, None before the first count.
     """
 
     turn: HeldLock

@@ -8,7 +8,7 @@ from companion.remediation.candidates import Fleet
 from companion.remediation.node_access import NodeAccess
 from companion.remediation.safety import ClockWatch
 from companion.store.breakers import load_breakers, save_breaker
-from companion.store.census import load_network_counts
+from companion.store.networks import load_network_counts
 from companion.store.nodes import Feed, load_feed
 from companion.store.store import Store
 from companion.store.sweeps import load_last_sweep, load_off_at, load_pause_ms

@@ -14,7 +14,7 @@ from companion.config import Config
 from companion.opensips.subscriptions import EVERY_SECONDS as SUBSCRIBE_SECONDS
 from companion.opensips.subscriptions import Renewer
 from companion.query.call_quality import compute_call_quality
-from companion.query.census import share_census, take_census
+from companion.query.fleet_follower import FleetFollower
 from companion.query.history import record_summary
 from companion.query.now import load_view
 from companion.reconcile.job import EVERY_SECONDS, Reconciler
@@ -28,6 +28,7 @@ from companion.store.call_quality import save_call_quality
 from companion.store.connection import ResponseError, Unreachable
 from companion.store.devices import forget_vanished_devices
 from companion.store.jobs import JobRun, begin_job, forget_other_jobs, save_job_run
+from companion.store.networks import save_network_counts
 from companion.store.redis_errors import explain, is_redis_error
 from companion.store.store import Store
 from companion.store.summary import FRESH_MS, save_summary
@@ -43,8 +44,8 @@ LEASE_INTERVALS: Final = 2
 SLOWEST_SECONDS: Final = 600.0
 """A run that takes longer counts as one that hangs."""
 WATCH_SECONDS: Final = 1.0
-RESTS: Final = 4
-"""A census of a large fleet is followed by a rest so many times as long: it must not take a core for itself."""
+LEAST_CONTACTS: Final = 5
+"""A network with fewer contacts has no mass event of its own."""
 
 Run = Callable[[], Awaitable[bool | None]]
 """Run a job; False when another companion runs it."""
@@ -63,23 +64,17 @@ class Job(NamedTuple):
     in_turn: bool = False
 
 
-def _make_census(config: Config, store: Store) -> Run:
-    resting_until = 0.0
+def _make_summary(config: Config, store: Store) -> Run:
+    fleet = FleetFollower(store)
 
-    def run_census() -> None:
-        nonlocal resting_until
-        started = time.monotonic()
-        if started < resting_until:
-            return
-        census = take_census(store, load_view(config, store))
-        rest = RESTS * (time.monotonic() - started)
-        fresh_ms = FRESH_MS + round(3 * rest * 1000)
-        save_summary(store, census.summary, fresh_ms)
-        record_summary(store, census.summary)
-        share_census(store, census, fresh_ms)
-        resting_until = started + rest
+    def run_summary() -> None:
+        fleet.catch_up(load_view(config, store))
+        summary = fleet.summarise()
+        save_summary(store, summary)
+        record_summary(store, summary)
+        save_network_counts(store, fleet.networks(LEAST_CONTACTS), FRESH_MS)
 
-    return lambda: asyncio.to_thread(run_census)
+    return lambda: asyncio.to_thread(run_summary)
 
 
 def _make_call_quality(config: Config, store: Store) -> Run:
@@ -110,7 +105,7 @@ def _make_retention(_: Config, store: Store) -> Run:
 
 JOBS: Final = (
     Job("sweep", lambda config: config.remediation.sweep_interval, 0, lambda config, store: Sweeper(config, store).run),
-    Job("census", lambda _: 15, 2, _make_census, in_turn=True),
+    Job("summary", lambda _: 15, 2, _make_summary, in_turn=True),
     Job("reconcile", lambda _: EVERY_SECONDS, 2, lambda config, store: Reconciler(config, store).run),
     Job("subscriptions", lambda _: SUBSCRIBE_SECONDS, 2, lambda config, _: Renewer(config).run),
     Job("recordings", lambda _: RECORDINGS_SECONDS, 0, lambda config, store: RecordingJob(config, store).run),

@@ -5,6 +5,7 @@ import contextlib
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from importlib.util import find_spec
+from typing import Final
 
 from fastapi import FastAPI
 from fastapi.responses import HTMLResponse
@@ -43,6 +44,7 @@ from companion.store.store import Store
 
 logger = log.get(__name__)
 
+FOLLOW_SECONDS: Final = 1.0
 EXTRA = "nicegui"
 """The package that the dashboard needs and that an installation may be without."""
 
@@ -162,19 +164,22 @@ class Api:
     async def run(self) -> None:
         self._siblings.start()
         await self._login.load_ended_sessions()
-        preparing = asyncio.create_task(self._prepare())
+        following = asyncio.create_task(self._follow())
         watching = asyncio.create_task(self._health.watch.run(logs_changes=self._siblings.logs_for_all))
         try:
             await self._server.run()
         finally:
             self._siblings.stop()
-            preparing.cancel()
+            following.cancel()
             watching.cancel()
             await self._pings.aclose()
 
-    async def _prepare(self) -> None:
-        with contextlib.suppress(*Unreachable, NotNowError, ResponseError):  # who asks for a list tries again
-            await asyncio.to_thread(self._reader.prepare)
+    async def _follow(self) -> None:
+        """Follow the fleet, so that a list need not wait for what changed since the last one."""
+        while True:
+            with contextlib.suppress(*Unreachable, NotNowError, ResponseError):  # who asks for a list tries again
+                await asyncio.to_thread(self._reader.follow)
+            await asyncio.sleep(FOLLOW_SECONDS)
 
     def stop(self) -> None:
         self._hub.close()

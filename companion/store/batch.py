@@ -12,6 +12,7 @@ from companion.store.connection import Command
 from companion.store.contacts import encode_answer, encode_contact, format_ref
 from companion.store.devices import encode_device
 from companion.store.fence import by_shard, fence, read_errors
+from companion.store.fleet_changes import prepare_fleet_changes
 from companion.store.format import prepare_format
 from companion.store.keys import Keys
 from companion.store.series import Row
@@ -104,11 +105,21 @@ class Batch:
         yield prepare_format(self._keys)
         written = list(self._surroundings(changes))
         refresh = self._refresh(changes, refreshed, sampled, {command[1] for command in written if _is_kept(command)})
-        for commands in ([*written, *refresh], self._contacts(changes)):
+        answers = [part for contact in changes.answers for part in (contact.id, encode_answer(contact))]
+        for commands in ([*written, *refresh], self._contacts(changes, answers)):
             for shard, own in by_shard(self._keys, commands).items():
                 yield from fence(self._keys.writers(shard), tokens, own, ttl_ms=self._ttl_ms)
         yield from prepare_witnesses(self._keys, changes.answers, self._ttl_ms)
         yield from self._trimming(changes)
+        yield from self._telling(changes, answers)
+
+    def _telling(self, changes: Changes, answers: Sequence[str]) -> Iterator[Command]:
+        """Tell the readers of the fleet what is written, after it is."""
+        devices = {contact.device for contact in changes.contacts}
+        devices.update(device.id for device in changes.devices)
+        devices.update(changes.removed)
+        if devices or answers:
+            yield prepare_fleet_changes(self._keys, devices, answers)
 
     def _surroundings(self, changes: Changes) -> Iterator[Command]:
         yield from self._timelines(changes)
@@ -117,11 +128,11 @@ class Batch:
             yield from self._device(device)
         yield from self._indexes(changes)
 
-    def _contacts(self, changes: Changes) -> Iterator[Command]:
+    def _contacts(self, changes: Changes, answers: Sequence[str]) -> Iterator[Command]:
         keys, ttl_ms = self._keys, self._ttl_ms
         for contact in changes.contacts:
             yield ("SET", keys.contact(contact.binding.aor, contact.id), encode_contact(contact), "PX", ttl_ms)
-        yield from self._answers(changes)
+        yield from self._answers(changes, answers)
         for contact in changes.dropped.values():
             yield from self._contact_removal(contact)
         for device in changes.removed.values():
@@ -149,11 +160,11 @@ class Batch:
         if device.instance:
             yield ("SREM", keys.instance(device.instance), device.id)
 
-    def _answers(self, changes: Changes) -> Iterator[Command]:
+    def _answers(self, changes: Changes, answers: Sequence[str]) -> Iterator[Command]:
         """Write the last answered ping of each contact, as many as fit in a command: it changes with every ping."""
         entries = _Grouped(self._keys)
-        for contact in changes.answers:
-            entries.add("HSET", self._keys.answers, contact, contact.id, encode_answer(contact))
+        for contact, answer in zip(changes.answers, answers[1::2], strict=True):
+            entries.add("HSET", self._keys.answers, contact, contact.id, answer)
         for contact in changes.contacts:
             if contact.ended_at:
                 entries.add("HDEL", self._keys.answers, contact, contact.id)

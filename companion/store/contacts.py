@@ -4,13 +4,16 @@ from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from itertools import chain
 from operator import attrgetter
+from sys import intern
 from typing import Any, Final, NamedTuple
 
 import msgspec
 
 from companion.opensips.events import Registration
+from companion.sip import push_provider
 from companion.store.records import decode_record, load_records
 from companion.store.store import Store
+from companion.usrloc.brief import BriefContact, find_network
 from companion.usrloc.contact import Binding, Contact, Span
 from companion.usrloc.evidence import NodeEvidence
 
@@ -85,7 +88,7 @@ class _ContactRecord(msgspec.Struct, omit_defaults=True, gc=False):
 
 
 class _BriefRecord(msgspec.Struct, gc=False):
-    """Hold those fields of a record that status and glance depend on."""
+    """Hold those fields of a record that a contact in brief is made of."""
 
     device: str
     cluster: str
@@ -154,6 +157,12 @@ def encode_answer(contact: Contact) -> str:
     return f"{contact.last_latency_at} {contact.last_latency_ms} {contact.node}"
 
 
+def decode_answer(answer: str) -> tuple[int, int]:
+    """Return time (epoch ms) and latency (ms) of an answered ping."""
+    at, latency, *_ = answer.split(" ", 2)
+    return int(at), int(latency)
+
+
 def _add_answer(contact: Contact, answer: str) -> None:
     at, latency, node = [*answer.split(" ", 2), ""][:3]
     if int(at) > contact.last_latency_at:
@@ -192,12 +201,12 @@ def iterate_live_refs(store: Store) -> Iterator[list[ContactRef]]:
             yield [parse_ref(member) for member, _ in members]
 
 
-def load_brief_contacts(store: Store, refs: Sequence[ContactRef]) -> dict[str, Contact]:
-    """Return the stored ones of these contacts, by id, with those fields that status and glance depend on."""
+def load_brief_contacts(store: Store, refs: Sequence[ContactRef]) -> dict[str, BriefContact]:
+    """Return the stored ones of these contacts in brief, by id."""
     records = load_records(store, [store.keys.contact(*ref) for ref in refs])
     answers = _load_answers(store, refs)
     return {
-        ref.contact: _decode_brief_contact(ref, record, answers.get(ref.contact))
+        ref.contact: _decode_brief_contact(ref.contact, record, answers.get(ref.contact))
         for ref, record in zip(refs, records, strict=True)
         if record is not None
     }
@@ -218,22 +227,25 @@ def _load_answers(store: Store, refs: Sequence[ContactRef]) -> dict[str, str | N
     return dict(zip(chain.from_iterable(by_shard.values()), chain.from_iterable(replies), strict=True))
 
 
-def _decode_brief_contact(ref: ContactRef, record: str, answer: str | None) -> Contact:
+def _decode_brief_contact(contact_id: str, record: str, answer: str | None) -> BriefContact:
     fields = decode_record(record, _brief_record)
-    contact = Contact(
-        Binding("", "", ref.aor, fields.uri),
-        ref.contact,
-        "",
-        fields.cluster if fields.node is None else fields.node,
-        Registration(fields.received, "", fields.user_agent, "", 0, fields.expires_at, "", 0, ""),
-        last_register_at=fields.last_register_at,
-        last_latency_ms=fields.last_latency_ms,
-        last_latency_at=fields.last_latency_at,
-        consecutive_lost=fields.consecutive_lost,
-        last_lost_at=fields.last_lost_at,
-        disconnected_at=fields.disconnected_at,
-        ended_at=fields.ended_at,
+    contact = BriefContact(
+        contact_id,
+        intern(fields.cluster if fields.node is None else fields.node),
+        intern(fields.user_agent),
+        find_network(fields.received, fields.uri),
+        bool(push_provider(fields.uri)),
+        fields.expires_at,
+        fields.last_register_at,
+        fields.last_latency_ms,
+        fields.last_latency_at,
+        fields.consecutive_lost,
+        fields.last_lost_at,
+        fields.disconnected_at,
+        fields.ended_at,
     )
     if answer:
-        _add_answer(contact, answer)
+        at, latency_ms = decode_answer(answer)
+        if at > contact.last_latency_at:
+            contact.last_latency_at, contact.last_latency_ms = at, latency_ms
     return contact

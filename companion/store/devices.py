@@ -1,16 +1,18 @@
 """Read devices and their index."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from itertools import chain
-from typing import Final
+from typing import Final, TypeVar
 
 import msgspec
 
 from companion.store.connection import Command
 from companion.store.contacts import ContactRef, load_brief_contacts, load_contacts, load_device_ids, parse_ref
+from companion.store.fleet_changes import prepare_fleet_changes
 from companion.store.records import decode_record, load_records
 from companion.store.store import REFRESH_MS, Store
+from companion.usrloc.brief import BriefDevice
 from companion.usrloc.contact import Binding, Contact, Device, contact_id
 
 PAGE: Final = 500
@@ -19,6 +21,7 @@ MAX_CONNECTED: Final = 100
 """Contacts of one connection that are looked at when it ends."""
 MAX_DEVICES: Final = 10_000
 """Devices of one AOR or instance that are read at once: as many as an AOR may have."""
+T = TypeVar("T")
 
 
 class _DeviceRecord(msgspec.Struct, omit_defaults=True, gc=False):
@@ -44,15 +47,10 @@ def encode_device_record(first_seen_at: int, contacts: Sequence[str], *, has_ins
     return msgspec.json.encode(_DeviceRecord(first_seen_at, tuple(contacts), has_instance))
 
 
-def _decode_device(device: str, record: _DeviceRecord, contacts: Mapping[str, Contact]) -> Device:
+def _make_device(device: str, record: _DeviceRecord, contacts: Mapping[str, Contact]) -> Device:
     aor, _, instance = device.rpartition("/")
-    return Device(
-        device,
-        aor,
-        instance if record.has_instance else "",
-        record.first_seen_at,
-        [contacts[contact] for contact in record.contacts if contact in contacts],
-    )
+    instance = instance if record.has_instance else ""
+    return Device(device, aor, instance, record.first_seen_at, _select(record, contacts))
 
 
 def load_device(store: Store, device: str) -> Device | None:
@@ -62,26 +60,35 @@ def load_device(store: Store, device: str) -> Device | None:
 
 def load_devices(store: Store, ids: Sequence[str]) -> list[Device]:
     """Return the stored ones of these devices, each with all its contacts, in three round trips."""
-    return _load_devices(store, ids, load_contacts)
+    records = _load_device_records(store, ids)
+    contacts = load_contacts(store, _refs(records))
+    return [_make_device(device, record, contacts) for device, record in records.items()]
 
 
-def load_brief_devices(store: Store, ids: Sequence[str]) -> list[Device]:
-    """Return devices as `load_devices` does, their contacts with the fields of a glance alone."""
-    return _load_devices(store, ids, load_brief_contacts)
+def load_brief_devices(store: Store, ids: Sequence[str]) -> list[BriefDevice]:
+    """Return the stored and listed ones of these devices in brief, in three round trips."""
+    stored = _load_device_records(store, ids).items()
+    records = {device: record for device, record in stored if record.contacts or record.has_instance}
+    contacts = load_brief_contacts(store, _refs(records))
+    return [BriefDevice(device, tuple(_select(record, contacts))) for device, record in records.items()]
 
 
-def _load_devices(
-    store: Store, ids: Sequence[str], load: Callable[[Store, Sequence[ContactRef]], dict[str, Contact]]
-) -> list[Device]:
+def _load_device_records(store: Store, ids: Sequence[str]) -> dict[str, _DeviceRecord]:
     texts = load_records(store, list(map(store.keys.device, ids)))
-    records = {device: decode_record(text, _record) for device, text in zip(ids, texts, strict=True) if text}
-    refs = [
+    return {device: decode_record(text, _record) for device, text in zip(ids, texts, strict=True) if text}
+
+
+def _refs(records: Mapping[str, _DeviceRecord]) -> list[ContactRef]:
+    return [
         ContactRef(device.rpartition("/")[0], contact)
         for device, record in records.items()
         for contact in record.contacts
     ]
-    contacts = load(store, refs)
-    return [_decode_device(device, record, contacts) for device, record in records.items()]
+
+
+def _select(record: _DeviceRecord, contacts: Mapping[str, T]) -> list[T]:
+    """Return those contacts of a device that are stored, the oldest first."""
+    return [contacts[contact] for contact in record.contacts if contact in contacts]
 
 
 def load_devices_of_bindings(store: Store, bindings: Mapping[Binding, str]) -> list[Device]:
@@ -147,6 +154,15 @@ def iterate_device_ids(store: Store) -> Iterator[list[str]]:
             yield ids[start : start + PAGE]
 
 
+def scan_device_ids(store: Store) -> Iterator[list[str]]:
+    """Return the ids of all devices, about PAGE at a time and in no order; one may come twice."""
+    for shard in range(store.keys.shards):
+        cursor = -1
+        while cursor:
+            cursor, members = store.connection.call("ZSCAN", store.keys.devices(shard), max(0, cursor), "COUNT", PAGE)
+            yield [device for device, _ in members]
+
+
 def count_devices(store: Store) -> int:
     """Return the number of devices in the index."""
     shards = range(store.keys.shards)
@@ -170,7 +186,8 @@ def forget_vanished_devices(store: Store, now: int) -> int:
     before, count = now - store.retention_ms - REFRESH_MS, 0
     for key in map(store.keys.devices, range(store.keys.shards)):
         while ids := store.connection.call("ZRANGEBYSCORE", key, "-inf", before, "LIMIT", 0, PAGE):
-            store.connection.pipeline(chain.from_iterable(map(partial(_prepare_unlisting, store, key), ids)))
+            unlisting = chain.from_iterable(map(partial(_prepare_unlisting, store, key), ids))
+            store.connection.pipeline([*unlisting, prepare_fleet_changes(store.keys, ids, ())])
             count += len(ids)
     return count
 

@@ -140,15 +140,12 @@ class Keys:
     def summary(self) -> str:
         return f"{self.prefix}summary"
 
-    def census(self) -> str:
-        """Name a string: JSON with `at` and `parts` of the last census."""
-        return f"{self.prefix}census"
-
-    def census_part(self, at: int, part: int) -> str:
-        return f"{self.prefix}census:{at}:{part}"
+    def fleet_changes(self) -> str:
+        """Name a stream: the devices and answers that the last batches changed."""
+        return f"{self.prefix}fleet-changes"
 
     def networks(self) -> str:
-        """Hash: how many contacts each network (/24, /48) has, as the last census counted."""
+        """Hash: how many contacts each network (/24, /48) has, as last counted."""
         return f"{self.prefix}networks"
 
     def history(self) -> str:

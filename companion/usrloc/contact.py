@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 from hashlib import blake2b
-from typing import Final, Literal, NamedTuple
+from typing import Final, Literal, NamedTuple, Protocol
 
 import msgspec
 
@@ -99,9 +99,8 @@ class Contact(msgspec.Struct, array_like=True, eq=False, gc=False):
 
         The clock that set `registration.expires_at` may be another host's.
         """
-        expires_at = self.registration.expires_at
         last_event_at = max(self.last_latency_at, self.last_lost_at, self.last_register_at)
-        return last_event_at + EXTENSION_MS if 0 < expires_at < last_event_at else expires_at
+        return extend_expiry(self.registration.expires_at, last_event_at)
 
     @property
     def failing(self) -> bool:
@@ -168,22 +167,55 @@ def contact_id(binding: Binding) -> str:
     return blake2b("\0".join(binding).encode("utf-8", "replace"), digest_size=8).hexdigest()
 
 
-def status(contact: Contact, clock: Clock, *, feed_alive: bool) -> Status:
+def extend_expiry(expires_at: int, last_event_at: int) -> int:
+    """Return when a contact expires whose last ping or REGISTER came then; all in epoch ms, 0 = never."""
+    return last_event_at + EXTENSION_MS if 0 < expires_at < last_event_at else expires_at
+
+
+class Vitals(Protocol):
+    """Describe what the status of a contact depends on besides the clock and its node's feed. Times are epoch ms."""
+
+    @property
+    def alive_at(self) -> int: ...
+    @property
+    def expires_at(self) -> int: ...
+    @property
+    def last_lost_at(self) -> int: ...
+    @property
+    def consecutive_lost(self) -> int: ...
+    @property
+    def disconnected_at(self) -> int: ...
+    @property
+    def ended_at(self) -> int: ...
+
+
+def status(contact: Vitals, clock: Clock, *, feed_alive: bool) -> Status:
     """Return the status of a contact. A dead feed makes it unknown, unless it is certain without the feed."""
     if contact.ended_at or 0 < contact.expires_at <= clock.now:
         return "offline"
     if contact.disconnected_at:
         return "stale"
-    if not feed_alive or _silent(contact, clock):
+    if not feed_alive or _silent_at(contact, clock) <= clock.now:
         return "unknown"
     if contact.consecutive_lost >= clock.lost_after:
         return "stale"
     return "losing" if contact.consecutive_lost else "online"
 
 
-def _silent(contact: Contact, clock: Clock) -> bool:
-    evidence_at = max(contact.alive_at, contact.last_lost_at)
-    return clock.now - evidence_at > SILENT_INTERVALS * clock.interval_ms
+def next_change(contact: Vitals, clock: Clock) -> int:
+    """Return when the clock alone next changes the status of a contact (epoch ms), FOR_EVER if it does not.
+
+    It may come earlier than the change, never later, as long as no event changes the contact.
+    """
+    if contact.ended_at:
+        return FOR_EVER
+    times = (contact.expires_at, _silent_at(contact, clock))
+    return min((time for time in times if time > clock.now), default=FOR_EVER)
+
+
+def _silent_at(contact: Vitals, clock: Clock) -> int:
+    """Return from when on a contact is silent: SILENT_INTERVALS after the last evidence of it."""
+    return max(contact.alive_at, contact.last_lost_at) + SILENT_INTERVALS * clock.interval_ms + 1
 
 
 def best(statuses: Iterable[Status]) -> Status:

@@ -4,11 +4,12 @@ import asyncio
 
 import pytest
 
-from companion.query import census
 from companion.services import scheduler
 from companion.services.scheduler import JOBS, Scheduler
 from companion.services.turn import Turn
-from companion.store.store import open_store
+from companion.store.store import Store, open_store
+from companion.store.summary import save_summary
+from companion.text import Json
 from tests.integration.conftest import MakeSetup, Setup, eventually
 
 OWN_WAYS = {"sweep", "reconcile", "subscriptions", "recordings"}
@@ -69,16 +70,14 @@ def test_each_job_is_run_once() -> None:
 async def test_two_schedulers(setup: Setup, monkeypatch: pytest.MonkeyPatch) -> None:
     """Of two schedulers one counts the fleet, and the other goes on when it stops."""
     counted: list[object] = []
-    take = census.take_census
 
-    def take_and_count(*arguments: object) -> object:
-        counted.append(arguments[0])
-        return take(*arguments)  # type: ignore[arg-type]
+    def save_and_count(store: Store, summary: Json) -> None:
+        counted.append(store)
+        save_summary(store, summary)
 
-    monkeypatch.setattr(scheduler, "take_census", take_and_count)
-    jobs = [job._replace(every=lambda _: 0.5, jitter=0) if job.name == "census" else job for job in JOBS]
+    monkeypatch.setattr(scheduler, "save_summary", save_and_count)
+    jobs = [job._replace(every=lambda _: 0.5, jitter=0) if job.name == "summary" else job for job in JOBS]
     monkeypatch.setattr(scheduler, "JOBS", jobs)
-    monkeypatch.setattr(scheduler, "RESTS", 0)
     stores = [setup.store, open_store(setup.config.redis)]
     both = [Scheduler(setup.config, store) for store in stores]
     running = [asyncio.create_task(one.run()) for one in both]

@@ -34,7 +34,7 @@ def test_balance(stored: dict[str, int], missed: int, traceless: int, is_exact: 
 
 def test_late_job() -> None:
     """A job may be late by three intervals, and by the time of the faults meanwhile."""
-    gap = Gap("scheduler-1", "census", 100, 160)
+    gap = Gap("scheduler-1", "summary", 100, 160)
     assert seconds_late(gap, 15, []) > 0
     assert seconds_late(gap, 15, [Span("Redis frozen", 90, 120)]) < 0
     assert seconds_late(gap, 15, [Span("Redis frozen", 161, 200)]) > 0

@@ -18,7 +18,7 @@ from companion.query.summary import compute_summary
 from companion.remediation.questions import Questioner
 from companion.remediation.safety import ClockWatch
 from companion.remediation.sweep import Sweeper
-from companion.store.census import save_network_counts
+from companion.store.networks import save_network_counts
 from companion.store.store import Store, open_store
 from companion.store.summary import save_summary
 from tests.soak.removals.fleet_world import INTERVAL, TICK, FleetWorld, SoakBinding, SoakNode

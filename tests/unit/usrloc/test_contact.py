@@ -16,6 +16,7 @@ from companion.usrloc.contact import (
     best,
     contact_id,
     is_dead,
+    next_change,
     status,
 )
 from companion.usrloc.ghosts import is_ghost
@@ -153,3 +154,27 @@ def test_alive_and_failing() -> None:
         True,
         True,
     ]
+
+
+moments = st.just(0) | st.integers(-5 * INTERVAL_MS, 5 * INTERVAL_MS).map(lambda ms: NOW + ms)
+
+
+@given(
+    st.builds(
+        contact,
+        moments,
+        last_latency_at=moments,
+        last_register_at=moments,
+        last_lost_at=moments,
+        consecutive_lost=st.integers(0, 4),
+        disconnected_at=st.sampled_from([0, NOW]),
+        ended_at=st.sampled_from([0, NOW]),
+    ),
+    st.integers(0, 20 * INTERVAL_MS),
+)
+def test_nothing_changes_before_the_next_change(one: Contact, later_ms: int) -> None:
+    """By the clock alone a status stays as it is until the time that is told in advance."""
+    later = NOW + later_ms
+    if later < next_change(one, CLOCK):
+        before, after = (status(one, CLOCK._replace(now=now), feed_alive=True) for now in (NOW, later))
+        assert before == after

@@ -1,0 +1,269 @@
+"""Keep all devices in mind with their statuses and counts, moved on by what changes and by the clock. No I/O.
+
+What it costs follows what changes: a contact is looked at when an event changed it, and when the clock is due to.
+"""
+
+from bisect import bisect_left
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Sequence
+from heapq import heappop, heappush
+from itertools import accumulate
+from typing import Final
+
+import msgspec
+
+from companion.query.feeds import describe_feed
+from companion.query.now import View
+from companion.query.row import Glance, make_glance_of
+from companion.text import Json
+from companion.times import SECOND_MS, iso
+from companion.usrloc.brief import BriefContact, BriefDevice
+from companion.usrloc.contact import FOR_EVER, STATUSES, Status, best, next_change, status
+
+PERCENTILES: Final = (50, 95, 99)
+
+
+class _Entry(msgspec.Struct, eq=False, gc=False):
+    """Hold a device, the statuses of its contacts, when the clock changes them (epoch ms), and the glance at it."""
+
+    device: BriefDevice
+    statuses: tuple[Status, ...] = ()
+    due_at: int = FOR_EVER
+    glance: Glance | None = None
+
+
+class Fleet:
+    """Hold all devices of one Redis. After `advance` all answers are as of the time of its view."""
+
+    def __init__(self, view: View) -> None:
+        self._view = view
+        self._alive = _alive_nodes(view)
+        self._entries: dict[str, _Entry] = {}
+        self._entry_of: dict[str, _Entry] = {}
+        """Entries by the ids of their contacts."""
+        self._ids: list[str] = []
+        self._added: set[str] = set()
+        self._has_dropped = False
+        self._counts = Counts()
+        self._timetable = _Timetable()
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    @property
+    def at(self) -> int:
+        """Return as of when the answers are (epoch ms)."""
+        return self._view.clock.now
+
+    def put(self, device: BriefDevice) -> None:
+        """Take in a device that is new or changed."""
+        entry = self._entries.get(device.id)
+        if entry is None:
+            entry = self._entries[device.id] = _Entry(device)
+            self._added.add(device.id)
+        else:
+            self._leave(entry)
+            entry.device.contacts = device.contacts
+        for contact in device.contacts:
+            self._entry_of[contact.id] = entry
+        self._enter(entry)
+
+    def drop(self, device_id: str) -> None:
+        """Forget a device that is not stored any more."""
+        entry = self._entries.pop(device_id, None)
+        if entry is not None:
+            self._leave(entry)
+            self._added.discard(device_id)
+            self._has_dropped = True
+            entry.due_at = FOR_EVER
+
+    def answer(self, contact_id: str, at: int, latency_ms: int) -> None:
+        """Take in an answered ping of a contact; an older one than the last changes nothing."""
+        entry = self._entry_of.get(contact_id)
+        if entry is None:
+            return
+        for contact, own in zip(entry.device.contacts, entry.statuses, strict=True):
+            if contact.id == contact_id and at > contact.last_latency_at:
+                self._counts.remove(contact, own)
+                contact.last_latency_at, contact.last_latency_ms = at, latency_ms
+                self._counts.add(contact, own)
+                entry.glance = None
+                if own != self._status(contact):
+                    self._reassess(entry)
+
+    def advance(self, view: View) -> None:
+        """Move on to another time, and to feeds that came, ended or came back."""
+        is_back = view.clock.now < self._view.clock.now
+        alive, before = _alive_nodes(view), self._alive
+        self._view, self._alive = view, alive
+        if is_back:
+            due: Iterable[_Entry] = list(self._entries.values())
+        else:
+            due = [*self._timetable.take_due(view.clock.now), *self._entries_of_nodes(alive ^ before)]
+        for entry in due:
+            self._reassess(entry)
+
+    def ids(self) -> list[str]:
+        """Return the ids of all devices, in their order."""
+        if self._added or self._has_dropped:
+            kept = (one for one in self._ids if one in self._entries and one not in self._added)
+            self._ids = sorted([*kept, *self._added])  # sorted but for a few: fast
+            self._added, self._has_dropped = set(), False
+        return self._ids
+
+    def glances(self, ids: Iterable[str]) -> list[Glance]:
+        """Return the glances at those of these devices that there are."""
+        entries = (self._entries.get(device_id) for device_id in ids)
+        return [entry.glance or self._look(entry) for entry in entries if entry is not None]
+
+    def networks(self, least: int) -> dict[str, int]:
+        """Return the number of live contacts of each network that has at least so many."""
+        return {network: count for network, count in self._counts.networks.items() if network and count >= least}
+
+    def summarise(self) -> Json:
+        """Return the summary as people and machines read it."""
+        now, feeds = self._view.clock.now, self._view.feeds
+        described = [describe_feed(feed, now) for feed in feeds.values()]
+        return {"at": iso(now), **self._counts.summarise(), "nodes": described}
+
+    def _status(self, contact: BriefContact) -> Status:
+        return status(contact, self._view.clock, feed_alive=contact.node in self._alive)
+
+    def _reassess(self, entry: _Entry) -> None:
+        """Derive the statuses of a device anew."""
+        self._uncount(entry)
+        self._enter(entry)
+
+    def _enter(self, entry: _Entry) -> None:
+        contacts = entry.device.contacts
+        entry.statuses = tuple(map(self._status, contacts))
+        entry.glance = None
+        self._counts.devices[best(entry.statuses)] += 1
+        for contact, own in zip(contacts, entry.statuses, strict=True):
+            self._counts.add(contact, own)
+        due_at = min((next_change(contact, self._view.clock) for contact in contacts), default=FOR_EVER)
+        if due_at < entry.due_at:
+            entry.due_at = due_at
+            self._timetable.put(entry)
+
+    def _leave(self, entry: _Entry) -> None:
+        self._uncount(entry)
+        for contact in entry.device.contacts:
+            if self._entry_of.get(contact.id) is entry:
+                del self._entry_of[contact.id]
+
+    def _uncount(self, entry: _Entry) -> None:
+        self._counts.devices[best(entry.statuses)] -= 1
+        for contact, own in zip(entry.device.contacts, entry.statuses, strict=True):
+            self._counts.remove(contact, own)
+
+    def _entries_of_nodes(self, nodes: set[str]) -> list[_Entry]:
+        if not nodes:
+            return []
+        entries = self._entries.values()
+        return [entry for entry in entries if any(contact.node in nodes for contact in entry.device.contacts)]
+
+    def _look(self, entry: _Entry) -> Glance:
+        entry.glance = glance = make_glance_of(entry.device, entry.statuses, self._view.bounds)
+        return glance
+
+
+class _Timetable:
+    """Hold entries by the second in which the clock changes them."""
+
+    def __init__(self) -> None:
+        self._seconds: list[int] = []
+        self._entries: dict[int, list[_Entry]] = {}
+
+    def put(self, entry: _Entry) -> None:
+        """Take in an entry that is due at its `due_at`. One that is here may come again with an earlier time."""
+        second = entry.due_at // SECOND_MS
+        if second not in self._entries:
+            self._entries[second] = []
+            heappush(self._seconds, second)
+        self._entries[second].append(entry)
+
+    def take_due(self, now: int) -> list[_Entry]:
+        """Return the entries that are due by now (epoch ms), each once; they have no time any more."""
+        due: list[_Entry] = []
+        later: list[_Entry] = []
+        while self._seconds and self._seconds[0] * SECOND_MS <= now:
+            second = heappop(self._seconds)
+            for entry in self._entries.pop(second):
+                if entry.due_at <= now:
+                    due.append(entry)
+                    entry.due_at = FOR_EVER
+                elif entry.due_at // SECOND_MS == second:
+                    later.append(entry)
+        for entry in later:
+            self.put(entry)
+        return due
+
+
+class Counts:
+    """Count devices and contacts.
+
+    Latency percentiles are over each contact's last answered ping; `loss_ratio` is the share of the pinged contacts
+    whose last ping was lost. Contacts that ended count in neither, and of the statuses only `offline` holds them.
+    """
+
+    def __init__(self) -> None:
+        self.devices: Counter[str] = Counter()
+        self.networks: Counter[str] = Counter()
+        self._contacts: defaultdict[str, Counter[str]] = defaultdict(Counter)
+        self._latencies: Counter[int] = Counter()
+        self._pinged = self._losing = 0
+
+    def add(self, contact: BriefContact, own: Status) -> None:
+        self._count(contact, own, 1)
+
+    def remove(self, contact: BriefContact, own: Status) -> None:
+        self._count(contact, own, -1)
+
+    def _count(self, contact: BriefContact, own: Status, one: int) -> None:
+        self._contacts[contact.node][own] += one
+        if own == "offline":
+            return
+        self.networks[contact.network] += one
+        if contact.last_latency_at or contact.consecutive_lost:
+            self._pinged += one
+            self._losing += one if contact.consecutive_lost else 0
+        if contact.last_latency_ms is not None:
+            self._latencies[contact.last_latency_ms] += one
+
+    def summarise(self) -> Json:
+        """Return the counts as people and machines read them."""
+        contacts = {node: counts for node, counts in self._contacts.items() if any(counts.values())}
+        return {
+            "devices": _by_status(self.devices),
+            "contacts": _by_status(sum(contacts.values(), Counter())),
+            "contacts_by_node": {node: _by_status(counts) for node, counts in contacts.items()},
+            "latency": compute_percentiles(self._latencies),
+            "loss_ratio": round(self._losing / self._pinged, 4) if self._pinged else None,
+        }
+
+
+def compute_percentiles(latencies: Counter[int]) -> Json:
+    """Return nearest-rank percentiles in ms of latencies that are counted, null of nothing.
+
+    >>> compute_percentiles(Counter([10, 20, 30, 40]))
+    {'p50_ms': 20, 'p95_ms': 40, 'p99_ms': 40}
+    """
+    ordered = sorted(latency for latency, count in latencies.items() if count)
+    ends = list(accumulate(latencies[latency] for latency in ordered))
+    return {f"p{percent}_ms": _nearest_rank(ordered, ends, percent) for percent in PERCENTILES}
+
+
+def _nearest_rank(ordered: Sequence[int], ends: Sequence[int], percent: int) -> int | None:
+    """Return a percentile of ascending latencies, the last of each at a place of `ends`; None of none."""
+    if not ends:
+        return None
+    return ordered[bisect_left(ends, -(-percent * ends[-1] // 100))]
+
+
+def _by_status(counts: Counter[str]) -> Json:
+    return {status: counts[status] for status in STATUSES} | {"total": counts.total()}
+
+
+def _alive_nodes(view: View) -> set[str]:
+    return {node for node, feed in view.feeds.items() if feed.is_alive(view.clock.now)}

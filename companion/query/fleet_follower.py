@@ -1,0 +1,150 @@
+"""Read the fleet once, and follow what changes in it."""
+
+import time
+from collections.abc import Iterator, Sequence
+from itertools import islice
+from threading import Lock
+from typing import Final
+
+from companion import log
+from companion.query.fleet import Fleet
+from companion.query.now import View
+from companion.query.row import Glance
+from companion.store.contacts import decode_answer
+from companion.store.devices import count_devices, load_brief_devices, scan_device_ids
+from companion.store.fleet_changes import FleetChanges, find_position, load_fleet_changes
+from companion.store.store import Store
+from companion.text import Json
+
+READ: Final = 500
+"""Devices that are read at once."""
+LOOK: Final = 10_000
+"""Devices that are looked at while others wait."""
+DIFFERENCE_SECONDS: Final = 60.0
+"""How long the number of devices may differ from that of the store, before those that are missing are looked for."""
+REVIEW_SECONDS: Final = 3600.0
+"""How long it takes to read all devices again, a few at a time: what no batch told of is mended then."""
+
+logger = log.get(__name__)
+
+
+class FleetFollower:
+    """Hold the fleet for any number of threads. `catch_up` makes it as of now; between two calls it stands still."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._catching_up = Lock()
+        self._changing = Lock()
+        self._fleet: Fleet | None = None
+        self._position = ""
+        self._review: Iterator[str] = iter(())
+        self._reviewed_at = time.monotonic()
+        self._difference = 0
+        """How many devices are listed whose data are gone, at the last look."""
+        self._differs_since = 0.0
+
+    def __len__(self) -> int:
+        return len(self._fleet) if self._fleet else 0
+
+    @property
+    def at(self) -> int:
+        """Return as of when the fleet is (epoch ms), 0 before it was read."""
+        return self._fleet.at if self._fleet else 0
+
+    def catch_up(self, view: View) -> None:
+        """Take in what changed by now. The first time reads all devices, at about 20 µs each."""
+        with self._catching_up:
+            if self._fleet is None or not self._follow(self._fleet):
+                self._fleet = self._load(view)
+            self._look_again(self._fleet)
+            with self._changing:
+                self._fleet.advance(view)
+
+    def glances(self) -> list[Glance]:
+        """Return a glance at each device, sorted by their ids."""
+        glances: list[Glance] = []
+        ids = self._ids()
+        for start in range(0, len(ids), LOOK):
+            glances += self.glances_of(ids[start : start + LOOK])
+        return glances
+
+    def glances_of(self, ids: Sequence[str]) -> list[Glance]:
+        """Return the glances at those of these devices that there are."""
+        with self._changing:
+            return self._fleet.glances(ids) if self._fleet else []
+
+    def summarise(self) -> Json:
+        """Return the summary of the fleet. Raises LookupError before it was read."""
+        with self._changing:
+            if self._fleet is None:
+                raise LookupError("the fleet was not read yet")
+            return self._fleet.summarise()
+
+    def networks(self, least: int) -> dict[str, int]:
+        """Return the number of live contacts of each network that has at least so many."""
+        with self._changing:
+            return self._fleet.networks(least) if self._fleet else {}
+
+    def _ids(self) -> list[str]:
+        with self._changing:
+            return self._fleet.ids() if self._fleet else []
+
+    def _load(self, view: View) -> Fleet:
+        """Read all devices, and meanwhile follow what changes, so that its beginning is not lost."""
+        while True:
+            fleet = Fleet(view)
+            self._position = find_position(self._store)
+            if all(self._read(fleet, ids) and self._follow(fleet) for ids in scan_device_ids(self._store)):
+                return fleet
+            logger.warning("changes came faster than they were read: the fleet is read anew")
+
+    def _follow(self, fleet: Fleet) -> bool:
+        """Take in the batches since the last one; return False where some are gone."""
+        while True:
+            found = load_fleet_changes(self._store, self._position)
+            for batch in found.batches:
+                self._apply(fleet, batch)
+            self._position = found.position
+            if not found.batches:
+                return found.is_whole
+
+    def _apply(self, fleet: Fleet, batch: FleetChanges) -> None:
+        with self._changing:
+            for contact, answer in zip(batch.answers[::2], batch.answers[1::2], strict=True):
+                fleet.answer(contact, *decode_answer(answer))
+        for start in range(0, len(batch.devices), READ):
+            self._read(fleet, batch.devices[start : start + READ])
+
+    def _read(self, fleet: Fleet, ids: Sequence[str]) -> bool:
+        devices = load_brief_devices(self._store, ids)
+        with self._changing:
+            for device in devices:
+                fleet.put(device)
+            for device_id in set(ids).difference(device.id for device in devices):
+                fleet.drop(device_id)
+        return True
+
+    def _look_again(self, fleet: Fleet) -> None:
+        """Read a few devices again, and those that are missing here or in the store."""
+        seconds = time.monotonic() - self._reviewed_at
+        self._reviewed_at += seconds
+        share = max(1, round(len(fleet) * seconds / REVIEW_SECONDS))
+        ids = list(islice(self._review, min(share, READ)))
+        if not ids:
+            self._review = iter(fleet.ids())
+        self._read(fleet, ids)
+        difference = count_devices(self._store) - len(fleet)
+        if difference == self._difference:
+            self._differs_since = time.monotonic()
+        elif time.monotonic() - self._differs_since > DIFFERENCE_SECONDS:
+            self._read_missing(fleet)
+            self._difference = count_devices(self._store) - len(fleet)
+
+    def _read_missing(self, fleet: Fleet) -> None:
+        known = set(fleet.ids())
+        for ids in scan_device_ids(self._store):
+            self._read(fleet, [device for device in ids if device not in known])
+            known.difference_update(ids)
+        gone = sorted(known)
+        for start in range(0, len(gone), READ):
+            self._read(fleet, gone[start : start + READ])
