@@ -1,12 +1,22 @@
 """Hold those fields of contacts and devices that lists and counts depend on. No I/O."""
 
+import re
 from collections.abc import Iterable
-from functools import lru_cache
+from sys import intern
+from typing import Final
 
 import msgspec
 
 from companion import sip
 from companion.usrloc.contact import Contact, Device, extend_expiry
+
+_OCTET: Final = r"(?:25[0-5]|2[0-4][0-9]|1[0-9][0-9]|[1-9]?[0-9])"
+_PLAIN: Final = re.compile(
+    rf"sips?:(?:[\w.-]+@)?(?P<network>{_OCTET}\.{_OCTET}\.{_OCTET})\.{_OCTET}"
+    r"(?::(?:[1-9][0-9]{0,3}|[1-5][0-9]{4}))?(?:;[\w.=;-]*)?",
+    re.ASCII,
+)
+"""The usual URI of an address. To parse it takes ten times as long, and the network is the same."""
 
 
 class BriefContact(msgspec.Struct, eq=False, gc=False):
@@ -77,12 +87,9 @@ def _abridge_contact(contact: Contact) -> BriefContact:
 
 def find_network(received: str, uri: str) -> str:
     """Return the network of a contact's address, "" if it has none."""
-    return _prefix(sip.network_address(received, uri).rpartition(":")[0])
-
-
-@lru_cache(maxsize=1 << 16)
-def _prefix(host: str) -> str:
-    return sip.network_prefix(host)
+    if plain := _PLAIN.fullmatch(received or uri):
+        return intern(plain["network"] + ".0/24")
+    return intern(sip.network_prefix(sip.network_address(received, uri).rpartition(":")[0]))
 
 
 def count_live(contacts: Iterable[BriefContact]) -> int:

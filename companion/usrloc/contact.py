@@ -209,8 +209,9 @@ def next_change(contact: Vitals, clock: Clock) -> int:
     """
     if contact.ended_at:
         return FOR_EVER
-    times = (contact.expires_at, _silent_at(contact, clock))
-    return min((time for time in times if time > clock.now), default=FOR_EVER)
+    expires_at, silent_at = contact.expires_at, _silent_at(contact, clock)
+    change = expires_at if expires_at > clock.now else FOR_EVER
+    return silent_at if clock.now < silent_at < change else change
 
 
 def _silent_at(contact: Vitals, clock: Clock) -> int:
