@@ -10,7 +10,8 @@ CompanionError
 │   ├── CanNotPingError      nobody can ask this device now
 │   └── CanNotRecordError    the SIP messages of this device can not be recorded now
 ├── UnavailableError     a server we need can not be reached        (exit code 1)
-│   └── StoreFormatError     the data in Redis has another format       (exit code 2)
+│   ├── StoreFormatError     the data in Redis has another format       (exit code 2)
+│   └── FleetNotReadError    a large fleet is still being read
 ├── ReportBudgetError    the reports of calls make us keep too much
 ├── MiError              a call of OpenSIPS' Management Interface failed (exit code 1)
 │   ├── MiUnreachableError   no valid answer came: the request may still have been carried out
@@ -119,6 +120,13 @@ class StoreFormatError(UnavailableError):
         else:
             remedy = "use the version of the companion that wrote it, or choose another [redis] prefix"
         super().__init__(f"the data in Redis has format {stored}, and this version needs format {needed}", remedy)
+
+
+class FleetNotReadError(UnavailableError):
+    """Report that the devices are still being read, for the first time since a start."""
+
+    def __init__(self, devices: int, of: int) -> None:
+        super().__init__(f"the fleet is being read: {devices:,} of {of:,} devices", "try again in a moment")
 
 
 class ReportBudgetError(CompanionError):

@@ -15,6 +15,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from companion import log, metrics
 from companion.errors import (
+    FleetNotReadError,
     NoSuchCallError,
     NoSuchDeviceError,
     SeveralCallsError,
@@ -39,6 +40,7 @@ def add_handlers(app: FastAPI) -> None:
     app.add_exception_handler(NoSuchCallError, _no_such_call)
     app.add_exception_handler(SeveralCallsError, _several_calls)
     app.add_exception_handler(UsageError, lambda _, error: problems.wrong_usage(str(error)).response())
+    app.add_exception_handler(FleetNotReadError, lambda _, error: problems.fleet_not_read(error).response())
     app.add_exception_handler(ClientDisconnect, lambda *_: Response(status_code=408))  # nobody reads it
     app.add_exception_handler(Exception, lambda *_: problems.broken().response())
     for away in (*Unreachable, NotNowError, ResponseError):

@@ -241,6 +241,11 @@ def redis_away(error: Exception) -> ProblemError:
     return problem.with_headers(retry_after=str(RETRY_SECONDS))
 
 
+def fleet_not_read(error: Exception) -> ProblemError:
+    problem = ProblemError(503, "fleet-not-read", "The fleet is being read", str(error), "try again in a moment")
+    return problem.with_headers(retry_after=str(RETRY_SECONDS))
+
+
 def wrong_usage(detail: str) -> ProblemError:
     remedy = "see /api/v1/openapi.json"
     return ProblemError(422, "wrong-request", "Invalid request", detail, remedy)

@@ -50,11 +50,6 @@ class Fleet:
     def __len__(self) -> int:
         return len(self._entries)
 
-    @property
-    def at(self) -> int:
-        """Return as of when the answers are (epoch ms)."""
-        return self._view.clock.now
-
     def put(self, device: BriefDevice) -> None:
         """Take in a device that is new or changed."""
         entry = self._entries.get(device.id)

@@ -22,6 +22,7 @@ LOOK: Final = 10_000
 """Devices that are looked at while others wait."""
 DIFFERENCE_SECONDS: Final = 60.0
 """How long the number of devices may differ from that of the store, before those that are missing are looked for."""
+REVIEWED_SECONDS: Final = 1.0
 REVIEW_SECONDS: Final = 3600.0
 """How long it takes to read all devices again, a few at a time: what no batch told of is mended then."""
 
@@ -36,29 +37,29 @@ class FleetFollower:
         self._catching_up = Lock()
         self._changing = Lock()
         self._fleet: Fleet | None = None
+        self._loading: Fleet | None = None
         self._position = ""
-        self._review: Iterator[str] = iter(())
+        self._unreviewed: Iterator[str] = iter(())
         self._reviewed_at = time.monotonic()
         self._difference = 0
         """How many devices are listed whose data are gone, at the last look."""
         self._differs_since = 0.0
 
     def __len__(self) -> int:
-        return len(self._fleet) if self._fleet else 0
-
-    @property
-    def at(self) -> int:
-        """Return as of when the fleet is (epoch ms), 0 before it was read."""
-        return self._fleet.at if self._fleet else 0
+        """Return the number of devices, as far as they are read."""
+        fleet = self._fleet or self._loading
+        return len(fleet) if fleet else 0
 
     def catch_up(self, view: View) -> None:
         """Take in what changed by now. The first time reads all devices, at about 20 µs each."""
         with self._catching_up:
-            if self._fleet is None or not self._follow(self._fleet):
-                self._fleet = self._load(view)
-            self._look_again(self._fleet)
+            fleet = self._fleet
+            if fleet is None or not self._follow(fleet):
+                fleet = self._fleet = self._load(view)
+            if time.monotonic() - self._reviewed_at >= REVIEWED_SECONDS:
+                self._review(fleet)
             with self._changing:
-                self._fleet.advance(view)
+                fleet.advance(view)
 
     def glances(self) -> list[Glance]:
         """Return a glance at each device, sorted by their ids."""
@@ -92,9 +93,10 @@ class FleetFollower:
     def _load(self, view: View) -> Fleet:
         """Read all devices, and meanwhile follow what changes, so that its beginning is not lost."""
         while True:
-            fleet = Fleet(view)
+            self._loading = fleet = Fleet(view)
             self._position = find_position(self._store)
             if all(self._read(fleet, ids) and self._follow(fleet) for ids in scan_device_ids(self._store)):
+                self._loading = None
                 return fleet
             logger.warning("changes came faster than they were read: the fleet is read anew")
 
@@ -124,14 +126,14 @@ class FleetFollower:
                 fleet.drop(device_id)
         return True
 
-    def _look_again(self, fleet: Fleet) -> None:
+    def _review(self, fleet: Fleet) -> None:
         """Read a few devices again, and those that are missing here or in the store."""
         seconds = time.monotonic() - self._reviewed_at
         self._reviewed_at += seconds
         share = max(1, round(len(fleet) * seconds / REVIEW_SECONDS))
-        ids = list(islice(self._review, min(share, READ)))
+        ids = list(islice(self._unreviewed, min(share, READ)))
         if not ids:
-            self._review = iter(fleet.ids())
+            self._unreviewed = iter(fleet.ids())
         self._read(fleet, ids)
         difference = count_devices(self._store) - len(fleet)
         if difference == self._difference:

@@ -5,14 +5,20 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from threading import Lock
 from typing import Final
 
+from companion.errors import FleetNotReadError
 from companion.query.fleet_follower import FleetFollower
 from companion.query.listing import Listing, Page, Query
 from companion.query.now import View
 from companion.query.row import Glance
+from companion.store.devices import count_devices
 from companion.store.store import Store
 
 SMALL: Final = 1000
 """Devices that are listed in no time a person notices."""
+LOOK_SECONDS: Final = 1.0
+"""How often what changed in a large fleet is taken in."""
+FIRST_SECONDS: Final = 2.0
+"""How long a reader waits for the first listing."""
 RESTS: Final = 20
 """A listing of a large fleet serves so many times as long as it took to make: 5 % of a core."""
 
@@ -25,12 +31,13 @@ class SharedListing:
     """
 
     def __init__(self, store: Store) -> None:
+        self._store = store
         self._fleet = FleetFollower(store)
         self._lock = Lock()
         self._thread = ThreadPoolExecutor(1, "listing")
         self._making: Future[Listing] | None = None
         self._held: Listing | None = None
-        self._due_at = 0.0
+        self._due_at = self._checked_at = 0.0
 
     @property
     def is_large(self) -> bool:
@@ -38,18 +45,32 @@ class SharedListing:
         return self._held is not None and len(self._held) > SMALL
 
     def page(self, query: Query, view: View) -> tuple[Page, list[Glance]]:
-        """Return the page of devices that a query selects, and the glances at them, which may be later than it."""
-        making, held = self.begin(view), self._held
-        listing = held if held is not None and len(held) > SMALL else making.result()
-        page = listing.page(query)
+        """Return the page of devices that a query selects, and the glances at them, which may be later than it.
+
+        Raises FleetNotReadError while a large fleet is read for the first time.
+        """
+        page = self._find(view).page(query)
         return page, self._fleet.glances_of(page.devices)
 
     def begin(self, view: View) -> Future[Listing]:
-        """Begin to follow what changed, if nobody does; return the listing that is made, or was made last."""
+        """Begin to follow what changed if that is due; return the listing that is made, or was made last."""
         with self._lock:
-            if self._making is None or self._making.done():
+            if self._making is None or (self._making.done() and self._is_due()):
+                self._checked_at = time.monotonic()
                 self._making = self._thread.submit(self._make, view)
             return self._making
+
+    def _find(self, view: View) -> Listing:
+        making, listing = self.begin(view), self._held
+        if listing is not None and self.is_large and not making.done():
+            return listing
+        try:
+            return making.result(FIRST_SECONDS)
+        except TimeoutError:
+            raise FleetNotReadError(len(self._fleet), count_devices(self._store)) from None
+
+    def _is_due(self) -> bool:
+        return not self.is_large or time.monotonic() - self._checked_at >= LOOK_SECONDS
 
     def _make(self, view: View) -> Listing:
         """Return a listing as of now, or the one before while that is new enough."""

@@ -1,9 +1,11 @@
 """The fleet that readers hold: read once, and then moved on by what the consumer tells of."""
 
 import random
+import threading
 import time
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -19,9 +21,10 @@ from companion.query.shared_listing import SharedListing
 from companion.query.summary import compute_summary, load_fleet
 from companion.simulator.redis import EmbeddedRedis
 from companion.store import fleet_changes
-from companion.store.devices import forget_vanished_devices
+from companion.store.devices import forget_vanished_devices, load_brief_devices
 from companion.times import now_ms
-from tests.integration.conftest import MakeSetup, Setup, message, phone_event, record_batch
+from companion.usrloc.brief import BriefDevice
+from tests.integration.conftest import MakeSetup, Setup, message, phone_event, record_batch, until
 from tests.integration.web import FLEET, client, fill
 
 NODES = ("opensips", "second")
@@ -131,6 +134,7 @@ def test_what_no_batch_told(make_setup: MakeSetup, monkeypatch: pytest.MonkeyPat
     """A consumer that died before it told of its batch: the devices are found nevertheless."""
     setup = make_setup()
     monkeypatch.setattr(fleet_follower, "DIFFERENCE_SECONDS", 0.0)
+    monkeypatch.setattr(fleet_follower, "REVIEWED_SECONDS", 0.0)
     fill(setup)
     follower = FleetFollower(setup.store)
     follower.catch_up(now(setup))
@@ -154,6 +158,7 @@ def test_a_large_fleet_is_listed_now_and_then(make_setup: MakeSetup, monkeypatch
     """Of a large fleet the listing of a moment ago serves, but its rows are as of now."""
     setup = make_setup(api={"dashboard": False})
     monkeypatch.setattr(shared_listing, "SMALL", 0)
+    monkeypatch.setattr(shared_listing, "LOOK_SECONDS", 0.0)
     monkeypatch.setattr(shared_listing, "RESTS", 1e9)
     fill(setup)
     listing = SharedListing(setup.store)
@@ -197,3 +202,27 @@ def test_redis_is_away(make_setup: MakeSetup, tmp_path: Path, monkeypatch: pytes
         api = client(setup)
         assert api.get("/api/v1/devices").status_code == 200
     assert api.get("/api/v1/devices").status_code == 503
+
+
+def test_a_fleet_that_is_still_read(make_setup: MakeSetup, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who asks for a list while a large fleet is read for the first time is told so, and may come again."""
+    setup = make_setup(api={"dashboard": False})
+    fill(setup)
+    monkeypatch.setattr(shared_listing, "FIRST_SECONDS", 0.01)
+    may_read = threading.Event()
+    load = load_brief_devices
+
+    def load_late(*arguments: Any) -> list[BriefDevice]:
+        may_read.wait(60)
+        return load(*arguments)
+
+    monkeypatch.setattr(fleet_follower, "load_brief_devices", load_late)
+    api = client(setup)
+    problem = api.get("/api/v1/devices")
+    assert (problem.status_code, problem.json()["detail"]) == (
+        503,
+        "the fleet is being read: 0 of 4 devices: try again in a moment",
+    )
+    assert problem.headers["retry-after"]
+    may_read.set()
+    until(lambda: api.get("/api/v1/devices").status_code == 200)
