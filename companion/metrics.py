@@ -92,6 +92,9 @@ READ_SECONDS = Histogram(
 )
 FENCED = _counter("writes_fenced_total", "Batches refused because another consumer had taken over.")
 ROLLBACKS = _counter("redis_rollbacks_total", "Times that Redis had lost what the consumer had written to it.")
+FLEET_READS = _counter(
+    "fleet_reads_total", "Times that all devices were read: at the start, or after a gap in what changed."
+)
 REDIS_ERRORS = _counter("redis_errors_total", "Batches that failed at Redis and were tried again.")
 
 RECONCILED = _counter("reconciles_total", "Times a node's dump was compared with the store.", "node", "result")

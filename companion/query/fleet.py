@@ -1,4 +1,4 @@
-"""Keep all devices in mind with their statuses and counts, moved on by what changes and by the clock. No I/O.
+"""Keep all devices in memory with their statuses and counts, moved on by what changes and by the clock. No I/O.
 
 What it costs follows what changes: a contact is looked at when an event changed it, and when the clock is due to.
 """
@@ -32,10 +32,14 @@ class _Entry(msgspec.Struct, eq=False, gc=False):
     glance: Glance | None = None
 
 
-class Fleet:
-    """Hold all devices of one Redis. After `advance` all answers are as of the time of its view."""
+class LiveFleet:
+    """Hold all devices of one Redis. After `advance` all answers are as of the time of its view.
 
-    def __init__(self, view: View) -> None:
+    `position` is how far it has come in the stream of changes.
+    """
+
+    def __init__(self, view: View, position: str = "") -> None:
+        self.position = position
         self._view = view
         self._alive = _alive_nodes(view)
         self._entries: dict[str, _Entry] = {}
@@ -117,9 +121,9 @@ class Fleet:
 
     def summarise(self) -> Json:
         """Return the summary as people and machines read it."""
-        now, feeds = self._view.clock.now, self._view.feeds
-        described = [describe_feed(feed, now) for feed in feeds.values()]
-        return {"at": iso(now), **self._counts.summarise(), "nodes": described}
+        now = self._view.clock.now
+        nodes = [describe_feed(feed, now) for feed in self._view.feeds.values()]
+        return {"at": iso(now), **self._counts.summarise(), "nodes": nodes}
 
     def _status(self, contact: BriefContact) -> Status:
         return status(contact, self._view.clock, feed_alive=contact.node in self._alive)

@@ -6,8 +6,8 @@ from itertools import islice
 from threading import Lock
 from typing import Final
 
-from companion import log
-from companion.query.fleet import Fleet
+from companion import log, metrics
+from companion.query.fleet import LiveFleet
 from companion.query.now import View
 from companion.query.row import Glance
 from companion.store.contacts import decode_answer
@@ -36,9 +36,8 @@ class FleetFollower:
         self._store = store
         self._catching_up = Lock()
         self._changing = Lock()
-        self._fleet: Fleet | None = None
-        self._loading: Fleet | None = None
-        self._position = ""
+        self._fleet: LiveFleet | None = None
+        self._loading: LiveFleet | None = None
         self._unreviewed: Iterator[str] = iter(())
         self._reviewed_at = time.monotonic()
         self._difference = 0
@@ -51,7 +50,7 @@ class FleetFollower:
         return len(fleet) if fleet else 0
 
     def catch_up(self, view: View) -> None:
-        """Take in what changed by now. The first time reads all devices, at about 20 µs each."""
+        """Take in what changed by now. The first time reads all devices, at about 30 µs each."""
         with self._catching_up:
             fleet = self._fleet
             if fleet is None or not self._follow(fleet):
@@ -90,34 +89,36 @@ class FleetFollower:
         with self._changing:
             return self._fleet.ids() if self._fleet else []
 
-    def _load(self, view: View) -> Fleet:
+    def _load(self, view: View) -> LiveFleet:
         """Read all devices, and meanwhile follow what changes, so that its beginning is not lost."""
         while True:
-            self._loading = fleet = Fleet(view)
-            self._position = find_position(self._store)
+            metrics.FLEET_READS.inc()
+            self._loading = fleet = LiveFleet(view, find_position(self._store))
             if all(self._read(fleet, ids) and self._follow(fleet) for ids in scan_device_ids(self._store)):
                 self._loading = None
                 return fleet
             logger.warning("changes came faster than they were read: the fleet is read anew")
 
-    def _follow(self, fleet: Fleet) -> bool:
-        """Take in the batches since the last one; return False where some are gone."""
+    def _follow(self, fleet: LiveFleet) -> bool:
+        """Take in the batches after the position of a fleet; return False where some are gone."""
         while True:
-            found = load_fleet_changes(self._store, self._position)
-            for batch in found.batches:
-                self._apply(fleet, batch)
-            self._position = found.position
-            if not found.batches:
-                return found.is_whole
+            changes = load_fleet_changes(self._store, fleet.position)
+            self._apply(fleet, changes.batches)
+            fleet.position = changes.position
+            if not changes.batches:
+                return changes.is_whole
 
-    def _apply(self, fleet: Fleet, batch: FleetChanges) -> None:
+    def _apply(self, fleet: LiveFleet, batches: Sequence[FleetChanges]) -> None:
+        """Take in answers, then read the devices that changed, each once."""
         with self._changing:
-            for contact, answer in zip(batch.answers[::2], batch.answers[1::2], strict=True):
-                fleet.answer(contact, *decode_answer(answer))
-        for start in range(0, len(batch.devices), READ):
-            self._read(fleet, batch.devices[start : start + READ])
+            for batch in batches:
+                for contact, answer in zip(batch.answers[::2], batch.answers[1::2], strict=True):
+                    fleet.answer(contact, *decode_answer(answer))
+        ids = list({device: None for batch in batches for device in batch.devices})
+        for start in range(0, len(ids), READ):
+            self._read(fleet, ids[start : start + READ])
 
-    def _read(self, fleet: Fleet, ids: Sequence[str]) -> bool:
+    def _read(self, fleet: LiveFleet, ids: Sequence[str]) -> bool:
         devices = load_brief_devices(self._store, ids)
         with self._changing:
             for device in devices:
@@ -126,7 +127,7 @@ class FleetFollower:
                 fleet.drop(device_id)
         return True
 
-    def _review(self, fleet: Fleet) -> None:
+    def _review(self, fleet: LiveFleet) -> None:
         """Read a few devices again, and those that are missing here or in the store."""
         seconds = time.monotonic() - self._reviewed_at
         self._reviewed_at += seconds
@@ -142,11 +143,11 @@ class FleetFollower:
             self._read_missing(fleet)
             self._difference = count_devices(self._store) - len(fleet)
 
-    def _read_missing(self, fleet: Fleet) -> None:
-        known = set(fleet.ids())
+    def _read_missing(self, fleet: LiveFleet) -> None:
+        others = set(fleet.ids())
         for ids in scan_device_ids(self._store):
-            self._read(fleet, [device for device in ids if device not in known])
-            known.difference_update(ids)
-        gone = sorted(known)
+            self._read(fleet, [device for device in ids if device not in others])
+            others.difference_update(ids)
+        gone = sorted(others)
         for start in range(0, len(gone), READ):
             self._read(fleet, gone[start : start + READ])

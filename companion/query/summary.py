@@ -1,15 +1,15 @@
 """Add up the whole fleet, or list it, for who needs it once."""
 
-from companion.query.fleet import Fleet
+from companion.query.fleet import LiveFleet
 from companion.query.now import View
 from companion.store.devices import load_brief_devices, scan_device_ids
 from companion.store.store import Store
 from companion.text import Json
 
 
-def load_fleet(store: Store, view: View) -> Fleet:
+def load_fleet(store: Store, view: View) -> LiveFleet:
     """Read the whole fleet: about 30 µs a device."""
-    fleet = Fleet(view)
+    fleet = LiveFleet(view)
     for ids in scan_device_ids(store):
         for device in load_brief_devices(store, ids):
             fleet.put(device)

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from companion.quality import Bounds, nearest_rank
-from companion.query.fleet import PERCENTILES, Fleet, compute_percentiles
+from companion.query.fleet import PERCENTILES, LiveFleet, compute_percentiles
 from companion.query.now import View
 from companion.query.row import make_glance_of
 from companion.store.nodes import DEAD_AFTER_MS, Feed
@@ -100,26 +100,27 @@ def by_status(statuses: list[Any]) -> Json:
     return {one: counts[one] for one in STATUSES} | {"total": len(statuses)}
 
 
-def make_view(now: int, heard: dict[str, int]) -> View:
-    return View(Clock(now, INTERVAL_MS, 3), {node: Feed(node, heartbeat_at=at) for node, at in heard.items()}, Bounds())
+def make_view(now: int, heartbeats: dict[str, int]) -> View:
+    feeds = {node: Feed(node, heartbeat_at=at) for node, at in heartbeats.items()}
+    return View(Clock(now, INTERVAL_MS, 3), feeds, Bounds())
 
 
-def put(fleet: Fleet, naive: Naive, device: BriefDevice) -> None:
+def put(fleet: LiveFleet, naive: Naive, device: BriefDevice) -> None:
     fleet.put(copy(device))
     naive.devices[device.id] = copy(device)
 
 
-def drop(fleet: Fleet, naive: Naive, device_id: str) -> None:
+def drop(fleet: LiveFleet, naive: Naive, device_id: str) -> None:
     fleet.drop(device_id)
     naive.devices.pop(device_id, None)
 
 
-def answer(fleet: Fleet, naive: Naive, contact_id: str, at: int, latency_ms: int) -> None:
+def answer(fleet: LiveFleet, naive: Naive, contact_id: str, at: int, latency_ms: int) -> None:
     fleet.answer(contact_id, at, latency_ms)
     naive.answer(contact_id, at, latency_ms)
 
 
-def advance(fleet: Fleet, naive: Naive, ms: int, ages: dict[str, int]) -> None:
+def advance(fleet: LiveFleet, naive: Naive, ms: int, ages: dict[str, int]) -> None:
     now = naive.view.clock.now + ms
     naive.view = make_view(now, {node: now - age for node, age in ages.items()})
     fleet.advance(naive.view)
@@ -143,11 +144,11 @@ steps = st.one_of(
 
 @settings(max_examples=300)
 @given(st.lists(steps, max_size=25))
-def test_as_a_naive_computation(taken: list[tuple[Any, ...]]) -> None:
+def test_as_a_naive_computation(some_steps: list[tuple[Any, ...]]) -> None:
     """After each step counts, statuses, percentiles and glances are those of all devices computed anew."""
     view = make_view(NOW, {"one": NOW})
-    fleet, naive = Fleet(view), Naive(view)
-    for take, *arguments in taken:
+    fleet, naive = LiveFleet(view), Naive(view)
+    for take, *arguments in some_steps:
         take(fleet, naive, *arguments)
         summary = fleet.summarise()
         assert {name: summary[name] for name in naive.summarise()} == naive.summarise()
@@ -158,7 +159,7 @@ def test_as_a_naive_computation(taken: list[tuple[Any, ...]]) -> None:
 
 def test_a_device_that_is_put_again_and_again() -> None:
     """However often a device changes, it is due once."""
-    fleet = Fleet(make_view(NOW, {"n": NOW}))
+    fleet = LiveFleet(make_view(NOW, {"n": NOW}))
     contact = BriefContact("a0", "n", "", "", False, 0, NOW, None, 0, 0, 0, 0, 0)
     for second in range(100):
         fleet.put(BriefDevice("a/x", (msgspec.structs.replace(contact, last_register_at=NOW + second * 1000),)))
