@@ -264,5 +264,5 @@ def find_program() -> str:
 def _load_fleet(settings: config.Config, store: Store) -> FleetScreen:
     view = load_view(settings, store)
     fleet = load_fleet(store, view)
-    rows = [render_row(glance) for glance in fleet.glances(fleet.ids())]
+    rows = [render_row(glance) for glance in fleet.glances(fleet.entries())]
     return FleetScreen(fleet.summarise()["devices"], rows)

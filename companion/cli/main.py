@@ -133,7 +133,7 @@ def list_devices(
     settings = config.load(config_file)
     with opened(settings) as store:
         fleet = load_fleet(store, load_view(settings, store))
-    rows = [render_row(glance) for glance in fleet.glances(fleet.ids()) if status in (None, glance.status)]
+    rows = [render_row(glance) for glance in fleet.glances(fleet.entries()) if status in (None, glance.status)]
     show(rows, DevicesTable(rows), as_json=as_json)
 
 

@@ -23,7 +23,7 @@ from companion.usrloc.contact import FOR_EVER, STATUSES, Status, best, next_chan
 PERCENTILES: Final = (50, 95, 99)
 
 
-class _Entry(msgspec.Struct, eq=False, gc=False):
+class Entry(msgspec.Struct, eq=False, gc=False):
     """Hold a device, the statuses of its contacts, when the clock changes them (epoch ms), and the glance at it."""
 
     device: BriefDevice
@@ -33,7 +33,7 @@ class _Entry(msgspec.Struct, eq=False, gc=False):
 
 
 class LiveFleet:
-    """Hold all devices of one Redis. After `advance` all answers are as of the time of its view.
+    """Hold all devices of one Redis. After `advance` and `reassess` all answers are as of the time of its view.
 
     `position` is how far it has come in the stream of changes.
     """
@@ -42,11 +42,11 @@ class LiveFleet:
         self.position = position
         self._view = view
         self._alive = _alive_nodes(view)
-        self._entries: dict[str, _Entry] = {}
-        self._entry_of: dict[str, _Entry] = {}
+        self._entries: dict[str, Entry] = {}
+        self._entry_of: dict[str, Entry] = {}
         """Entries by the ids of their contacts."""
-        self._ids: list[str] = []
-        self._added: set[str] = set()
+        self._order: list[Entry] = []
+        self._added: list[Entry] = []
         self._has_dropped = False
         self._counts = Counts()
         self._timetable = _Timetable()
@@ -58,8 +58,8 @@ class LiveFleet:
         """Take in a device that is new or changed."""
         entry = self._entries.get(device.id)
         if entry is None:
-            entry = self._entries[device.id] = _Entry(device)
-            self._added.add(device.id)
+            entry = self._entries[device.id] = Entry(device)
+            self._added.append(entry)
         else:
             self._leave(entry)
             entry.device.contacts = device.contacts
@@ -72,7 +72,6 @@ class LiveFleet:
         entry = self._entries.pop(device_id, None)
         if entry is not None:
             self._leave(entry)
-            self._added.discard(device_id)
             self._has_dropped = True
             entry.due_at = FOR_EVER
 
@@ -88,32 +87,42 @@ class LiveFleet:
                 self._counts.add(contact, own)
                 entry.glance = None
                 if own != self._status(contact):
-                    self._reassess(entry)
+                    self.reassess([entry])
 
-    def advance(self, view: View) -> None:
-        """Move on to another time, and to feeds that came, ended or came back."""
+    def advance(self, view: View) -> Sequence[Entry]:
+        """Move on to another time, and to feeds that came, ended or came back.
+
+        Return the entries whose statuses may be others now: `reassess` them, which takes a while if they are many.
+        """
         is_back = view.clock.now < self._view.clock.now
         alive, before = _alive_nodes(view), self._alive
         self._view, self._alive = view, alive
         if is_back:
-            due: Iterable[_Entry] = list(self._entries.values())
-        else:
-            due = [*self._timetable.take_due(view.clock.now), *self._entries_of_nodes(alive ^ before)]
-        for entry in due:
-            self._reassess(entry)
+            return list(self._entries.values())
+        return [*self._timetable.take_due(view.clock.now), *self._entries_of_nodes(alive ^ before)]
 
-    def ids(self) -> list[str]:
-        """Return the ids of all devices, in their order."""
+    def reassess(self, entries: Iterable[Entry]) -> None:
+        """Derive the statuses of devices anew."""
+        for entry in filter(self._is_current, entries):
+            self._uncount(entry)
+            self._enter(entry)
+
+    def entries(self) -> Sequence[Entry]:
+        """Return the entries of all devices, sorted by their ids."""
         if self._added or self._has_dropped:
-            kept = (one for one in self._ids if one in self._entries and one not in self._added)
-            self._ids = sorted([*kept, *self._added])  # sorted but for a few: fast
-            self._added, self._has_dropped = set(), False
-        return self._ids
+            entries = [entry for entry in (*self._order, *self._added) if self._is_current(entry)]
+            self._order = sorted(entries, key=lambda entry: entry.device.id)  # sorted but for a few: fast
+            self._added, self._has_dropped = [], False
+        return self._order
 
-    def glances(self, ids: Iterable[str]) -> list[Glance]:
-        """Return the glances at those of these devices that there are."""
-        entries = (self._entries.get(device_id) for device_id in ids)
-        return [entry.glance or self._look(entry) for entry in entries if entry is not None]
+    def find(self, ids: Iterable[str]) -> list[Entry]:
+        """Return the entries of those of these devices that there are."""
+        entries = map(self._entries.get, ids)
+        return [entry for entry in entries if entry is not None]
+
+    def glances(self, entries: Iterable[Entry]) -> list[Glance]:
+        """Return the glances at devices."""
+        return [entry.glance or self._look(entry) for entry in entries]
 
     def networks(self, least: int) -> dict[str, int]:
         """Return the number of live contacts of each network that has at least so many."""
@@ -128,12 +137,7 @@ class LiveFleet:
     def _status(self, contact: BriefContact) -> Status:
         return status(contact, self._view.clock, feed_alive=contact.node in self._alive)
 
-    def _reassess(self, entry: _Entry) -> None:
-        """Derive the statuses of a device anew."""
-        self._uncount(entry)
-        self._enter(entry)
-
-    def _enter(self, entry: _Entry) -> None:
+    def _enter(self, entry: Entry) -> None:
         contacts = entry.device.contacts
         entry.statuses = tuple(map(self._status, contacts))
         entry.glance = None
@@ -145,24 +149,27 @@ class LiveFleet:
             entry.due_at = due_at
             self._timetable.put(entry)
 
-    def _leave(self, entry: _Entry) -> None:
+    def _leave(self, entry: Entry) -> None:
         self._uncount(entry)
         for contact in entry.device.contacts:
             if self._entry_of.get(contact.id) is entry:
                 del self._entry_of[contact.id]
 
-    def _uncount(self, entry: _Entry) -> None:
+    def _uncount(self, entry: Entry) -> None:
         self._counts.devices[best(entry.statuses)] -= 1
         for contact, own in zip(entry.device.contacts, entry.statuses, strict=True):
             self._counts.remove(contact, own)
 
-    def _entries_of_nodes(self, nodes: set[str]) -> list[_Entry]:
+    def _entries_of_nodes(self, nodes: set[str]) -> list[Entry]:
         if not nodes:
             return []
         entries = self._entries.values()
         return [entry for entry in entries if any(contact.node in nodes for contact in entry.device.contacts)]
 
-    def _look(self, entry: _Entry) -> Glance:
+    def _is_current(self, entry: Entry) -> bool:
+        return self._entries.get(entry.device.id) is entry
+
+    def _look(self, entry: Entry) -> Glance:
         entry.glance = glance = make_glance_of(entry.device, entry.statuses, self._view.bounds)
         return glance
 
@@ -172,9 +179,9 @@ class _Timetable:
 
     def __init__(self) -> None:
         self._seconds: list[int] = []
-        self._entries: dict[int, list[_Entry]] = {}
+        self._entries: dict[int, list[Entry]] = {}
 
-    def put(self, entry: _Entry) -> None:
+    def put(self, entry: Entry) -> None:
         """Take in an entry that is due at its `due_at`. One that is here may come again with an earlier time."""
         second = entry.due_at // SECOND_MS
         if second not in self._entries:
@@ -182,10 +189,10 @@ class _Timetable:
             heappush(self._seconds, second)
         self._entries[second].append(entry)
 
-    def take_due(self, now: int) -> list[_Entry]:
+    def take_due(self, now: int) -> list[Entry]:
         """Return the entries that are due by now (epoch ms), each once; they have no time any more."""
-        due: list[_Entry] = []
-        later: list[_Entry] = []
+        due: list[Entry] = []
+        later: list[Entry] = []
         while self._seconds and self._seconds[0] * SECOND_MS <= now:
             second = heappop(self._seconds)
             for entry in self._entries.pop(second):

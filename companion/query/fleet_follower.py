@@ -1,13 +1,13 @@
 """Read the fleet once, and follow what changes in it."""
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 from threading import Lock
 from typing import Final
 
 from companion import log, metrics
-from companion.query.fleet import LiveFleet
+from companion.query.fleet import Entry, LiveFleet
 from companion.query.now import View
 from companion.query.row import Glance
 from companion.store.contacts import decode_answer
@@ -18,7 +18,7 @@ from companion.text import Json
 
 READ: Final = 500
 """Devices that are read at once."""
-LOOK: Final = 10_000
+LOOK: Final = 5000
 """Devices that are looked at while others wait."""
 DIFFERENCE_SECONDS: Final = 60.0
 """How long the number of devices may differ from that of the store, before those that are missing are looked for."""
@@ -57,21 +57,24 @@ class FleetFollower:
                 fleet = self._fleet = self._load(view)
             if time.monotonic() - self._reviewed_at >= REVIEWED_SECONDS:
                 self._review(fleet)
-            with self._changing:
-                fleet.advance(view)
+            self._advance(fleet, view)
 
     def glances(self) -> list[Glance]:
         """Return a glance at each device, sorted by their ids."""
+        fleet = self._fleet
+        if fleet is None:
+            return []
         glances: list[Glance] = []
-        ids = self._ids()
-        for start in range(0, len(ids), LOOK):
-            glances += self.glances_of(ids[start : start + LOOK])
+        entries = self._entries(fleet)
+        for start in range(0, len(entries), LOOK):
+            with self._changing:
+                glances += fleet.glances(entries[start : start + LOOK])
         return glances
 
-    def glances_of(self, ids: Sequence[str]) -> list[Glance]:
+    def glances_of(self, ids: Iterable[str]) -> list[Glance]:
         """Return the glances at those of these devices that there are."""
         with self._changing:
-            return self._fleet.glances(ids) if self._fleet else []
+            return self._fleet.glances(self._fleet.find(ids)) if self._fleet else []
 
     def summarise(self) -> Json:
         """Return the summary of the fleet. Raises LookupError before it was read."""
@@ -85,9 +88,19 @@ class FleetFollower:
         with self._changing:
             return self._fleet.networks(least) if self._fleet else {}
 
-    def _ids(self) -> list[str]:
+    def _entries(self, fleet: LiveFleet) -> Sequence[Entry]:
         with self._changing:
-            return self._fleet.ids() if self._fleet else []
+            return fleet.entries()
+
+    def _ids(self, fleet: LiveFleet) -> list[str]:
+        return [entry.device.id for entry in self._entries(fleet)]
+
+    def _advance(self, fleet: LiveFleet, view: View) -> None:
+        with self._changing:
+            entries = fleet.advance(view)
+        for start in range(0, len(entries), LOOK):
+            with self._changing:
+                fleet.reassess(entries[start : start + LOOK])
 
     def _load(self, view: View) -> LiveFleet:
         """Read all devices, and meanwhile follow what changes, so that its beginning is not lost."""
@@ -134,7 +147,7 @@ class FleetFollower:
         share = max(1, round(len(fleet) * seconds / REVIEW_SECONDS))
         ids = list(islice(self._unreviewed, min(share, READ)))
         if not ids:
-            self._unreviewed = iter(fleet.ids())
+            self._unreviewed = iter(self._ids(fleet))
         self._read(fleet, ids)
         difference = count_devices(self._store) - len(fleet)
         if difference == self._difference:
@@ -144,7 +157,7 @@ class FleetFollower:
             self._difference = count_devices(self._store) - len(fleet)
 
     def _read_missing(self, fleet: LiveFleet) -> None:
-        others = set(fleet.ids())
+        others = set(self._ids(fleet))
         for ids in scan_device_ids(self._store):
             self._read(fleet, [device for device in ids if device not in others])
             others.difference_update(ids)

@@ -1,5 +1,6 @@
 """Run a real Redis server of our own, for the demo and for tests."""
 
+import contextlib
 import ctypes
 import os
 import shutil
@@ -9,8 +10,9 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from random import Random
 from types import TracebackType
-from typing import NamedTuple, Self
+from typing import Final, NamedTuple, Self
 
 import redis
 from redis.backoff import NoBackoff
@@ -25,6 +27,11 @@ START_SECONDS = 20.0
 STOP_SECONDS = 10.0
 TRIES = 5
 PR_SET_PDEATHSIG = 1
+PORTS: Final = range(10_000, 32_000)
+_ports: Final[set[int]] = set()
+"""Ports that were found before."""
+_random: Final = Random()
+"""Of our own: tests seed the one that all share."""
 
 
 class RedisServer(NamedTuple):
@@ -199,9 +206,16 @@ class EmbeddedRedis:
 
 
 def find_free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        port: int = listener.getsockname()[1]
-        return port
+    """Return a port of the loopback address that nobody uses; each comes once in a process.
+
+    It is none of those that outgoing connections get: one of them would take it while its server restarts.
+    """
+    while True:
+        port = _random.choice(PORTS)
+        with contextlib.suppress(OSError), socket.create_server(("127.0.0.1", port)):
+            if port not in _ports:
+                _ports.add(port)
+                return port
 
 
 # looked up before any fork: between fork and exec as little as possible may run

@@ -189,7 +189,7 @@ def test_a_glance_is_the_same_either_way(make_setup: MakeSetup) -> None:
     fill(setup)
     view = now(setup)
     fleet = load_fleet(setup.store, view)
-    assert {make_glance(device, view) for device in iterate_devices(setup.store)} == set(fleet.glances(fleet.ids()))
+    assert {make_glance(device, view) for device in iterate_devices(setup.store)} == set(fleet.glances(fleet.entries()))
 
 
 def test_redis_is_away(make_setup: MakeSetup, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

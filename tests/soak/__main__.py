@@ -11,6 +11,7 @@ import logging
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
@@ -93,11 +94,16 @@ async def _run(options: argparse.Namespace, folder: Path) -> list[Finding]:
 
 async def _is_settled(world: World) -> bool:
     """Wait until the companion is ready, then end the events and wait until all of them are stored."""
+    is_ready = await _comes(world.is_ready, "a companion that is ready")
+    await world.stop_events()
+    await asyncio.sleep(2 * HEARTBEAT_SECONDS)
+    return is_ready and await _comes(lambda: all(_is_stored(world, node) for node in LOADS), "the last event")
+
+
+async def _comes(condition: Callable[[], bool], what: str) -> bool:
+    """Return whether a condition comes true in time, and print what did not."""
     try:
-        await wait_until(world.is_ready, RECOVERY_SECONDS, "a companion that is ready")
-        await world.stop_events()
-        await asyncio.sleep(2 * HEARTBEAT_SECONDS)
-        await wait_until(lambda: all(_is_stored(world, node) for node in LOADS), RECOVERY_SECONDS, "the last event")
+        await wait_until(condition, RECOVERY_SECONDS, what)
     except TimeoutError as error:
         print(error)
         return False

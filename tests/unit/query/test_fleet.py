@@ -123,7 +123,7 @@ def answer(fleet: LiveFleet, naive: Naive, contact_id: str, at: int, latency_ms:
 def advance(fleet: LiveFleet, naive: Naive, ms: int, ages: dict[str, int]) -> None:
     now = naive.view.clock.now + ms
     naive.view = make_view(now, {node: now - age for node, age in ages.items()})
-    fleet.advance(naive.view)
+    fleet.reassess(fleet.advance(naive.view))
 
 
 def copy(device: BriefDevice) -> BriefDevice:
@@ -152,7 +152,7 @@ def test_as_a_naive_computation(some_steps: list[tuple[Any, ...]]) -> None:
         take(fleet, naive, *arguments)
         summary = fleet.summarise()
         assert {name: summary[name] for name in naive.summarise()} == naive.summarise()
-        assert fleet.glances(fleet.ids()) == sorted(naive.glances(), key=lambda glance: glance.device)
+        assert fleet.glances(fleet.entries()) == sorted(naive.glances(), key=lambda glance: glance.device)
         assert fleet.networks(2) == naive.networks()
         assert len(fleet) == len(naive.devices)
 
@@ -164,9 +164,9 @@ def test_a_device_that_is_put_again_and_again() -> None:
     for second in range(100):
         fleet.put(BriefDevice("a/x", (msgspec.structs.replace(contact, last_register_at=NOW + second * 1000),)))
     later = NOW + 99_000 + 2 * INTERVAL_MS
-    fleet.advance(make_view(later, {"n": later}))
+    fleet.reassess(fleet.advance(make_view(later, {"n": later})))
     assert fleet.summarise()["devices"]["online"] == 1
-    fleet.advance(make_view(later + 1, {"n": later}))
+    fleet.reassess(fleet.advance(make_view(later + 1, {"n": later})))
     assert fleet.summarise()["devices"]["unknown"] == 1
 
 
