@@ -67,14 +67,15 @@ class RefusedReports(NamedTuple):
 
 def charge_reports(store: Store, charges: Sequence[Charge], limits: ReportLimits) -> list[ReportBudgetError | None]:
     """Take what reports add from the budgets; return the error of each one that is refused, else None."""
-    *replies, stored = store.connection.pipeline(
-        [*(_take_of_device(store, charge, limits) for charge in charges), ("ZCARD", store.keys.calls())]
-    )
+    replies = store.connection.pipeline(_take_of_device(store, charge, limits) for charge in charges)
+    stored = store.connection.call("ZCARD", store.keys.calls()) if any(charge.is_new for charge in charges) else 0
     errors = [_error(reply) or _full(charge, stored, limits) for charge, reply in zip(charges, replies, strict=True)]
     passed = [number for number, error in enumerate(errors) if error is None]
-    replies = store.connection.pipeline(_take_of_all(store, charges[number], limits) for number in passed)
-    for number, reply in zip(passed, replies, strict=True):
-        errors[number] = _error(reply)
+    sizes = [charges[number].size + ENTRY_BYTES for number in passed]
+    if sum(sizes) and _error(store.connection.call(*_take_of_all(store, sum(sizes), limits))):
+        replies = store.connection.pipeline(_take_of_all(store, size, limits) for size in sizes)  # some may have room
+        for number, reply in zip(passed, replies, strict=True):
+            errors[number] = _error(reply)
     return errors
 
 
@@ -97,8 +98,8 @@ def _take_of_device(store: Store, charge: Charge, limits: ReportLimits) -> Comma
     return ("EVAL", _TAKE, 1, store.keys.report_budget(charge.device), HOUR_MS, *calls, *sizes)
 
 
-def _take_of_all(store: Store, charge: Charge, limits: ReportLimits) -> Command:
-    sizes = ("all_bytes", charge.size + ENTRY_BYTES, limits.all_bytes_per_hour)
+def _take_of_all(store: Store, size: int, limits: ReportLimits) -> Command:
+    sizes = ("all_bytes", size, limits.all_bytes_per_hour)
     return ("EVAL", _TAKE, 1, store.keys.report_budget_of_all(), HOUR_MS, *sizes)
 
 
