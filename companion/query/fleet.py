@@ -21,6 +21,8 @@ from companion.usrloc.brief import BriefContact, BriefDevice
 from companion.usrloc.contact import FOR_EVER, STATUSES, Status, best, next_change, status
 
 PERCENTILES: Final = (50, 95, 99)
+OVERTAKEN_MS: Final = 1000
+"""A view that is so little older than the last one was overtaken by it. A greater step is that of a clock set back."""
 
 
 class Entry(msgspec.Struct, eq=False, gc=False):
@@ -94,10 +96,12 @@ class LiveFleet:
 
         Return the entries whose statuses may be others now: `reassess` them, which takes a while if they are many.
         """
-        is_back = view.clock.now < self._view.clock.now
+        back_ms = self._view.clock.now - view.clock.now
+        if 0 < back_ms <= OVERTAKEN_MS:
+            return ()
         alive, before = _alive_nodes(view), self._alive
         self._view, self._alive = view, alive
-        if is_back:
+        if back_ms > 0:
             return list(self._entries.values())
         return [*self._timetable.take_due(view.clock.now), *self._entries_of_nodes(alive ^ before)]
 
@@ -231,6 +235,8 @@ class Counts:
         if own == "offline":
             return
         self.networks[contact.network] += one
+        if not self.networks[contact.network]:
+            del self.networks[contact.network]  # there may be a million of them, one after the other
         if contact.last_latency_at or contact.consecutive_lost:
             self._pinged += one
             self._losing += one if contact.consecutive_lost else 0
