@@ -9,6 +9,7 @@ from companion.store.format import check_format
 from companion.store.keys import Keys
 from companion.store.redis_errors import AuthenticationError
 from companion.store.series import Series, Streams, TimeSeries, detect
+from companion.store.server_mode import check_mode
 from companion.times import DAY_MS, HOUR_MS
 
 REFRESH_MS: Final = HOUR_MS
@@ -37,10 +38,11 @@ def open_store(config: RedisSection, patience: Patience = WRITER, *, any_format:
     """Connect to Redis and choose the series engine. `patience`: how long the store's calls wait for Redis.
 
     Raises UnavailableError when Redis does not answer, StoreFormatError when its data has another format (unless
-    `any_format`), ConfigError when it lacks what the configuration asks for.
+    `any_format`), ConfigError when it is a Redis Cluster or a Sentinel, or lacks what the configuration asks for.
     """
     connection, keys = Connection(config.url, patience), Keys(config.prefix, config.shards)
     try:
+        check_mode(connection)
         engine = detect(connection)
         if not any_format:
             check_format(connection, keys)

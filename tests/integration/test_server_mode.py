@@ -1,0 +1,51 @@
+"""Servers that are no plain Redis are refused by their names, and not command by command."""
+
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from companion.config import RedisSection
+from companion.errors import ConfigError
+from companion.simulator.redis import find_free_port, find_redis_server
+from companion.store.connection import Connection, Unreachable
+from companion.store.store import open_store
+from tests.integration.conftest import until
+
+
+@contextmanager
+def server(folder: Path, *options: str) -> Iterator[str]:
+    """Run a Redis with these options."""
+    port = find_free_port()
+    command = [str(find_redis_server().binary), *options, "--port", str(port), "--bind", "127.0.0.1"]
+    with subprocess.Popen(command, cwd=folder, stdout=subprocess.DEVNULL) as process:
+        connection = Connection(f"redis://127.0.0.1:{port}/0")
+        try:
+            until(lambda: _answers(connection))
+            yield f"redis://127.0.0.1:{port}/0"
+        finally:
+            connection.close()
+            process.terminate()
+
+
+def _answers(connection: Connection) -> bool:
+    try:
+        return bool(connection.call("PING"))
+    except Unreachable:
+        return False
+
+
+def test_a_cluster(tmp_path: Path) -> None:
+    """A node of a Redis Cluster would answer MOVED to most commands."""
+    with server(tmp_path, "--cluster-enabled", "yes") as url, pytest.raises(ConfigError, match="is a Redis Cluster"):
+        open_store(RedisSection(url=url))
+
+
+def test_a_sentinel(tmp_path: Path) -> None:
+    """A Sentinel knows where the Redis is, and is none."""
+    file = tmp_path / "sentinel.conf"
+    file.write_text("")
+    with server(tmp_path, str(file), "--sentinel") as url, pytest.raises(ConfigError, match="is a Sentinel"):
+        open_store(RedisSection(url=url))
