@@ -21,6 +21,7 @@ from companion.store.redis_errors import (
     is_demoted,
     is_not_now,
 )
+from companion.store.sentinel import is_sentinel_url, make_master_client, parse_sentinel_url
 
 __all__ = ["Command", "Connection", "NotNowError", "Patience", "ResponseError", "Unreachable", "find_remedy"]
 
@@ -58,9 +59,11 @@ class Connection:
 
     def __init__(self, url: str, patience: Patience = WRITER) -> None:
         self._patience = patience
+        self._url = url
         self._hung_until = 0.0
         try:
-            self.redis = Redis.from_url(
+            make = make_master_client if is_sentinel_url(url) else Redis.from_url
+            self.redis = make(
                 url,
                 decode_responses=True,
                 encoding_errors="replace",
@@ -78,6 +81,9 @@ class Connection:
     @property
     def place(self) -> str:
         """Return where Redis is, without the password that may be in its URL."""
+        if is_sentinel_url(self._url):
+            at = parse_sentinel_url(self._url)
+            return f"{at.name} of the Sentinels {', '.join(f'{host}:{port}' for host, port in at.sentinels)}"
         options = self.redis.get_connection_kwargs()
         return str(options.get("path") or f"{options.get('host')}:{options.get('port')}")
 

@@ -7,7 +7,7 @@ from companion.store.connection import Connection, ResponseError
 
 _REFUSED: Final = {
     "cluster": "a Redis Cluster, which would refuse most keys: use a single server, with replicas if you like",
-    "sentinel": "a Sentinel, which holds no data: use the address of the Redis that it watches",
+    "sentinel": "a Sentinel, which holds no data: use redis+sentinel://HOST:PORT,HOST:PORT/NAME",
 }
 
 
