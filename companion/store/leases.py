@@ -9,6 +9,7 @@ import os
 import socket
 import time
 from collections.abc import Callable, Iterable
+from threading import Event
 from threading import Lock as Mutex
 from typing import Final
 
@@ -35,6 +36,8 @@ class Leases:
         self._clock = clock
         self.owner = f"{socket.gethostname()}/{os.getpid()}/{os.urandom(4).hex()}"
         self._one_at_a_time = Mutex()
+        self._settling = Event()
+        """Never set: waiting for it works where time.sleep does not, under a clock that is set for a test."""
         self.tokens: dict[str, str] = {}
         """The token of each lease, by node."""
         self._locks: dict[str, HeldLock] = {}
@@ -72,7 +75,7 @@ class Leases:
         nodes = list(nodes)
         held = [node for node in nodes if self.hold(node)]
         if held and len(held) < len(nodes):
-            time.sleep(SETTLE_SECONDS)
+            self._settling.wait(SETTLE_SECONDS)
             held += [node for node in nodes if node not in held and self.hold(node)]
         return held
 
