@@ -22,6 +22,7 @@ from companion.consumer.expiry import Expiry
 from companion.consumer.loader import Loader
 from companion.consumer.memory import RecorderMemory
 from companion.consumer.retry import GaveUpError, RedisRetry
+from companion.consumer.rewind import Rewind
 from companion.consumer.standby import MAX_NODES, Standby
 from companion.errors import InvalidEnvelopeError
 from companion.store.batch import Batch, Prepared
@@ -62,6 +63,7 @@ class Recorder:
         self._standby = Standby()
         self._episodes = log.Episodes(logger)
         self._retry = RedisRetry()
+        self._rewind = Rewind()
         self._loader = Loader(store, self._retry, self._memory)
         self._expiry = Expiry(store, self._retry, self._memory)
         self._expiry_at = 0.0
@@ -121,11 +123,12 @@ class Recorder:
         tokens = dict(self._leases.tokens)
         prepared = self._batch.prepare(self._memory.usrloc.changes.take(), {node: tokens[node] for node in held})
         progress, applied = self._progress(tokens), self._corrector.deletions()
+        self._rewind.keep(prepared, count)
         metrics.BATCH_SIZE.observe(count)
         self._count_ignored()
         self._memory.count_left_out()
         try:
-            await self._retry.run(lambda: self._write_held(held, prepared, progress, applied))
+            await self._retry.run(lambda: self._write_held(held, [prepared], progress, applied))
             if time.monotonic() >= self._stored_at:
                 await self._note_stored()
             async with self._taking:
@@ -135,7 +138,7 @@ class Recorder:
             await self._start_over()
         except RolledBackError:
             metrics.ROLLBACKS.inc()
-            logger.warning("Redis lost what was written to it: contacts are read again, and compared with OpenSIPS'")
+            logger.warning("Redis lost what was written to it: the last batches are written again, contacts compared")
             await self._read_again()
         except (GaveUpError, ResponseError) as error:
             async with self._taking:
@@ -227,16 +230,17 @@ class Recorder:
     # Writing
 
     def _write_held(
-        self, held: Sequence[str], prepared: Prepared, progress: Sequence[Command], applied: Sequence[Command]
+        self, held: Sequence[str], batches: Sequence[Prepared], progress: Sequence[Command], applied: Sequence[Command]
     ) -> None:
-        """Write a batch, and delete the corrections that are `applied` once it stands."""
+        """Write batches in their order, and delete the corrections that are `applied` once they stand."""
         lost = [node for node in held if not self._leases.hold(node)]
         if lost:
             logger.warning("another consumer took over", nodes=lost)
             raise _LeaseLostError
         with metrics.WRITE_SECONDS.time():
             try:
-                self._batch.write(prepared, progress)
+                for number, prepared in enumerate(batches, 1):
+                    self._batch.write(prepared, progress if number == len(batches) else ())
             except FencedError as error:
                 self._leases.lose(error.token)
                 metrics.FENCED.inc()
@@ -279,21 +283,24 @@ class Recorder:
                 self._lose(_count(unwritten), error)
 
     async def _read_again(self) -> None:
-        """Write what is new in memory, and drop its contacts: Redis lost some of what they rest on.
+        """Write the last batches again, and drop the contacts in memory: Redis lost some of what they rest on.
 
-        The feeds are kept, for their events came. Unsettled, they have the contacts compared with those of OpenSIPS.
+        It may have lost more than these batches. The feeds are kept, for their events came. Unsettled, they have the
+        contacts compared with those of OpenSIPS.
         """
         async with self._taking:
             self._memory.feeds.note_rollback()
             held, tokens = list(self._memory.feeds.held), dict(self._leases.tokens)
             changes, own = self._memory.usrloc.changes.take(), {node: tokens[node] for node in held}
             prepared, progress = self._batch.prepare(changes, own), self._progress(tokens)
+            self._rewind.keep(prepared, self.pending)
+            batches = self._rewind.batches()
             self._writing, self._waiting, self.pending = [*self._writing, *self._waiting], [], 0
             self._memory.drop_contacts()
             self._corrector.clear()
             is_ours = True
             try:
-                await self._retry.run(lambda: self._write_held(held, prepared, progress, ()))
+                await self._retry.run(lambda: self._write_held(held, batches, progress, ()))
             except _LeaseLostError:
                 is_ours = False
             except (GaveUpError, ResponseError) as error:
@@ -313,6 +320,7 @@ class Recorder:
         self.pending = 0
         self._memory.clear()
         self._corrector.clear()
+        self._rewind.clear()
 
 
 def _count(messages: Sequence[Message]) -> int:

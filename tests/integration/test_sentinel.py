@@ -1,5 +1,6 @@
 """A pair of Redis servers that three Sentinels watch: the companion follows to the new master by itself."""
 
+import asyncio
 import os
 import signal
 import subprocess
@@ -88,13 +89,17 @@ def _answers(connection: Connection) -> bool:
         return False
 
 
-async def test_the_master_is_killed(make_setup: MakeSetup, tmp_path: Path) -> None:
-    """Consumer, scheduler and API go on with the other server: every event is stored, and none is missed."""
+@pytest.mark.parametrize("cut_off_seconds", [0.0, 2.0])
+async def test_the_master_is_killed(make_setup: MakeSetup, tmp_path: Path, cut_off_seconds: float) -> None:
+    """Consumer and scheduler go on with the other server: every event is stored, also when it lacked the last ones."""
     with watched_pair(tmp_path) as pair:
         setup = make_setup(server=pair, consumer={"batch_ms": 50}, api={"dashboard": False})
         with setup.process("consumer", "scheduler"):
             async with Feeder(setup) as feeder:
                 await eventually(lambda: setup.events_done() > 500, SECONDS)
+                if cut_off_seconds:
+                    _cut_off(pair.first)
+                    await asyncio.sleep(cut_off_seconds)  # what is written meanwhile dies with the master
                 os.kill(pair.first.pid, signal.SIGKILL)
                 killed_at = feeder.published
                 await eventually(lambda: _is_promoted(pair.second), SECONDS)
@@ -103,6 +108,13 @@ async def test_the_master_is_killed(make_setup: MakeSetup, tmp_path: Path) -> No
                 await eventually(lambda: _events_done(setup) == feeder.published, SECONDS)
                 assert setup.samples() == feeder.published
         assert setup.feed().missed == 0
+
+
+def _cut_off(master: EmbeddedRedis) -> None:
+    """End the replication from a master, and refuse it from then on."""
+    with client(master) as connection:
+        connection.execute_command("ACL", "SETUSER", "default", "-psync", "-sync", "-replconf")
+        connection.execute_command("CLIENT", "KILL", "TYPE", "replica")
 
 
 def _events_done(setup: Setup) -> int:
