@@ -24,12 +24,15 @@ from companion.cli.screens.summary import render_summary
 from companion.errors import UsageError
 from companion.query.device_ids import find_device_id
 from companion.query.devices import render_device
+from companion.query.fleet import LiveFleet
 from companion.query.now import load_view
 from companion.query.row import render_row
-from companion.query.summary import compute_summary, load_fleet
+from companion.query.summary import load_fleet
 from companion.reconcile.job import compare_nodes
 from companion.services import event_loop
 from companion.simulator.replay import replay
+from companion.store.devices import count_devices
+from companion.store.store import Store
 
 
 def format_examples(*lines: tuple[str, str]) -> str:
@@ -132,9 +135,17 @@ def list_devices(
     """
     settings = config.load(config_file)
     with opened(settings) as store:
-        fleet = load_fleet(store, load_view(settings, store))
+        fleet = _load_fleet(settings, store)
     rows = [render_row(glance) for glance in fleet.glances(fleet.entries()) if status in (None, glance.status)]
     show(rows, DevicesTable(rows), as_json=as_json)
+
+
+def _load_fleet(settings: config.Config, store: Store) -> LiveFleet:
+    """Read all devices, and show how far that has come: a million take half a minute."""
+    console, view = Console(stderr=True), load_view(settings, store)
+    with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:
+        task = progress.add_task("reading the fleet", total=count_devices(store))
+        return load_fleet(store, view, lambda devices: progress.update(task, completed=devices))
 
 
 @app.command(
@@ -174,7 +185,7 @@ def show_summary(config_file: ConfigFile = None, as_json: AsJson = False) -> Non
     """
     settings = config.load(config_file)
     with opened(settings) as store:
-        counts = compute_summary(store, load_view(settings, store))
+        counts = _load_fleet(settings, store).summarise()
     show(counts, render_summary(counts), as_json=as_json)
 
 
