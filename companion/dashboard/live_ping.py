@@ -121,7 +121,7 @@ class LivePing:
         self._run.add(reply.result, reply.duration_ms)
         if reply.result != "failed":
             answered = reply.result == "answered"
-            self._drawn.append(Ping(sent_at, max(1, round(reply.duration_ms)) if answered else None))
+            self._drawn.append((sent_at, max(1, round(reply.duration_ms)) if answered else None))
         window = self._started_at, self._started_at + MINUTE_MS
         self._graph.props["options"] = draw_live_pings(self._drawn, window, self._bounds)
         self._graph.props["aria-label"] = live_ping.describe_graph(self._run)

@@ -173,7 +173,7 @@ def _removal(facts: Facts, opensips: OpensipsFacts) -> Iterator[Finding]:
 
 def _interval(facts: Facts) -> Iterator[Finding]:
     """Compare [pings] interval, which statuses rest on, with how often OpenSIPS pings."""
-    gaps = [next_one.ts - one.ts for pings in facts.pings.values() for one, next_one in pairwise(pings)]
+    gaps = [after - at for pings in facts.pings.values() for (at, _), (after, _) in pairwise(pings)]
     if len(gaps) < 5:
         return
     gap_ms, configured_ms = median(gaps), facts.config.pings.interval_ms
@@ -189,11 +189,11 @@ def _interval(facts: Facts) -> Iterator[Finding]:
 
 def _filter(pings: Mapping[str, Sequence[Ping]]) -> Iterator[Finding]:
     """Guess whether latencies are filtered: of hundreds of pings some are lost, and some repeat the one before."""
-    answered = [[ping.latency_ms for ping in one if ping.latency_ms is not None] for one in pings.values()]
+    answered = [[latency_ms for _, latency_ms in one if latency_ms is not None] for one in pings.values()]
     steps = [abs(after - before) for one in answered for before, after in pairwise(one)]
     if len(steps) < MANY_PAIRS:
         return
-    lost = sum(ping.latency_ms is None for one in pings.values() for ping in one)
+    lost = sum(latency_ms is None for one in pings.values() for _, latency_ms in one)
     if not lost and min(steps) > 1:
         text = f"no lost ping and no two alike in a row among {len(steps)}: pings may be filtered"
         yield warning("filter", text, f"unless the network really is that good, {NO_FILTER}")

@@ -2,7 +2,7 @@
 
 from bisect import bisect_left
 from collections.abc import Iterable, Sequence
-from operator import attrgetter
+from operator import itemgetter
 from typing import Final, NamedTuple
 
 from companion import quality
@@ -40,7 +40,7 @@ class Signalling(NamedTuple):
 
     def count_between(self, since: int, until: int) -> PingCounts:
         """Count the pings of this time and of one interval on each side: a minute has room for one ping or none."""
-        near, when = self.interval_ms, attrgetter("ts")
+        near, when = self.interval_ms, itemgetter(0)
         first, last = (bisect_left(self.pings, at, key=when) for at in (since - near, until + near))
         return _count(self.pings[first:last], self.slow_ms)
 

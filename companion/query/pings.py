@@ -76,8 +76,8 @@ def merge_own_pings(
     A contact without a number in `ghosts` is no longer remembered, because its device has had many since. Nobody knows
     when it was a ghost, and the last losses of a replaced contact nearly always are a ghost's: none of them counts.
     """
-    own = (Ping(ts, None) for ts in _own_losses(lost, ghosts))
-    return sorted([*map(Ping._make, answered), *own], key=itemgetter(0))
+    own: list[Ping] = [(ts, None) for ts in _own_losses(lost, ghosts)]
+    return sorted([*answered, *own], key=itemgetter(0)) if own else list(answered)
 
 
 def _own_losses(lost: Sequence[Point], ghosts: Mapping[int, Sequence[Span]]) -> Iterator[int]:

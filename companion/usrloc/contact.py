@@ -23,6 +23,8 @@ FOR_EVER: Final = 1 << 53
 
 Span = tuple[int, int]
 """First and last time, epoch ms, both included."""
+Ping = tuple[int, int | None]
+"""Time (epoch ms), and latency in ms or None when it was lost. A page has hundreds: objects would cost too much."""
 
 
 class Binding(NamedTuple):
@@ -226,10 +228,3 @@ def best(statuses: Iterable[Status]) -> Status:
 def is_dead(contact: Contact, lost_after: int) -> bool:
     """Return whether its connection died or it lost too many pings in a row."""
     return bool(contact.disconnected_at) or contact.consecutive_lost >= lost_after
-
-
-class Ping(NamedTuple):
-    """Hold one ping: epoch ms, and its latency in ms or None when it was lost."""
-
-    ts: int
-    latency_ms: int | None

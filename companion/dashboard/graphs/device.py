@@ -43,9 +43,9 @@ class DevicePlot(NamedTuple):
 
 def draw_pings(pings: Sequence[Ping], plot: DevicePlot) -> Options:
     """Draw each ping of the window."""
-    answered = [(ping.ts, ping.latency_ms) for ping in pings if ping.latency_ms is not None]
+    answered = [(ts, latency_ms) for ts, latency_ms in pings if latency_ms is not None]
     points = [(ts, ms, f"{ms} ms, {quality.label(ms, plot.latency_bounds)}") for ts, ms in answered]
-    lost = [(ping.ts, 0.5, "ping", plot.gap_ms // 2) for ping in pings if ping.latency_ms is None]
+    lost = [(ts, 0.5, "ping", plot.gap_ms // 2) for ts, latency_ms in pings if latency_ms is None]
     drawn = line("Latency", broken(points, plot.gap_ms))
     return _graph([drawn], lost, max((ms for _, ms in answered), default=0), plot)
 

@@ -25,9 +25,9 @@ _SIDES: Final = {"left": 62, "right": 76, "outerBoundsMode": "none"}
 
 def draw_live_pings(pings: Sequence[Ping], window: Window, bounds: quality.Bounds) -> Options:
     """Draw each answered ping as a point of a line, and each lost one as a cross below it."""
-    answered = [(ping.ts, ping.latency_ms) for ping in pings if ping.latency_ms is not None]
+    answered = [(ts, latency_ms) for ts, latency_ms in pings if latency_ms is not None]
     points = [(ts, ms, f"{ms} ms, {quality.label(ms, bounds)}") for ts, ms in answered]
-    lost = [(ping.ts, 0.5, "ping", GAP_MS // 2) for ping in pings if ping.latency_ms is None]
+    lost = [(ts, 0.5, "ping", GAP_MS // 2) for ts, latency_ms in pings if latency_ms is None]
     top = ceiling(max((ms for _, ms in answered), default=0), bounds.excellent)
     return {
         **BASE,

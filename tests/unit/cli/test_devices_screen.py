@@ -9,7 +9,6 @@ from rich.cells import cell_len
 from rich.console import Console, RenderableType
 
 from companion.cli.screens import device, devices, graph, summary, text, timeline
-from companion.usrloc.contact import Ping
 
 NOW = datetime(2026, 5, 4, 12, 0, tzinfo=UTC)
 INSTANCE = "urn:uuid:38c0c8fd-8712-b8bc-076f-3787b9d179e0"
@@ -133,7 +132,7 @@ def test_hostile_text() -> None:
 @pytest.mark.parametrize("width", WIDTHS[1:])
 def test_page_fits(width: int) -> None:
     """A device's page wraps no line, however long its graph and its addresses are."""
-    pings = [Ping(round(NOW.timestamp() * 1000) - n * 10_000, 50 + n) for n in range(300)]
+    pings = [(round(NOW.timestamp() * 1000) - n * 10_000, 50 + n) for n in range(300)]
     moved = {
         "at": at(-9),
         "event": "switched-over",
@@ -152,7 +151,7 @@ def test_page_fits(width: int) -> None:
 def test_lost_pings_are_marked() -> None:
     """A lost ping is a cross under its place, and no column of the graph."""
     now = round(NOW.timestamp() * 1000)
-    lines = render(device.LatencyGraph([Ping(now - 1000, None), Ping(now, 50)], 60_000, now))
+    lines = render(device.LatencyGraph([(now - 1000, None), (now, 50)], 60_000, now))
     assert "×" in lines[-2]
     assert lines[0].count("█") == 1
 

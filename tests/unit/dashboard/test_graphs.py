@@ -15,13 +15,12 @@ from companion.dashboard.graphs.live_ping import draw_live_pings
 from companion.dashboard.markup import device, fleet
 from companion.dashboard.presence import Band
 from companion.query.pings import compute_statistics
-from companion.usrloc.contact import Ping
 from tests.unit.dashboard.call_page import call_page
 
 NOW: Final = datetime(2026, 5, 4, 12, 0, tzinfo=UTC)
 START: Final = round(NOW.timestamp() * 1000)
 BANDS: Final = [Band(START - 9000, START - 2000, "online"), Band(START - 2000, START, "offline")]
-PINGS: Final = [Ping(START - 3000, 40), Ping(START - 2000, None), Ping(START - 1000, 90)]
+PINGS: Final = [(START - 3000, 40), (START - 2000, None), (START - 1000, 90)]
 
 
 def at(seconds: float) -> str:
@@ -91,7 +90,7 @@ def test_draw_live_pings() -> None:
 
 def test_line_breaks_at_silence() -> None:
     """Where nothing came for too long there is no line."""
-    pings = [Ping(START, 50), Ping(START + 1000, 51), Ping(START + 9000, 52)]
+    pings = [(START, 50), (START + 1000, 51), (START + 9000, 52)]
     line = series(draw_pings(pings, PLOT), "Latency")
     assert [value for _, value, _ in line] == [50, 51, None, 52]
 
@@ -112,7 +111,7 @@ def test_presence_is_drawn_by_height_too() -> None:
 
 def test_quality_stripes_reach_the_top() -> None:
     """The graph shows the qualities it reaches, from 0 to its top without a gap."""
-    drawn = draw_pings([Ping(START, 180)], PLOT)
+    drawn = draw_pings([(START, 180)], PLOT)
     stripes = drawn["series"][0]["markArea"]["data"]
     assert [start["label"]["formatter"] for start, _ in stripes] == ["excellent", "good", "fair", "poor"]
     assert [start["yAxis"] for start, _ in stripes] == [0, 100, 150, 200]

@@ -30,7 +30,7 @@ from companion.opensips.subscriptions import (
 )
 from companion.store.nodes import Feed
 from companion.text import Json
-from companion.usrloc.contact import Binding, Contact, Device, Ping, contact_id
+from companion.usrloc.contact import Binding, Contact, Device, contact_id
 
 NOW = 1_800_000_000_000
 SOCKET = "udp:127.0.0.1:5066"
@@ -101,7 +101,7 @@ REDIS = RedisFacts(
 FEED = Feed(
     "opensips", "opensips", run=(NOW - 3_600_000) * 1000, heartbeat_at=NOW, last_event_at=NOW - 1000, received=10_000
 )
-PINGS = [Ping(NOW - n * INTERVAL_MS, None if n == 50 else 20 + n % 3) for n in range(300, 0, -1)]
+PINGS = [(NOW - n * INTERVAL_MS, None if n == 50 else 20 + n % 3) for n in range(300, 0, -1)]
 WELL = Facts(
     now=NOW,
     config=Config(),
@@ -140,7 +140,7 @@ def sent_to(*sockets: str, left: int | None = None) -> tuple[EventSubscription, 
 
 
 def pings(gap_ms: int, latency: Callable[[int], int | None]) -> Facts:
-    return replace(WELL, pings={"ann/ann": [Ping(NOW - n * gap_ms, latency(n)) for n in range(300, 0, -1)]})
+    return replace(WELL, pings={"ann/ann": [(NOW - n * gap_ms, latency(n)) for n in range(300, 0, -1)]})
 
 
 def enforced(facts: Facts) -> Facts:

@@ -71,7 +71,7 @@ def verdict(samples: Sequence[MediaSample], *happenings: Happening, **more: Any)
 
 def pings(*latencies: int | None, first: float = -INTERVAL_MS / 1000) -> list[Ping]:
     """One each interval, the first so many seconds after the call's start."""
-    return [Ping(START + round(first * 1000) + n * INTERVAL_MS, latency) for n, latency in enumerate(latencies)]
+    return [(START + round(first * 1000) + n * INTERVAL_MS, latency) for n, latency in enumerate(latencies)]
 
 
 values: Final = st.none() | st.floats(0, 1e9)

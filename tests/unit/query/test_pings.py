@@ -5,7 +5,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from companion.query.pings import compute_statistics, merge_own_pings, put_in_buckets
-from companion.usrloc.contact import Ping
 
 FORGOTTEN = 3
 points = st.lists(st.tuples(st.integers(0, 100), st.integers(0, 400)), max_size=30).map(sorted)
@@ -24,12 +23,12 @@ def own(lost: list[tuple[int, int]]) -> dict[int, tuple[()]]:
 def test_own_pings(answered: list[tuple[int, int]], lost: list[tuple[int, int]], since: int) -> None:
     """Both series in order; of a contact only the losses outside the times it was a ghost, of forgotten ones none."""
     pings = merge_own_pings(answered, lost, {1: (), 2: [(since, 60), (80, 1 << 53)]})
-    assert sorted(ping.ts for ping in pings) == [ping.ts for ping in pings]
-    assert [ping for ping in pings if ping.latency_ms is not None] == [
-        Ping(ts, ms) for ts, ms in sorted(answered, key=lambda p: p[0])
+    assert sorted(ts for ts, _ in pings) == [ts for ts, _ in pings]
+    assert [ping for ping in pings if ping[1] is not None] == [
+        (ts, ms) for ts, ms in sorted(answered, key=lambda p: p[0])
     ]
     own = sum(number == 1 or (number == 2 and not (since <= ts <= 60 or ts >= 80)) for ts, number in lost)
-    assert own == sum(ping.latency_ms is None for ping in pings)
+    assert own == sum(latency_ms is None for _, latency_ms in pings)
 
 
 @given(points, points)
@@ -54,10 +53,10 @@ def test_buckets_of_pings(answered: list[tuple[int, int]], lost: list[tuple[int,
     """Each ping is counted in the bucket it is of; lost ones are no latencies, and empty buckets are left out."""
     pings = merge_own_pings(answered, lost, own(lost))
     buckets = put_in_buckets(pings, width)
-    starts = sorted({ping.ts // width * width for ping in pings})
+    starts = sorted({ts // width * width for ts, _ in pings})
     assert [bucket.start for bucket in buckets] == starts
     for bucket in buckets:
-        values = [ping.latency_ms for ping in pings if bucket.start <= ping.ts < bucket.start + width]
+        values = [latency_ms for ts, latency_ms in pings if bucket.start <= ts < bucket.start + width]
         ms = [value for value in values if value is not None]
         average = round(sum(ms) / len(ms), 1) if ms else None
         expected = (min(ms, default=None), average, max(ms, default=None), len(ms), len(values) - len(ms))
