@@ -6,7 +6,8 @@ from operator import itemgetter
 from typing import NamedTuple
 
 from companion.query.now import View
-from companion.store.pings import aggregate_answered_pings, load_answered_pings, load_lost_pings
+from companion.store.pings import aggregate_answered_pings, load_lost_pings, prepare_pings
+from companion.store.reading import read
 from companion.store.series import Aggregate, Point, aggregate
 from companion.store.store import Store
 from companion.text import Json
@@ -29,8 +30,12 @@ class Bucket(NamedTuple):
 def read_pings(store: Store, device: Device, view: View, since: int, until: int | None = None) -> list[Ping]:
     """Return the pings of a device, oldest first, without the losses of ghosts since a newer contact answered."""
     until = view.clock.now + MINUTE_MS if until is None else until
-    answered = load_answered_pings(store, device.id, since, until)
-    lost = load_lost_pings(store, device.id, since, until)
+    answered, lost = read(store.connection, prepare_pings(store, device.id, since, until))
+    return select_own_pings(device, answered, lost, view)
+
+
+def select_own_pings(device: Device, answered: Sequence[Point], lost: Sequence[Point], view: View) -> list[Ping]:
+    """Return the pings of both series of a device as `read_pings` does."""
     return merge_own_pings(answered, lost, _ghosts(device, view))
 
 

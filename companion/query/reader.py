@@ -11,7 +11,7 @@ from companion.query.call_quality import compute_call_quality
 from companion.query.calls import render_call, render_call_row
 from companion.query.cursors import decode_call_cursor, encode_call_cursor
 from companion.query.device_ids import find_device_id, find_or_accept_device_id, has_records
-from companion.query.devices import render_loaded_device, render_timeline
+from companion.query.devices import DevicePast, load_past, render_past, render_timeline
 from companion.query.feeds import describe_feed
 from companion.query.history import load_points
 from companion.query.listing import Query
@@ -101,7 +101,8 @@ class Reader:
 
     def device(self, name: str, window_ms: int) -> Json:
         """Return the page of a device, as `companion device --json` prints it."""
-        return render_loaded_device(self._store, self._find(name), self._view(), window_ms)
+        view = self._view()
+        return render_past(self._find_past(name, view, view.clock.now - window_ms), view, window_ms)
 
     def latency(self, name: str, window_ms: int, points: int) -> Json:
         """Return a device's pings in at most about `points` (10 to 2000) buckets of one width, without empty ones.
@@ -132,12 +133,9 @@ class Reader:
 
     def news(self, name: str, since_ms: int) -> Json:
         """Return a device's row, and its samples and timeline later than `since_ms` (epoch ms), for live pages."""
-        device, view = self._find(name), self._view()
-        return {
-            **render_row(make_glance(device, view)),
-            "samples": read_pings(self._store, device, view, since_ms + 1),
-            "timeline": render_timeline(self._store, device.id, since_ms + 1, view.clock.now + MINUTE_MS),
-        }
+        view = self._view()
+        past = self._find_past(name, view, since_ms + 1)
+        return {**render_row(make_glance(past.device, view)), "samples": past.pings, "timeline": past.timeline}
 
     # Calls
 
@@ -301,6 +299,15 @@ class Reader:
         if device is None:
             raise NoSuchDeviceError(name)
         return device
+
+    def _find_past(self, name: str, view: View, since: int) -> DevicePast:
+        """Return the device that a person means, as `_find` does, with its past since then."""
+        past = load_past(self._store, name, view, since) or load_past(
+            self._store, find_device_id(self._store, name), view, since
+        )
+        if past is None:
+            raise NoSuchDeviceError(name)
+        return past
 
 
 def list_legs(store: Store, call_id: str) -> list[CallRecord]:

@@ -8,6 +8,7 @@ from typing import Any, Final, NamedTuple
 from hiredis import pack_command
 from redis import Redis
 from redis.backoff import NoBackoff
+from redis.client import Pipeline
 from redis.exceptions import ResponseError
 from redis.retry import Retry
 
@@ -110,17 +111,15 @@ class Connection:
 
     def call(self, *command: Any) -> Any:
         """Send one command and return its reply."""
-        return self._answer(self.redis, command)
+        with self.attempt():
+            reply: Any = self.redis.execute_command(*command)  # type: ignore[no-untyped-call]
+        return reply
 
     def call_for_bytes(self, *command: Any) -> Any:
         """Send a command as `call` does, and return bytes in place of text."""
         with self.attempt():
             reply: Any = self.redis.execute_command(*command, NEVER_DECODE=True)  # type: ignore[no-untyped-call]
         return reply
-
-    def raw(self, *command: Any) -> Any:
-        """Return the reply as the server sent it: to make a dict of each of thousands of entries takes too long."""
-        return self._answer(self._plain, command)
 
     def pipeline(
         self, commands: Iterable[Command], *, raise_on_error: bool = True, one_moment: bool = False
@@ -129,7 +128,19 @@ class Connection:
 
         With `one_moment` no other client's command comes between them.
         """
-        pipeline = self.redis.pipeline(transaction=one_moment)
+        return self._execute(self.redis.pipeline(transaction=one_moment), commands, raise_on_error=raise_on_error)
+
+    def read(self, commands: Iterable[Command]) -> list[Any]:
+        """Send commands at once and return the replies as the server sent them, errors too.
+
+        To make a dict of each of thousands of entries takes too long.
+        """
+        return self._execute(self._plain.pipeline(transaction=False), commands, raise_on_error=False)
+
+    def close(self) -> None:
+        self.redis.close()
+
+    def _execute(self, pipeline: Pipeline, commands: Iterable[Command], *, raise_on_error: bool) -> list[Any]:
         for command in commands:
             pipeline.execute_command(*command)  # type: ignore[no-untyped-call]
         with self.attempt():
@@ -138,14 +149,6 @@ class Connection:
                 if is_not_now(reply):
                     raise reply
         return replies
-
-    def close(self) -> None:
-        self.redis.close()
-
-    def _answer(self, client: Redis, command: Command) -> Any:
-        with self.attempt():
-            reply: Any = client.execute_command(*command)  # type: ignore[no-untyped-call]
-        return reply
 
 
 def _retried(patience: Patience) -> tuple[type[Exception], ...]:

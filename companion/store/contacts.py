@@ -11,7 +11,8 @@ import msgspec
 
 from companion.opensips.events import Registration
 from companion.sip import push_provider
-from companion.store.records import decode_record, load_records
+from companion.store.reading import Reading, check, read
+from companion.store.records import decode_record, prepare_records
 from companion.store.store import Store
 from companion.usrloc.brief import BriefContact, find_network
 from companion.usrloc.contact import Binding, Contact, Span
@@ -175,8 +176,7 @@ def _add_answer(contact: Contact, answer: str) -> None:
 
 def load_contacts(store: Store, refs: Sequence[ContactRef]) -> dict[str, Contact]:
     """Return the stored ones of these contacts, by id."""
-    records = load_records(store, [store.keys.contact(*ref) for ref in refs])
-    answers = _load_answers(store, refs)
+    records, answers = read(store.connection, _prepare_records(store, refs).beside(_prepare_answers(store, refs)))
     return {
         ref.contact: decode_contact(ref.contact, record, answers.get(ref.contact))
         for ref, record in zip(refs, records, strict=True)
@@ -203,8 +203,7 @@ def iterate_live_refs(store: Store) -> Iterator[list[ContactRef]]:
 
 def load_brief_contacts(store: Store, refs: Sequence[ContactRef]) -> dict[str, BriefContact]:
     """Return the stored ones of these contacts in brief, by id."""
-    records = load_records(store, [store.keys.contact(*ref) for ref in refs])
-    answers = _load_answers(store, refs)
+    records, answers = read(store.connection, _prepare_records(store, refs).beside(_prepare_answers(store, refs)))
     return {
         ref.contact: _decode_brief_contact(ref.contact, record, answers.get(ref.contact))
         for ref, record in zip(refs, records, strict=True)
@@ -214,17 +213,25 @@ def load_brief_contacts(store: Store, refs: Sequence[ContactRef]) -> dict[str, B
 
 def load_device_ids(store: Store, refs: Sequence[ContactRef]) -> set[str]:
     """Return the devices of the stored ones of these contacts."""
-    records = load_records(store, [store.keys.contact(*ref) for ref in refs])
+    records = read(store.connection, _prepare_records(store, refs))
     return {decode_record(record, _brief_record).device for record in records if record is not None}
 
 
-def _load_answers(store: Store, refs: Sequence[ContactRef]) -> dict[str, str | None]:
-    """Return the last answers of these contacts, read with a command a shard."""
+def _prepare_records(store: Store, refs: Sequence[ContactRef]) -> Reading[list[str | None]]:
+    return prepare_records(store, [store.keys.contact(*ref) for ref in refs])
+
+
+def _prepare_answers(store: Store, refs: Sequence[ContactRef]) -> Reading[dict[str, str | None]]:
+    """Prepare to read the last answers of these contacts with a command a shard."""
     by_shard: dict[int, list[str]] = defaultdict(list)
     for aor, contact in refs:
         by_shard[store.keys.shard(aor)].append(contact)
-    replies = store.connection.pipeline(("HMGET", store.keys.answers(shard), *ids) for shard, ids in by_shard.items())
-    return dict(zip(chain.from_iterable(by_shard.values()), chain.from_iterable(replies), strict=True))
+
+    def make(replies: Sequence[Any]) -> dict[str, str | None]:
+        values = chain.from_iterable(map(check, replies))
+        return dict(zip(chain.from_iterable(by_shard.values()), values, strict=True))
+
+    return Reading([("HMGET", store.keys.answers(shard), *ids) for shard, ids in by_shard.items()], make)
 
 
 def _decode_brief_contact(contact_id: str, record: str, answer: str | None) -> BriefContact:

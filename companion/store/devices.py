@@ -10,7 +10,8 @@ import msgspec
 from companion.store.connection import Command
 from companion.store.contacts import ContactRef, load_brief_contacts, load_contacts, load_device_ids, parse_ref
 from companion.store.fleet_changes import prepare_fleet_changes
-from companion.store.records import decode_record, load_records
+from companion.store.reading import Reading, read
+from companion.store.records import decode_record, prepare_records
 from companion.store.store import REFRESH_MS, Store
 from companion.usrloc.brief import BriefDevice
 from companion.usrloc.contact import Binding, Contact, Device, contact_id
@@ -58,24 +59,36 @@ def load_device(store: Store, device: str) -> Device | None:
     return next(iter(load_devices(store, [device])), None)
 
 
+def load_device_beside(store: Store, device: str, other: Reading[T]) -> tuple[Device | None, T]:
+    """Return a device as `load_device` does, and what else is read of it, in two round trips."""
+    records, more = read(store.connection, _prepare_device_records(store, [device]).beside(other))
+    return next(iter(_make_devices(store, records)), None), more
+
+
 def load_devices(store: Store, ids: Sequence[str]) -> list[Device]:
-    """Return the stored ones of these devices, each with all its contacts, in three round trips."""
-    records = _load_device_records(store, ids)
-    contacts = load_contacts(store, _refs(records))
-    return [_make_device(device, record, contacts) for device, record in records.items()]
+    """Return the stored ones of these devices, each with all its contacts, in two round trips."""
+    records = read(store.connection, _prepare_device_records(store, ids))
+    return _make_devices(store, records)
 
 
 def load_brief_devices(store: Store, ids: Sequence[str]) -> list[BriefDevice]:
-    """Return the stored and listed ones of these devices in brief, in three round trips."""
-    stored = _load_device_records(store, ids).items()
+    """Return the stored and listed ones of these devices in brief, in two round trips."""
+    stored = read(store.connection, _prepare_device_records(store, ids)).items()
     records = {device: record for device, record in stored if record.contacts or record.has_instance}
     contacts = load_brief_contacts(store, _refs(records))
     return [BriefDevice(device, tuple(_select(record, contacts))) for device, record in records.items()]
 
 
-def _load_device_records(store: Store, ids: Sequence[str]) -> dict[str, _DeviceRecord]:
-    texts = load_records(store, list(map(store.keys.device, ids)))
-    return {device: decode_record(text, _record) for device, text in zip(ids, texts, strict=True) if text}
+def _prepare_device_records(store: Store, ids: Sequence[str]) -> Reading[dict[str, _DeviceRecord]]:
+    texts = prepare_records(store, list(map(store.keys.device, ids)))
+    return texts.then(
+        lambda texts: {device: decode_record(text, _record) for device, text in zip(ids, texts, strict=True) if text}
+    )
+
+
+def _make_devices(store: Store, records: Mapping[str, _DeviceRecord]) -> list[Device]:
+    contacts = load_contacts(store, _refs(records))
+    return [_make_device(device, record, contacts) for device, record in records.items()]
 
 
 def _refs(records: Mapping[str, _DeviceRecord]) -> list[ContactRef]:

@@ -2,11 +2,12 @@
 
 from collections import defaultdict
 from collections.abc import Sequence
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import msgspec
 
 from companion.store.connection import ResponseError
+from companion.store.reading import Reading, check, read
 from companion.store.store import Store
 
 T = TypeVar("T")
@@ -14,15 +15,23 @@ T = TypeVar("T")
 
 def load_records(store: Store, keys: Sequence[str]) -> list[str | None]:
     """Return the values of these keys, None for one that is not there: one command for the keys of a shard."""
+    return read(store.connection, prepare_records(store, keys))
+
+
+def prepare_records(store: Store, keys: Sequence[str]) -> Reading[list[str | None]]:
+    """Prepare to read the values of these keys as `load_records` does."""
     by_shard: defaultdict[int, list[int]] = defaultdict(list)
     for index, key in enumerate(keys):
         by_shard[store.keys.shard_of(key)].append(index)
-    replies = store.connection.pipeline(("MGET", *(keys[index] for index in own)) for own in by_shard.values())
-    records: list[str | None] = [None] * len(keys)
-    for own, values in zip(by_shard.values(), replies, strict=True):
-        for index, value in zip(own, values, strict=True):
-            records[index] = value
-    return records
+
+    def make(replies: Sequence[Any]) -> list[str | None]:
+        records: list[str | None] = [None] * len(keys)
+        for own, values in zip(by_shard.values(), replies, strict=True):
+            for index, value in zip(own, check(values), strict=True):
+                records[index] = value
+        return records
+
+    return Reading([("MGET", *(keys[index] for index in own)) for own in by_shard.values()], make)
 
 
 def decode_record(text: bytes | str, decoder: msgspec.json.Decoder[T]) -> T:

@@ -11,6 +11,7 @@ from typing import Any, Final, Literal, NamedTuple
 
 from companion import metrics
 from companion.store.connection import Command, Connection, ResponseError
+from companion.store.reading import Reading, check, read
 
 Kind = Literal["latency", "lost"]
 Point = tuple[int, int]
@@ -54,8 +55,12 @@ class Series(ABC):
         _count(kind, replies)
 
     @abstractmethod
+    def prepare_points(self, key: str, since: int, until: int) -> Reading[list[Point]]:
+        """Prepare to read all points from `since` to `until`, both included, oldest first."""
+
     def read(self, connection: Connection, key: str, since: int, until: int) -> list[Point]:
         """Return all points from `since` to `until`, both included, oldest first."""
+        return read(connection, self.prepare_points(key, since, until))
 
     @abstractmethod
     def aggregates(self, connection: Connection, key: str, since: int, until: int, bucket_ms: int) -> list[Aggregate]:
@@ -99,9 +104,8 @@ class TimeSeries(Series):
             commands += ("TS.CREATE", key, *options), ("PEXPIRE", key, self._ttl_ms)
         connection.pipeline(commands, raise_on_error=False)
 
-    def read(self, connection: Connection, key: str, since: int, until: int) -> list[Point]:
-        (rows,) = self._ranges(connection, key, since, until, [()])
-        return [(ts, int(float(value))) for ts, value in rows]
+    def prepare_points(self, key: str, since: int, until: int) -> Reading[list[Point]]:
+        return Reading([("TS.RANGE", key, max(0, since), max(0, until))], _make_points)
 
     def aggregates(self, connection: Connection, key: str, since: int, until: int, bucket_ms: int) -> list[Aggregate]:
         """Send four TS.RANGE in one transaction, so that all four numbers are of the same points.
@@ -120,7 +124,7 @@ class TimeSeries(Series):
         """Return the reply of TS.RANGE with each of these options; empty lists where there is no such series."""
         commands = [("TS.RANGE", key, max(0, since), max(0, until), *own) for own in options]
         try:
-            return connection.pipeline(commands, one_moment=len(commands) > 1)
+            return connection.pipeline(commands, one_moment=True)
         except ResponseError as error:
             if _is_keyless(error):
                 return [[] for _ in options]
@@ -138,9 +142,8 @@ class Streams(Series):
             for key, ts, value in rows
         ]
 
-    def read(self, connection: Connection, key: str, since: int, until: int) -> list[Point]:
-        rows = connection.raw("XRANGE", key, max(0, since), max(0, until))
-        return [(int(entry.partition("-")[0]), int(value)) for entry, (_, value) in rows]
+    def prepare_points(self, key: str, since: int, until: int) -> Reading[list[Point]]:
+        return Reading([("XRANGE", key, max(0, since), max(0, until))], _make_points_of_entries)
 
     def aggregates(self, connection: Connection, key: str, since: int, until: int, bucket_ms: int) -> list[Aggregate]:
         """Read all points and aggregate them here: plain Redis can not."""
@@ -150,6 +153,16 @@ class Streams(Series):
 def detect(connection: Connection) -> type[Series]:
     """Return TimeSeries where the server has its commands, else Streams."""
     return TimeSeries if any(connection.call("COMMAND INFO", "TS.MADD")) else Streams
+
+
+def _make_points(replies: Sequence[Any]) -> list[Point]:
+    (rows,) = replies
+    return [] if _is_keyless(rows) else [(ts, int(float(value))) for ts, value in check(rows)]
+
+
+def _make_points_of_entries(replies: Sequence[Any]) -> list[Point]:
+    (rows,) = replies
+    return [(int(entry.partition("-")[0]), int(value)) for entry, (_, value) in check(rows)]
 
 
 def _parts(rows: Sequence[Row]) -> Iterator[Sequence[Row]]:

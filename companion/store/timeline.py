@@ -13,6 +13,7 @@ from typing import Any, Final
 from urllib.parse import quote, unquote
 
 from companion.store.connection import Command
+from companion.store.reading import Reading, make_mapping, read
 from companion.store.store import Store
 from companion.times import now_ms
 from companion.usrloc.changes import TimelineEntry
@@ -110,16 +111,23 @@ def load_timeline(store: Store, device: str, since: int, until: int) -> list[dic
 
     `at` is epoch ms.
     """
-    keys = (store.keys.timeline(device), store.keys.care(device))
-    hashes = store.connection.pipeline(("HGETALL", key) for key in keys)
-    entries = (
-        {"at": at, **decode_entry(line)}
-        for pieces in hashes
-        for at, text in _join(pieces)
-        if since <= at <= until
-        for line in text.split("\n")
-    )
-    return sorted(entries, key=itemgetter("at"))
+    return read(store.connection, prepare_timeline(store, device, since, until))
+
+
+def prepare_timeline(store: Store, device: str, since: int, until: int) -> Reading[list[dict[str, Any]]]:
+    """Prepare to read a timeline as `load_timeline` does."""
+
+    def make(hashes: Sequence[Any]) -> list[dict[str, Any]]:
+        entries = (
+            {"at": at, **decode_entry(line)}
+            for pieces in hashes
+            for at, text in _join(make_mapping(pieces))
+            if since <= at <= until
+            for line in text.split("\n")
+        )
+        return sorted(entries, key=itemgetter("at"))
+
+    return Reading([("HGETALL", key(device)) for key in (store.keys.timeline, store.keys.care)], make)
 
 
 def encode_entry(event: str, fields: Mapping[str, str | int]) -> str:
