@@ -29,5 +29,10 @@ class View:
 
 def load_view(config: Config, store: Store) -> View:
     """Return the present view: now, and the feeds as they are stored."""
+    return make_view(config, load_feeds(store))
+
+
+def make_view(config: Config, feeds: dict[str, Feed]) -> View:
+    """Return the view of now with these feeds."""
     clock = Clock(now_ms(), config.pings.interval_ms, config.pings.lost_after)
-    return View(clock, load_feeds(store), config.quality.bounds)
+    return View(clock, feeds, config.quality.bounds)

@@ -15,9 +15,10 @@ from companion.query.devices import DevicePast, load_past, render_past, render_t
 from companion.query.feeds import describe_feed
 from companion.query.history import load_points
 from companion.query.listing import Query
-from companion.query.now import View, load_view
+from companion.query.now import View, load_view, make_view
 from companion.query.pings import read_buckets, read_pings
 from companion.query.row import make_glance, render_row
+from companion.query.shared_feeds import SharedFeeds
 from companion.query.shared_listing import SharedListing
 from companion.query.summary import compute_summary
 from companion.query.traces import DeviceTrace, load_packets, render_call_trace, render_recordings, render_trace
@@ -65,6 +66,7 @@ class Reader:
         self._config = config
         self._store = store
         self._listing = SharedListing(store)
+        self._feeds = SharedFeeds(store)
 
     @property
     def is_fleet_large(self) -> bool:
@@ -249,7 +251,7 @@ class Reader:
 
     def nodes(self) -> Json:
         """Return the feed of each node, its number of contacts (null before a count), and when `breaker` opened."""
-        view, store = self._view(), self._store
+        view, store = self._own_view(), self._store
         saved = load_summary(store)
         counts = count_registered(saved) if saved else None
         breakers = load_open_breakers(store, list(view.feeds))
@@ -291,6 +293,10 @@ class Reader:
         sweeps.resume(self._store)
 
     def _view(self) -> View:
+        """Return the view of now. The readers of a large fleet are many, and share its feeds."""
+        return make_view(self._config, self._feeds.load()) if self.is_fleet_large else self._own_view()
+
+    def _own_view(self) -> View:
         return load_view(self._config, self._store)
 
     def _find(self, name: str) -> Device:
