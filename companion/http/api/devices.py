@@ -9,7 +9,7 @@ from urllib.parse import quote, unquote
 
 from fastapi import APIRouter, Depends, HTTPException, Path, Query, Request, Response
 from fastapi.responses import StreamingResponse
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from companion import log
 from companion.errors import CanNotPingError
@@ -36,23 +36,18 @@ logger = log.get(__name__)
 _PING: Final = "/ping"
 
 
-async def _read_device_name(  # async: FastAPI runs all else in a thread of its own
-    device_id: Annotated[
-        str,
-        Path(
-            alias="id",
-            min_length=1,
-            max_length=4096,
-            description="What a person calls it: its id, its SIP instance or its AOR when that is one device alone. "
-            "Percent-encode it as one segment: `/` as %2F, `%` as %25.",
-            examples=["alice/urn:uuid:c386bbc4-0b7e-4d8f-8c6a", "alice"],
-        ),
-    ],
-) -> str:
-    return unquote(device_id)
-
-
-DeviceName = Annotated[str, Depends(_read_device_name)]
+DeviceName = Annotated[
+    str,
+    Path(
+        alias="id",
+        min_length=1,
+        max_length=4096,
+        description="What a person calls it: its id, its SIP instance or its AOR when that is one device alone. "
+        "Percent-encode it as one segment: `/` as %2F, `%` as %25.",
+        examples=["alice/urn:uuid:c386bbc4-0b7e-4d8f-8c6a", "alice"],
+    ),
+    AfterValidator(unquote),
+]
 
 
 class DevicesQuery(BaseModel):
