@@ -17,6 +17,10 @@ _URI: Final = re.compile(
     r"(?:\?(?P<headers>.*))?",
     re.IGNORECASE | re.DOTALL,
 )
+_PLAIN: Final = re.compile(
+    r"sip:(?P<address>[0-9.]+:(?:[1-9][0-9]{0,3}|[1-5][0-9]{4}|6[0-4][0-9]{3}))(?:;transport=(?P<transport>[a-z]+))?"
+)
+"""The usual `received`. To parse it takes ten times as long, and gives the same."""
 _QUOTED: Final = re.compile(r'"(?:[^"\\]|\\.)*"', re.DOTALL)
 _INSTANCE: Final = re.compile(r'"?<?(?P<urn>urn:[a-z0-9][a-z0-9-]{0,31}:[^\s<>"/]+)>?"?', re.IGNORECASE)
 _CONNECTED: Final = frozenset({"ws", "wss", "tcp", "tls"})
@@ -202,6 +206,9 @@ def connection(received: str, path: str) -> tuple[str, str]:
     """
     if path or not received:
         return "", ""
+    if plain := _PLAIN.fullmatch(received):
+        transport = plain["transport"]
+        return (transport, plain["address"]) if transport in _CONNECTED else ("", "")
     try:
         target = parse_uri(received)
     except InvalidUriError:
@@ -230,6 +237,8 @@ def network_address(received: str, uri: str) -> str:
 
     An address is shown everywhere: a host name that may be part of a credential is none.
     """
+    if plain := _PLAIN.fullmatch(received or uri):
+        return plain["address"]
     try:
         parsed = parse_uri(received or uri)
     except InvalidUriError:

@@ -62,7 +62,7 @@ class _ContactRecord(msgspec.Struct, omit_defaults=True, gc=False):
     callid: str = ""
     cseq: int = 0
     attr: str = ""
-    evidence: dict[str, tuple[int, int, int, int]] = {}
+    evidence: dict[str, NodeEvidence] = {}
     registered_at: int = 0
     last_register_at: int = 0
     last_latency_ms: int | None = None
@@ -107,8 +107,8 @@ class _BriefRecord(msgspec.Struct, gc=False):
     ended_at: int = 0
 
 
-_STATE: Final = _ContactRecord.__struct_fields__[_ContactRecord.__struct_fields__.index("evidence") + 1 :]
-"""Fields that have the same name and value in a record and in a contact."""
+_STATE: Final = _ContactRecord.__struct_fields__[_ContactRecord.__struct_fields__.index("evidence") :]
+"""Fields that have the same name, value and order in a record and, behind `registration`, in a contact."""
 _read_state: Final = attrgetter(*_STATE)
 _read_registration: Final = attrgetter(*Registration._fields)
 _record: Final = msgspec.json.Decoder(_ContactRecord)
@@ -119,31 +119,25 @@ def encode_contact(contact: Contact) -> bytes:
     """Return the record of a contact."""
     cluster, domain, aor, uri = contact.binding
     device, node = contact.device, contact.node
-    evidence = {
-        name: (own.answered_at, own.lost, own.lost_since, own.last_lost_at) for name, own in contact.evidence.items()
-    }
     own_aor = None if _aor_of(device) == aor else aor
     own_node = None if node == cluster else node
     names = device, cluster, uri, own_aor, own_node, domain
-    values: tuple[Any, ...] = *names, *contact.registration, evidence, *_read_state(contact)
+    values: tuple[Any, ...] = *names, *contact.registration, *_read_state(contact)
     return msgspec.json.encode(_ContactRecord(*values))
 
 
 def decode_contact(contact_id: str, record: bytes | str, answer: str | None = None) -> Contact:
     """Read a contact from its record and its entry in the `answers` hash, which has later pings."""
     fields = decode_record(record, _record)
+    aor = _aor_of(fields.device) if fields.aor is None else fields.aor
     contact = Contact(
-        Binding(
-            fields.cluster, fields.domain, _aor_of(fields.device) if fields.aor is None else fields.aor, fields.uri
-        ),
+        Binding(fields.cluster, fields.domain, aor, fields.uri),
         contact_id,
         fields.device,
         fields.cluster if fields.node is None else fields.node,
         Registration(*_read_registration(fields)),
+        *_read_state(fields),
     )
-    for name, value in zip(_STATE, _read_state(fields), strict=True):
-        setattr(contact, name, value)
-    contact.evidence = {node: NodeEvidence(*numbers) for node, numbers in fields.evidence.items()}
     if answer:
         _add_answer(contact, answer)
     return contact
@@ -165,13 +159,14 @@ def decode_answer(answer: str) -> tuple[int, int]:
 
 
 def _add_answer(contact: Contact, answer: str) -> None:
-    at, latency, node = [*answer.split(" ", 2), ""][:3]
-    if int(at) > contact.last_latency_at:
-        contact.last_latency_at, contact.last_latency_ms = int(at), int(latency)
-        contact.changed_at = max(contact.changed_at, int(at))
-    if node and int(at) > contact.address_since:
+    at_text, latency_text, node = [*answer.split(" ", 2), ""][:3]
+    at = int(at_text)
+    if at > contact.last_latency_at:
+        contact.last_latency_at, contact.last_latency_ms = at, int(latency_text)
+        contact.changed_at = max(contact.changed_at, at)
+    if node and at > contact.address_since:
         evidence = contact.evidence.setdefault(node, NodeEvidence())
-        evidence.answered_at = max(evidence.answered_at, int(at))
+        evidence.answered_at = max(evidence.answered_at, at)
 
 
 def load_contacts(store: Store, refs: Sequence[ContactRef]) -> dict[str, Contact]:

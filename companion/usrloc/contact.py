@@ -58,6 +58,7 @@ class Contact(msgspec.Struct, array_like=True, eq=False, gc=False):
     device: str
     node: str
     registration: Registration
+    evidence: dict[str, NodeEvidence] = msgspec.field(default_factory=dict)
     registered_at: int = 0
     last_register_at: int = 0
     last_latency_ms: int | None = None
@@ -66,23 +67,22 @@ class Contact(msgspec.Struct, array_like=True, eq=False, gc=False):
     lost_since: int = 0
     last_lost_at: int = 0
     disconnected_at: int = 0
+    disconnected_by: str = ""
     superseded_at: int = 0
+    superseded_by: str = ""
     ended_at: int = 0
     ended_by: str = ""
     changed_at: int = 0
     run: int = 0
-    re_register_noted_at: int = 0
-    was_ghost: tuple[Span, ...] = ()
     holder: str = ""
-    evidence: dict[str, NodeEvidence] = msgspec.field(default_factory=dict)
     doubts: int = 0
     doubted_at: int = 0
-    disconnected_by: str = ""
-    superseded_by: str = ""
-    advertised_socket: str = ""
     address_since: int = 0
+    advertised_socket: str = ""
     older_callids: tuple[str, ...] = ()
     mi_instance: str = ""
+    was_ghost: tuple[Span, ...] = ()
+    re_register_noted_at: int = 0
     left_empty: bool = False
 
     @property

@@ -229,6 +229,25 @@ def test_connection(received: str, path: str, proto: str, address: str) -> None:
     assert (proto, address) == sip.connection(received, path)
 
 
+plain_uris = st.builds(
+    "".join,
+    st.tuples(
+        st.sampled_from(["sip:", "sips:", "SIP:", "sip:a@"]),
+        st.ip_addresses(v=4).map(str) | st.sampled_from(["999.1.1.1", "1.2", "...", "phone.invalid", "[2001:db8::1]"]),
+        st.sampled_from(["", ":5060", ":0", ":59999", ":64999", ":65535", ":65536", ":08080"]),
+        st.sampled_from(["", ";transport=ws", ";transport=udp", ";transport=TLS", ";transport=", ";ob", "?a=b"]),
+    ),
+)
+
+
+@given(plain_uris)
+def test_usual_address(received: str) -> None:
+    """The usual `received` is read without a parse, which would give the same."""
+    whole = f"<{received}>"
+    assert sip.connection(whole, "") == sip.connection(received, "")
+    assert sip.network_address(whole, "") == sip.network_address(received, "")
+
+
 @pytest.mark.parametrize(
     ("uri", "expected"),
     [
