@@ -43,9 +43,13 @@ local at = 2 * held + 4
 local ttl = ARGV[at - 1]
 for i = 2, #KEYS do
   local last = at + 1 + tonumber(ARGV[at + 1])
-  local name, is_kept = string.gsub(ARGV[at], '%+$', '')
+  local name = ARGV[at]
+  local is_kept = string.byte(name, -1) == 43
+  if is_kept then
+    name = string.sub(name, 1, -2)
+  end
   local reply = redis.pcall(name, KEYS[i], unpack(ARGV, at + 2, last))
-  if is_kept == 1 then
+  if is_kept then
     redis.call('PEXPIRE', KEYS[i], ttl)
   end
   if type(reply) == 'table' and reply.err then

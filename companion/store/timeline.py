@@ -78,9 +78,10 @@ def encode_entries(entries: Sequence[TimelineEntry]) -> list[str | int]:
     """Return fields and values of entries, oldest first. An entry that is written again has the same."""
     parts: list[str | int] = []
     for ts, together in groupby(entries, attrgetter("ts")):
-        pieces = _cut("\n".join(encode_entry(entry.event, entry.fields) for entry in together))
-        for number, piece in enumerate(pieces):
-            parts += f"{ts}-{number}" if number else ts, piece
+        text = "\n".join([encode_entry(entry.event, entry.fields) for entry in together])
+        parts += ts, text[:PIECE]
+        for number, piece in enumerate(_cut(text[PIECE:]), 1):
+            parts += f"{ts}-{number}", piece
     return parts
 
 
@@ -132,12 +133,11 @@ def prepare_timeline(store: Store, device: str, since: int, until: int) -> Readi
 
 def encode_entry(event: str, fields: Mapping[str, str | int]) -> str:
     """Return an entry as text: the event, the id of its contact, and `name=value` of its other fields."""
-    rest = dict(fields)
-    contact = str(rest.get("contact", ""))
-    words = [event]
-    if contact and "=" not in contact:
-        words.append(_quote(rest.pop("contact")))
-    return " ".join([*words, *(f"{name}={_quote(value)}" for name, value in rest.items())])
+    contact = str(fields.get("contact", ""))
+    bare = "contact" if contact and "=" not in contact else None
+    words = [event, _quote(contact)] if bare else [event]
+    words += [f"{name}={_quote(value)}" for name, value in fields.items() if name != bare]
+    return " ".join(words)
 
 
 def decode_entry(text: str) -> dict[str, Any]:
