@@ -81,7 +81,7 @@ class Applier:
         binding = Binding(self._memory.feeds.held[node].cluster, event.domain, event.aor, event.uri)
         devices = self._memory.usrloc.devices
         contact = devices.contacts.get(binding)
-        if contact and event.aor not in devices.lately_unpacked:  # it may be packed again before its next ping
+        if contact and event.aor not in devices.lately_entered:  # it may be packed before its next ping
             self._memory.ping_caches[node].add(bytes(params), event, contact)
 
 

@@ -2,8 +2,7 @@
 
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from collections.abc import Set as AbstractSet
-from itertools import groupby
+from itertools import chain, groupby
 from operator import attrgetter
 from typing import Final, NamedTuple
 
@@ -25,6 +24,13 @@ from companion.usrloc.contact import Contact, Device
 NEVER: Final = "+inf"
 TOGETHER: Final = 120
 """Arguments that one command writes: a script passes so many fastest."""
+KEPT: Final = 1000
+"""Keys whose life one script extends."""
+_KEEP: Final = """
+for i = 1, #KEYS do
+  redis.call('PEXPIRE', KEYS[i], ARGV[1])
+end
+"""
 
 
 class Prepared(NamedTuple):
@@ -103,15 +109,17 @@ class Batch:
         A consumer that gets the same events again after we died half-way then leaves out only complete ones.
         """
         yield prepare_format(self._keys)
-        written = list(self._surroundings(changes))
-        refresh = self._refresh(changes, refreshed, sampled, {command[1] for command in written if _is_kept(command)})
         answers = [part for contact in changes.answers for part in (contact.id, encode_answer(contact))]
-        for commands in ([*written, *refresh], self._contacts(changes, answers)):
-            for shard, own in by_shard(self._keys, commands).items():
-                yield from fence(self._keys.writers(shard), tokens, own, ttl_ms=self._ttl_ms)
+        yield from self._fence(tokens, self._surroundings(changes))
+        yield from self._keep(self._kept(changes, refreshed, sampled))
+        yield from self._fence(tokens, chain(self._index(changes, refreshed), self._contacts(changes, answers)))
         yield from prepare_witnesses(self._keys, changes.answers, self._ttl_ms)
         yield from self._trimming(changes)
         yield from self._telling(changes, answers)
+
+    def _fence(self, tokens: Mapping[str, str], commands: Iterable[Command]) -> Iterator[Command]:
+        for shard, own in by_shard(self._keys, commands).items():
+            yield from fence(self._keys.writers(shard), tokens, own, ttl_ms=self._ttl_ms)
 
     def _telling(self, changes: Changes, answers: Sequence[str]) -> Iterator[Command]:
         """Tell the readers of the fleet what is written, after it is."""
@@ -164,25 +172,25 @@ class Batch:
         """Write the last answered ping of each contact, as many as fit in a command: it changes with every ping."""
         entries = _Grouped(self._keys)
         for contact, answer in zip(changes.answers, answers[1::2], strict=True):
-            entries.add("HSET", self._keys.answers, contact, contact.id, answer)
+            entries.add("HSET", self._keys.answers, contact.binding.aor, contact.id, answer)
         for contact in changes.contacts:
             if contact.ended_at:
-                entries.add("HDEL", self._keys.answers, contact, contact.id)
+                entries.add("HDEL", self._keys.answers, contact.binding.aor, contact.id)
         return entries.commands()
 
     def _indexes(self, changes: Changes) -> Iterator[Command]:
         """Write what all contacts of a shard are found by."""
         entries, keys = _Grouped(self._keys), self._keys
         for contact in changes.contacts:
-            ref, is_live = format_ref(contact), not contact.ended_at
+            aor, ref, is_live = contact.binding.aor, format_ref(contact), not contact.ended_at
             if is_live and (expires_at := contact.expires_at or NEVER):
-                entries.add("ZADD", keys.expires, contact, expires_at, ref)
+                entries.add("ZADD", keys.expires, aor, expires_at, ref)
             else:
-                entries.add("ZREM", keys.expires, contact, ref)
+                entries.add("ZREM", keys.expires, aor, ref)
             if is_live and (since := contact.lost_since or contact.disconnected_at or contact.doubted_at):
-                entries.add("ZADD", keys.failing, contact, since, ref)
+                entries.add("ZADD", keys.failing, aor, since, ref)
             else:
-                entries.add("ZREM", keys.failing, contact, ref)
+                entries.add("ZREM", keys.failing, aor, ref)
         return entries.commands()
 
     def _device(self, device: Device) -> Iterator[Command]:
@@ -200,14 +208,15 @@ class Batch:
             yield ("HSET+", self._keys.timeline(device), *encode_entries(list(entries)))
 
     def _trimming(self, changes: Changes) -> Iterable[Command]:
-        """Keep the timelines that grew within their bounds. No fence: whoever does it, only what is old goes."""
-        if changes.entries:
+        """Keep the timelines that grew within their bounds. No fence: whoever does it, only what is old goes.
+
+        That of a new device is short.
+        """
+        new = {device.id for device in changes.devices if not device.refreshed_at}
+        grown = {entry.device for entry in changes.entries} - new
+        if grown:
             before = max(entry.ts for entry in changes.entries) - self._retention_ms
-            grown: dict[int, list[str]] = defaultdict(list)
-            for device in {entry.device for entry in changes.entries}:
-                key = self._keys.timeline(device)
-                grown[self._keys.shard_of(key)].append(key)
-            for keys in grown.values():
+            for keys in self._by_shard(map(self._keys.timeline, grown)):
                 yield from prepare_trimming(keys, before)
 
     def _connections(self, changes: Changes) -> Iterable[Command]:
@@ -217,43 +226,57 @@ class Batch:
         for contact, address in changes.connected.items():
             yield ("SADD+", self._keys.connection(contact.binding.cluster, address), format_ref(contact))
 
-    def _refresh(
-        self,
-        changes: Changes,
-        refreshed: Sequence[tuple[Device, int]],
-        sampled: Iterable[Device],
-        written: AbstractSet[str],
-    ) -> Iterator[Command]:
-        """Extend the life of active devices' keys: hourly, and of series that may be new.
+    def _kept(
+        self, changes: Changes, refreshed: Sequence[tuple[Device, int]], sampled: Iterable[Device]
+    ) -> Iterator[str]:
+        """Return the keys of active devices that are to live on: hourly, and of series that may be new.
 
-        What the batch writes, whose keys are `written` or of its contacts, lives on anyway.
+        What the batch writes of a new device lives on anyway.
         """
-        keys, ttl_ms = self._keys, self._ttl_ms
-        active = {device: changes.active.get(device, device.first_seen_at) for device in changes.devices}
-        active.update(refreshed)
-        for device, ts in active.items():
-            score = ts if _is_listed(device) else 0
-            yield _indexed(keys.devices(keys.shard(device.aor)), device.id, score)
+        keys = self._keys
         for device, ts in refreshed:
-            for key in self._keys_of(changes, device, is_new=device.first_seen_at == ts):
-                if key not in written:
-                    yield ("PEXPIRE", key, ttl_ms)
+            if ts != device.first_seen_at or device not in changes.devices:
+                yield from self._keys_of(changes, device)
         for device in sampled:
-            yield ("PEXPIRE", keys.latency(device.id), ttl_ms)
+            yield keys.latency(device.id)
         for device_id in {device for device, _, _ in changes.lost}:
-            yield ("PEXPIRE", keys.lost(device_id), ttl_ms)
+            yield keys.lost(device_id)
 
-    def _keys_of(self, changes: Changes, device: Device, *, is_new: bool) -> Iterator[str]:
-        """Return the keys of a device and of its live contacts that `changes` do not write."""
+    def _keep(self, kept: Iterable[str]) -> Iterator[Command]:
+        """Extend the life of keys. No fence: whoever does it, nothing else changes."""
+        for keys in self._by_shard(kept):
+            for start in range(0, len(keys), KEPT):
+                part = keys[start : start + KEPT]
+                yield ("EVAL", _KEEP, len(part), *part, self._ttl_ms)
+
+    def _by_shard(self, keys: Iterable[str]) -> Iterable[Sequence[str]]:
+        shards: defaultdict[int, list[str]] = defaultdict(list)
+        for key in keys:
+            shards[self._keys.shard_of(key)].append(key)
+        return shards.values()
+
+    def _index(self, changes: Changes, refreshed: Sequence[tuple[Device, int]]) -> Iterator[Command]:
+        """List the devices of a shard by when their keys were refreshed last. Who reads a device anew relies on it."""
+        entries, key = _Grouped(self._keys), self._keys.devices
+        listed = {device: device.refreshed_at or device.first_seen_at for device in changes.devices}
+        listed.update(refreshed)
+        for device, ts in listed.items():
+            if _is_listed(device):
+                entries.add("ZADD", key, device.aor, ts, device.id)
+            else:
+                entries.add("ZREM", key, device.aor, device.id)
+        return entries.commands()
+
+    def _keys_of(self, changes: Changes, device: Device) -> Iterator[str]:
+        """Return the keys of a device, and those of its live contacts that `changes` do not write."""
         keys = self._keys
         yield keys.device(device.id)
         yield keys.timeline(device.id)
         yield keys.aor(device.aor)
         if device.instance:
             yield keys.instance(device.instance)
-        if not is_new:
-            yield keys.latency(device.id)
-            yield keys.lost(device.id)
+        yield keys.latency(device.id)
+        yield keys.lost(device.id)
         for contact in device.contacts:
             if not contact.ended_at:
                 if contact not in changes.contacts:
@@ -271,19 +294,14 @@ class _Grouped:
         self._keys = keys
         self._parts: defaultdict[tuple[str, str], list[str | int]] = defaultdict(list)
 
-    def add(self, name: str, key: Callable[[int], str], contact: Contact, *parts: str | int) -> None:
+    def add(self, name: str, key: Callable[[int], str], aor: str, *parts: str | int) -> None:
         """Add the arguments of a command that `name` and `key` are of."""
-        self._parts[name, key(self._keys.shard(contact.binding.aor))].extend(parts)
+        self._parts[name, key(self._keys.shard(aor))].extend(parts)
 
     def commands(self) -> Iterator[Command]:
         for (name, key), parts in self._parts.items():
             for start in range(0, len(parts), TOGETHER):
                 yield (name, key, *parts[start : start + TOGETHER])
-
-
-def _is_kept(command: Command) -> bool:
-    """Return whether a command also sets how long its key lives."""
-    return command[0] == "SET" or str(command[0]).endswith("+")
 
 
 def _first_sampled(changes: Changes) -> list[Device]:
@@ -296,10 +314,6 @@ def _first_sampled(changes: Changes) -> list[Device]:
 def _is_listed(device: Device) -> bool:
     """Return False for a device without instance whose only contact turned out to be of another device."""
     return bool(device.contacts or device.instance)
-
-
-def _indexed(key: str, member: str, score: int | str) -> Command:
-    return ("ZADD", key, score, member) if score else ("ZREM", key, member)
 
 
 def _count_errors(errors: Iterable[str]) -> None:

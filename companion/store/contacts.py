@@ -171,12 +171,21 @@ def _add_answer(contact: Contact, answer: str) -> None:
 
 def load_contacts(store: Store, refs: Sequence[ContactRef]) -> dict[str, Contact]:
     """Return the stored ones of these contacts, by id."""
-    records, answers = read(store.connection, _prepare_records(store, refs).beside(_prepare_answers(store, refs)))
-    return {
-        ref.contact: decode_contact(ref.contact, record, answers.get(ref.contact))
-        for ref, record in zip(refs, records, strict=True)
-        if record is not None
-    }
+    return read(store.connection, prepare_contacts(store, refs))
+
+
+def prepare_contacts(store: Store, refs: Sequence[ContactRef]) -> Reading[dict[str, Contact]]:
+    """Prepare to read contacts as `load_contacts` does."""
+
+    def make(pair: tuple[list[str | None], dict[str, str | None]]) -> dict[str, Contact]:
+        records, answers = pair
+        return {
+            ref.contact: decode_contact(ref.contact, record, answers.get(ref.contact))
+            for ref, record in zip(refs, records, strict=True)
+            if record is not None
+        }
+
+    return _prepare_records(store, refs).beside(_prepare_answers(store, refs)).then(make)
 
 
 def iterate_failing_contacts(store: Store) -> Iterator[Contact]:

@@ -1,5 +1,6 @@
 """Read devices and their index."""
 
+from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from itertools import chain
@@ -8,7 +9,14 @@ from typing import Final, TypeVar
 import msgspec
 
 from companion.store.connection import Command
-from companion.store.contacts import ContactRef, load_brief_contacts, load_contacts, load_device_ids, parse_ref
+from companion.store.contacts import (
+    ContactRef,
+    load_brief_contacts,
+    load_contacts,
+    load_device_ids,
+    parse_ref,
+    prepare_contacts,
+)
 from companion.store.fleet_changes import prepare_fleet_changes
 from companion.store.reading import Reading, read
 from companion.store.records import decode_record, prepare_records
@@ -22,6 +30,14 @@ MAX_CONNECTED: Final = 100
 """Contacts of one connection that are looked at when it ends."""
 MAX_DEVICES: Final = 10_000
 """Devices of one AOR or instance that are read at once: as many as an AOR may have."""
+_MEMBERS: Final = """
+local members = {}
+for i = 1, #KEYS do
+  members[i] = redis.call('SRANDMEMBER', KEYS[i], ARGV[1])
+end
+return members
+"""
+"""Return the members of each set, at most ARGV[1] of it."""
 T = TypeVar("T")
 
 
@@ -105,20 +121,54 @@ def _select(record: _DeviceRecord, contacts: Mapping[str, T]) -> list[T]:
 
 
 def load_devices_of_bindings(store: Store, bindings: Mapping[Binding, str]) -> list[Device]:
-    """Return the stored devices of these bindings, also those that the bindings are mapped to, which they may join."""
+    """Return the stored devices of these bindings, also those that the bindings are mapped to, which they may join.
+
+    Usually these are the same. So both are read at once, and then what else there is: other devices, more contacts.
+    """
     refs = [ContactRef(binding.aor, contact_id(binding)) for binding in bindings]
-    return load_devices(store, sorted(load_device_ids(store, refs) | set(bindings.values())))
+    ids = sorted(set(bindings.values()))
+    contacts, records = read(
+        store.connection, prepare_contacts(store, refs).beside(_prepare_device_records(store, ids))
+    )
+    others = sorted({contact.device for contact in contacts.values()} - set(ids))
+    if others:
+        records |= read(store.connection, _prepare_device_records(store, others))
+    contacts |= load_contacts(store, [ref for ref in _refs(records) if ref.contact not in contacts])
+    devices = [_make_device(device, record, contacts) for device, record in records.items()]
+    _note_refreshed(store, devices)
+    return devices
+
+
+def _note_refreshed(store: Store, devices: Sequence[Device]) -> None:
+    """Note when the keys of these devices were refreshed last: their index tells."""
+    by_shard: defaultdict[int, list[Device]] = defaultdict(list)
+    for device in devices:
+        by_shard[store.keys.shard(device.aor)].append(device)
+    replies = store.connection.pipeline(
+        ("ZMSCORE", store.keys.devices(shard), *(device.id for device in own)) for shard, own in by_shard.items()
+    )
+    for own, scores in zip(by_shard.values(), replies, strict=True):
+        for device, score in zip(own, scores, strict=True):
+            device.refreshed_at = int(score or 0)
 
 
 def load_devices_of_aors(store: Store, aors: Iterable[str]) -> list[Device]:
     """Return the listed devices of these AORs, at most MAX_DEVICES of each. Vanished ones leave their AOR's list."""
-    keys = list(map(store.keys.aor, aors))
-    replies = store.connection.pipeline(("SRANDMEMBER", key, MAX_DEVICES) for key in keys)
-    key_of_id = {device: key for key, ids in zip(keys, replies, strict=True) for device in ids}
-    devices = load_devices(store, list(key_of_id))
-    vanished = key_of_id.keys() - {device.id for device in devices}
-    store.connection.pipeline(("SREM", key_of_id[device], device) for device in vanished)
+    ids = _load_ids_of_aors(store, aors)
+    devices = load_devices(store, ids)
+    vanished = set(ids) - {device.id for device in devices}
+    store.connection.pipeline(("SREM", store.keys.aor(device.rpartition("/")[0]), device) for device in vanished)
     return devices
+
+
+def _load_ids_of_aors(store: Store, aors: Iterable[str]) -> list[str]:
+    """Return the ids of the listed devices of these AORs, most of which may have none: with a script for many AORs."""
+    by_shard: defaultdict[int, list[str]] = defaultdict(list)
+    for aor in aors:
+        by_shard[store.keys.shard(aor)].append(store.keys.aor(aor))
+    parts = (own[start : start + PAGE] for own in by_shard.values() for start in range(0, len(own), PAGE))
+    replies = store.connection.pipeline(("EVAL", _MEMBERS, len(keys), *keys, MAX_DEVICES) for keys in parts)
+    return [device for members in replies for ids in members for device in ids]
 
 
 def load_devices_of_contacts(store: Store, refs: Iterable[str]) -> list[Device]:

@@ -31,33 +31,37 @@ class Devices:
         self._changes = changes
         self._connections = connections
         self.packed = PackedDevices()
-        self.lately_unpacked: set[str] = set()
-        """AORs that were unpacked since the last `pack_oldest`."""
+        self.lately_entered: set[str] = set()
+        """AORs whose devices were unpacked or put into memory since the last `pack_oldest`."""
 
     def put(self, devices: Iterable[Device]) -> None:
         """Put stored devices with all their contacts into memory. Those that are in memory stay as they are."""
         for device in devices:
             self.unpack(device.aor)
             if device.id not in self.by_id and device.id not in self.removed:
+                self.lately_entered.add(device.aor)
                 self._enter(device)
 
     def find(self, binding: Binding) -> Contact | None:
         """Return a contact, None if it is not in memory."""
-        self.unpack(binding.aor)
-        return self.contacts.get(binding)
+        contact = self.contacts.get(binding)
+        if contact is None and self.unpack(binding.aor):
+            contact = self.contacts.get(binding)
+        return contact
 
     def of_aor(self, aor: str) -> tuple[Device, ...]:
         """Return the devices of an AOR that are in memory."""
         self.unpack(aor)
         return self._of_aor.get(aor, ())
 
-    def unpack(self, aor: str) -> None:
-        """Unpack the devices of an AOR, if they are packed."""
+    def unpack(self, aor: str) -> bool:
+        """Unpack the devices of an AOR; return whether they were packed."""
         devices = self.packed.take(aor)
         if devices:
-            self.lately_unpacked.add(aor)
+            self.lately_entered.add(aor)
             for device in devices:
                 self._enter(device)
+        return bool(devices)
 
     def pack_oldest(self, max_contacts: int, max_devices: int) -> Sequence[Contact]:
         """Pack the devices that came first until `max_contacts` are left unpacked, and return their contacts.
@@ -65,7 +69,7 @@ class Devices:
         Those with changes that are not stored yet stay. Packed devices beyond `max_devices` in all are dropped.
         """
         packed: list[Contact] = []
-        self.lately_unpacked.clear()
+        self.lately_entered.clear()
         if self._is_beyond(max_contacts, max_devices):
             unstored = self._changes.aors()
             most = max(PACKED_AT_ONCE, (len(self.contacts) - max_contacts) // 4)

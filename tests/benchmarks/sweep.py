@@ -95,7 +95,9 @@ def _contact_commands(number: int, now: int, *, fails: bool) -> list[tuple[objec
         attr=f"<urn:uuid:6513270e-269e-0d37-f2a7-{number:012x}>",
     )
     device = f"{binding.aor}/urn:uuid:6513270e-269e-0d37-f2a7-{number:012x}"
-    contact = Contact(binding, contact_id(binding), device, NODE, registration, now - 900_000, now - 900_000, 31)
+    contact = Contact(binding, contact_id(binding), device, NODE, registration)
+    contact.registered_at = contact.last_register_at = now - 900_000
+    contact.last_latency_ms = 31
     contact.last_latency_at = contact.changed_at = now - 420_000
     if fails:
         contact.consecutive_lost, contact.lost_since, contact.last_lost_at = 3, now - 300_000, now - 60_000

@@ -368,6 +368,18 @@ def test_every_key_has_its_end(setup: Setup, together: bool) -> None:  # noqa: F
     assert mortal <= kinds <= mortal | WITHOUT_TTL
 
 
+def test_a_consumer_started_anew_knows_what_lives_on(setup: Setup) -> None:
+    """Keys get their life anew an hour after the last time, also when another consumer did that."""
+    start = int(time.time() * 1000) - 2 * HOUR_MS
+    aor, call = setup.store.keys.aor("ann"), setup.store.connection.call
+    record(setup, [[message(events.INSERT, phone_event("ann"), start, 0)]])
+    call("PEXPIRE", aor, HOUR_MS)
+    record(setup, [[message(events.LATENCY, phone_event("ann", latency=20_000), start + HOUR_MS - 1, 0)]])
+    assert call("PTTL", aor) <= HOUR_MS
+    record(setup, [[message(events.LATENCY, phone_event("ann", latency=20_000), start + HOUR_MS, 1)]])
+    assert call("PTTL", aor) > RETENTION_MS
+
+
 @pytest.mark.parametrize("points", [10, 50, 2000])
 def test_latency_leaves_out_what_a_page_leaves_out(setup: Setup, points: int) -> None:
     """The buckets of a device are those of the pings on its page: no ghost's losses among them, every other one is."""

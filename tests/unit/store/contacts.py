@@ -6,6 +6,7 @@ from hypothesis import strategies as st
 
 from companion.opensips.events import MAX_EXPIRES, Registration
 from companion.usrloc.contact import Binding, Contact, contact_id
+from companion.usrloc.evidence import NodeEvidence
 
 NOW = 1_795_452_109_605
 UNSET = Registration("", "", "", "", 0, 0, "", 0, "")
@@ -22,11 +23,17 @@ contacts = st.builds(
     texts,
     texts,
     registrations,
-    *[times] * 2,
-    st.none() | st.integers(0, 600_000),
-    times,
-    st.integers(0, 1 << 40),
-    *[times] * 5,
+    evidence=st.dictionaries(texts, st.builds(NodeEvidence, times, st.integers(0, 1 << 40), times, times), max_size=2),
+    registered_at=times,
+    last_register_at=times,
+    last_latency_ms=st.none() | st.integers(0, 600_000),
+    last_latency_at=times,
+    consecutive_lost=st.integers(0, 1 << 40),
+    lost_since=times,
+    last_lost_at=times,
+    disconnected_at=times,
+    superseded_at=times,
+    ended_at=times,
     ended_by=texts,
     changed_at=times,
     run=st.integers(0, (1 << 64) - 1),

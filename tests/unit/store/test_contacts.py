@@ -26,7 +26,7 @@ def test_contact_there_and_back(contact: Contact) -> None:
 @given(contacts, st.integers(1, NOW), st.integers(0, 600_000))
 def test_later_answer(contact: Contact, later_ms: int, latency_ms: int) -> None:
     """The answers hash knows of later pings than the contact's own record."""
-    assume(contact.node)
+    assume(contact.node and contact.node not in contact.evidence)
     record = encode_contact(contact)
     contact.last_latency_at += later_ms
     contact.last_latency_ms = latency_ms

@@ -210,7 +210,7 @@ def test_unpacked_lately(world: World, *, lately: bool) -> None:
     world.apply(answer())
     if not lately:
         world.usrloc.devices.pack_oldest(0, MANY)
-    assert ("alice" in world.usrloc.devices.lately_unpacked) is lately
+    assert ("alice" in world.usrloc.devices.lately_entered) is lately
 
 
 @pytest.mark.parametrize("is_packed", [True, False])
