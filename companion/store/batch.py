@@ -258,9 +258,9 @@ class Batch:
     def _index(self, changes: Changes, refreshed: Sequence[tuple[Device, int]]) -> Iterator[Command]:
         """List the devices of a shard by when their keys were refreshed last. Who reads a device anew relies on it."""
         entries, key = _Grouped(self._keys), self._keys.devices
-        listed = {device: device.refreshed_at or device.first_seen_at for device in changes.devices}
-        listed.update(refreshed)
-        for device, ts in listed.items():
+        times = {device: device.refreshed_at or device.first_seen_at for device in changes.devices}
+        times.update(refreshed)
+        for device, ts in times.items():
             if _is_listed(device):
                 entries.add("ZADD", key, device.aor, ts, device.id)
             else:
