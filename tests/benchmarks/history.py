@@ -64,21 +64,22 @@ def _apply_events(usrloc: Usrloc, fleet: Fleet, one: Phone, now: int) -> None:
     last_at = _last_answer_at(one, now)
     first_at = last_at - fleet.samples(one.number) * INTERVAL_MS
     last_register_at = last_at - one.number * 7919 % HOUR_MS
-    _apply(usrloc, INSERT, {**one.params(0, fleet.expires), "cseq": 0}, first_at)
+    apply_event(usrloc, INSERT, {**one.params(0, fleet.expires), "cseq": 0}, first_at)
     device = one.device
     (contact,) = usrloc.devices.by_id[device].contacts
     fields: Fields = {"contact": contact.id, "address": contact.address}
     for at in range(first_at + HOUR_MS, last_register_at, HOUR_MS):
         usrloc.changes.entries.append(TimelineEntry(device, at, "re-registered", fields))
-    _apply(usrloc, UPDATE, one.params(0, fleet.expires), last_register_at)
-    _apply(usrloc, LATENCY, one.params(one.latency_ms(0) * 1000, fleet.expires), last_at + 1)
+    apply_event(usrloc, UPDATE, one.params(0, fleet.expires), last_register_at)
+    apply_event(usrloc, LATENCY, one.params(one.latency_ms(0) * 1000, fleet.expires), last_at + 1)
     for lost in range(LOSSES[one.kind]):
-        _apply(usrloc, LATENCY, one.params(LOST_PING_US, fleet.expires), last_at + (lost + 1) * INTERVAL_MS)
+        apply_event(usrloc, LATENCY, one.params(LOST_PING_US, fleet.expires), last_at + (lost + 1) * INTERVAL_MS)
     if one.kind == "gone":
-        _apply(usrloc, DELETE, one.params(0, fleet.expires), last_at + 1000)
+        apply_event(usrloc, DELETE, one.params(0, fleet.expires), last_at + 1000)
 
 
-def _apply(usrloc: Usrloc, event: str, params: dict[str, object], ts: int) -> None:
+def apply_event(usrloc: Usrloc, event: str, params: dict[str, object], ts: int) -> None:
+    """Apply an event of the fleet's node, at `ts` (epoch ms), to a picture."""
     usrloc.apply(parse(event, params), Stamp(NODE, NODE, ts, RUN))
 
 

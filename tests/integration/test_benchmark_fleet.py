@@ -1,5 +1,6 @@
-"""The fleet that `make bench-large` measures with is what it says it is."""
+"""What the benchmarks measure with is what they say it is: the large fleet, and the candidates of a sweep."""
 
+import asyncio
 import time
 from collections import Counter
 
@@ -10,9 +11,11 @@ from companion.query.listing import Query
 from companion.query.reader import Reader
 from companion.store.devices import load_device
 from companion.store.nodes import Feed, prepare_feed
+from tests.benchmarks import sweep
 from tests.benchmarks.history import fill
 from tests.benchmarks.phones import LOSSES, STATUS, WEEK_SAMPLES, Fleet, phone
 from tests.benchmarks.pinger import pinger
+from tests.benchmarks.processes import bench_redis
 from tests.benchmarks.publisher import NODE
 from tests.integration.conftest import MakeSetup, Setup, until
 
@@ -84,6 +87,16 @@ def test_pings_are_counted(filled: Setup) -> None:
         # flat out, a contact's losses of a second may count as one that came twice
         assert published - LOSSES_AT_ONCE <= stored <= published
         assert published == publisher.pace(0)
+
+
+def test_a_sweep_decides() -> None:
+    """By the rules of today each candidate is decided, and nothing else."""
+    contacts, candidates = 60, 20
+    with bench_redis() as (_, redis, _):
+        sweep.fill(redis, contacts, candidates)
+        with sweep.prepared_sweeper(redis.url, contacts, candidates) as (sweeper, store):
+            asyncio.run(sweeper.run())
+            assert candidates == sweep.count_decisions(store)
 
 
 def _lost(setup: Setup) -> int:
