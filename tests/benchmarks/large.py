@@ -6,28 +6,28 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
-from itertools import islice
-from random import Random
-from typing import Final, NamedTuple
+from typing import Final
 from urllib.parse import quote
 
 from rich.console import Console
 from rich.progress import track
 
 from companion import config
-from companion.opensips.events import LATENCY
-from companion.store.nodes import load_feed
 from companion.store.store import Store, open_store
 from companion.usrloc.contact import STATUSES
+from tests.benchmarks.costs import Costs
 from tests.benchmarks.figure import Figure
 from tests.benchmarks.history import CHUNK, fill
+from tests.benchmarks.intake import Intake, Quiet
 from tests.benchmarks.phones import INTERVAL_MS, Fleet
 from tests.benchmarks.pinger import Pinger, pinger
 from tests.benchmarks.processes import bench_redis
-from tests.benchmarks.publisher import NODE
 from tests.benchmarks.readers import (
+    ANYBODY,
     API,
+    FIRST_PAGE,
     PATIENT_SECONDS,
+    SUMMARY,
     Answers,
     Client,
     Readers,
@@ -38,11 +38,10 @@ from tests.benchmarks.readers import (
     is_answered,
     read_alone,
 )
-from tests.benchmarks.services import Processor, Services, find_children, open_services, peak_mb
+from tests.benchmarks.services import Processor, Services, open_services, peak_mb, resident_bytes
 
 WEEKLONG: Final = 1000
 REGISTERED_SECONDS: Final = 86_400
-COUNTED_AT_ONCE: Final = 2000
 WORKERS: Final = 2
 WARM_UP: Final = 16
 """Connections after which each process was asked for a list, most likely."""
@@ -50,10 +49,7 @@ NO_SERVICES: Final = ("redis", "publisher", "readers")
 BUSY_CORES: Final = 0.7
 """Above this the readers, threads of one process, may wait for each other and not for the API."""
 
-FIRST_PAGE: Final = fixed_request("first page of devices", "/devices")
-SUMMARY: Final = fixed_request("summary", "/summary")
 DEVICE: Final = "device, 24 hours"
-ANYBODY: Final = Random(0)
 
 
 @dataclass(frozen=True)
@@ -65,14 +61,6 @@ class Plan:
     readers: int = 50
     think: float = 2.0
     seconds: float = 60.0
-
-
-class Quiet(NamedTuple):
-    """Hold the pings published and missed up to a moment `at` (epoch ms) when none was under way."""
-
-    published: int
-    missed: int
-    at: int
 
 
 def large(plan: Plan, console: Console) -> Iterator[Figure]:
@@ -112,6 +100,8 @@ class Bench:
         self._store = store
         self._companion = companion
         self._publisher = publisher
+        self._intake = Intake(store, companion, publisher)
+        self._empty_bytes = resident_bytes(companion.services["consumer"].pid)
         self._phones = list(fleet.pinged())
         self._own_pace = len(self._phones) * 1000 / INTERVAL_MS
         self._alone_p95: dict[str, float] = {}
@@ -122,6 +112,7 @@ class Bench:
         self._companion.start("scheduler", "api")
         self._companion.wait_until(lambda: is_answered(self._companion.port, "/readyz"), "the API to be ready")
         yield from self._alone()
+        yield from self._costs()
         name = f"{self._plan.readers} readers"
         yield from self._together(f"{name}, {self._plan.think:g} s of thought each", self._plan.think)
         yield from self._together(f"{name}, flat out", 0)
@@ -145,7 +136,7 @@ class Bench:
         self._publisher.pace(self._plan.rate)
         time.sleep(len(self._phones) / self._plan.rate)
         stopped = time.monotonic()
-        published = self._quiet().published
+        published = self._intake.stop().published
         behind = time.monotonic() - stopped
         name = f"first {published:,} pings of a consumer started anew"
         return Figure(name, f"stored {behind:.1f} s behind the last, {self._plan.rate:,.0f} came a second")
@@ -188,17 +179,20 @@ class Bench:
 
     def _together(self, name: str, think: float) -> Iterator[Figure]:
         readers = Readers(self._plan.readers, self._mix(), think)
-        before = self._quiet()
+        before = self._intake.stop()
         processor = Processor(self._processes())
         self._publisher.pace(self._plan.rate)
-        behind = Behind(self._store)
-        answers = readers.read(self._companion.port, self._plan.seconds, behind.measure)
+        delays_ms: list[int] = []
+        answers = readers.read(
+            self._companion.port, self._plan.seconds, lambda: delays_ms.append(self._intake.measure_delay_ms())
+        )
         shares = processor.shares(answers.seconds)
-        after = self._quiet()
+        after = self._intake.stop()
         yield Figure(name, f"{answers.rate:,.1f} requests/s{_failed(answers)}", answers.rate)
         yield from self._compared(answers)
         yield self._ingested(before, after, answers.seconds)
-        yield Figure("  and at the worst stored", f"{behind.most_ms:,} ms after their time")
+        yield Figure("  and at the worst stored", f"{max(delays_ms):,} ms after their time")
+        yield _oldest(answers)
         yield _shared(shares)
 
     def _mix(self) -> list[tuple[Request, float]]:
@@ -213,41 +207,26 @@ class Bench:
 
     def _ingested(self, before: Quiet, after: Quiet, seconds: float) -> Figure:
         published, missed = after.published - before.published, after.missed - before.missed
-        stored = self._stored_since(before.at)
+        stored = self._intake.count_samples((one.device for one in self._phones), before.at)
         counts = f"{published:,} published, {stored:,} stored, {missed:,} missed"
         lost = published - stored - missed
         return Figure(f"  events meanwhile, {published / seconds:,.0f} a second", f"{counts}, {lost:,} refused or lost")
 
-    def _quiet(self) -> Quiet:
-        """Stop the pings and wait until all are stored; from `at` on there are none."""
-        published = self._publisher.pace(0)
-        self._companion.wait_until(lambda: self._applied() == published, "all pings to be stored")
-        time.sleep(0.1)  # a bridge's times may be some milliseconds ahead
-        at = int(time.time() * 1000)
-        return Quiet(published, load_feed(self._store, NODE)[0].missed, at)
-
-    def _applied(self) -> int:
-        """Return how many pings were stored or counted as missing: seq counts from 0."""
-        return load_feed(self._store, NODE)[1].get(LATENCY, -1) + 1
-
-    def _stored_since(self, at: int) -> int:
-        """Return how many samples all series have since then."""
-        keys, devices = self._store.keys, (one.device for one in self._phones)
-        samples = 0
-        while chunk := list(islice(devices, COUNTED_AT_ONCE)):
-            commands = [("TS.RANGE", key(device), at, "+") for device in chunk for key in (keys.latency, keys.lost)]
-            replies = self._store.connection.pipeline(commands, raise_on_error=False)
-            samples += sum(len(points) for points in replies if isinstance(points, list))
-        return samples
-
     # What it costs
 
     def _processes(self) -> dict[str, int]:
-        services = {name: child.pid for name, child in self._companion.services.items()}
-        workers = find_children(services["api"])
-        services |= {f"api-{number}": pid for number, pid in enumerate(workers, 1)}
         redis = int(self._store.connection.call("INFO", "server")["process_id"])
-        return {**services, "redis": redis, "publisher": self._publisher.pid, "readers": os.getpid()}
+        return {**self._companion.pids(), "redis": redis, "publisher": self._publisher.pid, "readers": os.getpid()}
+
+    def _costs(self) -> Iterator[Figure]:
+        """Measure what an event costs each process, and a device the consumer."""
+        processes = {name: pid for name, pid in self._processes().items() if name not in ("publisher", "readers")}
+        costs = Costs(self._fleet, self._intake, self._companion, processes)
+        yield from costs.of_quiet(self._plan.seconds)
+        yield from costs.of_storm(self._plan.seconds, self._plan.rate)
+        used = resident_bytes(processes["consumer"])
+        device_bytes = (used - self._empty_bytes) / self._fleet.devices
+        yield Figure("memory of the consumer a device", f"{device_bytes:,.0f} bytes, {used / 1e6:,.0f} MB in all")
 
     def _memory(self) -> Figure:
         own = {name: pid for name, pid in self._processes().items() if name not in NO_SERVICES}
@@ -256,21 +235,15 @@ class Bench:
         return Figure("memory in the end, of services at the most", f"{', '.join(peaks)} MB")
 
 
-class Behind:
-    """Track the greatest delay from an event's time to its storage."""
-
-    def __init__(self, store: Store) -> None:
-        self._store = store
-        self.most_ms = 0
-
-    def measure(self) -> None:
-        self.most_ms = max(self.most_ms, int(time.time() * 1000) - load_feed(self._store, NODE)[0].last_event_at)
-
-
 def _shared(shares: Mapping[str, float]) -> Figure:
     cores = ", ".join(f"{name} {share:.2f}" for name, share in shares.items())
     name = f"  cores: {sum(shares.values()):.1f} of {os.cpu_count()} busy"
     return Figure(name, cores + ("; the readers wait for themselves" if shares["readers"] > BUSY_CORES else ""))
+
+
+def _oldest(answers: Answers) -> Figure:
+    ages = ", ".join(f"{name} {max(ages) / 1000:.1f} s" for name, ages in sorted(answers.ages.items()))
+    return Figure("  and at the most old, when they came", ages or "no answer")
 
 
 def _failed(answers: Answers) -> str:

@@ -24,6 +24,8 @@ STATUS: Final[dict[Kind, Status]] = {
 LOSSES: Final[dict[Kind, int]] = {"answers": 0, "flaky": 1, "dead": 5, "silent": 0, "gone": 0}
 """How many pings a phone has lost in a row when the fleet is made."""
 PINGED: Final = ("answers", "flaky", "dead")
+REGISTERING: Final = ("answers", "flaky")
+"""Those that register again when their network returns."""
 
 _OF_A_HUNDRED: Final[tuple[Kind, ...]] = (
     *(("answers",) * 88),
@@ -70,14 +72,15 @@ class Phone(NamedTuple):
         params = self.params(0, 0)
         return sip.device_id(self.aor, str(params["uri"]), sip.instance(str(params["attr"])))
 
-    def params(self, latency_us: int, expires: int) -> dict[str, object]:
+    def params(self, latency_us: int, expires: int, cseq: int = 1) -> dict[str, object]:
         """Return the parameters of its events, the same for each ping; `expires` is epoch seconds."""
         params = ping_params(self.number, latency_us, expires)
         transport, push = self.model.transport, self.model.push
         uri, received = (str(params[name]).replace("=ws", f"={transport}") for name in ("uri", "received"))
         uri += f";pn-provider={push};pn-prid={self.number:064x}" if push else ""
         socket = f"{transport}:127.0.0.1:20101"
-        return {**params, "uri": uri, "received": received, "user_agent": self.model.user_agent, "socket": socket}
+        changes = {"uri": uri, "received": received, "user_agent": self.model.user_agent, "socket": socket}
+        return params | changes | {"cseq": cseq}
 
     def ping_us(self, turn: int) -> int:
         """Return the latency of its ping number `turn` in µs, LOST_PING_US when it is lost."""
@@ -115,3 +118,7 @@ class Fleet(NamedTuple):
     def pinged(self) -> Iterator[Phone]:
         """Yield the phones that OpenSIPS has in its usrloc and pings."""
         return (one for one in map(phone, range(self.devices)) if one.kind in PINGED)
+
+    def registering(self) -> Iterator[Phone]:
+        """Yield the phones that register again."""
+        return (one for one in self.pinged() if one.kind in REGISTERING)

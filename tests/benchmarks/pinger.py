@@ -1,4 +1,4 @@
-"""Publish the pings of a large fleet at a given pace, as a bridge does; a process of its own."""
+"""Publish the pings or registrations of a large fleet at a given pace, as a bridge does; a process of its own."""
 
 import select
 import subprocess
@@ -13,27 +13,29 @@ from companion.bridge.stamps import Stamps
 from companion.bus.envelope import HEARTBEAT_SECONDS
 from companion.bus.publisher import Publisher
 from companion.config import BridgeSection
-from companion.opensips.events import LATENCY
-from tests.benchmarks.phones import Fleet
+from companion.opensips.events import LATENCY, UPDATE
+from tests.benchmarks.phones import Fleet, Phone
 from tests.benchmarks.processes import process, read_line
 from tests.benchmarks.publisher import NODE
 
 STEP_SECONDS: Final = 0.005
 """As often as a bridge's event loop turns; the events of a turn are sent together."""
+RENEWED_SECONDS: Final = 3600
+"""How much later a registration ends than the one before it."""
 
 
 class Pinger:
-    """Control the process, which has a subscriber and does not ping yet."""
+    """Control the process, which has a subscriber and publishes nothing yet."""
 
     def __init__(self, child: subprocess.Popen[str]) -> None:
         self._child = child
         self.pid = child.pid
         self._read_count()
 
-    def pace(self, rate: float) -> int:
-        """Set the pings a second, 0 for none, and return how many were published since the start."""
+    def pace(self, rate: float, event: str = LATENCY) -> int:
+        """Set the events a second, 0 for none; return how many were published since the start, of both names."""
         assert self._child.stdin is not None
-        self._child.stdin.write(f"{rate}\n")
+        self._child.stdin.write(f"{rate} {event}\n")
         self._child.stdin.flush()
         return self._read_count()
 
@@ -56,7 +58,7 @@ def pinger(endpoint: str, fleet: Fleet) -> Iterator[Pinger]:
 
 
 def main() -> None:
-    """Run the process: argv is endpoint, devices, expires (epoch s); stdin has paces, stdout counts of pings."""
+    """Run the process: argv is endpoint, devices, expires (epoch s); stdin has paces, stdout counts of events."""
     endpoint, devices, expires = sys.argv[1], *map(int, sys.argv[2:4])
     publisher = Publisher(endpoint, NODE, high_water_mark=BridgeSection().high_water_mark)
     publisher._socket.poll(60_000)
@@ -66,8 +68,8 @@ def main() -> None:
 
 def run(publisher: Publisher, fleet: Fleet) -> None:
     """Publish at the paces from stdin; a process that falls behind catches up later."""
-    pings, stamps = _pings(fleet), Stamps(_now)
-    rate, published, since, done, beat_at = 0.0, 0, 0.0, 0, 0.0
+    sources, stamps = Sources(fleet), Stamps(_now)
+    event, rate, published, since, done, beat_at = LATENCY, 0.0, 0, 0.0, 0, 0.0
     print(published, flush=True)
     while True:
         now = time.monotonic()
@@ -76,22 +78,40 @@ def run(publisher: Publisher, fleet: Fleet) -> None:
             beat_at = now + HEARTBEAT_SECONDS
         due = int((now - since) * rate) - done
         for _ in range(due):
-            params = next(pings)
-            publisher.gather(LATENCY, params, stamps.next(str(params["aor"])))
+            params = next(sources.by_event[event])
+            publisher.gather(event, params, stamps.next(str(params["aor"])))
         publisher.flush()
         published, done = published + due, done + due
         if select.select([sys.stdin], [], [], STEP_SECONDS)[0]:
             if not (pace := sys.stdin.readline()):
                 return
-            rate, since, done, beat_at = float(pace), time.monotonic(), 0, 0.0
+            (text, event), since, done, beat_at = pace.split(), time.monotonic(), 0, 0.0
+            rate = float(text)
             print(published, flush=True)
 
 
-def _pings(fleet: Fleet) -> Iterator[dict[str, object]]:
-    """Yield a ping of one phone after the other, in endless rounds."""
-    for turn in count(2):  # each phone has had its first
-        for one in fleet.pinged():
-            yield one.params(one.ping_us(turn), fleet.expires)
+class Sources:
+    """Yield what OpenSIPS says of the phones, in endless rounds. A ping tells of the last registration."""
+
+    def __init__(self, fleet: Fleet) -> None:
+        self._fleet = fleet
+        self._renewed = [0] * fleet.devices
+        self.by_event = {LATENCY: self._pings(), UPDATE: self._registrations()}
+
+    def _pings(self) -> Iterator[dict[str, object]]:
+        for turn in count(2):  # each phone has had its first
+            for one in self._fleet.pinged():
+                yield self._params(one, one.ping_us(turn))
+
+    def _registrations(self) -> Iterator[dict[str, object]]:
+        while True:
+            for one in self._fleet.registering():
+                self._renewed[one.number] += 1
+                yield self._params(one, 0)
+
+    def _params(self, one: Phone, latency_us: int) -> dict[str, object]:
+        renewed = self._renewed[one.number]
+        return one.params(latency_us, self._fleet.expires + renewed * RENEWED_SECONDS, 1 + renewed)
 
 
 def _now() -> int:

@@ -39,12 +39,12 @@ def process(*command: str) -> Iterator[subprocess.Popen[str]]:
             child.communicate()
 
 
-def wait_until(done: Callable[[], bool], what: str, pause: float = 0.01) -> float:
+def wait_until(done: Callable[[], bool], what: str, pause: float = 0.01, seconds: float = WAIT_SECONDS) -> float:
     """Wait for a condition and return the time when it came true.
 
-    Raises TimeoutError with `what` after WAIT_SECONDS.
+    Raises TimeoutError with `what` after so many seconds.
     """
-    deadline = time.monotonic() + WAIT_SECONDS
+    deadline = time.monotonic() + seconds
     while not done():
         if time.monotonic() > deadline:
             raise TimeoutError(what)

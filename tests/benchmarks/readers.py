@@ -2,6 +2,7 @@
 
 import http.client
 import math
+import re
 import threading
 import time
 from collections import defaultdict
@@ -11,6 +12,7 @@ from random import Random
 from typing import Final, NamedTuple
 from urllib.parse import quote
 
+from companion.times import epoch_ms
 from tests.benchmarks.figure import Figure
 from tests.benchmarks.phones import phone
 
@@ -29,10 +31,11 @@ PERCENTILES: Final = (50, 95, 99)
 
 
 class Request(NamedTuple):
-    """Hold a kind of request and the function that makes its path, of a random device."""
+    """Hold a kind of request, the function that makes its path, of a random device, and the field of its time."""
 
     name: str
     path: Callable[[Random], str]
+    time_field: str = ""
 
 
 class AnswerError(Exception):
@@ -66,18 +69,23 @@ class Client:
             raise AnswerError(f"{path}: {answer.status} {body[:200]!r}")
         return body
 
-    def time(self, path: str) -> float:
-        """Return how long the answer took, in ms."""
+    def time(self, path: str) -> tuple[bytes, float]:
+        """Return the body of the answer, and how long it took, in ms."""
         started = time.perf_counter()
-        self.get(path)
-        return (time.perf_counter() - started) * 1000
+        body = self.get(path)
+        return body, (time.perf_counter() - started) * 1000
 
     def close(self) -> None:
         self._connection.close()
 
 
-def fixed_request(name: str, path: str) -> Request:
-    return Request(name, lambda _: API + path)
+def fixed_request(name: str, path: str, time_field: str = "") -> Request:
+    return Request(name, lambda _: API + path, time_field)
+
+
+FIRST_PAGE: Final = fixed_request("first page of devices", "/devices", "as_of")
+SUMMARY: Final = fixed_request("summary", "/summary", "at")
+ANYBODY: Final = Random(0)
 
 
 def device_request(name: str, devices: int, rest: str = "") -> Request:
@@ -102,15 +110,29 @@ def is_answered(port: int, path: str) -> bool:
 
 @dataclass
 class Answers:
-    """Hold the ms of each answer by the request's name, how many failed, and the seconds all took."""
+    """Hold the ms of each answer by the request's name, how old it was, how many failed, and the seconds all took."""
 
     times: dict[str, list[float]] = field(default_factory=lambda: defaultdict(list))
+    ages: dict[str, list[float]] = field(default_factory=lambda: defaultdict(list))
     failed: int = 0
     seconds: float = 0.0
+
+    def add(self, request: Request, body: bytes, took_ms: float) -> None:
+        """Take in an answer that came just now."""
+        self.times[request.name].append(took_ms)
+        if request.time_field:
+            self.ages[request.name].append(read_age_ms(request, body))
 
     @property
     def rate(self) -> float:
         return sum(map(len, self.times.values())) / self.seconds
+
+
+def read_age_ms(request: Request, body: bytes) -> float:
+    """Return how long before now the time is that an answer gives itself."""
+    match = re.search(rf'"{request.time_field}":"([^"]+)"'.encode(), body)
+    assert match, body[:200]
+    return time.time() * 1000 - epoch_ms(match[1].decode())
 
 
 def read_alone(client: Client, request: Request) -> Answers:
@@ -119,7 +141,7 @@ def read_alone(client: Client, request: Request) -> Answers:
     times = answers.times[request.name]
     while not answers.failed and len(times) < ALONE_REQUESTS_MAX:
         try:
-            times.append(client.time(request.path(random)))
+            times.append(client.time(request.path(random))[1])
         except AnswerError:
             answers.failed += 1
         answers.seconds = time.monotonic() - started
@@ -159,7 +181,8 @@ class Readers(NamedTuple):
         while not ended.is_set():
             (request,) = random.choices(requests, weights)
             try:
-                answers.times[request.name].append(client.time(request.path(random)))
+                body, took_ms = client.time(request.path(random))
+                answers.add(request, body, took_ms)
             except AnswerError:
                 answers.failed += 1
             if self.think:

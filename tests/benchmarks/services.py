@@ -12,7 +12,7 @@ from typing import Final
 
 from companion.services.app import ServiceName
 from companion.simulator.redis import _die_with_parent, find_free_port
-from tests.benchmarks.processes import wait_until
+from tests.benchmarks.processes import WAIT_SECONDS, wait_until
 
 STOP_SECONDS: Final = 20.0
 _TICKS: Final = os.sysconf("SC_CLK_TCK")
@@ -44,7 +44,7 @@ class Services:
         child.send_signal(signal.SIGTERM)
         child.wait(STOP_SECONDS)
 
-    def wait_until(self, done: Callable[[], bool], what: str) -> None:
+    def wait_until(self, done: Callable[[], bool], what: str, seconds: float = WAIT_SECONDS) -> None:
         """Wait for a condition.
 
         Raises RuntimeError with the end of its log when a service ends meanwhile.
@@ -56,7 +56,13 @@ class Services:
                     raise RuntimeError(f"{name} ended:\n{self._log(name).read_text()[-2000:]}")
             return done()
 
-        wait_until(done_or_dead, what, pause=0.1)
+        wait_until(done_or_dead, what, pause=0.1, seconds=seconds)
+
+    def pids(self) -> dict[str, int]:
+        """Return the processes of the running services, each of the API by its number."""
+        own = {name: child.pid for name, child in self.services.items()}
+        workers = find_children(own["api"]) if "api" in own else []
+        return own | {f"api-{number}": pid for number, pid in enumerate(workers, 1)}
 
     def close(self) -> None:
         self._stack.close()
@@ -105,15 +111,20 @@ class Processor:
     def __init__(self, pids: Mapping[str, int]) -> None:
         self._pids = pids
         self._before = self._seconds()
+        self._all_before = _busy_seconds()
+
+    def used(self) -> dict[str, float]:
+        """Return the CPU seconds of each process."""
+        return {name: now - self._before[name] for name, now in self._seconds().items()}
 
     def shares(self, seconds: float) -> dict[str, float]:
         """Return the cores used by each process over `seconds`; "others" are all other processes."""
-        took = {name: (now - self._before[name]) / seconds for name, now in self._seconds().items()}
-        everyone = took.pop("all")
-        return {**took, "others": max(0.0, everyone - sum(took.values()))}
+        took, everyone = self.used(), _busy_seconds() - self._all_before
+        others = max(0.0, everyone - sum(took.values()))
+        return {name: used / seconds for name, used in (took | {"others": others}).items()}
 
     def _seconds(self) -> dict[str, float]:
-        return {**{name: processor_seconds(pid) for name, pid in self._pids.items()}, "all": _busy_seconds()}
+        return {name: processor_seconds(pid) for name, pid in self._pids.items()}
 
 
 def find_children(pid: int) -> list[int]:
@@ -131,6 +142,11 @@ def processor_seconds(pid: int) -> float:
     """Return user and system time, fields 14 and 15 in proc(5); field 2, a name in brackets, may hold spaces."""
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / _TICKS
+
+
+def resident_bytes(pid: int) -> int:
+    """Return the resident memory of a process."""
+    return 1024 * int(re.findall(r"VmRSS:\s+(\d+) kB", Path(f"/proc/{pid}/status").read_text())[0])
 
 
 def peak_mb(pid: int) -> float:

@@ -2,11 +2,9 @@
 
 import gc
 import http.client
-import re
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
-from pathlib import Path
 from typing import Final
 from urllib.parse import quote
 
@@ -18,7 +16,7 @@ from tests.benchmarks.figure import Figure
 from tests.benchmarks.processes import bench_redis
 from tests.benchmarks.publisher import NODE, device_name, ping_params
 from tests.benchmarks.readers import is_answered
-from tests.benchmarks.services import Services, open_services
+from tests.benchmarks.services import Services, open_services, resident_bytes
 
 DEVICES: Final = 60_000
 OPEN: Final = 100
@@ -124,11 +122,6 @@ def _open(port: int, path: str) -> http.client.HTTPConnection:
     if "event-stream" not in answer.headers["content-type"]:
         answer.read()
     return connection
-
-
-def resident_bytes(pid: int) -> int:
-    """Return the resident memory of a process."""
-    return 1024 * int(re.findall(r"VmRSS:\s+(\d+) kB", Path(f"/proc/{pid}/status").read_text())[0])
 
 
 def _used(connection: Connection) -> int:

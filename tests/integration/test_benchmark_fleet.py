@@ -6,14 +6,14 @@ from collections import Counter
 
 import pytest
 
-from companion.opensips.events import LATENCY, ContactEvent, parse
+from companion.opensips.events import LATENCY, UPDATE, ContactEvent, Registration, parse
 from companion.query.listing import Query
 from companion.query.reader import Reader
 from companion.store.devices import load_device
 from companion.store.nodes import Feed, prepare_feed
 from tests.benchmarks import sweep
 from tests.benchmarks.history import fill
-from tests.benchmarks.phones import LOSSES, STATUS, WEEK_SAMPLES, Fleet, phone
+from tests.benchmarks.phones import LOSSES, STATUS, WEEK_SAMPLES, Fleet, Phone, phone
 from tests.benchmarks.pinger import pinger
 from tests.benchmarks.processes import bench_redis
 from tests.benchmarks.publisher import NODE
@@ -87,6 +87,27 @@ def test_pings_are_counted(filled: Setup) -> None:
         # flat out, a contact's losses of a second may count as one that came twice
         assert published - LOSSES_AT_ONCE <= stored <= published
         assert published == publisher.pace(0)
+
+
+def test_registrations_are_renewed(filled: Setup) -> None:
+    """A phone that registers again has a later expiry, and its pings from then on tell of it."""
+    with filled.process("consumer"), pinger(f"tcp://127.0.0.1:{filled.publish}", FLEET) as publisher:
+        publisher.pace(500, UPDATE)
+        until(lambda: filled.events_done(NODE) > FLEET.devices)
+        registered = publisher.pace(0)
+        until(lambda: filled.events_done(NODE) == registered)
+        renewed = [_registration(filled, one) for one in FLEET.registering()]
+        assert all(one.cseq > 1 and one.expires_at > FLEET.expires * 1000 for one in renewed)
+        publisher.pace(500)
+        until(lambda: filled.events_done(NODE) > registered + FLEET.devices)
+        assert renewed == [_registration(filled, one) for one in FLEET.registering()]
+
+
+def _registration(setup: Setup, one: Phone) -> Registration:
+    device = load_device(setup.store, one.device)
+    assert device is not None
+    (contact,) = device.contacts
+    return contact.registration
 
 
 def test_a_sweep_decides() -> None:
