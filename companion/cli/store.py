@@ -6,6 +6,7 @@ from rich.progress import Progress
 
 from companion import config
 from companion.cli.options import ConfigFile, opened
+from companion.services.heap import relax_garbage_collection
 from companion.store.format import FORMAT
 from companion.store.migration import migrate
 from companion.text import times
@@ -28,6 +29,7 @@ def migrate_store(config_file: ConfigFile = None) -> None:
     Example: systemctl stop companion && companion store migrate && systemctl start companion
     """
     settings = config.load(config_file)
+    relax_garbage_collection()
     console = Console(stderr=True)
     with (
         opened(settings, any_format=True) as store,

@@ -1,7 +1,6 @@
 """Start the chosen services, watch them, and stop them in order."""
 
 import asyncio
-import gc
 from collections.abc import Sequence
 from typing import Final, Literal, Protocol, get_args
 
@@ -63,7 +62,7 @@ class App:
 
     async def run(self, stopped: asyncio.Event) -> None:
         """Run until `stopped` is set or a service dies; raise its error once the others have ended."""
-        _relax_garbage_collection()
+        heap.relax_garbage_collection()
         descriptors.raise_limit()
         giving_back = asyncio.create_task(heap.give_back_regularly())
         try:
@@ -119,10 +118,3 @@ class App:
             await asyncio.wait([task])
         for store in self._stores:
             store.close()
-
-
-def _relax_garbage_collection() -> None:
-    """Collect garbage rarely: events make no cycles, and searching for some costs a third of the throughput."""
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(100_000, 50, 100)

@@ -132,7 +132,8 @@ def load_devices_of_bindings(store: Store, bindings: Mapping[Binding, str]) -> l
     )
     others = sorted({contact.device for contact in contacts.values()} - set(ids))
     if others:
-        records.update(read(store.connection, _prepare_device_records(store, others)))
+        more = read(store.connection, _prepare_device_records(store, others))
+        records |= more
     contacts |= load_contacts(store, [ref for ref in _refs(records) if ref.contact not in contacts])
     devices = [_make_device(device, record, contacts) for device, record in records.items()]
     _note_refreshed(store, devices)

@@ -91,6 +91,7 @@ def decode_entries(device: str, rows: Sequence[tuple[str, dict[str, str]]]) -> l
     """Read the entries of a timeline from the ids and fields of a stream."""
     entries = []
     for entry_id, fields in rows:
-        rest: dict[str, str | int] = {name: value for name, value in fields.items() if name != "event"}
-        entries.append(TimelineEntry(device, int(entry_id.partition("-")[0]), fields.get("event", ""), rest))
+        rest: dict[str, str | int] = {**fields}
+        event = str(rest.pop("event", ""))
+        entries.append(TimelineEntry(device, int(entry_id.partition("-")[0]), event, rest))
     return entries

@@ -1,7 +1,8 @@
 """Bring the data in Redis to the format of this version.
 
-Each key is converted by itself, in one transaction that deletes the old value and writes the new one. So a migration
-that was interrupted is continued by the next one: what is converted already has another type.
+Each key is converted by itself, and has its old or its new value at any moment. So a migration that was interrupted is
+continued by the next one: what is converted already has another type. A large fleet has millions of keys, and each
+reply takes its time: so there are as few commands as possible.
 """
 
 import re
@@ -13,7 +14,7 @@ from typing import Any, Final, NamedTuple
 
 from companion.errors import UsageError
 from companion.store import format_1
-from companion.store.connection import Command
+from companion.store.connection import Command, ResponseError
 from companion.store.consumers import load_consumers
 from companion.store.contacts import encode_contact
 from companion.store.devices import encode_device_record
@@ -24,8 +25,8 @@ from companion.store.store import Store
 from companion.store.timeline import encode_entries
 from companion.times import SECOND_MS, now_ms
 
-PAGE: Final = 500
-"""Keys that are looked at together."""
+PAGE: Final = 2000
+"""Keys that are looked at together; a third of them or so has an older format."""
 FRESH_MS: Final = 15 * SECOND_MS
 """A consumer reports every two seconds: one that has not for so long does not run."""
 
@@ -113,61 +114,66 @@ _OLD_TYPES: Final = {"contact": "hash", "device": "hash", "timeline": "stream", 
 
 def _load_old(store: Store, keys: Sequence[str]) -> list[_Value]:
     """Return the values of those keys that have an old type."""
-    call, tagged = store.connection.pipeline, len(store.keys.prefix)
+    tagged = len(store.keys.prefix)
     split = [key[key.index("}", tagged) + 2 :].partition(":") for key in keys]
     ours = [(key, kind, name) for key, (kind, _, name) in zip(keys, split, strict=True) if kind in _OLD_TYPES]
-    types = call(("TYPE", key) for key, _, _ in ours)
-    old = [one for one, own in zip(ours, types, strict=True) if own == _OLD_TYPES[one[1]]]
-    reads = ((_read(key, kind), ("PTTL", key)) for key, kind, _ in old)
-    replies = call(chain.from_iterable(reads))
-    return [
-        _Value(*one, content, ttl_ms)
-        for one, content, ttl_ms in zip(old, replies[::2], replies[1::2], strict=True)
-        if content
-    ]
+    reads = chain.from_iterable((_read(key, kind), ("PTTL", key)) for key, kind, _ in ours)
+    replies = store.connection.pipeline(reads, raise_on_error=False)
+    pairs = zip(ours, replies[::2], replies[1::2], strict=True)
+    return [_Value(*one, content, ttl_ms) for one, content, ttl_ms in pairs if _is_old(content)]
 
 
 def _read(key: str, kind: str) -> Command:
     return ("HGETALL", key) if _OLD_TYPES[kind] == "hash" else ("XRANGE", key, "-", "+")
 
 
+def _is_old(content: Any) -> bool:
+    """Return whether a key was there and had its old type. Raises any other error of Redis."""
+    if isinstance(content, ResponseError) and not str(content).startswith("WRONGTYPE"):
+        raise content
+    return bool(content) and not isinstance(content, ResponseError)
+
+
 def _convert(store: Store, values: Sequence[_Value]) -> int:
     """Replace values; return how many. One that can not be read stays, and no reader takes notice of it."""
-    commands: defaultdict[int, list[Command]] = defaultdict(list)
+    records: list[Command] = []
+    timelines: defaultdict[int, list[Command]] = defaultdict(list)
     converted = 0
     for value in values:
         with suppress(KeyError, ValueError, TypeError):
-            replacement = list(_CONVERSIONS[value.kind](store, value))
-            commands[store.keys.shard_of(value.key)] += [("DEL", value.key), *replacement]
+            if _OLD_TYPES[value.kind] == "stream":
+                timelines[store.keys.shard_of(value.key)] += _timeline(store, value)
+            else:
+                records += _RECORDS[value.kind](store, value)
             converted += 1
-    for own in commands.values():
-        store.connection.pipeline(own, one_moment=True)
+    store.connection.pipeline(records)
+    for commands in timelines.values():
+        store.connection.pipeline(commands, one_moment=True)
     return converted
 
 
-def _contact(store: Store, value: _Value) -> Iterator[Command]:
-    """Write the record of a contact, and what remediation has noted about it under a key of its own."""
+def _contact(store: Store, value: _Value) -> list[Command]:
+    """Write what remediation has noted about a contact under a key of its own, and then its record over its hash."""
     fields, ttl_ms = value.content, _ttl_ms(store, value)
-    care = [part for name in format_1.CARE_FIELDS if name in fields for part in (name, fields[name])]
+    last: Command = ("DEL", value.key)
     if "id" in fields:
-        contact = format_1.decode_contact(fields)
-        yield ("SET", value.key, encode_contact(contact), "PX", ttl_ms)
-    if care:
-        key = value.key.replace("}:contact:", "}:care-state:", 1)
-        yield ("HSET", key, *care)
-        yield ("PEXPIRE", key, ttl_ms)
+        last = ("SET", value.key, encode_contact(format_1.decode_contact(fields)), "PX", ttl_ms)
+    care = [part for name in format_1.CARE_FIELDS if name in fields for part in (name, fields[name])]
+    key = value.key.replace("}:contact:", "}:care-state:", 1)
+    return [("HSET", key, *care), ("PEXPIRE", key, ttl_ms), last] if care else [last]
 
 
-def _device(store: Store, value: _Value) -> Iterator[Command]:
-    if "id" in value.content:
-        device = format_1.decode_device(value.content)
-        record = encode_device_record(device.first_seen_at, device.contacts, has_instance=device.has_instance)
-        yield ("SET", value.key, record, "PX", _ttl_ms(store, value))
+def _device(store: Store, value: _Value) -> list[Command]:
+    if "id" not in value.content:
+        return [("DEL", value.key)]
+    device = format_1.decode_device(value.content)
+    record = encode_device_record(device.first_seen_at, device.contacts, has_instance=device.has_instance)
+    return [("SET", value.key, record, "PX", _ttl_ms(store, value))]
 
 
-def _entries(store: Store, value: _Value) -> Iterator[Command]:
-    yield ("HSET", value.key, *encode_entries(format_1.decode_entries(value.name, value.content)))
-    yield ("PEXPIRE", value.key, _ttl_ms(store, value))
+def _timeline(store: Store, value: _Value) -> list[Command]:
+    entries = encode_entries(format_1.decode_entries(value.name, value.content))
+    return [("DEL", value.key), ("HSET", value.key, *entries), ("PEXPIRE", value.key, _ttl_ms(store, value))]
 
 
 def _ttl_ms(store: Store, value: _Value) -> int:
@@ -175,9 +181,4 @@ def _ttl_ms(store: Store, value: _Value) -> int:
     return value.ttl_ms if value.ttl_ms > 0 else store.ttl_ms
 
 
-_CONVERSIONS: Final[dict[str, Callable[[Store, _Value], Iterator[Command]]]] = {
-    "contact": _contact,
-    "device": _device,
-    "timeline": _entries,
-    "care": _entries,
-}
+_RECORDS: Final = {"contact": _contact, "device": _device}

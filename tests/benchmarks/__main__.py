@@ -9,7 +9,20 @@ from typing import Final
 
 from rich.console import Console
 
-from tests.benchmarks import burst, consume, flood, media, memory, native, readable, reconcile, register, sweep, units
+from tests.benchmarks import (
+    burst,
+    consume,
+    flood,
+    media,
+    memory,
+    migrate,
+    native,
+    readable,
+    reconcile,
+    register,
+    sweep,
+    units,
+)
 from tests.benchmarks.figure import Figure
 from tests.benchmarks.large import Plan, large
 
@@ -23,6 +36,7 @@ BENCHMARKS: Final[dict[str, Callable[[], Iterator[Figure]]]] = {
     "readable": readable.figures,
     "reconcile": reconcile.figures,
     "sweep": sweep.figures,
+    "migrate": migrate.figures,
     "media": media.figures,
     "units": units.figures,
     "native": native.figures,

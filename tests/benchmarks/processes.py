@@ -1,16 +1,17 @@
 """Start the processes of a benchmark, talk with them over pipes, and wait for what they do."""
 
+import socket
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
 from companion.simulator.redis import EmbeddedRedis
-from companion.store.connection import Connection
+from companion.store.connection import Command, Connection
 
 WAIT_SECONDS: Final = 120.0
 
@@ -22,6 +23,22 @@ def bench_redis() -> Iterator[tuple[Path, EmbeddedRedis, Connection]]:
         connection = Connection(redis.url)
         yield Path(folder), redis, connection
         connection.close()
+
+
+def send_commands(port: int, commands: Sequence[Command]) -> None:
+    """Send commands with short replies as raw protocol: redis-py would take minutes for a million."""
+    with socket.create_connection(("127.0.0.1", port)) as connection, connection.makefile("rb") as reader:
+        connection.sendall(b"".join(map(_packed, commands)))
+        for command in commands:
+            reply = reader.readline()
+            assert not reply.startswith(b"-"), (command, reply)
+            if reply.startswith(b"$"):
+                reader.readline()
+
+
+def _packed(command: Command) -> bytes:
+    parts = [str(part).encode() for part in command]
+    return b"*%d\r\n" % len(parts) + b"".join(b"$%d\r\n%b\r\n" % (len(part), part) for part in parts)
 
 
 @contextmanager

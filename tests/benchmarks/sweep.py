@@ -2,7 +2,6 @@
 
 import asyncio
 import resource
-import socket
 import sys
 import threading
 import time
@@ -17,6 +16,7 @@ from companion.remediation.candidates import Sweep, collect_fleet
 from companion.remediation.sweep import Sweeper
 from companion.simulator.redis import EmbeddedRedis
 from companion.store.batch import Batch
+from companion.store.connection import Command
 from companion.store.contacts import encode_answer, encode_contact
 from companion.store.keys import Keys
 from companion.store.nodes import Feed, load_feeds, prepare_feed
@@ -29,7 +29,7 @@ from companion.usrloc.picture import Usrloc
 from tests.benchmarks.figure import Figure
 from tests.benchmarks.history import LOST_AFTER, apply_event
 from tests.benchmarks.phones import INTERVAL_MS
-from tests.benchmarks.processes import bench_redis, process, read_line
+from tests.benchmarks.processes import bench_redis, process, read_line, send_commands
 from tests.benchmarks.publisher import NODE, device_name, ping_params
 
 CANDIDATES = 10_000
@@ -90,16 +90,11 @@ def _store_failing(url: str, numbers: Sequence[int], now: int) -> None:
 
 
 def _store_answering(port: int, numbers: Sequence[int], now: int) -> None:
-    """Store contacts that no sweep reads, as raw protocol: to pack a million hashes, redis-py would take minutes."""
-    commands = [command for number in numbers for command in _contact_commands(number, now)]
-    with socket.create_connection(("127.0.0.1", port)) as connection:
-        connection.sendall(b"".join(map(_packed, commands)))
-        reader = connection.makefile("rb")
-        for _ in commands:
-            reader.readline()
+    """Store contacts that no sweep reads."""
+    send_commands(port, [command for number in numbers for command in _contact_commands(number, now)])
 
 
-def _contact_commands(number: int, now: int) -> list[tuple[object, ...]]:
+def _contact_commands(number: int, now: int) -> list[Command]:
     binding = Binding(NODE, "location", f"user{number}", f"sip:user{number}@95e693bd04cf.invalid;transport=ws")
     event = parse(LATENCY, ping_params(number, 31_000, now // 1000 + 3600))
     assert isinstance(event, ContactEvent)
@@ -110,11 +105,6 @@ def _contact_commands(number: int, now: int) -> list[tuple[object, ...]]:
         ("SET", KEYS.contact(binding.aor, contact.id), encode_contact(contact).decode()),
         ("HSET", KEYS.answers(0), contact.id, encode_answer(contact)),
     ]
-
-
-def _packed(command: Sequence[object]) -> bytes:
-    parts = [str(part).encode() for part in command]
-    return b"*%d\r\n" % len(parts) + b"".join(b"$%d\r\n%b\r\n" % (len(part), part) for part in parts)
 
 
 def _measure(url: str, contacts: int) -> Measured:
