@@ -98,8 +98,9 @@ def _contact_commands(number: int, now: int) -> list[Command]:
     binding = Binding(NODE, "location", f"user{number}", f"sip:user{number}@95e693bd04cf.invalid;transport=ws")
     event = parse(LATENCY, ping_params(number, 31_000, now // 1000 + 3600))
     assert isinstance(event, ContactEvent)
-    contact = Contact(binding, contact_id(binding), device_name(number), NODE, event.registration, now - 900_000)
-    contact.last_register_at, contact.last_latency_ms = now - 900_000, 31
+    contact = Contact(binding, contact_id(binding), device_name(number), NODE, event.registration)
+    contact.registered_at = contact.last_register_at = now - 900_000
+    contact.last_latency_ms = 31
     contact.last_latency_at = contact.changed_at = now - 60_000
     return [
         ("SET", KEYS.contact(binding.aor, contact.id), encode_contact(contact).decode()),
