@@ -72,7 +72,7 @@ bench: setup
 	@$(BIN)/python -m tests.benchmarks $(ONLY)
 
 bench-large: setup
-	@$(BIN)/python -m tests.benchmarks --large $(if $(DEVICES),--devices $(DEVICES))
+	@$(BIN)/python -m tests.benchmarks --large $(if $(DEVICES),--devices $(DEVICES)) $(if $(HOURS),--hours $(HOURS))
 
 soak: setup
 	@$(BIN)/python -m tests.soak $(if $(MINUTES),--minutes $(MINUTES)) $(if $(SEED),--seed $(SEED)) $(if $(RATE),--rate $(RATE)) $(if $(ONLY),--only '$(ONLY)') $(if $(FOLDER),--folder $(FOLDER))

@@ -48,6 +48,7 @@ PLAN_HELP: Final = {
     "readers": "number of simultaneous readers",
     "think": "mean seconds between two pages of a reader",
     "seconds": "seconds of reading",
+    "hours": "hours of pings that most devices have",
 }
 
 

@@ -43,6 +43,7 @@ from tests.benchmarks.services import Processor, Services, open_services, peak_m
 WEEKLONG: Final = 1000
 REGISTERED_SECONDS: Final = 86_400
 WORKERS: Final = 2
+PATIENT_LIST_SECONDS: Final = 600.0
 WARM_UP: Final = 16
 """Connections after which each process was asked for a list, most likely."""
 NO_SERVICES: Final = ("redis", "publisher", "readers")
@@ -54,18 +55,22 @@ DEVICE: Final = "device, 24 hours"
 
 @dataclass(frozen=True)
 class Plan:
-    """Hold the size: devices, events a second and readers during the reading, their think time and its length in s."""
+    """Hold the size: devices, events a second and readers during the reading, their think time and its length in s.
+
+    `hours`: how many hours of pings most devices have; to write a day of a million devices takes most of an hour.
+    """
 
     devices: int = 100_000
     rate: float = 5000
     readers: int = 50
     think: float = 2.0
     seconds: float = 60.0
+    hours: int = 24
 
 
 def large(plan: Plan, console: Console) -> Iterator[Figure]:
     """Fill a Redis with a fleet, start a companion on it, and read, alone and together, while the fleet is pinged."""
-    fleet = Fleet(plan.devices, min(WEEKLONG, plan.devices), int(time.time()) + REGISTERED_SECONDS)
+    fleet = Fleet(plan.devices, min(WEEKLONG, plan.devices), int(time.time()) + REGISTERED_SECONDS, plan.hours)
     with bench_redis() as (folder, redis, _), ExitStack() as stack:
         store = open_store(config.RedisSection(url=redis.url))
         stack.callback(store.close)
@@ -127,9 +132,12 @@ class Bench:
         self._companion.start("api", COMPANION_API__WORKERS=str(workers))
         self._companion.wait_until(lambda: is_answered(self._companion.port, "/readyz"), "the API to be ready")
         for _ in range(WARM_UP):
-            client = Client(self._companion.port, PATIENT_SECONDS)
-            client.get(FIRST_PAGE.path(ANYBODY))
-            client.close()
+            self._await_list()
+
+    def _await_list(self) -> None:
+        """Wait until the API has read the fleet: before, it answers that it reads it."""
+        path, port = FIRST_PAGE.path(ANYBODY), self._companion.port
+        self._companion.wait_until(lambda: is_answered(port, path), "the list of devices", PATIENT_LIST_SECONDS)
 
     def _first_round(self) -> Figure:
         """Measure the first pings after a start, when each contact must be read from Redis."""
@@ -147,6 +155,7 @@ class Bench:
         yield Figure("one reader, while each device is pinged as ever", f"{self._own_pace:,.0f} events/s")
         client, processor = Client(self._companion.port, PATIENT_SECONDS), Processor(self._processes())
         started = time.monotonic()
+        self._await_list()
         page = json.loads(client.get(FIRST_PAGE.path(ANYBODY)))
         yield Figure("  first page of devices, for the first time", f"{(time.monotonic() - started) * 1000:,.0f} ms")
         for request in self._requests(page["next"] or ""):

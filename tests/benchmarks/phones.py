@@ -9,7 +9,7 @@ from companion.usrloc.contact import Status
 from tests.benchmarks.publisher import ping_params
 
 INTERVAL_MS: Final = 120_000
-DAY_SAMPLES: Final = 720
+SAMPLES_AN_HOUR: Final = 30
 WEEK_SAMPLES: Final = 5040
 
 Kind = Literal["answers", "flaky", "dead", "silent", "gone"]
@@ -98,7 +98,7 @@ def phone(number: int) -> Phone:
 
 
 class Fleet(NamedTuple):
-    """Hold the size of a fleet: the first `weeklong` devices have a week of pings, the others a day.
+    """Hold the size of a fleet: the first `weeklong` devices have a week of pings, the others some hours.
 
     All are registered until `expires`, epoch seconds.
     """
@@ -106,14 +106,15 @@ class Fleet(NamedTuple):
     devices: int
     weeklong: int
     expires: int
+    hours: int = 24
 
     def samples(self, number: int) -> int:
         """Return how many answered pings a phone has when the fleet is made."""
-        return WEEK_SAMPLES if number < self.weeklong else DAY_SAMPLES
+        return WEEK_SAMPLES if number < self.weeklong else self.hours * SAMPLES_AN_HOUR
 
     @property
     def all_samples(self) -> int:
-        return self.weeklong * WEEK_SAMPLES + (self.devices - self.weeklong) * DAY_SAMPLES
+        return self.weeklong * WEEK_SAMPLES + (self.devices - self.weeklong) * self.hours * SAMPLES_AN_HOUR
 
     def pinged(self) -> Iterator[Phone]:
         """Yield the phones that OpenSIPS has in its usrloc and pings."""
