@@ -1,7 +1,6 @@
 """Judge a run: what was published and stored, the jobs, the memory, the logs, the removals and the answers."""
 
 import json
-import statistics
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 from typing import Final, NamedTuple
@@ -142,33 +141,39 @@ def seconds_late(gap: Gap, interval: float, spans: Sequence[Span]) -> float:
 
 
 def _judge_memory(services: Sequence[Service], began: float) -> Finding:
-    """Memory is flat when the last third is no more than a tenth and 8 MB above the first third after the warm-up.
+    """Memory is flat when the peak of the last third is no more than a tenth and 8 MB above that of the first third.
 
-    Medians of each third count, over all lives of a service: the same faults come in each.
+    The services of a kind are judged together: they swap roles, and one that stands by keeps messages beside what it
+    needed before. The peaks are those after the warm-up, over all lives: the same faults come in each third.
     """
-    grown = [service.name for service in services if has_grown(service.rss, began)]
-    rows = [(service.name, *_thirds(service.rss, began)) for service in services]
-    figures = [f"{name}: {first / 1e6:.0f} MB, then {last / 1e6:.0f} MB" for name, first, last in rows]
-    return Finding("memory is flat", not grown, [*figures, *(f"grown: {name}" for name in grown)])
+    kinds = {kind: [service for service in services if service.kind == kind] for kind in _kinds(services)}
+    peaks = {kind: find_peaks([sample for one in own for sample in one.rss], began) for kind, own in kinds.items()}
+    grown = [kind for kind, pair in peaks.items() if has_grown(*pair)]
+    figures = [
+        f"{kind}: at most {first / 1e6:.0f} MB, then {last / 1e6:.0f} MB" for kind, (first, last) in peaks.items()
+    ]
+    return Finding("memory is flat", not grown, [*figures, *(f"grown: {kind}" for kind in grown)])
 
 
-def has_grown(samples: Sequence[Rss], began: float) -> bool:
-    """Return whether the last third is far above the first one after the warm-up. A short run says nothing."""
-    first, last = _thirds(samples, began)
-    is_long = bool(samples) and samples[-1].at - began > 2 * WARM_UP_SECONDS
-    return is_long and last > first * (1 + GROWTH_SHARE) + GROWTH_BYTES
+def _kinds(services: Sequence[Service]) -> list[str]:
+    return list(dict.fromkeys(service.kind for service in services))
 
 
-def _thirds(samples: Sequence[Rss], began: float) -> tuple[float, float]:
-    """Return the median of the first and of the last third after the warm-up."""
-    if not samples:
-        return 0.0, 0.0
-    end = samples[-1].at
-    since = began + min(WARM_UP_SECONDS, (end - began) / 3)
+def has_grown(first: float, last: float) -> bool:
+    """Return whether a peak is far above the first one; 0 is none."""
+    return first > 0 and last > first * (1 + GROWTH_SHARE) + GROWTH_BYTES
+
+
+def find_peaks(samples: Sequence[Rss], began: float) -> tuple[float, float]:
+    """Return the greatest size of the first and of the last third after the warm-up. A short run has none: (0, 0)."""
+    end = max((sample.at for sample in samples), default=began)
+    since = began + WARM_UP_SECONDS
     third = (end - since) / 3
+    if end - began <= 2 * WARM_UP_SECONDS:
+        return 0.0, 0.0
     first = [sample.size for sample in samples if since <= sample.at <= since + third]
     last = [sample.size for sample in samples if sample.at >= end - third]
-    return statistics.median(first or [0]), statistics.median(last or [0])
+    return max(first, default=0), max(last, default=0)
 
 
 def _judge_logs(services: Sequence[Service]) -> Finding:
