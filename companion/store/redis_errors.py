@@ -57,7 +57,7 @@ _REMEDIES: Final = (
     (r"LOADING|loading the dataset", "wait: Redis loads its data after a start"),
     (r"NOREPLICAS", "Redis waits for its replicas: see min-replicas-to-write"),
     (r"CLUSTERDOWN|TRYAGAIN|MOVED|CROSSSLOT", "look at `redis-cli cluster info`"),
-    (r"No master found", "look at the Sentinels: `redis-cli -p 26379 sentinel masters`, and correct [redis] url"),
+    (r"No master found", "look at the Sentinels, and at their certificates if they speak TLS; correct [redis] url"),
     (r"max number of clients", "raise maxclients of Redis"),
     (r"unknown command|unknown subcommand", "use Redis 6.2 or newer, and rename none of its commands"),
     (r"WRONGTYPE", "another program writes the same keys: choose another [redis] prefix"),
