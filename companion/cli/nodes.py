@@ -27,8 +27,8 @@ def _several() -> None:
 def list_nodes(config_file: ConfigFile = None, as_json: AsJson = False) -> None:
     """List the nodes, one line each.
 
-    A line shows whether the feed is alive, the last activity of bridge and OpenSIPS, contacts, missed events, and an
-    open breaker.
+    A line shows whether the feed is alive, the last activity of bridge and OpenSIPS, contacts, missed events, the
+    consumer that stores its events now (host and process), and an open breaker.
 
     The number of contacts is that of the last summary. `companion summary` shows more about each feed.
     """

@@ -36,6 +36,7 @@ from companion.store.calls import (
     load_recent_calls,
 )
 from companion.store.devices import load_device
+from companion.store.leases import load_holders
 from companion.store.recordings import load_recordings
 from companion.store.report_budgets import load_refused_reports
 from companion.store.store import Store
@@ -250,17 +251,21 @@ class Reader:
         return {"window_seconds": window_ms // 1000, "points": load_points(self._store, now - window_ms, now)}
 
     def nodes(self) -> Json:
-        """Return the feed of each node, its number of contacts (null before a count), and when `breaker` opened."""
+        """Return the feed of each node, its number of contacts (null before a count), and when `breaker` opened.
+
+        `consumer` writes its events now; null if none does.
+        """
         view, store = self._own_view(), self._store
         saved = load_summary(store)
         counts = count_registered(saved) if saved else None
-        breakers = load_open_breakers(store, list(view.feeds))
+        breakers, holders = load_open_breakers(store, list(view.feeds)), load_holders(store, view.feeds)
         return {
             "nodes": [
                 {
                     **describe_feed(feed, view.clock.now),
                     "contacts": None if counts is None else counts.get(name, 0),
                     "breaker": iso(breakers.get(name, 0)),
+                    "consumer": holders.get(name),
                 }
                 for name, feed in view.feeds.items()
             ]

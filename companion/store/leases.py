@@ -148,3 +148,10 @@ def select_leased(store: Store, nodes: list[str]) -> list[str]:
     """Return those of these nodes whose events a consumer writes now."""
     exist = store.connection.pipeline(("EXISTS", store.keys.lease(node)) for node in nodes)
     return [node for node, is_there in zip(nodes, exist, strict=True) if is_there]
+
+
+def load_holders(store: Store, nodes: Iterable[str]) -> dict[str, str]:
+    """Return the consumer that writes the events of each of these nodes now, as `host/process`; no others."""
+    nodes = list(nodes)
+    tokens = store.connection.pipeline(("GET", store.keys.lease(node)) for node in nodes)
+    return {node: "/".join(token.split("/")[:2]) for node, token in zip(nodes, tokens, strict=True) if token}

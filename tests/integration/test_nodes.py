@@ -16,6 +16,7 @@ from companion.opensips.events import INSERT, LATENCY
 from companion.quality import Bounds
 from companion.query.now import View
 from companion.store import nodes
+from companion.store.leases import Leases
 from companion.store.nodes import Feed, forget_node, load_feeds, prepare_feed
 from companion.usrloc.contact import Clock
 from tests.integration.conftest import Feeder, MakeSetup, Setup, cli, eventually, phone_event
@@ -59,15 +60,35 @@ def setup(make_setup: MakeSetup) -> Setup:
 
 
 def test_list(setup: Setup) -> None:
-    """`companion nodes` has a line for each: is it alive, when was it heard of, its breaker; --json all of it."""
+    """`companion nodes` has a line for each: is it alive, when was it heard of, who stores its events, its breaker.
+
+    --json has all of it.
+    """
+    leases = Leases(setup.store)
+    assert leases.hold("opensips")
     table, as_json = setup.cli("nodes"), setup.cli("nodes", "--json")
     assert (table.returncode, table.stderr) == (0, "")
     head, *lines = table.stdout.splitlines()
-    assert head.split() == ["NODE", "CLUSTER", "FEED", "HEARD", "OF", "LAST", "EVENT", "CONTACTS", "MISSED", "BREAKER"]
+    assert head.split() == [
+        "NODE",
+        "CLUSTER",
+        "FEED",
+        "HEARD",
+        "OF",
+        "LAST",
+        "EVENT",
+        "CONTACTS",
+        "MISSED",
+        "CONSUMER",
+        "BREAKER",
+    ]
     assert [line.split()[:3] for line in lines] == [["old", "old", "silent"], ["opensips", "opensips", "alive"]]
     assert "open, " in lines[0]
     rows = {row["node"]: row for row in json.loads(as_json.stdout)}
     assert (rows["old"]["alive"], rows["old"]["missed"], rows["opensips"]["alive"]) == (False, 3, True)
+    holder = "/".join(leases.owner.split("/")[:2])
+    assert (rows["old"]["consumer"], rows["opensips"]["consumer"]) == (None, holder)
+    assert holder in lines[1]
     assert (rows["old"]["breaker"], rows["opensips"]["breaker"]) == ("2023-11-14T22:13:20.000Z", None)
 
 

@@ -12,12 +12,12 @@ from companion.text import Json
 
 
 def render_nodes(nodes: Sequence[Json], now: datetime | None = None) -> RenderableType:
-    """Render a line for each node: its feed, its contacts, its breaker."""
+    """Render a line for each node: its feed, its contacts, its consumer, its breaker."""
     now = now or datetime.now(UTC)
     if not nodes:
         return render_no_node()
     table = Table(box=None, pad_edge=False, header_style="bold")
-    for name in ("NODE", "CLUSTER", "FEED", "HEARD OF", "LAST EVENT", "CONTACTS", "MISSED", "BREAKER"):
+    for name in ("NODE", "CLUSTER", "FEED", "HEARD OF", "LAST EVENT", "CONTACTS", "MISSED", "CONSUMER", "BREAKER"):
         justify: JustifyMethod = "right" if name in ("CONTACTS", "MISSED") else "left"
         table.add_column(name, no_wrap=name not in ("NODE", "CLUSTER"), justify=justify)
     for node in nodes:
@@ -29,6 +29,7 @@ def render_nodes(nodes: Sequence[Json], now: datetime | None = None) -> Renderab
             text(ago(node["last_event_at"], now)),
             text(node["contacts"]),
             text(node["missed"]),
+            text(node["consumer"] or ""),
             text(f"open, {ago(node['breaker'], now)}" if node["breaker"] else "", "red"),
         )
     return table

@@ -102,6 +102,7 @@ class NodeFeedModel(FeedModel):
 
     contacts: Count | None = Field(description="Contacts that have not ended; null: not counted yet.")
     breaker: Time | None = Field(description="Since when a mass event keeps remediation from acting there.")
+    consumer: str | None = Field(description="The consumer that stores its events now, as `host/process`; null: none.")
 
 
 class NodesModel(ApiModel):
