@@ -29,6 +29,7 @@ from companion.steady_clock import steady_ms
 from companion.store.nodes import Feed, load_feed
 from companion.store.store import open_store
 from companion.text import Json
+from tests.integration.command_process import run_command
 
 CAPTURE = Path(__file__).parents[1] / "captures" / "opensips-3.6.8"
 WINDOW_MS = 24 * 3_600_000
@@ -205,15 +206,8 @@ class Process:
 
 
 def cli(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    """`companion …` in a process of its own, its output piped."""
-    return subprocess.run(
-        [sys.executable, "-m", "companion", *arguments],
-        capture_output=True,
-        text=True,
-        timeout=30,
-        check=False,
-        env=clean_environment() | environment,
-    )
+    """`companion …` in a process of its own."""
+    return run_command(arguments, clean_environment() | environment)
 
 
 def clean_environment() -> dict[str, str]:
