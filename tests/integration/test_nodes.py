@@ -54,7 +54,9 @@ def setup(make_setup: MakeSetup) -> Setup:
     fill(made)
     say(made, "opensips", -60)  # alive for as long as the commands of a test may take
     say(made, "old", 3600, missed=3)
-    for key in keys_of(made, "old").values():
+    keys = keys_of(made, "old")
+    made.store.connection.call("SET", keys.pop("lease"), "elsewhere/7/a1/b2")
+    for key in keys.values():
         made.store.connection.call("HSET", key, "opened_at", 1_700_000_000_000)
     return made
 
@@ -87,7 +89,7 @@ def test_list(setup: Setup) -> None:
     rows = {row["node"]: row for row in json.loads(as_json.stdout)}
     assert (rows["old"]["alive"], rows["old"]["missed"], rows["opensips"]["alive"]) == (False, 3, True)
     holder = "/".join(leases.owner.split("/")[:2])
-    assert (rows["old"]["consumer"], rows["opensips"]["consumer"]) == (None, holder)
+    assert (rows["old"]["consumer"], rows["opensips"]["consumer"]) == ("elsewhere/7", holder)
     assert holder in lines[1]
     assert (rows["old"]["breaker"], rows["opensips"]["breaker"]) == ("2023-11-14T22:13:20.000Z", None)
 
