@@ -157,10 +157,10 @@ def test_tls(tmp_path: Path) -> None:
     """`rediss` speaks TLS with the server, and `rediss+sentinel` with the Sentinels too; both check the certificate."""
     _make_certificate(tmp_path)
     server, sentinel = find_free_port(), find_free_port()
-    plain, watched = f"rediss://127.0.0.1:{server}/0", f"rediss+sentinel://127.0.0.1:{sentinel}/{NAME}"
+    plain, by_sentinel = f"rediss://127.0.0.1:{server}/0", f"rediss+sentinel://127.0.0.1:{sentinel}/{NAME}"
     trust = f"?ssl_ca_certs={tmp_path / 'cert.pem'}"
     with _tls(tmp_path, server, ""), _tls(tmp_path, sentinel, WATCH.format(port=server), "--sentinel"):
-        for url, remedy in ((plain, "ssl_ca_certs"), (watched, "their certificates")):
+        for url, remedy in ((plain, "ssl_ca_certs"), (by_sentinel, "their certificates")):
             until(partial(_answers, Connection(url + trust)))
             open_store(RedisSection(url=url + trust)).close()
             with pytest.raises(UnavailableError, match=remedy):
