@@ -166,7 +166,7 @@ def _describe_page(page: dict[str, Any]) -> dict[str, Any]:
     return {
         "status": page["status"],
         "counts": [page["latency"][name] for name in ("answered", "lost")],
-        "latencies": [ping.latency_ms for ping in page["samples"]],
+        "latencies": [latency_ms for _, latency_ms in page["samples"]],
         "registration": [registration[name] for name in ("registered", "user_agent", "received", "push")],
         "contacts": sorted((contact["uri"], contact["status"]) for contact in page["contacts"]),
         "timeline": [entry["event"] for entry in page["timeline"]],

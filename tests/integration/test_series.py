@@ -403,7 +403,7 @@ def test_news_are_what_is_later(setup: Setup) -> None:
     page = reader.device("bob", HOUR_MS)
     *before, last = page["samples"]
     assert len(before) == 3
-    for since, later in ((before[-1].ts, [last]), (last.ts, [])):
+    for since, later in ((before[-1][0], [last]), (last[0], [])):
         news = reader.news("bob", since)
         assert news["samples"] == later
         assert news["timeline"] == [entry for entry in page["timeline"] if entry["at"] > str(iso(since))]
