@@ -1,6 +1,7 @@
 """Judge a run: what was published and stored, the jobs, the memory, the logs, the removals and the answers."""
 
 import json
+import statistics
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 from typing import Final, NamedTuple
@@ -141,39 +142,34 @@ def seconds_late(gap: Gap, interval: float, spans: Sequence[Span]) -> float:
 
 
 def _judge_memory(services: Sequence[Service], began: float) -> Finding:
-    """Memory is flat when the peak of the last third is no more than a tenth and 8 MB above that of the first third.
+    """Memory is flat when the median of the last third is no more than a tenth and 8 MB above that of the first third.
 
-    The services of a kind are judged together: they swap roles, and one that stands by keeps messages beside what it
-    needed before. The peaks are those after the warm-up, over all lives: the same faults come in each third.
+    The services of a kind are judged together, over all their lives: they swap roles, and one that stands by keeps
+    messages beside what it needed before. The thirds are those after the warm-up; the same faults come in each.
     """
-    kinds = {kind: [service for service in services if service.kind == kind] for kind in _kinds(services)}
-    peaks = {kind: find_peaks([sample for one in own for sample in one.rss], began) for kind, own in kinds.items()}
-    grown = [kind for kind, pair in peaks.items() if has_grown(*pair)]
-    figures = [
-        f"{kind}: at most {first / 1e6:.0f} MB, then {last / 1e6:.0f} MB" for kind, (first, last) in peaks.items()
-    ]
+    kinds = dict.fromkeys(service.kind for service in services)
+    sizes = {kind: [sample for one in services if one.kind == kind for sample in one.rss] for kind in kinds}
+    medians = {kind: find_medians(samples, began) for kind, samples in sizes.items()}
+    grown = [kind for kind, pair in medians.items() if has_grown(*pair)]
+    figures = [f"{kind}: {first / 1e6:.0f} MB, then {last / 1e6:.0f} MB" for kind, (first, last) in medians.items()]
     return Finding("memory is flat", not grown, [*figures, *(f"grown: {kind}" for kind in grown)])
 
 
-def _kinds(services: Sequence[Service]) -> list[str]:
-    return list(dict.fromkeys(service.kind for service in services))
-
-
 def has_grown(first: float, last: float) -> bool:
-    """Return whether a peak is far above the first one; 0 is none."""
+    """Return whether a size is far above the first one; 0 is none."""
     return first > 0 and last > first * (1 + GROWTH_SHARE) + GROWTH_BYTES
 
 
-def find_peaks(samples: Sequence[Rss], began: float) -> tuple[float, float]:
-    """Return the greatest size of the first and of the last third after the warm-up. A short run has none: (0, 0)."""
+def find_medians(samples: Sequence[Rss], began: float) -> tuple[float, float]:
+    """Return the median of the first and of the last third after the warm-up. A short run has none: (0, 0)."""
     end = max((sample.at for sample in samples), default=began)
-    since = began + WARM_UP_SECONDS
-    third = (end - since) / 3
     if end - began <= 2 * WARM_UP_SECONDS:
         return 0.0, 0.0
+    since = began + WARM_UP_SECONDS
+    third = (end - since) / 3
     first = [sample.size for sample in samples if since <= sample.at <= since + third]
     last = [sample.size for sample in samples if sample.at >= end - third]
-    return max(first, default=0), max(last, default=0)
+    return statistics.median(first or [0]), statistics.median(last or [0])
 
 
 def _judge_logs(services: Sequence[Service]) -> Finding:

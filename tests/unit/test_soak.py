@@ -7,7 +7,7 @@ import pytest
 from companion.opensips.events import DELETE, INSERT, LATENCY
 from tests.soak.faults import FAULTS, Span, is_chosen
 from tests.soak.service import Rss
-from tests.soak.verdict import Balance, find_peaks, has_grown, seconds_late
+from tests.soak.verdict import Balance, find_medians, has_grown, seconds_late
 from tests.soak.watch import Gap
 
 PUBLISHED = Counter({LATENCY: 1000, INSERT: 10, DELETE: 10})
@@ -46,7 +46,7 @@ def test_growing_memory(per_minute: int, is_grown: bool) -> None:  # noqa: FBT00
     samples = [
         Rss(second, 1, min(second, 300) * 1_000_000 + per_minute * second // 60) for second in range(0, 1800, 10)
     ]
-    assert has_grown(*find_peaks(samples, began=0)) is is_grown
+    assert has_grown(*find_medians(samples, began=0)) is is_grown
 
 
 def test_choice_of_faults() -> None:
