@@ -27,6 +27,8 @@ _COLUMNS: Final[dict[str, str]] = {
 }
 _TIMES: Final = ("last_latency_at", "last_register_at")
 KEPT_QUERIES: Final = 64
+CHUNK: Final = 1000
+"""Devices whose ids are searched as one text: what none of them has is looked for once."""
 Condition = Callable[[Glance], bool]
 
 
@@ -82,6 +84,7 @@ class Listing:
         self._glances = glances
         self._ordered: dict[Sort, Sequence[Glance]] = {"device": glances}
         self._matches: dict[Query, Matches] = {}
+        self._texts: list[str] = []
 
     def __len__(self) -> int:
         return len(self._glances)
@@ -100,7 +103,7 @@ class Listing:
         if query not in self._matches:
             if len(self._matches) >= KEPT_QUERIES:
                 self._matches.clear()
-            glances = self._order(query.sort)
+            glances = self._search(query) if query.search else self._order(query.sort)
             for condition in self._conditions(query):
                 glances = list(filter(condition, glances))
             self._matches[query] = Matches(glances, query.sort)
@@ -125,10 +128,27 @@ class Listing:
             groups[glance.status].append(glance)
         return list(chain.from_iterable(groups.values()))
 
+    def _search(self, query: Query) -> Sequence[Glance]:
+        """Return the devices with a text in their id or User-Agent, in the order of the query."""
+        needle = query.search.lower()
+        agents, named = self._agents(needle), self._find_named(needle)
+        if not agents and len(named) <= CHUNK:
+            return sorted(named, key=lambda glance: _value(glance, query.sort))
+        ids = {glance.device for glance in named}
+        return [glance for glance in self._order(query.sort) if glance.user_agent in agents or glance.device in ids]
+
+    def _find_named(self, needle: str) -> list[Glance]:
+        """Return the devices with a text in their id."""
+        starts = range(0, len(self._glances), CHUNK)
+        if not self._texts:
+            chunks = (self._glances[start : start + CHUNK] for start in starts)
+            self._texts = ["\n".join([glance.device for glance in chunk]).lower() for chunk in chunks]
+        matching = (start for start, text in zip(starts, self._texts, strict=True) if needle in text)
+        candidates = (glance for start in matching for glance in self._glances[start : start + CHUNK])
+        return [glance for glance in candidates if needle in glance.device.lower()]
+
     def _conditions(self, query: Query) -> list[Condition]:
         agents = self._agents(query.user_agent) if query.user_agent else set()
-        needle = query.search.lower()
-        speaking = self._agents(needle) if needle else set()
         conditions: list[tuple[object, Condition]] = [
             (query.status, lambda glance: glance.status in query.status),
             (query.quality, lambda glance: glance.quality in query.quality),
@@ -136,7 +156,6 @@ class Listing:
             (query.aor, lambda glance: glance.aor.startswith(query.aor)),
             (query.push is not None, lambda glance: glance.push is query.push),
             (query.user_agent, lambda glance: glance.user_agent in agents),
-            (needle, lambda glance: glance.user_agent in speaking or needle in glance.device.lower()),
         ]
         return [condition for is_needed, condition in conditions if is_needed]
 
