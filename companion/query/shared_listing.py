@@ -21,6 +21,8 @@ FIRST_SECONDS: Final = 2.0
 """How long a reader waits for the first listing."""
 RESTS: Final = 20
 """A listing of a large fleet serves so many times as long as it took to make: 5 % of a core."""
+LONGEST_SECONDS: Final = 10.0
+"""It serves no longer than this: where all devices change at once, lists are worth more than their cost."""
 
 
 class SharedListing:
@@ -80,5 +82,6 @@ class SharedListing:
             listing = Listing(view.clock.now, self._fleet.glances())
             listing.page(Query())  # the most frequent query is ready before the first reader sends it
             self._held = listing
-            self._due_at = time.monotonic() + RESTS * (time.monotonic() - started)
+            now = time.monotonic()
+            self._due_at = now + min(RESTS * (now - started), LONGEST_SECONDS)
         return self._held

@@ -1,7 +1,6 @@
 """Put the HTTP application together, and run it as a service."""
 
 import asyncio
-import contextlib
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from importlib.util import find_spec
@@ -177,8 +176,12 @@ class Api:
     async def _follow(self) -> None:
         """Follow the fleet, so that a list need not wait for what changed since the last one."""
         while True:
-            with contextlib.suppress(*Unreachable, NotNowError, ResponseError):  # who asks for a list tries again
+            try:
                 await asyncio.to_thread(self._reader.follow)
+            except (*Unreachable, NotNowError, ResponseError):
+                pass  # who asks for a list is told
+            except Exception:
+                logger.exception("the fleet could not be followed")
             await asyncio.sleep(FOLLOW_SECONDS)
 
     def stop(self) -> None:

@@ -160,6 +160,7 @@ def test_a_large_fleet_is_listed_now_and_then(make_setup: MakeSetup, monkeypatch
     monkeypatch.setattr(shared_listing, "SMALL", 0)
     monkeypatch.setattr(shared_listing, "LOOK_SECONDS", 0.0)
     monkeypatch.setattr(shared_listing, "RESTS", 1e9)
+    monkeypatch.setattr(shared_listing, "LONGEST_SECONDS", 1e9)
     fill(setup)
     listing = SharedListing(setup.store)
     assert total(listing, now(setup)) == 4
@@ -226,3 +227,14 @@ def test_a_fleet_that_is_still_read(make_setup: MakeSetup, monkeypatch: pytest.M
     assert problem.headers["retry-after"]
     may_read.set()
     until(lambda: api.get("/api/v1/devices").status_code == 200)
+
+
+def test_a_listing_does_not_grow_old(make_setup: MakeSetup, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However long a listing took to make, the next one is not put off for longer than the bound."""
+    setup = make_setup(api={"dashboard": False})
+    for name, value in (("SMALL", 0), ("LOOK_SECONDS", 0.0), ("RESTS", 1e9)):
+        monkeypatch.setattr(shared_listing, name, value)
+    fill(setup)
+    listing = SharedListing(setup.store)
+    assert total(listing, now(setup)) == 4
+    assert listing._due_at <= time.monotonic() + shared_listing.LONGEST_SECONDS
