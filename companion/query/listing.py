@@ -131,10 +131,10 @@ class Listing:
     def _search(self, query: Query) -> Sequence[Glance]:
         """Return the devices with a text in their id or User-Agent, in the order of the query."""
         needle = query.search.lower()
-        agents, named = self._agents(needle), self._find_named(needle)
-        if not agents and len(named) <= CHUNK:
-            return sorted(named, key=lambda glance: _value(glance, query.sort))
-        ids = {glance.device for glance in named}
+        agents, matching = self._agents(needle), self._find_named(needle)
+        if not agents and len(matching) <= CHUNK:
+            return sorted(matching, key=lambda glance: _value(glance, query.sort))
+        ids = {glance.device for glance in matching}
         return [glance for glance in self._order(query.sort) if glance.user_agent in agents or glance.device in ids]
 
     def _find_named(self, needle: str) -> list[Glance]:
@@ -143,8 +143,8 @@ class Listing:
         if not self._texts:
             chunks = (self._glances[start : start + CHUNK] for start in starts)
             self._texts = ["\n".join([glance.device for glance in chunk]).lower() for chunk in chunks]
-        matching = (start for start, text in zip(starts, self._texts, strict=True) if needle in text)
-        candidates = (glance for start in matching for glance in self._glances[start : start + CHUNK])
+        hits = (start for start, text in zip(starts, self._texts, strict=True) if needle in text)
+        candidates = (glance for start in hits for glance in self._glances[start : start + CHUNK])
         return [glance for glance in candidates if needle in glance.device.lower()]
 
     def _conditions(self, query: Query) -> list[Condition]:
