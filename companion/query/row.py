@@ -10,7 +10,7 @@ from companion.quality import Label
 from companion.query.now import View
 from companion.text import Json
 from companion.times import iso
-from companion.usrloc.brief import BriefContact, BriefDevice, abridge, count_live
+from companion.usrloc.brief import BriefContact, BriefDevice, abridge
 from companion.usrloc.contact import STATUSES, Contact, Device, Status, best
 
 C = TypeVar("C", Contact, BriefContact)
@@ -57,7 +57,7 @@ def make_glance_of(device: BriefDevice, statuses: Sequence[Status], bounds: qual
         pinged.last_latency_at,
         max(contact.last_register_at for contact in device.contacts),
         current.consecutive_lost,
-        count_live(device.contacts),
+        sum(not contact.ended_at for contact in device.contacts),
     )
 
 

@@ -7,19 +7,14 @@ from typing import Any, TypeVar
 import msgspec
 
 from companion.store.connection import ResponseError
-from companion.store.reading import Reading, check, read
+from companion.store.reading import Reading, check
 from companion.store.store import Store
 
 T = TypeVar("T")
 
 
-def load_records(store: Store, keys: Sequence[str]) -> list[str | None]:
-    """Return the values of these keys, None for one that is not there: one command for the keys of a shard."""
-    return read(store.connection, prepare_records(store, keys))
-
-
 def prepare_records(store: Store, keys: Sequence[str]) -> Reading[list[str | None]]:
-    """Prepare to read the values of these keys as `load_records` does."""
+    """Prepare to read the values of these keys, None for one that is not there: one command for the keys of a shard."""
     by_shard: defaultdict[int, list[int]] = defaultdict(list)
     for index, key in enumerate(keys):
         by_shard[store.keys.shard_of(key)].append(index)

@@ -1,7 +1,6 @@
 """Hold those fields of contacts and devices that lists and counts depend on. No I/O."""
 
 import re
-from collections.abc import Iterable
 from sys import intern
 from typing import Final
 
@@ -90,8 +89,3 @@ def find_network(received: str, uri: str) -> str:
     if plain := _PLAIN.fullmatch(received or uri):
         return intern(plain["network"] + ".0/24")
     return intern(sip.network_prefix(sip.network_address(received, uri).rpartition(":")[0]))
-
-
-def count_live(contacts: Iterable[BriefContact]) -> int:
-    """Return how many contacts did not end."""
-    return sum(not contact.ended_at for contact in contacts)

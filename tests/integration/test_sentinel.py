@@ -15,10 +15,11 @@ from redis import Redis
 
 from companion.config import RedisSection
 from companion.errors import UnavailableError
-from companion.simulator.redis import EmbeddedRedis, find_free_port, find_redis_server
-from companion.store.connection import Connection, Unreachable
+from companion.simulator.redis import EmbeddedRedis, find_free_port
+from companion.store.connection import Unreachable
 from companion.store.store import open_store
 from tests.integration.conftest import Feeder, MakeSetup, Setup, eventually, until
+from tests.integration.redis_process import is_up, redis_process
 from tests.integration.test_failover import client, replicates
 
 SECONDS = 60.0
@@ -86,22 +87,9 @@ def sentinel(folder: Path, master: int) -> Iterator[int]:
     port = find_free_port()
     file = folder / f"sentinel-{port}.conf"
     file.write_text(CONFIG.format(port=port, folder=folder, master=master))
-    command = [str(find_redis_server().binary), str(file), "--sentinel"]
-    with subprocess.Popen(command, stdout=subprocess.DEVNULL) as process:
-        try:
-            connection = Connection(f"redis://127.0.0.1:{port}")
-            until(lambda: _answers(connection))
-            connection.close()
-            yield port
-        finally:
-            process.terminate()
-
-
-def _answers(connection: Connection) -> bool:
-    try:
-        return bool(connection.call("PING"))
-    except Unreachable:
-        return False
+    with redis_process(folder, str(file), "--sentinel"):
+        until(lambda: is_up(f"redis://127.0.0.1:{port}"))
+        yield port
 
 
 @pytest.mark.parametrize("cut_off_seconds", [0.0, 2.0])
@@ -161,7 +149,7 @@ def test_tls(tmp_path: Path) -> None:
     trust = f"?ssl_ca_certs={tmp_path / 'cert.pem'}"
     with _tls(tmp_path, server, ""), _tls(tmp_path, sentinel, WATCH.format(port=server), "--sentinel"):
         for url, remedy in ((plain, "ssl_ca_certs"), (by_sentinel, "their certificates")):
-            until(partial(_answers, Connection(url + trust)))
+            until(partial(is_up, url + trust))
             open_store(RedisSection(url=url + trust)).close()
             with pytest.raises(UnavailableError, match=remedy):
                 open_store(RedisSection(url=url))
@@ -178,9 +166,5 @@ def _tls(folder: Path, port: int, more: str, *options: str) -> Iterator[None]:
     """Run a Redis that speaks TLS alone."""
     file = folder / f"tls-{port}.conf"
     file.write_text(TLS.format(port=port, folder=folder) + more)
-    command = [str(find_redis_server().binary), str(file), *options]
-    with subprocess.Popen(command, stdout=subprocess.DEVNULL) as process:
-        try:
-            yield
-        finally:
-            process.terminate()
+    with redis_process(folder, str(file), *options):
+        yield

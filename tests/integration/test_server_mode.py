@@ -1,6 +1,5 @@
 """Servers that are no plain Redis are refused by their names, and not command by command."""
 
-import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -9,32 +8,20 @@ import pytest
 
 from companion.config import RedisSection
 from companion.errors import ConfigError
-from companion.simulator.redis import find_free_port, find_redis_server
-from companion.store.connection import Connection, Unreachable
+from companion.simulator.redis import find_free_port
 from companion.store.store import open_store
 from tests.integration.conftest import until
+from tests.integration.redis_process import is_up, redis_process
 
 
 @contextmanager
 def server(folder: Path, *options: str) -> Iterator[str]:
     """Run a Redis with these options."""
     port = find_free_port()
-    command = [str(find_redis_server().binary), *options, "--port", str(port), "--bind", "127.0.0.1"]
-    with subprocess.Popen(command, cwd=folder, stdout=subprocess.DEVNULL) as process:
-        connection = Connection(f"redis://127.0.0.1:{port}/0")
-        try:
-            until(lambda: _answers(connection))
-            yield f"redis://127.0.0.1:{port}/0"
-        finally:
-            connection.close()
-            process.terminate()
-
-
-def _answers(connection: Connection) -> bool:
-    try:
-        return bool(connection.call("PING"))
-    except Unreachable:
-        return False
+    url = f"redis://127.0.0.1:{port}/0"
+    with redis_process(folder, *options, "--port", str(port), "--bind", "127.0.0.1"):
+        until(lambda: is_up(url))
+        yield url
 
 
 def test_a_cluster(tmp_path: Path) -> None:

@@ -9,7 +9,8 @@ from typing import Final, NamedTuple
 from companion.opensips.events import DELETE, INSERT, LATENCY, UPDATE
 from companion.services.scheduler import JOBS
 from companion.store.nodes import load_feed
-from companion.store.records import load_records
+from companion.store.reading import read
+from companion.store.records import prepare_records
 from companion.text import Json
 from companion.usrloc.contact import FOR_EVER
 from tests.soak.faults import Span
@@ -89,7 +90,7 @@ def _records(world: World, load: Load, visits: Sequence[Visit]) -> Iterator[tupl
     for start in range(0, len(visits), CHUNK):
         part = visits[start : start + CHUNK]
         keys = [world.store.keys.contact(visit.contact.aor, visit.id(load.node)) for visit in part]
-        records = load_records(world.store, keys)
+        records = read(world.store.connection, prepare_records(world.store, keys))
         yield from ((visit, json.loads(text or "{}")) for visit, text in zip(part, records, strict=True))
 
 
