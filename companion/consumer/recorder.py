@@ -129,6 +129,7 @@ class Recorder:
         self._memory.count_left_out()
         try:
             await self._retry.run(lambda: self._write_held(held, [prepared], progress, applied))
+            self._rewind.trim()
             if time.monotonic() >= self._stored_at:
                 await self._note_stored()
             async with self._taking:
@@ -301,6 +302,7 @@ class Recorder:
             is_ours = True
             try:
                 await self._retry.run(lambda: self._write_held(held, batches, progress, ()))
+                self._rewind.trim()
             except _LeaseLostError:
                 is_ours = False
             except (GaveUpError, ResponseError) as error:

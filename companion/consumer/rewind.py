@@ -21,11 +21,18 @@ class Rewind:
         self._events = 0
 
     def keep(self, prepared: Prepared, events: int) -> None:
-        """Keep a batch of so many events; drop those that are too old or too many, but never this one."""
-        now = self._clock()
-        self._kept.append((now, events, prepared))
+        """Keep a batch of so many events that is written next; drop the oldest when they are too many, never this one."""
+        self._kept.append((self._clock(), events, prepared))
         self._events += events
-        while len(self._kept) > 1 and (self._kept[0][0] < now - SECONDS or self._events > MAX_EVENTS):
+        while len(self._kept) > 1 and self._events > MAX_EVENTS:
+            self._events -= self._kept.popleft()[1]
+
+    def trim(self) -> None:
+        """Drop what is too old, once Redis acknowledged the last batch.
+
+        Not by the time alone: it may take longer than these seconds to find out that a master is gone.
+        """
+        while self._kept and self._kept[0][0] < self._kept[-1][0] - SECONDS:
             self._events -= self._kept.popleft()[1]
 
     def batches(self) -> list[Prepared]:
