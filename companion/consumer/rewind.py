@@ -21,7 +21,7 @@ class Rewind:
         self._events = 0
 
     def keep(self, prepared: Prepared, events: int) -> None:
-        """Keep a batch of so many events that is written next; drop the oldest when they are too many, never this one."""
+        """Keep a batch of so many events, written next; drop the oldest when they are too many, never this one."""
         self._kept.append((self._clock(), events, prepared))
         self._events += events
         while len(self._kept) > 1 and self._events > MAX_EVENTS:
