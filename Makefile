@@ -51,7 +51,7 @@ demo: setup
 	@$(BIN)/companion demo
 
 test: setup
-	@$(BIN)/pytest -n 3 --dist loadfile -m 'not opensips' $(if $(RERUNS),--reruns $(RERUNS) -rR)
+	@$(BIN)/pytest -n 4 --dist loadfile --no-loadscope-reorder -m 'not opensips' $(if $(RERUNS),--reruns $(RERUNS) -rR)
 
 acceptance: setup
 	@test -x "$$OPENSIPS_BIN" || command -v opensips >/dev/null || { echo "no OpenSIPS here: set OPENSIPS_BIN and OPENSIPS_MODULES, or put opensips on PATH"; exit 1; }

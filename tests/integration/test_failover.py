@@ -63,6 +63,9 @@ def client(server: EmbeddedRedis) -> Redis:
 
 
 def replicates(replica: Redis, master: EmbeddedRedis) -> bool:
+    """Make one a replica of the other, at once and not after the 5 s that others are waited for; tell when it is."""
+    with client(master) as source:
+        source.config_set("repl-diskless-sync-delay", 0)
     replica.replicaof("127.0.0.1", str(master.port))
     state: Any = replica.info("replication")
     return bool(state.get("master_link_status") == "up")
