@@ -238,6 +238,14 @@ def test_another_device(setup: Setup) -> None:
     assert send(browser, report(sample(0)), query="?device=eve%2Fweb").status_code == 200
 
 
+@pytest.mark.parametrize(("query", "where"), [("?devise=a", "devise"), (f"?device={'x' * 2000}", "device")])
+def test_wrong_parameters(setup: Setup, query: str, where: str) -> None:
+    """A parameter that nobody knows, or that is too long, is named."""
+    answer = send(page(setup), report(sample(0)), query=query)
+    assert (answer.status_code, answer.json()["mistakes"][0]["where"]) == (422, f"query.{where}")
+    assert dump(setup) == {}
+
+
 def bad(**more: Any) -> bytes:
     return json.dumps(report(sample(0) | more)).encode()
 

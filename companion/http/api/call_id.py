@@ -21,7 +21,12 @@ async def _read_call_id(  # async: FastAPI runs all else in a thread of its own
         ),
     ],
 ) -> str:
-    decoded = unquote(call_id)
+    return decode_call_id(call_id)
+
+
+def decode_call_id(segment: str) -> str:
+    """Return the Call-ID of a segment of a path. Raises ProblemError for what is none."""
+    decoded = unquote(segment)
     if not is_name(decoded, MAX_CALL_ID):
         raise problems.wrong_usage(f"path.call_id: is longer than {MAX_CALL_ID} characters, or can not be shown")
     return decoded

@@ -1,13 +1,16 @@
 """Define the route of reports, and describe it for the OpenAPI document; the intake does the work."""
 
+from collections.abc import Callable, Coroutine
 from typing import Annotated, Any, Final
 
 import msgspec
 from fastapi import APIRouter, Depends, Query, Request, Response
-from pydantic import BaseModel, ConfigDict, Field
+from fastapi.exceptions import RequestValidationError
+from fastapi.routing import APIRoute
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from companion.http import problems
-from companion.http.api.call_id import CallId
+from companion.http.api.call_id import CallId, decode_call_id
 from companion.http.api.models.reports import ReceiptModel
 from companion.http.reports.intake import Intake
 from companion.media.report import Report
@@ -27,8 +30,6 @@ _BODY: Final[dict[str, Any]] = {
     "security": [{"call": []}, {}],
 }
 
-router = APIRouter(tags=["calls"])
-
 
 class ReportQuery(BaseModel):
     """Describe whose call it is."""
@@ -44,6 +45,30 @@ async def find_intake(request: Request) -> Intake:  # async: FastAPI runs all el
 
 
 IntakeDependency = Annotated[Intake, Depends(find_intake)]
+
+
+class ReportRoute(APIRoute):
+    """Read the parameters of a report by hand: FastAPI takes as long for that as we do for all the rest."""
+
+    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+        return _handle
+
+
+async def _handle(request: Request) -> Response:
+    return await take_report(
+        await find_intake(request), request, decode_call_id(request.path_params["call_id"]), _read_query(request)
+    )
+
+
+def _read_query(request: Request) -> ReportQuery:
+    try:
+        return ReportQuery.model_validate(dict(request.query_params))
+    except ValidationError as error:
+        mistakes = error.errors(include_url=False)
+        raise RequestValidationError([{**mistake, "loc": ("query", *mistake["loc"])} for mistake in mistakes]) from None
+
+
+router = APIRouter(tags=["calls"], route_class=ReportRoute)
 
 
 @router.post(
