@@ -7,6 +7,7 @@ from typing import cast
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
+from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.middleware.body_limit import MAX_BODY_SIZE_SCOPE_KEY
 from starlette.requests import ClientDisconnect
@@ -30,7 +31,7 @@ from companion.store.redis_errors import explain, is_redis_error
 logger = log.get(__name__)
 
 
-def add_handlers(app: FastAPI) -> None:
+def add_handlers(app: Starlette) -> None:
     """Answer every error of a route with a problem."""
     app.add_exception_handler(ProblemError, _own)
     app.add_exception_handler(RequestValidationError, _invalid)
@@ -104,7 +105,8 @@ def _allow(request: Request) -> dict[str, str]:
     A route that refused the request itself has named what its path takes.
     """
     path = getattr(request.scope.get("route"), "path_format", "")
-    operations = request.app.openapi()["paths"].get(path, {}) if path and request.app.openapi_url else {}
+    is_described = isinstance(request.app, FastAPI) and request.app.openapi_url
+    operations = request.app.openapi()["paths"].get(path, {}) if path and is_described else {}
     if not operations or request.method.lower() in operations:
         return {}
     return {"Allow": ", ".join(method.upper() for method in operations)}

@@ -7,8 +7,9 @@ from collections.abc import Iterable
 from functools import partial
 from typing import Final
 
-from fastapi import FastAPI
+from starlette.applications import Starlette
 from starlette.middleware import Middleware
+from starlette.routing import Route
 
 from companion import metrics
 from companion.http import problem_handlers
@@ -23,11 +24,13 @@ PATHS: Final = (f"{PREFIX}{endpoint.PATH}", collector.PATH)
 """The paths that the application serves."""
 
 
-def make_reports(intake: Intake, origins: Iterable[str], hosts: Iterable[str]) -> FastAPI:
+def make_reports(intake: Intake, origins: Iterable[str], hosts: Iterable[str]) -> Starlette:
     """Make the application for pages of these origins that know us by one of these host names."""
-    app = FastAPI(
-        openapi_url=None,
-        redirect_slashes=False,
+    app = Starlette(
+        routes=[
+            Route(f"{PREFIX}{endpoint.PATH}", endpoint.handle, methods=["POST"]),
+            Route(collector.PATH, collector.get_collector),
+        ],
         middleware=[
             Middleware(Cors, origins=origins),
             Middleware(problem_handlers.Catch),
@@ -37,6 +40,4 @@ def make_reports(intake: Intake, origins: Iterable[str], hosts: Iterable[str]) -
     )
     app.state.intake = intake
     problem_handlers.add_handlers(app)
-    app.include_router(endpoint.router, prefix=PREFIX)
-    app.include_router(collector.router)
     return app

@@ -4,8 +4,9 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Final
 
-from fastapi import APIRouter, Request, Response
 from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
 
 import companion.media
 
@@ -14,10 +15,7 @@ FILE: Final = Path(companion.media.__file__).with_name("static") / "last-mile.js
 CACHE_SECONDS: Final = 300
 """A browser checks after this time whether it is still the same, so a page may run an older one for so long."""
 
-router = APIRouter(include_in_schema=False)
 
-
-@router.get(PATH)
 def get_collector(request: Request) -> Response:
     """Return the module, or 304 to a client that has it."""
     try:
