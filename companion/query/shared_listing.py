@@ -21,7 +21,7 @@ FIRST_SECONDS: Final = 2.0
 """How long a reader waits for the first listing."""
 RESTS: Final = 20
 """A listing of a large fleet serves so many times as long as it took to make: 5 % of a core."""
-LONGEST_SECONDS: Final = 10.0
+LONGEST_SECONDS: Final = 6.0
 """It serves no longer than this: where all devices change at once, lists are worth more than their cost."""
 
 

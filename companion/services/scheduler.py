@@ -105,7 +105,7 @@ def _make_retention(_: Config, store: Store) -> Run:
 
 JOBS: Final = (
     Job("sweep", lambda config: config.remediation.sweep_interval, 0, lambda config, store: Sweeper(config, store).run),
-    Job("summary", lambda _: 15, 2, _make_summary, in_turn=True),
+    Job("summary", lambda _: 10, 1, _make_summary, in_turn=True),
     Job("reconcile", lambda _: EVERY_SECONDS, 2, lambda config, store: Reconciler(config, store).run),
     Job("subscriptions", lambda _: SUBSCRIBE_SECONDS, 2, lambda config, _: Renewer(config).run),
     Job("recordings", lambda _: RECORDINGS_SECONDS, 0, lambda config, store: RecordingJob(config, store).run),
