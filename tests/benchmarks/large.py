@@ -15,6 +15,7 @@ from rich.progress import track
 from companion import config
 from companion.store.store import Store, open_store
 from companion.usrloc.contact import STATUSES
+from tests.benchmarks import register
 from tests.benchmarks.costs import Costs
 from tests.benchmarks.figure import Figure
 from tests.benchmarks.history import CHUNK, fill
@@ -79,6 +80,7 @@ def large(plan: Plan, console: Console) -> Iterator[Figure]:
         companion.start("consumer")
         publisher = stack.enter_context(pinger(companion.endpoint, fleet))
         yield from Bench(plan, fleet, store, companion, publisher).figures()
+    yield register.cold_start(plan.devices)
 
 
 def _filled(store: Store, fleet: Fleet, console: Console) -> Iterator[Figure]:

@@ -3,7 +3,8 @@
 import re
 import time
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
+from contextlib import closing
 from typing import Final
 
 from companion.opensips.events import INSERT, LATENCY
@@ -12,12 +13,22 @@ from companion.store.connection import Connection
 from companion.store.keys import Keys
 from tests.benchmarks.consume import publisher_command
 from tests.benchmarks.figure import Figure
-from tests.benchmarks.processes import bench_redis, consumer_command, process, read_line, send_line, wait_until
+from tests.benchmarks.processes import (
+    WAIT_SECONDS,
+    bench_redis,
+    consumer_command,
+    process,
+    read_line,
+    send_line,
+    wait_until,
+)
 from tests.benchmarks.publisher import NODE
 from tests.benchmarks.services import processor_seconds
 
 PHONES: Final = 30_000
 ROUNDS: Final = 3
+LEAST_RATE: Final = 1000
+"""Contacts a second below which a round has failed."""
 SHARED: Final = ("devices", "answers", "expires", "failing", "writers")
 """Keys of a whole shard: each holds one entry of a device."""
 
@@ -28,7 +39,13 @@ def figures() -> Iterator[Figure]:
     yield from max(rounds, key=lambda figures: figures[0].number)
 
 
-def _of_round(phones: int) -> Iterator[Figure]:
+def cold_start(phones: int) -> Figure:
+    """Register a large fleet once, and do nothing else with it. Fails when one registration is not stored."""
+    with closing(_of_round(phones)) as figures:
+        return next(figures)
+
+
+def _of_round(phones: int) -> Generator[Figure]:
     """Register phones as fast as the consumer takes them, then ping each once."""
     with bench_redis() as (folder, redis, connection):
         endpoint = f"tcp://127.0.0.1:{find_free_port()}"
@@ -41,14 +58,17 @@ def _of_round(phones: int) -> Iterator[Figure]:
             read_line(publisher)
             before = processor_seconds(consumer.pid), processor_seconds(server), _commands(connection)
             started = time.monotonic()
-            ended = wait_until(lambda: _stored(connection, INSERT) == phones, "registrations")
+            patience = WAIT_SECONDS + phones / LEAST_RATE
+            ended = wait_until(lambda: _stored(connection, INSERT) == phones, "registrations", seconds=patience)
             consumer_us = (processor_seconds(consumer.pid) - before[0]) / phones * 1e6
             redis_us = (processor_seconds(server) - before[1]) / phones * 1e6
             commands = (_commands(connection) - before[2]) / phones
             rate = phones / (ended - started)
             value = f"{rate:,.0f} contacts/s; of each {consumer_us:.0f} µs of CPU time in the consumer"
             yield Figure(
-                "registrations of new devices", f"{value}, {redis_us:.0f} µs and {commands:.1f} commands in Redis", rate
+                f"registrations of {phones:,} new devices",
+                f"{value}, {redis_us:.0f} µs and {commands:.1f} commands in Redis",
+                rate,
             )
             send_line(publisher)
             read_line(publisher)
