@@ -11,7 +11,8 @@ CompanionError
 │   └── CanNotRecordError    the SIP messages of this device can not be recorded now
 ├── UnavailableError     a server we need can not be reached        (exit code 1)
 │   ├── StoreFormatError     the data in Redis has another format       (exit code 2)
-│   └── FleetNotReadError    a large fleet is still being read
+│   ├── FleetNotReadError    a large fleet is still being read
+│   └── NotReplicatedError   a failover of Redis may undo what was decided
 ├── ReportBudgetError    the reports of calls make us keep too much
 ├── MiError              a call of OpenSIPS' Management Interface failed (exit code 1)
 │   ├── MiUnreachableError   no valid answer came: the request may still have been carried out
@@ -127,6 +128,13 @@ class FleetNotReadError(UnavailableError):
 
     def __init__(self, devices: int, of: int) -> None:
         super().__init__(f"the fleet is being read: {devices:,} of {of:,} devices", "try again in a moment")
+
+
+class NotReplicatedError(UnavailableError):
+    """Report that what an operator decided is in force, but that no replica of Redis has it yet."""
+
+    def __init__(self) -> None:
+        super().__init__("this is in force, but a failover of Redis may undo it: no replica has it yet", "say it again")
 
 
 class ReportBudgetError(CompanionError):

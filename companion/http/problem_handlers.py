@@ -19,6 +19,7 @@ from companion.errors import (
     FleetNotReadError,
     NoSuchCallError,
     NoSuchDeviceError,
+    NotReplicatedError,
     SeveralCallsError,
     SeveralDevicesError,
     UsageError,
@@ -42,6 +43,7 @@ def add_handlers(app: Starlette) -> None:
     app.add_exception_handler(SeveralCallsError, _several_calls)
     app.add_exception_handler(UsageError, lambda _, error: problems.wrong_usage(str(error)).response())
     app.add_exception_handler(FleetNotReadError, lambda _, error: problems.fleet_not_read(error).response())
+    app.add_exception_handler(NotReplicatedError, _not_replicated)
     app.add_exception_handler(ClientDisconnect, lambda *_: Response(status_code=408))  # nobody reads it
     app.add_exception_handler(Exception, lambda *_: problems.broken().response())
     for away in (*Unreachable, NotNowError, ResponseError):
@@ -66,6 +68,10 @@ def _no_such_call(_: Request, error: Exception) -> JSONResponse:
 
 def _several_calls(_: Request, error: Exception) -> JSONResponse:
     return problems.several_calls(cast("SeveralCallsError", error)).response()
+
+
+def _not_replicated(_: Request, error: Exception) -> JSONResponse:
+    return problems.not_replicated(cast("NotReplicatedError", error)).response()
 
 
 def _invalid(_: Request, error: Exception) -> JSONResponse:

@@ -13,6 +13,7 @@ from companion.errors import (
     InvalidReportError,
     NoSuchCallError,
     NoSuchDeviceError,
+    NotReplicatedError,
     ReportBudgetError,
     SeveralCallsError,
     SeveralDevicesError,
@@ -243,6 +244,11 @@ def redis_away(error: Exception) -> ProblemError:
 
 def fleet_not_read(error: Exception) -> ProblemError:
     problem = ProblemError(503, "fleet-not-read", "The fleet is being read", str(error), "try again in a moment")
+    return problem.with_headers(retry_after=str(RETRY_SECONDS))
+
+
+def not_replicated(error: NotReplicatedError) -> ProblemError:
+    problem = ProblemError(503, "not-replicated", "A failover may undo this", error.detail, error.remedy)
     return problem.with_headers(retry_after=str(RETRY_SECONDS))
 
 

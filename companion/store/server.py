@@ -20,6 +20,7 @@ class ServerState(NamedTuple):
     policy: str = ""
     is_replica: bool = False
     can_save: bool = True
+    replicas: int = 0
 
     @property
     def is_full(self) -> bool:
@@ -44,6 +45,7 @@ def parse_state(info: Mapping[str, Any]) -> ServerState:
         policy=str(info.get("maxmemory_policy", "")),
         is_replica=info.get("role") == "slave",
         can_save=info.get("rdb_last_bgsave_status") != "err" and info.get("aof_last_write_status") != "err",
+        replicas=int(info.get("connected_slaves", 0)),
     )
 
 

@@ -1,14 +1,23 @@
-"""Keep the state of remediation that all companions share: pause, switch, budget, last sweep."""
+"""Keep the state of remediation that all companions share: pause, switch, budget, last sweep.
+
+What an operator decides is to outlive a failover: where Redis has replicas, one must confirm it. If none does, the
+decision is in force all the same, and NotReplicatedError is raised. Where an ACL denies INFO, nobody knows of replicas.
+"""
 
 from collections.abc import Mapping
 from typing import Any, Final
 
+from companion.errors import NotReplicatedError
+from companion.store.connection import Command
 from companion.store.locks import HeldLock, acquire_lock
+from companion.store.server import read_state
 from companion.store.store import Store
 from companion.times import now_ms
 
 SWEEPER_SECONDS: Final = 10.0
 """How long a turn lasts unless it is renewed: longer than one call of MI may take."""
+CONFIRM_MS: Final = 1000
+"""How long a replica may take to confirm: less than a reader waits for a reply."""
 _MINUTE_MS: Final = 60_000
 
 
@@ -39,7 +48,7 @@ def count_action(store: Store, now: int) -> int:
 
 def pause(store: Store, seconds: float) -> None:
     """Pause remediation for so long, on all companions."""
-    store.connection.call("SET", store.keys.pause(), now_ms(), "PX", round(seconds * 1000))
+    _decide(store, ("SET", store.keys.pause(), now_ms(), "PX", round(seconds * 1000)))
 
 
 def resume(store: Store) -> None:
@@ -54,7 +63,7 @@ def load_pause_ms(store: Store) -> int:
 
 def switch_off(store: Store) -> None:
     """Let every companion only observe, whatever its configuration says, until `switch_on`."""
-    store.connection.call("SET", store.keys.off(), now_ms())
+    _decide(store, ("SET", store.keys.off(), now_ms()))
 
 
 def switch_on(store: Store) -> None:
@@ -65,3 +74,13 @@ def switch_on(store: Store) -> None:
 def load_off_at(store: Store) -> int:
     """Return since when (epoch ms) remediation is switched off; 0 when it is not."""
     return int(store.connection.call("GET", store.keys.off()) or 0)
+
+
+def _decide(store: Store, command: Command) -> None:
+    state = read_state(store)
+    if state is None or not state.replicas:
+        store.connection.call(*command)
+        return
+    _, confirmed = store.connection.pipeline([command, ("WAIT", 1, CONFIRM_MS)])
+    if not confirmed:
+        raise NotReplicatedError

@@ -13,6 +13,7 @@ from typing import Any, Final
 from urllib.parse import quote, urlsplit
 
 import pytest
+from redis import Redis
 from selenium.webdriver import Keys
 
 from companion.opensips.events import INSERT, LATENCY, LOST_PING_US
@@ -23,6 +24,7 @@ from companion.tokens import access
 from tests.acceptance import browser as chromium
 from tests.acceptance.browser import Browser, Scheme
 from tests.integration.conftest import CAPTURE, Setup, Udp, notification, phone_event, until
+from tests.integration.test_failover import halted, replicates
 
 pytestmark = [
     pytest.mark.browser,
@@ -329,6 +331,24 @@ def test_who_may_operate_holds_remediation(world: World, browser: Browser) -> No
     browser.press("Resume")
     browser.press("Resume it")
     until(lambda: not _paused_ms(world))
+
+
+def test_a_failover_may_undo_a_pause(world: World, browser: Browser, tmp_path: Path) -> None:
+    """A pause that no replica of Redis confirms is in force, and the viewer is told what may happen to it."""
+    with EmbeddedRedis(tmp_path / "replica") as second, Redis(port=second.port, decode_responses=True) as replica:
+        until(lambda: replicates(replica, world.redis))
+        browser.open("/remediations")
+        browser.press("Pause…")
+        browser.find("dialog[open]")
+        with halted(second.pid):
+            browser.press("Pause it")
+            browser.until(lambda: "A failover may undo it" in browser.text)
+        browser.until(lambda: "paused, 29 min" in browser.text)
+        browser.press("Close")
+        browser.until(lambda: not browser.count("dialog"))
+        browser.press("Resume")
+        browser.press("Resume it")
+        until(lambda: not _paused_ms(world))
 
 
 def test_a_dialog_can_be_left(world: World, browser: Browser) -> None:

@@ -1,6 +1,8 @@
-"""Redis fails over behind a proxy: old connections stay with the server that is a replica now."""
+"""Redis fails over: behind a proxy old connections stay with the server that is a replica now."""
 
 import contextlib
+import os
+import signal
 import socket
 import socketserver
 import threading
@@ -13,6 +15,8 @@ from redis import Redis
 
 from companion.simulator.redis import EmbeddedRedis
 from tests.integration.conftest import Feeder, MakeSetup, Setup, eventually
+from tests.integration.web import OPERATE_SECRET, make_web
+from tests.integration.web import client as web_client
 
 SECONDS = 30.0
 QUICK = {"sweep_interval": 0.25, "warm_up": 0.3}
@@ -112,3 +116,36 @@ async def follow(setup: Setup, first: EmbeddedRedis, second: EmbeddedRedis, prox
         await eventually(lambda: count_sweeps(setup) >= sweeps + 4, SECONDS)
         assert setup.samples() == feeder.published
     assert setup.feed().missed == 0
+
+
+@contextmanager
+def halted(pid: int) -> Iterator[None]:
+    """Stop a process meanwhile, as one that hangs."""
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        os.kill(pid, signal.SIGCONT)
+
+
+async def test_what_an_operator_decides_is_replicated(make_setup: MakeSetup, tmp_path: Path) -> None:
+    """A replica has switch and pause when the command ends. If it hangs that is said, and both are in force."""
+    with (
+        EmbeddedRedis(tmp_path / "a") as first,
+        EmbeddedRedis(tmp_path / "b") as second,
+        client(second) as replica,
+    ):
+        await eventually(lambda: replicates(replica, first), SECONDS)
+        setup = make_web(make_setup, server=first)
+        keys = (setup.store.keys.off(), setup.store.keys.pause())
+        assert [setup.cli("remediation", *words).returncode for words in (("off",), ("pause", "1h"))] == [0, 0]
+        assert replica.exists(*keys) == 2
+        setup.store.connection.call("DEL", *keys)
+        with halted(second.pid):
+            done = [setup.cli("remediation", *words) for words in (("off",), ("pause", "1h"))]
+            answer = web_client(setup, secret=OPERATE_SECRET).post("/api/v1/remediation/pause", json={"seconds": 60})
+            assert setup.store.connection.call("EXISTS", *keys) == 2
+        assert [(one.returncode, "no replica has it yet: say it again" in one.stderr) for one in done] == [
+            (1, True)
+        ] * 2
+        assert (answer.status_code, answer.json()["type"].rpartition(":")[2]) == (503, "not-replicated")

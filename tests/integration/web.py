@@ -14,7 +14,7 @@ from companion.store.consumers import ConsumerReport, save_consumer
 from companion.store.jobs import JobRun, save_job_run
 from companion.text import Json
 from companion.tokens.access import Token
-from tests.integration.conftest import MakeSetup, Setup, message, phone_event, record_events
+from tests.integration.conftest import MakeSetup, RedisUrl, Setup, message, phone_event, record_events
 
 HOST: Final = "127.0.0.1:8780"
 # the same in each process of tests: they are part of the tests' names
@@ -60,9 +60,9 @@ def staff(setup: Setup) -> None:
     save_job_run(setup.store, "sweep", JobRun(now, 60))
 
 
-def make_web(make_setup: MakeSetup, **api: object) -> Setup:
+def make_web(make_setup: MakeSetup, server: RedisUrl | None = None, **api: object) -> Setup:
     """A setup whose API knows two tokens and has no dashboard, unless told otherwise."""
-    return make_setup(api={"tokens": [READ.line, OPERATE.line], "dashboard": False, **api})
+    return make_setup(server=server, api={"tokens": [READ.line, OPERATE.line], "dashboard": False, **api})
 
 
 def client(setup: Setup, *, peer: str = "127.0.0.1", secret: str = "", **headers: str) -> TestClient:

@@ -12,6 +12,7 @@ from companion.dashboard.markup.navigation import pager
 from companion.dashboard.markup.tables import Column, cell, table
 from companion.dashboard.markup.timeline import describe_reason, describe_result
 from companion.dashboard.markup.times import time
+from companion.errors import NotReplicatedError
 from companion.recording.audit import ACTION
 from companion.text import Json, printable
 from companion.times import format_duration, format_seconds
@@ -141,6 +142,14 @@ def pause_dialog() -> Markup:
 def resume_dialog() -> Markup:
     consequence = "From the next sweep on it does again what its mode says."
     return _dialog("Resume remediation", consequence, "resume", "Resume it")
+
+
+def doubt_dialog(error: NotReplicatedError) -> Markup:
+    """Tell that what was decided is in force, and may not stay so."""
+    foot = tag("div", tag("button", "Close", type="submit", cls="button main"), cls="foot")
+    words = f"{error.detail[0].upper()}{error.detail[1:]}. {error.remedy.capitalize()}."
+    form = tag("form", tag("h2", "A failover may undo it", id="dialog-title"), tag("p", words), foot, act="cancel")
+    return tag("dialog", form, modal=True, act="cancel", aria_labelledby="dialog-title", key="doubt")
 
 
 def _dialog(title: str, consequence: str, act: str, yes: str, *fields: Markup) -> Markup:

@@ -14,6 +14,7 @@ from companion.dashboard.markup.frame import waiting
 from companion.dashboard.part import Part
 from companion.dashboard.reader_threads import ReaderThreads
 from companion.dashboard.refresh import LivePage, keep_fresh
+from companion.errors import NotReplicatedError
 from companion.query.reader import Reader
 from companion.text import Json
 
@@ -76,10 +77,14 @@ class RemediationsPage(LivePage):
 
     async def _pause(self, fields: Any) -> None:
         seconds = str(fields.get("seconds", "")) if isinstance(fields, dict) else ""
-        if seconds.isdecimal() and int(seconds) in PAUSE_SECONDS:
+        if not seconds.isdecimal() or int(seconds) not in PAUSE_SECONDS:
+            return
+        try:
             await self._threads.run(self._threads.reader.pause, int(seconds))
-            logger.info("remediation was paused", seconds=int(seconds), by=self._frame.viewer)
-            await self.on_change()
+        except NotReplicatedError as error:
+            self._dialog.show(remediations.doubt_dialog(error))
+        logger.info("remediation was paused", seconds=int(seconds), by=self._frame.viewer)
+        await self.on_change()
 
 
 def _read(reader: Reader, filters: DecisionFilters) -> Json:

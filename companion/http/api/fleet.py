@@ -59,7 +59,12 @@ def remediation(reader: ReaderDependency) -> JsonResponse:
 
 
 @router.post(
-    "/remediation/pause", response_model=RemediationModel, responses=problems.documented(403), tags=["remediation"]
+    "/remediation/pause",
+    response_model=RemediationModel,
+    responses=problems.documented(
+        403, _503="Redis is away; or it is paused, but no replica of Redis has it yet: see `type`. Send it again."
+    ),
+    tags=["remediation"],
 )
 def pause(reader: ReaderDependency, request: Request, length: PauseModel) -> JsonResponse:
     """Pause remediation for a while, on all companions of this Redis. Needs scope `operate`."""
