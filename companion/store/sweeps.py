@@ -16,7 +16,7 @@ from companion.times import now_ms
 
 SWEEPER_SECONDS: Final = 10.0
 """How long a turn lasts unless it is renewed: longer than one call of MI may take."""
-CONFIRM_MS: Final = 1000
+CONFIRM_MS: Final = 500
 """How long a replica may take to confirm: less than a reader waits for a reply."""
 _MINUTE_MS: Final = 60_000
 

@@ -6,6 +6,7 @@ from fastapi import APIRouter, Query, Request, Response
 from pydantic import BaseModel, ConfigDict, Field
 
 from companion import log
+from companion.errors import NotReplicatedError
 from companion.http import problems
 from companion.http.access.guard import name_of
 from companion.http.api.answers import AnswersDependency
@@ -68,7 +69,11 @@ def remediation(reader: ReaderDependency) -> JsonResponse:
 )
 def pause(reader: ReaderDependency, request: Request, length: PauseModel) -> JsonResponse:
     """Pause remediation for a while, on all companions of this Redis. Needs scope `operate`."""
-    reader.pause(length.seconds)
+    try:
+        reader.pause(length.seconds)
+    except NotReplicatedError:
+        logger.warning("remediation paused; no replica has it yet", by=name_of(request), seconds=length.seconds)
+        raise
     logger.info("remediation paused", by=name_of(request), seconds=length.seconds)
     return JsonResponse(reader.remediation())
 
