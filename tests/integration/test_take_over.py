@@ -232,13 +232,13 @@ async def test_slow_write_keeps_its_lease(make_setup: MakeSetup, monkeypatch: py
 
 
 STOPPED = """
-import os, pathlib, signal, sys
+import pathlib, signal, sys, threading
 from companion.store.batch import Batch
 write = Batch.write
 def write_late(self, prepared, progress=()):
     if progress and pathlib.Path(sys.argv[-1]).with_name("stop").exists():
         pathlib.Path(sys.argv[-1]).with_name("stop").unlink()
-        os.kill(os.getpid(), signal.SIGSTOP)
+        signal.pthread_kill(threading.get_ident(), signal.SIGSTOP)  # else this thread may run on for a while
     write(self, prepared, progress)
 Batch.write = write_late
 from companion.__main__ import main
