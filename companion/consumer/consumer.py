@@ -30,8 +30,8 @@ BATCHES_AHEAD: Final = 4
 """How many batches may grow while one is being written."""
 HIGH_WATER_MARK: Final = 10_000
 """Messages that wait in ZeroMQ while we are busy: those of a fraction of a second, at most 70 MB."""
-TURN_EVENTS: Final = 2048
-"""Events taken before other tasks run: about ten milliseconds of work."""
+TURN_EVENTS: Final = 8192
+"""Events that are taken at once: while some of them are applied, what the next ones need is read."""
 TICK_SECONDS: Final = 1.0
 STOP_SECONDS: Final = 10.0
 """How long a stop may take to store what was read."""
@@ -50,7 +50,6 @@ class Consumer:
     def __init__(self, config: Config, store: Store) -> None:
         self._settings = config.consumer
         self._episodes = log.Episodes(logger)
-        self._due = time.monotonic()
         self._stopping = asyncio.Event()
         self._deadline = float("inf")
         self._waiting: deque[Message] = deque()
@@ -61,6 +60,8 @@ class Consumer:
         self._behind_at = 0
         self._arrived = asyncio.Event()
         self._roomy = asyncio.Event()
+        self._applied = asyncio.Event()
+        self._begun = asyncio.Event()
         self._recorder = Recorder(config, store)
         self._traces = TraceRecorder(config, store)
         settings = config.consumer
@@ -73,7 +74,11 @@ class Consumer:
         """Stop after storing all messages that have arrived."""
         self._deadline = time.monotonic() + STOP_SECONDS
         self._recorder.give_up_at(self._deadline)
+        self._end()
+
+    def _end(self) -> None:
         self._stopping.set()
+        self._applied.set()
 
     async def run(self) -> None:
         reading = asyncio.create_task(self._read())
@@ -82,25 +87,22 @@ class Consumer:
             asyncio.create_task(self._recorder.keep_leases()),
         ]
         tracing = asyncio.create_task(self._traces.run())
-        writing: asyncio.Task[None] | None = None
+        writing = asyncio.create_task(self._write_regularly())
         try:
             while not self._stopping.is_set():
-                await self._take(self._wait_seconds(writing))
-                if writing and (writing.done() or self._recorder.pending >= BATCHES_AHEAD * self._settings.batch_size):
-                    await writing
-                    writing = None
-                if not writing and self._is_due():
-                    self._due = time.monotonic() + TICK_SECONDS
-                    writing = asyncio.create_task(self._recorder.write())
+                await self._take(TICK_SECONDS)
+                self._applied.set()
+                await self._wait_for_room(writing)
         finally:
             for task in aside:
                 task.cancel()
+            self._end()
             await asyncio.shield(self._finish(writing, reading))
             self._traces.stop()
             await asyncio.wait([tracing], timeout=STOP_SECONDS)
             tracing.cancel()
 
-    # Reading continues while taking or writing waits for Redis
+    # Reading, taking and writing go on side by side: each waits for Redis or for the others
 
     async def _read(self) -> None:
         while True:
@@ -134,7 +136,7 @@ class Consumer:
             self._recorder.hear(decode(topic, body))
 
     def _next_messages(self) -> list[Message]:
-        """Return the messages that are taken before other tasks run."""
+        """Return the messages that are taken at once."""
         messages, events = [], 0
         while self._waiting and events < TURN_EVENTS:
             messages.append(self._waiting.popleft())
@@ -159,6 +161,37 @@ class Consumer:
         if not self._waiting:
             await self._recorder.tick(now)
         return len(messages)
+
+    async def _wait_for_room(self, writing: asyncio.Task[None]) -> None:
+        """Wait while too many events wait to be written."""
+        while self._recorder.pending >= BATCHES_AHEAD * self._settings.batch_size and not writing.done():
+            self._begun.clear()
+            await self._begun.wait()
+        if writing.done():
+            writing.result()
+
+    async def _write_regularly(self) -> None:
+        """Write what was applied, one batch after the other, until stopped."""
+        try:
+            while not self._stopping.is_set():
+                await self._until_due()
+                self._begun.set()
+                await self._recorder.write()
+        finally:
+            self._begun.set()
+
+    async def _until_due(self) -> None:
+        """Wait until a batch is full, or events have waited for `batch_ms`, or TICK_SECONDS have passed."""
+        due = time.monotonic() + TICK_SECONDS
+        while self._recorder.pending < self._settings.batch_size and not self._stopping.is_set():
+            if self._recorder.pending:
+                due = min(due, time.monotonic() + self._settings.batch_ms / 1000)
+            self._applied.clear()
+            try:
+                async with asyncio.timeout_at(asyncio.get_running_loop().time() + due - time.monotonic()):
+                    await self._applied.wait()
+            except TimeoutError:
+                return
 
     # Reporting
 
@@ -202,21 +235,8 @@ class Consumer:
             if not self._recorder.current_error():  # that one names the cause
                 self._episodes.warn("the consumer lies behind", seconds=round(seconds), events=unstored)
 
-    def _wait_seconds(self, writing: asyncio.Task[None] | None) -> float:
-        """Return how long to wait for the next message, in seconds, until a batch is due."""
-        batch_seconds = self._settings.batch_ms / 1000
-        if writing:
-            return batch_seconds
-        if self._recorder.pending:
-            self._due = min(self._due, time.monotonic() + batch_seconds)
-        return max(0.0, self._due - time.monotonic())
-
-    def _is_due(self) -> bool:
-        return self._recorder.pending >= self._settings.batch_size or time.monotonic() >= self._due
-
-    async def _finish(self, writing: asyncio.Task[None] | None, reading: asyncio.Task[None]) -> None:
-        if writing:
-            await writing
+    async def _finish(self, writing: asyncio.Task[None], reading: asyncio.Task[None]) -> None:
+        await writing
         await self._drain()
         reading.cancel()
         await asyncio.wait([reading])

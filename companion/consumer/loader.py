@@ -27,11 +27,13 @@ class Loader:
         self._memory = memory
 
     async def load(self, batch: Sequence[DecodedMessage]) -> None:
-        """Read all that these messages need. Raises GaveUpError when Redis does not answer in time."""
+        """Read the devices that these messages need. Raises GaveUpError when Redis does not answer in time.
+
+        Messages before them may be applied meanwhile: what is in memory by then is newer, and stays.
+        """
         await self._load_contacts(batch)
         await self._load_connected(batch)
         await self._load_replaced(batch)
-        await self._load_own_removals(batch)
 
     async def _load_contacts(self, batch: Sequence[DecodedMessage]) -> None:
         """Read the devices of contacts that are not in memory, or that another `attr` may move to another device."""
@@ -49,13 +51,9 @@ class Loader:
 
     async def load_bindings(self, unloaded: Mapping[Binding, str]) -> None:
         """Read the devices of contacts, and those that they are mapped to; of new contacts all devices of their AOR."""
-        if not unloaded:
-            return
-        devices = self._memory.usrloc.devices
-        devices.put(await self._retry.run(lambda: load_devices_of_bindings(self._store, unloaded)))
-        aors = {binding.aor for binding in unloaded if binding not in devices.contacts}
-        if aors:
-            devices.put(await self._retry.run(lambda: load_devices_of_aors(self._store, aors)))
+        if unloaded:
+            devices = await self._retry.run(lambda: load_devices_of_bindings(self._store, unloaded))
+            self._memory.usrloc.devices.put(devices)
 
     async def _load_connected(self, batch: Sequence[DecodedMessage]) -> None:
         """Read the devices on connections that have ended."""
@@ -81,8 +79,11 @@ class Loader:
             devices = await self._retry.run(lambda: load_devices_of_aors(self._store, aors))
             self._memory.usrloc.devices.put(devices)
 
-    async def _load_own_removals(self, batch: Sequence[DecodedMessage]) -> None:
-        """Read which contacts the companion removed, when contacts that failed are deleted."""
+    async def load_own_removals(self, batch: Sequence[DecodedMessage]) -> None:
+        """Read which contacts the companion removed, when contacts that failed are deleted.
+
+        All messages before these must be applied: one may have told of the failure.
+        """
         in_memory = self._memory.usrloc.devices.contacts  # unpacked by now
         deleted = [in_memory.get(binding) for _, binding in self._contact_events(batch, DELETE)]
         removed: set[str] = set()

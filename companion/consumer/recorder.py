@@ -9,6 +9,7 @@ import contextlib
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import partial
+from itertools import pairwise
 from typing import Final
 
 from companion import log, metrics
@@ -17,7 +18,7 @@ from companion.config import Config
 from companion.consumer import corrector
 from companion.consumer.applier import Applier
 from companion.consumer.corrector import Corrector
-from companion.consumer.decoder import Decoder
+from companion.consumer.decoder import DecodedMessage, Decoder
 from companion.consumer.expiry import Expiry
 from companion.consumer.loader import Loader
 from companion.consumer.memory import RecorderMemory
@@ -39,6 +40,8 @@ from companion.store.store import Store
 EXPIRY_SECONDS: Final = 5.0
 CORRECTIONS_SECONDS: Final = 0.5
 STORED_SECONDS: Final = 5.0
+PART_EVENTS: Final = 2048
+"""Events that are applied before other tasks run: about ten milliseconds of work."""
 NEARLY_FULL: Final = 0.9
 """The share of its memory above which Redis gets no new devices: those that it has must go on."""
 
@@ -74,6 +77,8 @@ class Recorder:
         self.pending = 0
         """Number of events that were taken and are not being written yet."""
         self._taking = asyncio.Lock()
+        self._removed: list[str] = []
+        self._may_evict = False
 
     @property
     def unstored(self) -> int:
@@ -129,12 +134,12 @@ class Recorder:
         self._memory.count_left_out()
         try:
             await self._retry.run(lambda: self._write_held(held, [prepared], progress, applied))
-            self._rewind.trim()
+            if progress:  # without it nobody would notice that Redis lost what was before
+                self._rewind.trim()
             if time.monotonic() >= self._stored_at:
                 await self._note_stored()
-            async with self._taking:
-                self._memory.usrloc.devices.settle_removed(prepared.removed)
-                self._memory.evict()
+            self._removed += prepared.removed
+            self._may_evict = True
         except _LeaseLostError:
             await self._start_over()
         except RolledBackError:
@@ -176,12 +181,36 @@ class Recorder:
     # Taking
 
     async def _take(self, messages: Sequence[Message]) -> None:
+        """Apply messages in parts. While a part is applied, what the next one needs is read."""
+        self._tidy()
         ours = await self._keep_ours(messages)
-        batch = [self._decoder.decode(message) for message in ours]
-        await self._loader.load(batch)
-        self._applier.apply(batch)
+        reading: asyncio.Task[list[DecodedMessage]] | None = None
+        try:
+            for part, following in pairwise([*_split(ours), []]):
+                batch = await (reading or self._read(part))
+                reading = asyncio.create_task(self._read(following)) if following else None
+                await asyncio.sleep(0)  # it asks Redis before we are busy
+                await self._loader.load_own_removals(batch)
+                self._applier.apply(batch)
+        finally:
+            if reading:
+                reading.cancel()  # what it read would come into a memory that was cleared
         self._waiting += ours
         self.pending += _count(ours)
+
+    def _tidy(self) -> None:
+        """Let go of what the last batch stored. Nothing is being read now that would rely on it."""
+        if self._may_evict:
+            self._may_evict = False
+            self._memory.usrloc.devices.settle_removed(self._removed)
+            self._removed.clear()
+            self._memory.evict()
+
+    async def _read(self, messages: Sequence[Message]) -> list[DecodedMessage]:
+        """Decode messages, and read from the store what they need."""
+        batch = [self._decoder.decode(message) for message in messages]
+        await self._loader.load(batch)
+        return batch
 
     async def _keep_ours(self, messages: Sequence[Message]) -> list[Message]:
         """Return the messages of nodes that we hold the lease of; put those of other nodes on standby."""
@@ -323,6 +352,19 @@ class Recorder:
         self._memory.clear()
         self._corrector.clear()
         self._rewind.clear()
+
+
+def _split(messages: Sequence[Message]) -> list[list[Message]]:
+    """Split messages into parts of at least PART_EVENTS events, the last one of fewer."""
+    parts: list[list[Message]] = []
+    events = PART_EVENTS
+    for message in messages:
+        if events >= PART_EVENTS:
+            parts.append([])
+            events = 0
+        parts[-1].append(message)
+        events += len(message.events)
+    return parts
 
 
 def _count(messages: Sequence[Message]) -> int:

@@ -22,13 +22,15 @@ class Rewind:
 
     def keep(self, prepared: Prepared, events: int) -> None:
         """Keep a batch of so many events, written next; drop the oldest when they are too many, never this one."""
+        if prepared.is_empty:
+            return
         self._kept.append((self._clock(), events, prepared))
         self._events += events
         while len(self._kept) > 1 and self._events > MAX_EVENTS:
             self._events -= self._kept.popleft()[1]
 
     def trim(self) -> None:
-        """Drop what is too old, once Redis acknowledged the last batch.
+        """Drop what is too old, once Redis acknowledged the last batch, and the progress that shows what it lost.
 
         Not by the time alone: it may take longer than these seconds to find out that a master is gone.
         """

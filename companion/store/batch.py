@@ -46,6 +46,11 @@ class Prepared(NamedTuple):
     sampled: list[Device]
     removed: list[str]
 
+    @property
+    def is_empty(self) -> bool:
+        """Return whether it writes nothing but the format."""
+        return not self.latency and not self.lost and len(self.state) == 1
+
 
 class Batch:
     """Write changes so that a repetition changes nothing: values are absolute, entries and samples have times."""

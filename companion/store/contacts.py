@@ -119,7 +119,7 @@ def encode_contact(contact: Contact) -> bytes:
     """Return the record of a contact."""
     cluster, domain, aor, uri = contact.binding
     device, node = contact.device, contact.node
-    own_aor = None if _aor_of(device) == aor else aor
+    own_aor = None if aor_of(device) == aor else aor
     own_node = None if node == cluster else node
     names = device, cluster, uri, own_aor, own_node, domain
     values: tuple[Any, ...] = *names, *contact.registration, *_read_state(contact)
@@ -129,7 +129,7 @@ def encode_contact(contact: Contact) -> bytes:
 def decode_contact(contact_id: str, record: bytes | str, answer: str | None = None) -> Contact:
     """Read a contact from its record and its entry in the `answers` hash, which has later pings."""
     fields = decode_record(record, _record)
-    aor = _aor_of(fields.device) if fields.aor is None else fields.aor
+    aor = aor_of(fields.device) if fields.aor is None else fields.aor
     contact = Contact(
         Binding(fields.cluster, fields.domain, aor, fields.uri),
         contact_id,
@@ -143,7 +143,8 @@ def decode_contact(contact_id: str, record: bytes | str, answer: str | None = No
     return contact
 
 
-def _aor_of(device: str) -> str:
+def aor_of(device: str) -> str:
+    """Return the AOR that the id of a device begins with."""
     return device.rpartition("/")[0]
 
 

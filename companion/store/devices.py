@@ -11,6 +11,7 @@ import msgspec
 from companion.store.connection import Command
 from companion.store.contacts import (
     ContactRef,
+    aor_of,
     load_brief_contacts,
     load_contacts,
     load_device_ids,
@@ -18,7 +19,7 @@ from companion.store.contacts import (
     prepare_contacts,
 )
 from companion.store.fleet_changes import prepare_fleet_changes
-from companion.store.reading import Reading, read
+from companion.store.reading import Reading, check, read
 from companion.store.records import decode_record, prepare_records
 from companion.store.store import REFRESH_MS, Store
 from companion.usrloc.brief import BriefDevice
@@ -108,11 +109,7 @@ def _make_devices(store: Store, records: Mapping[str, _DeviceRecord]) -> list[De
 
 
 def _refs(records: Mapping[str, _DeviceRecord]) -> list[ContactRef]:
-    return [
-        ContactRef(device.rpartition("/")[0], contact)
-        for device, record in records.items()
-        for contact in record.contacts
-    ]
+    return [ContactRef(aor_of(device), contact) for device, record in records.items() for contact in record.contacts]
 
 
 def _select(record: _DeviceRecord, contacts: Mapping[str, T]) -> list[T]:
@@ -123,17 +120,22 @@ def _select(record: _DeviceRecord, contacts: Mapping[str, T]) -> list[T]:
 def load_devices_of_bindings(store: Store, bindings: Mapping[Binding, str]) -> list[Device]:
     """Return the stored devices of these bindings, also those that the bindings are mapped to, which they may join.
 
-    Usually these are the same. So both are read at once, and then what else there is: other devices, more contacts.
+    Of a binding that is not stored, return all listed devices of its AOR. What is most likely is read at once: of a
+    fleet that is new, or that is as it was, nothing else is left to read. Then what else there is, device by device.
     """
     refs = [ContactRef(binding.aor, contact_id(binding)) for binding in bindings]
-    ids = sorted(set(bindings.values()))
-    contacts, records = read(
-        store.connection, prepare_contacts(store, refs).beside(_prepare_device_records(store, ids))
+    ids = set(bindings.values())
+    likely = prepare_contacts(store, refs).beside(_prepare_device_records(store, sorted(ids)))
+    (contacts, records), own = read(
+        store.connection, likely.beside(_prepare_ids_of_aors(store, {ref.aor for ref in refs}))
     )
-    others = sorted({contact.device for contact in contacts.values()} - set(ids))
-    if others:
-        more = read(store.connection, _prepare_device_records(store, others))
+    new_aors = {ref.aor for ref in refs if ref.contact not in contacts}
+    relatives = {device for device in own if aor_of(device) in new_aors}
+    others = {contact.device for contact in contacts.values()} | relatives
+    if others - ids:
+        more = read(store.connection, _prepare_device_records(store, sorted(others - ids)))
         records |= more
+    _unlist(store, relatives - records.keys())
     contacts |= load_contacts(store, [ref for ref in _refs(records) if ref.contact not in contacts])
     devices = [_make_device(device, record, contacts) for device, record in records.items()]
     _note_refreshed(store, devices)
@@ -155,21 +157,26 @@ def _note_refreshed(store: Store, devices: Sequence[Device]) -> None:
 
 def load_devices_of_aors(store: Store, aors: Iterable[str]) -> list[Device]:
     """Return the listed devices of these AORs, at most MAX_DEVICES of each. Vanished ones leave their AOR's list."""
-    ids = _load_ids_of_aors(store, aors)
+    ids = read(store.connection, _prepare_ids_of_aors(store, aors))
     devices = load_devices(store, ids)
-    vanished = set(ids) - {device.id for device in devices}
-    store.connection.pipeline(("SREM", store.keys.aor(device.rpartition("/")[0]), device) for device in vanished)
+    _unlist(store, set(ids) - {device.id for device in devices})
     return devices
 
 
-def _load_ids_of_aors(store: Store, aors: Iterable[str]) -> list[str]:
-    """Return the ids of the listed devices of these AORs, most of which may have none: with a script for many AORs."""
+def _unlist(store: Store, vanished: Iterable[str]) -> None:
+    store.connection.pipeline(("SREM", store.keys.aor(aor_of(device)), device) for device in vanished)
+
+
+def _prepare_ids_of_aors(store: Store, aors: Iterable[str]) -> Reading[list[str]]:
+    """Prepare to read the ids of the listed devices of these AORs, most of which may have none: a script for many."""
     by_shard: defaultdict[int, list[str]] = defaultdict(list)
     for aor in aors:
         by_shard[store.keys.shard(aor)].append(store.keys.aor(aor))
     parts = (own[start : start + PAGE] for own in by_shard.values() for start in range(0, len(own), PAGE))
-    replies = store.connection.pipeline(("EVAL", _MEMBERS, len(keys), *keys, MAX_DEVICES) for keys in parts)
-    return [device for members in replies for ids in members for device in ids]
+    commands = [("EVAL", _MEMBERS, len(keys), *keys, MAX_DEVICES) for keys in parts]
+    return Reading(
+        commands, lambda replies: [device for ids in chain.from_iterable(map(check, replies)) for device in ids]
+    )
 
 
 def load_devices_of_contacts(store: Store, refs: Iterable[str]) -> list[Device]:

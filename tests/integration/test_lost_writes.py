@@ -4,9 +4,13 @@ import os
 import signal
 from pathlib import Path
 
+import pytest
+
+from companion.consumer import rewind
+from companion.consumer.recorder import Recorder
 from companion.simulator.redis import EmbeddedRedis
 from companion.times import now_ms
-from tests.integration.conftest import Feeder, MakeSetup, Setup, eventually, phone_event
+from tests.integration.conftest import Feeder, MakeSetup, Setup, eventually, message, phone_event, record_batch
 from tests.integration.test_failover import SECONDS, client, proxied, replicates
 
 INSERT, DELETE, LATENCY = "E_UL_CONTACT_INSERT", "E_UL_CONTACT_DELETE", "E_UL_LATENCY_UPDATE"
@@ -71,6 +75,19 @@ async def test_a_failover_that_loses_the_last_writes(make_setup: MakeSetup, tmp_
                 await eventually(lambda: is_online(setup, feeder, "lost"), SECONDS)
                 assert status(setup, "ended") == "offline"
                 assert setup.samples() == 3
+
+
+async def test_loss_that_is_noticed_late(make_setup: MakeSetup, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Writes without progress show no loss: however many follow, what was written before is kept and written again."""
+    monkeypatch.setattr(rewind, "SECONDS", 0.0)
+    setup = make_setup()
+    recorder, start = Recorder(setup.config, setup.store), now_ms()
+    await record_batch(recorder, [message(INSERT, phone_event("lost"), start, 0)])
+    setup.store.connection.call("FLUSHALL")
+    for _ in range(3):
+        await recorder.write()
+    await record_batch(recorder, [message(INSERT, phone_event("other"), start + 1, 1)])
+    assert {page["aor"] for page in setup.pages().values()} == {"lost", "other"}
 
 
 async def test_all_data_is_deleted(make_setup: MakeSetup, tmp_path: Path) -> None:
