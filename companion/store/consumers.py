@@ -16,17 +16,18 @@ class ConsumerReport(msgspec.Struct, frozen=True):
     """Hold the state of one consumer. Times are epoch ms, 0 = never.
 
     `behind_at`: when an event last had waited for too long. `refused`: why the bus of an endpoint refuses us, by
-    endpoint. `error`: why Redis does not take its events, "" when it does.
+    endpoint. `error`: why Redis does not take its events, "" when it does. `nodes`: those that it hears.
     """
 
     at: int
     behind_at: int = 0
     refused: Mapping[str, str] = {}
     error: str = ""
+    nodes: tuple[str, ...] = ()
 
 
-def save_consumer(store: Store, name: str, report: ConsumerReport) -> None:
-    """Store the report of a consumer, and forget those that are gone."""
+def save_consumer(store: Store, name: str, report: ConsumerReport) -> dict[str, ConsumerReport]:
+    """Store the report of a consumer, forget those that are gone, and return the reports of all others, by name."""
     key = store.keys.consumers()
     _, reports = store.connection.pipeline(
         [("HSET", key, name, msgspec.json.encode(report).decode()), ("HGETALL", key)]
@@ -34,6 +35,7 @@ def save_consumer(store: Store, name: str, report: ConsumerReport) -> None:
     gone = [other for other, text in reports.items() if other != name and _is_gone(text, report.at)]
     if gone:
         store.connection.call("HDEL", key, *gone)
+    return _decode_all({other: text for other, text in reports.items() if other not in (name, *gone)})
 
 
 def forget_consumer(store: Store, name: str) -> None:
@@ -43,7 +45,10 @@ def forget_consumer(store: Store, name: str) -> None:
 
 def load_consumers(store: Store) -> dict[str, ConsumerReport]:
     """Return the reports of all consumers, by name; one that can not be read is left out."""
-    texts = store.connection.call("HGETALL", store.keys.consumers())
+    return _decode_all(store.connection.call("HGETALL", store.keys.consumers()))
+
+
+def _decode_all(texts: Mapping[str, str]) -> dict[str, ConsumerReport]:
     return {name: report for name, text in texts.items() if (report := _decode(text))}
 
 

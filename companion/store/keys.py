@@ -125,6 +125,10 @@ class Keys:
     def lease(self, node: str) -> str:
         return f"{self.prefix}lease:{node}"
 
+    def cluster_lease(self, cluster: str) -> str:
+        """Name a lock: the consumer that records all nodes of a cluster."""
+        return f"{self.prefix}lease:cluster:{cluster}"
+
     def turn(self, name: str) -> str:
         """Name a lock: the companion that runs a periodic job."""
         return f"{self.prefix}lease:job:{name}"

@@ -91,7 +91,8 @@ class SteadyClock:
 
 def end_lease(setup: Setup) -> None:
     """Let the lease run out, as after its holder was killed."""
-    setup.store.connection.call("DEL", setup.store.keys.lease("opensips"))
+    keys = setup.store.keys
+    setup.store.connection.call("DEL", keys.cluster_lease("opensips"), keys.lease("opensips"))
 
 
 def test_a_newcomer_yields_to_a_standby(setup: Setup) -> None:
@@ -139,12 +140,17 @@ def test_a_lease_whose_reply_was_lost(setup: Setup, monkeypatch: pytest.MonkeyPa
 
 def test_a_standby_takes_all_nodes_of_a_dead_consumer(setup: Setup) -> None:
     """Leases that run out a moment apart go to the same standby, before it works on one of them."""
-    clock, key = SteadyClock(), setup.store.keys.lease
+    clock, keys = SteadyClock(), setup.store.keys
     killed, standby = Leases(setup.store, clock), Leases(setup.store, clock)
     assert killed.hold_all(["east", "west"]) == ["east", "west"]
     assert standby.hold_all(["east", "west"]) == []
     clock.ahead += LEASE_SECONDS
-    setup.store.connection.pipeline([("DEL", key("east")), ("PEXPIRE", key("west"), 200)])
+    setup.store.connection.pipeline(
+        [
+            *(("DEL", key("east")) for key in (keys.cluster_lease, keys.lease)),
+            *(("PEXPIRE", key("west"), 200) for key in (keys.cluster_lease, keys.lease)),
+        ]
+    )
     assert standby.hold_all(["east", "west"]) == ["east", "west"]
 
 
@@ -157,3 +163,56 @@ def test_leases_run_out_at_once(setup: Setup) -> None:
     consumer.renew()
     left_ms = [setup.store.connection.call("PTTL", setup.store.keys.lease(node)) for node in ("east", "west")]
     assert min(left_ms) > 1000 * (LEASE_SECONDS - 1)
+
+
+def cluster_of(node: str) -> str:
+    """`edge-1` and `edge-2` are nodes of the cluster `edge`."""
+    return node.rpartition("-")[0] or node
+
+
+def test_a_cluster_is_leased_as_one(setup: Setup) -> None:
+    """Who holds a node of a cluster holds the others as soon as it asks for them; nobody else gets one."""
+    first, second = (Leases(setup.store, cluster_of=cluster_of) for _ in range(2))
+    assert first.hold("edge-1")
+    assert second.hold_all(["edge-1", "edge-2", "lone"]) == ["lone"]
+    assert first.hold("edge-2")
+    assert first.tokens["edge-1"] == first.tokens["edge-2"]
+    assert setup.store.connection.call("GET", setup.store.keys.lease("edge-2")) == first.tokens["edge-2"]
+
+
+@pytest.mark.parametrize("held_first", [False, True])
+def test_a_consumer_that_leases_nodes(setup: Setup, held_first: bool) -> None:  # noqa: FBT001
+    """While a consumer of an older version holds a node, nobody gets its cluster, and who has it gives it up."""
+    leases, node = Leases(setup.store, cluster_of=cluster_of), setup.store.keys.lease("edge-2")
+    if held_first:
+        assert leases.hold("edge-1")
+    older = acquire_lock(setup.store, node, 60, token="older/7/a1/b2")
+    assert older
+    assert leases.hold_all(["edge-1", "edge-2"]) == (["edge-1"] if held_first else [])
+    assert not leases.tokens
+    assert setup.store.connection.call("EXISTS", setup.store.keys.cluster_lease("edge")) == 0
+    assert older.release()
+
+
+def test_a_cluster_given_up(setup: Setup) -> None:
+    """A cluster that is handed over is free at once, and left to the other consumer for some seconds."""
+    clock = SteadyClock()
+    first, second = (Leases(setup.store, clock, cluster_of) for _ in range(2))
+    assert first.hold_all(["edge-1", "edge-2"]) == ["edge-1", "edge-2"]
+    assert not second.hold("edge-1")
+    clock.ahead += LEASE_SECONDS
+    first.shares_of_others = {"edge"}
+    first.give_up({"edge"})
+    clock.ahead += PAUSE_SECONDS
+    assert not first.hold("edge-1")
+    assert second.hold_all(["edge-1", "edge-2"]) == ["edge-1", "edge-2"]
+
+
+def test_a_share_that_nobody_takes(setup: Setup) -> None:
+    """A cluster that is another one's share goes to whoever hears it, when that one leaves it."""
+    clock = SteadyClock()
+    leases = Leases(setup.store, clock)
+    leases.shares_of_others = {"lone"}
+    assert not leases.hold("lone")
+    clock.ahead += YIELD_SECONDS
+    assert leases.hold("lone")

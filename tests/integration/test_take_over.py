@@ -56,8 +56,9 @@ class Story:
 
 
 def expire_lease(setup: Setup) -> None:
-    """Let the lease run out, as it does ten seconds after its holder was stopped."""
-    setup.store.connection.call("DEL", setup.store.keys.lease("opensips"))
+    """Let the lease run out, as it does some seconds after its holder was stopped."""
+    keys = setup.store.keys
+    setup.store.connection.call("DEL", keys.cluster_lease("opensips"), keys.lease("opensips"))
 
 
 def refuse_again(recorder: Recorder) -> None:
@@ -91,7 +92,8 @@ def test_lost_node_takes_no_other_along(make_setup: MakeSetup) -> None:
     asyncio.run(record_batch(late, first))
 
     def take_over() -> None:
-        setup.store.connection.call("DEL", setup.store.keys.lease("lost"))
+        keys = setup.store.keys
+        setup.store.connection.call("DEL", keys.cluster_lease("lost"), keys.lease("lost"))
         asyncio.run(record_batch(current, second[:1]))
 
     stop_before_the_next_write(late, take_over)
