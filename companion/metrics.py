@@ -90,6 +90,7 @@ READ_SECONDS = Histogram(
     ["question"],
     registry=REGISTRY,
 )
+UNHEARD = _counter("nodes_unheard_total", "Times that the consumer of a node's cluster did not hear it.", "node")
 FENCED = _counter("writes_fenced_total", "Batches refused because another consumer had taken over.")
 ROLLBACKS = _counter("redis_rollbacks_total", "Times that Redis had lost what the consumer had written to it.")
 FLEET_READS = _counter(

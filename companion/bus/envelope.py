@@ -20,6 +20,11 @@ VERSION: Final = 1
 HEARTBEAT: Final = "HEARTBEAT"
 NODE: Final = re.compile(r"[A-Za-z0-9._-]{1,64}")
 HEARTBEAT_SECONDS: Final = 2.0
+EVENT_BYTES: Final = 400
+"""The bytes of a usual event."""
+_HEADS: Final = tuple(bytes((fields,)) + b"\xa1v\x01\xa4node" for fields in (0x86, 0x87))
+"""How a message of a bridge and of event_zeromq begins, with `more` and without."""
+_HEAD: Final = len(_HEADS[0])
 
 Count = Annotated[int, msgspec.Meta(ge=0)]
 RawEvent = tuple[Count, msgspec.Raw]
@@ -34,6 +39,24 @@ class Message(NamedTuple):
     run: int
     seq: int
     events: list[RawEvent]
+
+    @property
+    def weight(self) -> int:
+        """Return how many events it has."""
+        return len(self.events)
+
+
+class PackedMessage(NamedTuple):
+    """Hold a message as it came, of which only the node was read. It is decoded if its node becomes ours."""
+
+    node: str
+    topic: bytes
+    body: bytes | memoryview
+
+    @property
+    def weight(self) -> int:
+        """Return about how many events it has, by its bytes."""
+        return 1 + len(self.body) // EVENT_BYTES
 
 
 class Heartbeat(msgspec.Struct, gc=False):
@@ -88,6 +111,17 @@ def decode(topic: bytes, body: bytes | memoryview) -> Message:
         raise InvalidEnvelopeError("shape", repr(envelope.node)[:80])
     events = [(envelope.ts, envelope.params), *envelope.more]
     return Message(name, envelope.node, envelope.run, envelope.seq, events)
+
+
+def peek_node(body: bytes | memoryview) -> str:
+    """Read the node of a message without decoding the rest; "" where the fields come in another order."""
+    start = bytes(body[: _HEAD + 66])
+    if not start.startswith(_HEADS) or len(start) < _HEAD + 2:
+        return ""
+    at, kind = _HEAD + 1, start[_HEAD]
+    if kind == 0xD9:  # a text of more than 31 bytes: its length has a byte of its own
+        return start[at + 1 : at + 1 + start[at]].decode("ascii", "replace")
+    return start[at : at + (kind & 0x1F)].decode("ascii", "replace") if kind >> 5 == 0b101 else ""
 
 
 def decode_heartbeat(params: bytes | memoryview | msgspec.Raw) -> Heartbeat:

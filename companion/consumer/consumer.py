@@ -12,12 +12,13 @@ from typing import Final
 
 from companion import log, metrics
 from companion.bus.curve import Curve
-from companion.bus.envelope import Message, decode
+from companion.bus.envelope import PackedMessage, decode, peek_node
 from companion.bus.refusals import EXPLANATIONS
 from companion.bus.subscriber import Subscriber
 from companion.config import Config
 from companion.consumer.lag import Lag
 from companion.consumer.recorder import Recorder
+from companion.consumer.standby import AnyMessage
 from companion.consumer.traces import TraceRecorder
 from companion.errors import InvalidEnvelopeError
 from companion.opensips.hep import PACKET
@@ -41,6 +42,8 @@ DRAIN_SECONDS: Final = 1.0
 BEHIND_SECONDS: Final = 10.0
 """From this lag on the consumer lies behind; a batch takes a fraction of a second."""
 
+_PACKET: Final = PACKET.encode()
+
 logger = log.get(__name__)
 
 
@@ -52,7 +55,7 @@ class Consumer:
         self._episodes = log.Episodes(logger)
         self._stopping = asyncio.Event()
         self._deadline = float("inf")
-        self._waiting: deque[Message] = deque()
+        self._waiting: deque[AnyMessage] = deque()
         self._waiting_events = 0
         self._received = 0
         self._being_taken = 0
@@ -118,6 +121,10 @@ class Consumer:
                 self._arrived.set()
 
     def _add(self, topic: bytes, body: bytes | memoryview) -> None:
+        others = self._recorder.others
+        if others and topic != _PACKET and (node := peek_node(body)) in others:
+            self._append(PackedMessage(node, topic, body))
+            return
         try:
             message = decode(topic, body)
         except InvalidEnvelopeError as error:
@@ -127,20 +134,23 @@ class Consumer:
             if message.name == PACKET:
                 self._traces.put(message)
                 return
-            self._waiting.append(message)
-            self._waiting_events += len(message.events)
-            self._received += len(message.events)
+            self._append(message)
+
+    def _append(self, message: AnyMessage) -> None:
+        self._waiting.append(message)
+        self._waiting_events += message.weight
+        self._received += message.weight
 
     def _hear(self, topic: bytes, body: bytes | memoryview) -> None:
         with contextlib.suppress(InvalidEnvelopeError):  # it comes among the events too, and is counted there
             self._recorder.hear(decode(topic, body))
 
-    def _next_messages(self) -> list[Message]:
+    def _next_messages(self) -> list[AnyMessage]:
         """Return the messages that are taken at once."""
         messages, events = [], 0
         while self._waiting and events < TURN_EVENTS:
             messages.append(self._waiting.popleft())
-            events += len(messages[-1].events)
+            events += messages[-1].weight
         self._waiting_events -= events
         self._being_taken = events
         self._roomy.set()
@@ -213,7 +223,7 @@ class Consumer:
         self._measure_lag()
         error = self._recorder.current_error()
         text = f"{type(error).__name__}: {str(error)[:200]}" if error else ""
-        return ConsumerReport(now_ms(), self._behind_at, refused, text)
+        return ConsumerReport(now_ms(), self._behind_at, refused, text, self._recorder.nodes())
 
     def _check_bus(self) -> dict[str, str]:
         """Count and log failed handshakes, and return by endpoint why it refuses us now."""

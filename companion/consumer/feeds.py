@@ -54,13 +54,19 @@ class Feeds:
         self._touched.clear()
         self._new_runs.clear()
 
+    def drop(self, node: str) -> None:
+        """Drop a node, all of which is stored."""
+        del self.held[node], self._alive_at[node]
+        self._silent.discard(node)
+        self._touched.discard(node)
+        self._new_runs.discard(node)
+        self._sequences.forget(node)
+
     def drop_forgotten(self, stored: AbstractSet[str]) -> AbstractSet[str]:
         """Drop and return the silent nodes that are no longer `stored`: an administrator had them forgotten."""
         forgotten = self._silent - self._touched - stored
         for node in forgotten:
-            del self.held[node], self._alive_at[node]
-            self._silent.discard(node)
-            self._sequences.forget(node)
+            self.drop(node)
             logger.info("a node was forgotten", node=node)
         return forgotten
 

@@ -47,8 +47,23 @@ class RecorderMemory:
         feed.cluster = self._config.cluster(feed.node)
         if now_ms() - feed.last_event_at > COLD_MS:
             feed.known_since = now_ms()
+        if feed.cluster not in {one.cluster for one in self.feeds.held.values()}:
+            self._drop_cluster(feed.cluster)  # another consumer may have changed what is in memory of it
         self.ping_caches[feed.node] = PingCache()
         self.feeds.take_over(feed, seqs)
+
+    def hand_over(self, clusters: AbstractSet[str]) -> None:
+        """Drop what is in memory of clusters that another consumer records from now on."""
+        for node in [node for node, feed in self.feeds.held.items() if feed.cluster in clusters]:
+            self.feeds.drop(node)
+            del self.ping_caches[node]
+        for cluster in clusters:
+            self._drop_cluster(cluster)
+
+    def _drop_cluster(self, cluster: str) -> None:
+        dropped = self.usrloc.devices.drop_cluster(cluster)
+        for cache in self.ping_caches.values():
+            cache.forget(dropped)
 
     def note_stored(self, devices: int, *, is_full: bool) -> None:
         """Note how many devices Redis holds, and whether it is nearly full: both bound what is taken in."""

@@ -8,12 +8,13 @@ import asyncio
 import contextlib
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from functools import partial
 from itertools import pairwise
 from typing import Final
 
 from companion import log, metrics
-from companion.bus.envelope import Message, decode_heartbeat
+from companion.bus.envelope import Message, decode, decode_heartbeat
 from companion.config import Config
 from companion.consumer import corrector
 from companion.consumer.applier import Applier
@@ -24,14 +25,15 @@ from companion.consumer.loader import Loader
 from companion.consumer.memory import RecorderMemory
 from companion.consumer.retry import GaveUpError, RedisRetry
 from companion.consumer.rewind import Rewind
-from companion.consumer.standby import MAX_NODES, Standby
+from companion.consumer.shares import Shares
+from companion.consumer.standby import MAX_NODES, AnyMessage, Standby
 from companion.errors import InvalidEnvelopeError
 from companion.store.batch import Batch, Prepared
 from companion.store.connection import Command, ResponseError, Unreachable
 from companion.store.consumers import ConsumerReport, forget_consumer, save_consumer
 from companion.store.devices import count_devices
 from companion.store.fence import FencedError, RolledBackError
-from companion.store.leases import RENEW_SECONDS, Leases
+from companion.store.leases import RENEW_SECONDS, Leases, load_cluster_holders
 from companion.store.nodes import Feed, load_feed, load_nodes
 from companion.store.redis_errors import RedisError
 from companion.store.server import read_state
@@ -58,12 +60,18 @@ class Recorder:
     def __init__(self, config: Config, store: Store) -> None:
         self._store = store
         self._batch = Batch(store)
-        self._leases = Leases(store)
+        self._leases = Leases(store, cluster_of=config.cluster)
+        self._shares = Shares(self._leases.owner, config.cluster)
+        self._leaving: set[str] = set()
+        """Clusters of which we take no more, and which are released when what was taken is stored."""
         self._memory = RecorderMemory(config)
         self._decoder = Decoder(self._memory.ping_caches)
         self._applier = Applier(self._memory)
         self._corrector = Corrector(store)
         self._standby = Standby()
+        self._unheard: set[str] = set()
+        self._unheld: AbstractSet[str] = frozenset()
+        """The nodes that we hear and do not hold."""
         self._episodes = log.Episodes(logger)
         self._retry = RedisRetry()
         self._rewind = Rewind()
@@ -89,7 +97,12 @@ class Recorder:
         """Retry Redis no longer than until this time of the monotonic clock."""
         self._retry.give_up_at = deadline
 
-    async def take(self, messages: Sequence[Message]) -> None:
+    @property
+    def others(self) -> AbstractSet[str]:
+        """Return the nodes that other consumers record: their messages need not be decoded."""
+        return self._standby.nodes
+
+    async def take(self, messages: Sequence[AnyMessage]) -> None:
         """Apply messages, after reading from the store what they need."""
         async with self._taking:
             try:
@@ -102,10 +115,19 @@ class Recorder:
         with contextlib.suppress(InvalidEnvelopeError):  # it comes among the events too, and is counted there
             params = decode_heartbeat(heartbeat.events[0][1])
             self._memory.feeds.ends.hear(heartbeat.node, heartbeat.run, params)
+            self._shares.hear(heartbeat.node, params)
+            self._unheld |= {heartbeat.node} - self._memory.feeds.held.keys()
+
+    def nodes(self) -> tuple[str, ...]:
+        """Return the nodes that we hear and could record."""
+        held = self._memory.feeds.held
+        return tuple(sorted(node for node in self._shares.nodes() if node in held or len(held) < MAX_NODES))
 
     async def tick(self, now: int) -> None:
         """Run the periodic work that is due; `now` (by `steady_ms`) is the last time when no message waited."""
         all_live = self._memory.feeds.watch(now)
+        if self._leases.select_due(self._unheld):
+            await self.take(())
         if time.monotonic() >= self._expiry_at:
             self._expiry_at = time.monotonic() + EXPIRY_SECONDS
             await self._do(self._expiry.run if all_live else self._drop_forgotten)
@@ -126,6 +148,9 @@ class Recorder:
         count, self.pending = self.pending, 0
         held = list(self._memory.feeds.held)
         tokens = dict(self._leases.tokens)
+        if not tokens.keys() >= set(held):  # a lease was lost while we asked for that of another node
+            await self._start_over()
+            return
         prepared = self._batch.prepare(self._memory.usrloc.changes.take(), {node: tokens[node] for node in held})
         progress, applied = self._progress(tokens), self._corrector.deletions()
         self._rewind.keep(prepared, count)
@@ -140,6 +165,7 @@ class Recorder:
                 await self._note_stored()
             self._removed += prepared.removed
             self._may_evict = True
+            await self._hand_over()
         except _LeaseLostError:
             await self._start_over()
         except RolledBackError:
@@ -156,9 +182,30 @@ class Recorder:
         return self._retry.current_error()
 
     async def report(self, report: ConsumerReport) -> None:
-        """Store how we are. Whether it succeeds does not matter: the next report comes soon."""
+        """Store how we are, and learn how others are. Whether it succeeds does not matter: the next one comes soon."""
         with contextlib.suppress(RedisError):
-            await self._retry.run_once(partial(save_consumer, self._store, self._leases.owner, report))
+            reports, holders = await self._retry.run_once(lambda: self._exchange(report))
+            self._shares.update(report, reports, holders)
+            self._leases.shares_of_others = self._shares.of_others
+            self._unheld = self._shares.nodes() - self._memory.feeds.held.keys()
+            self._warn_of_unheard()
+
+    def _exchange(self, report: ConsumerReport) -> tuple[dict[str, ConsumerReport], dict[str, str]]:
+        reports = save_consumer(self._store, self._leases.owner, report)
+        nodes = {node for one in (report, *reports.values()) for node in one.nodes}
+        return reports, load_cluster_holders(self._store, self._shares.count_nodes(nodes))
+
+    def _warn_of_unheard(self) -> None:
+        """Warn of nodes that nobody records, once until it is over."""
+        unheard = self._shares.unheard()
+        for node in sorted(unheard - self._unheard):
+            metrics.UNHEARD.labels(node).inc()
+            logger.warning(
+                "nobody records a node: the consumer of its cluster does not hear it",
+                node=node,
+                remedy="[consumer] subscribe must name every node of a cluster in each consumer",
+            )
+        self._unheard = unheard
 
     async def close(self) -> None:
         """Release our leases, so that the next consumer need not wait for their end."""
@@ -173,6 +220,8 @@ class Recorder:
 
     async def _do(self, work: Callable[[], Awaitable[None]]) -> None:
         async with self._taking:
+            if self._leaving:  # nothing of these clusters may change any more
+                return
             try:
                 await work()
             except (GaveUpError, ResponseError) as error:
@@ -180,7 +229,7 @@ class Recorder:
 
     # Taking
 
-    async def _take(self, messages: Sequence[Message]) -> None:
+    async def _take(self, messages: Sequence[AnyMessage]) -> None:
         """Apply messages in parts. While a part is applied, what the next one needs is read."""
         self._tidy()
         ours = await self._keep_ours(messages)
@@ -212,16 +261,10 @@ class Recorder:
         await self._loader.load(batch)
         return batch
 
-    async def _keep_ours(self, messages: Sequence[Message]) -> list[Message]:
+    async def _keep_ours(self, messages: Sequence[AnyMessage]) -> list[Message]:
         """Return the messages of nodes that we hold the lease of; put those of other nodes on standby."""
-        held = self._memory.feeds.held
-        others = {message.node for message in messages} - held.keys()
-        if others:
-            feeds = await self._retry.run(lambda: self._try_to_hold(others))
-            for feed, seqs in feeds:
-                self._memory.take_over(feed, seqs)
-            if feeds:
-                await self._note_stored()
+        await self._take_over({message.node for message in messages} - self._memory.feeds.held.keys())
+        held = self._memory.feeds.held.keys() - self._leaving_nodes()
         ours = self._standby.take(held)
         for message in messages:
             if message.node in held:
@@ -229,9 +272,45 @@ class Recorder:
             elif not self._standby.put(message):
                 metrics.INVALID.labels("bus", "nodes").inc()
                 self._episodes.warn("messages of too many nodes were refused", limit=MAX_NODES)
-        return ours
+        return [unpacked for message in ours if (unpacked := _unpack(message))]
 
-    def _try_to_hold(self, others: set[str]) -> list[tuple[Feed, dict[str, int]]]:
+    async def _take_over(self, others: AbstractSet[str]) -> None:
+        """Take over what is free of these nodes and of all others that we hear, when it is time to try."""
+        others |= self._unheld
+        if not self._leases.select_due(others):
+            return
+        feeds = await self._retry.run(lambda: self._try_to_hold(others - self._memory.feeds.held.keys()))
+        for feed, seqs in feeds:
+            self._memory.take_over(feed, seqs)
+        if feeds:
+            self._unheld -= self._memory.feeds.held.keys()
+            await self._note_stored()
+
+    def _leaving_nodes(self) -> AbstractSet[str]:
+        if not self._leaving:
+            return frozenset()
+        return {node for node, feed in self._memory.feeds.held.items() if feed.cluster in self._leaving}
+
+    async def _hand_over(self) -> None:
+        """Release the clusters whose last events are stored by now, and take no more of those that go next.
+
+        The other consumer goes on from the stored seqs with what it kept. It hears of a free lease when it tries.
+        """
+        if self._leaving:
+            async with self._taking:
+                await self._release_leaving()
+        elif not self._retry.current_error() and (surplus := self._shares.surplus()):
+            async with self._taking:
+                self._leaving = surplus
+
+    async def _release_leaving(self) -> None:
+        leaving, self._leaving = self._leaving, set()
+        logger.info("handing over to another consumer", clusters=sorted(leaving))
+        self._memory.hand_over(leaving)
+        with contextlib.suppress(RedisError):  # then the leases run out
+            await self._retry.run_once(lambda: self._leases.give_up(leaving))
+
+    def _try_to_hold(self, others: AbstractSet[str]) -> list[tuple[Feed, dict[str, int]]]:
         """Take over the nodes that have no other holder, and return their feeds and seqs.
 
         Whether we still hold the rest, the next write checks.
@@ -305,7 +384,7 @@ class Recorder:
     async def _start_over(self) -> None:
         """Take unwritten messages again after a lease was lost, as far as they are still ours."""
         async with self._taking:
-            unwritten = [*self._writing, *self._waiting]
+            unwritten = [*self._writing, *self._waiting, *self._standby.take(self._leaving_nodes())]
             self._forget_all()
             try:
                 await self._take(unwritten)
@@ -348,6 +427,7 @@ class Recorder:
     def _forget_all(self) -> None:
         """Drop taken messages and the memory, which may differ from what is stored: it is read again."""
         self._waiting = []
+        self._leaving = set()
         self.pending = 0
         self._memory.clear()
         self._corrector.clear()
@@ -367,5 +447,15 @@ def _split(messages: Sequence[Message]) -> list[list[Message]]:
     return parts
 
 
-def _count(messages: Sequence[Message]) -> int:
-    return sum(len(message.events) for message in messages)
+def _unpack(message: AnyMessage) -> Message | None:
+    if isinstance(message, Message):
+        return message
+    try:
+        return decode(message.topic, message.body)
+    except InvalidEnvelopeError as error:
+        metrics.INVALID.labels("bus", error.reason).inc()
+        return None
+
+
+def _count(messages: Sequence[AnyMessage]) -> int:
+    return sum(message.weight for message in messages)

@@ -3,9 +3,12 @@
 import time
 from collections import deque
 from collections.abc import Iterable
+from collections.abc import Set as AbstractSet
 from typing import Final
 
-from companion.bus.envelope import Message
+from companion.bus.envelope import Message, PackedMessage
+
+AnyMessage = Message | PackedMessage
 
 STANDBY_SECONDS: Final = 30.0
 """How long a message is kept: as long as a lease lasts, and what may pass before and after it while Redis hangs."""
@@ -19,9 +22,14 @@ class Standby:
     """Keep messages in case the lease of their node becomes ours."""
 
     def __init__(self) -> None:
-        self._queues: dict[str, deque[tuple[float, Message]]] = {}
+        self._queues: dict[str, deque[tuple[float, AnyMessage]]] = {}
 
-    def put(self, message: Message) -> bool:
+    @property
+    def nodes(self) -> AbstractSet[str]:
+        """Return the nodes whose messages are kept."""
+        return self._queues.keys()
+
+    def put(self, message: AnyMessage) -> bool:
         """Keep a message; return False where those of MAX_NODES other nodes are kept."""
         if message.node not in self._queues and len(self._queues) >= MAX_NODES:
             return False
@@ -32,6 +40,6 @@ class Standby:
             queue.popleft()
         return True
 
-    def take(self, nodes: Iterable[str]) -> list[Message]:
+    def take(self, nodes: Iterable[str]) -> list[AnyMessage]:
         """Remove and return the messages of these nodes."""
         return [message for node in nodes for _, message in self._queues.pop(node, ())]

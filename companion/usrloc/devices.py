@@ -81,6 +81,19 @@ class Devices:
         self.packed.drop_oldest(len(self.by_id) + self.packed.count - max_devices)
         return packed
 
+    def drop_cluster(self, cluster: str) -> Sequence[Contact]:
+        """Drop the devices with contacts of a cluster that another consumer records, and return their contacts.
+
+        Those with changes that are not stored yet stay: a device may have contacts of several clusters.
+        """
+        self.packed.drop_cluster(cluster)
+        unstored = self._changes.aors()
+        ours = [contact.device for binding, contact in self.contacts.items() if binding.cluster == cluster]
+        devices = [device for one in dict.fromkeys(ours) if (device := self.by_id[one]).aor not in unstored]
+        for device in devices:
+            self.drop(device)
+        return [contact for device in devices for contact in device.contacts]
+
     def _is_beyond(self, max_contacts: int, max_devices: int) -> bool:
         return len(self.contacts) > max_contacts or len(self.by_id) > max_devices
 

@@ -53,6 +53,12 @@ class PackedDevices:
         self.count -= len(devices)
         return devices
 
+    def drop_cluster(self, cluster: str) -> None:
+        """Drop at least the devices with contacts of a cluster, by its name in the packed bytes."""
+        name = cluster.encode()
+        for aor in [aor for aor, packed in self._of_aor.items() if name in packed]:
+            self.count -= len(_read_items(self._of_aor.pop(aor)))
+
     def drop_oldest(self, count: int) -> None:
         """Drop at least so many devices, those that were packed first."""
         for aor in list(islice(self._of_aor, max(0, count))):

@@ -20,6 +20,7 @@ from companion.bus.envelope import HEARTBEAT, Message
 from companion.bus.publisher import Publisher
 from companion.config import Config
 from companion.consumer.recorder import Recorder
+from companion.consumer.standby import AnyMessage
 from companion.query.device_ids import find_device_id
 from companion.query.devices import iterate_devices, render_device
 from companion.query.now import load_view
@@ -57,7 +58,7 @@ def message(event: str, params: Json, ts: int, seq: int, node: str = "opensips")
     return Message(event, node, 1, seq, [(ts, msgspec.Raw(msgspec.msgpack.encode(params)))])
 
 
-async def record_batch(recorder: Recorder, batch: Sequence[Message]) -> None:
+async def record_batch(recorder: Recorder, batch: Sequence[AnyMessage]) -> None:
     """Take messages and store what they change."""
     await recorder.take(batch)
     await recorder.tick(steady_ms())

@@ -6,9 +6,11 @@ from types import SimpleNamespace
 import msgspec
 import pytest
 import zmq
+from hypothesis import given
+from hypothesis import strategies as st
 
 from companion.bridge.bridge import Bridge
-from companion.bus.envelope import decode, decode_heartbeat
+from companion.bus.envelope import NODE, decode, decode_heartbeat, peek_node
 from companion.config import BridgeSection
 from companion.simulator.redis import find_free_port
 from tests.unit.bus.golden import GoldenHeartbeat, GoldenMessage, read_golden, read_golden_heartbeats
@@ -101,3 +103,18 @@ def test_the_consumer_of_a_heartbeat(golden: GoldenHeartbeat) -> None:
     heartbeat = decode_heartbeat(params)
     assert ts == golden.ts
     assert {name: getattr(heartbeat, name) for name in golden.params} == golden.params
+
+
+@pytest.mark.parametrize("golden", [*GOLDEN, *HEARTBEATS], ids=lambda golden: golden.title)
+def test_the_node_alone(golden: GoldenMessage | GoldenHeartbeat) -> None:
+    """The node of a message is read without the rest of it."""
+    assert peek_node(golden.body) == peek_node(memoryview(golden.body)) == golden.node
+
+
+@given(st.from_regex(NODE, fullmatch=True), st.binary(max_size=90))
+def test_the_node_of_any_message(node: str, noise: bytes) -> None:
+    """The node that is read is the one that decoding tells, whatever its length; of noise there is none or any text."""
+    body = msgspec.msgpack.encode({"v": 1, "node": node, "run": 1, "seq": 0, "ts": 1, "params": {}})
+    assert peek_node(body) == decode(b"E", body).node == node
+    assert isinstance(peek_node(noise), str)
+    assert isinstance(peek_node(body[: len(noise)]), str)
