@@ -20,6 +20,7 @@ from tests.benchmarks import (
     readable,
     reconcile,
     register,
+    share,
     sweep,
     units,
 )
@@ -29,6 +30,7 @@ from tests.benchmarks.large import Plan, large
 WIDTH: Final = 130
 BENCHMARKS: Final[dict[str, Callable[[], Iterator[Figure]]]] = {
     "consume": consume.figures,
+    "share": share.figures,
     "burst": burst.figures,
     "flood": flood.figures,
     "register": register.figures,
