@@ -22,10 +22,10 @@ from companion.recording.job import EVERY_SECONDS as RECORDINGS_SECONDS
 from companion.recording.job import RecordingJob
 from companion.remediation.sweep import Sweeper
 from companion.services.elapsed_trigger import ElapsedTrigger
-from companion.services.turn import Turn
+from companion.services.turn import KEEP_SECONDS, Turn
 from companion.steady_clock import SteadyClock
 from companion.store.call_quality import save_call_quality
-from companion.store.connection import ResponseError, Unreachable
+from companion.store.connection import NotNowError, ResponseError, Unreachable
 from companion.store.devices import forget_vanished_devices
 from companion.store.jobs import JobRun, begin_job, forget_other_jobs, save_job_run
 from companion.store.networks import save_network_counts
@@ -39,8 +39,6 @@ logger = log.get(__name__)
 END_SECONDS: Final = 10.0
 """How long a running job may take to finish; a dump of a big OpenSIPS would take minutes."""
 
-LEASE_INTERVALS: Final = 2
-"""How many of its intervals a companion that is gone keeps a job from others."""
 SLOWEST_SECONDS: Final = 600.0
 """A run that takes longer counts as one that hangs."""
 WATCH_SECONDS: Final = 1.0
@@ -140,15 +138,15 @@ class Scheduler:
         run = job.make(config, store)
         if not job.in_turn:
             return run
-        turn = Turn(store, job.name, LEASE_INTERVALS * job.every(config), run)
+        turn = Turn(store, job.name, run)
         self._turns.append(turn)
         return turn.run
 
     async def run(self) -> None:
         self._scheduler.start()
-        watching = asyncio.create_task(self._watch_clock())
+        aside = [asyncio.create_task(self._watch_clock()), *map(asyncio.create_task, map(self._keep, self._turns))]
         await self._stopping.wait()
-        watching.cancel()
+        aside[0].cancel()
         self._scheduler.pause()
         if self._running:
             _, late = await asyncio.wait(self._running, timeout=END_SECONDS)
@@ -157,6 +155,9 @@ class Scheduler:
             if late:
                 await asyncio.wait(late)
         self._scheduler.shutdown(wait=False)
+        for task in aside:
+            task.cancel()
+        await asyncio.wait(aside)
         with contextlib.suppress(*Unreachable, ResponseError):  # then the leases run out
             await asyncio.to_thread(self._release_turns)
 
@@ -166,6 +167,14 @@ class Scheduler:
     def _release_turns(self) -> None:
         for turn in self._turns:
             turn.release()
+
+    async def _keep(self, turn: Turn) -> None:
+        """Renew a turn, and run its job at once when it was another companion's that is gone."""
+        while True:
+            await asyncio.sleep(KEEP_SECONDS)
+            with contextlib.suppress(*Unreachable, NotNowError, ResponseError):  # the next time may succeed
+                if await asyncio.to_thread(turn.keep):
+                    self._scheduler.modify_job(turn.name, next_run_time=datetime.now(UTC))
 
     async def _watch_clock(self) -> None:
         """Let jobs go on at once when the machine's clock was set back."""

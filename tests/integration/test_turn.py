@@ -1,15 +1,18 @@
 """Periodic jobs of several companions on one store: one of them runs each job for all."""
 
 import asyncio
+import time
 
 import pytest
 
 from companion.services import scheduler
 from companion.services.scheduler import JOBS, Scheduler
 from companion.services.turn import Turn
+from companion.store.jobs import load_job_runs
 from companion.store.store import Store, open_store
 from companion.store.summary import save_summary
 from companion.text import Json
+from companion.times import now_ms
 from tests.integration.conftest import MakeSetup, Setup, eventually
 
 OWN_WAYS = {"sweep", "reconcile", "subscriptions", "recordings"}
@@ -21,11 +24,11 @@ def setup(make_setup: MakeSetup) -> Setup:
     return make_setup()
 
 
-def make_turn(setup: Setup, runs: list[str], name: str, seconds: float = 60) -> Turn:
+def make_turn(setup: Setup, runs: list[str], name: str) -> Turn:
     async def run() -> None:
         runs.append(name)
 
-    return Turn(setup.store, "job", seconds, run)
+    return Turn(setup.store, "job", run)
 
 
 async def test_one_of_two(setup: Setup) -> None:
@@ -44,22 +47,56 @@ async def test_one_of_two(setup: Setup) -> None:
 async def test_companion_that_is_gone(setup: Setup) -> None:
     """Another companion takes a job over when the lease of the first one runs out."""
     runs: list[str] = []
-    await make_turn(setup, runs, "gone", 0.05).run()
-    await eventually(lambda: not setup.store.connection.call("EXISTS", setup.store.keys.turn("job")))
-    await make_turn(setup, runs, "second").run()
+    second = make_turn(setup, runs, "second")
+    await make_turn(setup, runs, "gone").run()
+    assert not second.keep()
+    setup.store.connection.call("DEL", setup.store.keys.turn("job"))
+    assert second.keep()
+    assert not second.keep()
+    await second.run()
     assert runs == ["gone", "second"]
 
 
-async def test_long_run(setup: Setup) -> None:
+async def test_a_killed_scheduler(setup: Setup) -> None:
+    """When the scheduler that has the turns is killed, another one has them within ten seconds and runs the jobs."""
+    connection, keys = setup.store.connection, setup.store.keys
+    turns = [keys.turn(job.name) for job in JOBS if job.in_turn]
+
+    def load_tokens() -> set[str]:
+        return set(connection.pipeline(("GET", turn) for turn in turns)) - {None}
+
+    with setup.process("scheduler") as first:
+        await eventually(lambda: len(load_tokens()) == len(turns))
+        with setup.process("scheduler"):
+            before = load_tokens()
+            first.kill()
+            killed_at, killed_ms = time.monotonic(), now_ms()
+            await eventually(lambda: len(load_tokens() - before) == len(turns), 20)
+            took = time.monotonic() - killed_at
+            await eventually(lambda: load_job_runs(setup.store)["media"].at > killed_ms, 5)
+    assert took < 12  # ten, and what a busy machine adds
+
+
+async def test_long_run(setup: Setup, monkeypatch: pytest.MonkeyPatch) -> None:
     """A lease is renewed while the job runs, however long that takes."""
-    connection, key = setup.store.connection, setup.store.keys.turn("job")
+    monkeypatch.setattr(scheduler, "KEEP_SECONDS", 0.05)
+    connection, key = setup.store.connection, setup.store.keys.turn("summary")
+    ended = asyncio.Event()
 
     async def run_long() -> None:
         for _ in range(2):
             connection.call("PEXPIRE", key, 60_000)
-            await eventually(lambda: connection.call("PTTL", key) <= 3000)
+            await eventually(lambda: connection.call("PTTL", key) <= 7000)
+        ended.set()
 
-    await Turn(setup.store, "job", 3, run_long).run()
+    jobs = [job._replace(make=lambda *_: run_long) if job.name == "summary" else job for job in JOBS]
+    monkeypatch.setattr(scheduler, "JOBS", jobs)
+    own = Scheduler(setup.config, setup.store)
+    running = asyncio.create_task(own.run())
+    async with asyncio.timeout(30):
+        await ended.wait()
+    own.stop()
+    await running
 
 
 def test_each_job_is_run_once() -> None:
