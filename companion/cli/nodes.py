@@ -28,7 +28,8 @@ def list_nodes(config_file: ConfigFile = None, as_json: AsJson = False) -> None:
     """List the nodes, one line each.
 
     A line shows whether the feed is alive, the last activity of bridge and OpenSIPS, contacts, missed events, the
-    consumer that stores its events now (host and process), and an open breaker.
+    consumer that stores its events now (host and process), and an open breaker. In place of the consumer it says that
+    nobody records the node, where the consumer that records its cluster does not hear it.
 
     The number of contacts is that of the last summary. `companion summary` shows more about each feed.
     """

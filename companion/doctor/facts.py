@@ -76,7 +76,10 @@ class RedisFacts:
 
 @dataclass(frozen=True, kw_only=True)
 class Facts:
-    """Hold all facts. `devices` is a sample of those stored, `pings` are the last ones of some of these."""
+    """Hold all facts. `devices` is a sample of those stored, `pings` are the last ones of some of these.
+
+    `unrecorded`: the nodes that nobody records, with the consumers that hear them.
+    """
 
     now: int
     config: Config
@@ -86,6 +89,7 @@ class Facts:
     feeds: Mapping[str, Feed] = field(default_factory=dict)
     devices: Sequence[Device] = ()
     pings: Mapping[str, Sequence[Ping]] = field(default_factory=dict)
+    unrecorded: Mapping[str, Sequence[str]] = field(default_factory=dict)
 
     def live(self, cluster: str) -> list[Contact]:
         """Return the stored contacts of a cluster that should be registered now."""

@@ -1,6 +1,6 @@
 """Check what arrives, from which node, and whether all of it does. No I/O."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from companion.doctor.facts import BusFacts, Facts
 from companion.doctor.finding import Finding, Section, failure, note, ok, warning
@@ -24,7 +24,7 @@ def check(facts: Facts) -> Section:
     findings = [finding for bus in facts.bus for finding in _bus(bus)]
     if not facts.redis.error:
         nodes = {one.node for one in facts.bus if one.node}
-        for node in sorted(nodes | {one.node for one in facts.opensips} | set(facts.feeds)):
+        for node in sorted(nodes | {one.node for one in facts.opensips} | set(facts.feeds) | set(facts.unrecorded)):
             findings += _feed(facts, node, publishing=node in nodes)
     return Section("Feeds", findings)
 
@@ -45,6 +45,9 @@ def _bus(bus: BusFacts) -> Iterator[Finding]:
 
 def _feed(facts: Facts, node: str, *, publishing: bool) -> Iterator[Finding]:
     feed = facts.feeds.get(node, Feed(node))
+    if node in facts.unrecorded:
+        yield _unrecorded(node, facts.unrecorded[node])
+        return
     if not feed.is_alive(facts.now):
         yield _silent(facts, feed, publishing=publishing)
         return
@@ -64,6 +67,11 @@ def _silent(facts: Facts, feed: Feed, *, publishing: bool) -> Finding:
         return note(feed.node, text, f"`companion node forget {feed.node}`, if it is gone for good")
     remedy = f"run its bridge with [bridge] node = {feed.node!r}, and name its bus in [consumer] subscribe"
     return failure(feed.node, text, remedy.replace("'", '"'))
+
+
+def _unrecorded(node: str, consumers: Sequence[str]) -> Finding:
+    text = f"no consumer stores its events; {', '.join(consumers)} hears it, the one that records its cluster does not"
+    return failure(node, text, "[consumer] subscribe must name every node of a cluster in each consumer")
 
 
 def _events(facts: Facts, feed: Feed) -> Finding:

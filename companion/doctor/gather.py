@@ -27,6 +27,8 @@ from companion.query.devices import iterate_devices
 from companion.query.now import load_view
 from companion.query.pings import read_pings
 from companion.store.connection import Connection, ResponseError, Unreachable, find_remedy
+from companion.store.consumers import find_listeners, find_unrecorded, load_consumers
+from companion.store.leases import load_holders
 from companion.store.nodes import load_feeds
 from companion.store.series import TimeSeries, detect
 from companion.store.server import ServerState, parse_state, read_server, read_settings, read_time
@@ -95,7 +97,14 @@ def _read(config: Config, store: Store, place: str) -> Facts:
         feeds=load_feeds(store),
         devices=devices,
         pings=_pings(config, store, devices),
+        unrecorded=_unrecorded(store),
     )
+
+
+def _unrecorded(store: Store) -> dict[str, Sequence[str]]:
+    """Return the nodes that consumers hear and nobody records."""
+    listeners = find_listeners(load_consumers(store), now_ms())
+    return find_unrecorded(listeners, load_holders(store, listeners))
 
 
 def _pings(config: Config, store: Store, devices: Sequence[Device]) -> dict[str, Sequence[Ping]]:

@@ -35,8 +35,10 @@ from companion.store.calls import (
     load_legs,
     load_recent_calls,
 )
+from companion.store.consumers import find_listeners, find_unrecorded, load_consumers
 from companion.store.devices import load_device
 from companion.store.leases import load_holders
+from companion.store.nodes import Feed
 from companion.store.recordings import load_recordings
 from companion.store.report_budgets import load_refused_reports
 from companion.store.store import Store
@@ -253,12 +255,16 @@ class Reader:
     def nodes(self) -> Json:
         """Return the feed of each node, its number of contacts (null before a count), and when `breaker` opened.
 
-        `consumer` writes its events now; null if none does.
+        `consumer` writes its events now; null if none does. `heard_by` are the consumers that hear it where the one
+        that should record it does not.
         """
         view, store = self._own_view(), self._store
         saved = load_summary(store)
         counts = count_registered(saved) if saved else None
-        breakers, holders = load_open_breakers(store, list(view.feeds)), load_holders(store, view.feeds)
+        listeners = find_listeners(load_consumers(store), view.clock.now)
+        feeds = {node: Feed(node, self._config.cluster(node)) for node in sorted(listeners)} | view.feeds
+        breakers, holders = load_open_breakers(store, list(feeds)), load_holders(store, feeds)
+        unrecorded = find_unrecorded(listeners, holders)
         return {
             "nodes": [
                 {
@@ -266,8 +272,9 @@ class Reader:
                     "contacts": None if counts is None else counts.get(name, 0),
                     "breaker": iso(breakers.get(name, 0)),
                     "consumer": holders.get(name),
+                    "heard_by": unrecorded.get(name, []),
                 }
-                for name, feed in view.feeds.items()
+                for name, feed in sorted(feeds.items())
             ]
         }
 

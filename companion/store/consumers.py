@@ -1,6 +1,8 @@
 """Store how each consumer is: readers in other processes learn what keeps events from the store."""
 
-from collections.abc import Mapping
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from itertools import chain
 from typing import Final
 
 import msgspec
@@ -8,6 +10,8 @@ import msgspec
 from companion.store.store import Store
 
 REPORT_SECONDS: Final = 2.0
+FRESH_MS: Final = 15_000
+"""A report that is older says nothing about now."""
 FORGET_MS: Final = 60_000
 """A consumer that has not reported for so long is gone."""
 
@@ -46,6 +50,30 @@ def forget_consumer(store: Store, name: str) -> None:
 def load_consumers(store: Store) -> dict[str, ConsumerReport]:
     """Return the reports of all consumers, by name; one that can not be read is left out."""
     return _decode_all(store.connection.call("HGETALL", store.keys.consumers()))
+
+
+def find_listeners(reports: Mapping[str, ConsumerReport], now: int) -> dict[str, list[str]]:
+    """Return the consumers that hear each node, as `host/process`, by reports that are fresh at `now` (epoch ms)."""
+    listeners: defaultdict[str, list[str]] = defaultdict(list)
+    for name, report in sorted(reports.items()):
+        for node in report.nodes if abs(now - report.at) <= FRESH_MS else ():
+            listeners[node].append("/".join(name.split("/")[:2]))
+    return listeners
+
+
+def find_unrecorded(listeners: Mapping[str, Sequence[str]], holders: Mapping[str, str]) -> dict[str, Sequence[str]]:
+    """Return the nodes that nobody records, with the consumers that hear them.
+
+    That is so where the consumer that holds the lease of a node's cluster does not hear the node. A holder that tells
+    of no node is one of an older version.
+
+    Args:
+        listeners: By node, as of `find_listeners`.
+        holders: By node, as of `load_holders`.
+
+    """
+    everyone = {None, *chain.from_iterable(listeners.values())}
+    return {node: names for node, names in listeners.items() if holders.get(node) in everyone.difference(names)}
 
 
 def _decode_all(texts: Mapping[str, str]) -> dict[str, ConsumerReport]:

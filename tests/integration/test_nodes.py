@@ -16,8 +16,10 @@ from companion.opensips.events import INSERT, LATENCY
 from companion.quality import Bounds
 from companion.query.now import View
 from companion.store import nodes
+from companion.store.consumers import ConsumerReport, save_consumer
 from companion.store.leases import Leases
 from companion.store.nodes import Feed, forget_node, load_feeds, prepare_feed
+from companion.times import now_ms
 from companion.usrloc.contact import Clock
 from tests.integration.conftest import Feeder, MakeSetup, Setup, cli, eventually, phone_event
 from tests.integration.web import client, fill, make_web, staff
@@ -92,6 +94,21 @@ def test_list(setup: Setup) -> None:
     assert (rows["old"]["consumer"], rows["opensips"]["consumer"]) == ("elsewhere/7", holder)
     assert holder in lines[1]
     assert (rows["old"]["breaker"], rows["opensips"]["breaker"]) == ("2023-11-14T22:13:20.000Z", None)
+
+
+def test_a_node_that_nobody_records(setup: Setup) -> None:
+    """A node that a consumer hears, and the one that holds its cluster does not, is listed with who hears it."""
+    now = now_ms()
+    save_consumer(setup.store, "host/7/a1", ConsumerReport(now, nodes=("old", "new")))
+    save_consumer(setup.store, "elsewhere/7/a1", ConsumerReport(now, nodes=("opensips",)))
+    rows = {row["node"]: row["heard_by"] for row in json.loads(setup.cli("nodes", "--json").stdout)}
+    assert rows == {"new": ["host/7"], "old": ["host/7"], "opensips": ["elsewhere/7"]}
+    assert "nobody; host/7 hears it" in setup.cli("nodes").stdout
+    assert Leases(setup.store).hold("opensips")
+    setup.store.connection.call("SET", setup.store.keys.lease("opensips"), "elsewhere/7/a1/b2")
+    setup.store.connection.call("SET", setup.store.keys.lease("old"), "older/7/a1/b2")
+    rows = {row["node"]: row["heard_by"] for row in json.loads(setup.cli("nodes", "--json").stdout)}
+    assert rows == {"new": ["host/7"], "old": [], "opensips": []}
 
 
 def test_no_nodes(make_setup: MakeSetup) -> None:

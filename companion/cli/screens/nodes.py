@@ -29,10 +29,17 @@ def render_nodes(nodes: Sequence[Json], now: datetime | None = None) -> Renderab
             text(ago(node["last_event_at"], now)),
             text(node["contacts"]),
             text(node["missed"]),
-            text(node["consumer"] or ""),
+            _render_consumer(node),
             text(f"open, {ago(node['breaker'], now)}" if node["breaker"] else "", "red"),
         )
     return table
+
+
+def _render_consumer(node: Json) -> Text:
+    """Render the consumer of a node, or those that hear it while nobody records it."""
+    if node["heard_by"]:
+        return text(f"nobody; {', '.join(node['heard_by'])} hears it", "red")
+    return text(node["consumer"] or "")
 
 
 def render_feed(node: Json) -> Text:

@@ -25,6 +25,10 @@ _WORST: Final[Sequence[Column]] = (
     ("Lost", "w-xs num"),
     ("Seen", "w-s"),
 )
+_UNRECORDED: Final = (
+    "Nobody stores its events: the consumer of its cluster does not hear it. "
+    "[consumer] subscribe must name every node of a cluster in each consumer."
+)
 _NODES: Final[Sequence[Column]] = (
     ("Node", ""),
     ("Feed", "w-m"),
@@ -123,12 +127,13 @@ def nodes(rows: Sequence[Json]) -> Markup:
 def _node(node: Json) -> Markup:
     alive = tag("span", icon("online"), "alive", cls="mark online")
     silent = tag("span", icon("stale"), "silent", cls="mark stale")
+    unrecorded = tag("span", icon("stale"), "not recorded", cls="mark stale", title=_UNRECORDED)
     cluster = tag("small", network_text(node["cluster"])) if node["cluster"] not in ("", node["node"]) else None
     contacts = "–" if node["contacts"] is None else number(node["contacts"])
     return tag(
         "tr",
         cell(tag("span", network_text(node["node"]), cluster, cls="who")),
-        cell(alive if node["alive"] else silent, "right"),
+        cell(unrecorded if node["heard_by"] else alive if node["alive"] else silent, "right"),
         cell(time(node["last_event_at"], "ago", "none"), label="Last event"),
         cell(contacts, "num", "Contacts"),
         cell(number(node["received"]), "num", "Events"),

@@ -167,6 +167,7 @@ NODE: Final = {
     "missed": 7,
     "kernel_drops": 0,
     "breaker": at(-5),
+    "heard_by": [],
 }
 DECISION: Final = {
     "at": at(-5),

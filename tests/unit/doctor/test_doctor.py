@@ -341,6 +341,12 @@ TABLE: dict[str, tuple[Facts, str, str, str]] = {
         "clock",
         "2.5 s behind this machine.*chrony",
     ),
+    "a node that its consumer does not hear": (
+        replace(WELL, unrecorded={"opensips": ["host/7"]}),
+        "failure",
+        "opensips",
+        r"no consumer stores its events; host/7 hears it.*\[consumer\] subscribe must name every node",
+    ),
     "no consumer": (replace(WELL, feeds={}), "failure", "opensips", "nothing was ever stored.*run consumer"),
     "a dead feed": (
         replace(feed(heartbeat_at=NOW - 600_000), bus=()),

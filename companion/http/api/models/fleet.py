@@ -103,6 +103,9 @@ class NodeFeedModel(FeedModel):
     contacts: Count | None = Field(description="Contacts that have not ended; null: not counted yet.")
     breaker: Time | None = Field(description="Since when a mass event keeps remediation from acting there.")
     consumer: str | None = Field(description="The consumer that stores its events now, as `host/process`; null: none.")
+    heard_by: list[str] = Field(
+        description="Consumers that hear it while nobody records it: the one that holds its cluster does not hear it."
+    )
 
 
 class NodesModel(ApiModel):
