@@ -32,7 +32,7 @@ class Expiry:
         before, skip = now - EXPIRY_GRACE_MS, self._skip
         devices = await self._retry.run(lambda: load_expired_devices(self._store, before, skip, EXPIRY_LIMIT))
         usrloc, held = self._memory.usrloc, self._memory.feeds.held
-        usrloc.devices.put(devices)
+        self._memory.put(devices)
         loaded = [own for device in devices if (own := usrloc.devices.by_id.get(device.id))]
         ours = [contact for device in loaded for contact in device.contacts if contact.node in held]
         ended = sum(usrloc.ends.expire(contact, before, now) for contact in ours)

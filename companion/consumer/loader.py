@@ -53,7 +53,7 @@ class Loader:
         """Read the devices of contacts, and those that they are mapped to; of new contacts all devices of their AOR."""
         if unloaded:
             devices = await self._retry.run(lambda: load_devices_of_bindings(self._store, unloaded))
-            self._memory.usrloc.devices.put(devices)
+            self._memory.put(devices)
 
     async def _load_connected(self, batch: Sequence[DecodedMessage]) -> None:
         """Read the devices on connections that have ended."""
@@ -65,7 +65,7 @@ class Loader:
         }
         if connections:
             devices = await self._retry.run(lambda: load_connected_devices(self._store, connections))
-            self._memory.usrloc.devices.put(devices)
+            self._memory.put(devices)
 
     async def _load_replaced(self, batch: Sequence[DecodedMessage]) -> None:
         """Read the devices among which a push contact may have another URI: an UPDATE may give it a new one."""
@@ -77,7 +77,7 @@ class Loader:
         }
         if aors:
             devices = await self._retry.run(lambda: load_devices_of_aors(self._store, aors))
-            self._memory.usrloc.devices.put(devices)
+            self._memory.put(devices)
 
     async def load_own_removals(self, batch: Sequence[DecodedMessage]) -> None:
         """Read which contacts the companion removed, when contacts that failed are deleted.

@@ -1,6 +1,6 @@
 """Keep in memory what the recorder has read from the store and changed since. No I/O."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from collections.abc import Set as AbstractSet
 from typing import Final
 
@@ -12,6 +12,7 @@ from companion.store.nodes import Feed
 from companion.text import printable
 from companion.times import HOUR_MS, now_ms
 from companion.usrloc.admission import AdmissionLimits
+from companion.usrloc.contact import Device
 from companion.usrloc.picture import Usrloc
 
 logger = log.get(__name__)
@@ -51,6 +52,10 @@ class RecorderMemory:
             self._drop_cluster(feed.cluster)  # another consumer may have changed what is in memory of it
         self.ping_caches[feed.node] = PingCache()
         self.feeds.take_over(feed, seqs)
+
+    def put(self, devices: Iterable[Device]) -> None:
+        """Put stored devices into memory."""
+        self.usrloc.devices.put(devices, {feed.cluster for feed in self.feeds.held.values()})
 
     def hand_over(self, clusters: AbstractSet[str]) -> None:
         """Drop what is in memory of clusters that another consumer records from now on."""

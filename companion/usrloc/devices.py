@@ -1,6 +1,6 @@
 """Hold the devices in memory, each with its contacts. No I/O."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Container, Iterable, Sequence
 from typing import Final
 
 from companion import sip
@@ -34,13 +34,31 @@ class Devices:
         self.lately_entered: set[str] = set()
         """AORs whose devices were unpacked or put into memory since the last `pack_oldest`."""
 
-    def put(self, devices: Iterable[Device]) -> None:
-        """Put stored devices with all their contacts into memory. Those that are in memory stay as they are."""
+    def put(self, devices: Iterable[Device], clusters: Container[str] | None = None) -> None:
+        """Put stored devices with all their contacts into memory. Those that are in memory stay as they are.
+
+        But their contacts in other clusters than these are as stored: others record them. None: all are ours.
+        """
         for device in devices:
             self.unpack(device.aor)
             if device.id not in self.by_id and device.id not in self.removed:
                 self.lately_entered.add(device.aor)
                 self._enter(device)
+            elif clusters is not None and device.id in self.by_id:
+                self._follow_others(self.by_id[device.id], device, clusters)
+
+    def _follow_others(self, device: Device, stored: Device, clusters: Container[str]) -> None:
+        """Replace the contacts of a device that other consumers record by the stored ones."""
+        before = [contact for contact in device.contacts if contact.binding.cluster not in clusters]
+        others = [contact for contact in stored.contacts if contact.binding.cluster not in clusters]
+        for contact in before:
+            device.contacts.remove(contact)
+            self._connections.forget(contact)
+            if self.contacts.get(contact.binding) is contact:
+                del self.contacts[contact.binding]
+        device.contacts[:0] = others
+        self._connections.index(others)
+        self.contacts.update((contact.binding, contact) for contact in others)
 
     def find(self, binding: Binding) -> Contact | None:
         """Return a contact, None if it is not in memory."""

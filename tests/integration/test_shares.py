@@ -195,6 +195,22 @@ async def test_a_cluster_that_comes_back(make_setup: MakeSetup, monkeypatch: pyt
     assert setup.page("phone-of-c")["status"] == "offline"
 
 
+async def test_a_phone_in_two_clusters(make_setup: MakeSetup) -> None:
+    """A device that registers at two clusters keeps the contacts of both, whoever records them."""
+    setup = make_setup()
+    recorders = {"c": make_recorder(setup), "d": make_recorder(setup)}
+    ts = int(time.time() * 1000) - 60_000
+    for seq in range(3):
+        for node, recorder in recorders.items():
+            uri = f"sip:{node}{seq}@192.0.2.1:5060"
+            params = phone_event("ann", uri=uri, attr="<urn:uuid:c386bbc4-0b7e-4d8f-8c6a-000000000001>")
+            await record_batch(recorder, [message(INSERT, params, ts + seq, seq, node)])
+    contacts = setup.page("ann")["contacts"]
+    assert sorted((one["cluster"], one["uri"][4:6]) for one in contacts) == [
+        (node, f"{node}{seq}") for node in recorders for seq in range(3)
+    ]
+
+
 def test_what_others_record_stays_packed(make_setup: MakeSetup) -> None:
     """A message of a node that another consumer records is kept as it came, and decoded when it becomes ours."""
     setup = make_setup()
