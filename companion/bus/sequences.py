@@ -51,6 +51,12 @@ class Sequences:
         """Return whether no event of a node was new since `resume`."""
         return node in self._catching_up
 
+    def is_repeat(self, message: Message) -> bool:
+        """Return whether all events of a message came before."""
+        is_of_run = self.runs.get(message.node) == message.run
+        last = self.seqs[message.node].get(message.name, -1) if is_of_run else -1
+        return message.seq + len(message.events) <= last + 1
+
     def begins_run(self, message: Message) -> bool:
         """Return whether a message is the first of another run than the last one that we know of its node."""
         last_run = self.runs.get(message.node)

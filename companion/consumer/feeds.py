@@ -3,7 +3,7 @@
 No I/O: the recorder reads a feed when it takes a node over, and writes these commands with each batch.
 """
 
-from collections.abc import Mapping, MutableMapping, Sequence
+from collections.abc import Iterable, Mapping, MutableMapping, Sequence
 from collections.abc import Set as AbstractSet
 
 from companion import log, metrics
@@ -71,6 +71,19 @@ class Feeds:
         return forgotten
 
     # Messages
+
+    def drop_repeats(self, messages: Iterable[Message]) -> list[Message]:
+        """Return the messages of nodes just taken over without those that the consumer before has stored.
+
+        That is most of what was kept. To decode it would keep us from what is new.
+        """
+        kept = []
+        for message in messages:
+            if self._sequences.is_repeat(message):
+                metrics.DUPLICATES.labels(message.node).inc(len(message.events))
+            else:
+                kept.append(message)
+        return kept
 
     def check(self, message: Message) -> int:
         """Count what is missing before a message and return how many of its first events are repeats."""

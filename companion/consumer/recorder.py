@@ -7,7 +7,7 @@ last write. Each read and write is repeated until Redis takes it, so an event is
 import asyncio
 import contextlib
 import time
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from functools import partial
 from itertools import pairwise
@@ -264,15 +264,18 @@ class Recorder:
     async def _keep_ours(self, messages: Sequence[AnyMessage]) -> list[Message]:
         """Return the messages of nodes that we hold the lease of; put those of other nodes on standby."""
         await self._take_over({message.node for message in messages} - self._memory.feeds.held.keys())
-        held = self._memory.feeds.held.keys() - self._leaving_nodes()
-        ours = self._standby.take(held)
+        held: AbstractSet[str] = self._memory.feeds.held.keys()
+        if self._leaving:
+            held -= self._leaving_nodes()
+        kept = self._memory.feeds.drop_repeats(_unpack(self._standby.take(held)))
+        ours: list[AnyMessage] = []
         for message in messages:
             if message.node in held:
                 ours.append(message)
             elif not self._standby.put(message):
                 metrics.INVALID.labels("bus", "nodes").inc()
                 self._episodes.warn("messages of too many nodes were refused", limit=MAX_NODES)
-        return [unpacked for message in ours if (unpacked := _unpack(message))]
+        return [*kept, *_unpack(ours)]
 
     async def _take_over(self, others: AbstractSet[str]) -> None:
         """Take over what is free of these nodes and of all others that we hear, when it is time to try."""
@@ -287,8 +290,6 @@ class Recorder:
             await self._note_stored()
 
     def _leaving_nodes(self) -> AbstractSet[str]:
-        if not self._leaving:
-            return frozenset()
         return {node for node, feed in self._memory.feeds.held.items() if feed.cluster in self._leaving}
 
     async def _hand_over(self) -> None:
@@ -447,14 +448,16 @@ def _split(messages: Sequence[Message]) -> list[list[Message]]:
     return parts
 
 
-def _unpack(message: AnyMessage) -> Message | None:
-    if isinstance(message, Message):
-        return message
-    try:
-        return decode(message.topic, message.body)
-    except InvalidEnvelopeError as error:
-        metrics.INVALID.labels("bus", error.reason).inc()
-        return None
+def _unpack(messages: Iterable[AnyMessage]) -> Iterator[Message]:
+    """Decode the messages that still have to be; what can not be decoded is counted."""
+    for message in messages:
+        if isinstance(message, Message):
+            yield message
+            continue
+        try:
+            yield decode(message.topic, message.body)
+        except InvalidEnvelopeError as error:
+            metrics.INVALID.labels("bus", error.reason).inc()
 
 
 def _count(messages: Sequence[AnyMessage]) -> int:

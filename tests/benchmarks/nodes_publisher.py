@@ -57,6 +57,11 @@ class Fleet:
             self.beat(time.monotonic())
         sys.stdin.readline()
 
+    def close(self) -> None:
+        """End the runs of all nodes."""
+        for node in self._nodes:
+            node.close()
+
     def _ping_some(self, node: int, first: int) -> None:
         phones, publisher = self._phones[node], self._nodes[node]
         for number in range(first, first + TOGETHER):
@@ -75,6 +80,7 @@ def main() -> None:
     fleet.ping(events)
     print("published", flush=True)
     fleet.wait()
+    fleet.close()
 
 
 if __name__ == "__main__":
