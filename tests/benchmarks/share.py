@@ -16,6 +16,7 @@ from tests.benchmarks.services import processor_seconds
 
 NODES: Final = [f"bench-{number}" for number in range(8)]
 PHONES: Final = 10_000
+ROUNDS: Final = 2
 EVENTS: Final = 256 * len(NODES) * 300
 KEYS: Final = Keys("companion:", 1)
 
@@ -35,8 +36,9 @@ class Run(NamedTuple):
 
 
 def figures() -> Iterator[Figure]:
-    """Compare one consumer with two. The machine may have too few cores for them: so CPU time counts, too."""
-    one, two = run(1), run(2)
+    """Compare one consumer with two, the best of some rounds. CPU time counts where cores are too few."""
+    rounds = [(run(1), run(2)) for _ in range(ROUNDS)]
+    one, two = (max(column, key=lambda result: result.per_processor_second) for column in zip(*rounds, strict=True))
     for name, result in (("one consumer, eight nodes", one), ("two consumers, four nodes each", two)):
         cpu = " and ".join(f"{seconds / EVENTS * 1e6:.1f}" for seconds in result.consumers)
         others = f"publisher {result.publisher:.1f} s, Redis {result.redis:.1f} s of {result.seconds:.1f} s"

@@ -34,6 +34,14 @@ def test_a_take_over_is_no_fault() -> None:
     assert warnings(resumed(), message(3, run=4), message(8), message(9), message(10)) == []
 
 
+def test_what_is_stored_is_left_out() -> None:
+    """Of what was kept of a node taken over, only what the consumer before did not store is decoded."""
+    old, new = message(9), message(10)
+    partly = Message(LATENCY, "n", 5, 9, [(1, NOTHING)] * 2)
+    others = [message(3, run=4), message(0, run=6)]  # the check of runs says what becomes of these
+    assert resumed().drop_repeats([old, new, partly, *others]) == [new, partly, *others]
+
+
 def test_two_bridges_with_one_name() -> None:
     """Events of an earlier run that come between newer ones are those of another bridge."""
     (warning,) = warnings(resumed(), message(10), message(3, run=4), message(11), message(4, run=4))
