@@ -23,8 +23,8 @@ class Fleet:
             Publisher(endpoint, f"bench-{number}", high_water_mark=HIGH_WATER_MARK)
             for number, endpoint in enumerate(endpoints)
         ]
-        expires, each = int(time.time()) + 3600, phones // len(endpoints)
-        numbers = [range(node * each, (node + 1) * each) for node in range(len(endpoints))]
+        expires, share = int(time.time()) + 3600, phones // len(endpoints)
+        numbers = [range(node * share, (node + 1) * share) for node in range(len(endpoints))]
         self._phones = [[ping_params(number, 0, expires) for number in own] for own in numbers]
         self._beat_at = 0.0
 
