@@ -308,6 +308,8 @@ class Recorder:
         leaving, self._leaving = self._leaving, set()
         logger.info("handing over to another consumer", clusters=sorted(leaving))
         self._memory.hand_over(leaving)
+        self._shares.hand_over(leaving)
+        self._leases.shares_of_others = self._shares.of_others
         with contextlib.suppress(RedisError):  # then the leases run out
             await self._retry.run_once(lambda: self._leases.give_up(leaving))
 

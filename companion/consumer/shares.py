@@ -125,6 +125,11 @@ class Shares:
         """Return the clusters that we hold and another consumer is to have, for long enough."""
         return _select_steady(self._surplus_since, self._clock())
 
+    def hand_over(self, clusters: AbstractSet[str]) -> None:
+        """Note that these clusters are released: the next reports tell who has them."""
+        self._surplus_since = {one: at for one, at in self._surplus_since.items() if one not in clusters}
+        self.of_others |= clusters
+
     def unheard(self) -> set[str]:
         """Return the nodes that we hear, but not the consumer that holds their cluster: nobody stores their events."""
         return _select_steady(self._unheard_since, self._clock())

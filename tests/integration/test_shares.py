@@ -111,11 +111,9 @@ async def test_consumers_come_and_go(make_setup: MakeSetup) -> None:
             consumers += [start(setup), start(setup)]
             await eventually(lambda: holders.are_with(*consumers))
             assert consumers[1].terminate() == 0
-            await eventually(lambda: len(holders.load()) == len(CLUSTERS), 6)
+            await eventually(lambda: len(holders.load()) == len(CLUSTERS))
             consumers[2].kill()
-            killed_at = time.monotonic()
-            await eventually(lambda: holders.are_with(consumers[0]), 20)
-            took = time.monotonic() - killed_at
+            await eventually(lambda: holders.are_with(consumers[0]), 20)  # ten, and as much for a busy machine
             await asyncio.gather(*(feeder.pause() for feeder in feeders))
             published = {feeder.publisher.node: feeder.published for feeder in feeders}
             await eventually(lambda: {node: setup.events_done(node) for node in CLUSTERS} == published)
@@ -125,8 +123,9 @@ async def test_consumers_come_and_go(make_setup: MakeSetup) -> None:
     pings = stored(setup)
     assert len(set(pings)) == len(pings) == sum(published.values())
     assert sum(setup.feed(node).missed for node in CLUSTERS) == 0
+    lines = [line["event"] for line in consumers[0].log()]
+    assert lines.count("handing over to another consumer") == 1
     assert [line for line in consumers[0].log() if line["level"] != "info"] == []
-    assert took < 12  # ten, and what a busy machine adds
 
 
 # In one process, to the message

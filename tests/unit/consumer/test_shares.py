@@ -93,6 +93,9 @@ def test_a_newcomer_gets_its_share(world: World) -> None:
     assert world.shares.surplus() == set()
     world.go_on(2)
     assert world.shares.surplus() == {"n3", "n4"}
+    world.shares.hand_over({"n3", "n4"})
+    assert world.shares.surplus() == set()
+    assert world.shares.of_others == {"n3", "n4"}
     world.holders |= {"n3": "bob", "n4": "bob"}
     world.go_on(60)
     assert world.shares.surplus() == set()
