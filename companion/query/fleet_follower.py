@@ -1,7 +1,7 @@
 """Read the fleet once, and follow what changes in it."""
 
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import islice
 from threading import Lock
 from typing import Final
@@ -49,15 +49,20 @@ class FleetFollower:
         fleet = self._fleet or self._loading
         return len(fleet) if fleet else 0
 
-    def catch_up(self, view: View) -> None:
-        """Take in what changed by now. The first time reads all devices, at about 30 µs each."""
+    def catch_up(self, load_view: Callable[[], View]) -> View:
+        """Take in what changed by now, and return the view that all answers are of from now on.
+
+        The first time reads all devices, at about 30 µs each: the view is loaded after that.
+        """
         with self._catching_up:
             fleet = self._fleet
             if fleet is None or not self._follow(fleet):
-                fleet = self._fleet = self._load(view)
+                fleet = self._fleet = self._load(load_view())
             if time.monotonic() - self._reviewed_at >= REVIEWED_SECONDS:
                 self._review(fleet)
+            view = load_view()
             self._advance(fleet, view)
+            return view
 
     def glances(self) -> list[Glance]:
         """Return a glance at each device, sorted by their ids."""

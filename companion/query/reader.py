@@ -68,8 +68,8 @@ class Reader:
     def __init__(self, config: Config, store: Store) -> None:
         self._config = config
         self._store = store
-        self._listing = SharedListing(store)
         self._feeds = SharedFeeds(store)
+        self._listing = SharedListing(store, self._view)
 
     @property
     def is_fleet_large(self) -> bool:
@@ -78,7 +78,7 @@ class Reader:
 
     def follow(self) -> None:
         """Take in what changed in the fleet, so that who asks for a list need not wait for it."""
-        self._listing.begin(self._view()).result()
+        self._listing.begin().result()
 
     # Devices
 
@@ -88,8 +88,8 @@ class Reader:
         Rows are as of a moment ago; their choice and order are as of `as_of`, seconds ago. `next` is null on the last
         page.
         """
-        view = self._view()
-        page, glances = self._listing.page(query, view)
+        self._feeds.load()  # no old list while Redis is away
+        page, glances = self._listing.page(query)
         return {
             "devices": list(map(render_row, glances)),
             "total": page.total,

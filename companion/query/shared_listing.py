@@ -1,6 +1,7 @@
 """Share one listing of all devices among the readers of this process."""
 
 import time
+from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from threading import Lock
 from typing import Final
@@ -32,8 +33,9 @@ class SharedListing:
     meanwhile the one before serves.
     """
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: Store, load_view: Callable[[], View]) -> None:
         self._store = store
+        self._load_view = load_view
         self._fleet = FleetFollower(store)
         self._lock = Lock()
         self._thread = ThreadPoolExecutor(1, "listing")
@@ -46,24 +48,24 @@ class SharedListing:
         """Return whether the last listing is that of a large fleet."""
         return self._held is not None and len(self._held) > SMALL
 
-    def page(self, query: Query, view: View) -> tuple[Page, list[Glance]]:
+    def page(self, query: Query) -> tuple[Page, list[Glance]]:
         """Return the page of devices that a query selects, and the glances at them, which may be later than it.
 
         Raises FleetNotReadError while a large fleet is read for the first time.
         """
-        page = self._find(view).page(query)
+        page = self._find().page(query)
         return page, self._fleet.glances_of(page.devices)
 
-    def begin(self, view: View) -> Future[Listing]:
+    def begin(self) -> Future[Listing]:
         """Begin to follow what changed if that is due; return the listing that is made, or was made last."""
         with self._lock:
             if self._making is None or (self._making.done() and self._is_due()):
                 self._checked_at = time.monotonic()
-                self._making = self._thread.submit(self._make, view)
+                self._making = self._thread.submit(self._make)
             return self._making
 
-    def _find(self, view: View) -> Listing:
-        making, listing = self.begin(view), self._held
+    def _find(self) -> Listing:
+        making, listing = self.begin(), self._held
         if listing is not None and self.is_large and not making.done():
             return listing
         try:
@@ -74,9 +76,9 @@ class SharedListing:
     def _is_due(self) -> bool:
         return not self.is_large or time.monotonic() - self._checked_at >= LOOK_SECONDS
 
-    def _make(self, view: View) -> Listing:
+    def _make(self) -> Listing:
         """Return a listing as of now, or the one before while that is new enough."""
-        self._fleet.catch_up(view)
+        view = self._fleet.catch_up(self._load_view)
         started = time.monotonic()
         if self._held is None or not self.is_large or started >= self._due_at:
             listing = Listing(view.clock.now, self._fleet.glances())

@@ -5,6 +5,7 @@ import contextlib
 import time
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any, Final, NamedTuple
 
 from apscheduler.schedulers.asyncio import AsyncIOScheduler
@@ -66,7 +67,7 @@ def _make_summary(config: Config, store: Store) -> Run:
     fleet = FleetFollower(store)
 
     def run_summary() -> None:
-        fleet.catch_up(load_view(config, store))
+        fleet.catch_up(partial(load_view, config, store))
         summary = fleet.summarise()
         save_summary(store, summary)
         record_summary(store, summary)
