@@ -19,7 +19,7 @@ class RedisSection(ConfigSection):
     prefix: str = "companion:"
     series: Literal["auto", "timeseries", "streams"] = "auto"
     retention_days: int = Field(7, ge=1, le=366)
-    shards: int = Field(1, ge=1, le=4096)
+    shards: int = Field(0, ge=0, le=4096)
 
 
 class QualitySection(ConfigSection):

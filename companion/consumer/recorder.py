@@ -29,7 +29,7 @@ from companion.consumer.shares import Shares
 from companion.consumer.standby import MAX_NODES, AnyMessage, Standby
 from companion.errors import InvalidEnvelopeError
 from companion.store.batch import Batch, Prepared
-from companion.store.connection import Command, ResponseError, Unreachable
+from companion.store.connection import Command, NotNowError, ResponseError, Unreachable
 from companion.store.consumers import ConsumerReport, forget_consumer, save_consumer
 from companion.store.devices import count_devices
 from companion.store.fence import FencedError, RolledBackError
@@ -360,6 +360,13 @@ class Recorder:
                 raise _LeaseLostError from None
             self._store.connection.pipeline(applied)
 
+    def _write_again(self, held: Sequence[str], batches: Sequence[Prepared], progress: Sequence[Command]) -> None:
+        """Write batches, from the first one if Redis loses some of them meanwhile."""
+        try:
+            self._write_held(held, batches, progress, ())
+        except RolledBackError as error:
+            raise NotNowError(str(error)) from None
+
     async def _note_stored(self) -> None:
         """Note how many devices Redis holds, and whether it is nearly full."""
         self._stored_at = time.monotonic() + STORED_SECONDS
@@ -412,7 +419,7 @@ class Recorder:
             self._corrector.clear()
             is_ours = True
             try:
-                await self._retry.run(lambda: self._write_held(held, batches, progress, ()))
+                await self._retry.run(lambda: self._write_again(held, batches, progress))
                 self._rewind.trim()
             except _LeaseLostError:
                 is_ours = False

@@ -57,6 +57,7 @@ class BusFacts:
 @dataclass(frozen=True, kw_only=True)
 class RedisFacts:
     """Hold what Redis reports; with an `error` nothing but its `remedy`. `settings` is None where CONFIG is denied.
+    `uneven`: settings that masters of a Cluster do not have alike.
 
     `ahead_ms` is how far its clock is ahead of ours.
     """
@@ -68,6 +69,7 @@ class RedisFacts:
     version: str = ""
     timeseries: bool = False
     settings: Mapping[str, str] | None = None
+    uneven: tuple[str, ...] = ()
     used_bytes: int = 0
     evicted_keys: int = 0
     is_replica: bool = False

@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import aclosing, suppress
 from dataclasses import replace
 from itertools import islice
@@ -26,12 +26,12 @@ from companion.pinging.target import can_be_asked, make_question
 from companion.query.devices import iterate_devices
 from companion.query.now import load_view
 from companion.query.pings import read_pings
-from companion.store.connection import Connection, ResponseError, Unreachable, find_remedy
+from companion.store.connection import Connection, Master, ResponseError, Unreachable, find_remedy
 from companion.store.consumers import find_listeners, find_unrecorded, load_consumers
 from companion.store.leases import load_holders
 from companion.store.nodes import load_feeds
 from companion.store.series import TimeSeries, detect
-from companion.store.server import ServerState, parse_state, read_server, read_settings, read_time
+from companion.store.server import ServerState, merge_states, parse_state, read_servers, read_settings, read_time
 from companion.store.store import Store, open_store
 from companion.times import now_ms
 from companion.usrloc.contact import Contact, Device, Ping
@@ -116,26 +116,38 @@ def _pings(config: Config, store: Store, devices: Sequence[Device]) -> dict[str,
 
 
 def _redis(store: Store, place: str) -> RedisFacts:
-    info, before = read_server(store), time.time()
-    redis_time = read_time(store)
-    middle = (before + time.time()) / 2
-    state = parse_state(info)
+    infos = read_servers(store)
+    info, state = infos[0], merge_states(list(map(parse_state, infos)))
+    settings = read_settings(store, SETTINGS) or _settings_in(state)
     return RedisFacts(
         place=place,
         product="Valkey" if "valkey_version" in info else "Redis",
         version=str(info.get("valkey_version") or info.get("redis_version", "")),
         timeseries=detect(store.connection) is TimeSeries,
-        settings=read_settings(store, SETTINGS) or _settings_in(state),
+        settings=settings[0] if settings else None,
+        uneven=_uneven(settings or ()),
         used_bytes=state.used_bytes,
         evicted_keys=state.evicted_keys,
         is_replica=state.is_replica,
-        ahead_ms=round((redis_time - middle) * 1000),
+        ahead_ms=max(map(_ahead_ms, store.connection.masters()), key=abs),
     )
 
 
-def _settings_in(state: ServerState) -> dict[str, str] | None:
+def _ahead_ms(server: Connection | Master) -> int:
+    """Return how far the clock of a server is ahead of ours."""
+    before = time.time()
+    at = read_time(server)
+    return round((at - (before + time.time()) / 2) * 1000)
+
+
+def _uneven(settings: Sequence[Mapping[str, str]]) -> tuple[str, ...]:
+    """Return the settings that are not the same on all masters."""
+    return tuple(name for name in SETTINGS if len({own.get(name) for own in settings}) > 1)
+
+
+def _settings_in(state: ServerState) -> list[dict[str, str]] | None:
     """Return the settings that INFO tells, where the server denies CONFIG; None where it tells none."""
-    return {"maxmemory": str(state.max_bytes), "maxmemory-policy": state.policy} if state.policy else None
+    return [{"maxmemory": str(state.max_bytes), "maxmemory-policy": state.policy}] if state.policy else None
 
 
 # The bus

@@ -30,6 +30,8 @@ def _findings(redis: RedisFacts) -> Iterator[Finding]:
     else:
         yield _memory(redis)
         yield _persistence(redis.settings)
+    if redis.uneven:
+        yield warning("settings", f"masters differ in {', '.join(redis.uneven)}", "set them alike on all masters")
     yield clock("clock", redis.ahead_ms, "Redis")
 
 

@@ -1,20 +1,22 @@
-"""Write a batch of changes to Redis in two pipelines."""
+"""Write a batch of changes to Redis in a few pipelines."""
 
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import chain, groupby
 from operator import attrgetter
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from companion import metrics
 from companion.store.connection import Command
 from companion.store.contacts import encode_answer, encode_contact, format_ref
 from companion.store.devices import encode_device
-from companion.store.fence import by_shard, fence, read_errors
+from companion.store.fence import RolledBackError, by_shard, fence, read_errors
 from companion.store.fleet_changes import prepare_fleet_changes
 from companion.store.format import prepare_format
 from companion.store.keys import Keys
+from companion.store.marks import Lead, Marks
 from companion.store.series import Row
+from companion.store.shards import prepare_shards
 from companion.store.store import REFRESH_MS, Store
 from companion.store.timeline import encode_entries, prepare_trimming
 from companion.store.witnesses import prepare_witnesses
@@ -36,15 +38,17 @@ end
 class Prepared(NamedTuple):
     """Hold what a batch writes: samples of both kinds and state.
 
+    `state` is in parts, each to be written after the one before. `lead` names the numbers of scripts, on a Cluster.
     `refreshed`: devices whose keys live on, with a time. `sampled`: devices that have a series from now on.
     """
 
     latency: list[Row]
     lost: list[Row]
-    state: list[Command]
+    state: list[list[Command]]
     refreshed: list[tuple[Device, int]]
     sampled: list[Device]
     removed: list[str]
+    lead: Lead | None = None
 
     @property
     def is_empty(self) -> bool:
@@ -61,6 +65,7 @@ class Batch:
         self._series = store.series
         self._retention_ms = store.retention_ms
         self._ttl_ms = store.ttl_ms
+        self._marks = Marks(store.keys)
 
     def prepare(self, changes: Changes, tokens: Mapping[str, str] | None = None) -> Prepared:
         """Copy what is to be written as it is now; later changes belong to another batch.
@@ -73,17 +78,19 @@ class Batch:
         return Prepared(
             [(latency(device), ts, value) for device, ts, value in changes.answered],
             [(lost(device), ts, value) for device, ts, value in changes.lost],
-            list(self._state(changes, refreshed, sampled, tokens or {})),
+            [list(part) for part in self._state(changes, refreshed, sampled, tokens or {})],
             refreshed,
             sampled,
             list(changes.removed),
+            min(tokens.items()) if tokens and self._connection.is_cluster else None,
         )
 
     def write(self, prepared: Prepared, also: Iterable[Command] = ()) -> None:
         """Store the samples, then the state, and `also` last, so that it only stands when all the rest does.
 
-        That takes three round trips. Sent with the state, the progress of one node would stand also when the state was
-        refused because another node was lost, and its events would be left out for good.
+        That takes three round trips, and five on a Cluster, whose servers do not wait for each other. Sent with the
+        state, the progress of one node would stand also when the state was refused because another node was lost, and
+        its events would be left out for good.
 
         Samples go first, since a new series is only made after the server refused its samples. If progress went with
         them and we died in between, the next consumer would leave those samples out for good.
@@ -92,15 +99,26 @@ class Batch:
         the same, whoever writes them.
         """
         latency, lost = self._series.commands(prepared.latency), self._series.commands(prepared.lost)
-        replies = self._connection.pipeline([*latency, *lost], raise_on_error=False)
+        self._marks.begin(prepared.lead)
+        marks = self._marks.prepare(key for key, _, _ in chain(prepared.latency, prepared.lost))
+        replies = self._connection.pipeline([*latency, *lost, *marks], raise_on_error=False)
         self._series.settle(self._connection, "latency", prepared.latency, replies[: len(latency)])
-        self._series.settle(self._connection, "lost", prepared.lost, replies[len(latency) :])
-        for commands in (prepared.state, also):
-            _count_errors(read_errors(self._connection.pipeline(commands, raise_on_error=False)))
+        self._series.settle(self._connection, "lost", prepared.lost, replies[len(latency) :][: len(lost)])
+        self._check(replies[len(latency) + len(lost) :])
+        for commands in (*map(self._marks.number, self._connection.steps(prepared.state)), also):
+            self._check(self._connection.pipeline(commands, raise_on_error=False))
         for device, ts in prepared.refreshed:
             device.refreshed_at = ts
         for device in prepared.sampled:
             device.sampled = True
+
+    def _check(self, replies: Sequence[Any]) -> None:
+        try:
+            _count_errors(read_errors(replies))
+        except RolledBackError:
+            self._marks.forget()
+            raise
+        self._marks.acknowledge()
 
     def _state(
         self,
@@ -108,19 +126,23 @@ class Batch:
         refreshed: Sequence[tuple[Device, int]],
         sampled: Iterable[Device],
         tokens: Mapping[str, str],
-    ) -> Iterator[Command]:
+    ) -> Iterator[Iterable[Command]]:
         """Put the contacts' own records, which say that events were applied, behind all that the events changed.
 
         A consumer that gets the same events again after we died half-way then leaves out only complete ones.
         """
-        yield prepare_format(self._keys)
         answers = [part for contact in changes.answers for part in (contact.id, encode_answer(contact))]
-        yield from self._fence(tokens, self._surroundings(changes))
-        yield from self._keep(self._kept(changes, refreshed, sampled))
-        yield from self._fence(tokens, chain(self._index(changes, refreshed), self._contacts(changes, answers)))
-        yield from prepare_witnesses(self._keys, changes.answers, self._ttl_ms)
-        yield from self._trimming(changes)
-        yield from self._telling(changes, answers)
+        yield chain(
+            [prepare_format(self._keys), prepare_shards(self._keys)],
+            self._fence(tokens, self._surroundings(changes)),
+            self._keep(self._kept(changes, refreshed, sampled)),
+        )
+        yield self._fence(tokens, chain(self._index(changes, refreshed), self._contacts(changes, answers)))
+        yield chain(
+            prepare_witnesses(self._keys, changes.answers, self._ttl_ms),
+            self._trimming(changes),
+            self._telling(changes, answers),
+        )
 
     def _fence(self, tokens: Mapping[str, str], commands: Iterable[Command]) -> Iterator[Command]:
         for shard, own in by_shard(self._keys, commands).items():

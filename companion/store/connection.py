@@ -1,8 +1,10 @@
 """Send commands to Redis, alone or in one pipeline."""
 
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
+from itertools import chain
 from typing import Any, Final, NamedTuple
 
 from hiredis import pack_command
@@ -13,6 +15,7 @@ from redis.exceptions import ResponseError
 from redis.retry import Retry
 
 from companion.errors import ConfigError
+from companion.store.cluster import Cluster, ClusterPipeline, Master, is_cluster_url, parse_cluster_url
 from companion.store.redis_errors import (
     NotNowError,
     RedisConnectionError,
@@ -23,10 +26,9 @@ from companion.store.redis_errors import (
     is_not_now,
 )
 from companion.store.sentinel import is_sentinel_url, make_master_client, parse_sentinel_url
+from companion.store.slots import Command
 
-__all__ = ["Command", "Connection", "NotNowError", "Patience", "ResponseError", "Unreachable", "find_remedy"]
-
-Command = tuple[Any, ...]
+__all__ = ["Command", "Connection", "Master", "NotNowError", "Patience", "ResponseError", "Unreachable", "find_remedy"]
 
 
 class Patience(NamedTuple):
@@ -56,37 +58,63 @@ class _Packer:
 
 
 class Connection:
-    """Hold a pool of connections to one Redis. It blocks: where an event loop runs, call it from a thread."""
+    """Hold connections to one Redis: a server, the master behind Sentinels, or the servers of a Cluster.
+
+    It blocks: where an event loop runs, call it from a thread.
+    """
 
     def __init__(self, url: str, patience: Patience = WRITER) -> None:
         self._patience = patience
         self._url = url
         self._hung_until = 0.0
+        options = {
+            "decode_responses": True,
+            "encoding_errors": "replace",
+            "socket_timeout": patience.reply_seconds,
+            "socket_connect_timeout": patience.connect_seconds,
+            "health_check_interval": 30,
+            "command_packer": _Packer(),
+        }
+        self.is_cluster = is_cluster_url(url)
+        self.redis: Any
+        """The client of redis-py, or a Cluster, which has the same few methods."""
         try:
-            make = make_master_client if is_sentinel_url(url) else Redis.from_url
-            self.redis = make(
-                url,
-                decode_responses=True,
-                encoding_errors="replace",
-                socket_timeout=patience.reply_seconds,
-                socket_connect_timeout=patience.connect_seconds,
-                retry=Retry(NoBackoff(), 1, _retried(patience)),
-                health_check_interval=30,
-                command_packer=_Packer(),
-            )
+            if self.is_cluster:
+                self.redis = Cluster(parse_cluster_url(url), _retried(patience), **options)
+            else:
+                make = make_master_client if is_sentinel_url(url) else Redis.from_url
+                self.redis = make(url, retry=Retry(NoBackoff(), 1, _retried(patience)), **options)
         except ValueError as error:
             raise ConfigError(f"[redis] url: {error}") from None
-        self._plain = Redis(connection_pool=self.redis.connection_pool)
-        self._plain.response_callbacks.clear()
+        self._plain_pipeline = self._make_plain_pipeline()
 
     @property
     def place(self) -> str:
         """Return where Redis is, without the password that may be in its URL."""
+        if self.is_cluster:
+            return f"the Cluster of {_join(parse_cluster_url(self._url).servers)}"
         if is_sentinel_url(self._url):
             at = parse_sentinel_url(self._url)
-            return f"{at.name} of the Sentinels {', '.join(f'{host}:{port}' for host, port in at.sentinels)}"
+            return f"{at.name} of the Sentinels {_join(at.sentinels)}"
         options = self.redis.get_connection_kwargs()
         return str(options.get("path") or f"{options.get('host')}:{options.get('port')}")
+
+    def masters(self) -> "Sequence[Connection | Master]":
+        """Return each server that holds a part of the data, for commands about the server itself."""
+        with self.attempt():
+            return self.redis.masters() if self.is_cluster else [self]
+
+    def master_of(self, key: str) -> "Connection | Master":
+        """Return the server that holds a key."""
+        with self.attempt():
+            return self.redis.master_of(key) if self.is_cluster else self
+
+    def steps(self, parts: Sequence[Sequence[Command]]) -> Iterable[Sequence[Command]]:
+        """Return what to send one after the other so that no command is carried out before those of earlier parts.
+
+        One server carries out a pipeline in its order. The servers of a Cluster do not wait for each other.
+        """
+        return parts if self.is_cluster else [list(chain.from_iterable(parts))]
 
     @contextmanager
     def attempt(self) -> Iterator[None]:
@@ -103,7 +131,7 @@ class Connection:
             self._hung_until = time.monotonic() + self._patience.pause_seconds
             raise
         except ResponseError as error:
-            if is_demoted(error):
+            if is_demoted(error) and not self.is_cluster:
                 self.redis.connection_pool.disconnect(inuse_connections=False)
             if is_not_now(error):
                 raise NotNowError(str(error)) from error
@@ -112,13 +140,13 @@ class Connection:
     def call(self, *command: Any) -> Any:
         """Send one command and return its reply."""
         with self.attempt():
-            reply: Any = self.redis.execute_command(*command)  # type: ignore[no-untyped-call]
+            reply: Any = self.redis.execute_command(*command)
         return reply
 
     def call_for_bytes(self, *command: Any) -> Any:
         """Send a command as `call` does, and return bytes in place of text."""
         with self.attempt():
-            reply: Any = self.redis.execute_command(*command, NEVER_DECODE=True)  # type: ignore[no-untyped-call]
+            reply: Any = self.redis.execute_command(*command, NEVER_DECODE=True)
         return reply
 
     def pipeline(
@@ -126,7 +154,8 @@ class Connection:
     ) -> list[Any]:
         """Send commands at once and return the replies in order, errors too where `raise_on_error` is False.
 
-        With `one_moment` no other client's command comes between them.
+        With `one_moment` no other client's command comes between them. On a Cluster they must be of one slot then;
+        otherwise their order holds only within each slot.
         """
         return self._execute(self.redis.pipeline(transaction=one_moment), commands, raise_on_error=raise_on_error)
 
@@ -135,14 +164,23 @@ class Connection:
 
         To make a dict of each of thousands of entries takes too long.
         """
-        return self._execute(self._plain.pipeline(transaction=False), commands, raise_on_error=False)
+        return self._execute(self._plain_pipeline(), commands, raise_on_error=False)
 
     def close(self) -> None:
         self.redis.close()
 
-    def _execute(self, pipeline: Pipeline, commands: Iterable[Command], *, raise_on_error: bool) -> list[Any]:
+    def _make_plain_pipeline(self) -> Callable[[], Pipeline | ClusterPipeline]:
+        if self.is_cluster:
+            return partial(self.redis.pipeline, transaction=False, is_plain=True)
+        plain = Redis(connection_pool=self.redis.connection_pool)
+        plain.response_callbacks.clear()
+        return partial(plain.pipeline, transaction=False)
+
+    def _execute(
+        self, pipeline: Pipeline | ClusterPipeline, commands: Iterable[Command], *, raise_on_error: bool
+    ) -> list[Any]:
         for command in commands:
-            pipeline.execute_command(*command)  # type: ignore[no-untyped-call]
+            pipeline.execute_command(*command)
         with self.attempt():
             replies = pipeline.execute(raise_on_error=raise_on_error) if len(pipeline) else []
             for reply in replies:
@@ -157,3 +195,7 @@ def _retried(patience: Patience) -> tuple[type[Exception], ...]:
     Who has no patience does not wait for a second timeout.
     """
     return (RedisConnectionError,) if patience.pause_seconds else (RedisConnectionError, RedisTimeoutError)
+
+
+def _join(addresses: Iterable[tuple[str, int]]) -> str:
+    return ", ".join(f"{host}:{port}" for host, port in addresses)

@@ -5,7 +5,8 @@ takes a node over first leaves its token beside all data that it may write, in a
 script that compares the token before it changes anything in that slot.
 
 Redis itself may go back in time: a failover or a restart loses the last writes, FLUSHALL all of them. So the batches of
-a node are numbered in its own hash, and what was written last must still be there.
+a node are numbered in its own hash, and what was written last must still be there. On a Cluster one of several masters
+may go back: there the scripts of each slot are numbered as well (`marks.py`).
 """
 
 from collections import defaultdict
@@ -34,13 +35,12 @@ for i = 2, 2 * held, 2 do
     return redis.error_reply('FENCED ' .. ARGV[i + 1])
   end
 end
-local batch = tonumber(ARGV[2 * held + 2])
-if batch > 0 and tonumber(redis.call('HGET', KEYS[1], 'batch') or '0') < batch then
+local errors = {}
+local at = 2 * held + 6
+local field, batch, number, ttl = unpack(ARGV, at - 4, at - 1)
+if tonumber(batch) > 0 and tonumber(redis.call('HGET', KEYS[1], field) or '0') < tonumber(batch) then
   return redis.error_reply('ROLLEDBACK ' .. KEYS[1])
 end
-local errors = {}
-local at = 2 * held + 4
-local ttl = ARGV[at - 1]
 for i = 2, #KEYS do
   local last = at + 1 + tonumber(ARGV[at + 1])
   local name = ARGV[at]
@@ -60,8 +60,15 @@ end
 for i = 2, 2 * held, 2 do
   redis.call('HSETNX', KEYS[1], ARGV[i], ARGV[i + 1])
 end
+if number ~= '' then
+  redis.call('HSET', KEYS[1], field, number)
+end
 return errors
 """
+
+
+Numbering = tuple[str, int, int | str]
+"""(field of the hash with a number, the least that it must have or 0, what it gets or "" for nothing)"""
 
 
 class FencedError(Exception):
@@ -91,7 +98,6 @@ def fence(
     Nor do they run when `batch` was written to the hash at `key`, and is not there any more. A command whose name ends
     with a plus sign also has its key live for another `ttl_ms`.
     """
-    held = [part for pair in tokens.items() for part in pair]
     every = list(commands)
     for start in range(0, len(every), MOST_COMMANDS):
         part = every[start : start + MOST_COMMANDS]
@@ -99,7 +105,31 @@ def fence(
         for name, _, *rest in part:
             arguments += name, len(rest), *rest
         keys = [command[1] for command in part]
-        yield ("EVAL", _SCRIPT, len(keys) + 1, key, *keys, len(tokens), *held, batch, ttl_ms, *arguments)
+        yield _make_script([key, *keys], tokens, (BATCH, batch, ""), ttl_ms, arguments)
+
+
+def number_script(key: str, tokens: Mapping[str, str], numbering: Numbering) -> Command:
+    """Return a script that only checks what `fence` does, and notes its own number."""
+    return _make_script([key], tokens, numbering, 0, ())
+
+
+def is_fenced(command: Command) -> bool:
+    """Return whether a command is a script of `fence`."""
+    return len(command) > 1 and command[1] is _SCRIPT
+
+
+def renumber(command: Command, numbering: Numbering) -> Command:
+    """Return a script of `fence` with another numbering."""
+    held = 3 + command[2]
+    start = held + 1 + 2 * command[held]
+    return (*command[:start], *numbering, *command[start + len(numbering) :])
+
+
+def _make_script(
+    keys: Sequence[str], tokens: Mapping[str, str], numbering: Numbering, ttl_ms: int, arguments: Sequence[Any]
+) -> Command:
+    held = [part for pair in tokens.items() for part in pair]
+    return ("EVAL", _SCRIPT, len(keys), *keys, len(tokens), *held, *numbering, ttl_ms, *arguments)
 
 
 def by_shard(keys: Keys, commands: Iterable[Command]) -> dict[int, list[Command]]:

@@ -19,7 +19,7 @@ def append_minute(store: Store, fields: Mapping[str, str | float]) -> None:
     The minute comes from the clock of Redis: one companion's wrong clock must not shut the others out.
     """
     call, key = store.connection.call, store.keys.history()
-    minute = int(read_time(store)) // _MINUTE_SECONDS * MINUTE_MS
+    minute = int(read_time(store.connection)) // _MINUTE_SECONDS * MINUTE_MS
     parts = [part for pair in fields.items() for part in pair]
     try:
         call("XADD", key, "MINID", "~", max(0, minute - store.retention_ms), f"{minute}-0", *parts)

@@ -112,6 +112,10 @@ class Keys:
         """Name a string: the number of the format of all data."""
         return f"{self.prefix}format"
 
+    def shard_count(self) -> str:
+        """Name a string: the number of shards of all data."""
+        return f"{self.prefix}shards"
+
     def nodes(self) -> str:
         return f"{self.prefix}nodes"
 

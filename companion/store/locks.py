@@ -1,12 +1,14 @@
 """Lock something in Redis for one holder at a time."""
 
-from typing import NamedTuple
-
-from redis.exceptions import LockError
-from redis.lock import Lock
+import os
+from typing import Final, NamedTuple
 
 from companion.store.connection import Connection
 from companion.store.store import Store
+
+_RENEW: Final = "return redis.call('GET', KEYS[1]) == ARGV[1] and redis.call('PEXPIRE', KEYS[1], ARGV[2]) or 0"
+_RELEASE: Final = "return redis.call('GET', KEYS[1]) == ARGV[1] and redis.call('DEL', KEYS[1]) or 0"
+"""Both do nothing to a lock of another holder."""
 
 
 class HeldLock(NamedTuple):
@@ -16,34 +18,18 @@ class HeldLock(NamedTuple):
     """
 
     connection: Connection
-    lock: Lock
+    key: str
+    token: str
+    lasts_ms: int
     fence: int = 0
 
     def renew(self) -> bool:
         """Start the time of the lock anew; False when it is no longer ours."""
-        try:
-            with self.connection.attempt():
-                return bool(self.lock.reacquire())
-        except LockError:
-            return False
+        return bool(self.connection.call("EVAL", _RENEW, 1, self.key, self.token, self.lasts_ms))
 
     def release(self) -> bool:
         """Give the lock back; False when its time had run out."""
-        try:
-            with self.connection.attempt():
-                self.lock.release()
-        except LockError:
-            return False
-        return True
-
-
-def _resume(lock: Lock, token: str) -> bool:
-    """Take back a lock that an earlier attempt with this token took; False when it is another's."""
-    lock.local.token = token.encode()
-    try:
-        return bool(lock.reacquire())
-    except LockError:
-        return False
+        return bool(self.connection.call("EVAL", _RELEASE, 1, self.key, self.token))
 
 
 def acquire_lock(
@@ -54,11 +40,11 @@ def acquire_lock(
     `fence_key` counts the holders. `token` is the value that an operator sees, unique to this holder. With the same one
     an attempt may be repeated: Redis may have taken it, and its reply was lost.
     """
-    lock = Lock(store.connection.redis, key, timeout=seconds, thread_local=False)
-    with store.connection.attempt():
-        if not lock.acquire(blocking=False, token=token) and not (token and _resume(lock, token)):
-            return None
-    return HeldLock(store.connection, lock, int(store.connection.call("INCR", fence_key)) if fence_key else 0)
+    lock = HeldLock(store.connection, key, token or os.urandom(16).hex(), round(seconds * 1000))
+    is_ours = store.connection.call("SET", key, lock.token, "NX", "PX", lock.lasts_ms)
+    if not is_ours and not (token and lock.renew()):
+        return None
+    return lock._replace(fence=int(store.connection.call("INCR", fence_key)) if fence_key else 0)
 
 
 def acquire_dump_lock(store: Store, cluster: str, seconds: float) -> HeldLock | None:

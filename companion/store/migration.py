@@ -69,7 +69,7 @@ def migrate(store: Store, progress: Progress) -> Migrated:
             values = _load_old(store, page)
             done = _convert(store, values)
             converted, unreadable, looked_at = converted + done, unreadable + len(values) - done, looked_at + len(page)
-            progress(looked_at, max(looked_at, int(store.connection.call("DBSIZE"))))
+            progress(looked_at, max(looked_at, _count_keys(store)))
         save_format(store.connection, store.keys)
     return Migrated(stored, converted, unreadable)
 
@@ -102,11 +102,17 @@ def _renew(locks: Sequence[HeldLock]) -> None:
 
 def _iterate_keys(store: Store) -> Iterator[list[str]]:
     """Return all keys with a hash tag, some at a time; one may come twice."""
-    pattern, cursor = re.sub(r"([*?\[\]\\^-])", r"\\\1", store.keys.prefix) + "{*", -1
-    while cursor:
-        cursor, keys = store.connection.call("SCAN", max(0, cursor), "MATCH", pattern, "COUNT", PAGE)
-        cursor = int(cursor)
-        yield keys
+    pattern = re.sub(r"([*?\[\]\\^-])", r"\\\1", store.keys.prefix) + "{*"
+    for server in store.connection.masters():
+        cursor = -1
+        while cursor:
+            reply, keys = server.call("SCAN", max(0, cursor), "MATCH", pattern, "COUNT", PAGE)
+            cursor = int(reply)
+            yield keys
+
+
+def _count_keys(store: Store) -> int:
+    return sum(int(server.call("DBSIZE")) for server in store.connection.masters())
 
 
 _OLD_TYPES: Final = {"contact": "hash", "device": "hash", "timeline": "stream", "care": "stream"}

@@ -7,6 +7,7 @@ from typing import Final
 from companion.store.connection import Command
 from companion.store.fence import WRITER, fence
 from companion.store.keys import Keys
+from companion.store.marks import name_field
 from companion.store.store import Store
 
 DEAD_AFTER_MS: Final = 10_000
@@ -113,6 +114,6 @@ def forget_node(store: Store, node: str) -> list[str]:
     """
     keys = store.keys
     own = [key(node) for key in (keys.node, keys.seqs, keys.reconcile, keys.corrections, keys.breaker)]
-    writers = [("HDEL", keys.writers(shard), node) for shard in range(keys.shards)]
+    writers = [("HDEL", keys.writers(shard), node, name_field(node)) for shard in range(keys.shards)]
     replies = store.connection.pipeline([*(("DEL", key) for key in own), *writers, ("SREM", keys.nodes(), node)])
     return [key for key, count in zip(own, replies, strict=False) if count]

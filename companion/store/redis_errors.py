@@ -4,24 +4,32 @@ import re
 from typing import Any, Final
 
 from redis.exceptions import (
+    AskError,
     AuthenticationError,
     BusyLoadingError,
+    ClusterDownError,
+    MovedError,
     NoPermissionError,
     OutOfMemoryError,
     ReadOnlyError,
     RedisError,
     ResponseError,
+    TryAgainError,
 )
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
 __all__ = [
+    "AskError",
     "AuthenticationError",
+    "ClusterDownError",
+    "MovedError",
     "NotNowError",
     "RedisConnectionError",
     "RedisError",
     "RedisTimeoutError",
     "ResponseError",
+    "TryAgainError",
     "Unreachable",
     "explain",
     "find_remedy",
@@ -31,6 +39,11 @@ __all__ = [
 ]
 
 Unreachable: Final = (RedisConnectionError, RedisTimeoutError, OSError)
+_NOT_NOW_TYPES: Final = (
+    *(BusyLoadingError, NoPermissionError, OutOfMemoryError, ReadOnlyError),
+    *(ClusterDownError, AskError, MovedError, TryAgainError),
+)
+"""redis-py leaves the first word out of the texts of these."""
 _NOT_NOW: Final = ("MISCONF", "NOREPLICAS", "CLUSTERDOWN", "TRYAGAIN", "LOADING", "OOM", "READONLY")
 _NO_RIGHT_IN_SCRIPT: Final = ("ACL failure in script", "The user executing the script can't")
 """How Redis 7 and Redis 6 say in a script that the user lacks a right."""
@@ -56,7 +69,7 @@ _REMEDIES: Final = (
     (r"MISCONF|unable to persist", DISK),
     (r"LOADING|loading the dataset", "wait: Redis loads its data after a start"),
     (r"NOREPLICAS", "Redis waits for its replicas: see min-replicas-to-write"),
-    (r"CLUSTERDOWN|TRYAGAIN|MOVED|CROSSSLOT", "look at `redis-cli cluster info`"),
+    (r"CLUSTERDOWN|TRYAGAIN|MOVED|CROSSSLOT|hash slot|not covered|cluster is down", "look at `redis-cli cluster info`"),
     (r"No master found", "look at the Sentinels, and at their certificates if they speak TLS; correct [redis] url"),
     (r"max number of clients", "raise maxclients of Redis"),
     (r"unknown command|unknown subcommand", "use Redis 6.2 or newer, and rename none of its commands"),
@@ -106,7 +119,7 @@ def is_demoted(error: Exception) -> bool:
 
 def is_not_now(reply: Any) -> bool:
     """Return whether a reply is an error that may be over later."""
-    if isinstance(reply, BusyLoadingError | NoPermissionError | OutOfMemoryError | ReadOnlyError):
+    if isinstance(reply, _NOT_NOW_TYPES):
         return True
     if not isinstance(reply, ResponseError):
         return False

@@ -6,11 +6,12 @@ options `sentinel_username` and `sentinel_password` are for Sentinels that want 
 """
 
 from typing import Any, Final, NamedTuple
-from urllib.parse import parse_qsl, urlencode, urlsplit
+from urllib.parse import parse_qsl, urlsplit
 
 from redis import Redis
-from redis.connection import parse_url
 from redis.sentinel import Sentinel
+
+from companion.store.urls import parse_addresses, parse_options
 
 PORT: Final = 26379
 _SUFFIX: Final = "+sentinel"
@@ -42,9 +43,10 @@ def parse_sentinel_url(url: str) -> SentinelUrl:
     options = dict(parse_qsl(parts.query))
     own = {_OWN[key]: options.pop(key) for key in list(options) if key in _OWN}
     scheme = parts.scheme.removesuffix(_SUFFIX)
-    plain = f"{scheme}://{login}@unused/{database}?{urlencode(options)}"
-    sentinels = [_parse_address(host) for host in hosts.split(",")]
-    return SentinelUrl(sentinels, own, name, _connection_options(plain, is_tls=scheme == "rediss"))
+    connecting = parse_options(scheme, login, database, options)
+    if scheme == "rediss":
+        connecting["ssl"] = True
+    return SentinelUrl(parse_addresses(hosts, PORT, "a Sentinel"), own, name, connecting)
 
 
 def make_master_client(url: str, **options: Any) -> Redis:
@@ -57,18 +59,3 @@ def make_master_client(url: str, **options: Any) -> Redis:
     )
     client: Redis = sentinel.master_for(at.name)  # type: ignore[no-untyped-call]
     return client
-
-
-def _connection_options(plain: str, *, is_tls: bool) -> dict[str, Any]:
-    options: dict[str, Any] = dict(parse_url(plain))  # type: ignore[no-untyped-call]
-    for name in ("host", "port", "connection_class"):
-        options.pop(name, None)
-    return {**options, "ssl": True} if is_tls else options
-
-
-def _parse_address(text: str) -> tuple[str, int]:
-    """Read `host:port`, where an IPv6 address is in brackets."""
-    parts = urlsplit(f"//{text}")
-    if not parts.hostname:
-        raise ValueError(f"{text!r} is no HOST:PORT of a Sentinel")
-    return parts.hostname, parts.port or PORT

@@ -5,12 +5,14 @@ has two series: latencies in ms, and lost pings, whose value is the number of th
 """
 
 from abc import ABC, abstractmethod
+from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain, groupby
 from typing import Any, Final, Literal, NamedTuple
 
 from companion import metrics
 from companion.store.connection import Command, Connection, ResponseError
+from companion.store.keys import Keys
 from companion.store.reading import Reading, check, read
 
 Kind = Literal["latency", "lost"]
@@ -41,9 +43,10 @@ class Series(ABC):
 
     name: str
 
-    def __init__(self, retention_ms: int, ttl_ms: int) -> None:
+    def __init__(self, retention_ms: int, ttl_ms: int, keys: Keys) -> None:
         self._retention_ms = retention_ms
         self._ttl_ms = ttl_ms
+        self._keys = keys
 
     @abstractmethod
     def commands(self, rows: Sequence[Row]) -> list[Command]:
@@ -83,19 +86,19 @@ class TimeSeries(Series):
     name = "timeseries"
 
     def commands(self, rows: Sequence[Row]) -> list[Command]:
-        return [("TS.MADD", *chain.from_iterable(part)) for part in _parts(rows)]
+        return [("TS.MADD", *chain.from_iterable(part)) for part in self._parts(rows)]
 
     def settle(self, connection: Connection, kind: Kind, rows: Sequence[Row], replies: Sequence[Any]) -> None:
         if all(type(reply) is list and set(map(type, reply)) == {int} for reply in replies):
             metrics.STORED.labels(kind).inc(len(rows))
             return
-        outcomes = _outcomes(rows, replies)
+        outcomes = self._outcomes(rows, replies)
         keyless = [row for row, outcome in outcomes if _is_keyless(outcome)]
         _count(kind, [outcome for _, outcome in outcomes if not _is_keyless(outcome)])
         if keyless:
             self._create(connection, kind, sorted({key for key, _, _ in keyless}))
             replies = connection.pipeline(self.commands(keyless), raise_on_error=False)
-            _count(kind, [outcome for _, outcome in _outcomes(keyless, replies)])
+            _count(kind, [outcome for _, outcome in self._outcomes(keyless, replies)])
 
     def _create(self, connection: Connection, kind: Kind, keys: Sequence[str]) -> None:
         options = ("RETENTION", self._retention_ms, "CHUNK_SIZE", CHUNK_BYTES[kind], "DUPLICATE_POLICY", "LAST")
@@ -103,6 +106,27 @@ class TimeSeries(Series):
         for key in keys:
             commands += ("TS.CREATE", key, *options), ("PEXPIRE", key, self._ttl_ms)
         connection.pipeline(commands, raise_on_error=False)
+
+    def _parts(self, rows: Sequence[Row]) -> Iterator[Sequence[Row]]:
+        """Return the rows that one command takes: of one shard."""
+        for own in self._by_shard(rows):
+            for start in range(0, len(own), MADD_ROWS):
+                yield own[start : start + MADD_ROWS]
+
+    def _by_shard(self, rows: Sequence[Row]) -> Iterable[Sequence[Row]]:
+        if self._keys.shards == 1:
+            return [rows]
+        shards: defaultdict[int, list[Row]] = defaultdict(list)
+        for row in rows:
+            shards[self._keys.shard_of(row[0])].append(row)
+        return shards.values()
+
+    def _outcomes(self, rows: Sequence[Row], replies: Sequence[Any]) -> list[tuple[Row, Any]]:
+        """Pair each row with its own reply; a command that failed whole failed for each of its rows."""
+        outcomes: list[tuple[Row, Any]] = []
+        for part, reply in zip(self._parts(rows), replies, strict=True):
+            outcomes += zip(part, reply if isinstance(reply, list) else [reply] * len(part), strict=True)
+        return outcomes
 
     def prepare_points(self, key: str, since: int, until: int) -> Reading[list[Point]]:
         return Reading([("TS.RANGE", key, max(0, since), max(0, until))], _make_points)
@@ -163,18 +187,6 @@ def _make_points(replies: Sequence[Any]) -> list[Point]:
 def _make_points_of_entries(replies: Sequence[Any]) -> list[Point]:
     (rows,) = replies
     return [(int(entry.partition("-")[0]), int(value)) for entry, (_, value) in check(rows)]
-
-
-def _parts(rows: Sequence[Row]) -> Iterator[Sequence[Row]]:
-    return (rows[start : start + MADD_ROWS] for start in range(0, len(rows), MADD_ROWS))
-
-
-def _outcomes(rows: Sequence[Row], replies: Sequence[Any]) -> list[tuple[Row, Any]]:
-    """Pair each row with its own reply; a command that failed whole failed for each of its rows."""
-    outcomes: list[tuple[Row, Any]] = []
-    for part, reply in zip(_parts(rows), replies, strict=True):
-        outcomes += zip(part, reply if isinstance(reply, list) else [reply] * len(part), strict=True)
-    return outcomes
 
 
 def _is_keyless(outcome: Any) -> bool:

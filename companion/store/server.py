@@ -1,9 +1,10 @@
 """Read what the Redis server says of itself."""
 
-from collections.abc import Iterable, Mapping
+import math
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from companion.store.connection import ResponseError
+from companion.store.connection import Connection, Master, ResponseError
 from companion.store.store import Store
 
 
@@ -28,9 +29,9 @@ class ServerState(NamedTuple):
 
 
 def read_state(store: Store) -> ServerState | None:
-    """Return the state of the server; None where an ACL denies INFO."""
+    """Return the state of the server, or of all masters as one; None where an ACL denies INFO."""
     try:
-        return parse_state(read_server(store))
+        return merge_states(list(map(parse_state, read_servers(store))))
     except ResponseError:
         return None
 
@@ -49,22 +50,40 @@ def parse_state(info: Mapping[str, Any]) -> ServerState:
     )
 
 
-def read_server(store: Store) -> dict[str, Any]:
-    """Return the fields of INFO."""
-    fields: dict[str, Any] = store.connection.call("INFO")
-    return fields
+def merge_states(states: Sequence[ServerState]) -> ServerState:
+    """Return the states of several masters as one: the memory is that of the fullest, for it refuses writes first."""
+    fullest = max(states, key=lambda state: (state.is_full, state.used_bytes / (state.max_bytes or math.inf)))
+    return fullest._replace(
+        run_id=" ".join(sorted(state.run_id for state in states)),
+        evicted_keys=sum(state.evicted_keys for state in states),
+        is_replica=any(state.is_replica for state in states),
+        can_save=all(state.can_save for state in states),
+        replicas=min(state.replicas for state in states),
+    )
 
 
-def read_time(store: Store) -> float:
-    """Return the server's clock, in seconds since the epoch."""
-    seconds, microseconds = store.connection.call("TIME")
+def read_servers(store: Store) -> list[dict[str, Any]]:
+    """Return the fields of INFO of each server that holds data."""
+    return [server.call("INFO") for server in store.connection.masters()]
+
+
+def read_time(server: Connection | Master) -> float:
+    """Return a server's clock, in seconds since the epoch."""
+    seconds, microseconds = server.call("TIME")
     return float(seconds + microseconds / 1e6)
 
 
-def read_settings(store: Store, names: Iterable[str]) -> dict[str, str] | None:
-    """Return those of these settings that the server has; None where it denies CONFIG GET."""
+def read_settings(store: Store, names: Iterable[str]) -> list[dict[str, str]] | None:
+    """Return those of these settings that each server has; None where it denies CONFIG GET."""
+    names = list(names)
     try:
-        replies: list[dict[str, str]] = store.connection.pipeline(("CONFIG GET", name) for name in names)
+        return [_read_settings(server, names) for server in store.connection.masters()]
     except ResponseError:
         return None
-    return {name: value for reply in replies for name, value in reply.items()}
+
+
+def _read_settings(server: Connection | Master, names: Iterable[str]) -> dict[str, str]:
+    settings: dict[str, str] = {}
+    for name in names:
+        settings.update(server.call("CONFIG GET", name))
+    return settings

@@ -10,6 +10,7 @@ from companion.store.keys import Keys
 from companion.store.redis_errors import AuthenticationError
 from companion.store.series import Series, Streams, TimeSeries, detect
 from companion.store.server_mode import check_mode
+from companion.store.shards import choose_shards
 from companion.times import DAY_MS, HOUR_MS
 
 REFRESH_MS: Final = HOUR_MS
@@ -28,7 +29,7 @@ class Store:
         self.keys = keys
         self.retention_ms = retention_ms
         self.ttl_ms = retention_ms + REFRESH_MS
-        self.series = engine(retention_ms, self.ttl_ms)
+        self.series = engine(retention_ms, self.ttl_ms, keys)
 
     def close(self) -> None:
         self.connection.close()
@@ -38,11 +39,13 @@ def open_store(config: RedisSection, patience: Patience = WRITER, *, any_format:
     """Connect to Redis and choose the series engine. `patience`: how long the store's calls wait for Redis.
 
     Raises UnavailableError when Redis does not answer, StoreFormatError when its data has another format (unless
-    `any_format`), ConfigError when it is a Redis Cluster or a Sentinel, or lacks what the configuration asks for.
+    `any_format`), ConfigError when it is not what the URL says, is divided into other shards than the configuration
+    says, or lacks what it asks for.
     """
-    connection, keys = Connection(config.url, patience), Keys(config.prefix, config.shards)
+    connection = Connection(config.url, patience)
     try:
         check_mode(connection)
+        keys = Keys(config.prefix, choose_shards(connection, config.prefix, config.shards))
         engine = detect(connection)
         if not any_format:
             check_format(connection, keys)

@@ -8,9 +8,9 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from companion.errors import NotReplicatedError
-from companion.store.connection import Command
+from companion.store.connection import Command, ResponseError
 from companion.store.locks import HeldLock, acquire_lock
-from companion.store.server import read_state
+from companion.store.server import parse_state
 from companion.store.store import Store
 from companion.times import now_ms
 
@@ -77,10 +77,17 @@ def load_off_at(store: Store) -> int:
 
 
 def _decide(store: Store, command: Command) -> None:
-    state = read_state(store)
-    if state is None or not state.replicas:
+    if not _has_replica(store, command[1]):
         store.connection.call(*command)
         return
     _, confirmed = store.connection.pipeline([command, ("WAIT", 1, CONFIRM_MS)])
     if not confirmed:
         raise NotReplicatedError
+
+
+def _has_replica(store: Store, key: str) -> bool:
+    """Return whether the server of a key has a replica that can confirm."""
+    try:
+        return bool(parse_state(store.connection.master_of(key).call("INFO")).replicas)
+    except ResponseError:
+        return False

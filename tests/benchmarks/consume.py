@@ -42,7 +42,7 @@ def rows(count: int, key: Callable[[str], str], start: int) -> list[Row]:
 def ceiling(count: int) -> Figure:
     """Measure the same samples through TS.MADD of 256 on one connection, with nothing else."""
     with bench_redis() as (_, _, connection):
-        series = TimeSeries(WEEK_MS, WEEK_MS)
+        series = TimeSeries(WEEK_MS, WEEK_MS, Keys("companion:", 1))
         now = int(time.time() * 1000)
         first = rows(PHONES, Keys("companion:", 1).latency, now - 10_000)
         series.settle(connection, "latency", first, connection.pipeline(series.commands(first), raise_on_error=False))

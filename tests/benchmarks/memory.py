@@ -6,6 +6,7 @@ from itertools import product
 from typing import Final
 
 from companion.store.connection import Connection
+from companion.store.keys import Keys
 from companion.store.series import Series, Streams, TimeSeries
 from tests.benchmarks.figure import Figure
 from tests.benchmarks.processes import bench_redis
@@ -31,7 +32,7 @@ def _of_week(connection: Connection, engine: type[Series], seconds: int) -> floa
     key, start = f"{engine.name}-{seconds}", int(time.time() * 1000) - WEEK_MS + 1000 * seconds
     week = range(WEEK_MS // 1000 // seconds)
     written = [(key, start + n * 1000 * seconds, 60 + n * 7919 % 80) for n in week]
-    series = engine(WEEK_MS, WEEK_MS)
+    series = engine(WEEK_MS, WEEK_MS, Keys("companion:", 1))
     replies = connection.pipeline(series.commands(written), raise_on_error=False)
     series.settle(connection, "latency", written, replies)
     return float(connection.call("MEMORY", "USAGE", key, "SAMPLES", 0))

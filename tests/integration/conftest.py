@@ -8,7 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import ExitStack, asynccontextmanager, contextmanager
 from itertools import count
 from pathlib import Path
 from typing import Any, Literal, Protocol, Self
@@ -31,10 +31,11 @@ from companion.store.nodes import Feed, load_feed
 from companion.store.store import open_store
 from companion.text import Json
 from tests.integration.command_process import run_command
+from tests.integration.redis_cluster import RedisCluster, find_plain_server, redis_cluster
 
 CAPTURE = Path(__file__).parents[1] / "captures" / "opensips-3.6.8"
 WINDOW_MS = 24 * 3_600_000
-Kind = Literal["module", "plain"]
+Kind = Literal["module", "plain", "cluster", "plain-cluster"]
 _prefixes = count()
 
 
@@ -357,12 +358,34 @@ def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[Kind, Emb
         yield {"module": module, "plain": plain}
 
 
+@pytest.fixture(scope="session")
+def find_server(
+    servers: dict[Kind, EmbeddedRedis], tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Callable[[Kind], RedisUrl]]:
+    """Servers by their kind. Clusters start with the first test that wants one."""
+    clusters: dict[Kind, RedisCluster] = {}
+    with ExitStack() as stack:
+
+        def find(kind: Kind) -> RedisUrl:
+            if kind in servers:
+                return servers[kind]
+            if kind not in clusters:
+                program = find_plain_server() if kind == "plain-cluster" else None
+                if kind == "plain-cluster" and not program:
+                    pytest.skip("no Redis without TimeSeries on this machine")
+                folder = tmp_path_factory.mktemp(kind)
+                clusters[kind] = stack.enter_context(redis_cluster(folder, program, replicas=0))
+            return clusters[kind]
+
+        yield find
+
+
 @pytest.fixture
-def make_setup(servers: dict[Kind, EmbeddedRedis], tmp_path: Path) -> Iterator[MakeSetup]:
+def make_setup(find_server: Callable[[Kind], RedisUrl], tmp_path: Path) -> Iterator[MakeSetup]:
     made: list[Setup] = []
 
     def make(kind: Kind = "module", server: RedisUrl | None = None, **sections: Json) -> Setup:
-        setup = Setup(server or servers[kind], tmp_path, **sections)
+        setup = Setup(server or find_server(kind), tmp_path, **sections)
         made.append(setup)
         return setup
 

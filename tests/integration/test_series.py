@@ -32,10 +32,17 @@ from tests.integration.conftest import Kind, MakeSetup, Setup, message, phone_ev
 DAY_MS = 86_400_000
 HOUR_MS = 3_600_000
 RETENTION_MS = 7 * DAY_MS
-ENGINES: list[tuple[Kind, str]] = [("module", "timeseries"), ("plain", "streams"), ("module", "streams")]
+ENGINES: list[tuple[Kind, str]] = [
+    ("module", "timeseries"),
+    ("plain", "streams"),
+    ("module", "streams"),
+    ("cluster", "timeseries"),
+    ("plain-cluster", "streams"),
+]
 WITHOUT_TTL = {
     "fleet-changes",
     "format",
+    "shards",
     "devices",
     "answers",
     "expires",

@@ -26,8 +26,17 @@ def server(folder: Path, *options: str) -> Iterator[str]:
 
 def test_a_cluster(tmp_path: Path) -> None:
     """A node of a Redis Cluster would answer MOVED to most commands."""
-    with server(tmp_path, "--cluster-enabled", "yes") as url, pytest.raises(ConfigError, match="is a Redis Cluster"):
+    with (
+        server(tmp_path, "--cluster-enabled", "yes") as url,
+        pytest.raises(ConfigError, match=r"use redis\+cluster://"),
+    ):
         open_store(RedisSection(url=url))
+
+
+def test_no_cluster(tmp_path: Path) -> None:
+    """A single server behind the URL of a Cluster has no map of slots."""
+    with server(tmp_path) as url, pytest.raises(ConfigError, match="is no Redis Cluster: use redis://"):
+        open_store(RedisSection(url=url.replace("redis://", "redis+cluster://")))
 
 
 def test_a_sentinel(tmp_path: Path) -> None:

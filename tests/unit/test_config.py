@@ -280,7 +280,7 @@ def test_secret_file_trouble(load: Load, tmp_path: Path) -> None:
 def test_secrets_are_not_shown(load: Load) -> None:
     """No error and no repr tells a secret."""
     url, key = "redis://:hush@r:6379", "hush-key"
-    message = refusal(load, f'[redis]\nurl = "{url}"\nshards = 0\n[bridge]\ncurve_secret_key = "{key}"\n')
+    message = refusal(load, f'[redis]\nurl = "{url}"\nshards = -1\n[bridge]\ncurve_secret_key = "{key}"\n')
     read = load(f'[redis]\nurl = "{url}"\n[bridge]\ncurve_secret_key = "{key}"\ncurve_clients = ["y"]\n')
     assert "hush" not in message + repr(read)
 
