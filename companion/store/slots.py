@@ -9,7 +9,7 @@ from redis.crc import key_slot
 Command = tuple[Any, ...]
 
 _KEYLESS: Final = frozenset(
-    {"COMMAND INFO", "CONFIG GET", "CONFIG SET", "DBSIZE", "FLUSHALL", "INFO", "PING", "SCAN", "TIME", "WAIT"}
+    {"COMMAND INFO", "CONFIG GET", "CONFIG SET", "DBSIZE", "FLUSHALL", "INFO", "KEYS", "PING", "SCAN", "TIME", "WAIT"}
 )
 _ALL_KEYS: Final = frozenset({"DEL", "EXISTS", "MGET", "UNLINK"})
 SHARED_TAGS: Final = 8192

@@ -94,4 +94,5 @@ def dump(setup: Setup) -> dict[str, Any]:
 
 
 def keys(setup: Setup) -> list[str]:
-    return sorted(setup.store.connection.redis.scan_iter(f"{setup.config.redis.prefix}*"))
+    servers = setup.store.connection.masters()
+    return sorted(key for server in servers for key in server.call("KEYS", f"{setup.config.redis.prefix}*"))

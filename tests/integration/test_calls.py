@@ -19,7 +19,7 @@ DEVICE = "alice/urn:uuid:c386bbc4-0b7e-4d8f-8c6a"
 CALL_ID = "5f2c1b0e9a@phone.example.com"
 NOW = int(time.time() * 1000)
 
-pytestmark = pytest.mark.parametrize("kind", ["module", "plain"])
+pytestmark = pytest.mark.parametrize("kind", ["module", "plain", "cluster"])
 
 
 @pytest.fixture

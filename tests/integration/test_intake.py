@@ -62,7 +62,7 @@ def refused(why: str) -> float:
 # Taken
 
 
-@pytest.mark.parametrize("kind", ["module", "plain"])
+@pytest.mark.parametrize("kind", ["module", "plain", "cluster"])
 def test_a_report(make_setup: MakeSetup, kind: Kind) -> None:
     """What a page tells is stored, with our times; the page learns what comes next, and may read the answer."""
     setup = make_media(make_setup, kind)
@@ -77,7 +77,7 @@ def test_a_report(make_setup: MakeSetup, kind: Kind) -> None:
     assert abs(stored.at - (now_ms() - 59_000)) < 10_000
 
 
-@pytest.mark.parametrize("kind", ["module", "plain"])
+@pytest.mark.parametrize("kind", ["module", "plain", "cluster"])
 def test_sent_again(make_setup: MakeSetup, kind: Kind) -> None:
     """A report that is sent again, byte for byte, changes nothing; a page whose answer was lost learns the same."""
     setup = make_media(make_setup, kind)

@@ -96,7 +96,7 @@ def timeline_events(page: Json) -> list[str]:
 
 
 @pytest.mark.parametrize("until_t", [MIDDLE, END])
-@pytest.mark.parametrize(("way", "kind"), [*((way, "module") for way in WAYS), ("udp", "plain")])
+@pytest.mark.parametrize(("way", "kind"), [*((way, "module") for way in WAYS), ("udp", "plain"), ("udp", "cluster")])
 async def test_counts(make_setup: MakeSetup, way: str, kind: Kind, until_t: float) -> None:
     """However the capture comes in, each device's pings are those counted over the raw file, and nothing is missed."""
     async with replayed(make_setup(kind, **PINGS), way, until_t) as setup:
