@@ -7,6 +7,7 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,7 @@ from companion.simulator.opensips import SimulatedOpenSIPS
 from companion.simulator.phone import SimulatedPhone
 from companion.simulator.redis import find_free_port
 from companion.simulator.wire import SimulatedContact
-from tests.integration.conftest import Feeder, MakeSetup, Setup, cli, eventually, phone_event
+from tests.integration.conftest import Feeder, Kind, MakeSetup, Setup, cli, eventually, phone_event
 
 QUIET = 3600.0
 """A ping interval that no test lives to see."""
@@ -114,9 +115,10 @@ async def pair(make_setup: MakeSetup, fleet: Sequence[SimulatedPhone], **setting
         yield Pair(setup, opensips)
 
 
-async def test_opensips_restarted_unheard(make_setup: MakeSetup) -> None:
+@pytest.mark.parametrize("kind", ["module", "cluster"])
+async def test_opensips_restarted_unheard(make_setup: MakeSetup, kind: Kind) -> None:
     """Contacts that a restart lost while no bridge listened become offline; those that registered anew appear."""
-    async with pair(make_setup, phones(6)) as both, both.setup.running("consumer"):
+    async with pair(partial(make_setup, kind), phones(6)) as both, both.setup.running("consumer"):
         async with both.setup.running("bridge"):
             await both.register_all()
         for number in range(6):

@@ -437,10 +437,11 @@ async def test_a_push_that_is_not_answered(make_setup: MakeSetup, fallback: str)
         assert now.decisions("gone")[-1]["why"] == "3 pushes were not answered"
 
 
-async def test_pause_and_the_days_pushes(make_setup: MakeSetup) -> None:
+@pytest.mark.parametrize("kind", ["module", "cluster"])
+async def test_pause_and_the_days_pushes(make_setup: MakeSetup, kind: Kind) -> None:
     """While paused nothing is done; after resuming what waited is. A device gets no more than its pushes for a day."""
     sleeper, mute = phone("sleeper", push=PUSH, transport="udp"), phone("mute")
-    async with scene(make_setup(), sleeper, mute, mode="enforce", push_per_day=2, push_grace=0.2) as now:
+    async with scene(make_setup(kind), sleeper, mute, mode="enforce", push_per_day=2, push_grace=0.2) as now:
         sweeps.pause(now.store, 3600)
         now.opensips.mute("sleeper")
         now.opensips.mute("mute")
