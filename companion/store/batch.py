@@ -52,8 +52,8 @@ class Prepared(NamedTuple):
 
     @property
     def is_empty(self) -> bool:
-        """Return whether it writes nothing but the format."""
-        return not self.latency and not self.lost and len(self.state) == 1
+        """Return whether it writes nothing but the format and the number of shards."""
+        return not self.latency and not self.lost and sum(map(len, self.state)) == 2
 
 
 class Batch:

@@ -55,5 +55,5 @@ def test_a_batch_that_writes_nothing_is_not_kept() -> None:
     """A quiet consumer writes each second: what it keeps must not grow, nor age."""
     kept = Rewind(lambda: 0.0)
     kept.keep(make_batch(1), 10)
-    kept.keep(Prepared([], [], [("SET", "format", 2, "NX")], [], [], []), 0)
+    kept.keep(Prepared([], [], [[("SET", "format", 2, "NX"), ("SET", "shards", 1, "NX")], [], []], [], [], []), 0)
     assert kept.batches() == [make_batch(1)]
