@@ -88,17 +88,18 @@ class Cluster:
         slots = slots_of(commands)
         call = _Exchange(self._pack, commands, options, is_plain=is_plain)
         left: Sequence[int] = range(len(commands))
-        has_failed = False
+        broken: Exception | None = None
         for pause in PAUSES_SECONDS:
             time.sleep(pause)
             call.run(self._group(left, slots, call.replies))
             left = call.select_again()
             if not left:
-                break
-            broken = self._look_again([call.replies[at] for at in left])
-            if broken and (has_failed or not isinstance(broken, self._retried)):
+                return call.replies
+            failed_before, broken = broken, self._look_again([call.replies[at] for at in left])
+            if broken and (failed_before or not isinstance(broken, self._retried)):
                 raise broken
-            has_failed |= bool(broken)
+        if broken:
+            raise broken
         return call.replies
 
     def run_at_one_moment(self, commands: Sequence[Command], *, raise_on_error: bool) -> list[Any]:

@@ -19,7 +19,7 @@ from tests.integration.conftest import Feeder, MakeSetup, Setup, eventually
 from tests.integration.redis_cluster import RedisCluster, redis_cluster
 
 SECONDS = 60.0
-PER_SECOND = 2000
+PER_SECOND = 1000
 
 
 @pytest.fixture
