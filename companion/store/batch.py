@@ -105,8 +105,9 @@ class Batch:
         self._series.settle(self._connection, "latency", prepared.latency, replies[: len(latency)])
         self._series.settle(self._connection, "lost", prepared.lost, replies[len(latency) :][: len(lost)])
         self._check(replies[len(latency) + len(lost) :])
-        for commands in (*map(self._marks.number, self._connection.steps(prepared.state)), also):
-            self._check(self._connection.pipeline(commands, raise_on_error=False))
+        for commands in self._connection.steps(prepared.state):
+            self._check(self._connection.pipeline(self._marks.number(commands), raise_on_error=False))
+        self._check(self._connection.pipeline(also, raise_on_error=False))
         for device, ts in prepared.refreshed:
             device.refreshed_at = ts
         for device in prepared.sampled:

@@ -6,7 +6,7 @@ lost is written again only while the batches of the last seconds are still kept.
 """
 
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from typing import Final
 
 from companion.store.connection import Command
@@ -58,18 +58,19 @@ class Marks:
         writers = self._keys.writers
         return [number_script(writers(shard), {node: token}, self._next(node, shard)) for shard in sorted(shards)]
 
-    def number(self, commands: Iterable[Command]) -> Iterator[Command]:
-        """Number the fenced scripts among these commands, all of shards."""
-        for command in commands:
-            if self._lead and is_fenced(command):
-                yield renumber(command, self._next(self._lead[0], self._keys.shard_of(command[3])))
-            else:
-                yield command
+    def number(self, commands: Iterable[Command]) -> Iterable[Command]:
+        """Return these commands with the fenced scripts among them numbered, all of shards."""
+        return [self._number_one(self._lead[0], command) for command in commands] if self._lead else commands
 
     def acknowledge(self) -> None:
         """Keep the numbers that were sent last: Redis has them."""
         self._acknowledged.update(self._sent)
         self._sent.clear()
+
+    def _number_one(self, node: str, command: Command) -> Command:
+        if not is_fenced(command):
+            return command
+        return renumber(command, self._next(node, self._keys.shard_of(command[3])))
 
     def _next(self, node: str, shard: int) -> Numbering:
         """Return the numbering of the next script. It grows by the clock, as a consumer before us wrote numbers too."""

@@ -74,10 +74,12 @@ class RedisCluster:
     def __init__(self, masters: Sequence[Server], replicas: Sequence[Server]) -> None:
         self.masters = list(masters)
         self.replicas = list(replicas)
+        self.login = ""
+        """`USER:PASSWORD@`, where the companion has a user."""
 
     @property
     def url(self) -> str:
-        return f"redis+cluster://{','.join(f'127.0.0.1:{server.port}' for server in self.masters)}"
+        return f"redis+cluster://{self.login}{','.join(f'127.0.0.1:{server.port}' for server in self.masters)}"
 
     def build(self) -> None:
         """Make a Cluster of servers that do not know each other."""

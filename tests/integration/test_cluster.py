@@ -15,11 +15,14 @@ from companion.store.shards import CLUSTER
 from companion.store.slots import slot_of
 from companion.store.store import open_store
 from companion.store.sweeps import load_off_at, switch_off
-from tests.integration.conftest import Feeder, MakeSetup, Setup, eventually
+from companion.times import now_ms
+from tests.integration.conftest import Feeder, MakeSetup, Setup, eventually, message, phone_event, record_events
 from tests.integration.redis_cluster import RedisCluster, redis_cluster
+from tests.integration.test_redis_rights import documented_rights
 
 SECONDS = 60.0
 PER_SECOND = 1000
+LATENCY = "E_UL_LATENCY_UPDATE"
 
 
 @pytest.fixture
@@ -101,3 +104,15 @@ def test_all_masters_are_asked(make_setup: MakeSetup, cluster: RedisCluster) -> 
     replica = cluster.replicas[cluster.masters.index(owner)]
     replica.call("READONLY")
     assert int(replica.call("GET", setup.store.keys.off())) == load_off_at(setup.store) > 0
+
+
+def test_a_user_with_few_rights(make_setup: MakeSetup, cluster: RedisCluster) -> None:
+    """The rights in docs/redis.md are enough on each server, to write events and to read them."""
+    for server in cluster.all():
+        server.call("ACL", "SETUSER", "companion", "on", ">secret", *documented_rights(has_timeseries=True))
+    cluster.login = "companion:secret@"
+    setup = make_setup(server=cluster, redis={"prefix": "companion:"})
+    now = now_ms()
+    record_events(setup, [message(LATENCY, phone_event(f"phone{n}", latency=20_000), now + n, n) for n in range(50)])
+    assert len(setup.pages()) == setup.samples() == 50
+    assert [denial for server in cluster.all() for denial in server.call("ACL", "LOG")] == []
