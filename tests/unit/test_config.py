@@ -216,7 +216,7 @@ def test_tokens_in_a_file(load: Load, tmp_path: Path) -> None:
 
 def test_all_mistakes_at_once(load: Load) -> None:
     """Each mistake has its line, with the name of the variable where the environment made it."""
-    message = refusal(load, "[pings]\ninterval = 0\n", COMPANION_REDIS__SHARDS="0", COMPANION_REDIS__COLOUR="red")
+    message = refusal(load, "[pings]\ninterval = 0\n", COMPANION_REDIS__SHARDS="-1", COMPANION_REDIS__COLOUR="red")
     places = [Path(line.partition(": ")[0]).name for line in message.splitlines()]
     assert sorted(places) == ["COMPANION_REDIS__COLOUR", "COMPANION_REDIS__SHARDS", "config.toml"]
 
