@@ -15,7 +15,7 @@ help:
 	@echo "make lint         ruff, mypy, the direction of imports, names and docstrings"
 	@echo "make format       mend what ruff can mend"
 	@echo "make bench        measure what it does in a second, on this machine (10 minutes at most)"
-	@echo "make bench ONLY=consume   only one part: consume, share, burst, flood, register, memory, readable, reconcile, sweep, migrate, media, units or native (with OPENSIPS_SRC)"
+	@echo "make bench ONLY=consume   only one part: consume, share, burst, flood, register, memory, readable, reconcile, sweep, migrate, media, units, rabbitmq or native (with OPENSIPS_SRC)"
 	@echo "make bench-large  measure what a fleet of 100,000 costs and how it is read (half an hour, 3 GB of memory)"
 	@echo "make soak         run everything at once, with a fault every 20 s (MINUTES=30 SEED=1 RATE=2000, ONLY='redis killed')"
 	@echo "make soak-removals   check removals through random faults, in simulated time (SEEDS=500 SWEEPS=200: a quarter of an hour)"

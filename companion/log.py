@@ -56,6 +56,8 @@ def configure(
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(level.upper())
+    for retried in ("aio_pika", "aiormq"):  # we log what fails there once, not at each attempt
+        logging.getLogger(retried).setLevel(logging.CRITICAL)
     for chatty in ("apscheduler", "uvicorn", "httpx2", "httpcore2", "websockets"):
         logging.getLogger(chatty).setLevel(logging.WARNING)
 

@@ -47,8 +47,22 @@ Info(PREFIX + "build", "What runs here.", registry=REGISTRY).info(
 RECEIVED = _counter("received_total", "JSON objects received from OpenSIPS.", "transport")
 INVALID = _counter("invalid_total", "Input refused, by where and why.", "where", "reason")
 DROPPED = _counter("dropped_total", "What was lost at a bounded queue.", "queue")
-for _queue in ("consumer", "kernel_udp", "stream", "stream_connections", "hep", "kernel_hep", "traces", "siblings"):
+for _queue in (
+    "consumer",
+    "kernel_udp",
+    "stream",
+    "stream_connections",
+    "hep",
+    "kernel_hep",
+    "traces",
+    "siblings",
+    "rabbitmq",
+):
     DROPPED.labels(_queue)  # create it at 0: a counter that begins at 1 does not show that it rose
+QUEUE_MESSAGES = _gauge("queue_messages", "Messages that wait in the RabbitMQ queue of a node.", "node")
+QUEUE_AGE = _gauge(
+    "queue_age_seconds", "How old the message was that came last from the RabbitMQ queue of a node.", "node"
+)
 PUBLISHED = _counter("published_total", "Events published on the bus.", "event")
 CONNECTIONS = _gauge("stream_connections", "Open event_stream connections.")
 

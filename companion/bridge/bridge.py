@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import json
 from collections.abc import Callable
+from functools import partial
 from typing import Any, Final
 
 import msgspec
@@ -14,9 +15,12 @@ from companion.bridge.hep import HepIntake, make_source
 from companion.bridge.stamps import Stamps
 from companion.bridge.stream import StreamInput
 from companion.bus.curve import Curve
+from companion.bus.endpoint import is_rabbitmq
 from companion.bus.envelope import HEARTBEAT_SECONDS
 from companion.bus.handshakes import Why
-from companion.bus.publisher import LINGER_SECONDS, Publisher
+from companion.bus.numbered import LINGER_SECONDS, NumberedPublisher
+from companion.bus.publisher import Publisher
+from companion.bus.rabbitmq_publisher import RabbitPublisher
 from companion.config import BridgeSection
 from companion.config.address import parse_address
 from companion.errors import InvalidEventError
@@ -45,7 +49,7 @@ SUBSCRIBER_FAULTS: Final[dict[Why, tuple[str, str]]] = {
 _decode = msgspec.json.Decoder().decode
 
 Schedule = Callable[[Callable[[], None]], object]
-"""Calls a function in the next turn of the event loop."""
+"""Calls a function soon: in the next turn of the event loop, or when events have gathered."""
 
 logger = log.get(__name__)
 
@@ -60,8 +64,7 @@ class Bridge:
         self._clock = SteadyClock()
         self._stamps = Stamps(self._clock.now)
         self._episodes = log.Episodes(logger)
-        curve = Curve(config.curve_secret_key, config.curve_clients) if config.curve_secret_key else None
-        self.publisher = Publisher(config.publish, config.node, high_water_mark=config.high_water_mark, curve=curve)
+        self.publisher = _make_publisher(config)
         self.datagram = (
             DatagramInput(parse_address(config.datagram), self.receive, config.receive_buffer_bytes)
             if config.datagram
@@ -81,7 +84,8 @@ class Bridge:
 
     async def run(self) -> None:
         """Serve until stopped; inputs open last, when a subscriber is there."""
-        self._soon = asyncio.get_running_loop().call_soon
+        self._soon = self._make_schedule()
+        self.publisher.start()
         try:
             if self._wait_for_subscriber and not await self.publisher.subscribed(SUBSCRIBER_WAIT_SECONDS):
                 logger.warning("no subscriber on the bus yet: events are lost until a consumer connects")
@@ -95,6 +99,10 @@ class Bridge:
         finally:
             await self._close()
 
+    def _make_schedule(self) -> Schedule:
+        loop, seconds = asyncio.get_running_loop(), self.publisher.gather_seconds
+        return partial(loop.call_later, seconds) if seconds else loop.call_soon
+
     def stop(self) -> None:
         self._stopping.set()
 
@@ -102,8 +110,10 @@ class Bridge:
         for source in self._sources:
             await source.close()
         self._send_heartbeat()
-        if not await asyncio.to_thread(self.publisher.close):
-            logger.warning("a subscriber was too slow at the end: it counts what it misses", waited_s=LINGER_SECONDS)
+        if not await self.publisher.finish():
+            logger.warning(
+                "the bus was too slow at the end: the consumer counts what it misses", waited_s=LINGER_SECONDS
+            )
 
     def receive(self, payload: bytes) -> bytes | None:
         """Publish one JSON object from the wire and return the reply when it is a request with an id."""
@@ -203,6 +213,13 @@ class Bridge:
         hep_drops = (self.hep.kernel_drops() if isinstance(self.hep, DatagramInput) else None) or 0
         metrics.DROPPED.labels("kernel_hep").inc(max(0, hep_drops - self._hep_drops))
         self._hep_drops = max(hep_drops, self._hep_drops)
+
+
+def _make_publisher(config: BridgeSection) -> NumberedPublisher:
+    if is_rabbitmq(config.publish):
+        return RabbitPublisher(config.publish, config.node, high_water_mark=config.high_water_mark)
+    curve = Curve(config.curve_secret_key, config.curve_clients) if config.curve_secret_key else None
+    return Publisher(config.publish, config.node, high_water_mark=config.high_water_mark, curve=curve)
 
 
 def _reply(request: Any, outcome: dict[str, Any]) -> bytes | None:

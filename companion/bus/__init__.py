@@ -1,1 +1,1 @@
-"""Publish and read events over ZeroMQ: envelope, publisher, subscriber, sequence numbers and CURVE keys."""
+"""Publish and read events over ZeroMQ or RabbitMQ: envelope, publishers, subscribers, sequence numbers, CURVE keys."""

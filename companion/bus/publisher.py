@@ -3,42 +3,26 @@
 import asyncio
 import contextlib
 import time
-from collections.abc import Mapping
-from typing import Any, Final
+from typing import Any
 
-import msgpack
-import msgspec
 import zmq
 from zmq.auth.thread import ThreadAuthenticator
 
 from companion.bus.curve import Curve
 from companion.bus.endpoint import is_ipv6
-from companion.bus.envelope import HEARTBEAT, VERSION, _encode_envelope, _Envelope
+from companion.bus.envelope import HEARTBEAT
 from companion.bus.handshakes import Handshake, Handshakes
-from companion.errors import InvalidEventError, UnavailableError
-
-TOGETHER: Final = 16
-"""The most events in one message: the queue of a slow subscriber is bounded in messages, not events."""
-LINGER_SECONDS: Final = 5.0
-"""How long a stop waits for subscribers to take what is queued for them."""
+from companion.bus.numbered import LINGER_SECONDS, NumberedPublisher
+from companion.errors import UnavailableError
 
 
-class Publisher:
-    """Publish one node's events and never wait for a subscriber: a slow one loses messages, and can count them.
-
-    `gather` collects events that are sent together by `flush`; `publish` sends at once.
-    """
+class Publisher(NumberedPublisher):
+    """Publish over ZeroMQ; a slow subscriber loses messages, and can count them."""
 
     def __init__(self, endpoint: str, node: str, *, high_water_mark: int, curve: Curve | None = None) -> None:
-        self.node = node
+        super().__init__(node)
         self.public_key = zmq.curve_public(curve.secret.encode()).decode() if curve else ""
-        self.run = 0
-        self.last_seqs: dict[str, int] = {}
-        self._event = ""
-        self._gathered: list[tuple[int, bytes]] = []
-        self._counts: Mapping[str, Any] = {}
         self._topics: set[bytes] = set()
-        self._packer = msgpack.Packer(unicode_errors="replace")
         self._context = zmq.Context()
         self._authenticator = _require_keys(self._context, curve.clients) if curve else None
         self._socket = self._context.socket(zmq.XPUB)
@@ -60,68 +44,18 @@ class Publisher:
         self.endpoint = self._socket.getsockopt_string(zmq.LAST_ENDPOINT)
         self.new_run()
 
-    def new_run(self) -> None:
-        """Begin again at seq 0, at the start and when times may run backwards."""
-        self._end_run()
-        self.run = max(time.time_ns() // 1000, self.run + 1)
-        self.last_seqs = {}
+    def start(self) -> None:
+        """Leave this out: ZeroMQ has threads of its own."""
 
-    def publish(self, event: str, params: Mapping[str, Any], ts: int) -> None:
-        """Send one event after the gathered ones.
-
-        Raises InvalidEventError for parameters that msgpack can not carry.
-        """
-        self.gather(event, params, ts)
-        self.flush()
-
-    def gather(self, event: str, params: Mapping[str, Any], ts: int) -> None:
-        """Add one event to the message that the next `flush` sends at the latest.
-
-        Raises InvalidEventError for parameters that msgpack can not carry.
-        """
-        try:
-            packed = self._packer.pack(params)
-        except (ValueError, OverflowError, TypeError) as error:
-            self._packer.reset()
-            raise InvalidEventError("unpackable", str(error)) from None
-        if event != self._event or len(self._gathered) >= TOGETHER:
-            self.flush()
-            self._event = event
-        self._gathered.append((ts, packed))
-
-    def flush(self) -> None:
-        """Send the gathered events; their parameters are packed already and are inserted as they are."""
-        if not self._gathered:
-            return
-        event, (first, *more) = self._event, self._gathered
-        self._gathered = []
-        seq = self.last_seqs.get(event, -1) + 1
-        self.last_seqs[event] = seq + len(more)
-        ts, params = first
-        envelope = _Envelope(VERSION, self.node, self.run, seq, ts, msgspec.Raw(params))
-        envelope.more = [(at, msgspec.Raw(packed)) for at, packed in more]
+    def _send(self, event: str, body: bytes, count: int) -> None:  # noqa: ARG002 - ZeroMQ drops without a word
         self._socket.send(event.encode("ascii"), zmq.SNDMORE | zmq.NOBLOCK)
-        self._socket.send(_encode_envelope(envelope), zmq.NOBLOCK)
+        self._socket.send(body, zmq.NOBLOCK)
 
     def heartbeat(self, ts: int, **counts: Any) -> None:
-        """Send a heartbeat with the last seq of each event (`seqs`) and these counts."""
-        self._counts = counts
-        self._beat(ts)
+        super().heartbeat(ts, **counts)
         self.read_topics()  # requests that nobody reads would wait in memory
 
-    def _beat(self, ts: int, **more: Any) -> None:
-        self.flush()
-        seqs = {event: seq for event, seq in self.last_seqs.items() if event != HEARTBEAT}
-        self.publish(HEARTBEAT, {"seqs": seqs, **self._counts, **more}, ts)
-
-    def _end_run(self) -> None:
-        """Tell how far this run came, so that what never arrives can be counted."""
-        self.flush()
-        if self.last_seqs:
-            self._beat(time.time_ns() // 1_000_000, end=True)
-
     def read_handshakes(self) -> list[Handshake]:
-        """Return the handshakes with subscribers since the last call."""
         return self._handshakes.read()
 
     async def subscribed(self, timeout: float) -> bool:  # noqa: ASYNC109 - the caller waits for this alone
@@ -144,6 +78,9 @@ class Publisher:
                 elif request.startswith(b"\x00"):
                     self._topics.discard(request[1:])
         return self._topics
+
+    async def finish(self) -> bool:
+        return await asyncio.to_thread(self.close)
 
     def close(self) -> bool:
         """End the run; return False when subscribers did not take all that is queued within LINGER_SECONDS."""

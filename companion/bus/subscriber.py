@@ -6,11 +6,12 @@ from typing import Final
 
 import zmq
 
+from companion import metrics
 from companion.bus.curve import Curve
 from companion.bus.endpoint import is_ipv6
 from companion.bus.envelope import HEARTBEAT, Frames
-from companion.bus.handshakes import Handshake, Handshakes, Why
-from companion.bus.refusals import Refusals
+from companion.bus.handshakes import Handshakes
+from companion.bus.refusals import EXPLANATIONS, Refusals
 
 MAX_MESSAGE_BYTES: Final = 32 << 20
 """ZeroMQ ends the connection of who sends more: sixteen events of a megabyte each are the most that a bridge sends."""
@@ -25,6 +26,8 @@ _NOTHING: Final = zmq.Frame(b"")
 
 class Subscriber:
     """Read the bus from any number of publishers; beyond `high_water_mark` waiting messages ZeroMQ drops them."""
+
+    keeps_messages = False
 
     def __init__(self, endpoints: tuple[str, ...], *, high_water_mark: int, curve: Curve | None = None) -> None:
         self._context = zmq.Context()
@@ -68,24 +71,39 @@ class Subscriber:
     def _drain(self) -> list[Frames]:
         return _drain(self._socket)
 
-    def check_handshakes(self) -> tuple[list[Handshake], dict[str, Why]]:
-        """Return the handshakes since the last call, and by endpoint why it refuses us now.
+    def refusals(self) -> dict[str, tuple[str, str]]:
+        """Count failed handshakes, and return by endpoint why it refuses us now, and what to do.
 
         ZeroMQ does not connect again where we were refused. We do: the other side may have been mended.
         """
         handshakes = self._handshakes.read()
+        for handshake in handshakes:
+            if handshake.why:
+                metrics.HANDSHAKES_FAILED.labels("consumer", handshake.why).inc()
         self._refusals.take(handshakes)
         for endpoint in self._refusals.given_up():
             for socket in (self._socket, self._heartbeats):
                 with contextlib.suppress(zmq.ZMQError):
                     socket.disconnect(endpoint)
             self._connect(endpoint)
-        return handshakes, self._refusals.current()
+        return {endpoint: EXPLANATIONS[why] for endpoint, why in self._refusals.current().items()}
 
     def _connect(self, endpoint: str) -> None:
         for socket in (self._socket, self._heartbeats):
             socket.setsockopt(zmq.IPV6, is_ipv6(endpoint))
             socket.connect(endpoint)
+
+    def mark(self, position: int) -> None:
+        """Leave this out: ZeroMQ forgets a message that we have."""
+
+    async def acknowledge(self, position: int) -> None:
+        """Leave this out: ZeroMQ forgets a message that we have."""
+
+    def give_back(self, node: str) -> None:
+        """Leave this out: every consumer has all messages."""
+
+    async def finish(self) -> None:
+        self.close()
 
     def close(self) -> None:
         self._handshakes.close()

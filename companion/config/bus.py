@@ -1,11 +1,13 @@
 """Check [bridge] and [consumer], the two ends of the bus."""
 
-from typing import Self
+from typing import Any, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
+from companion.bus.endpoint import find_fault, is_rabbitmq, show_endpoint
 from companion.config.address import parse_address
 from companion.config.section import ConfigSection, is_loopback, is_loopback_host
+from companion.credentials import mask
 from companion.errors import ConfigError
 
 
@@ -16,7 +18,7 @@ class BridgeSection(ConfigSection):
     hep: str = ""
     hep_key: str = Field("", repr=False)
     hep_per_second: int = Field(2000, ge=1, le=1_000_000)
-    publish: str = "tcp://127.0.0.1:5555"
+    publish: str = Field("tcp://127.0.0.1:5555", repr=False)
     receive_buffer_bytes: int = Field(8 << 20, ge=65536, le=1 << 30)
     high_water_mark: int = Field(50_000, ge=1)
     curve_secret_key: str = Field("", repr=False)
@@ -33,12 +35,11 @@ class BridgeSection(ConfigSection):
         _check_hep(self.hep, self.hep_key)
         if self.hep and not self.has_input:
             raise ValueError("hep needs a bridge: set datagram or stream too")
-        _check_zeromq(self.publish, "publish")
-        plain = not self.curve_secret_key and not self.allow_plaintext
-        if plain and not is_loopback(self.publish):
+        _check_endpoint(self.publish, "publish")
+        if not self.allow_plaintext and _is_plain(self.publish, self.curve_secret_key):
             raise ValueError(
-                f"publish = {self.publish!r} leaves this machine in clear text: "
-                "set curve_secret_key_file, or allow_plaintext = true"
+                f"publish = {show_endpoint(self.publish)!r} leaves this machine in clear text: "
+                f"{_encryption(self.publish)}, or allow_plaintext = true"
             )
         if self.curve_secret_key and not self.curve_clients:
             raise ValueError(
@@ -48,7 +49,7 @@ class BridgeSection(ConfigSection):
 
 
 class ConsumerSection(ConfigSection):
-    subscribe: tuple[str, ...] = ("tcp://127.0.0.1:5555",)
+    subscribe: tuple[str, ...] = Field(("tcp://127.0.0.1:5555",), repr=False)
     batch_size: int = Field(2048, ge=1, le=100_000)
     batch_ms: int = Field(100, ge=1, le=10_000)
     max_pending: int = Field(200_000, ge=1)
@@ -61,17 +62,23 @@ class ConsumerSection(ConfigSection):
     curve_secret_key: str = Field("", repr=False)
     allow_plaintext: bool = False
 
+    @field_validator("subscribe", mode="before")
+    @classmethod
+    def _split(cls, value: Any) -> Any:
+        """Take the endpoints of subscribe_file, one in a line."""
+        return value.split() if isinstance(value, str) else value
+
     @model_validator(mode="after")
     def _check(self) -> Self:
         for endpoint in self.subscribe:
-            _check_zeromq(endpoint, "subscribe")
+            _check_endpoint(endpoint, "subscribe")
         if bool(self.curve_server_key) != bool(self.curve_secret_key):
             raise ValueError("curve_server_key and curve_secret_key need each other: set both or neither")
-        far = [endpoint for endpoint in self.subscribe if not is_loopback(endpoint)]
-        if far and not self.curve_server_key and not self.allow_plaintext:
+        plain = [endpoint for endpoint in self.subscribe if _is_plain(endpoint, self.curve_server_key)]
+        if plain and not self.allow_plaintext:
             raise ValueError(
-                f"subscribe = {far[0]!r} is read in clear text: "
-                "set curve_server_key and curve_secret_key_file, or allow_plaintext = true"
+                f"subscribe = {show_endpoint(plain[0])!r} is read in clear text: "
+                f"{_encryption(plain[0], 'curve_server_key and ')}, or allow_plaintext = true"
             )
         return self
 
@@ -90,6 +97,17 @@ def _check_hep(hep: str, key: str) -> None:
         )
 
 
-def _check_zeromq(endpoint: str, name: str) -> None:
-    if not endpoint.startswith(("tcp://", "ipc://", "inproc://")):
-        raise ValueError(f"{name} = {endpoint!r} is not a ZeroMQ endpoint such as tcp://127.0.0.1:5555")
+def _check_endpoint(endpoint: str, name: str) -> None:
+    if fault := find_fault(endpoint):
+        raise ValueError(f"{name} = {show_endpoint(mask(endpoint))!r} {fault}")
+
+
+def _is_plain(endpoint: str, curve_key: str) -> bool:
+    """Return whether events leave the machine in clear text."""
+    is_encrypted = endpoint.startswith("amqps://") or (curve_key and not is_rabbitmq(endpoint))
+    return not is_encrypted and not is_loopback(endpoint)
+
+
+def _encryption(endpoint: str, more: str = "") -> str:
+    """Return what encrypts the way to an endpoint; `more` is the other key that ZeroMQ needs."""
+    return "use amqps://" if is_rabbitmq(endpoint) else f"set {more}curve_secret_key_file"

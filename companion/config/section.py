@@ -7,6 +7,8 @@ from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, model_validator
 
+from companion.bus.endpoint import RABBITMQ
+
 
 class ConfigSection(BaseModel):
     """Read one table of config.toml; a secret `name` may also be given as `name_file`, a file that holds it."""
@@ -39,8 +41,8 @@ def _read_secret(name: str, path: Any) -> str:
 
 
 def is_loopback(endpoint: str) -> bool:
-    """Return whether traffic to a ZeroMQ endpoint stays on this machine."""
-    if not endpoint.startswith("tcp://"):
+    """Return whether traffic to an endpoint of the bus stays on this machine."""
+    if not endpoint.startswith(("tcp://", *RABBITMQ)):
         return True
     return is_loopback_host(urlsplit(endpoint).hostname or "*")
 

@@ -1,29 +1,33 @@
 """Read the bus and store its events in batches.
 
-While one batch waits for Redis the next one grows. Further events wait here, up to `max_pending`, then in ZeroMQ;
-beyond its bound they are lost and counted as missed.
+While one batch waits for Redis the next one grows. Further events wait here, up to `max_pending`, then in ZeroMQ or
+RabbitMQ; beyond the bound of ZeroMQ they are lost and counted as missed. RabbitMQ keeps them until they are stored.
 """
 
 import asyncio
 import contextlib
 import time
 from collections import deque
+from collections.abc import Sequence
 from typing import Final
 
 from companion import log, metrics
+from companion.bus.bus_source import BusSource
 from companion.bus.curve import Curve
-from companion.bus.envelope import PackedMessage, decode, peek_node
-from companion.bus.refusals import EXPLANATIONS
+from companion.bus.endpoint import is_rabbitmq
+from companion.bus.envelope import Message, PackedMessage, decode, peek_node
+from companion.bus.rabbitmq_subscriber import RabbitSubscriber
 from companion.bus.subscriber import Subscriber
 from companion.config import Config
 from companion.consumer.lag import Lag
-from companion.consumer.recorder import Recorder
+from companion.consumer.recorder import Recorder, count_events
 from companion.consumer.standby import AnyMessage
 from companion.consumer.traces import TraceRecorder
 from companion.errors import InvalidEnvelopeError
 from companion.opensips.hep import PACKET
 from companion.steady_clock import steady_ms
 from companion.store.consumers import REPORT_SECONDS, ConsumerReport
+from companion.store.nodes import load_nodes
 from companion.store.store import Store
 from companion.times import now_ms
 
@@ -67,11 +71,11 @@ class Consumer:
         self._begun = asyncio.Event()
         self._recorder = Recorder(config, store)
         self._traces = TraceRecorder(config, store)
-        settings = config.consumer
-        curve = (
-            Curve(settings.curve_secret_key, server=settings.curve_server_key) if settings.curve_server_key else None
-        )
-        self._subscriber = Subscriber(settings.subscribe, high_water_mark=HIGH_WATER_MARK, curve=curve)
+        self._sources = _make_sources(config, store)
+        self._ages: dict[str, float] = {}
+        """How old, in seconds, the last message of each node was that came out of a queue since the last report."""
+        self._keepers: dict[str, BusSource] = {}
+        """Where messages of a node come from that are kept until they are stored."""
 
     def stop(self) -> None:
         """Stop after storing all messages that have arrived."""
@@ -84,7 +88,7 @@ class Consumer:
         self._applied.set()
 
     async def run(self) -> None:
-        reading = asyncio.create_task(self._read())
+        reading = [asyncio.create_task(self._read(source)) for source in self._sources]
         aside = [
             asyncio.create_task(self._report_regularly()),
             asyncio.create_task(self._recorder.keep_leases()),
@@ -107,20 +111,21 @@ class Consumer:
 
     # Reading, taking and writing go on side by side: each waits for Redis or for the others
 
-    async def _read(self) -> None:
+    async def _read(self, source: BusSource) -> None:
         while True:
             while self._waiting_events >= self._settings.max_pending:
                 self._roomy.clear()
                 await self._roomy.wait()
-            messages = await self._subscriber.receive(TICK_SECONDS)
-            for topic, body in self._subscriber.heartbeats():
+            messages = await source.receive(TICK_SECONDS)
+            for topic, body in source.heartbeats():
                 self._hear(topic, body)
             for topic, body in messages:
-                self._add(topic, body)
+                self._add(topic, body, source)
+            source.mark(self._received)
             if self._waiting:
                 self._arrived.set()
 
-    def _add(self, topic: bytes, body: bytes | memoryview) -> None:
+    def _add(self, topic: bytes, body: bytes | memoryview, source: BusSource) -> None:
         others = self._recorder.others
         if others and topic != _PACKET and (node := peek_node(body)) in others:
             self._append(PackedMessage(node, topic, body))
@@ -134,12 +139,21 @@ class Consumer:
             if message.name == PACKET:
                 self._traces.put(message)
                 return
+            if source.keeps_messages:
+                self._note_keeper(message, source)
             self._append(message)
 
     def _append(self, message: AnyMessage) -> None:
         self._waiting.append(message)
         self._waiting_events += message.weight
         self._received += message.weight
+
+    def _note_keeper(self, message: Message, source: BusSource) -> None:
+        """Note that a node comes by a queue, and how old its messages are."""
+        if message.node not in self._keepers:
+            self._keepers[message.node] = source
+            self._recorder.note_queued(message.node)
+        self._ages[message.node] = max(0, now_ms() - message.events[0][0]) / 1000
 
     def _hear(self, topic: bytes, body: bytes | memoryview) -> None:
         with contextlib.suppress(InvalidEnvelopeError):  # it comes among the events too, and is counted there
@@ -168,6 +182,7 @@ class Consumer:
         if messages:
             await self._recorder.take(messages)
             self._being_taken = 0
+            self._give_back()
         if not self._waiting:
             await self._recorder.tick(now)
         return len(messages)
@@ -186,7 +201,7 @@ class Consumer:
             while not self._stopping.is_set():
                 await self._until_due()
                 self._begun.set()
-                await self._recorder.write()
+                await self._write()
         finally:
             self._begun.set()
 
@@ -202,6 +217,24 @@ class Consumer:
                     await self._applied.wait()
             except TimeoutError:
                 return
+
+    # What RabbitMQ keeps until it is stored
+
+    def _give_back(self) -> None:
+        """Leave the queues of nodes to whoever records them. Those that come to us again, nobody else reads."""
+        for node in self._recorder.refused_queues():
+            left = [message for message in self._waiting if message.node != node]
+            self._waiting_events -= count_events(self._waiting) - count_events(left)
+            self._waiting = deque(left)
+            self._keepers[node].give_back(node)
+
+    async def _write(self) -> None:
+        """Write what was taken, and acknowledge all that was taken before: nothing of it waits any more."""
+        position = self._received - self._waiting_events - self._being_taken
+        if await self._recorder.write():
+            self._give_back()  # first: what was refused is not stored
+            for source in self._sources:
+                await source.acknowledge(position)
 
     # Reporting
 
@@ -226,37 +259,42 @@ class Consumer:
         return ConsumerReport(now_ms(), self._behind_at, refused, text, self._recorder.nodes())
 
     def _check_bus(self) -> dict[str, str]:
-        """Count and log failed handshakes, and return by endpoint why it refuses us now."""
-        handshakes, refusals = self._subscriber.check_handshakes()
-        for handshake in handshakes:
-            if handshake.why:
-                metrics.HANDSHAKES_FAILED.labels("consumer", handshake.why).inc()
-        for endpoint, why in refusals.items():
-            problem, remedy = EXPLANATIONS[why]
+        """Log and return by endpoint why no events come from it."""
+        refusals = {endpoint: why for source in self._sources for endpoint, why in source.refusals().items()}
+        for endpoint, (problem, remedy) in refusals.items():
             self._episodes.warn(f"no events from {endpoint}: {problem}", remedy=remedy)
-        return {endpoint: EXPLANATIONS[why][0] for endpoint, why in refusals.items()}
+        return {endpoint: problem for endpoint, (problem, _) in refusals.items()}
 
     def _measure_lag(self) -> None:
         unstored = self._waiting_events + self._being_taken + self._recorder.unstored
-        seconds = self._lag.measure(self._received, unstored, time.monotonic())
+        seconds = max(self._lag.measure(self._received, unstored, time.monotonic()), self._measure_queues())
         metrics.BEHIND.set(seconds)
         if seconds > BEHIND_SECONDS:
             self._behind_at = now_ms()
             if not self._recorder.current_error():  # that one names the cause
                 self._episodes.warn("the consumer lies behind", seconds=round(seconds), events=unstored)
 
-    async def _finish(self, writing: asyncio.Task[None], reading: asyncio.Task[None]) -> None:
+    def _measure_queues(self) -> float:
+        """Return how old the oldest message is that came out of a queue since the last call, in seconds."""
+        ages, self._ages = self._ages, {}
+        for node in self._keepers:
+            metrics.QUEUE_AGE.labels(node).set(ages.get(node, 0.0))
+        return max(ages.values(), default=0.0)
+
+    async def _finish(self, writing: asyncio.Task[None], reading: Sequence[asyncio.Task[None]]) -> None:
         await writing
         await self._drain()
-        reading.cancel()
-        await asyncio.wait([reading])
+        for task in reading:
+            task.cancel()
+        await asyncio.wait(reading)
         while self._recorder.pending:
-            await self._recorder.write()
+            await self._write()
         if self._waiting:
             metrics.DROPPED.labels("consumer").inc(self._waiting_events)
             logger.warning("events were received but not stored: the stop timed out", count=self._waiting_events)
+        for source in self._sources:
+            await source.finish()
         await self._recorder.close()
-        self._subscriber.close()
 
     async def _drain(self) -> None:
         """Take the messages that have arrived."""
@@ -266,4 +304,19 @@ class Consumer:
             if not self._waiting and (not count or now >= calm_at):
                 return
             if self._recorder.pending >= self._settings.batch_size:
-                await self._recorder.write()
+                await self._write()
+
+
+def _make_sources(config: Config, store: Store) -> list[BusSource]:
+    """Make one source of all ZeroMQ publishers, and one of each RabbitMQ."""
+    settings = config.consumer
+    publishers = tuple(endpoint for endpoint in settings.subscribe if not is_rabbitmq(endpoint))
+    sources: list[BusSource] = []
+    if urls := [endpoint for endpoint in settings.subscribe if is_rabbitmq(endpoint)]:
+        nodes = {config.bridge.node, *(table.node for table in config.opensips), *load_nodes(store)}
+        sources += [RabbitSubscriber(url, nodes) for url in urls]
+    if publishers:
+        key = settings.curve_server_key
+        curve = Curve(settings.curve_secret_key, server=key) if key else None
+        sources.append(Subscriber(publishers, high_water_mark=HIGH_WATER_MARK, curve=curve))
+    return sources

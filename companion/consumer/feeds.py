@@ -27,6 +27,8 @@ class Feeds:
 
     def __init__(self) -> None:
         self.held: dict[str, Feed] = {}
+        self.queued: set[str] = set()
+        """Nodes whose messages come by a queue that keeps them, and may be old."""
         self.ends = RunEnds()
         self._alive_at: dict[str, int] = {}
         """When we took a node over or last took a heartbeat of it, by `steady_ms`."""
@@ -34,6 +36,8 @@ class Feeds:
         self._touched: set[str] = set()
         self._new_runs: set[str] = set()
         self._silent: set[str] = set()
+        self.late: set[str] = set()
+        """Nodes whose queue holds what is old, or may hold it."""
         self._episodes = log.Episodes(logger)
 
     def take_over(self, feed: Feed, seqs: Mapping[str, int]) -> None:
@@ -41,6 +45,8 @@ class Feeds:
         node = feed.node
         self.held[node] = feed
         self._alive_at[node] = steady_ms()
+        if node in self.queued:
+            self.late.add(node)  # until a heartbeat tells
         if feed.run:
             self._sequences.resume(node, feed.run, seqs)
         if not feed.is_alive(now_ms()):
@@ -94,7 +100,7 @@ class Feeds:
         check = self._sequences.check(message)
         if check.repeated:
             metrics.DUPLICATES.labels(node).inc(check.repeated)
-            if not is_catching_up:
+            if not is_catching_up and node not in self.queued:  # a queue may bring anything twice
                 self._warn_of_repeats(message)
         if check.repeated == len(message.events):
             return check.repeated
@@ -123,13 +129,27 @@ class Feeds:
         if heartbeat.kernel_drops > feed.kernel_drops:
             feed.lost_at = now_ms()
         self._alive_at[node] = steady_ms()
-        feed.heartbeat_at, feed.said_at = now_ms(), ts
+        feed.heartbeat_at, feed.said_at = self._read_time(node, ts), ts
         feed.stream_breaks = heartbeat.stream_breaks
         feed.received, feed.invalid, feed.kernel_drops = heartbeat.received, heartbeat.invalid, heartbeat.kernel_drops
         self._count_tail(node, heartbeat.seqs)
         if heartbeat.end:
             feed.ended_run = feed.run
         self._silent.discard(node)
+
+    def _read_time(self, node: str, ts: int) -> int:
+        """Return when a feed was alive, by a heartbeat.
+
+        An old one out of a queue says how the node was then. Until the queue is read, no contact of it is sure: an
+        answer may wait behind its lost pings.
+        """
+        now = now_ms()
+        if node in self.queued and now - ts > DEAD_AFTER_MS:
+            self.late.add(node)
+            self.unsettle(node)
+            return ts
+        self.late.discard(node)
+        return now
 
     def take_refusals(self, node: str, refusals: Sequence[InvalidEventError]) -> None:
         """Count events that can not be taken, and keep the last AOR of one: its phone may not be shown."""
@@ -229,7 +249,7 @@ class Feeds:
                 logger.warning("the bridge is silent", node=node, for_ms=silent_ms, limit_ms=DEAD_AFTER_MS)
             if node in self._silent:
                 self._end_silent_run(node)
-        return bool(self.held) and not self._silent
+        return bool(self.held) and not self._silent and not self.late & self.held.keys()
 
     # Writing
 

@@ -80,6 +80,9 @@ class Recorder:
         self._expiry_at = 0.0
         self._corrections_at = 0.0
         self._stored_at = 0.0
+        self._refused_queues: set[str] = set()
+        self._gave_up = False
+        """Whether something was not stored before the deadline: what comes by a queue must come again."""
         self._waiting: list[Message] = []
         self._writing: list[Message] = []
         self.pending = 0
@@ -91,7 +94,7 @@ class Recorder:
     @property
     def unstored(self) -> int:
         """Return how many events were taken and are not stored yet."""
-        return self.pending + _count(self._writing)
+        return self.pending + count_events(self._writing)
 
     def give_up_at(self, deadline: float) -> None:
         """Retry Redis no longer than until this time of the monotonic clock."""
@@ -108,7 +111,23 @@ class Recorder:
             try:
                 await self._take(messages)
             except (GaveUpError, ResponseError) as error:
-                self._lose(_count(messages), error)
+                self._lose(count_events(messages), error)
+
+    def note_queued(self, node: str) -> None:
+        """Note that a node's messages come by a queue, of which one consumer has them at a time."""
+        self._memory.feeds.queued.add(node)
+
+    def refused_queues(self) -> list[str]:
+        """Return the queued nodes of which messages were refused since the last call: another has their lease.
+
+        They are to be given back. If the messages come again, no other consumer reads them. Then their lease is taken
+        at once, because its holder died, or lost RabbitMQ.
+        """
+        nodes = sorted(self._refused_queues)
+        self._refused_queues.clear()
+        for node in nodes:
+            self._leases.insist(node)
+        return nodes
 
     def hear(self, heartbeat: Message) -> None:
         """Keep how far a run has come, by a heartbeat that may be ahead of the events."""
@@ -142,15 +161,16 @@ class Recorder:
             with contextlib.suppress(*Unreachable, ResponseError):  # the next write says so
                 await self._retry.run_once(self._leases.renew)
 
-    async def write(self) -> None:
-        """Store what was taken; what can not be stored before the deadline is counted as lost."""
+    async def write(self) -> bool:
+        """Store what was taken, and return whether all of it is; what can not be stored in time is counted as lost."""
+        is_stored = False
         self._writing, self._waiting = self._waiting, []
         count, self.pending = self.pending, 0
         held = list(self._memory.feeds.held)
         tokens = dict(self._leases.tokens)
         if not tokens.keys() >= set(held):  # a lease was lost while we asked for that of another node
             await self._start_over()
-            return
+            return False
         prepared = self._batch.prepare(self._memory.usrloc.changes.take(), {node: tokens[node] for node in held})
         progress, applied = self._progress(tokens), self._corrector.deletions()
         self._rewind.keep(prepared, count)
@@ -159,6 +179,7 @@ class Recorder:
         self._memory.count_left_out()
         try:
             await self._retry.run(lambda: self._write_held(held, [prepared], progress, applied))
+            is_stored = not self._gave_up
             if progress:  # without it nobody would notice that Redis lost what was before
                 self._rewind.trim()
             if time.monotonic() >= self._stored_at:
@@ -176,6 +197,7 @@ class Recorder:
             async with self._taking:
                 self._lose(count, error)
         self._writing = []
+        return is_stored
 
     def current_error(self) -> Exception | None:
         """Return why Redis does not take our events now, None when it does."""
@@ -245,7 +267,7 @@ class Recorder:
             if reading:
                 reading.cancel()  # what it read would come into a memory that was cleared
         self._waiting += ours
-        self.pending += _count(ours)
+        self.pending += count_events(ours)
 
     def _tidy(self) -> None:
         """Let go of what the last batch stored. Nothing is being read now that would rely on it."""
@@ -272,6 +294,8 @@ class Recorder:
         for message in messages:
             if message.node in held:
                 ours.append(message)
+            elif message.node in self._memory.feeds.queued:
+                self._refused_queues.add(message.node)
             elif not self._standby.put(message):
                 metrics.INVALID.labels("bus", "nodes").inc()
                 self._episodes.warn("messages of too many nodes were refused", limit=MAX_NODES)
@@ -332,6 +356,8 @@ class Recorder:
     async def _correct(self) -> None:
         """Apply the corrections of our nodes' contacts; the next write deletes them from their stream."""
         for node, feed in list(self._memory.feeds.held.items()):
+            if node in self._memory.feeds.late:
+                continue  # they are of now, and older events still wait in the queue
             entries = await self._retry.run(partial(self._corrector.read, node))
             if entries:
                 batch = corrector.decode(entries)
@@ -399,7 +425,7 @@ class Recorder:
             try:
                 await self._take(unwritten)
             except (GaveUpError, ResponseError) as error:
-                self._lose(_count(unwritten), error)
+                self._lose(count_events(unwritten), error)
 
     async def _read_again(self) -> None:
         """Write the last batches again, and drop the contacts in memory: Redis lost some of what they rest on.
@@ -424,11 +450,12 @@ class Recorder:
             except _LeaseLostError:
                 is_ours = False
             except (GaveUpError, ResponseError) as error:
-                self._lose(_count(self._writing), error)
+                self._lose(count_events(self._writing), error)
         if not is_ours:
             await self._start_over()
 
     def _lose(self, count: int, error: Exception) -> None:
+        self._gave_up = self._gave_up or isinstance(error, GaveUpError)
         count += self.pending
         metrics.DROPPED.labels("consumer").inc(count)
         logger.warning("events could not be stored and are lost", count=count, error=str(error)[:200])
@@ -469,5 +496,5 @@ def _unpack(messages: Iterable[AnyMessage]) -> Iterator[Message]:
             metrics.INVALID.labels("bus", error.reason).inc()
 
 
-def _count(messages: Sequence[AnyMessage]) -> int:
+def count_events(messages: Sequence[AnyMessage]) -> int:
     return sum(message.weight for message in messages)

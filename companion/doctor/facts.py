@@ -55,6 +55,15 @@ class BusFacts:
 
 
 @dataclass(frozen=True, kw_only=True)
+class QueueFacts:
+    """Hold the RabbitMQ queue of one node: how many messages wait in it, and whether a consumer reads it."""
+
+    node: str
+    messages: int = 0
+    is_read: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
 class RedisFacts:
     """Hold what Redis reports; with an `error` nothing but its `remedy`. `settings` is None where CONFIG is denied.
     `uneven`: settings that masters of a Cluster do not have alike.
@@ -81,12 +90,14 @@ class Facts:
     """Hold all facts. `devices` is a sample of those stored, `pings` are the last ones of some of these.
 
     `unrecorded`: the nodes that nobody records, with the consumers that hear them.
+    `queues` are by node, where RabbitMQ carries the bus.
     """
 
     now: int
     config: Config
     opensips: Sequence[OpensipsFacts] = ()
     bus: Sequence[BusFacts] = ()
+    queues: Mapping[str, QueueFacts] = field(default_factory=dict)
     redis: RedisFacts
     feeds: Mapping[str, Feed] = field(default_factory=dict)
     devices: Sequence[Device] = ()

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 
-from companion.doctor.facts import BusFacts, Facts
+from companion.doctor.facts import BusFacts, Facts, QueueFacts
 from companion.doctor.finding import Finding, Section, failure, note, ok, warning
 from companion.doctor.redis import clock
 from companion.store.nodes import Feed
@@ -16,12 +16,15 @@ OPTIONS = {
     "devices": "max_stored_devices",
 }
 """The option that bounds contacts, by why they are left out."""
+MANY_MESSAGES = 1000
+"""More in a queue than wait there while a batch is stored."""
 MISSED_SHARE = 0.01
 """Of all events: what a consumer misses while it is restarted stays below that."""
 
 
 def check(facts: Facts) -> Section:
     findings = [finding for bus in facts.bus for finding in _bus(bus)]
+    findings += [_queue(queue) for _, queue in sorted(facts.queues.items())]
     if not facts.redis.error:
         nodes = {one.node for one in facts.bus if one.node}
         for node in sorted(nodes | {one.node for one in facts.opensips} | set(facts.feeds) | set(facts.unrecorded)):
@@ -43,6 +46,20 @@ def _bus(bus: BusFacts) -> Iterator[Finding]:
         yield clock_finding
 
 
+def _queue(queue: QueueFacts) -> Finding:
+    name = f"companion.{queue.node}"
+    if not queue.is_read:
+        remedy = "run `companion run consumer`; it must subscribe to the same RabbitMQ and virtual host"
+        text = f"no consumer reads {name} in RabbitMQ, where {times(queue.messages, 'message')} wait"
+        return failure("queue", text, remedy)
+    text = f"a consumer reads {name} in RabbitMQ, where {times(queue.messages, 'message')} wait"
+    if queue.messages > MANY_MESSAGES:
+        return warning(
+            "queue", text, "wait if the number falls; else Redis or the consumer is too slow: docs/alerts.md"
+        )
+    return ok("queue", text)
+
+
 def _feed(facts: Facts, node: str, *, publishing: bool) -> Iterator[Finding]:
     feed = facts.feeds.get(node, Feed(node))
     if node in facts.unrecorded:
@@ -59,6 +76,10 @@ def _feed(facts: Facts, node: str, *, publishing: bool) -> Iterator[Finding]:
 
 
 def _silent(facts: Facts, feed: Feed, *, publishing: bool) -> Finding:
+    queue = facts.queues.get(feed.node)
+    if queue and queue.is_read and queue.messages and feed.heartbeat_at:
+        text = f"what is read of it is {_length(facts.now - feed.heartbeat_at)} old"
+        return warning(feed.node, text, "wait until its queue in RabbitMQ is read; until then none of it is removed")
     text = f"silent for {_length(facts.now - feed.heartbeat_at)}" if feed.heartbeat_at else "nothing was ever stored"
     if publishing:
         remedy = "its bridge is up, so run `companion run consumer`; [redis] url and prefix must be the same there"

@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import aclosing, suppress
 from dataclasses import replace
 from itertools import islice
@@ -10,12 +10,13 @@ from typing import Any, Final
 
 import zmq
 
-from companion.bus.endpoint import is_ipv6
+from companion.bus.endpoint import is_ipv6, is_rabbitmq, show_endpoint
 from companion.bus.envelope import HEARTBEAT, decode
 from companion.bus.handshakes import Handshakes
+from companion.bus.rabbitmq_queue import RabbitState, read_rabbitmq
 from companion.bus.refusals import EXPLANATIONS, Refusals
 from companion.config import Config, ConsumerSection, OpensipsSection
-from companion.doctor.facts import BusFacts, Facts, OpensipsFacts, RedisFacts
+from companion.doctor.facts import BusFacts, Facts, OpensipsFacts, QueueFacts, RedisFacts
 from companion.errors import ConfigError, InvalidEnvelopeError, MiCallError, MiError, MiRefusedError, UnavailableError
 from companion.opensips.mi import Mi, open_mi
 from companion.opensips.mi_contact import MiContact
@@ -47,6 +48,7 @@ PINGED_DEVICES: Final = 20
 PING_INTERVALS: Final = 100
 HEAR_SECONDS: Final = 5.0
 """Two heartbeats and some time to connect."""
+PUBLISH: Final = "run `companion run bridge` there, with the same virtual host in [bridge] publish"
 PLAIN_FAILURES: Final = 15
 """So many connections in a row may end without a word: one of them tends to tell more."""
 HEAR_STEP_MS: Final = 200
@@ -56,12 +58,17 @@ SETTINGS: Final = ("maxmemory", "maxmemory-policy", "appendonly", "save")
 
 async def gather(config: Config) -> Facts:
     """Gather all facts, which takes a few seconds. A server that can not be asked is an error in its facts."""
+    endpoints = config.consumer.subscribe
     hearing = asyncio.gather(
-        *(asyncio.to_thread(_hear, endpoint, config.consumer) for endpoint in config.consumer.subscribe)
+        *(asyncio.to_thread(_hear, endpoint, config.consumer) for endpoint in endpoints if not is_rabbitmq(endpoint))
     )
     facts = await asyncio.to_thread(_stored, config)
+    nodes = {*facts.feeds, *(table.node for table in config.opensips)}
+    reading = asyncio.gather(*(read_rabbitmq(url, nodes) for url in endpoints if is_rabbitmq(url)))
     opensips = await asyncio.gather(*(_opensips(table, facts) for table in config.opensips))
-    return replace(facts, opensips=opensips, bus=await hearing)
+    states = dict(zip(filter(is_rabbitmq, endpoints), await reading, strict=True))
+    bus = [*await hearing, *(one for url, state in states.items() for one in _heartbeats(url, state))]
+    return replace(facts, opensips=opensips, bus=bus, queues=_queues(states.values()))
 
 
 # Redis
@@ -190,6 +197,25 @@ def _wait_for_heartbeat(endpoint: str, socket: "zmq.Socket[bytes]", handshakes: 
     if not handshakes.connected:
         return BusFacts(endpoint=endpoint, problem="nothing listens there, or a firewall is between")
     return BusFacts(endpoint=endpoint, problem="what listens there does not answer as a bus does")
+
+
+def _heartbeats(url: str, state: RabbitState) -> Iterator[BusFacts]:
+    """Yield the bridges that were heard over a RabbitMQ, or why there are none."""
+    endpoint = show_endpoint(url)
+    for node, ahead_ms in state.clocks.items():
+        yield BusFacts(endpoint=endpoint, node=node, ahead_ms=ahead_ms)
+    if state.fault:
+        yield BusFacts(endpoint=endpoint, problem=state.fault.problem, remedy=state.fault.remedy)
+    elif not state.clocks:
+        yield BusFacts(endpoint=endpoint, problem="RabbitMQ is there, but no bridge publishes into it", remedy=PUBLISH)
+
+
+def _queues(states: Iterable[RabbitState]) -> dict[str, QueueFacts]:
+    return {
+        node: QueueFacts(node=node, messages=queue.messages, is_read=queue.is_read)
+        for state in states
+        for node, queue in state.queues.items()
+    }
 
 
 # OpenSIPS

@@ -72,6 +72,7 @@ class Leases:
         self._refused_at: dict[str, float] = {}
         self._waiting_since: dict[str, float] = {}
         self._free_since: dict[str, float] = {}
+        self._insisted: set[str] = set()
 
     def hold(self, node: str) -> bool:
         """Return whether we may write this node's events; take or renew the lease of its cluster when it is time to."""
@@ -87,6 +88,7 @@ class Leases:
                 is_held = self._renew(lease) and (node in lease.nodes or self._admit(lease, node))
             else:
                 is_held = self._is_our_turn(cluster, now) and self._acquire(cluster)
+            self._insisted.discard(cluster)
             self._note(cluster, now, is_held=is_held)
             return is_held
 
@@ -132,6 +134,13 @@ class Leases:
             for lease in leases:
                 _release(lease)
 
+    def insist(self, node: str) -> None:
+        """Take the lease of a node at the next `hold`, whoever has it: RabbitMQ gives its events to nobody but us."""
+        with self._one_at_a_time:
+            cluster = self._cluster_of(node)
+            self._insisted.add(cluster)
+            self._refused_at.pop(cluster, None)
+
     def release(self) -> None:
         """Give all leases back, so that the next consumer need not wait until they run out."""
         with self._one_at_a_time:
@@ -144,7 +153,7 @@ class Leases:
         with self._one_at_a_time:
             for node in nodes:
                 self._nodes[self._cluster_of(node)].add(node)
-            clusters = {self._cluster_of(node) for node in nodes} - self._leases.keys()
+            clusters = {self._cluster_of(node) for node in nodes} - self._leases.keys() - self._insisted
             keys = [(cluster, key) for cluster in clusters for key in self._keys(cluster)]
             holders = self._store.connection.pipeline(("EXISTS", key) for _, key in keys)
             now = self._clock()
@@ -162,6 +171,9 @@ class Leases:
         had the lease, and was first refused it less than a lease ago, takes it only if nobody else does. So does one
         that has its share.
         """
+        if cluster in self._insisted:
+            self._store.connection.pipeline(("DEL", key) for key in self._keys(cluster))
+            return True
         is_new = now - self._waiting_since.get(cluster, -math.inf) < LEASE_SECONDS
         if not is_new and cluster not in self.shares_of_others:
             return True

@@ -17,6 +17,7 @@ from tests.benchmarks import (
     memory,
     migrate,
     native,
+    rabbitmq,
     readable,
     reconcile,
     register,
@@ -42,6 +43,7 @@ BENCHMARKS: Final[dict[str, Callable[[], Iterator[Figure]]]] = {
     "media": media.figures,
     "units": units.figures,
     "native": native.figures,
+    "rabbitmq": rabbitmq.figures,
 }
 """In the order in which they run."""
 PLAN_HELP: Final = {

@@ -21,6 +21,7 @@ from companion import steady_clock
 from companion.bridge.bridge import Bridge
 from companion.bridge.stamps import Stamps
 from companion.bus import envelope
+from companion.bus.publisher import Publisher
 from companion.config import Config
 from companion.consumer.future_limit import FutureLimit
 from companion.consumer.recorder import Recorder
@@ -235,6 +236,7 @@ class World:
         self.recorder._applier._future_limit = FutureLimit(self.clock, self.steady)
         self.sweeper._troubles._clock = ClockWatch(self.clock, self.steady)
         self.bridge = Bridge(config.bridge)
+        assert isinstance(self.bridge.publisher, Publisher)
         self.bridge.publisher.close()
         self.wire = Wire()
         self.bridge.publisher._socket = self.wire  # type: ignore[assignment]

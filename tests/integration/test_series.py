@@ -15,7 +15,7 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 
 from companion import metrics
 from companion.bus.envelope import Message
-from companion.bus.publisher import TOGETHER
+from companion.bus.numbered import TOGETHER
 from companion.consumer.recorder import Recorder
 from companion.errors import ConfigError
 from companion.opensips import events

@@ -101,6 +101,15 @@ def test_keys_that_begin_with_a_bracket(load: Load) -> None:
     assert (read.consumer.curve_server_key, read.consumer.curve_secret_key) == (BRACKET_KEY, BRACKET_KEY)
 
 
+def test_rabbitmq(load: Load, tmp_path: Path) -> None:
+    """URLs of RabbitMQ are read from files, and shown nowhere."""
+    file = tmp_path / "urls"
+    file.write_text("amqps://u:secret@rabbit/voip\ntcp://127.0.0.1:5555\n")
+    read = load(f'[consumer]\nsubscribe_file = "{file}"\n[bridge]\npublish = "amqp://u:secret@127.0.0.1"\n')
+    assert read.consumer.subscribe == ("amqps://u:secret@rabbit/voip", "tcp://127.0.0.1:5555")
+    assert "secret" not in repr(read)
+
+
 def test_nodes_from_the_environment(load: Load) -> None:
     """Several OpenSIPS are named in the environment as JSON."""
     nodes = [{"node": "a", "cluster": "c"}, {"node": "b", "cluster": "c"}]
@@ -126,7 +135,14 @@ def test_nodes_from_the_environment(load: Load) -> None:
         ('[bridge]\nhep = "tls:0.0.0.0:9060"\n', "hep: not an address"),
         ('[bridge]\nhep = "udp:0.0.0.0:9060"\n', "is not on loopback, and anybody who reaches it may forge messages"),
         ('[bridge]\nhep = "tcp:[::]:9060"\n', "is not on loopback, and anybody who reaches it may forge messages"),
-        ('[bridge]\npublish = "127.0.0.1:5555"\n', "is not a ZeroMQ endpoint"),
+        ('[bridge]\npublish = "127.0.0.1:5555"\n', "is not an endpoint of ZeroMQ"),
+        (
+            '[bridge]\npublish = "amqp://u:p@rabbit/voip"\n',
+            "'amqp://u:***@rabbit/voip' leaves this machine in clear text",
+        ),
+        ('[bridge]\npublish = "amqp:///voip"\n', "names no host"),
+        ('[consumer]\nsubscribe = ["http://u:p@rabbit"]\n', "nor of RabbitMQ"),
+        ('[consumer]\nsubscribe = ["amqp://u:p@rabbit"]\n', "read in clear text: use amqps://"),
         ('[bridge]\npublish = "tcp://*:5555"\n', "leaves this machine in clear text"),
         ('[bridge]\npublish = "tcp://0.0.0.0:5555"\n', "leaves this machine in clear text"),
         ('[bridge]\npublish = "tcp://eth0:5555"\n', "leaves this machine in clear text"),

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from companion.bridge.bridge import Bridge
 from companion.bridge.stamps import Stamps
+from companion.bus.publisher import Publisher
 from companion.config import BridgeSection
 from companion.opensips import events
 from companion.steady_clock import SteadyClock
@@ -125,12 +126,14 @@ def test_clock_ignores_drift(clock: SteadyClock, wall: Clock, steady: Clock) -> 
 def bridge() -> Iterator[Bridge]:
     bridge = Bridge(BridgeSection(node="n", publish=ENDPOINT))
     yield bridge
+    assert isinstance(bridge.publisher, Publisher)
     bridge.publisher.close()
 
 
 @pytest.fixture
 def listener(bridge: Bridge) -> Iterator["zmq.Socket[bytes]"]:
     """A subscriber in this process; no network."""
+    assert isinstance(bridge.publisher, Publisher)
     socket = bridge.publisher._context.socket(zmq.SUB)
     socket.subscribe(b"")
     socket.connect(ENDPOINT)
@@ -227,6 +230,7 @@ def test_any_payload() -> None:
     try:
         receive()
     finally:
+        assert isinstance(bridge.publisher, Publisher)
         bridge.publisher.close()
 
 

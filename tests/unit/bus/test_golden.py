@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from companion.bridge.bridge import Bridge
 from companion.bus.envelope import NODE, decode, decode_heartbeat, peek_node
+from companion.bus.publisher import Publisher
 from companion.config import BridgeSection
 from companion.simulator.redis import find_free_port
 from tests.unit.bus.golden import GoldenHeartbeat, GoldenMessage, read_golden, read_golden_heartbeats
@@ -25,6 +26,7 @@ GOLDEN_HEARTBEATS = pytest.mark.parametrize("golden", HEARTBEATS, ids=lambda gol
 def bridge() -> Iterator[Bridge]:
     bridge = Bridge(BridgeSection(node="sip1", publish=f"tcp://127.0.0.1:{find_free_port()}"))
     yield bridge
+    assert isinstance(bridge.publisher, Publisher)
     bridge.publisher.close()
 
 
@@ -35,6 +37,7 @@ def bus(bridge: Bridge) -> Iterator[zmq.Socket[bytes]]:
         socket.setsockopt(zmq.LINGER, 0)
         socket.subscribe(b"")
         socket.connect(bridge.publisher.endpoint)
+        assert isinstance(bridge.publisher, Publisher)
         assert bridge.publisher._socket.poll(10_000)
         yield socket
 

@@ -7,7 +7,9 @@ from companion.bus.envelope import Heartbeat, Message
 from companion.consumer.feeds import Feeds
 from companion.errors import InvalidEventError
 from companion.opensips.events import LATENCY
+from companion.steady_clock import steady_ms
 from companion.store.nodes import Feed
+from companion.times import now_ms
 
 NOTHING = msgspec.Raw(b"\x80")
 
@@ -68,3 +70,25 @@ def test_times_of_loss_and_refusal() -> None:
     assert (bool(feed.refused_at), feed.refused_why) == (True, "shape")
     feeds.refuse("n")
     assert (feed.refused, feed.refused_why, feed.refused_aor) == (2, "ahead", "")
+
+
+def test_old_heartbeat_of_a_queue() -> None:
+    """A heartbeat that waited in a queue tells when the bridge lived, and that events may be missing until now."""
+    feeds = Feeds()
+    feeds.queued.add("n")
+    feeds.take_over(Feed("n", run=5, heartbeat_at=now_ms()), {})
+    feed, old, began = feeds.held["n"], now_ms() - 60_000, now_ms()
+    assert not feeds.watch(steady_ms())
+    feeds.take_heartbeat("n", Heartbeat(seqs={}), old)
+    assert (feed.heartbeat_at, feed.said_at, feed.steady_since >= began) == (old, old, True)
+    assert not feeds.watch(steady_ms())
+    feeds.take_heartbeat("n", Heartbeat(seqs={}), now_ms())
+    assert feed.heartbeat_at >= began
+    assert feeds.watch(steady_ms())
+
+
+def test_repeats_out_of_a_queue() -> None:
+    """A queue may bring messages twice after a connection was lost: nobody has to be told."""
+    feeds = resumed()
+    feeds.queued.add("n")
+    assert warnings(feeds, message(10), message(10), message(11)) == []

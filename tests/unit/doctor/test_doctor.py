@@ -12,7 +12,7 @@ from rich.console import Console
 from companion.cli.doctor import render_report
 from companion.config import BridgeSection, Config, OpensipsSection
 from companion.doctor.check import check
-from companion.doctor.facts import BusFacts, Facts, OpensipsFacts, RedisFacts
+from companion.doctor.facts import BusFacts, Facts, OpensipsFacts, QueueFacts, RedisFacts
 from companion.doctor.finding import Finding
 from companion.errors import ConfigError
 from companion.opensips.events import LOST_PING_US, Registration
@@ -346,6 +346,33 @@ TABLE: dict[str, tuple[Facts, str, str, str]] = {
         "failure",
         "opensips",
         r"no consumer stores its events; host/7 hears it.*\[consumer\] subscribe must name every node",
+    ),
+    "nobody reads the queue": (
+        replace(WELL, queues={"opensips": QueueFacts(node="opensips", messages=12)}),
+        "failure",
+        "queue",
+        "no consumer reads companion.opensips in RabbitMQ, where 12 messages wait.*run consumer",
+    ),
+    "a long queue": (
+        replace(WELL, queues={"opensips": QueueFacts(node="opensips", messages=5000, is_read=True)}),
+        "warning",
+        "queue",
+        "a consumer reads companion.opensips in RabbitMQ, where 5,?000 messages wait",
+    ),
+    "a short queue": (
+        replace(WELL, queues={"opensips": QueueFacts(node="opensips", messages=3, is_read=True)}),
+        "ok",
+        "queue",
+        "3 messages wait",
+    ),
+    "a backlog is read": (
+        replace(
+            feed(heartbeat_at=NOW - 600_000),
+            queues={"opensips": QueueFacts(node="opensips", messages=5000, is_read=True)},
+        ),
+        "warning",
+        "opensips",
+        "what is read of it is 10 min old",
     ),
     "no consumer": (replace(WELL, feeds={}), "failure", "opensips", "nothing was ever stored.*run consumer"),
     "a dead feed": (
