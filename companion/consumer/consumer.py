@@ -100,6 +100,9 @@ class Consumer:
                 await self._take(TICK_SECONDS)
                 self._applied.set()
                 await self._wait_for_room(writing)
+                for task in reading:
+                    if task.done():
+                        task.result()  # better to end by this mistake of ours than to read nothing more
         finally:
             for task in aside:
                 task.cancel()
