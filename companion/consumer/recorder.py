@@ -184,6 +184,7 @@ class Recorder:
                 self._rewind.trim()
             if time.monotonic() >= self._stored_at:
                 await self._note_stored()
+            self._memory.usrloc.changes.settle()
             self._removed += prepared.removed
             self._may_evict = True
             await self._hand_over()

@@ -52,18 +52,29 @@ class Changes:
     disconnected: list[tuple[Contact, str]] = field(default_factory=list)
     dropped: dict[str, Contact] = field(default_factory=dict)
     removed: dict[str, Device] = field(default_factory=dict)
+    being_written: "Changes | None" = field(default=None, compare=False, repr=False)
+    """The batch that was taken last, until it is stored."""
 
     def note(self, contact: Contact, ts: int, event: str, **fields: str | int) -> None:
         """Add a line about a contact to its device's timeline."""
         self.entries.append(TimelineEntry(contact.device, ts, event, {"contact": contact.id, **fields}))
 
     def aors(self) -> set[str]:
-        """Return the AORs of whose devices or contacts anything is to be stored."""
+        """Return the AORs of whose devices or contacts anything is not stored yet."""
         devices = {device.aor for own in (self.active, self.devices) for device in own}
-        return devices.union(contact.binding.aor for own in (self.contacts, self.connected) for contact in own)
+        aors = devices.union(contact.binding.aor for own in (self.contacts, self.connected) for contact in own)
+        return aors | self.being_written.aors() if self.being_written else aors
+
+    def removals(self) -> set[str]:
+        """Return the ids of the devices that are not deleted in the store yet."""
+        return {*self.removed, *(self.being_written.removed if self.being_written else ())}
 
     def take(self) -> "Changes":
         """Return what was collected, and begin an empty batch."""
-        batch = replace(self)
-        Changes.__init__(self)
+        batch = replace(self, being_written=None)
+        Changes.__init__(self, being_written=batch)
         return batch
+
+    def settle(self) -> None:
+        """Note that the batch that was taken last is stored."""
+        self.being_written = None

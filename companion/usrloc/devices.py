@@ -140,7 +140,7 @@ class Devices:
 
     def settle_removed(self, ids: Iterable[str]) -> None:
         """Note that these devices are deleted in the store."""
-        self.removed -= set(ids) - self._changes.removed.keys()
+        self.removed -= set(ids) - self._changes.removals()
 
     def drop(self, device: Device) -> None:
         """Drop a stored device from memory."""

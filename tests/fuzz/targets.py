@@ -158,6 +158,7 @@ class _Picture:
         self._usrloc.apply(event, Stamp("nm"[self._count % 2], "c", self._ts, 1))
         if self._count % 1000 == 0:
             self._usrloc.changes.take()
+            self._usrloc.changes.settle()
         self._count += 1
         assert len(self._usrloc.devices.by_id) <= 500
 

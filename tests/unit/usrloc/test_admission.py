@@ -152,6 +152,7 @@ def test_the_end_of_a_connection_with_strangers_and_a_packed_contact() -> None:
         world.usrloc = Usrloc(LOST_AFTER, INTERVAL_MS, LIMITS._replace(stored_devices=1))
         world.apply(register(0, at="192.0.2.1:5062"))
         world.usrloc.changes.take()
+        world.usrloc.changes.settle()
         if packs_first:
             world.usrloc.devices.pack_oldest(0, 1)
         world.apply(register(1, at="192.0.2.1:5062", aor="bob"))
@@ -167,7 +168,9 @@ def test_a_device_that_comes_back_at_once(world: Small) -> None:
         world.apply(register(number, attr=f"<urn:uuid:{number}>"), event(DELETE, phone(number)))
     world.apply(register(9, attr="<urn:uuid:0>"))
     assert "alice/urn:uuid:0" not in world.usrloc.changes.removed
-    world.usrloc.devices.settle_removed(world.usrloc.changes.take().removed)
+    batch = world.usrloc.changes.take()
+    world.usrloc.changes.settle()
+    world.usrloc.devices.settle_removed(batch.removed)
     assert world.usrloc.devices.by_id["alice/urn:uuid:0"].contacts
 
 
@@ -178,7 +181,9 @@ def test_removed_devices_are_not_read_back(world: Small) -> None:
     (removed,) = world.usrloc.changes.removed.values()
     world.usrloc.devices.put([removed])
     assert removed.id not in world.usrloc.devices.by_id
-    world.usrloc.devices.settle_removed(world.usrloc.changes.take().removed)
+    batch = world.usrloc.changes.take()
+    world.usrloc.changes.settle()
+    world.usrloc.devices.settle_removed(batch.removed)
     assert not world.usrloc.devices.removed
 
 

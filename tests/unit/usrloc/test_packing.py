@@ -137,6 +137,8 @@ def test_same_picture(story: list[tuple[Step, str, int, bool]], unpacked: int) -
         if is_written:
             before, after = whole.changes.take(), tight.changes.take()
             assert plain(before) == plain(after)
+            whole.changes.settle()
+            tight.changes.settle()
             whole.devices.settle_removed(before.removed)
             tight.devices.settle_removed(after.removed)
             tight.devices.pack_oldest(unpacked, MANY)
@@ -154,7 +156,7 @@ def plain(value: Any) -> Any:
     if isinstance(value, Contact | Device):
         return msgspec.msgpack.encode(value)
     if isinstance(value, Changes):
-        return {name: plain(getattr(value, name)) for name in Changes.__slots__}
+        return {name: plain(getattr(value, name)) for name in Changes.__slots__ if name != "being_written"}
     if isinstance(value, dict):
         return [(plain(key), plain(one)) for key, one in value.items()]
     return list(map(plain, value)) if isinstance(value, list | tuple) else value
@@ -165,6 +167,8 @@ def test_stored_first(world: World) -> None:
     world.apply(event(INSERT), event(INSERT, aor="bob"))
     assert not world.usrloc.devices.pack_oldest(0, MANY)
     world.usrloc.changes.take()
+    assert not world.usrloc.devices.pack_oldest(0, MANY)
+    world.usrloc.changes.settle()
     world.apply(answer(aor="bob"))
     assert [contact.binding.aor for contact in world.usrloc.devices.pack_oldest(0, MANY)] == ["alice"]
     assert list(world.usrloc.devices.by_id) == ["bob/urn:uuid:1"]
@@ -175,6 +179,7 @@ def test_oldest_first(world: World) -> None:
     for aor in AORS:
         world.apply(event(INSERT, aor=aor))
         world.usrloc.changes.take()
+        world.usrloc.changes.settle()
     world.usrloc.devices.pack_oldest(2, MANY)
     world.usrloc.devices.unpack("alice")
     world.usrloc.devices.pack_oldest(2, MANY)
@@ -186,6 +191,7 @@ def test_bound_of_both(world: World) -> None:
     for number in range(20):
         world.apply(event(INSERT, aor=f"user{number}"))
     world.usrloc.changes.take()
+    world.usrloc.changes.settle()
     world.usrloc.devices.pack_oldest(5, 8)
     assert (len(world.usrloc.devices.by_id), world.usrloc.devices.packed.count) == (5, 3)
     world.usrloc.devices.pack_oldest(5, 2)
@@ -196,6 +202,7 @@ def test_stored_devices_do_not_replace_packed_ones(world: World) -> None:
     """What the store holds of a packed device is older than what is packed."""
     world.apply(event(INSERT), loss())
     world.usrloc.changes.take()
+    world.usrloc.changes.settle()
     world.usrloc.devices.pack_oldest(0, MANY)
     world.usrloc.devices.put([Device(DEVICE, "alice", "urn:uuid:1", 1)])
     assert (world.contact().consecutive_lost, world.usrloc.devices.packed.count) == (1, 0)
@@ -206,6 +213,7 @@ def test_unpacked_lately(world: World, *, lately: bool) -> None:
     """An AOR counts as unpacked lately until devices are packed the next time."""
     world.apply(event(INSERT))
     world.usrloc.changes.take()
+    world.usrloc.changes.settle()
     world.usrloc.devices.pack_oldest(0, MANY)
     world.apply(answer())
     if not lately:
@@ -218,6 +226,7 @@ def test_aor_that_was_left_empty(world: World, *, is_packed: bool) -> None:
     """Also of a packed contact it is noted that nothing took its place: a phone that registers at once did not move."""
     world.apply(event(INSERT), answer(), event(DELETE))
     world.usrloc.changes.take()
+    world.usrloc.changes.settle()
     if is_packed:
         world.usrloc.devices.pack_oldest(0, MANY)
     world.apply(AorEvent(AOR_DELETE, "location", "alice"), event(INSERT, NEW, NEW_AT), after_ms=50)
