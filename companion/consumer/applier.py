@@ -9,10 +9,9 @@ import msgspec
 
 from companion import log, metrics
 from companion.bus.envelope import HEARTBEAT, Heartbeat, Message
-from companion.consumer.decoder import DecodedEvent, DecodedMessage
+from companion.consumer.decoder import DecodedEvent, DecodedMessage, RecognisedPing
 from companion.consumer.future_limit import FutureLimit
 from companion.consumer.memory import RecorderMemory
-from companion.consumer.ping_cache import CachedPing
 from companion.opensips import events
 from companion.opensips.events import EVENT_NAMES, LATENCY, LOST_PING_US, ContactEvent, Event
 from companion.usrloc.changes import Stamp
@@ -32,26 +31,33 @@ class Applier:
         """Apply messages of our nodes; what their events need must be in memory."""
         counts: Counter[tuple[str, str]] = Counter()
         latencies_us: defaultdict[str, list[int]] = defaultdict(list)
+        latest_ms = self._future_limit.latest_ms()
         for message, decoded, refusals in batch:
             self._memory.feeds.take_refusals(message.node, refusals)
             if message.name in EVENT_NAMES or message.name == HEARTBEAT:
                 repeated = self._memory.feeds.check(message)
                 counts[message.node, message.name] += len(decoded) - repeated
-                self._apply_message(message, decoded, repeated)
+                if message.name == HEARTBEAT:
+                    self._apply_heartbeats(message, decoded, repeated)
+                else:
+                    self._apply_events(message, decoded, repeated, latest_ms)
                 latencies_us[message.node] += _latencies_us(message, decoded[repeated:])
         for (node, name), count in counts.items():
             metrics.EVENTS.labels(node, name).inc(count)
         for node, pings in latencies_us.items():
             metrics.count_pings(node, [us // 1000 for us in pings if us != LOST_PING_US], pings.count(LOST_PING_US))
 
-    def _apply_message(self, message: Message, decoded: Sequence[DecodedEvent], first: int) -> None:
-        """Apply the events of a message from number `first` on."""
-        latest = self._future_limit.latest_ms()
-        feed = self._memory.feeds.held[message.node]
-        for (ts, params), event in itertools.islice(zip(message.events, decoded, strict=True), first, None):
+    def _apply_heartbeats(self, message: Message, decoded: Sequence[DecodedEvent], first: int) -> None:
+        """Apply the heartbeats of a message from number `first` on."""
+        for (ts, _), event in zip(message.events[first:], decoded[first:], strict=True):
             if isinstance(event, Heartbeat):
                 self._memory.feeds.take_heartbeat(message.node, event, ts)
-            elif ts > latest:
+
+    def _apply_events(self, message: Message, decoded: Sequence[DecodedEvent], first: int, latest_ms: int) -> None:
+        """Apply the events of a message from number `first` on; refuse those later than `latest_ms`."""
+        feed = self._memory.feeds.held[message.node]
+        for (ts, params), event in itertools.islice(zip(message.events, decoded, strict=True), first, None):
+            if ts > latest_ms:
                 self._memory.feeds.refuse(message.node)
             elif event:
                 feed.last_event_at = ts  # not the greatest: a clock may have been set back
@@ -61,12 +67,10 @@ class Applier:
                     metrics.INVALID.labels("recorder", "error").inc()
                     logger.exception("an event could not be applied", event_name=message.name)
 
-    def _apply_event(
-        self, message: Message, ts: int, params: msgspec.Raw, event: tuple[CachedPing, int] | Event
-    ) -> None:
+    def _apply_event(self, message: Message, ts: int, params: msgspec.Raw, event: DecodedEvent) -> None:
         usrloc = self._memory.usrloc
         if event.__class__ is tuple:
-            ping, latency_us = cast("tuple[CachedPing, int]", event)
+            ping, latency_us = cast("RecognisedPing", event)
             contact = ping.contact
             if contact.registration is ping.registration and not contact.ended_at:
                 usrloc.pings.add_if_new(contact, latency_us, ts, message.node, message.run)
@@ -88,5 +92,5 @@ class Applier:
 def _latencies_us(message: Message, decoded: Sequence[DecodedEvent]) -> list[int]:
     if message.name != LATENCY:
         return []
-    pings = cast("list[tuple[CachedPing, int] | ContactEvent | None]", decoded)
+    pings = cast("list[RecognisedPing | ContactEvent | None]", decoded)
     return [ping.latency_us if isinstance(ping, ContactEvent) else ping[1] for ping in pings if ping]

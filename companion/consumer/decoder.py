@@ -12,8 +12,10 @@ from companion.errors import InvalidEnvelopeError, InvalidEventError
 from companion.opensips import events
 from companion.opensips.events import LATENCY, Event
 
-DecodedEvent = tuple[CachedPing, int] | Event | Heartbeat | None
-"""A ping recognised by its bytes with its latency in µs, an event, a heartbeat, or None for a refused event."""
+RecognisedPing = tuple[CachedPing, int]
+"""A ping recognised by its bytes, and its latency in µs."""
+DecodedEvent = RecognisedPing | Event | Heartbeat | None
+"""None stands for a refused event."""
 
 logger = log.get(__name__)
 

@@ -7,7 +7,7 @@ from companion import sip
 from companion.consumer.decoder import DecodedMessage
 from companion.consumer.memory import RecorderMemory
 from companion.consumer.retry import RedisRetry
-from companion.opensips.events import DELETE, UPDATE, ContactEvent, DisconnectEvent
+from companion.opensips.events import DELETE, DISCONNECT, UPDATE, ContactEvent, DisconnectEvent
 from companion.store.devices import load_connected_devices, load_devices_of_aors, load_devices_of_bindings
 from companion.store.removals import load_removed_contacts
 from companion.store.store import Store
@@ -60,6 +60,7 @@ class Loader:
         connections = {
             (self._memory.feeds.held[message.node].cluster, event.address): None
             for message, events, _ in batch
+            if message.name == DISCONNECT
             for event in events
             if isinstance(event, DisconnectEvent)
         }

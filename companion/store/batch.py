@@ -132,7 +132,7 @@ class Batch:
 
         A consumer that gets the same events again after we died half-way then leaves out only complete ones.
         """
-        answers = [part for contact in changes.answers for part in (contact.id, encode_answer(contact))]
+        answers = self._encode_answers(changes.answers)
         yield chain(
             [prepare_format(self._keys), prepare_shards(self._keys)],
             self._fence(tokens, self._surroundings(changes)),
@@ -142,7 +142,7 @@ class Batch:
         yield chain(
             prepare_witnesses(self._keys, changes.answers, self._ttl_ms),
             self._trimming(changes),
-            self._telling(changes, answers),
+            self._telling(changes, list(chain.from_iterable(answers.values()))),
         )
 
     def _fence(self, tokens: Mapping[str, str], commands: Iterable[Command]) -> Iterator[Command]:
@@ -164,11 +164,12 @@ class Batch:
             yield from self._device(device)
         yield from self._indexes(changes)
 
-    def _contacts(self, changes: Changes, answers: Sequence[str]) -> Iterator[Command]:
+    def _contacts(self, changes: Changes, answers: Mapping[int, Sequence[str]]) -> Iterator[Command]:
         keys, ttl_ms = self._keys, self._ttl_ms
         for contact in changes.contacts:
             yield ("SET", keys.contact(contact.binding.aor, contact.id), encode_contact(contact), "PX", ttl_ms)
-        yield from self._answers(changes, answers)
+        yield from self._answers(answers)
+        yield from self._ended_answers(changes)
         for contact in changes.dropped.values():
             yield from self._contact_removal(contact)
         for device in changes.removed.values():
@@ -196,11 +197,24 @@ class Batch:
         if device.instance:
             yield ("SREM", keys.instance(device.instance), device.id)
 
-    def _answers(self, changes: Changes, answers: Sequence[str]) -> Iterator[Command]:
-        """Write the last answered ping of each contact, as many as fit in a command: it changes with every ping."""
+    def _encode_answers(self, contacts: Iterable[Contact]) -> Mapping[int, list[str]]:
+        """Return the id of each contact and its last answered ping, by shard. Each ping of a batch passes here."""
+        if self._keys.shards == 1:
+            return {0: [part for contact in contacts for part in (contact.id, encode_answer(contact))]}
+        shards: defaultdict[int, list[str]] = defaultdict(list)
+        for contact in contacts:
+            shards[self._keys.shard(contact.binding.aor)] += contact.id, encode_answer(contact)
+        return shards
+
+    def _answers(self, answers: Mapping[int, Sequence[str]]) -> Iterator[Command]:
+        """Write the last answered pings, as many as fit in a command: they change with every ping."""
+        for shard, parts in answers.items():
+            for start in range(0, len(parts), TOGETHER):
+                yield ("HSET", self._keys.answers(shard), *parts[start : start + TOGETHER])
+
+    def _ended_answers(self, changes: Changes) -> Iterator[Command]:
+        """Delete the last answered pings of contacts that ended."""
         entries = _Grouped(self._keys)
-        for contact, answer in zip(changes.answers, answers[1::2], strict=True):
-            entries.add("HSET", self._keys.answers, contact.binding.aor, contact.id, answer)
         for contact in changes.contacts:
             if contact.ended_at:
                 entries.add("HDEL", self._keys.answers, contact.binding.aor, contact.id)
