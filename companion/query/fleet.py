@@ -21,6 +21,8 @@ from companion.usrloc.brief import BriefContact, BriefDevice
 from companion.usrloc.contact import FOR_EVER, STATUSES, Status, best, next_change, status
 
 PERCENTILES: Final = (50, 95, 99)
+MENDED_BY_ANSWER: Final = frozenset({"unknown", "offline"})
+"""The statuses that an answered ping alone may change: the others come from events that tell of more."""
 OVERTAKEN_MS: Final = 1000
 """A view that is so little older than the last one was overtaken by it. A greater step is that of a clock set back."""
 
@@ -84,11 +86,10 @@ class LiveFleet:
             return
         for contact, own in zip(entry.device.contacts, entry.statuses, strict=True):
             if contact.id == contact_id and at > contact.last_latency_at:
-                self._counts.remove(contact, own)
+                self._counts.answer(contact, own, latency_ms)
                 contact.last_latency_at, contact.last_latency_ms = at, latency_ms
-                self._counts.add(contact, own)
                 entry.glance = None
-                if own != self._status(contact):
+                if own in MENDED_BY_ANSWER:
                     self.reassess([entry])
 
     def advance(self, view: View) -> Sequence[Entry]:
@@ -108,8 +109,11 @@ class LiveFleet:
     def reassess(self, entries: Iterable[Entry]) -> None:
         """Derive the statuses of devices anew."""
         for entry in filter(self._is_current, entries):
-            self._uncount(entry)
-            self._enter(entry)
+            if entry.statuses == self._statuses(entry):
+                self._schedule(entry)
+            else:
+                self._uncount(entry)
+                self._enter(entry)
 
     def entries(self) -> Sequence[Entry]:
         """Return the entries of all devices, sorted by their ids."""
@@ -141,14 +145,21 @@ class LiveFleet:
     def _status(self, contact: BriefContact) -> Status:
         return status(contact, self._view.clock, feed_alive=contact.node in self._alive)
 
+    def _statuses(self, entry: Entry) -> tuple[Status, ...]:
+        return tuple(map(self._status, entry.device.contacts))
+
     def _enter(self, entry: Entry) -> None:
-        contacts = entry.device.contacts
-        entry.statuses = tuple(map(self._status, contacts))
+        entry.statuses = self._statuses(entry)
         entry.glance = None
         self._counts.devices[best(entry.statuses)] += 1
-        for contact, own in zip(contacts, entry.statuses, strict=True):
+        for contact, own in zip(entry.device.contacts, entry.statuses, strict=True):
             self._counts.add(contact, own)
-        due_at = min((next_change(contact, self._view.clock) for contact in contacts), default=FOR_EVER)
+        self._schedule(entry)
+
+    def _schedule(self, entry: Entry) -> None:
+        """Note when the clock changes a device next, if that is earlier than what is noted."""
+        clock = self._view.clock
+        due_at = min((next_change(contact, clock) for contact in entry.device.contacts), default=FOR_EVER)
         if due_at < entry.due_at:
             entry.due_at = due_at
             self._timetable.put(entry)
@@ -229,6 +240,16 @@ class Counts:
 
     def remove(self, contact: BriefContact, own: Status) -> None:
         self._count(contact, own, -1)
+
+    def answer(self, contact: BriefContact, own: Status, latency_ms: int) -> None:
+        """Count a later answered ping of a contact in place of the last one."""
+        if own == "offline":
+            return
+        if not (contact.last_latency_at or contact.consecutive_lost):
+            self._pinged += 1
+        if contact.last_latency_ms is not None:
+            self._latencies[contact.last_latency_ms] -= 1
+        self._latencies[latency_ms] += 1
 
     def _count(self, contact: BriefContact, own: Status, one: int) -> None:
         self._contacts[contact.node][own] += one

@@ -43,7 +43,10 @@ def make_glance_of(device: BriefDevice, statuses: Sequence[Status], bounds: qual
     current = select_speaker(device.contacts, statuses)
     if current is None:
         return Glance(device.id, device.aor, "", best(()), "", False, None, None, 0, 0, 0, 0)
-    pinged = max(device.contacts, key=lambda contact: contact.last_latency_at)
+    pinged, last_register_at = current, current.last_register_at
+    if len(device.contacts) > 1:  # few have more than one, and a large fleet is looked at every few seconds
+        pinged = max(device.contacts, key=lambda contact: contact.last_latency_at)
+        last_register_at = max(contact.last_register_at for contact in device.contacts)
     latency_ms = pinged.last_latency_ms
     return Glance(
         device.id,
@@ -55,7 +58,7 @@ def make_glance_of(device: BriefDevice, statuses: Sequence[Status], bounds: qual
         latency_ms,
         None if latency_ms is None else quality.label(latency_ms, bounds),
         pinged.last_latency_at,
-        max(contact.last_register_at for contact in device.contacts),
+        last_register_at,
         current.consecutive_lost,
         sum(not contact.ended_at for contact in device.contacts),
     )
@@ -63,6 +66,8 @@ def make_glance_of(device: BriefDevice, statuses: Sequence[Status], bounds: qual
 
 def select_speaker(contacts: Sequence[C], statuses: Sequence[Status]) -> C | None:
     """Return the contact that stands for its device: of the best status, the last one alive."""
+    if len(contacts) == 1:
+        return contacts[0]
     ranked = zip(contacts, map(STATUSES.index, statuses), strict=True)
     first = min(ranked, key=lambda pair: (pair[1], -pair[0].alive_at), default=None)
     return first[0] if first else None
