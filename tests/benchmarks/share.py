@@ -1,9 +1,17 @@
-"""Measure what two consumers take that share eight nodes, beside one that has them all."""
+"""Measure what two consumers take that share eight nodes, beside one that has them all.
 
+Two cores are too few for two consumers, a publisher and Redis. So they are compared at half speed too: each consumer
+runs half of the time, as on a core half as fast, and the others have the rest.
+"""
+
+import itertools
+import os
+import signal
 import subprocess
 import sys
-from collections.abc import Iterator
-from contextlib import ExitStack
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -19,6 +27,8 @@ PHONES: Final = 10_000
 ROUNDS: Final = 2
 EVENTS: Final = 256 * len(NODES) * 300
 KEYS: Final = Keys("companion:", 1)
+TURN_SECONDS: Final = 0.01
+"""How long a consumer of half speed runs and stands, in turn."""
 
 
 class Run(NamedTuple):
@@ -39,6 +49,7 @@ def figures() -> Iterator[Figure]:
     """Compare one consumer with two, the best of some rounds. CPU time counts where cores are too few."""
     rounds = [(run(1), run(2)) for _ in range(ROUNDS)]
     one, two = (max(column, key=lambda result: result.per_processor_second) for column in zip(*rounds, strict=True))
+    slow_one, slow_two = run(1, at_half_speed=True), run(2, at_half_speed=True)
     for name, result in (("one consumer, eight nodes", one), ("two consumers, four nodes each", two)):
         cpu = " and ".join(f"{seconds / EVENTS * 1e6:.1f}" for seconds in result.consumers)
         others = f"publisher {result.publisher:.1f} s, Redis {result.redis:.1f} s of {result.seconds:.1f} s"
@@ -46,9 +57,10 @@ def figures() -> Iterator[Figure]:
     gain = two.per_processor_second / one.per_processor_second
     yield Figure("  events for each CPU second of a consumer", f"{gain:.2f} ×")
     yield Figure("  events for each second here", f"{one.seconds / two.seconds:.2f} ×")
+    yield Figure("  the same with consumers of half speed", f"{slow_one.seconds / slow_two.seconds:.2f} ×")
 
 
-def run(count: int) -> Run:
+def run(count: int, *, at_half_speed: bool = False) -> Run:
     """Let so many consumers store the same events."""
     with bench_redis() as (folder, redis, connection), ExitStack() as stack:
         endpoints = [f"tcp://127.0.0.1:{find_free_port()}" for _ in NODES]
@@ -58,6 +70,8 @@ def run(count: int) -> Run:
         read_line(publisher)
         wait_until(lambda: _stored(connection, "E_UL_CONTACT_INSERT") == PHONES, "registrations")
         wait_until(lambda: _are_shared(connection, count), "even shares")
+        if at_half_speed:
+            stack.enter_context(_half_speed([consumer.pid for consumer in consumers]))
         return _measure(connection, redis, publisher, consumers)
 
 
@@ -75,6 +89,29 @@ def _measure(
     publishing, storing, *own = (processor_seconds(pid) - at for pid, at in zip(pids, before, strict=True))
     send_line(publisher)
     return Run(ended - started, own, publishing, storing)
+
+
+@contextmanager
+def _half_speed(pids: Sequence[int]) -> Iterator[None]:
+    """Let each process run half of the time, two of them in turn."""
+    ended = threading.Event()
+
+    def take_turns() -> None:
+        for turn in itertools.count():
+            for place, pid in enumerate(pids):
+                os.kill(pid, signal.SIGCONT if (turn + place) % 2 else signal.SIGSTOP)
+            if ended.wait(TURN_SECONDS):
+                return
+
+    thread = threading.Thread(target=take_turns)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join()
+        for pid in pids:
+            os.kill(pid, signal.SIGCONT)
 
 
 def _consumer_command(folder: Path, redis: EmbeddedRedis, endpoints: list[str]) -> tuple[str, ...]:
