@@ -91,7 +91,7 @@ class Consumer:
         reading = [asyncio.create_task(self._read(source)) for source in self._sources]
         aside = [
             asyncio.create_task(self._report_regularly()),
-            asyncio.create_task(self._recorder.keep_leases()),
+            asyncio.create_task(self._recorder.tenure.keep()),
         ]
         tracing = asyncio.create_task(self._traces.run())
         writing = asyncio.create_task(self._write_regularly())
@@ -248,7 +248,7 @@ class Consumer:
             while True:
                 report = self._make_report()
                 if saving is None or saving.done():  # while Redis hangs the last one still waits
-                    saving = asyncio.create_task(self._recorder.report(report))
+                    saving = asyncio.create_task(self._recorder.tenure.report(report))
                 await asyncio.sleep(REPORT_SECONDS)
         finally:
             if saving:
@@ -259,7 +259,7 @@ class Consumer:
         self._measure_lag()
         error = self._recorder.current_error()
         text = f"{type(error).__name__}: {str(error)[:200]}" if error else ""
-        return ConsumerReport(now_ms(), self._behind_at, refused, text, self._recorder.nodes())
+        return ConsumerReport(now_ms(), self._behind_at, refused, text, self._recorder.tenure.nodes())
 
     def _check_bus(self) -> dict[str, str]:
         """Log and return by endpoint why no events come from it."""
@@ -297,7 +297,7 @@ class Consumer:
             logger.warning("events were received but not stored: the stop timed out", count=self._waiting_events)
         for source in self._sources:
             await source.finish()
-        await self._recorder.close()
+        await self._recorder.tenure.close()
 
     async def _drain(self) -> None:
         """Take the messages that have arrived."""

@@ -18,24 +18,20 @@ from companion.bus.envelope import Message, decode, decode_heartbeat
 from companion.config import Config
 from companion.consumer import corrector
 from companion.consumer.applier import Applier
+from companion.consumer.batch_writer import BatchWriter, LeaseLostError
 from companion.consumer.corrector import Corrector
 from companion.consumer.decoder import DecodedMessage, Decoder
 from companion.consumer.expiry import Expiry
 from companion.consumer.loader import Loader
 from companion.consumer.memory import RecorderMemory
 from companion.consumer.retry import GaveUpError, RedisRetry
-from companion.consumer.rewind import Rewind
-from companion.consumer.shares import Shares
 from companion.consumer.standby import MAX_NODES, AnyMessage, Standby
+from companion.consumer.tenure import Tenure
 from companion.errors import InvalidEnvelopeError
-from companion.store.batch import Batch, Prepared
-from companion.store.connection import Command, NotNowError, ResponseError, Unreachable
-from companion.store.consumers import ConsumerReport, forget_consumer, save_consumer
+from companion.store.connection import Command, ResponseError
 from companion.store.devices import count_devices
-from companion.store.fence import FencedError, RolledBackError
-from companion.store.leases import RENEW_SECONDS, Leases, load_cluster_holders
-from companion.store.nodes import Feed, load_feed, load_nodes
-from companion.store.redis_errors import RedisError
+from companion.store.fence import RolledBackError
+from companion.store.nodes import load_nodes
 from companion.store.server import read_state
 from companion.store.store import Store
 
@@ -50,31 +46,20 @@ NEARLY_FULL: Final = 0.9
 logger = log.get(__name__)
 
 
-class _LeaseLostError(Exception):
-    """Report that another consumer took over a node while Redis was away."""
-
-
 class Recorder:
     """Record the messages of the nodes that this consumer holds the lease of."""
 
     def __init__(self, config: Config, store: Store) -> None:
         self._store = store
-        self._batch = Batch(store)
-        self._leases = Leases(store, cluster_of=config.cluster)
-        self._shares = Shares(self._leases.owner, config.cluster)
-        self._leaving: set[str] = set()
-        """Clusters of which we take no more, and which are released when what was taken is stored."""
         self._memory = RecorderMemory(config)
         self._decoder = Decoder(self._memory.ping_caches)
         self._applier = Applier(self._memory)
         self._corrector = Corrector(store)
         self._standby = Standby()
-        self._unheard: set[str] = set()
-        self._unheld: AbstractSet[str] = frozenset()
-        """The nodes that we hear and do not hold."""
         self._episodes = log.Episodes(logger)
         self._retry = RedisRetry()
-        self._rewind = Rewind()
+        self.tenure = Tenure(config, store, self._retry, self._memory)
+        self._writer = BatchWriter(store, self.tenure.leases, self._retry)
         self._loader = Loader(store, self._retry, self._memory)
         self._expiry = Expiry(store, self._retry, self._memory)
         self._expiry_at = 0.0
@@ -126,7 +111,7 @@ class Recorder:
         nodes = sorted(self._refused_queues)
         self._refused_queues.clear()
         for node in nodes:
-            self._leases.insist(node)
+            self.tenure.leases.insist(node)
         return nodes
 
     def hear(self, heartbeat: Message) -> None:
@@ -134,18 +119,12 @@ class Recorder:
         with contextlib.suppress(InvalidEnvelopeError):  # it comes among the events too, and is counted there
             params = decode_heartbeat(heartbeat.events[0][1])
             self._memory.feeds.ends.hear(heartbeat.node, heartbeat.run, params)
-            self._shares.hear(heartbeat.node, params)
-            self._unheld |= {heartbeat.node} - self._memory.feeds.held.keys()
-
-    def nodes(self) -> tuple[str, ...]:
-        """Return the nodes that we hear and could record."""
-        held = self._memory.feeds.held
-        return tuple(sorted(node for node in self._shares.nodes() if node in held or len(held) < MAX_NODES))
+            self.tenure.hear(heartbeat.node, params)
 
     async def tick(self, now: int) -> None:
         """Run the periodic work that is due; `now` (by `steady_ms`) is the last time when no message waited."""
         all_live = self._memory.feeds.watch(now)
-        if self._leases.select_due(self._unheld):
+        if self.tenure.is_due():
             await self.take(())
         if time.monotonic() >= self._expiry_at:
             self._expiry_at = time.monotonic() + EXPIRY_SECONDS
@@ -154,41 +133,32 @@ class Recorder:
             self._corrections_at = time.monotonic() + CORRECTIONS_SECONDS
             await self._do(self._correct)
 
-    async def keep_leases(self) -> None:
-        """Renew our leases until cancelled: on a busy machine, or with a busy Redis, one write may outlast a lease."""
-        while True:
-            await asyncio.sleep(RENEW_SECONDS)
-            with contextlib.suppress(*Unreachable, ResponseError):  # the next write says so
-                await self._retry.run_once(self._leases.renew)
-
     async def write(self) -> bool:
         """Store what was taken, and return whether all of it is; what can not be stored in time is counted as lost."""
         is_stored = False
         self._writing, self._waiting = self._waiting, []
         count, self.pending = self.pending, 0
         held = list(self._memory.feeds.held)
-        tokens = dict(self._leases.tokens)
+        tokens = dict(self.tenure.leases.tokens)
         if not tokens.keys() >= set(held):  # a lease was lost while we asked for that of another node
             await self._start_over()
             return False
-        prepared = self._batch.prepare(self._memory.usrloc.changes.take(), {node: tokens[node] for node in held})
+        own = {node: tokens[node] for node in held}
+        prepared = self._writer.prepare(self._memory.usrloc.changes.take(), own, count)
         progress, applied = self._progress(tokens), self._corrector.deletions()
-        self._rewind.keep(prepared, count)
         metrics.BATCH_SIZE.observe(count)
         self._count_ignored()
         self._memory.count_left_out()
         try:
-            await self._retry.run(lambda: self._write_held(held, [prepared], progress, applied))
+            await self._writer.write(held, prepared, progress, applied)
             is_stored = not self._gave_up
-            if progress:  # without it nobody would notice that Redis lost what was before
-                self._rewind.trim()
             if time.monotonic() >= self._stored_at:
                 await self._note_stored()
             self._memory.usrloc.changes.settle()
             self._removed += prepared.removed
             self._may_evict = True
             await self._hand_over()
-        except _LeaseLostError:
+        except LeaseLostError:
             await self._start_over()
         except RolledBackError:
             metrics.ROLLBACKS.inc()
@@ -204,46 +174,9 @@ class Recorder:
         """Return why Redis does not take our events now, None when it does."""
         return self._retry.current_error()
 
-    async def report(self, report: ConsumerReport) -> None:
-        """Store how we are, and learn how others are. Whether it succeeds does not matter: the next one comes soon."""
-        with contextlib.suppress(RedisError):
-            reports, holders = await self._retry.run_once(lambda: self._exchange(report))
-            self._shares.update(report, reports, holders)
-            self._leases.shares_of_others = self._shares.of_others
-            self._unheld = self._shares.nodes() - self._memory.feeds.held.keys()
-            self._warn_of_unheard()
-
-    def _exchange(self, report: ConsumerReport) -> tuple[dict[str, ConsumerReport], dict[str, str]]:
-        reports = save_consumer(self._store, self._leases.owner, report)
-        nodes = {node for one in (report, *reports.values()) for node in one.nodes}
-        return reports, load_cluster_holders(self._store, self._shares.count_nodes(nodes))
-
-    def _warn_of_unheard(self) -> None:
-        """Warn of nodes that nobody records, once until it is over."""
-        unheard = self._shares.unheard()
-        for node in sorted(unheard - self._unheard):
-            metrics.UNHEARD.labels(node).inc()
-            logger.warning(
-                "nobody records a node: the consumer of its cluster does not hear it",
-                node=node,
-                remedy="[consumer] subscribe must name every node of a cluster in each consumer",
-            )
-        self._unheard = unheard
-
-    async def close(self) -> None:
-        """Release our leases, so that the next consumer need not wait for their end."""
-        try:
-            await self._retry.run(self._release)
-        except GaveUpError:
-            logger.warning("the leases could not be released; another consumer takes over when they run out")
-
-    def _release(self) -> None:
-        self._leases.release()
-        forget_consumer(self._store, self._leases.owner)
-
     async def _do(self, work: Callable[[], Awaitable[None]]) -> None:
         async with self._taking:
-            if self._leaving:  # nothing of these clusters may change any more
+            if self.tenure.leaving:  # nothing of these clusters may change any more
                 return
             try:
                 await work()
@@ -286,10 +219,9 @@ class Recorder:
 
     async def _keep_ours(self, messages: Sequence[AnyMessage]) -> list[Message]:
         """Return the messages of nodes that we hold the lease of; put those of other nodes on standby."""
-        await self._take_over({message.node for message in messages} - self._memory.feeds.held.keys())
-        held: AbstractSet[str] = self._memory.feeds.held.keys()
-        if self._leaving:
-            held -= self._leaving_nodes()
+        if await self.tenure.take_over({message.node for message in messages} - self.tenure.held):
+            await self._note_stored()
+        held = self.tenure.held - self.tenure.leaving
         kept = self._memory.feeds.drop_repeats(_unpack(self._standby.take(held)))
         ours: list[AnyMessage] = []
         for message in messages:
@@ -302,49 +234,14 @@ class Recorder:
                 self._episodes.warn("messages of too many nodes were refused", limit=MAX_NODES)
         return [*kept, *_unpack(ours)]
 
-    async def _take_over(self, others: AbstractSet[str]) -> None:
-        """Take over what is free of these nodes and of all others that we hear, when it is time to try."""
-        others |= self._unheld
-        if not self._leases.select_due(others):
-            return
-        feeds = await self._retry.run(lambda: self._try_to_hold(others - self._memory.feeds.held.keys()))
-        for feed, seqs in feeds:
-            self._memory.take_over(feed, seqs)
-        if feeds:
-            self._unheld -= self._memory.feeds.held.keys()
-            await self._note_stored()
-
-    def _leaving_nodes(self) -> AbstractSet[str]:
-        return {node for node, feed in self._memory.feeds.held.items() if feed.cluster in self._leaving}
-
     async def _hand_over(self) -> None:
-        """Release the clusters whose last events are stored by now, and take no more of those that go next.
-
-        The other consumer goes on from the stored seqs with what it kept. It hears of a free lease when it tries.
-        """
-        if self._leaving:
+        """Release the clusters whose last events are stored by now, and take no more of those that go next."""
+        if self.tenure.leaving:
             async with self._taking:
-                await self._release_leaving()
-        elif not self._retry.current_error() and (surplus := self._shares.surplus()):
+                await self.tenure.release_leaving()
+        elif not self._retry.current_error() and (surplus := self.tenure.surplus()):
             async with self._taking:
-                self._leaving = surplus
-
-    async def _release_leaving(self) -> None:
-        leaving, self._leaving = self._leaving, set()
-        logger.info("handing over to another consumer", clusters=sorted(leaving))
-        self._memory.hand_over(leaving)
-        self._shares.hand_over(leaving)
-        self._leases.shares_of_others = self._shares.of_others
-        with contextlib.suppress(RedisError):  # then the leases run out
-            await self._retry.run_once(lambda: self._leases.give_up(leaving))
-
-    def _try_to_hold(self, others: AbstractSet[str]) -> list[tuple[Feed, dict[str, int]]]:
-        """Take over the nodes that have no other holder, and return their feeds and seqs.
-
-        Whether we still hold the rest, the next write checks.
-        """
-        room = MAX_NODES - len(self._memory.feeds.held)
-        return [load_feed(self._store, node) for node in self._leases.hold_all(sorted(others)[: max(0, room)])]
+                self.tenure.leave(surplus)
 
     # Periodic work
 
@@ -367,32 +264,6 @@ class Recorder:
                 self._corrector.apply(entries, batch, self._memory.usrloc, feed)
 
     # Writing
-
-    def _write_held(
-        self, held: Sequence[str], batches: Sequence[Prepared], progress: Sequence[Command], applied: Sequence[Command]
-    ) -> None:
-        """Write batches in their order, and delete the corrections that are `applied` once they stand."""
-        lost = [node for node in held if not self._leases.hold(node)]
-        if lost:
-            logger.warning("another consumer took over", nodes=lost)
-            raise _LeaseLostError
-        with metrics.WRITE_SECONDS.time():
-            try:
-                for number, prepared in enumerate(batches, 1):
-                    self._batch.write(prepared, progress if number == len(batches) else ())
-            except FencedError as error:
-                self._leases.lose(error.token)
-                metrics.FENCED.inc()
-                logger.warning("another consumer took over, and wrote since: this batch was refused")
-                raise _LeaseLostError from None
-            self._store.connection.pipeline(applied)
-
-    def _write_again(self, held: Sequence[str], batches: Sequence[Prepared], progress: Sequence[Command]) -> None:
-        """Write batches, from the first one if Redis loses some of them meanwhile."""
-        try:
-            self._write_held(held, batches, progress, ())
-        except RolledBackError as error:
-            raise NotNowError(str(error)) from None
 
     async def _note_stored(self) -> None:
         """Note how many devices Redis holds, and whether it is nearly full."""
@@ -421,7 +292,7 @@ class Recorder:
     async def _start_over(self) -> None:
         """Take unwritten messages again after a lease was lost, as far as they are still ours."""
         async with self._taking:
-            unwritten = [*self._writing, *self._waiting, *self._standby.take(self._leaving_nodes())]
+            unwritten = [*self._writing, *self._waiting, *self._standby.take(self.tenure.leaving)]
             self._forget_all()
             try:
                 await self._take(unwritten)
@@ -436,19 +307,17 @@ class Recorder:
         """
         async with self._taking:
             self._memory.feeds.note_rollback()
-            held, tokens = list(self._memory.feeds.held), dict(self._leases.tokens)
-            changes, own = self._memory.usrloc.changes.take(), {node: tokens[node] for node in held}
-            prepared, progress = self._batch.prepare(changes, own), self._progress(tokens)
-            self._rewind.keep(prepared, self.pending)
-            batches = self._rewind.batches()
+            held, tokens = list(self._memory.feeds.held), dict(self.tenure.leases.tokens)
+            own = {node: tokens[node] for node in held}
+            self._writer.prepare(self._memory.usrloc.changes.take(), own, self.pending)
+            progress = self._progress(tokens)
             self._writing, self._waiting, self.pending = [*self._writing, *self._waiting], [], 0
             self._memory.drop_contacts()
             self._corrector.clear()
             is_ours = True
             try:
-                await self._retry.run(lambda: self._write_again(held, batches, progress))
-                self._rewind.trim()
-            except _LeaseLostError:
+                await self._writer.write_again(held, progress)
+            except LeaseLostError:
                 is_ours = False
             except (GaveUpError, ResponseError) as error:
                 self._lose(count_events(self._writing), error)
@@ -465,11 +334,11 @@ class Recorder:
     def _forget_all(self) -> None:
         """Drop taken messages and the memory, which may differ from what is stored: it is read again."""
         self._waiting = []
-        self._leaving = set()
+        self.tenure.leave(frozenset())
         self.pending = 0
         self._memory.clear()
         self._corrector.clear()
-        self._rewind.clear()
+        self._writer.clear()
 
 
 def _split(messages: Sequence[Message]) -> list[list[Message]]:

@@ -72,7 +72,7 @@ def record_events(setup: "Setup", batch: Sequence[Message]) -> None:
     """Store what a batch changes, as a consumer does that starts before it and stops after it."""
     recorder = Recorder(setup.config, setup.store)
     asyncio.run(record_batch(recorder, batch))
-    asyncio.run(recorder.close())
+    asyncio.run(recorder.tenure.close())
 
 
 class RedisUrl(Protocol):

@@ -46,7 +46,7 @@ class Feed:
             recorder = Recorder(self.setup.config, self.setup.store)
             for batch in batches:
                 await record_batch(recorder, batch)
-            await recorder.close()
+            await recorder.tenure.close()
 
         asyncio.run(run())
 

@@ -241,7 +241,7 @@ def latency_message(node: str, seq: int) -> Message:
 def steal(setup: Setup, recorder: Recorder, node: str) -> None:
     """Another consumer gets the lease of a node, and ours is to be renewed."""
     setup.store.connection.call("SET", setup.store.keys.lease(node), "another", "PX", 60_000)
-    recorder._leases._renewed_at.clear()
+    recorder.tenure.leases._renewed_at.clear()
 
 
 @pytest.mark.parametrize("when", ["before the batch", "before the write"])
@@ -260,7 +260,7 @@ def test_one_lease_of_two_is_lost(make_setup: MakeSetup, monkeypatch: pytest.Mon
 
     assert {node: setup.events_done(node) for node in nodes} == {"a": 2, "b": 1, "c": 2, "d": 2}
     setup.store.connection.call("DEL", setup.store.keys.lease("b"))
-    recorder._leases._refused_at.clear()
+    recorder.tenure.leases._refused_at.clear()
     asyncio.run(record_batch(recorder, [latency_message(node, 2) for node in nodes]))
     assert {node: setup.events_done(node) for node in nodes} == dict.fromkeys(nodes, 3)
     assert len(stored(setup)) == 12

@@ -73,7 +73,7 @@ async def test_as_all_devices_say(make_setup: MakeSetup, seed: int) -> None:
         check(follower, setup, View(view.clock._replace(now=at), view.feeds, view.bounds))
         at += random_.choice((0, 0, 0, 45_000))
     assert at > start
-    await recorder.close()
+    await recorder.tenure.close()
 
 
 def make_params(random_: random.Random, event: str, at: int) -> dict[str, object]:

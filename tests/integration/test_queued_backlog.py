@@ -75,7 +75,7 @@ def test_expiry_waits_for_the_queue(setup: Setup) -> None:
     first = queued_recorder(setup)
     expires = AGO[5] // 1000
     asyncio.run(record_batch(first, [message(INSERT, phone_event("a", expires=expires), AGO[12], 0), beat(0, AGO[12])]))
-    asyncio.run(first.close())
+    asyncio.run(first.tenure.close())
     second = queued_recorder(setup)
     asyncio.run(record_batch(second, [message(LATENCY, phone_event("b", latency=20_000), AGO[9], 0)]))
     asyncio.run(record_batch(second, [message(UPDATE, phone_event("a", cseq=2), AGO[6], 0), beat(1, now_ms())]))

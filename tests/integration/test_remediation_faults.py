@@ -227,7 +227,7 @@ class World:
             assert self.troubles() == ""
             yield self
         finally:
-            await self.recorder.close()
+            await self.recorder.tenure.close()
             await self.server.stop()
 
     def _make_companion(self) -> None:

@@ -368,7 +368,7 @@ def record(setup: Setup, batches: Sequence[Sequence[Message]]) -> None:
     recorder = Recorder(setup.config, setup.store)
     for batch in batches:
         asyncio.run(record_batch(recorder, batch))
-    asyncio.run(recorder.close())
+    asyncio.run(recorder.tenure.close())
 
 
 @pytest.mark.parametrize("together", [True, False])
@@ -433,13 +433,13 @@ def test_a_batch_written_twice(setup: Setup, monkeypatch: pytest.MonkeyPatch) ->
     """Writing the same changes again changes no key."""
     recorder = Recorder(setup.config, setup.store)
     written: list[Any] = []
-    write = recorder._batch.write
+    write = recorder._writer._batch.write
 
     def write_and_remember(*what: Any) -> None:
         written.append(what)
         write(*what)
 
-    monkeypatch.setattr(recorder._batch, "write", write_and_remember)
+    monkeypatch.setattr(recorder._writer._batch, "write", write_and_remember)
     asyncio.run(record_batch(recorder, story()))
     once = contents(setup)
     for what in written:
@@ -503,7 +503,7 @@ def test_a_consumer_killed_while_it_wrote(make_setup: MakeSetup, kind: Kind, eng
             dying = Recorder(setup.config, setup.store)
             dying.give_up_at(0)
             asyncio.run(record_batch(dying, messages))
-        asyncio.run(dying.close())
+        asyncio.run(dying.tenure.close())
         record(setup, [messages[:7], messages[7:]])
         assert normal(setup) == expected, f"cut after {after} commands"
 

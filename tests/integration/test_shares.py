@@ -155,23 +155,26 @@ async def test_handing_over(make_setup: MakeSetup, monkeypatch: pytest.MonkeyPat
     before = [one for node in nodes for one in story(node, 0, 3)]
     await record_batch(first, before)
     await second.take(before)
-    monkeypatch.setattr(first._shares, "surplus", lambda: {"a"})
+    monkeypatch.setattr(first.tenure._shares, "surplus", lambda: {"a"})
     await first.take(more := [one for node in nodes for one in story(node, 3, 3)])
     await second.take(more)
     await first.write()
     await first.take(late := [one for node in nodes for one in story(node, 6, 3)])
     await second.take(late)
     assert {node: setup.events_done(node) for node in nodes} == {"a-1": 6, "a-2": 6, "c": 6}
-    first._leases.shares_of_others = {"a"}
+    first.tenure.leases.shares_of_others = {"a"}
     await first.write()
     assert list(load_holders(setup.store, nodes)) == ["c"]
-    second._leases._refused_at.clear()
-    second._leases._waiting_since.clear()
+    second.tenure.leases._refused_at.clear()
+    second.tenure.leases._waiting_since.clear()
     await record_batch(second, [])
     await record_batch(first, [one for node in nodes for one in story(node, 9, 1)])
     await record_batch(second, [one for node in nodes for one in story(node, 9, 1)])
 
-    assert load_cluster_holders(setup.store, ["a", "c"]) == {"a": second._leases.owner, "c": first._leases.owner}
+    assert load_cluster_holders(setup.store, ["a", "c"]) == {
+        "a": second.tenure.leases.owner,
+        "c": first.tenure.leases.owner,
+    }
     assert {node: setup.events_done(node) for node in nodes} == dict.fromkeys(nodes, 10)
     assert sum(setup.feed(node).missed for node in nodes) == 0
     assert len(set(stored(setup))) == 30
@@ -183,12 +186,12 @@ async def test_a_cluster_that_comes_back(make_setup: MakeSetup, monkeypatch: pyt
     first, second = make_recorder(setup), make_recorder(setup)
     await record_batch(first, [*story("c", 0, 1, INSERT), *story("d", 0, 1, INSERT)])
     with monkeypatch.context() as patch:
-        patch.setattr(first._shares, "surplus", lambda: {"c"})
+        patch.setattr(first.tenure._shares, "surplus", lambda: {"c"})
         await record_batch(first, [])
         await record_batch(first, [])
     await record_batch(second, story("c", 0, 1, DELETE))
-    await second.close()
-    first._leases._refused_at.clear()
+    await second.tenure.close()
+    first.tenure.leases._refused_at.clear()
     await record_batch(first, story("d", 0, 1))
     await record_batch(first, story("c", 0, 1))  # a ping from before its end changes nothing
     assert setup.page("phone-of-c")["status"] == "offline"
@@ -217,9 +220,9 @@ def test_what_others_record_stays_packed(make_setup: MakeSetup) -> None:
     asyncio.run(record_batch(first, story("c", 0, 1)))
     asyncio.run(record_batch(second, story("c", 0, 1)))
     assert set(second.others) == {"c"}
-    asyncio.run(first.close())
-    second._leases._refused_at.clear()
-    second._leases._waiting_since.clear()
+    asyncio.run(first.tenure.close())
+    second.tenure.leases._refused_at.clear()
+    second.tenure.leases._waiting_since.clear()
     params = phone_event("phone-of-c", latency=30_000)
     envelope = {"v": 1, "node": "c", "run": 1, "seq": 1, "ts": int(time.time() * 1000), "params": params}
     packed = [PackedMessage("c", LATENCY.encode(), body) for body in (msgspec.msgpack.encode(envelope), b"noise")]

@@ -63,19 +63,19 @@ def expire_lease(setup: Setup) -> None:
 
 def refuse_again(recorder: Recorder) -> None:
     """Let a consumer ask for the lease at once."""
-    recorder._leases._refused_at.clear()
+    recorder.tenure.leases._refused_at.clear()
 
 
 def stop_before_the_next_write(recorder: Recorder, meanwhile: Callable[[], object]) -> None:
     """Stop a consumer between its look at the lease and its write, and let it go on after `meanwhile`."""
-    write = recorder._batch.write
+    write = recorder._writer._batch.write
 
     def write_late(*what: Any) -> None:
-        recorder._batch.write = write  # type: ignore[method-assign]
+        recorder._writer._batch.write = write  # type: ignore[method-assign]
         meanwhile()
         write(*what)
 
-    recorder._batch.write = write_late  # type: ignore[assignment,method-assign]
+    recorder._writer._batch.write = write_late  # type: ignore[assignment,method-assign]
 
 
 def without_samples(everything: dict[str, Any]) -> dict[str, Any]:
@@ -136,7 +136,7 @@ def test_late_write_changes_nothing(make_setup: MakeSetup, kind: str, sections: 
     more = story.events(LATENCY, PHONES[5:], latency=40_000)
     asyncio.run(record_batch(late, [*ends, *more[:2]]))
     assert contents(setup) == after
-    asyncio.run(current.close())
+    asyncio.run(current.tenure.close())
     refuse_again(late)
     asyncio.run(record_batch(late, more[2:]))
     pages = setup.pages().values()
@@ -152,7 +152,7 @@ def test_a_lease_that_nobody_took(make_setup: MakeSetup) -> None:
     asyncio.run(record_batch(recorder, story.events(INSERT, PHONES)))
     memory = recorder._memory.usrloc
     expire_lease(setup)
-    recorder._leases._renewed_at.clear()
+    recorder.tenure.leases._renewed_at.clear()
     asyncio.run(record_batch(recorder, story.events(LATENCY, PHONES, latency=20_000)))
     assert setup.events_done() == 20
     assert recorder._memory.usrloc is memory
@@ -165,8 +165,8 @@ def test_a_node_that_came_back(make_setup: MakeSetup) -> None:
     asyncio.run(record_batch(first, story.events(INSERT, PHONES)))
     expire_lease(setup)
     asyncio.run(record_batch(second, ended := story.events(DELETE, PHONES[:5])))
-    asyncio.run(second.close())
-    first._leases._renewed_at.clear()
+    asyncio.run(second.tenure.close())
+    first.tenure.leases._renewed_at.clear()
     asyncio.run(record_batch(first, [*ended, *story.events(LATENCY, PHONES[5:], latency=20_000), story.heartbeat()]))
     assert sorted(page["status"] for page in setup.pages().values()) == ["offline"] * 5 + ["online"] * 5
     assert setup.events_done() == 20
@@ -216,13 +216,13 @@ def test_a_store_that_lost_everything(make_setup: MakeSetup) -> None:
 async def test_slow_write_keeps_its_lease(make_setup: MakeSetup, monkeypatch: pytest.MonkeyPatch) -> None:
     """A consumer whose write takes longer than a lease keeps its nodes: two busy ones would rob each other."""
     monkeypatch.setattr("companion.store.leases.RENEW_SECONDS", 0.1)
-    monkeypatch.setattr("companion.consumer.recorder.RENEW_SECONDS", 0.1)
+    monkeypatch.setattr("companion.consumer.tenure.RENEW_SECONDS", 0.1)
     setup, story = make_setup(), Story()
     recorder, written = Recorder(setup.config, setup.store), threading.Event()
     await record_batch(recorder, story.events(INSERT, PHONES))
     stop_before_the_next_write(recorder, written.wait)
     await recorder.take(story.events(LATENCY, PHONES, latency=20_000))
-    keeping, writing = asyncio.create_task(recorder.keep_leases()), asyncio.create_task(recorder.write())
+    keeping, writing = asyncio.create_task(recorder.tenure.keep()), asyncio.create_task(recorder.write())
     lease = setup.store.keys.lease("opensips")
     for _ in range(2):
         setup.store.connection.call("PEXPIRE", lease, 5000)
