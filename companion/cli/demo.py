@@ -8,9 +8,8 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import AsyncIterator, Iterator
-from contextlib import ExitStack, asynccontextmanager, contextmanager
-from dataclasses import replace
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import AsyncExitStack, ExitStack, asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -19,30 +18,35 @@ from rich.live import Live
 from rich.text import Text
 
 from companion import config, log
+from companion.bridge.bridge import Bridge
 from companion.cli.screens.fleet import FleetScreen
+from companion.demo.offices import BRANCH, NODE, build_fleets
+from companion.demo.past import Past
 from companion.errors import UsageError
 from companion.query.now import load_view
 from companion.query.row import render_row
 from companion.query.summary import load_fleet
 from companion.services.app import App
 from companion.simulator.calls import SimulatedCalls
-from companion.simulator.fleet import build_fleet
+from companion.simulator.node import Node
 from companion.simulator.opensips import SimulatedOpenSIPS
-from companion.simulator.phone import SimulatedPhone
 from companion.simulator.redis import EmbeddedRedis, find_free_port
+from companion.store.devices import count_devices
 from companion.store.nodes import load_feed
 from companion.store.store import Store, open_store
 from companion.times import now_ms
 from companion.tokens import access
 from companion.tokens.access import Token
 
+PAST_PHONES: Final = 24
+"""So many have a past; in a larger demo the others are new."""
 SPEED: Final = 10.0
 """The phones live so much faster than real ones, so that there is something to see."""
 PACE: Final = 2.0
 """The phones sleep, reload and roam so much more often than simulated phones usually do."""
 PING_SECONDS: Final = 30.0
 RAMP_SECONDS: Final = 30.0
-NODE: Final = "demo"
+FIRST_SEED: Final = "first"
 API_PORT: Final = 8780
 REFRESH_SECONDS: Final = 1.0
 PUSH_PER_DAY: Final = 100_000
@@ -55,21 +59,25 @@ _CONFIG = """# Written by `companion demo`: use it with -c while the demo runs.
 url = "{redis}"
 [bridge]
 node = "demo"
-datagram = "udp:127.0.0.1:{datagram}"
-publish = "tcp://127.0.0.1:{bus}"
+datagram = "udp:127.0.0.1:{demo.datagram}"
+publish = "tcp://127.0.0.1:{demo.bus}"
 [consumer]
-subscribe = ["tcp://127.0.0.1:{bus}"]
+subscribe = ["tcp://127.0.0.1:{demo.bus}", "tcp://127.0.0.1:{branch.bus}"]
 [pings]
 interval = {interval}
 [[opensips]]
 node = "demo"
-mi_url = "{mi}"
-probe_url = "udp:127.0.0.1:{probe}"
+mi_url = "http://127.0.0.1:{demo.mi}/mi"
+probe_url = "udp:127.0.0.1:{demo.probe}"
+[[opensips]]
+node = "branch"
+mi_url = "http://127.0.0.1:{branch.mi}/mi"
 [remediation]
 mode = "enforce"
 push_per_day = {push_per_day}
 [api]
 listen = "127.0.0.1:{api}"
+notice = "Simulated phones"
 tokens = ["{token}"]
 [media]
 secret = "{secret}"
@@ -77,11 +85,12 @@ secret = "{secret}"
 
 
 class _Ports(NamedTuple):
-    """Hold where the simulated OpenSIPS listens and what it sends to."""
+    """Hold where a simulated OpenSIPS listens and what it sends to, and where its bridge publishes."""
 
     datagram: int
     mi: int
     probe: int
+    bus: int
 
 
 class _Console(Console):
@@ -108,28 +117,52 @@ async def run_demo(phones: int, folder: Path, seconds: float) -> None:
         stack.enter_context(_locked(folder))
         log.configure(stream=stack.enter_context((folder / "companion.log").open("a")))
         redis = stack.enter_context(EmbeddedRedis(folder / "redis"))
-        ports = _Ports(find_free_port(), find_free_port(), find_free_port())
+        ports = {node: _choose_ports() for node in (NODE, BRANCH)}
         secret, token = access.make("demo", "operate")
         file = _write_config(folder, redis.url, ports, token)
         settings = config.load(file, {})
-        opensips = SimulatedOpenSIPS(
-            NODE,
-            _build_phones(phones),
-            events_to=settings.bridge.datagram,
-            mi_listen=f"127.0.0.1:{ports.mi}",
-            probe_listen=f"127.0.0.1:{ports.probe}",
-            ping_interval=PING_SECONDS,
-            speed=SPEED,
-            ramp=RAMP_SECONDS,
-        )
-        await _run_everything(settings, _render_hints(settings, file, opensips, secret), opensips, stopped)
+        nodes = await asyncio.to_thread(_simulate_nodes, settings, ports, phones)
+        await _run_everything(settings, _render_hints(settings, file, nodes[NODE], secret), nodes, ports, stopped)
     _Console().print(f"The demo has ended. Its data stays in {folder}/ for the next one.", soft_wrap=True)
 
 
-def _build_phones(phones: int) -> list[SimulatedPhone]:
-    """Build the same devices in each demo, but with new contacts: a browser never gets a contact of an earlier demo."""
-    now = time.time_ns()
-    return [replace(phone, seed=f"{now}/{n}") for n, phone in enumerate(build_fleet(phones, pace=PACE))]
+def _choose_ports() -> _Ports:
+    return _Ports(*(find_free_port() for _ in _Ports._fields))
+
+
+def _simulate_nodes(settings: config.Config, ports: Mapping[str, _Ports], phones: int) -> dict[str, SimulatedOpenSIPS]:
+    """Make the nodes with their phones. In an empty store these live through a week first, which takes seconds."""
+    now = time.time()
+    store = open_store(settings.redis)
+    try:
+        is_empty = not count_devices(store)
+        # later, phones are the same devices with new contacts: a browser never gets a contact of an earlier demo
+        fleets = build_fleets(phones, FIRST_SEED if is_empty else f"{time.time_ns()}")
+        pasts: dict[str, Node] = {}
+        if is_empty:
+            _Console().print("Making a week of history …")
+            old = {node: fleet[:PAST_PHONES] for node, fleet in fleets.items()}
+            past = Past(settings, store, old, now)
+            past.live()
+            pasts = past.nodes
+    finally:
+        store.close()
+    for phone in (phone for fleet in fleets.values() for phone in fleet):
+        phone.pace = PACE
+    return {
+        node: SimulatedOpenSIPS(
+            node,
+            fleet,
+            events_to=f"udp:127.0.0.1:{ports[node].datagram}",
+            mi_listen=f"127.0.0.1:{ports[node].mi}",
+            probe_listen=f"127.0.0.1:{ports[node].probe}",
+            ping_interval=PING_SECONDS,
+            speed=SPEED,
+            ramp=RAMP_SECONDS,
+            past=pasts.get(node),
+        )
+        for node, fleet in fleets.items()
+    }
 
 
 @contextmanager
@@ -148,15 +181,13 @@ def _locked(folder: Path) -> Iterator[None]:
         yield
 
 
-def _write_config(folder: Path, redis_url: str, ports: _Ports, token: Token) -> Path:
+def _write_config(folder: Path, redis_url: str, ports: Mapping[str, _Ports], token: Token) -> Path:
     file = folder / "config.toml"
     file.write_text(
         _CONFIG.format(
             redis=redis_url,
-            datagram=ports.datagram,
-            bus=find_free_port(),
-            mi=f"http://127.0.0.1:{ports.mi}/mi",
-            probe=ports.probe,
+            demo=ports[NODE],
+            branch=ports[BRANCH],
             interval=PING_SECONDS / SPEED,
             api=_choose_api_port(),
             push_per_day=PUSH_PER_DAY,
@@ -179,14 +210,23 @@ def _choose_api_port() -> int:
 
 
 async def _run_everything(
-    settings: config.Config, hints: RenderableType, opensips: SimulatedOpenSIPS, stopped: asyncio.Event
+    settings: config.Config,
+    hints: RenderableType,
+    nodes: Mapping[str, SimulatedOpenSIPS],
+    ports: Mapping[str, _Ports],
+    stopped: asyncio.Event,
 ) -> None:
     ending = asyncio.Event()
     app = asyncio.create_task(App(settings).run(ending))
     store = await asyncio.to_thread(open_store, settings.redis)
     try:
-        await _wait_for_bridge(store, app)
-        async with opensips, _run_calls(settings, opensips):
+        async with AsyncExitStack() as stack:
+            if BRANCH in nodes:
+                await stack.enter_async_context(_run_bridge(BRANCH, ports[BRANCH]))
+            for node, opensips in nodes.items():
+                await _wait_for_bridge(store, node, app)
+                await stack.enter_async_context(opensips)
+            await stack.enter_async_context(_run_calls(settings, nodes[NODE]))
             show = asyncio.create_task(_show(settings, hints, store, stopped))
             await asyncio.wait([show, app], return_when=asyncio.FIRST_COMPLETED)
             stopped.set()
@@ -195,6 +235,19 @@ async def _run_everything(
         store.close()
         ending.set()
         await app
+
+
+@asynccontextmanager
+async def _run_bridge(node: str, ports: _Ports) -> AsyncIterator[None]:
+    """Run the bridge of a further node."""
+    datagram, publish = f"udp:127.0.0.1:{ports.datagram}", f"tcp://127.0.0.1:{ports.bus}"
+    bridge = Bridge(config.BridgeSection(node=node, datagram=datagram, publish=publish))
+    bridging = asyncio.create_task(bridge.run())
+    try:
+        yield
+    finally:
+        bridge.stop()
+        await bridging
 
 
 @asynccontextmanager
@@ -209,10 +262,10 @@ async def _run_calls(settings: config.Config, opensips: SimulatedOpenSIPS) -> As
         await calling
 
 
-async def _wait_for_bridge(store: Store, app: asyncio.Task[None]) -> None:
-    """Wait until the bridge hears what the phones do first; the app's own end ends it, too."""
+async def _wait_for_bridge(store: Store, node: str, app: asyncio.Task[None]) -> None:
+    """Wait until a bridge hears what the phones do first; the app's own end ends it, too."""
     started_at = now_ms()
-    while not app.done() and (await asyncio.to_thread(load_feed, store, NODE))[0].heartbeat_at < started_at:  # noqa: ASYNC110 - Redis does not call back
+    while not app.done() and (await asyncio.to_thread(load_feed, store, node))[0].heartbeat_at < started_at:  # noqa: ASYNC110 - Redis does not call back
         await asyncio.sleep(0.05)
 
 

@@ -62,6 +62,7 @@ class ApiSection(ListenSection):
 
     listen: str = "127.0.0.1:8780"
     dashboard: bool = True
+    notice: str = Field("", max_length=80)
     tokens: tuple[str, ...] = Field((), repr=False)
     open_reads: bool = True
     hosts: tuple[str, ...] = ()

@@ -31,7 +31,8 @@ class Frame:
         ui.page_title(f"{title} · OpenSIPS Companion")
         ui.add_head_html(assets.HEAD)
         identity = guard.identity_of(request)
-        top = Part(*head(request.url.path, by=identity.by), clock=now_ms())
+        notice = threads_of(request).config.api.notice
+        top = Part(*head(request.url.path, by=identity.by, notice=notice), clock=now_ms())
         top.move(self._client.layout, target_index=0)
         self._main = ui.element("div").props("id=main tabindex=-1")
         with self._main:

@@ -4,9 +4,10 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Final, Literal, NamedTuple
 
 from companion.config import PingsSection
+from companion.dashboard.rhythm import Rhythm
 from companion.text import Json
 from companion.times import epoch_ms
-from companion.usrloc.contact import FOR_EVER, SILENT_INTERVALS
+from companion.usrloc.contact import FOR_EVER
 
 State = Literal["online", "offline", "unknown"]
 Sample = tuple[int, int | None]
@@ -44,12 +45,12 @@ def compute_presence(page: Json, since: int, until: int, pings: PingsSection) ->
     Offline begins with the first lost ping of those that made it stale. A silence of more than two ping intervals is
     unknown. There is no band before the first sign of the device.
     """
-    patience_ms = SILENT_INTERVALS * pings.interval_ms
+    rhythm = Rhythm((at for at, _ in page["samples"]), pings.interval_ms)
     timeline_signs = list(_timeline_signs(page, since))
-    runs = _runs(page["samples"], sorted(sign.at for sign in timeline_signs), patience_ms)
+    runs = _runs(page["samples"], sorted(sign.at for sign in timeline_signs), rhythm)
     signs = sorted([*runs, *timeline_signs], key=lambda sign: sign.at)
     living = _alive_at_start(page, since, pings.lost_after)
-    presence = _Presence(living, _last_sign_before(page, since), patience_ms)
+    presence = _Presence(living, _last_sign_before(page, since), rhythm)
     changes = [
         *presence.start(since),
         *(change for sign in signs if sign.at <= until for change in presence.take(sign)),
@@ -61,10 +62,10 @@ def compute_presence(page: Json, since: int, until: int, pings: PingsSection) ->
 class _Presence:
     """Track which contacts of the device live, and the time of its last sign."""
 
-    def __init__(self, living: Iterable[str], last_sign_at: int, patience_ms: int) -> None:
+    def __init__(self, living: Iterable[str], last_sign_at: int, rhythm: Rhythm) -> None:
         self._living = set(living)
         self._last_sign_at = last_sign_at
-        self._patience_ms = patience_ms
+        self._rhythm = rhythm
 
     def start(self, since: int) -> Iterator[tuple[int, State]]:
         if self._last_sign_at:
@@ -76,8 +77,8 @@ class _Presence:
 
     def silence(self, now: int) -> Iterator[tuple[int, State]]:
         """Yield the change to unknown, if the last sign was too long before `now`."""
-        if self._living and self._last_sign_at and now - self._last_sign_at > self._patience_ms:
-            yield self._last_sign_at + self._patience_ms, "unknown"
+        if self._living and self._last_sign_at and self._rhythm.is_silence(self._last_sign_at, now):
+            yield self._last_sign_at + self._rhythm.patience_ms(self._last_sign_at), "unknown"
 
     def take(self, sign: Sign) -> Iterator[tuple[int, State]]:
         yield from self.silence(sign.at)
@@ -91,12 +92,12 @@ class _Presence:
         yield sign.at, self._state
 
 
-def _runs(samples: Iterable[Sample], sign_times: Iterable[int], patience_ms: int) -> Iterator[Sign]:
+def _runs(samples: Iterable[Sample], sign_times: Iterable[int], rhythm: Rhythm) -> Iterator[Sign]:
     """Combine pings that are alike, with neither a silence nor another sign between them: a week has thousands."""
     breaks = iter((*sign_times, FOR_EVER))
     first, last, next_break, lost = 0, 0, 0, False
     for ts, latency_ms in samples:
-        if ts > next_break or ts - last > patience_ms or lost is not (latency_ms is None):
+        if ts > next_break or rhythm.is_silence(last, ts) or lost is not (latency_ms is None):
             if first:
                 yield _run(first, last, lost=lost)
             first, lost = ts, latency_ms is None

@@ -95,8 +95,11 @@ class DecisionMark(NamedTuple):
     lost: int = 0
 
 
-def record(store: Store, entry: AuditEntry) -> None:
-    """Append a decision to the audit, and mark the contact as decided for this run of failure."""
+def record(store: Store, entry: AuditEntry, at: int | None = None) -> None:
+    """Append a decision to the audit, and mark the contact as decided for this run of failure.
+
+    `at` (epoch ms) is when it was made, by default now.
+    """
     candidate, decision, outcome, mode, fence, _ = entry
     contact = candidate.contact
     fields: dict[str, Any] = {
@@ -114,7 +117,7 @@ def record(store: Store, entry: AuditEntry) -> None:
         "fence": fence,
         **mask_all(asdict(outcome)),
     }
-    append_decision(store, fields, ContactRef(contact.binding.aor, contact.id), make_mark(entry))
+    append_decision(store, fields, ContactRef(contact.binding.aor, contact.id), make_mark(entry), at)
 
 
 def describe_evidence(contact: Contact, answers: Mapping[str, Any], judgement: str) -> str:

@@ -73,7 +73,7 @@ def clear_woken(store: Store, now: int) -> list[Woken]:
     cleared = [
         woken._replace(decided=states[contact.id].decided)
         for contact in pending
-        if (woken := _woken(contact, devices[contact.device], pushes_of(states[contact.id]), now))
+        if (woken := find_woken(contact, devices[contact.device], pushes_of(states[contact.id]), now))
     ]
     vanished = [ref for ref in refs if ref.contact not in contacts]
     clear_pushes(store, [woken.contact for woken in cleared], vanished)
@@ -84,7 +84,8 @@ def _text(ref: ContactRef) -> str:
     return f"{ref.contact} {ref.aor}"
 
 
-def _woken(contact: Contact, device: Device, push: Push, now: int) -> Woken | None:
+def find_woken(contact: Contact, device: Device, push: Push, now: int) -> Woken | None:
+    """Return what came of the pushes to a contact; None while nothing did."""
     if contact.alive_at > push.since:
         return Woken(contact, push.since, push.attempts, contact.alive_at - push.since)
     new = [

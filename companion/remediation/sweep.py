@@ -99,7 +99,7 @@ class Sweeper:
                 continue
             metrics.WOKEN_SECONDS.observe(woken.after_ms / 1000)
             outcome = Outcome("woken", attempt=woken.attempts, after_ms=woken.after_ms)
-            audit.record(self._store, _make_woken_entry(woken, outcome, mode))
+            audit.record(self._store, make_woken_entry(woken, outcome, mode))
 
     async def _act_on(self, node: str, candidates: Sequence[Candidate], fleet: Fleet, room: int) -> int:
         """Act on the candidates of one node, some at once; return on how many."""
@@ -251,7 +251,7 @@ class Sweeper:
         save_sweep(self._store, fields)
 
 
-def _make_woken_entry(woken: push.Woken, outcome: Outcome, mode: str) -> AuditEntry:
+def make_woken_entry(woken: push.Woken, outcome: Outcome, mode: str) -> AuditEntry:
     """Return the entry of a waking, with the failure that its pushes were for: the contact's record has it no more.
 
     A contact whose device came back elsewhere still fails, so its record tells.

@@ -4,12 +4,13 @@ import time
 import zlib
 from collections import defaultdict
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 from companion.opensips.events import LOST_PING_US
 from companion.simulator import wire
 from companion.simulator.agenda import Agenda
+from companion.simulator.conditions import Conditions
 from companion.simulator.phone import SimulatedPhone, Transport
 from companion.simulator.usrloc import (
     DOMAIN,
@@ -50,13 +51,20 @@ class Pings:
 class Node:
     """Connect the phones. Its clock counts simulated seconds since the start; `epoch` maps them to real ones."""
 
-    def __init__(self, settings: Settings, raise_event: Raise, epoch: Callable[[float], float] | None = None) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        raise_event: Raise,
+        epoch: Callable[[float], float] | None = None,
+        conditions: Conditions | None = None,
+    ) -> None:
         self.settings = settings
         self.agenda = Agenda()
-        self.usrloc = SimulatedUsrloc(raise_event)
+        self.usrloc = SimulatedUsrloc(self._raise)
         self.pings: dict[tuple[str, str], Pings] = defaultdict(Pings)
-        self._raise = raise_event
-        self._epoch = epoch or _make_clock(time.time(), settings.speed)
+        self._raise_event = raise_event
+        self._epoch = epoch or make_clock(time.time(), settings.speed)
+        self._conditions = conditions
         self._phones: list[SimulatedPhone] = []
         self._owners: dict[tuple[str, str], SimulatedPhone] = {}
         self._connections: set[Address] = set()
@@ -76,6 +84,12 @@ class Node:
     def epoch_now(self) -> float:
         return self._epoch(self.agenda.now)
 
+    def go_on(self, settings: Settings, raise_event: Raise, epoch: float) -> None:
+        """Live on from `epoch` (epoch seconds) with another speed, and raise events there from now on."""
+        self.settings = replace(self.settings, speed=settings.speed)
+        self._raise_event = raise_event
+        self._epoch = make_clock(epoch, settings.speed, self.agenda.now)
+
     def advance(self, now: float) -> None:
         """Let everything happen that is due by `now`."""
         self.agenda.run_until(now)
@@ -85,8 +99,10 @@ class Node:
         phone.join(self)
 
     def register(self, phone: SimulatedPhone) -> None:
-        """Take a REGISTER of a phone."""
-        expires = self.epoch_now + phone.lifetime / self.settings.speed
+        """Take a REGISTER of a phone, unless the network is cut."""
+        if self._conditions and self._conditions.is_cut(self.epoch_now):
+            return
+        expires = self._epoch(self.agenda.now + phone.lifetime)
         binding = self.usrloc.save(
             self._make_contact(phone, expires), phone.instance, push=phone.push is not None, expires=expires
         )
@@ -119,6 +135,13 @@ class Node:
         self._connections.clear()
         for phone in self._phones:
             phone.reconnect()
+
+    def reaches(self, binding: SimulatedBinding) -> bool:
+        """Return whether the phone of a contact would answer if it were asked again and again."""
+        return self._owners[binding.key].is_at(binding.contact.uri, binding.contact.received)
+
+    def _raise(self, event: str, text: bytes) -> None:
+        self._raise_event(event, text)
 
     def _make_contact(self, phone: SimulatedPhone, expires: float) -> SimulatedContact:
         return SimulatedContact(
@@ -163,7 +186,10 @@ class Node:
         return zlib.crc32("/".join(binding.key).encode()) % self.settings.ping_partitions
 
     def _ping(self, binding: SimulatedBinding) -> None:
-        seconds = self._owners[binding.key].answer(binding.contact.uri, binding.contact.received)
+        phone = self._owners[binding.key]
+        seconds = phone.answer(binding.contact.uri, binding.contact.received)
+        if seconds and self._conditions:
+            seconds = self._conditions.delay(seconds, phone.address[0], self.epoch_now)
         if seconds is None or seconds > self.settings.ping_threshold:
             self.agenda.call_later(self.settings.ping_threshold, lambda _: self._lose_ping(binding))
         else:
@@ -191,5 +217,6 @@ class Node:
         return self.usrloc.find(*binding.key) is not binding
 
 
-def _make_clock(started_at: float, speed: float) -> Callable[[float], float]:
-    return lambda now: started_at + now / speed
+def make_clock(epoch: float, speed: float, start: float = 0.0) -> Callable[[float], float]:
+    """Return a map from simulated seconds to epoch seconds: `start` is at `epoch`, and `speed` pass in a real one."""
+    return lambda now: epoch + (now - start) / speed

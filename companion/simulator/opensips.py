@@ -30,7 +30,7 @@ class SimulatedOpenSIPS:
 
     `events_to` is where startup_route subscribes ("" = nobody: leave it to MI's event_subscribe).
     `mi_login` "user:password" asks for Basic auth. `probe_listen` is the address of its mi_datagram. Phones register
-    within `ramp` seconds of the start.
+    within `ramp` seconds of the start, unless they have a past.
     """
 
     node: str
@@ -48,6 +48,8 @@ class SimulatedOpenSIPS:
     speed: float = 1.0
     ramp: float = 0.0
     version: str = "3.6.8"
+    past: Node | None = None
+    """A node that has lived with these phones already: it goes on."""
 
     def __post_init__(self) -> None:
         self.events_raised: Counter[str] = Counter()
@@ -62,7 +64,8 @@ class SimulatedOpenSIPS:
             raise UnavailableError(f"events can not be sent to {self.events_to}: its host has no address")
         self._started_at = time.monotonic()
         self._woken = asyncio.Event()
-        self.core = Node(self._make_settings(), self._raise)
+        self.core = self._make_node()
+        self._born_at = self.core.agenda.now
         self.subscriptions = self._run_startup_route()
         self.mi = SimulatedMi(self.core, self.subscriptions, self._send)
         self.mi.version = self.version
@@ -181,6 +184,12 @@ class SimulatedOpenSIPS:
         for sink in self._sinks.values():
             await sink.flush()
 
+    def _make_node(self) -> Node:
+        if not self.past:
+            return Node(self._make_settings(), self._raise)
+        self.past.go_on(self._make_settings(), self._raise, time.time())
+        return self.past
+
     def _make_settings(self) -> Settings:
         return Settings(
             ping_interval=self.ping_interval,
@@ -203,15 +212,15 @@ class SimulatedOpenSIPS:
             subscriptions.add(event, self.events_to)
 
     def _switch_phones_on(self) -> None:
-        for number, phone in enumerate(self.fleet):
-            moment = self.ramp * number / len(self.fleet)
-            self.core.agenda.call_at(moment, partial(self._switch_on, phone))
+        new = [phone for phone in self.fleet if phone not in self.core.phones]
+        for number, phone in enumerate(new):
+            self.core.agenda.call_later(self.ramp * number / len(new), partial(self._switch_on, phone))
 
     def _switch_on(self, phone: SimulatedPhone, _: float) -> None:
         self.core.add(phone)
 
     def _read_clock(self) -> float:
-        return (time.monotonic() - self._started_at) * self.speed
+        return self._born_at + (time.monotonic() - self._started_at) * self.speed
 
     async def _live(self) -> None:
         while True:

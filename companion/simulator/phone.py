@@ -116,11 +116,14 @@ class SimulatedPhone:
 
     def answer(self, uri: str, received: str | None) -> float | None:
         """Return the seconds it takes to answer a ping to that contact; None when it never answers."""
-        reached = self.state is PhoneState.ON and (uri, received) == (self.uri, self.received)
-        if not reached or self.muted or self._chance.random() < self.loss:
+        if not self.is_at(uri, received) or self.muted or self._chance.random() < self.loss:
             return None
         spread = self._chance.lognormvariate(0, self.jitter)
         return max(0.001, self.latency_ms * self._distance * spread / 1000)
+
+    def is_at(self, uri: str, received: str | None) -> bool:
+        """Return whether it is awake at that contact."""
+        return self.state is PhoneState.ON and (uri, received) == (self.uri, self.received)
 
     def join(self, network: Network) -> None:
         """Switch on for the first time, in that network."""
@@ -133,6 +136,19 @@ class SimulatedPhone:
         if self.transport == "ws" or not self.uri:
             self.uri = self._make_uri()
         self._connect()
+
+    def hurry(self, pace: float) -> None:
+        """Do from now on so many times as often what it does by itself; one that is off or dead comes back."""
+        self.pace = pace
+        if self.state in {PhoneState.OFF, PhoneState.DEAD}:
+            self.switch_on()
+        else:
+            self._plan_act()
+
+    def update(self, user_agent: str, loss: float) -> None:
+        """Get another firmware, which loses this share of pings."""
+        self.user_agent, self.loss = user_agent, loss
+        self.reregister()
 
     def mute(self) -> None:
         """Answer no ping until unmuted; all else goes on."""

@@ -32,6 +32,7 @@ class SimulatedContact:
     shtag: str = ""
 
 
+_encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
 CONTACT_PARAMS = (
     *("domain", "aor", "uri", "received", "path", "qval", "user_agent", "socket", "bflags"),
     *("expires", "callid", "cseq", "attr", "latency", "shtag"),
@@ -75,4 +76,4 @@ def encode_notification(method: str, params: Mapping[str, Any]) -> bytes:
 
 def dump_json(value: Any) -> bytes:
     """Print JSON like OpenSIPS' cJSON: no spaces, UTF-8 as it is, only quotes, backslash and controls escaped."""
-    return json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode()
+    return _encode(value).encode()

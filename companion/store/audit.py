@@ -15,28 +15,35 @@ AuditRow = tuple[str, dict[str, str]]
 """(id, fields) of one entry."""
 
 
-def append_decision(store: Store, fields: Mapping[str, Any], ref: ContactRef, mark: str) -> None:
-    """Append a decision to the audit and to its device's timeline, and mark the contact as decided."""
+def append_decision(
+    store: Store, fields: Mapping[str, Any], ref: ContactRef, mark: str, at: int | None = None
+) -> None:
+    """Append a decision to the audit and to its device's timeline, and mark the contact as decided.
+
+    `at` (epoch ms) is now by default. It must be later than that of the last entry.
+    """
     brief = {name: fields[name] for name in _BRIEF} | ({"after_ms": fields["after_ms"]} if fields["after_ms"] else {})
     state = store.keys.care_state(*ref)
     decided = [("HSET", state, "decided", mark), ("PEXPIRE", state, store.ttl_ms)]
-    entry = _prepare_entry(store, fields, f"companion-{fields['action']}", brief)
+    entry = _prepare_entry(store, fields, f"companion-{fields['action']}", brief, at)
     store.connection.pipeline([*entry, *decided])
 
 
-def append_audit_entry(store: Store, fields: Mapping[str, Any], event: str, brief: Mapping[str, str | int]) -> None:
+def append_audit_entry(
+    store: Store, fields: Mapping[str, Any], event: str, brief: Mapping[str, str | int], at: int | None = None
+) -> None:
     """Append what is no decision about a contact to the audit, and an entry to the timeline of its device."""
-    store.connection.pipeline(_prepare_entry(store, fields, event, brief))
+    store.connection.pipeline(_prepare_entry(store, fields, event, brief, at))
 
 
 def _prepare_entry(
-    store: Store, fields: Mapping[str, Any], event: str, brief: Mapping[str, str | int]
+    store: Store, fields: Mapping[str, Any], event: str, brief: Mapping[str, str | int], at: int | None
 ) -> list[Command]:
-    audit = store.keys.remediations()
+    audit, entry_id = store.keys.remediations(), "*" if at is None else at
     return [
-        ("XADD", audit, "MAXLEN", "~", MAX_ENTRIES, "*", *_flat(fields)),
+        ("XADD", audit, "MAXLEN", "~", MAX_ENTRIES, entry_id, *_flat(fields)),
         ("PEXPIRE", audit, store.retention_ms),
-        *prepare_care_entry(store, str(fields["device"]), event, brief),
+        *prepare_care_entry(store, str(fields["device"]), event, brief, at),
     ]
 
 

@@ -92,9 +92,11 @@ def prepare_trimming(keys: Sequence[str], before: int, most: int = MAX_ENTRIES) 
         yield ("EVAL", _TRIM, len(part), *part, most, before)
 
 
-def prepare_care_entry(store: Store, device: str, event: str, fields: Mapping[str, str | int]) -> list[Command]:
-    """Prepare to add an entry to what was done about a device, with the present time."""
-    key, now = store.keys.care(device), now_ms()
+def prepare_care_entry(
+    store: Store, device: str, event: str, fields: Mapping[str, str | int], at: int | None = None
+) -> list[Command]:
+    """Prepare to add an entry to what was done about a device, at a time (epoch ms), by default now."""
+    key, now = store.keys.care(device), now_ms() if at is None else at
     pieces = _cut(encode_entry(event, fields))
     return [
         ("EVAL", _APPEND, 1, key, now, store.retention_ms, *pieces),

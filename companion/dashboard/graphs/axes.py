@@ -4,7 +4,7 @@ Colours are variables of the style sheet, so that graphs follow light and dark b
 NiceGUI passes on without watching each of them.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Final
 
 from companion.times import MINUTE_MS
@@ -12,6 +12,8 @@ from companion.times import MINUTE_MS
 Options = dict[str, Any]
 Point = tuple[Any, ...]
 """(epoch ms, value or None, what a tooltip says, and within how many ms of the pointer it does; left out: always)"""
+Gap = int | Callable[[int], int]
+"""How long a silence breaks a line, in ms: always so long, or by when (epoch ms) it begins."""
 Window = tuple[int, int]
 """From and until, epoch ms."""
 
@@ -43,6 +45,8 @@ BASE: Final[Options] = {
 
 FEW: Final = 3
 """With fewer points than this, a line would hardly be visible: the points are drawn, too."""
+_DOT: Final = 3
+"""The size of a point that stands alone between two breaks: as wide as a line of it would be high."""
 _TIME_LABELS: Final = {
     "year": "{d} {MMM} {yyyy}",
     "month": "{d} {MMM}",
@@ -61,21 +65,29 @@ def line(name: str, points: tuple[Point, ...], *, symbol: bool | None = None) ->
     return {
         "name": name,
         "type": "line",
-        "showSymbol": few if symbol is None else symbol,
-        "symbol": "circle",
+        "showSymbol": symbol is not False,
+        "symbol": "circle" if symbol or few else "none",
         "symbolSize": 5,
         "color": "var(--graph)",
         "lineStyle": {"width": 1.5},
         "emphasis": {"disabled": True},
-        "data": points,
+        "data": points if few or symbol is not None else tuple(_mark_alone(points)),
     }
 
 
-def broken(points: Sequence[Point], gap_ms: int) -> tuple[Point, ...]:
+def _mark_alone(points: Sequence[Point]) -> Iterator[Point | Options]:
+    """Draw the points between two breaks, of which a line shows nothing."""
+    is_drawn = [False, *(point[1] is not None for point in points), False]
+    for number, point in enumerate(points, 1):
+        is_alone = is_drawn[number] and not is_drawn[number - 1] and not is_drawn[number + 1]
+        yield {"value": point, "symbol": "circle", "symbolSize": _DOT} if is_alone else point
+
+
+def broken(points: Sequence[Point], gap_ms: Gap) -> tuple[Point, ...]:
     """Break a line at each silence longer than `gap_ms`."""
     drawn: list[Point] = []
     for point in points:
-        if drawn and point[0] - drawn[-1][0] > gap_ms:
+        if drawn and point[0] - drawn[-1][0] > (gap_ms if isinstance(gap_ms, int) else gap_ms(drawn[-1][0])):
             drawn.append((drawn[-1][0] + 1, None, ""))
         drawn.append(point)
     return tuple(drawn)

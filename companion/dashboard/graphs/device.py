@@ -3,7 +3,7 @@
 Only numbers and words of ours are drawn: no text of a phone gets into a graph.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Final, NamedTuple
 
 from companion import quality
@@ -33,11 +33,11 @@ _COLOURS: Final = {"online": "var(--online)", "offline": "var(--stale)", "unknow
 
 
 class DevicePlot(NamedTuple):
-    """Represent what a device is drawn on; a silence longer than `gap_ms` breaks the line."""
+    """Represent what a device is drawn on; a silence longer than `gap_ms` of its begin (epoch ms) breaks the line."""
 
     window: Window
     latency_bounds: quality.Bounds
-    gap_ms: int
+    gap_ms: Callable[[int], int]
     bands: Sequence[Band]
 
 
@@ -45,7 +45,7 @@ def draw_pings(pings: Sequence[Ping], plot: DevicePlot) -> Options:
     """Draw each ping of the window."""
     answered = [(ts, latency_ms) for ts, latency_ms in pings if latency_ms is not None]
     points = [(ts, ms, f"{ms} ms, {quality.label(ms, plot.latency_bounds)}") for ts, ms in answered]
-    lost = [(ts, 0.5, "ping", plot.gap_ms // 2) for ts, latency_ms in pings if latency_ms is None]
+    lost = [(ts, 0.5, "ping", plot.gap_ms(ts) // 2) for ts, latency_ms in pings if latency_ms is None]
     drawn = line("Latency", broken(points, plot.gap_ms))
     return _graph([drawn], lost, max((ms for _, ms in answered), default=0), plot)
 
@@ -59,7 +59,9 @@ def draw_buckets(buckets: Sequence[Sequence[Any]], plot: DevicePlot) -> Options:
     least = [(ts, low, f"{low} ms") for ts, low, *_ in answered]
     spread = [(ts, high - low, f"{high} ms") for ts, low, _, high, *_ in answered]
     lost = [
-        (bucket[0], 0.5, f"{bucket[5]} of {bucket[4] + bucket[5]}", plot.gap_ms // 2) for bucket in buckets if bucket[5]
+        (bucket[0], 0.5, f"{bucket[5]} of {bucket[4] + bucket[5]}", plot.gap_ms(bucket[0]) // 2)
+        for bucket in buckets
+        if bucket[5]
     ]
     lines = [
         line("Average", broken(average, plot.gap_ms)),

@@ -12,10 +12,11 @@ PAGES: Final = (("/", "Fleet"), ("/devices", "Devices"), ("/calls", "Calls"), ("
 _THEMES: Final = (("system", "Auto", "As the system has it"), ("light", "Light", ""), ("dark", "Dark", ""))
 
 
-def head(path: str, by: str = "") -> tuple[Markup, ...]:
+def head(path: str, by: str = "", notice: str = "") -> tuple[Markup, ...]:
     """Show the skip link and the head; `by` is how the viewer was identified, as in access.Identity."""
     brand = tag("a", icon("feed"), tag("span", "OpenSIPS Companion"), href="/", cls="brand", aria_label="Fleet, home")
-    row = tag("div", brand, _ways(path), _themes(), _leave(path, by), cls="top-row")
+    mark = tag("span", notice, cls="notice") if notice else None
+    row = tag("div", brand, mark, _ways(path), _themes(), _leave(path, by), cls="top-row")
     return tag("a", "Skip to the content", href="#main", cls="skip"), tag("header", row, cls="top")
 
 

@@ -3,12 +3,12 @@
 import json
 import time
 from collections.abc import Sequence
+from functools import partial
 from typing import Any, Final
 
 from fastapi import Request
 from nicegui import ui
 
-from companion.config import Config
 from companion.dashboard.filters import devices
 from companion.dashboard.frame import Frame, threads_of
 from companion.dashboard.graphs.axes import Options, Window, known_part
@@ -21,6 +21,7 @@ from companion.dashboard.part import Part
 from companion.dashboard.presence import compute_presence
 from companion.dashboard.reader_threads import ReaderThreads
 from companion.dashboard.refresh import LivePage, keep_fresh
+from companion.dashboard.rhythm import Rhythm
 from companion.errors import NoSuchDeviceError, SeveralDevicesError
 from companion.query.pings import Bucket, put_in_buckets
 from companion.query.reader import Reader
@@ -129,7 +130,8 @@ class DevicePage(LivePage):
         config, latency = self._threads.config, page["latency"]
         bands = compute_presence(page, *window, config.pings)
         first = bands[0].since if bands else window[0]
-        gap_ms = _gap_ms(config, window[1] - window[0])
+        rhythm = Rhythm((at for at, _ in page["samples"]), config.pings.interval_ms)
+        gap_ms = partial(_gap_ms, rhythm, window[1] - window[0])
         plot = DevicePlot(known_part(window, first), config.quality.bounds, gap_ms, bands)
         self._figures.show(device.analysis_head(page["device"], self._window), device.statistics(latency))
         self._graph.props["options"] = _draw(page, buckets, plot)
@@ -181,6 +183,6 @@ def _draw(page: Json, buckets: Buckets, plot: DevicePlot) -> Options:
     return draw_pings(page["samples"], plot) if buckets is None else draw_buckets(buckets, plot)
 
 
-def _gap_ms(config: Config, window_ms: int) -> int:
-    """Return how long a silence breaks the line: longer than two ping intervals, and than a bucket."""
-    return round((SILENT_INTERVALS + 0.5) * config.pings.interval_ms) + window_ms // POINTS
+def _gap_ms(rhythm: Rhythm, window_ms: int, at: int) -> int:
+    """Return how long a silence breaks the line: longer than two ping intervals of its time, and than a bucket."""
+    return round((SILENT_INTERVALS + 0.5) * rhythm.interval_ms(at)) + window_ms // POINTS

@@ -1,0 +1,1 @@
+"""Simulated phones for a first look, with a week of history."""

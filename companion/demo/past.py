@@ -1,0 +1,164 @@
+"""Let the phones of the demo live through a week in seconds, and store it as if it had been recorded.
+
+The simulated nodes raise the events that they always raise, at their own past times. The same code reads, applies and
+stores them as in a consumer; only the bus between them is left out. So what is shown of the week follows from its events.
+"""
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Final, NamedTuple
+
+import msgspec
+
+from companion.bridge.stamps import Stamps
+from companion.config import Config
+from companion.demo.calls import PastCall, plan_calls, store_call
+from companion.demo.offices import BRANCH, NODE, Fleets
+from companion.demo.recording import begin_recording, end_recording, make_recording, store_messages
+from companion.demo.remediation import PastRemediation
+from companion.opensips import events
+from companion.simulator.conditions import DAY, Conditions, Trouble
+from companion.simulator.node import Node, Settings, make_clock
+from companion.simulator.phone import PhoneState, SimulatedPhone
+from companion.store.batch import Batch
+from companion.store.store import Store
+from companion.usrloc.changes import Stamp
+from companion.usrloc.picture import Usrloc
+
+PAST_SECONDS: Final = 7 * DAY - 600
+"""A little less than is kept, so that the oldest of it is there as long as the demo usually runs."""
+SPEED: Final = 0.125
+"""Simulated seconds in one of the past: a ping every four minutes."""
+PACE: Final = 0.06
+"""So much less often than usual the phones sleep, reload and roam: a few times a day."""
+TURN_SECONDS: Final = 30.0
+"""Simulated seconds between two looks of remediation: a ping interval."""
+WRITE_TURNS: Final = 300
+NIGHT_SECONDS: Final = 2_500.0
+"""Simulated seconds after which a dead phone is switched on again: half a night."""
+BAD_NETWORK: Final = "192.0.2."
+FIRMWARE: Final = ("Yealink SIP-T46S 66.86.0.15", "Yealink SIP-T46S 66.86.0.90")
+"""The version that loses pings, and the one before it."""
+FIRMWARE_LOSS: Final = 0.12
+OUTAGE_BEFORE: Final = 1200
+OUTAGE_AFTER: Final = 900
+"""Seconds before and after the start of the demo in which the branch office is cut off."""
+
+
+class Week(NamedTuple):
+    """Hold when things happen in the past of a demo that starts at `now`; all are epoch seconds."""
+
+    now: float
+
+    @property
+    def start(self) -> float:
+        return self.now - PAST_SECONDS
+
+    @property
+    def bad_evening(self) -> tuple[float, float]:
+        """Return from when to when one network is overloaded: an evening between one and three days ago."""
+        midnight = self.now - self.now % DAY - 2 * DAY
+        return midnight + 18 * 3600, midnight + 22.5 * 3600
+
+    @property
+    def firmware_at(self) -> float:
+        """Return when phones got a firmware that loses pings: a night three days ago."""
+        return self.now - self.now % DAY - 3 * DAY + 2 * 3600
+
+    @property
+    def outage(self) -> tuple[float, float]:
+        """Return from when to when the branch office is cut off: while the demo starts."""
+        return self.now - OUTAGE_BEFORE, self.now + OUTAGE_AFTER
+
+
+class Past:
+    """Hold the nodes with their phones, and what a consumer would have in memory of them."""
+
+    def __init__(self, config: Config, store: Store, fleets: Fleets, now: float) -> None:
+        """Prepare the week before `now` (epoch seconds)."""
+        self.week = Week(now)
+        self._fleets = fleets
+        self._config = config
+        self._store = store
+        self._batch = Batch(store)
+        self._usrloc = Usrloc(config.pings.lost_after, config.pings.interval_ms)
+        self._run = round(self.week.start * 1_000_000)
+        self._stamps = {node: Stamps(partial(self._read_clock, node)) for node in fleets}
+        self.nodes = {node: self._make_node(node) for node in fleets}
+        self._remediation = PastRemediation(config, store, self._usrloc, self.nodes)
+
+    def live(self) -> None:
+        """Live through the week and store it; a few seconds."""
+        calls = plan_calls(self._fleets[NODE], self.week.start, self.week.now, *self.week.bad_evening)
+        self._plan(calls)
+        turns = round(PAST_SECONDS * SPEED / TURN_SECONDS)
+        for turn in range(1, turns + 1):
+            self._take_turn(turn * TURN_SECONDS)
+            if turn % WRITE_TURNS == 0 or turn == turns:
+                self._write()
+        for call in calls:
+            store_call(self._store, call)
+        for fleet in self._fleets.values():
+            for phone in fleet:
+                phone.hurry(1.0)
+
+    def _make_node(self, name: str) -> Node:
+        troubles = {
+            NODE: Trouble(*self.week.bad_evening, BAD_NETWORK, slowdown=4.0, loss=0.15),
+            BRANCH: Trouble(*self.week.outage, loss=1.0),
+        }
+        conditions = Conditions([troubles[name]], seed=name)
+        clock = make_clock(self.week.start, SPEED)
+        return Node(Settings(speed=SPEED), partial(self._receive, name), clock, conditions)
+
+    def _plan(self, calls: Sequence[PastCall]) -> None:
+        for name, fleet in self._fleets.items():
+            for number, phone in enumerate(fleet):
+                phone.pace = PACE
+                self._at(self.week.start + number, partial(self.nodes[name].add, phone))
+        for phone in self._fleets[NODE]:
+            if phone.user_agent == FIRMWARE[0]:
+                self._at(self.week.firmware_at, partial(phone.update, FIRMWARE[1], FIRMWARE_LOSS))
+        for call in calls:
+            for at in call.moves:
+                self._at(at, call.phone.roam)
+        if calls:
+            self._plan_recording(calls[-1])
+
+    def _plan_recording(self, call: PastCall) -> None:
+        recording = make_recording(call)
+        self._at(recording.started_at / 1000, partial(begin_recording, self._store, recording))
+        self._at(call.media.started_at / 1000, partial(self._store_messages, call))
+        self._at(recording.ends_at / 1000, partial(end_recording, self._store, recording))
+
+    def _store_messages(self, call: PastCall) -> None:
+        store_messages(self._config, self._store, self._usrloc.devices.by_id[call.media.device], call)
+
+    def _at(self, at: float, step: Callable[[], None]) -> None:
+        """Do something at a time (epoch seconds)."""
+        self.nodes[NODE].agenda.call_at((at - self.week.start) * SPEED, lambda _: step())
+
+    def _take_turn(self, now: float) -> None:
+        for name, node in self.nodes.items():
+            node.advance(now)
+            for phone in self._fleets[name]:
+                if phone.state is PhoneState.DEAD:
+                    node.agenda.call_later(NIGHT_SECONDS, partial(_revive, phone))
+        self._remediation.sweep(round(self.nodes[NODE].epoch_now * 1000))
+
+    def _read_clock(self, node: str) -> int:
+        return round(self.nodes[node].epoch_now * 1000)
+
+    def _receive(self, node: str, event: str, text: bytes) -> None:
+        params = msgspec.json.decode(text)["params"]
+        ts = self._stamps[node].next(params.get("aor"))
+        self._usrloc.apply(events.parse(event, params), Stamp(node, self._config.cluster(node), ts, self._run))
+
+    def _write(self) -> None:
+        self._batch.write(self._batch.prepare(self._usrloc.changes.take()))
+        self._usrloc.changes.settle()
+
+
+def _revive(phone: SimulatedPhone, _: float) -> None:
+    if phone.state is PhoneState.DEAD:
+        phone.switch_on()
