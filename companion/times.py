@@ -64,6 +64,16 @@ def format_seconds(seconds: int) -> str:
     return " ".join(parts)
 
 
+def cut_to_unit(seconds: int) -> int:
+    """Cut a duration to whole days, hours or minutes, so that it is written in one unit.
+
+    >>> cut_to_unit(59), cut_to_unit(200), cut_to_unit(90_000), cut_to_unit(-200)
+    (59, 180, 86400, -180)
+    """
+    size = next((size for size, _ in _UNITS if abs(seconds) >= size), 1)
+    return int(seconds / size) * size
+
+
 def parse_duration(text: str) -> int:
     """Read a duration that a person types, such as `90s`, `30m`, `2h` or `1d`, in seconds.
 

@@ -9,7 +9,8 @@ import socket
 import sys
 import time
 from collections.abc import AsyncIterator, Iterator, Mapping
-from contextlib import AsyncExitStack, ExitStack, asynccontextmanager, contextmanager
+from contextlib import AsyncExitStack, ExitStack, asynccontextmanager, closing, contextmanager
+from itertools import chain
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -20,7 +21,7 @@ from rich.text import Text
 from companion import config, log
 from companion.bridge.bridge import Bridge
 from companion.cli.screens.fleet import FleetScreen
-from companion.demo.offices import BRANCH, NODE, build_fleets
+from companion.demo.offices import BRANCH, NODE, Fleets, build_fleets
 from companion.demo.past import Past
 from companion.errors import UsageError
 from companion.query.now import load_view
@@ -28,7 +29,6 @@ from companion.query.row import render_row
 from companion.query.summary import load_fleet
 from companion.services.app import App
 from companion.simulator.calls import SimulatedCalls
-from companion.simulator.node import Node
 from companion.simulator.opensips import SimulatedOpenSIPS
 from companion.simulator.redis import EmbeddedRedis, find_free_port
 from companion.store.devices import count_devices
@@ -131,23 +131,13 @@ def _choose_ports() -> _Ports:
 
 
 def _simulate_nodes(settings: config.Config, ports: Mapping[str, _Ports], phones: int) -> dict[str, SimulatedOpenSIPS]:
-    """Make the nodes with their phones. In an empty store these live through a week first, which takes seconds."""
-    now = time.time()
-    store = open_store(settings.redis)
-    try:
-        is_empty = not count_devices(store)
+    """Make the nodes with their phones, which have a past if the store is empty: that takes seconds."""
+    with closing(open_store(settings.redis)) as store:
+        is_new = not count_devices(store)
         # later, phones are the same devices with new contacts: a browser never gets a contact of an earlier demo
-        fleets = build_fleets(phones, FIRST_SEED if is_empty else f"{time.time_ns()}")
-        pasts: dict[str, Node] = {}
-        if is_empty:
-            _Console().print("Making a week of history …")
-            old = {node: fleet[:PAST_PHONES] for node, fleet in fleets.items()}
-            past = Past(settings, store, old, now)
-            past.live()
-            pasts = past.nodes
-    finally:
-        store.close()
-    for phone in (phone for fleet in fleets.values() for phone in fleet):
+        fleets = build_fleets(phones, FIRST_SEED if is_new else f"{time.time_ns()}")
+        past = _make_past(settings, store, fleets) if is_new else None
+    for phone in chain.from_iterable(fleets.values()):
         phone.pace = PACE
     return {
         node: SimulatedOpenSIPS(
@@ -159,10 +149,18 @@ def _simulate_nodes(settings: config.Config, ports: Mapping[str, _Ports], phones
             ping_interval=PING_SECONDS,
             speed=SPEED,
             ramp=RAMP_SECONDS,
-            past=pasts.get(node),
+            past=past.nodes[node] if past else None,
         )
         for node, fleet in fleets.items()
     }
+
+
+def _make_past(settings: config.Config, store: Store, fleets: Fleets) -> Past:
+    _Console().print("Making seven days of history …")
+    old = {node: fleet[:PAST_PHONES] for node, fleet in fleets.items()}
+    past = Past(settings, store, old, time.time(), PACE)
+    past.live()
+    return past
 
 
 @contextmanager

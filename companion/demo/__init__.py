@@ -1,1 +1,1 @@
-"""Simulated phones for a first look, with a week of history."""
+"""Build the phones of the demo, and a week of history for them."""

@@ -6,14 +6,17 @@ from typing import Final, NamedTuple
 
 from companion.media import report
 from companion.simulator.calls import LENGTHS, Kind, SimulatedCall, make_device_id, select_callers
-from companion.simulator.conditions import DAY
+from companion.simulator.conditions import DAY, Trouble
 from companion.simulator.phone import Behaviour, SimulatedPhone
 from companion.store.call_reports import CallReport, write_report
 from companion.store.store import Store
 
 HOURS: Final = (8, 10, 13, 16, 19, 20, 21)
 """When on a day (UTC) there are calls."""
-LAST_BEFORE: Final = 2_400
+RECENT: Final = 8
+RECENT_SECONDS: Final = 900
+"""So many calls of all kinds came before the last one, so many seconds apart."""
+RECORDED_BEFORE: Final = 2_400
 """How long before the start of the demo the last call began, in seconds; it is the one that is recorded."""
 ROAM_BACK_SECONDS: Final = 3_600
 
@@ -27,22 +30,24 @@ class PastCall(NamedTuple):
     moves: tuple[float, ...] = ()
 
 
-def plan_calls(
-    fleet: Sequence[SimulatedPhone], start: float, now: float, bad_since: float, bad_until: float
-) -> list[PastCall]:
+def plan_calls(fleet: Sequence[SimulatedPhone], start: float, now: float, bad_evening: Trouble) -> list[PastCall]:
     """Return the calls from `start` to `now` in the order of their times, which are epoch seconds.
 
-    Those of a bad evening suffer from it. Only phones call that are there all the time.
+    Those of a bad evening suffer from it. Phones call that are there all the time, if there are any.
     """
-    callers = [phone for phone in select_callers(fleet) if phone.behaviour is Behaviour.STEADY]
+    browsers = select_callers(fleet)
+    callers = [phone for phone in browsers if phone.behaviour is Behaviour.STEADY] or browsers
     if not callers:
         return []
     chance = random.Random("calls")
     times = [day + hour * 3600 + chance.uniform(0, 3000) for day in _list_days(start, now) for hour in HOURS]
-    last = now - LAST_BEFORE
-    calls = [at for at in times if start + DAY / 2 < at < last - 1800]
+    last = now - RECORDED_BEFORE
+    earlier = last - RECENT * RECENT_SECONDS
+    usual = [at for at in times if start + DAY / 2 < at < earlier - RECENT_SECONDS]
+    recent = [earlier + number * RECENT_SECONDS for number in range(RECENT)]
     return [
-        *(_plan_call(callers, number, at, chance, bad=bad_since < at < bad_until) for number, at in enumerate(calls)),
+        *(_plan_call(callers, number, at, chance, bad_evening) for number, at in enumerate(usual)),
+        *(_make_call(callers, number, at, list(Kind)[number % len(Kind)], chance) for number, at in enumerate(recent)),
         _make_call(callers, 0, last, Kind.GOOD, chance),
     ]
 
@@ -59,15 +64,18 @@ def _list_days(start: float, now: float) -> list[float]:
     return [first + number * DAY for number in range(int((now - first) // DAY) + 1)]
 
 
-def _plan_call(callers: Sequence[SimulatedPhone], number: int, at: float, chance: random.Random, *, bad: bool) -> PastCall:
-    kind = Kind.RELAY if bad else chance.choices(list(Kind), (8, 1, 1, 1))[0]
-    return _make_call(callers, number % len(callers), at, kind, chance)
+def _plan_call(
+    callers: Sequence[SimulatedPhone], number: int, at: float, chance: random.Random, bad_evening: Trouble
+) -> PastCall:
+    is_bad = bad_evening.holds(at, callers[number % len(callers)].address[0])
+    kind = Kind.RELAY if is_bad else chance.choices(list(Kind), (8, 1, 1, 1))[0]
+    return _make_call(callers, number, at, kind, chance)
 
 
 def _make_call(
     callers: Sequence[SimulatedPhone], caller: int, at: float, kind: Kind, chance: random.Random
 ) -> PastCall:
-    phone, other = callers[caller], callers[caller - 1]
+    phone, other = callers[caller % len(callers)], callers[(caller - 1) % len(callers)]
     seconds = chance.randint(*LENGTHS)
     peer = f"sip:{other.aor.replace(' ', '%20')}@example.com"
     media = SimulatedCall(make_device_id(phone), peer, kind, round(at * 1000), seconds, f"{chance.random()}")

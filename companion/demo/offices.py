@@ -1,4 +1,4 @@
-"""Build the phones of the demo: a mixed fleet on one node, and the desk phones of a branch office on another. No I/O."""
+"""Build the phones of the demo: a mixed fleet on one node, desk phones of a branch office on another. No I/O."""
 
 import random
 from collections.abc import Mapping

@@ -1,7 +1,7 @@
 """Let the phones of the demo live through a week in seconds, and store it as if it had been recorded.
 
 The simulated nodes raise the events that they always raise, at their own past times. The same code reads, applies and
-stores them as in a consumer; only the bus between them is left out. So what is shown of the week follows from its events.
+stores them as in a consumer; only the bus between them is left out. So all that is shown follows from events.
 """
 
 from collections.abc import Callable, Sequence
@@ -17,12 +17,19 @@ from companion.demo.offices import BRANCH, NODE, Fleets
 from companion.demo.recording import begin_recording, end_recording, make_recording, store_messages
 from companion.demo.remediation import PastRemediation
 from companion.opensips import events
+from companion.query.fleet import LiveFleet
+from companion.query.history import record_summary
+from companion.query.now import View
+from companion.simulator.calls import select_callers
 from companion.simulator.conditions import DAY, Conditions, Trouble
 from companion.simulator.node import Node, Settings, make_clock
 from companion.simulator.phone import PhoneState, SimulatedPhone
 from companion.store.batch import Batch
+from companion.store.nodes import Feed
 from companion.store.store import Store
+from companion.usrloc.brief import abridge
 from companion.usrloc.changes import Stamp
+from companion.usrloc.contact import Clock
 from companion.usrloc.picture import Usrloc
 
 PAST_SECONDS: Final = 7 * DAY - 600
@@ -33,10 +40,13 @@ PACE: Final = 0.06
 """So much less often than usual the phones sleep, reload and roam: a few times a day."""
 TURN_SECONDS: Final = 30.0
 """Simulated seconds between two looks of remediation: a ping interval."""
+INTERVAL_MS: Final = round(TURN_SECONDS / SPEED * 1000)
+SPARSE_TURNS: Final = 4
+LAST_DAY_TURNS: Final = round(DAY * SPEED / TURN_SECONDS)
+"""The fleet is counted in each turn of the last day, before that in every fourth: graphs of a week show no more."""
 WRITE_TURNS: Final = 300
 NIGHT_SECONDS: Final = 2_500.0
 """Simulated seconds after which a dead phone is switched on again: half a night."""
-BAD_NETWORK: Final = "192.0.2."
 FIRMWARE: Final = ("Yealink SIP-T46S 66.86.0.15", "Yealink SIP-T46S 66.86.0.90")
 """The version that loses pings, and the one before it."""
 FIRMWARE_LOSS: Final = 0.12
@@ -74,10 +84,12 @@ class Week(NamedTuple):
 class Past:
     """Hold the nodes with their phones, and what a consumer would have in memory of them."""
 
-    def __init__(self, config: Config, store: Store, fleets: Fleets, now: float) -> None:
-        """Prepare the week before `now` (epoch seconds)."""
+    def __init__(self, config: Config, store: Store, fleets: Fleets, now: float, pace: float = 1.0) -> None:
+        """Prepare the week before `now` (epoch seconds). `pace` is how busy the phones are after it."""
         self.week = Week(now)
         self._fleets = fleets
+        self._pace = pace
+        self._bad_network = _choose_network(fleets[NODE])
         self._config = config
         self._store = store
         self._batch = Batch(store)
@@ -88,23 +100,27 @@ class Past:
         self._remediation = PastRemediation(config, store, self._usrloc, self.nodes)
 
     def live(self) -> None:
-        """Live through the week and store it; a few seconds."""
-        calls = plan_calls(self._fleets[NODE], self.week.start, self.week.now, *self.week.bad_evening)
+        """Simulate the week and store it, which takes seconds."""
+        evening = Trouble(*self.week.bad_evening, self._bad_network)
+        calls = plan_calls(self._fleets[NODE], self.week.start, self.week.now, evening)
         self._plan(calls)
         turns = round(PAST_SECONDS * SPEED / TURN_SECONDS)
         for turn in range(1, turns + 1):
             self._take_turn(turn * TURN_SECONDS)
-            if turn % WRITE_TURNS == 0 or turn == turns:
+            if turn % SPARSE_TURNS == 0 or turn > turns - LAST_DAY_TURNS:
+                self._summarise(self._read_clock(NODE))
+            if turn % WRITE_TURNS == 0:
                 self._write()
-        for call in calls:
-            store_call(self._store, call)
         for fleet in self._fleets.values():
             for phone in fleet:
-                phone.hurry(1.0)
+                phone.hurry(self._pace)
+        self._write()
+        for call in calls:
+            store_call(self._store, call)
 
     def _make_node(self, name: str) -> Node:
         troubles = {
-            NODE: Trouble(*self.week.bad_evening, BAD_NETWORK, slowdown=4.0, loss=0.15),
+            NODE: Trouble(*self.week.bad_evening, self._bad_network, slowdown=4.0, loss=0.15),
             BRANCH: Trouble(*self.week.outage, loss=1.0),
         }
         conditions = Conditions([troubles[name]], seed=name)
@@ -135,7 +151,7 @@ class Past:
         store_messages(self._config, self._store, self._usrloc.devices.by_id[call.media.device], call)
 
     def _at(self, at: float, step: Callable[[], None]) -> None:
-        """Do something at a time (epoch seconds)."""
+        """Run a step at a time (epoch seconds)."""
         self.nodes[NODE].agenda.call_at((at - self.week.start) * SPEED, lambda _: step())
 
     def _take_turn(self, now: float) -> None:
@@ -144,7 +160,16 @@ class Past:
             for phone in self._fleets[name]:
                 if phone.state is PhoneState.DEAD:
                     node.agenda.call_later(NIGHT_SECONDS, partial(_revive, phone))
-        self._remediation.sweep(round(self.nodes[NODE].epoch_now * 1000))
+        self._remediation.sweep(self._read_clock(NODE))
+
+    def _summarise(self, at: int) -> None:
+        """Record the summary of the fleet, which is made once a minute otherwise."""
+        clock = Clock(at, INTERVAL_MS, self._config.pings.lost_after)
+        feeds = {node: Feed(node, heartbeat_at=at) for node in self.nodes}
+        fleet = LiveFleet(View(clock, feeds, self._config.quality.bounds))
+        for device in self._usrloc.devices.by_id.values():
+            fleet.put(abridge(device))
+        record_summary(self._store, fleet.summarise(), at)
 
     def _read_clock(self, node: str) -> int:
         return round(self.nodes[node].epoch_now * 1000)
@@ -157,6 +182,12 @@ class Past:
     def _write(self) -> None:
         self._batch.write(self._batch.prepare(self._usrloc.changes.take()))
         self._usrloc.changes.settle()
+
+
+def _choose_network(fleet: Sequence[SimulatedPhone]) -> str:
+    """Return the network that has a bad evening, as addresses begin: that of the first phone with calls."""
+    host, _ = (select_callers(fleet) or fleet)[0].address
+    return host.rpartition(".")[0] + "."
 
 
 def _revive(phone: SimulatedPhone, _: float) -> None:

@@ -5,7 +5,6 @@ Where a sweep would ask a phone, the simulated phone is looked at.
 
 from collections import Counter
 from collections.abc import Mapping
-from typing import Final
 
 from companion.config import Config
 from companion.remediation import audit, push
@@ -18,7 +17,6 @@ from companion.store.breakers import BreakerState, save_breaker
 from companion.store.store import Store
 from companion.usrloc.contact import Contact
 from companion.usrloc.picture import Usrloc
-
 
 
 class PastRemediation:

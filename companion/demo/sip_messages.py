@@ -1,4 +1,4 @@
-"""Write the SIP messages of a call between two web phones, as OpenSIPS mirrors them: both legs, and a REGISTER. No I/O."""
+"""Write the SIP messages of a call of two web phones, as OpenSIPS mirrors them: both legs and a REGISTER. No I/O."""
 
 from collections.abc import Iterator
 from typing import Final

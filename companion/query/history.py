@@ -16,11 +16,11 @@ N = TypeVar("N", int, float)
 _LATENCIES: Final = tuple(f"p{p}_ms" for p in PERCENTILES)
 
 
-def record_summary(store: Store, summary: Json) -> None:
-    """Add a summary to the history, unless this minute has one."""
+def record_summary(store: Store, summary: Json, at: int | None = None) -> None:
+    """Add a summary to the history, unless its minute has one: the present one, or that of `at` (epoch ms)."""
     counts = {status: summary["devices"][status] for status in STATUSES}
     numbers = {**counts, **summary["latency"], "loss_ratio": summary["loss_ratio"]}
-    append_minute(store, {name: "" if number is None else number for name, number in numbers.items()})
+    append_minute(store, {name: "" if number is None else number for name, number in numbers.items()}, at)
 
 
 def load_points(store: Store, since: int, until: int) -> list[Json]:

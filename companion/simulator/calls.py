@@ -27,8 +27,6 @@ REPORT_SECONDS: Final = 5.0
 TIMEOUT_SECONDS: Final = 5.0
 LIVE_CALLS: Final = 4
 """So many go on at once, if there are browser phones for them."""
-PAST_CALLS: Final = 8
-"""So many have ended before it begins, so that there is something to see at once."""
 LENGTHS: Final = (40, 150)
 """Seconds that a call lasts, at least and at most."""
 AWAY_SECONDS: Final = 8
@@ -192,7 +190,6 @@ class SimulatedCalls:
     async def run(self) -> None:
         """Run until stopped. While nobody listens, pages keep their reports."""
         async with httpx2.AsyncClient(base_url=self._url, timeout=TIMEOUT_SECONDS) as client:
-            self._live = list(self._make_past_calls())
             while not self._stopping.is_set():
                 await asyncio.gather(*(self._report_call(client, call) for call in self._live))
                 self._live = [call for call in self._live if call.next < len(call.items)]
@@ -204,14 +201,6 @@ class SimulatedCalls:
     def stop(self) -> None:
         """Tell nothing more than is being told."""
         self._stopping.set()
-
-    def _make_past_calls(self) -> Iterator[SimulatedCall]:
-        """Return calls that have ended, one before the other."""
-        ago = 60
-        for _ in range(PAST_CALLS if self._phones else 0):
-            seconds = self._chance.randint(*LENGTHS)
-            ago += seconds + self._chance.randint(30, 300)
-            yield self._make_call(self._made % len(self._phones), int((time.time() - ago) * 1000), seconds)
 
     def _begin_calls(self) -> Iterator[SimulatedCall]:
         """Start as many calls as there is room for, of phones that are not in a call."""

@@ -31,7 +31,7 @@ class Trouble(NamedTuple):
 
 
 class Conditions:
-    """Delay and lose pings as the time of day and the troubles have it. The same seed gives the same chance."""
+    """Compute delays and losses of pings from the time of day and the troubles. The same seed gives the same ones."""
 
     def __init__(self, troubles: Sequence[Trouble] = (), seed: str = "") -> None:
         self._troubles = troubles

@@ -138,7 +138,7 @@ class SimulatedPhone:
         self._connect()
 
     def hurry(self, pace: float) -> None:
-        """Do from now on so many times as often what it does by itself; one that is off or dead comes back."""
+        """Change how often it acts by itself, from now on; one that is off or dead comes back."""
         self.pace = pace
         if self.state in {PhoneState.OFF, PhoneState.DEAD}:
             self.switch_on()

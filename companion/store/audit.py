@@ -15,9 +15,7 @@ AuditRow = tuple[str, dict[str, str]]
 """(id, fields) of one entry."""
 
 
-def append_decision(
-    store: Store, fields: Mapping[str, Any], ref: ContactRef, mark: str, at: int | None = None
-) -> None:
+def append_decision(store: Store, fields: Mapping[str, Any], ref: ContactRef, mark: str, at: int | None = None) -> None:
     """Append a decision to the audit and to its device's timeline, and mark the contact as decided.
 
     `at` (epoch ms) is now by default. It must be later than that of the last entry.

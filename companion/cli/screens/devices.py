@@ -39,12 +39,12 @@ class DevicesTable:
             render_word(row["status"]),
             render_latency(row["last_latency_ms"]),
             render_word(row["quality"]),
-            text(ago(row["last_latency_at"], self._now)),
+            text(ago(row["last_latency_at"], self._now, brief=True)),
             text(row["consecutive_lost"] or ""),
         )
 
     def _particulars(self, row: Json) -> tuple[Text, ...]:
-        registered = ago(row["last_register_at"], self._now)
+        registered = ago(row["last_register_at"], self._now, brief=True)
         return text(registered), text("yes" if row["push"] else ""), text(row["node"])
 
 
@@ -57,5 +57,5 @@ def _make_table(*, wide: bool) -> Table:
         table.add_column("REGISTERED", no_wrap=True)
         table.add_column("PUSH", no_wrap=True)
         table.add_column("NODE", max_width=16)
-    table.add_column("USER AGENT", max_width=48)
+    table.add_column("USER AGENT", no_wrap=True, max_width=48)
     return table

@@ -5,7 +5,7 @@ from datetime import datetime
 from rich.text import Text
 
 from companion.text import printable
-from companion.times import format_seconds
+from companion.times import cut_to_unit, format_seconds
 
 
 def text(value: object, style: str = "") -> Text:
@@ -15,11 +15,13 @@ def text(value: object, style: str = "") -> Text:
     return Text(printable(str(value)).replace("\t", " "), style=style, no_wrap=True, overflow="ellipsis")
 
 
-def ago(at: str | None, now: datetime) -> str:
-    """Write how long ago an ISO 8601 time was, or how far ahead it is."""
+def ago(at: str | None, now: datetime, *, brief: bool = False) -> str:
+    """Write how long ago an ISO 8601 time was, or how far ahead it is; `brief` in one unit, for a narrow column."""
     if not at:
         return ""
     seconds = round((now - datetime.fromisoformat(at)).total_seconds())
+    if brief:
+        seconds = cut_to_unit(seconds)
     if seconds < 0:
         return f"in {format_seconds(-seconds)}"
     return f"{format_seconds(seconds)} ago" if seconds else "now"

@@ -1,6 +1,6 @@
 """Show a trace as a ladder, and the controls of its recording."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from collections.abc import Set as AbstractSet
 from typing import Final
 from urllib.parse import urlencode
@@ -114,12 +114,18 @@ def ladder(trace: Json, opened: AbstractSet[int], *, hidden: int = 0, name: str 
     return card(name, shared, older, more, body, aside=aside, name="ladder")
 
 
+def _breakable(address: str) -> Iterator[Markup]:
+    """Let a narrow column break an address before its port only."""
+    host, colon, port = address.rpartition(":")
+    yield tag("span", network_text(host), tag("wbr"), f"{colon}{port} ")
+
+
 def _head(participants: Sequence[Json]) -> Markup:
     cells = (
         tag(
             "span",
             tag("strong", network_text(one["name"])),
-            tag("small", network_text(", ".join(one["addresses"][:2]))),
+            tag("small", *(part for address in one["addresses"][:2] for part in _breakable(address))),
             cls="participant",
         )
         for one in participants

@@ -38,7 +38,7 @@ def leaves(options: Any) -> Iterator[tuple[str, Any]]:
             yield from leaves(value)
 
 
-PLOT: Final = DevicePlot((START - 10_000, START), quality.Bounds(), 3000, BANDS)
+PLOT: Final = DevicePlot((START - 10_000, START), quality.Bounds(), lambda _: 3000, BANDS)
 BUCKETS: Final = [(START - 9000, 40, 65.5, 217, 3, 1), (START - 5000, None, None, None, 0, 2)]
 POINTS: Final[list[dict[str, Any]]] = [
     {"at": at(-60), "p50_ms": 60, "p95_ms": 200, "p99_ms": 400, "loss_ratio": 0.02},

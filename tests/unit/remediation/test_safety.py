@@ -206,7 +206,7 @@ def test_a_failure_of_mi_is_written_once() -> None:
 
 
 def woken(device: Device, push_since: int, now: int = NOW) -> push.Woken | None:
-    return push._woken(device.contacts[0], device, Push(since=push_since, attempts=1, last_at=push_since), now)
+    return push.find_woken(device.contacts[0], device, Push(since=push_since, attempts=1, last_at=push_since), now)
 
 
 def test_woken_by_itself() -> None:
