@@ -25,7 +25,7 @@ from companion.simulator.conditions import DAY, Conditions, Trouble
 from companion.simulator.node import Node, Settings, make_clock
 from companion.simulator.phone import PhoneState, SimulatedPhone
 from companion.store.batch import Batch
-from companion.store.nodes import Feed
+from companion.store.nodes import Feed, prepare_feed
 from companion.store.store import Store
 from companion.usrloc.brief import abridge
 from companion.usrloc.changes import Stamp
@@ -115,6 +115,8 @@ class Past:
             for phone in fleet:
                 phone.hurry(self._pace)
         self._write()
+        self._store_feeds()
+        self._remediation.report(self._read_clock(NODE))
         for call in calls:
             store_call(self._store, call)
 
@@ -161,6 +163,14 @@ class Past:
                 if phone.state is PhoneState.DEAD:
                     node.agenda.call_later(NIGHT_SECONDS, partial(_revive, phone))
         self._remediation.sweep(self._read_clock(NODE))
+
+    def _store_feeds(self) -> None:
+        """Store the nodes as of a bridge that has just stopped: a newer one goes on."""
+        for node in self.nodes:
+            now = self._read_clock(node)
+            feed = Feed(node, self._config.cluster(node), self._run, heartbeat_at=now, said_at=now, last_event_at=now)
+            feed.known_since, feed.ended_run = round(self.week.start * 1000), self._run
+            self._store.connection.pipeline(prepare_feed(self._store.keys, feed, {}))
 
     def _summarise(self, at: int) -> None:
         """Record the summary of the fleet, which is made once a minute otherwise."""

@@ -15,6 +15,7 @@ from companion.remediation.sweep import make_woken_entry
 from companion.simulator.node import Node
 from companion.store.breakers import BreakerState, save_breaker
 from companion.store.store import Store
+from companion.store.sweeps import save_sweep
 from companion.usrloc.contact import Contact
 from companion.usrloc.picture import Usrloc
 
@@ -32,6 +33,7 @@ class PastRemediation:
         self._pushes: dict[Contact, Push] = {}
         self._marks: dict[Contact, str] = {}
         self._written_at = 0
+        self._candidates = 0
 
     def sweep(self, now: int) -> None:
         """Look once at all contacts, and act on those that fail."""
@@ -48,10 +50,26 @@ class PastRemediation:
             for contact in contacts
             if contact.failing and (candidate := find_candidate(contact, self._settings, lost_after, now))
         ]
+        self._candidates = len(candidates)
         held = self._check_breakers(candidates, contacts, now)
         for candidate in candidates:
             if not held.intersection(groups_of(candidate.contact)):
                 self._act(candidate, now)
+
+    def report(self, now: int) -> None:
+        """Store what a sweep stores in the end, for those who want to know what is held back."""
+        opened = sorted(name for name, state in self._breakers.items() if state.opened_at)
+        nodes = [name for name in opened if name in self._nodes]
+        fields = {
+            "at": now,
+            "mode": self._settings.mode,
+            "candidates": self._candidates,
+            "acted": 0,
+            "waiting": "",
+            "troubles": "; ".join(f"{node}: the breaker is open: too many at once" for node in nodes),
+            "networks": " ".join(name for name in opened if name.startswith(NETWORK)),
+        }
+        save_sweep(self._store, fields)
 
     def _check_breakers(self, candidates: list[Candidate], contacts: list[Contact], now: int) -> set[str]:
         """Return the groups whose breakers are open."""

@@ -17,7 +17,8 @@ BUSIEST: Final = 0.7
 class Trouble(NamedTuple):
     """Hold a trouble from `since` to `until` (epoch seconds): round trips of `slowdown` times, and lost pings.
 
-    `network` begins the addresses that it is about, "" = all. A `loss` of 1 cuts the network: no REGISTER comes either.
+    `network` begins the addresses that it is about, "" = all. A `loss` of 1 everywhere cuts all off: no REGISTER comes
+    either.
     """
 
     since: float
@@ -38,8 +39,8 @@ class Conditions:
         self._chance = random.Random(seed)
 
     def is_cut(self, at: float) -> bool:
-        """Return whether nothing comes through at a time (epoch seconds)."""
-        return any(trouble.loss >= 1 and trouble.holds(at) for trouble in self._troubles)
+        """Return whether nothing comes through at a time (epoch seconds), of any address."""
+        return any(trouble.loss >= 1 and not trouble.network and trouble.holds(at) for trouble in self._troubles)
 
     def delay(self, seconds: float, address: str, at: float) -> float | None:
         """Return how long a ping takes that takes `seconds` at night; None when it is lost."""

@@ -85,7 +85,7 @@ class Node:
         return self._epoch(self.agenda.now)
 
     def go_on(self, settings: Settings, raise_event: Raise, epoch: float) -> None:
-        """Continue from `epoch` (epoch seconds) with another speed, and raise events there from now on."""
+        """Set another speed and clock, which begins at `epoch` (epoch seconds), and where events are raised."""
         self.settings = replace(self.settings, speed=settings.speed)
         self._raise_event = raise_event
         self._epoch = make_clock(epoch, settings.speed, self.agenda.now)

@@ -19,12 +19,14 @@ DOUBLED_MS: Final = 1000
 class NodeGaps:
     """Hold the gaps between two pings in a row of one contact, as one node made them.
 
-    `interval_ms` is 0 until it is known.
+    `interval_ms` is 0 until it is known. `since` is the first ping that we heard of ourselves (epoch ms): a gap that
+    began before it may be one in which nobody recorded, or of another interval.
     """
 
-    __slots__ = ("_doubled_ms", "_gaps", "_long", "_near", "_short", "doubled", "interval_ms")
+    __slots__ = ("_doubled_ms", "_gaps", "_long", "_near", "_short", "doubled", "interval_ms", "since")
 
     def __init__(self, doubled_ms: float) -> None:
+        self.since = 0
         self.doubled = 0
         self.interval_ms = 0
         self._doubled_ms = doubled_ms

@@ -37,8 +37,11 @@ class PingResults:
         if evidence is None:
             evidence = contact.evidence[node] = NodeEvidence()
             self._changes.contacts[contact] = None
-        elif pinged_at := evidence.pinged_at:
-            self._intervals[node].add(ts - pinged_at)
+        gaps = self._intervals[node]
+        if not gaps.since:
+            gaps.since = ts
+        elif (pinged_at := evidence.pinged_at) >= gaps.since:
+            gaps.add(ts - pinged_at)
         if latency_us != LOST_PING_US:
             contact.node = node
             self._add_answer(contact, device, evidence, ts, round(latency_us / 1000))

@@ -32,7 +32,7 @@ def draw_history(points: Points, window: Window) -> Options:
     window = known_part(window, min(measured, default=None))
     top = ceiling(max((point["p99_ms"] or 0 for point in points), default=0))
     below = _loss(points, times, gap_ms)
-    lost_top = max(1.0, ceiling(max((row[1] or 0 for row in below["data"]), default=0)))
+    lost_top = max(1.0, ceiling(100 * max((point["loss_ratio"] or 0 for point in points), default=0)))
     sides = {"left": 62, "right": 52, "outerBoundsMode": "none"}
     return {
         **BASE,

@@ -92,7 +92,21 @@ def test_line_breaks_at_silence() -> None:
     """Where nothing came for too long there is no line."""
     pings = [(START, 50), (START + 1000, 51), (START + 9000, 52)]
     line = series(draw_pings(pings, PLOT), "Latency")
-    assert [value for _, value, _ in line] == [50, 51, None, 52]
+    assert [point["value"][1] if isinstance(point, dict) else point[1] for point in line] == [50, 51, None, 52]
+
+
+def test_points_between_silences() -> None:
+    """A point that stands alone is drawn as a dot, as a line shows nothing of it; those of a line are not."""
+    pings = [(START, 50), (START + 1000, 51), (START + 9000, 52), (START + 19_000, 53), (START + 20_000, 54)]
+    line = series(draw_pings(pings, PLOT), "Latency")
+    assert [52] == [point["value"][1] for point in line if isinstance(point, dict) and point["symbol"] == "circle"]
+
+
+@pytest.mark.parametrize("pings", [[(START, 50)], [(START, 50), (START + 1000, 51)]])
+def test_few_points(pings: list[tuple[int, int]]) -> None:
+    """One point alone, or two, are drawn as dots: a fresh device does not have an empty graph."""
+    (line,) = (one for one in draw_pings(pings, PLOT)["series"] if one["name"] == "Latency")
+    assert (True, "circle") == (line["showSymbol"], line["symbol"])
 
 
 def test_draw_buckets() -> None:
@@ -150,7 +164,7 @@ def test_a_single_point_is_visible() -> None:
         "Maximum": False,
     }
     many = [POINTS[0] | {"at": at(second)} for second in range(-50, 0, 10)]
-    assert not any(line["showSymbol"] for line in draw_history(many, (START - 60_000, START))["series"])
+    assert {"none"} == {line["symbol"] for line in draw_history(many, (START - 60_000, START))["series"]}
 
 
 def test_history_begins_with_the_first_ping() -> None:
