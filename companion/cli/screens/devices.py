@@ -57,5 +57,5 @@ def _make_table(*, wide: bool) -> Table:
         table.add_column("REGISTERED", no_wrap=True)
         table.add_column("PUSH", no_wrap=True)
         table.add_column("NODE", max_width=16)
-    table.add_column("USER AGENT", no_wrap=True, max_width=48)
+    table.add_column("USER AGENT", min_width=10, max_width=48)
     return table

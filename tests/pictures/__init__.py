@@ -1,0 +1,1 @@
+"""Make the pictures of README.md and docs/ from the demo: `make pictures`."""
