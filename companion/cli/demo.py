@@ -22,7 +22,7 @@ from companion import config, log
 from companion.bridge.bridge import Bridge
 from companion.cli.screens.fleet import FleetScreen
 from companion.demo.offices import BRANCH, NODE, Fleets, build_fleets
-from companion.demo.past import Past
+from companion.demo.past import Past, Week
 from companion.errors import UsageError
 from companion.query.now import load_view
 from companion.query.row import render_row
@@ -103,8 +103,10 @@ class _Console(Console):
         raise  # noqa: PLE0704 - rich calls this while it handles one
 
 
-async def run_demo(phones: int, folder: Path, seconds: float) -> None:
+async def run_demo(phones: int, days: int, folder: Path, seconds: float) -> None:
     """Run until Ctrl-C, SIGTERM, or for `seconds` when that is not 0; then end all that was started.
+
+    An empty `folder` begins with so many days of history.
 
     Raises UsageError when `folder` can not be had: it can not be written, or another demo runs in it.
     """
@@ -121,7 +123,7 @@ async def run_demo(phones: int, folder: Path, seconds: float) -> None:
         secret, token = access.make("demo", "operate")
         file = _write_config(folder, redis.url, ports, token)
         settings = config.load(file, {})
-        nodes = await asyncio.to_thread(_simulate_nodes, settings, ports, phones)
+        nodes = await asyncio.to_thread(_simulate_nodes, settings, ports, phones, days)
         await _run_everything(settings, _render_hints(settings, file, nodes[NODE], secret), nodes, ports, stopped)
     _Console().print(f"The demo has ended. Its data stays in {folder}/ for the next one.", soft_wrap=True)
 
@@ -130,13 +132,15 @@ def _choose_ports() -> _Ports:
     return _Ports(*(find_free_port() for _ in _Ports._fields))
 
 
-def _simulate_nodes(settings: config.Config, ports: Mapping[str, _Ports], phones: int) -> dict[str, SimulatedOpenSIPS]:
+def _simulate_nodes(
+    settings: config.Config, ports: Mapping[str, _Ports], phones: int, days: int
+) -> dict[str, SimulatedOpenSIPS]:
     """Make the nodes with their phones, which have a past if the store is empty: that takes seconds."""
     with closing(open_store(settings.redis)) as store:
         is_new = not count_devices(store)
         # later, phones are the same devices with new contacts: a browser never gets a contact of an earlier demo
         fleets = build_fleets(phones, FIRST_SEED if is_new else f"{time.time_ns()}")
-        past = _make_past(settings, store, fleets) if is_new else None
+        past = _make_past(settings, store, fleets, days) if is_new and days else None
     for phone in chain.from_iterable(fleets.values()):
         phone.pace = PACE
     return {
@@ -155,10 +159,10 @@ def _simulate_nodes(settings: config.Config, ports: Mapping[str, _Ports], phones
     }
 
 
-def _make_past(settings: config.Config, store: Store, fleets: Fleets) -> Past:
-    _Console().print("Making seven days of history …")
+def _make_past(settings: config.Config, store: Store, fleets: Fleets, days: int) -> Past:
+    _Console().print("Making the history of the days before …")
     old = {node: fleet[:PAST_PHONES] for node, fleet in fleets.items()}
-    past = Past(settings, store, old, time.time(), PACE)
+    past = Past(settings, store, old, Week(time.time(), days), PACE)
     past.live()
     return past
 

@@ -281,6 +281,7 @@ def demonstrate(
     folder: Annotated[Path, typer.Option(metavar="FOLDER", help="Where the embedded Redis keeps its data.")] = Path(
         "demo-data"
     ),
+    days: Annotated[int, typer.Option(help="How many days of history a new demo begins with.", min=0, max=7)] = 7,
     seconds: Annotated[float, typer.Option(help="Stop after this time; 0: stop on Ctrl-C.", min=0)] = 0,
 ) -> None:
     """Run the companion with simulated phones, without an OpenSIPS.
@@ -289,7 +290,7 @@ def demonstrate(
     """
     from companion.cli.demo import run_demo  # noqa: PLC0415 - as in `run`
 
-    event_loop.run(run_demo(phones, folder, seconds))
+    event_loop.run(run_demo(phones, days, folder, seconds))
 
 
 app.command(

@@ -32,15 +32,17 @@ from companion.usrloc.changes import Stamp
 from companion.usrloc.contact import Clock
 from companion.usrloc.picture import Usrloc
 
-PAST_SECONDS: Final = 7 * DAY - 600
-"""A little less than is kept, so that the oldest of it is there as long as the demo usually runs."""
+DAYS: Final = 7
 SPEED: Final = 0.125
 """Simulated seconds in one of the past: a ping every four minutes."""
 PACE: Final = 0.06
 """So much less often than usual the phones sleep, reload and roam: a few times a day."""
 TURN_SECONDS: Final = 30.0
 """Simulated seconds between two looks of remediation: a ping interval."""
-INTERVAL_MS: Final = round(TURN_SECONDS / SPEED * 1000)
+INTERVAL: Final = TURN_SECONDS / SPEED
+"""The same in seconds of the past."""
+SPARED_TURNS: Final = 2
+"""So much less than the days, so that the oldest of them is not forgotten at once."""
 SPARSE_TURNS: Final = 4
 LAST_DAY_TURNS: Final = round(DAY * SPEED / TURN_SECONDS)
 """The fleet is counted in each turn of the last day, before that in every fourth: graphs of a week show no more."""
@@ -59,10 +61,16 @@ class Week(NamedTuple):
     """Hold when things happen in the past of a demo that starts at `now`; all are epoch seconds."""
 
     now: float
+    days: int = DAYS
+
+    @property
+    def turns(self) -> int:
+        """Return how many ping intervals the past has."""
+        return round(self.days * DAY / INTERVAL) - SPARED_TURNS
 
     @property
     def start(self) -> float:
-        return self.now - PAST_SECONDS
+        return self.now - self.turns * INTERVAL
 
     @property
     def bad_evening(self) -> tuple[float, float]:
@@ -72,8 +80,8 @@ class Week(NamedTuple):
 
     @property
     def firmware_at(self) -> float:
-        """Return when phones got a firmware that loses pings: a night three days ago."""
-        return self.now - self.now % DAY - 3 * DAY + 2 * 3600
+        """Return when phones got a firmware that loses pings: a night three days ago, or soon after a later start."""
+        return max(self.now - self.now % DAY - 3 * DAY + 2 * 3600, self.start + 3600)
 
     @property
     def outage(self) -> tuple[float, float]:
@@ -84,9 +92,9 @@ class Week(NamedTuple):
 class Past:
     """Hold the nodes with their phones, and what a consumer would have in memory of them."""
 
-    def __init__(self, config: Config, store: Store, fleets: Fleets, now: float, pace: float = 1.0) -> None:
-        """Prepare the week before `now` (epoch seconds). `pace` is how busy the phones are after it."""
-        self.week = Week(now)
+    def __init__(self, config: Config, store: Store, fleets: Fleets, week: Week, pace: float = 1.0) -> None:
+        """Prepare a week, or fewer days. `pace` is how busy the phones are after it."""
+        self.week = week
         self._fleets = fleets
         self._pace = pace
         self._bad_network = _choose_network(fleets[NODE])
@@ -104,7 +112,7 @@ class Past:
         evening = Trouble(*self.week.bad_evening, self._bad_network)
         calls = plan_calls(self._fleets[NODE], self.week.start, self.week.now, evening)
         self._plan(calls)
-        turns = round(PAST_SECONDS * SPEED / TURN_SECONDS)
+        turns = self.week.turns
         for turn in range(1, turns + 1):
             self._take_turn(turn * TURN_SECONDS)
             if turn % SPARSE_TURNS == 0 or turn > turns - LAST_DAY_TURNS:
@@ -174,7 +182,7 @@ class Past:
 
     def _summarise(self, at: int) -> None:
         """Record the summary of the fleet, which is made once a minute otherwise."""
-        clock = Clock(at, INTERVAL_MS, self._config.pings.lost_after)
+        clock = Clock(at, round(INTERVAL * 1000), self._config.pings.lost_after)
         feeds = {node: Feed(node, heartbeat_at=at) for node in self.nodes}
         fleet = LiveFleet(View(clock, feeds, self._config.quality.bounds))
         for device in self._usrloc.devices.by_id.values():

@@ -11,10 +11,10 @@ from starlette.testclient import TestClient
 from companion.config import Config
 from companion.demo.offices import BRANCH, BRANCH_PHONES, NODE, build_fleets
 from companion.demo.past import FIRMWARE, Past
+from companion.demo.past import Week as Period
 from companion.services.web import make_app
 from companion.simulator.conditions import DAY
 from companion.simulator.redis import EmbeddedRedis
-from companion.store.redis_errors import RedisError
 from companion.store.store import Store, open_store
 from companion.text import Json
 from companion.times import epoch_ms, now_ms
@@ -41,8 +41,8 @@ def make_config(redis: EmbeddedRedis, prefix: str) -> Config:
     )
 
 
-def live(config: Config, store: Store, phones: int, now: float) -> Past:
-    past = Past(config, store, build_fleets(phones, SEED), now)
+def live(config: Config, store: Store, phones: int, week: Period) -> Past:
+    past = Past(config, store, build_fleets(phones, SEED), week)
     past.live()
     return past
 
@@ -52,7 +52,7 @@ class Week:
 
     def __init__(self, config: Config, store: Store) -> None:
         self.now = now_ms() / 1000
-        self.past = live(config, store, PHONES, self.now)
+        self.past = live(config, store, PHONES, Period(self.now))
         self.client = TestClient(make_app(config, store), base_url="http://127.0.0.1:8780", client=("127.0.0.1", 5000))
 
     def get(self, path: str, **query: str | int) -> Json:
@@ -120,7 +120,7 @@ def test_daily_rhythm(week: Week) -> None:
 
 
 def test_bad_evening(week: Week) -> None:
-    """On one evening the pings of one network are slow and lost, and its calls are bad because of their media's path."""
+    """On one evening the pings of one network are slow and lost, and its calls suffer from their media's path."""
     since, end = week.past.week.bad_evening
     callers = {call["device"] for call in week.get("calls", window="7d", limit=500)["calls"]}
     (device,) = (one for one in map(week.device, callers) if one["aor"] == "kim")
@@ -159,7 +159,7 @@ def test_outage(week: Week) -> None:
 
 
 def test_reloads_and_switch_overs(week: Week) -> None:
-    """A browser is reloaded all the time: each time its device goes on from another address, and the ghost is removed."""
+    """A browser is reloaded all the time: its device goes on from another address, and the ghost is removed."""
     (row,) = (one for one in week.devices() if one["aor"] == "dave")
     events = [entry["event"] for entry in week.device(row["device"])["timeline"]]
     assert min(events.count(event) for event in ("disconnected", "switched-over", "companion-remove")) >= 7
@@ -185,11 +185,15 @@ def test_verdicts(week: Week) -> None:
 def test_recording(week: Week) -> None:
     """A call was recorded from its INVITE to its BYE, on both legs, and the audit says who asked for it."""
     decisions = [one for one in week.get("remediations", limit=500)["remediations"] if one["action"] == "record"]
-    assert ["ended", "started"] == [one["result"] for one in decisions]
+    assert [one["result"] for one in decisions] == ["ended", "started"]
     trace = week.get(f"devices/{decisions[0]['device']}/trace")
     (call,) = (one for one in week.get("calls", window="7d", limit=1)["calls"])
-    methods = [step["method"] for step in trace["steps"] if step["call_id"] == call["call_id"] and step["method"] == step["label"]]
-    assert ["INVITE"] * 2 + ["ACK"] * 2 + ["BYE"] * 2 == methods
+    methods = [
+        step["method"]
+        for step in trace["steps"]
+        if step["call_id"] == call["call_id"] and step["method"] == step["label"]
+    ]
+    assert methods == ["INVITE"] * 2 + ["ACK"] * 2 + ["BYE"] * 2
 
 
 def test_history_of_the_fleet(week: Week) -> None:
@@ -208,25 +212,13 @@ def test_phones_live_on(week: Week) -> None:
     assert bindings >= phones == PHONES + BRANCH_PHONES == len(week.devices())
 
 
-def dump(store: Store, prefix: str) -> Json:
-    """All that is stored, by key, as Redis has it or as RESTORE would take it."""
-    keys = sorted(key for key in store.connection.call("KEYS", f"{prefix}*"))
-    values: Json = {}
-    for key in keys:
-        try:
-            values[key.removeprefix(prefix)] = store.connection.call_for_bytes("DUMP", key)
-        except RedisError:
-            continue
-    return values
-
-
 def test_same_each_time(redis: EmbeddedRedis) -> None:
     """The same seed and the same start give the same week."""
     now, weeks = now_ms() / 1000, []
     for prefix in ("one:", "two:"):
         config = make_config(redis, prefix)
         store = open_store(config.redis)
-        live(config, store, FEW, now)
+        live(config, store, FEW, Period(now, days=1))
         weeks.append(partial(read_all, store, config))
     first, second = (read() for read in weeks)
     assert first == second

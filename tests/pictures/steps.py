@@ -10,7 +10,6 @@ from rich.console import Console
 from rich.terminal_theme import DEFAULT_TERMINAL_THEME, MONOKAI
 from rich.text import Text
 
-from companion.text import Json
 from tests.acceptance.browser import Browser, Scheme
 from tests.pictures.demo import Demo
 
@@ -38,7 +37,7 @@ class Page(NamedTuple):
 def find_pages(demo: Demo) -> dict[str, Page]:
     """The pages that pictures are taken of, by the names of the pictures."""
     kim = next(row["device"] for row in demo.get("devices", search="kim")["devices"] if not row["push"])
-    calls: list[Json] = demo.get(f"devices/{kim}/calls", window="7d")["calls"]
+    calls = demo.get(f"devices/{kim}/calls", window="7d")["calls"]
     worst = min(calls, key=lambda call: call["mos"] or 5)
     return {
         "device": Page(f"/devices/{kim}?window=7d", "#main canvas, #main svg", 780),

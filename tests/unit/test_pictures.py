@@ -52,13 +52,15 @@ class AnsweredDemo(Demo):
         if path == "devices":
             return {"devices": [{"device": "kim/phone", "push": True}, {"device": "kim/web", "push": False}]}
         assert path == "devices/kim/web/calls"
-        return {"calls": [{"call_id": "good", "mos": 4.3}, {"call_id": "new", "mos": None}, {"call_id": "bad", "mos": 3}]}
+        return {
+            "calls": [{"call_id": "good", "mos": 4.3}, {"call_id": "new", "mos": None}, {"call_id": "bad", "mos": 3}]
+        }
 
 
 def test_pages_of_pictures() -> None:
     """The pictures are of the device with the bad evening, of its worst call, and of its recorded messages."""
     pages = find_pages(AnsweredDemo("http://127.0.0.1", "secret", Path("config.toml")))
-    assert ["/devices/kim/web?window=7d", "/calls/bad", "/traces/kim/web"] == [page.path for page in pages.values()]
+    assert [page.path for page in pages.values()] == ["/devices/kim/web?window=7d", "/calls/bad", "/traces/kim/web"]
     assert {*pages, "terminal"} == set(NAMES)
 
 

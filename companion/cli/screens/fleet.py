@@ -12,7 +12,7 @@ from companion.query.listing import WORST_FIRST
 from companion.text import Json
 from companion.usrloc.contact import STATUSES
 
-LINES_AROUND: Final = 15
+LINES_AROUND: Final = 16
 """Lines of the screen without devices: where to look, the counts, the head of the table, and what is left out."""
 
 

@@ -54,6 +54,7 @@ def _percentile(name: str, style: str, points: Points, times: Sequence[int], gap
     return line(name, broken(rows, gap_ms)) | {
         "lineStyle": {"width": 1.5, "type": style},
         "endLabel": {"show": bool(rows), "formatter": name, "color": "var(--muted)", "fontSize": 12},
+        "labelLayout": {"moveOverlap": "shiftY"},
     }
 
 

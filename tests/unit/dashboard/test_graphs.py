@@ -99,14 +99,14 @@ def test_points_between_silences() -> None:
     """A point that stands alone is drawn as a dot, as a line shows nothing of it; those of a line are not."""
     pings = [(START, 50), (START + 1000, 51), (START + 9000, 52), (START + 19_000, 53), (START + 20_000, 54)]
     line = series(draw_pings(pings, PLOT), "Latency")
-    assert [52] == [point["value"][1] for point in line if isinstance(point, dict) and point["symbol"] == "circle"]
+    assert [point["value"][1] for point in line if isinstance(point, dict) and point["symbol"] == "circle"] == [52]
 
 
 @pytest.mark.parametrize("pings", [[(START, 50)], [(START, 50), (START + 1000, 51)]])
 def test_few_points(pings: list[tuple[int, int]]) -> None:
     """One point alone, or two, are drawn as dots: a fresh device does not have an empty graph."""
     (line,) = (one for one in draw_pings(pings, PLOT)["series"] if one["name"] == "Latency")
-    assert (True, "circle") == (line["showSymbol"], line["symbol"])
+    assert (line["showSymbol"], line["symbol"]) == (True, "circle")
 
 
 def test_draw_buckets() -> None:
