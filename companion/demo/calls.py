@@ -67,8 +67,10 @@ def _list_days(start: float, now: float) -> list[float]:
 def _plan_call(
     callers: Sequence[SimulatedPhone], number: int, at: float, chance: random.Random, bad_evening: Trouble
 ) -> PastCall:
-    is_bad = bad_evening.holds(at, callers[number % len(callers)].address[0])
-    kind = Kind.RELAY if is_bad else chance.choices(list(Kind), (8, 1, 1, 1))[0]
+    kind = chance.choices(list(Kind), (8, 1, 1, 1))[0]
+    suffering = [index for index, phone in enumerate(callers) if bad_evening.holds(at, phone.address[0])]
+    if suffering:
+        return _make_call(callers, suffering[number % len(suffering)], at, Kind.RELAY, chance)
     return _make_call(callers, number, at, kind, chance)
 
 

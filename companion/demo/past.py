@@ -50,8 +50,8 @@ WRITE_TURNS: Final = 300
 NIGHT_SECONDS: Final = 2_500.0
 """Simulated seconds after which a dead phone is switched on again: half a night."""
 FIRMWARE: Final = ("Yealink SIP-T46S 66.86.0.15", "Yealink SIP-T46S 66.86.0.90")
-"""The version that loses pings, and the one before it."""
-FIRMWARE_LOSS: Final = 0.12
+"""The first version, and the one after it that loses pings."""
+FIRMWARE_LOSS: Final = 0.14
 OUTAGE_BEFORE: Final = 1200
 OUTAGE_AFTER: Final = 900
 """Seconds before and after the start of the demo in which the branch office is cut off."""

@@ -99,10 +99,12 @@ class SimulatedPhone:
     _chance: random.Random = field(init=False, repr=False)
     _life: int = field(default=0, init=False, repr=False)
     _distance: float = field(default=1.0, init=False, repr=False)
+    _home: str = field(default="", init=False, repr=False)
 
     def __post_init__(self) -> None:
         self._chance = random.Random(self.seed or f"{self.aor}/{self.instance}")
         self.address = self._make_address()
+        self._home = self.address[0]
 
     @property
     def received(self) -> str:
@@ -181,7 +183,10 @@ class SimulatedPhone:
         self._call_later(PAGE_LOAD_SECONDS, self._load_page)
 
     def roam(self) -> None:
-        """Change the network: same contact, new address. The old connection's end is seen at once, late or never."""
+        """Change the network, away or home again: same contact, new address.
+
+        The old connection's end is seen at once, late or never.
+        """
         old_address = self.address
         delay = self._chance.choice((0.0, 0.0, self._chance.uniform(6, 20), None))
         if delay is not None:
@@ -217,7 +222,8 @@ class SimulatedPhone:
         self._become(PhoneState.DEAD)
 
     def _arrive(self) -> None:
-        self.address = self._make_address()
+        is_home = self._distance == 1
+        self.address = (self._home, self._choose_port()) if is_home else self._make_address()
         self._connect()
 
     def _dial_again(self) -> None:

@@ -14,19 +14,21 @@ FOLDER: Final = PROJECT / "docs" / "pictures"
 DOCUMENTS: Final = [PROJECT / "README.md", *sorted((PROJECT / "docs").glob("*.md"))]
 MOST_BYTES: Final = 100_000
 MOST_BYTES_OF_ALL: Final = 1_000_000
-_NAMED: Final = re.compile(r'(?:src|srcset)="([^"]+)"|!\[[^]]*\]\(([^)]+)\)')
+_SOURCES: Final = re.compile(r'(?:src|srcset)="([^"]+)"|!\[[^]]*\]\(([^)]+)\)')
 
 
 def list_pictures(document: Path) -> list[Path]:
     """The files that a document shows."""
-    names = (one or other for one, other in _NAMED.findall(document.read_text(encoding="utf-8")))
+    names = (one or other for one, other in _SOURCES.findall(document.read_text(encoding="utf-8")))
     return [(document.parent / name).resolve() for name in names if "://" not in name]
 
 
 def test_pictures_are_shown() -> None:
     """Each document's pictures are there, and each picture is in some document, light and dark."""
-    shown = {picture for document in DOCUMENTS for picture in list_pictures(document)}
-    assert shown == set(FOLDER.iterdir()) == {FOLDER / f"{name}-{scheme}.webp" for name in NAMES for scheme in SCHEMES}
+    pictures = {picture for document in DOCUMENTS for picture in list_pictures(document)}
+    assert (
+        pictures == set(FOLDER.iterdir()) == {FOLDER / f"{name}-{scheme}.webp" for name in NAMES for scheme in SCHEMES}
+    )
 
 
 def test_pictures_are_small() -> None:
