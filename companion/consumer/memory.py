@@ -51,6 +51,7 @@ class RecorderMemory:
         if feed.cluster not in {one.cluster for one in self.feeds.held.values()}:
             self._drop_cluster(feed.cluster)  # another consumer may have changed what is in memory of it
         self.ping_caches[feed.node] = PingCache()
+        self.usrloc.intervals.resume(feed.node, feed.interval_ms)
         self.feeds.take_over(feed, seqs)
 
     def put(self, devices: Iterable[Device]) -> None:
@@ -107,7 +108,8 @@ class RecorderMemory:
     def drop_contacts(self) -> None:
         """Drop the contacts, because they may differ from what is stored. The feeds stay."""
         self.usrloc = self._make_usrloc()
-        for node in self.ping_caches:
+        for node, feed in self.feeds.held.items():
+            self.usrloc.intervals.resume(node, feed.interval_ms)
             self.ping_caches[node] = PingCache()
 
     def clear(self) -> None:

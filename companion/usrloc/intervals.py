@@ -86,6 +86,10 @@ class Intervals(defaultdict[str, NodeGaps]):
         super().__init__(lambda: NodeGaps(min(configured_ms / 2, DOUBLED_MS)))
         self.configured_ms = configured_ms
 
+    def resume(self, node: str, interval_ms: int) -> None:
+        """Go on with the interval of a node as it was observed before, 0 when it was not."""
+        self[node].interval_ms = interval_ms
+
     def take_doubled(self, node: str) -> int:
         """Return how many pings of a node came twice since the last call."""
         doubled, self[node].doubled = self[node].doubled, 0

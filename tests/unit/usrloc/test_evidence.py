@@ -241,6 +241,32 @@ def test_uneven_gaps(missing: int) -> None:
     assert (gaps.interval_ms, gaps.doubled) == (30_000, 0)
 
 
+def resume(world: World, interval_ms: int) -> None:
+    """Go on as after a restart of the consumer: contacts come from the store, and the interval from the feed."""
+    world.usrloc.intervals.clear()
+    world.usrloc.intervals.resume("n1", interval_ms)
+
+
+def test_a_doubled_loss_after_a_restart(world: World) -> None:
+    """What the consumer observed before its restart counts from the first ping on: a late copy of a loss is no loss."""
+    world.apply(register(), answer())
+    resume(world, 30_000)
+    world.apply(loss(), after_ms=26_000)
+    world.apply(loss(), after_ms=4000)
+    world.apply(loss(), after_ms=26_000)
+    assert world.contact().consecutive_lost == 2
+
+
+def test_an_outage_is_no_interval(world: World) -> None:
+    """The time in which nobody recorded tells nothing of the interval, and what follows is no doubled feed."""
+    world.apply(register(), answer())
+    resume(world, 0)
+    world.apply(answer(), after_ms=3_600_000)
+    world.apply(*[answer()] * 25, after_ms=30_000)
+    gaps = world.usrloc.intervals["n1"]
+    assert (gaps.observe(), gaps.doubled, max(gaps._gaps)) == (30_000, 0, 30_000)
+
+
 def test_observed_interval(world: World) -> None:
     """What counts as doubled follows the interval that is observed, not the one that is configured."""
     world.apply(register())
