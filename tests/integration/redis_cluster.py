@@ -25,6 +25,7 @@ class Server:
 
     def __init__(self, folder: Path, program: RedisServer) -> None:
         self.port = find_free_port()
+        self.bus_port = find_free_port()
         self.client = Redis(port=self.port, decode_responses=True)
         options = {
             "port": self.port,
@@ -34,7 +35,7 @@ class Server:
             "appendonly": "no",
             "cluster-enabled": "yes",
             "cluster-node-timeout": NODE_TIMEOUT_MS,
-            "cluster-port": self.port + 20_000,
+            "cluster-port": self.bus_port,
             "cluster-config-file": f"nodes-{self.port}.conf",
             "repl-diskless-sync-delay": 0,
         }
@@ -87,7 +88,7 @@ class RedisCluster:
         first, share = self.masters[0], SLOTS // len(self.masters) + 1
         for number, server in enumerate(self.all(), 1):
             server.call("CLUSTER SET-CONFIG-EPOCH", number)
-            server.call("CLUSTER MEET", "127.0.0.1", first.port, first.port + 20_000)
+            server.call("CLUSTER MEET", "127.0.0.1", first.port, first.bus_port)
         for number, server in enumerate(self.masters):
             server.call("CLUSTER ADDSLOTSRANGE", number * share, min(SLOTS, (number + 1) * share) - 1)
         wait_for(lambda: all(len(server.call("CLUSTER NODES")) == len(self.all()) for server in self.all()))
