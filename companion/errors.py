@@ -11,6 +11,7 @@ CompanionError
 │   └── CanNotRecordError    the SIP messages of this device can not be recorded now
 ├── UnavailableError     a server we need can not be reached        (exit code 1)
 │   ├── StoreFormatError     the data in Redis has another format       (exit code 2)
+│   ├── ShardingError        the data in Redis is divided into other shards  (exit code 2)
 │   ├── FleetNotReadError    a large fleet is still being read
 │   └── NotReplicatedError   a failover of Redis may undo what was decided
 ├── ReportBudgetError    the reports of calls make us keep too much
@@ -121,6 +122,12 @@ class StoreFormatError(UnavailableError):
         else:
             remedy = "use the version of the companion that wrote it, or choose another [redis] prefix"
         super().__init__(f"the data in Redis has format {stored}, and this version needs format {needed}", remedy)
+
+
+class ShardingError(UnavailableError):
+    """Report that the data in Redis is divided into other shards than the configuration says, or not wholly."""
+
+    exit_code = 2
 
 
 class FleetNotReadError(UnavailableError):

@@ -50,9 +50,9 @@ PIPE_WIDTH: Final = 200
 
 
 @contextmanager
-def opened(settings: config.Config, *, any_format: bool = False) -> Iterator[Store]:
+def opened(settings: config.Config, *, any_format: bool = False, any_shards: bool = False) -> Iterator[Store]:
     """Open the store for one command; an error of Redis ends the command with one line."""
-    store = open_store(settings.redis, any_format=any_format)
+    store = open_store(settings.redis, any_format=any_format, any_shards=any_shards)
     try:
         yield store
     except (*Unreachable, ResponseError) as error:

@@ -233,18 +233,21 @@ class ClusterPipeline:
         self._is_transaction = is_transaction
         self._is_plain = is_plain
         self._commands: list[Command] = []
+        self._options: dict[str, Any] = {}
 
     def __len__(self) -> int:
         return len(self._commands)
 
-    def execute_command(self, *command: Any) -> None:
+    def execute_command(self, *command: Any, **options: Any) -> None:
+        """Add a command. The options of the last one hold for all."""
         self._commands.append(command)
+        self._options = options
 
     def execute(self, *, raise_on_error: bool) -> list[Any]:
         """Send all and return the replies in order. Raises the first error, if asked to."""
         if self._is_transaction:
             return self._cluster.run_at_one_moment(self._commands, raise_on_error=raise_on_error)
-        replies = self._cluster.run(self._commands, is_plain=self._is_plain)
+        replies = self._cluster.run(self._commands, is_plain=self._is_plain, **self._options)
         return [_check(reply) for reply in replies] if raise_on_error else replies
 
 

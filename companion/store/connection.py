@@ -166,6 +166,11 @@ class Connection:
         """
         return self._execute(self._plain_pipeline(), commands, raise_on_error=False)
 
+    def read_bytes(self, commands: Iterable[Command]) -> list[Any]:
+        """Send commands at once and return the replies in order, bytes in place of text, errors too."""
+        pipeline = self.redis.pipeline(transaction=False)
+        return self._execute(pipeline, commands, raise_on_error=False, NEVER_DECODE=True)
+
     def close(self) -> None:
         self.redis.close()
 
@@ -177,10 +182,15 @@ class Connection:
         return partial(plain.pipeline, transaction=False)
 
     def _execute(
-        self, pipeline: Pipeline | ClusterPipeline, commands: Iterable[Command], *, raise_on_error: bool
+        self,
+        pipeline: Pipeline | ClusterPipeline,
+        commands: Iterable[Command],
+        *,
+        raise_on_error: bool,
+        **options: Any,
     ) -> list[Any]:
         for command in commands:
-            pipeline.execute_command(*command)
+            pipeline.execute_command(*command, **options)
         with self.attempt():
             replies = pipeline.execute(raise_on_error=raise_on_error) if len(pipeline) else []
             for reply in replies:

@@ -143,6 +143,20 @@ def decode_contact(contact_id: str, record: bytes | str, answer: str | None = No
     return contact
 
 
+class _Owner(msgspec.Struct, gc=False):
+    device: str
+    aor: str | None = None
+
+
+_owner: Final = msgspec.json.Decoder(_Owner)
+
+
+def read_aor(record: bytes | str) -> str:
+    """Return the AOR of a contact from its record. Raises ValueError for one that can not be read."""
+    owner = decode_record(record, _owner)
+    return aor_of(owner.device) if owner.aor is None else owner.aor
+
+
 def aor_of(device: str) -> str:
     """Return the AOR that the id of a device begins with."""
     return device.rpartition("/")[0]

@@ -85,9 +85,13 @@ class RolledBackError(Exception):
 
 def take_over(store: Store, node: str, token: str) -> None:
     """Refuse from now on what earlier consumers of a node still write."""
-    keys = store.keys
+    store.connection.pipeline(prepare_take_over(store.keys, node, token))
+
+
+def prepare_take_over(keys: Keys, node: str, token: str) -> list[Command]:
+    """Prepare to refuse what earlier consumers of a node still write, in each shard of these keys."""
     shards = (("HSET", keys.writers(shard), node, token) for shard in range(keys.shards))
-    store.connection.pipeline([("HSET", keys.node(node), WRITER, token), *shards])
+    return [("HSET", keys.node(node), WRITER, token), *shards]
 
 
 def fence(

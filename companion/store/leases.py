@@ -23,7 +23,7 @@ from typing import Final
 from companion.store.fence import take_over
 from companion.store.format import check_format
 from companion.store.locks import HeldLock, acquire_lock
-from companion.store.shards import check_shards
+from companion.store.shards import claim_shards
 from companion.store.store import Store
 
 LEASE_SECONDS: Final = 8.0
@@ -192,7 +192,7 @@ class Leases:
     def _acquire(self, cluster: str) -> bool:
         """Take a cluster over with its nodes. An attempt that Redis failed goes on with its token."""
         check_format(self._store.connection, self._store.keys)  # it may have changed since we opened the store
-        check_shards(self._store.connection, self._store.keys)
+        claim_shards(self._store.connection, self._store.keys)
         lease = self._leases.setdefault(cluster, _Lease(f"{self.owner}/{os.urandom(4).hex()}"))
         if not all(self._lock(lease, key) for key in self._keys(cluster)):
             return False

@@ -5,33 +5,20 @@ continued by the next one: what is converted already has another type. A large f
 reply takes its time: so there are as few commands as possible.
 """
 
-import re
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Sequence
+from contextlib import suppress
 from itertools import chain
 from typing import Any, Final, NamedTuple
 
-from companion.errors import UsageError
 from companion.store import format_1
 from companion.store.connection import Command, ResponseError
-from companion.store.consumers import load_consumers
 from companion.store.contacts import encode_contact
 from companion.store.devices import encode_device_record
 from companion.store.format import FORMAT, check_format, load_format, save_format
-from companion.store.leases import LEASE_SECONDS
-from companion.store.locks import HeldLock, acquire_lock
+from companion.store.maintenance import Progress, alone, count_keys, iterate_tagged_keys
 from companion.store.store import Store
 from companion.store.timeline import encode_entries
-from companion.times import SECOND_MS, now_ms
-
-PAGE: Final = 2000
-"""Keys that are looked at together; a third of them or so has an older format."""
-FRESH_MS: Final = 15 * SECOND_MS
-"""A consumer reports every two seconds: one that has not for so long does not run."""
-
-Progress = Callable[[int, int], None]
-"""Called with how many keys were looked at, and how many there are."""
 
 
 class Migrated(NamedTuple):
@@ -61,58 +48,17 @@ def migrate(store: Store, progress: Progress) -> Migrated:
     if stored is None or stored >= FORMAT:
         check_format(store.connection, store.keys)
         return Migrated(FORMAT)
-    with _alone(store) as renew:
+    with alone(store, "migration") as renew:
         save_format(store.connection, store.keys, stored)  # until all is converted
         converted = unreadable = looked_at = 0
-        for page in _iterate_keys(store):
+        for page in iterate_tagged_keys(store):
             renew()
             values = _load_old(store, page)
             done = _convert(store, values)
             converted, unreadable, looked_at = converted + done, unreadable + len(values) - done, looked_at + len(page)
-            progress(looked_at, max(looked_at, _count_keys(store)))
+            progress(looked_at, max(looked_at, count_keys(store)))
         save_format(store.connection, store.keys)
     return Migrated(stored, converted, unreadable)
-
-
-@contextmanager
-def _alone(store: Store) -> Iterator[Callable[[], None]]:
-    """Hold all that a running companion would hold: the leases of all nodes, and the lock of the sweeper."""
-    keys, now = store.keys, now_ms()
-    if any(abs(now - report.at) < FRESH_MS for report in load_consumers(store).values()):
-        raise UsageError("a consumer runs on this Redis: stop all companions, then try again (15 s after a crash)")
-    nodes = sorted(store.connection.call("SMEMBERS", keys.nodes()))
-    locks: list[HeldLock] = []
-    try:
-        for key in (*map(keys.lease, nodes), keys.sweeper()):
-            lock = acquire_lock(store, key, LEASE_SECONDS, token=f"migration/{now}")
-            if lock is None:
-                raise UsageError(f"a companion runs on this Redis and holds {key}: stop all companions, then try again")
-            locks.append(lock)
-        yield lambda: _renew(locks)
-    finally:
-        for lock in locks:
-            lock.release()
-
-
-def _renew(locks: Sequence[HeldLock]) -> None:
-    renewed = [lock.renew() for lock in locks]
-    if not all(renewed):
-        raise UsageError("the migration lost its locks, because Redis did not answer: run it again")
-
-
-def _iterate_keys(store: Store) -> Iterator[list[str]]:
-    """Return all keys with a hash tag, some at a time; one may come twice."""
-    pattern = re.sub(r"([*?\[\]\\^-])", r"\\\1", store.keys.prefix) + "{*"
-    for server in store.connection.masters():
-        cursor = -1
-        while cursor:
-            reply, keys = server.call("SCAN", max(0, cursor), "MATCH", pattern, "COUNT", PAGE)
-            cursor = int(reply)
-            yield keys
-
-
-def _count_keys(store: Store) -> int:
-    return sum(int(server.call("DBSIZE")) for server in store.connection.masters())
 
 
 _OLD_TYPES: Final = {"contact": "hash", "device": "hash", "timeline": "stream", "care": "stream"}

@@ -35,17 +35,19 @@ class Store:
         self.connection.close()
 
 
-def open_store(config: RedisSection, patience: Patience = WRITER, *, any_format: bool = False) -> Store:
+def open_store(
+    config: RedisSection, patience: Patience = WRITER, *, any_format: bool = False, any_shards: bool = False
+) -> Store:
     """Connect to Redis and choose the series engine. `patience`: how long the store's calls wait for Redis.
 
     Raises UnavailableError when Redis does not answer, StoreFormatError when its data has another format (unless
-    `any_format`), ConfigError when it is not what the URL says, is divided into other shards than the configuration
-    says, or lacks what it asks for.
+    `any_format`), ShardingError when it is divided into other shards than the configuration says (unless `any_shards`),
+    ConfigError when the server is not what the URL says, or lacks what the configuration asks for.
     """
     connection = Connection(config.url, patience)
     try:
         check_mode(connection)
-        keys = Keys(config.prefix, choose_shards(connection, config.prefix, config.shards))
+        keys = Keys(config.prefix, choose_shards(connection, config.prefix, config.shards, any_shards=any_shards))
         engine = detect(connection)
         if not any_format:
             check_format(connection, keys)

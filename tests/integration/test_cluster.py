@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from companion.config import RedisSection
-from companion.errors import ConfigError
+from companion.errors import ShardingError
 from companion.store.connection import Unreachable
 from companion.store.redis_errors import RedisError
 from companion.store.server import read_state
@@ -89,7 +89,7 @@ def test_shards(cluster: RedisCluster) -> None:
     again = open_store(RedisSection(url=cluster.url))
     assert again.keys.shards == 32
     again.close()
-    with pytest.raises(ConfigError, match="shards = 8, but the data in Redis is divided into 32"):
+    with pytest.raises(ShardingError, match="shards = 8, but the data in Redis is divided into 32"):
         open_store(RedisSection(url=cluster.url, shards=8))
 
 

@@ -21,7 +21,7 @@ from companion.http.monitoring.watch import Watch
 from companion.query.devices import iterate_devices, render_device
 from companion.query.now import load_view
 from companion.query.pings import read_buckets
-from companion.store import migration
+from companion.store import maintenance
 from companion.store.connection import Command
 from companion.store.contacts import iterate_failing_contacts
 from companion.store.format import FORMAT, load_format
@@ -104,7 +104,7 @@ def interrupt(done: int, total: int) -> None:
 @pytest.mark.parametrize(("kind", "engine"), [("module", "timeseries"), ("plain", "streams")])
 def test_migration(make_setup: MakeSetup, kind: Kind, engine: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """All answers are the same after a migration, also after one that was interrupted; what expired still does."""
-    monkeypatch.setattr(migration, "PAGE", 5)
+    monkeypatch.setattr(maintenance, "PAGE", 5)
     setup = make_setup(kind)
     load_released(setup, engine)
     expected = released_answers(engine)

@@ -6,7 +6,7 @@ from typing import Final, NamedTuple
 
 from companion import log
 from companion.config import Config
-from companion.errors import StoreFormatError
+from companion.errors import ShardingError, StoreFormatError
 from companion.http.monitoring.evictions import Evictions
 from companion.http.monitoring.single_read import SingleRead
 from companion.query.now import View, load_view
@@ -16,6 +16,7 @@ from companion.store.format import check_format
 from companion.store.jobs import load_job_runs
 from companion.store.redis_errors import RedisError, explain, find_remedy
 from companion.store.server import read_state
+from companion.store.shards import check_shards
 from companion.store.store import Store
 
 PATIENCE_SECONDS: Final = 0.5
@@ -117,9 +118,10 @@ class Watch:
 
 
 def _read_format_error(store: Store) -> str:
-    """Return why this version can not read the data, which another version may have migrated since our start."""
+    """Return why we can not read the data, which may have been migrated or moved to other shards since our start."""
     try:
         check_format(store.connection, store.keys)
-    except StoreFormatError as error:
+        check_shards(store.connection, store.keys)
+    except (StoreFormatError, ShardingError) as error:
         return str(error)
     return ""
