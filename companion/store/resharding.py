@@ -91,13 +91,14 @@ def _move_page(store: Store, page: Iterable[str], renew: Callable[[], None]) -> 
             _move_members(store, key)
     leads = {key.lead for key in keys if key.kind not in MEMBERS}
     owners = _load_owners(store, leads)
-    groups = [_Group(_list_group(lead), store.keys.shard(owner)) for lead, owner in owners.items()]
-    moving = _add_answers(store, [group for group in groups if group.keys[0].shard != group.shard])
-    move = _copy if store.connection.is_cluster else _rename
+    shards = ((lead, store.keys.shard(owner)) for lead, owner in owners.items())
+    moving = _add_answers(store, [_Group(_list_group(lead), shard) for lead, shard in shards if shard != lead.shard])
+    if not store.connection.is_cluster:
+        return Resharded(_rename(store, moving), len(leads) - len(owners))
     moved = 0
     for start in range(0, len(moving), AT_ONCE):
         renew()
-        moved += move(store, moving[start : start + AT_ONCE])
+        moved += _copy(store, moving[start : start + AT_ONCE])
     return Resharded(moved, len(leads) - len(owners))
 
 
@@ -127,7 +128,7 @@ def _read_owner(kind: str, reply: Any) -> str | None:
 
 
 def _list_group(lead: TaggedKey) -> list[TaggedKey]:
-    return [lead, *(lead._replace(kind=kind) for kind in FOLLOWERS.get(lead.kind, ()))]
+    return [lead, *(TaggedKey(lead.shard, kind, lead.name) for kind in FOLLOWERS.get(lead.kind, ()))]
 
 
 def _add_answers(store: Store, groups: Sequence[_Group]) -> list[_Group]:
@@ -158,7 +159,7 @@ def _rename(store: Store, groups: Sequence[_Group]) -> int:
     for group in groups:
         commands += _prepare_answer(store, group)
         for key in reversed(group.keys):
-            commands.append(("RENAME", key.format(prefix), key._replace(shard=group.shard).format(prefix)))
+            commands.append(("RENAME", key.format(prefix), key.move(group.shard).format(prefix)))
     replies = store.connection.pipeline(commands, raise_on_error=False)
     renamed = [reply for command, reply in zip(commands, replies, strict=True) if command[0] == "RENAME"]
     for reply in replies:
@@ -185,7 +186,7 @@ def _copy(store: Store, groups: Sequence[_Group]) -> int:
 def _prepare_copies(store: Store, groups: Iterable[_Group]) -> Iterator[Command]:
     """Read keys that are there, and prepare to write them at their new places with the life that they have left."""
     prefix = store.keys.prefix
-    pairs = [(key, key._replace(shard=group.shard)) for group in groups for key in group.keys]
+    pairs = [(key, key.move(group.shard)) for group in groups for key in group.keys]
     reads = chain.from_iterable((("DUMP", key.format(prefix)), ("PTTL", key.format(prefix))) for key, _ in pairs)
     replies = store.connection.read_bytes(reads)
     for (_, target), content, ttl_ms in zip(pairs, replies[::2], replies[1::2], strict=True):
@@ -205,8 +206,6 @@ def _move_members(store: Store, key: TaggedKey) -> None:
         for member, score in members:
             if (shard := store.keys.shard(owner(member))) != key.shard:
                 leaving[shard] += score, member
-        store.connection.pipeline(
-            ("ZADD", key._replace(shard=shard).format(prefix), *pairs) for shard, pairs in leaving.items()
-        )
+        store.connection.pipeline(("ZADD", key.move(shard).format(prefix), *pairs) for shard, pairs in leaving.items())
         if leaving:
             store.connection.call("ZREM", source, *chain.from_iterable(pairs[1::2] for pairs in leaving.values()))
