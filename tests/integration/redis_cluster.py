@@ -26,6 +26,7 @@ class Server:
     def __init__(self, folder: Path, program: RedisServer) -> None:
         self.port = find_free_port()
         self.bus_port = find_free_port()
+        """Not 10,000 above the other, as is the default: outgoing connections have such ports."""
         self.client = Redis(port=self.port, decode_responses=True)
         options = {
             "port": self.port,
@@ -67,6 +68,16 @@ class Server:
         """End it as kill -9 does."""
         os.kill(self.process.pid, signal.SIGKILL)
         self.process.wait(10)
+
+
+    @contextmanager
+    def hanging(self) -> Iterator[None]:
+        """Stop it as a machine that hangs, and let it go on after the block."""
+        self.process.send_signal(signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            self.process.send_signal(signal.SIGCONT)
 
 
 class RedisCluster:
