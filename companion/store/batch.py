@@ -95,23 +95,36 @@ class Batch:
         Samples go first, since a new series is only made after the server refused its samples. If progress went with
         them and we died in between, the next consumer would leave those samples out for good.
 
+        A master that hung may wake up after its replica took over, and store samples until it learns of that. Then the
+        servers tell of the new master before they take all of the batch, and it is written once more, to that one.
+
         Raises FencedError when another consumer took over a node. Then no state is written. Samples may be: they are
         the same, whoever writes them.
         """
-        latency, lost = self._series.commands(prepared.latency), self._series.commands(prepared.lost)
-        self._marks.begin(prepared.lead)
-        marks = self._marks.prepare(key for key, _, _ in chain(prepared.latency, prepared.lost))
-        replies = self._connection.pipeline([*latency, *lost, *marks], raise_on_error=False)
-        self._series.settle(self._connection, "latency", prepared.latency, replies[: len(latency)])
-        self._series.settle(self._connection, "lost", prepared.lost, replies[len(latency) :][: len(lost)])
-        self._check(replies[len(latency) + len(lost) :])
-        for commands in self._connection.steps(prepared.state):
-            self._check(self._connection.pipeline(self._marks.number(commands), raise_on_error=False))
+        is_stored = False
+        while not is_stored:
+            before = self._connection.map_changes
+            self._write_data(prepared)
+            is_stored = self._connection.map_changes == before
         self._check(self._connection.pipeline(also, raise_on_error=False))
         for device, ts in prepared.refreshed:
             device.refreshed_at = ts
         for device in prepared.sampled:
             device.sampled = True
+
+    def _write_data(self, prepared: Prepared) -> None:
+        self._marks.begin(prepared.lead)
+        self._write_samples(prepared)
+        marks = self._marks.prepare(key for key, _, _ in chain(prepared.latency, prepared.lost))
+        first, *others = prepared.state
+        for commands in self._connection.steps([[*marks, *first], *others]):
+            self._check(self._connection.pipeline(self._marks.number(commands), raise_on_error=False))
+
+    def _write_samples(self, prepared: Prepared) -> None:
+        latency, lost = self._series.commands(prepared.latency), self._series.commands(prepared.lost)
+        replies = self._connection.pipeline([*latency, *lost], raise_on_error=False)
+        self._series.settle(self._connection, "latency", prepared.latency, replies[: len(latency)])
+        self._series.settle(self._connection, "lost", prepared.lost, replies[len(latency) :])
 
     def _check(self, replies: Sequence[Any]) -> None:
         try:

@@ -73,6 +73,8 @@ class Cluster:
         self._pack: Callable[..., list[bytes]] = options["command_packer"].pack
         self._manager: NodesManager | None = None
         self._connecting = Lock()
+        self.map_changes = 0
+        """How often the map may have become another one."""
 
     def execute_command(self, *command: Any, **options: Any) -> Any:
         """Send one command and return its reply."""
@@ -153,10 +155,12 @@ class Cluster:
 
     def _refresh(self) -> None:
         """Read the map again. An old one will do while no server answers."""
+        self.map_changes += 1
         with _explained():
             self._map().initialize()
 
     def _move(self, error: MovedError) -> None:
+        self.map_changes += 1
         self._map().move_slot(error)
 
     def _node_of(self, slot: int | None) -> ClusterNode:

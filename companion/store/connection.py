@@ -99,6 +99,11 @@ class Connection:
         options = self.redis.get_connection_kwargs()
         return str(options.get("path") or f"{options.get('host')}:{options.get('port')}")
 
+    @property
+    def map_changes(self) -> int:
+        """Return a number that grows when another server of a Cluster may have become the master of a slot."""
+        return int(self.redis.map_changes) if self.is_cluster else 0
+
     def masters(self) -> "Sequence[Connection | Master]":
         """Return each server that holds a part of the data, for commands about the server itself."""
         with self.attempt():

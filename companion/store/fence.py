@@ -112,9 +112,9 @@ def fence(
         yield _make_script([key, *keys], tokens, (BATCH, batch, ""), ttl_ms, arguments)
 
 
-def number_script(key: str, tokens: Mapping[str, str], numbering: Numbering) -> Command:
-    """Return a script that only checks what `fence` does, and notes its own number."""
-    return _make_script([key], tokens, numbering, 0, ())
+def number_script(key: str, tokens: Mapping[str, str]) -> Command:
+    """Return a script that only checks what `fence` does, to be numbered."""
+    return _make_script([key], tokens, (BATCH, 0, ""), 0, ())
 
 
 def is_fenced(command: Command) -> bool:

@@ -3,6 +3,10 @@
 A replica has what its master wrote up to some moment, and nothing behind it. So each script leaves its number in its
 slot, and the next one to the slot must find it there. Shards without new events are looked at once a second: what they
 lost is written again only while the batches of the last seconds are still kept.
+
+Samples are no scripts. A script follows them when the servers have stored them all, so a replica with the number has the
+samples too. If that script goes to another server than the samples, its number proves nothing: `Batch` writes once more
+what was written while the map of the Cluster changed.
 """
 
 import time
@@ -36,7 +40,11 @@ class Marks:
         self._idle_at = 0.0
 
     def begin(self, lead: Lead | None) -> None:
-        """Begin a batch. With another lease than before, the numbers begin anew; without one there are none."""
+        """Begin a batch. With another lease than before, the numbers begin anew; without one there are none.
+
+        What an attempt before sent in vain may not be there.
+        """
+        self._sent.clear()
         if lead != self._lead:
             self.forget()
         self._lead = lead
@@ -47,7 +55,7 @@ class Marks:
         self._sent.clear()
 
     def prepare(self, keys: Iterable[str]) -> list[Command]:
-        """Return the scripts that number the shards of these keys, and now and then those of all others."""
+        """Return scripts that only number the shards of these keys, and now and then those of all others."""
         if self._lead is None:
             return []
         shards = set(map(self._keys.shard_of, keys))
@@ -55,8 +63,7 @@ class Marks:
             self._idle_at = self._clock() + IDLE_SECONDS
             shards.update(self._acknowledged)
         node, token = self._lead
-        writers = self._keys.writers
-        return [number_script(writers(shard), {node: token}, self._next(node, shard)) for shard in sorted(shards)]
+        return [number_script(self._keys.writers(shard), {node: token}) for shard in sorted(shards)]
 
     def number(self, commands: Iterable[Command]) -> Iterable[Command]:
         """Return these commands with the fenced scripts among them numbered, all of shards."""

@@ -6,7 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from companion.bus.envelope import Message
 from companion.config import RedisSection
+from companion.consumer.recorder import Recorder
 from companion.errors import ShardingError
 from companion.store.connection import Unreachable
 from companion.store.redis_errors import RedisError
@@ -16,7 +18,16 @@ from companion.store.slots import slot_of
 from companion.store.store import open_store
 from companion.store.sweeps import load_off_at, switch_off
 from companion.times import now_ms
-from tests.integration.conftest import Feeder, MakeSetup, Setup, eventually, message, phone_event, record_events
+from tests.integration.conftest import (
+    Feeder,
+    MakeSetup,
+    Setup,
+    eventually,
+    message,
+    phone_event,
+    record_batch,
+    record_events,
+)
 from tests.integration.redis_cluster import RedisCluster, redis_cluster
 from tests.integration.test_redis_rights import documented_rights
 
@@ -68,6 +79,30 @@ async def test_a_master_is_killed(make_setup: MakeSetup, cluster: RedisCluster, 
     assert await store_under_load(setup, kill, cluster.replicas[number].is_master) == 0
     assert setup.feed().missed == 0
     assert setup.feed().lost_at or not cut_off_seconds
+
+
+async def test_a_master_hangs(make_setup: MakeSetup, cluster: RedisCluster) -> None:
+    """A master wakes up after its replica took over, and stores samples until it learns of that: they are not lost."""
+    setup = make_setup(server=cluster)
+    own = cluster.owner(slot_of(setup.store.keys.node("opensips")))
+    hung = next(at for at, master in enumerate(cluster.masters) if master is not own)
+    recorder, base = Recorder(setup.config, setup.store), now_ms() - 100_000
+    await record_batch(recorder, pings(base, range(1000)))
+    with cluster.masters[hung].hanging():
+        await recorder.take(pings(base, range(1000, 11_000)))  # far more than a server reads at once
+        writing = asyncio.create_task(recorder.write())
+        await eventually(cluster.replicas[hung].is_master, SECONDS)
+    await writing
+    await record_batch(recorder, pings(base, range(11_000, 12_000)))
+    await recorder.close()
+    assert not cluster.masters[hung].is_master()
+    assert setup.samples() == 12_000
+
+
+def pings(base: int, numbers: range) -> list[Message]:
+    """Return answered pings of 1,000 phones, each at a millisecond of its own."""
+    events = [phone_event(f"phone{number % 1000}", latency=20_000) for number in numbers]
+    return [message(LATENCY, event, base + number, number) for event, number in zip(events, numbers, strict=True)]
 
 
 async def test_a_slot_moves(make_setup: MakeSetup, cluster: RedisCluster) -> None:

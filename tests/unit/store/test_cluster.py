@@ -5,6 +5,7 @@ from redis.crc import key_slot
 from redis.exceptions import ClusterDownError, MasterDownError, MovedError, TryAgainError
 
 from companion.store.cluster import is_cluster_url, parse_cluster_url
+from companion.store.connection import Command
 from companion.store.fence import fence
 from companion.store.keys import Keys
 from companion.store.marks import IDLE_SECONDS, Marks, name_field
@@ -56,21 +57,28 @@ def test_what_will_be_over() -> None:
     assert all(map(is_not_now, errors))
 
 
+def prepare(marks: Marks, *keys: str) -> list[Command]:
+    return list(marks.number(marks.prepare(keys)))
+
+
 def test_scripts_are_numbered() -> None:
-    """A script must find in its shard what the last one left that Redis acknowledged."""
+    """A script must find in its shard what the last one left that was sent, or that Redis acknowledged."""
     keys, now = Keys("p:", 4), 0.0
     marks = Marks(keys, lambda: now)
     marks.begin(LEAD)
-    (first,) = marks.prepare([keys.devices(2)])
+    (first,) = prepare(marks, keys.devices(2))
     assert (first[3], first[-4:-1]) == (keys.writers(2), (name_field("edge"), 0, first[-2]))
     written = fence(keys.writers(2), dict([LEAD]), [("SET", keys.devices(2), "x")])
     (second,) = marks.number(written)
     assert second[-7:-3] == (name_field("edge"), first[-2], second[-5], 0)
     marks.acknowledge()
-    assert marks.prepare([]) == []
+    assert prepare(marks) == []
     now = IDLE_SECONDS
-    (third,) = marks.prepare([])
+    (third,) = prepare(marks)
     assert third[-3] == second[-5] < third[-2]
+    marks.begin(LEAD)
+    (again,) = prepare(marks, keys.devices(2))
+    assert again[-3] == second[-5]
 
 
 def test_numbers_begin_anew() -> None:
@@ -78,9 +86,9 @@ def test_numbers_begin_anew() -> None:
     keys = Keys("p:", 4)
     marks = Marks(keys)
     marks.begin(LEAD)
-    assert marks.prepare([keys.devices(0)])
+    assert prepare(marks, keys.devices(0))
     marks.acknowledge()
     marks.begin(("edge", "other token"))
-    assert marks.prepare([keys.devices(0)])[0][-3] == 0
+    assert prepare(marks, keys.devices(0))[0][-3] == 0
     marks.begin(None)
-    assert marks.prepare([keys.devices(0)]) == []
+    assert prepare(marks, keys.devices(0)) == []
