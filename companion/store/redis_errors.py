@@ -54,6 +54,7 @@ FULL: Final = "raise maxmemory of Redis, or lower [redis] retention_days"
 REPLICA: Final = "it is a replica: set [redis] url to the master"
 DISK: Final = "Redis can not save its data: look at the disk and the log of its machine"
 HANGS: Final = "Redis or the network hangs: try `redis-cli --latency`, and look at its machine"
+ENDS: Final = "it ends the connection: if it wants TLS, rediss:// in [redis] url, with ssl_certfile and ssl_keyfile of yours"
 START: Final = "start it, or set [redis] url to where it is"
 
 _REMEDIES: Final = (
@@ -78,6 +79,7 @@ _REMEDIES: Final = (
     (r"Protocol Error|Invalid response", "what listens there is no Redis, or wants TLS: correct [redis] url"),
     (r"Name or service not known|name resolution|nodename|No address associated", "correct the host in [redis] url"),
     (r"Timeout|timed out|did not answer", HANGS),
+    (r"reset by peer|closed by server|broken pipe|EOF occurred", ENDS),
 )  # fmt: skip
 """The first that fits the text of an error tells what to do."""
 

@@ -52,7 +52,7 @@ def parse_sentinel_url(url: str) -> SentinelUrl:
 def make_master_client(url: str, **options: Any) -> Redis:
     """Return a client of the present master: each new connection goes to the one of that moment."""
     at = parse_sentinel_url(url)
-    timeouts = {name: value for name, value in options.items() if name.startswith("socket_")}
+    timeouts = {name: value for name, value in options.items() if name.startswith(("socket_", "retry"))}
     tls = {name: value for name, value in at.options.items() if name.startswith("ssl")}
     sentinel = Sentinel(  # type: ignore[no-untyped-call]
         at.sentinels, sentinel_kwargs={**timeouts, **tls, **at.login}, **{**at.options, **options}

@@ -1,6 +1,7 @@
 """Run a real RabbitMQ with ports, data and an Erlang port mapper of its own, as whoever runs the tests."""
 
 import asyncio
+import json
 import os
 import shutil
 import signal
@@ -9,16 +10,41 @@ import subprocess
 import time
 from pathlib import Path
 from typing import Final, Self
+from urllib.parse import quote
 
 import aio_pika
 from aio_pika.exceptions import ChannelNotFoundEntity
 
 from companion.bus.rabbitmq import QUEUE
 from companion.simulator.redis import find_free_port
+from tests.integration.certificates import Certificates
 
 START_SECONDS: Final = 240.0
 SERVER: Final = Path("/usr/lib/rabbitmq/bin/rabbitmq-server")
 """Debian's own on PATH changes to the user rabbitmq first."""
+
+PASSWORD: Final = "s/e@c:r%t"
+"""That of the user `companion`, who has the rights in docs/bus.md."""
+USERS: Final = {
+    "vhosts": [{"name": "/"}],
+    "users": [
+        {"name": "guest", "password": "guest", "tags": "administrator"},
+        {"name": "companion", "password": PASSWORD, "tags": ""},
+    ],
+    "permissions": [
+        {"vhost": "/", "user": user, **dict.fromkeys(("configure", "write", "read"), pattern)}
+        for user, pattern in (("guest", ".*"), ("companion", "^companion"))
+    ],
+}
+CONFIG: Final = """
+listeners.tcp.local = 127.0.0.1:{server.port}
+listeners.ssl.local = 127.0.0.1:{server.tls_port}
+ssl_options.cacertfile = {certificates.ca}
+ssl_options.certfile = {certificates.certificate}
+ssl_options.keyfile = {certificates.key}
+load_definitions = {users}
+disk_free_limit.absolute = 1MB
+"""
 
 
 def find_rabbitmq() -> Path | None:
@@ -31,6 +57,8 @@ class RabbitServer:
 
     def __init__(self, folder: Path) -> None:
         self.port = find_free_port()
+        self.tls_port = find_free_port()
+        self.certificates = Certificates.make(folder)
         self._folder = folder
         self._mapper_port = find_free_port()
         self._mapper: subprocess.Popen[bytes] | None = None
@@ -41,10 +69,15 @@ class RabbitServer:
     def url(self) -> str:
         return f"amqp://guest:guest@127.0.0.1:{self.port}/"
 
+    def tls_url(self, ca: Path, password: str = PASSWORD) -> str:
+        """Return its URL for the user `companion`, who trusts this authority."""
+        return f"amqps://companion:{quote(password, safe='')}@127.0.0.1:{self.tls_port}/?cafile={ca}"
+
     def _make_environment(self, distribution_port: int) -> dict[str, str]:
         self._folder.mkdir(parents=True, exist_ok=True)
         config = self._folder / "rabbitmq.conf"
-        config.write_text(f"listeners.tcp.local = 127.0.0.1:{self.port}\ndisk_free_limit.absolute = 1MB\n")
+        config.write_text(CONFIG.format(server=self, certificates=self.certificates, users=self._folder / "users.json"))
+        (self._folder / "users.json").write_text(json.dumps(USERS))
         (self._folder / "plugins").write_text("[].")
         (self._folder / "environment").touch()
         return os.environ | {

@@ -13,6 +13,7 @@ from redis import Redis
 from redis.exceptions import RedisError
 
 from companion.simulator.redis import RedisServer, find_free_port, find_redis_server
+from tests.integration.certificates import Certificates
 
 SYSTEM = Path("/usr/bin/redis-server")
 SLOTS = 16384
@@ -23,13 +24,13 @@ START_SECONDS = 30.0
 class Server:
     """One server of a Cluster."""
 
-    def __init__(self, folder: Path, program: RedisServer) -> None:
+    def __init__(self, folder: Path, program: RedisServer, certificates: Certificates | None = None) -> None:
         self.port = find_free_port()
         self.bus_port = find_free_port()
         """Not 10,000 above the other, as is the default: outgoing connections have such ports."""
-        self.client = Redis(port=self.port, decode_responses=True)
+        self.client = Redis("127.0.0.1", self.port, decode_responses=True, **_trust(certificates))
         options = {
-            "port": self.port,
+            **_tls(self.port, certificates),
             "bind": "127.0.0.1",
             "dir": folder,
             "save": "",
@@ -80,6 +81,27 @@ class Server:
             self.process.send_signal(signal.SIGCONT)
 
 
+def _tls(port: int, certificates: Certificates | None) -> dict[str, Any]:
+    """Return the port, or how to speak TLS with all: clients need a certificate of the same authority."""
+    if not certificates:
+        return {"port": port}
+    files = {"ca-cert": certificates.ca, "cert": certificates.certificate, "key": certificates.key}
+    return {
+        "port": 0,
+        "tls-port": port,
+        "tls-cluster": "yes",
+        "tls-replication": "yes",
+        **{f"tls-{name}-file": path for name, path in files.items()},
+    }
+
+
+def _trust(certificates: Certificates | None) -> dict[str, Any]:
+    if not certificates:
+        return {}
+    files = {"ca_certs": certificates.ca, "certfile": certificates.certificate, "keyfile": certificates.key}
+    return {"ssl": True, **{f"ssl_{name}": str(path) for name, path in files.items()}}
+
+
 class RedisCluster:
     """Three masters, and the replica of each."""
 
@@ -90,8 +112,12 @@ class RedisCluster:
         """`USER:PASSWORD@`, where the companion has a user."""
 
     @property
+    def hosts(self) -> str:
+        return ",".join(f"127.0.0.1:{server.port}" for server in self.masters)
+
+    @property
     def url(self) -> str:
-        return f"redis+cluster://{self.login}{','.join(f'127.0.0.1:{server.port}' for server in self.masters)}"
+        return f"redis+cluster://{self.login}{self.hosts}"
 
     def build(self) -> None:
         """Make a Cluster of servers that do not know each other."""
@@ -154,14 +180,16 @@ def wait_for(condition: Any) -> None:
 
 
 @contextmanager
-def redis_cluster(folder: Path, program: RedisServer | None = None, *, replicas: int = 3) -> Iterator[RedisCluster]:
-    """Run a Cluster of three masters and so many replicas."""
+def redis_cluster(
+    folder: Path, program: RedisServer | None = None, *, replicas: int = 3, certificates: Certificates | None = None
+) -> Iterator[RedisCluster]:
+    """Run a Cluster of three masters and so many replicas, with TLS if there are certificates."""
     folder.mkdir(parents=True, exist_ok=True)
     program = program or find_redis_server()
     with ExitStack() as stack:
         servers = []
         for _ in range(3 + replicas):
-            server = Server(folder, program)
+            server = Server(folder, program, certificates)
             stack.callback(server.process.wait)
             stack.callback(server.process.kill)
             stack.callback(server.client.close)

@@ -2,8 +2,11 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, MutableMapping, Sequence
 from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
 
 import aio_pika
 import pytest
@@ -21,13 +24,16 @@ from companion.opensips.events import LATENCY
 from companion.query.devices import iterate_devices
 from companion.simulator.redis import find_free_port
 from companion.store.nodes import load_feed
+from tests.integration.certificates import Certificates
 from tests.integration.conftest import MakeSetup, Process, Setup, eventually, notification, phone_event
-from tests.integration.rabbitmq_process import RabbitServer, find_rabbitmq
+from tests.integration.rabbitmq_process import PASSWORD, RabbitServer, find_rabbitmq
 
 pytestmark = [
     pytest.mark.skipif(find_rabbitmq() is None, reason="rabbitmq-server is missing"),
     pytest.mark.timeout(300),  # RabbitMQ starts in ten seconds, and on a busy machine in a hundred
 ]
+
+TLS_FAILS = "the TLS connection with RabbitMQ fails"
 
 
 @pytest.fixture(scope="session")
@@ -270,6 +276,37 @@ async def test_full_backlog(make_setup: MakeSetup, rabbit: RabbitServer) -> None
     assert (setup.feed().missed, len(stored_times(setup))) == (lost, phones.pings - lost)
 
 
+async def test_tls(make_setup: MakeSetup, rabbit: RabbitServer) -> None:
+    """Over `amqps` a user with the rights in docs/bus.md publishes and reads, and no log has the password."""
+    url = rabbit.tls_url(rabbit.certificates.ca)
+    setup = make_setup(bridge={"publish": url}, consumer={"subscribe": [url]})
+    with capture_logs() as logs:
+        async with bridging(setup) as phones, setup.running("consumer"):
+            await phones.ping_for(1, 200)
+            await eventually(lambda: setup.events_done() == 200)
+    assert stored_times(setup) == sorted(phones.times)
+    assert PASSWORD not in str(logs)
+    assert quote(PASSWORD, safe="") not in str(logs)
+
+
+@pytest.mark.usefixtures("hasty")
+async def test_another_authority(make_setup: MakeSetup, rabbit: RabbitServer, tmp_path: Path) -> None:
+    """A certificate that the named authority did not sign is refused, with a remedy and without the password."""
+    url = rabbit.tls_url(Certificates.make(tmp_path / "other").ca)
+    setup = make_setup(bridge={"publish": url}, consumer={"subscribe": [url]})
+    with capture_logs() as logs:
+        async with bridging(setup), setup.running("consumer"):
+            await eventually(lambda: len(_lines(logs, TLS_FAILS)) == 2)
+    for line in _lines(logs, TLS_FAILS):
+        assert "cafile" in line["remedy"]
+        assert "certificate verify failed" in line["detail"]
+    assert quote(PASSWORD, safe="") not in str(logs)
+
+
+def _lines(logs: Sequence[MutableMapping[str, Any]], event: str) -> list[MutableMapping[str, Any]]:
+    return [line for line in logs if line["event"] == event]
+
+
 @pytest.mark.parametrize(
     ("url", "problem"),
     [
@@ -287,7 +324,7 @@ async def test_faults_are_told_once(make_setup: MakeSetup, rabbit: RabbitServer,
     with capture_logs() as logs:
         async with bridging(setup), setup.running("consumer"):
             await asyncio.sleep(1.5)
-    lines = [line for line in logs if line["event"] == problem]
+    lines = _lines(logs, problem)
     assert len(lines) == 2  # one of the bridge, one of the consumer
     assert all(line["remedy"] for line in lines)
     assert "wrong@" not in str(logs)

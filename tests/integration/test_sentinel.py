@@ -33,19 +33,6 @@ sentinel down-after-milliseconds main 1000
 sentinel failover-timeout main 3000
 """
 
-TLS = """
-port 0
-tls-port {port}
-bind 127.0.0.1
-dir {folder}
-tls-cert-file {folder}/cert.pem
-tls-key-file {folder}/key.pem
-tls-ca-cert-file {folder}/cert.pem
-tls-auth-clients no
-tls-replication yes
-"""
-WATCH = "sentinel monitor main 127.0.0.1 {port} 1"
-
 
 class Pair:
     """Two servers, and the ports of the Sentinels that watch them."""
@@ -138,33 +125,3 @@ def test_an_unknown_name(tmp_path: Path) -> None:
         url = pair.url.replace(f"/{NAME}", "/other")
         with pytest.raises(UnavailableError, match=r"other of the Sentinels .* look at the Sentinels"):
             open_store(RedisSection(url=url))
-
-
-@pytest.mark.skipif(not shutil.which("openssl"), reason="no openssl to make a certificate with")
-def test_tls(tmp_path: Path) -> None:
-    """`rediss` speaks TLS with the server, and `rediss+sentinel` with the Sentinels too; both check the certificate."""
-    _make_certificate(tmp_path)
-    server, sentinel = find_free_port(), find_free_port()
-    plain, by_sentinel = f"rediss://127.0.0.1:{server}/0", f"rediss+sentinel://127.0.0.1:{sentinel}/{NAME}"
-    trust = f"?ssl_ca_certs={tmp_path / 'cert.pem'}"
-    with _tls(tmp_path, server, ""), _tls(tmp_path, sentinel, WATCH.format(port=server), "--sentinel"):
-        for url, remedy in ((plain, "ssl_ca_certs"), (by_sentinel, "their certificates")):
-            until(partial(is_up, url + trust))
-            open_store(RedisSection(url=url + trust)).close()
-            with pytest.raises(UnavailableError, match=remedy):
-                open_store(RedisSection(url=url))
-
-
-def _make_certificate(folder: Path) -> None:
-    options = ["-newkey", "rsa:2048", "-nodes", "-days", "1", "-subj", "/CN=redis"]
-    names = ["-addext", "subjectAltName=IP:127.0.0.1", "-keyout", "key.pem", "-out", "cert.pem"]
-    subprocess.run(["openssl", "req", "-x509", *options, *names], cwd=folder, check=True, capture_output=True)
-
-
-@contextmanager
-def _tls(folder: Path, port: int, more: str, *options: str) -> Iterator[None]:
-    """Run a Redis that speaks TLS alone."""
-    file = folder / f"tls-{port}.conf"
-    file.write_text(TLS.format(port=port, folder=folder) + more)
-    with redis_process(folder, str(file), *options):
-        yield

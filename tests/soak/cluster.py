@@ -2,6 +2,7 @@
 
 A consumer and the API run in processes of their own. Each kill has a Cluster of its own. It prints after how long the
 replica was the master, after how long from then on the API answered again, and how many samples are missing in the end.
+With `--move` a slot with a sixty-fourth of the devices moves to another master instead.
 """
 
 import argparse
@@ -38,6 +39,7 @@ def main() -> int:
     parser.add_argument("--kills", type=int, default=3)
     parser.add_argument("--rate", type=int, default=5000, help="events a second")
     parser.add_argument("--cut-off", type=float, default=0.0, help="seconds without replication before each kill")
+    parser.add_argument("--move", action="store_true", help="move a slot in place of each kill")
     parser.add_argument("--no-rewind", action="store_true", help="write nothing again, to see what that would lose")
     options = parser.parse_args()
     missing = 0
@@ -59,7 +61,10 @@ async def _run(cluster: RedisCluster, folder: Path, options: argparse.Namespace,
     with setup.process("api"), setup.process("consumer", PYTHONPATH=f"{folder}:."):
         async with Feeder(setup, per_second=options.rate, phones=PHONES) as feeder:
             await _until(lambda: _events_done(setup) > 3 * options.rate)
-            await _kill(setup, cluster, victim, options.cut_off)
+            if options.move:
+                await asyncio.to_thread(_move, setup, cluster, number)
+            else:
+                await _kill(setup, cluster, victim, options.cut_off)
             killed_at = feeder.published
             await _until(lambda: _events_done(setup) > killed_at + 5 * options.rate)
             await feeder.pause()
@@ -89,6 +94,14 @@ async def _kill(setup: Setup, cluster: RedisCluster, victim: int, cut_off_second
         await _until_answered(client, url)
     seconds = promoted_at - killed_at, time.monotonic() - promoted_at
     print(f"promoted after {seconds[0]:.1f} s, the API answers {seconds[1]:.1f} s later", flush=True)
+
+
+def _move(setup: Setup, cluster: RedisCluster, number: int) -> None:
+    slot, began = slot_of(setup.store.keys.devices(number)), time.monotonic()
+    source = cluster.owner(slot)
+    keys = source.call("CLUSTER COUNTKEYSINSLOT", slot)
+    cluster.move_slot(slot, next(server for server in cluster.masters if server is not source))
+    print(f"a slot of {keys} keys moved in {time.monotonic() - began:.1f} s", flush=True)
 
 
 async def _until_answered(client: httpx2.AsyncClient, url: str) -> None:
