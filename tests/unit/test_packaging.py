@@ -96,6 +96,28 @@ def test_compose_hardens_every_service(name: str) -> None:
     assert "<<: *hardened\n" in service(name)
 
 
+def test_compose_has_a_cluster() -> None:
+    """Six servers of the profile `cluster` have a port and a volume of their own, and one container joins them all."""
+    names = [f"redis-{number}" for number in range(1, 7)]
+    shared = read("compose.yaml").partition("x-redis-node: &redis-node\n")[2].partition("\nservices:")[0]
+    for part in ("<<: *hardened\n", "profiles: [cluster]\n", "network_mode: service:pod\n"):
+        assert part in shared
+        assert part in service("redis-cluster")
+    ports: list[tuple[str, str]] = []
+    for name in names:
+        assert "<<: *redis-node\n" in service(name)
+        assert f"- {name}:/data\n" in service(name)
+        assert f"\n  {name}:\n" in read("compose.yaml").partition("\nvolumes:")[2]
+        ports += set(re.findall(r"PORT: (\d+)$|--port, \"(\d+)\"", service(name), re.MULTILINE))
+    own = [port for pair in ports for port in pair if port]
+    joined = service("redis-cluster").partition("--cluster create")[2]
+    assert sorted(own) == sorted(2 * re.findall(r"127\.0\.0\.1:(\d+)", joined))
+    assert re.findall(r"      (redis-\d):\n        condition: service_healthy", service("redis-cluster")) == names
+    example = re.search(r"redis\+cluster://127\.0\.0\.1:(\d+),127\.0\.0\.1:(\d+)", read(".env.example"))
+    assert example
+    assert set(example.groups()) <= set(own)
+
+
 def test_compose_mounts_what_is_there() -> None:
     """Every file and folder that compose.yaml mounts or builds from is in the project."""
     mounted = re.findall(r"- \./([^:]+):", read("compose.yaml"))
