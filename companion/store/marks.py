@@ -4,9 +4,9 @@ A replica has what its master wrote up to some moment, and nothing behind it. So
 slot, and the next one to the slot must find it there. Shards without new events are looked at once a second: what they
 lost is written again only while the batches of the last seconds are still kept.
 
-Samples are no scripts. A script follows them when the servers have stored them all, so a replica with the number has the
-samples too. If that script goes to another server than the samples, its number proves nothing: `Batch` writes once more
-what was written while the map of the Cluster changed.
+Samples are no scripts. A script follows them when the servers have stored them all, so a replica with the number has
+the samples too. If that script goes to another server than the samples, its number proves nothing: `Batch` writes once
+more what was written while the map of the Cluster changed.
 """
 
 import time

@@ -54,7 +54,7 @@ FULL: Final = "raise maxmemory of Redis, or lower [redis] retention_days"
 REPLICA: Final = "it is a replica: set [redis] url to the master"
 DISK: Final = "Redis can not save its data: look at the disk and the log of its machine"
 HANGS: Final = "Redis or the network hangs: try `redis-cli --latency`, and look at its machine"
-ENDS: Final = "it ends the connection: if it wants TLS, rediss:// in [redis] url, with ssl_certfile and ssl_keyfile of yours"
+ENDS: Final = "it ends the connection: it may want rediss:// in [redis] url, or ssl_certfile and ssl_keyfile of yours"
 START: Final = "start it, or set [redis] url to where it is"
 
 _REMEDIES: Final = (

@@ -70,7 +70,6 @@ class Server:
         os.kill(self.process.pid, signal.SIGKILL)
         self.process.wait(10)
 
-
     @contextmanager
     def hanging(self) -> Iterator[None]:
         """Stop it as a machine that hangs, and let it go on after the block."""

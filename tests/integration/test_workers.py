@@ -1,11 +1,12 @@
 """An API in several processes: one address, one truth, and none of them left over."""
 
 import http.client
+import json
 import os
 import re
 import signal
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -16,7 +17,8 @@ import pytest
 from websockets.sync.client import connect
 
 from companion.simulator.redis import EmbeddedRedis, find_free_port
-from tests.integration.conftest import Kind, Process, Setup, until
+from companion.times import now_ms
+from tests.integration.conftest import Kind, Process, RedisUrl, Setup, message, phone_event, record_events, until
 from tests.integration.test_metrics import Scrape
 from tests.integration.web import READ, READ_SECRET, WRONG_SECRET, fill
 
@@ -102,7 +104,7 @@ class Companion:
 
 
 @contextmanager
-def serving(server: EmbeddedRedis, folder: Path, *, dashboard: bool = True) -> Iterator[Companion]:
+def serving(server: RedisUrl, folder: Path, *, dashboard: bool = True) -> Iterator[Companion]:
     port = find_free_port()
     own = {"listen": f"127.0.0.1:{port}", "dashboard": dashboard, "workers": 2}
     api = {**own, "tokens": [READ.line], "open_reads": False}
@@ -136,6 +138,31 @@ def test_both_processes_answer_the_same(companion: Companion) -> None:
         answers = [client.get("/api/v1/devices?sort=device", **TOKEN) for client in clients.values()]
     assert [status for status, _ in answers] == [200, 200]
     assert re.findall('"device":"[^"]+"', answers[0][1]) == re.findall('"device":"[^"]+"', answers[1][1]) != []
+
+
+def test_both_processes_on_a_cluster(find_server: Callable[[Kind], RedisUrl], tmp_path: Path) -> None:
+    """On a Redis Cluster both processes list the same devices with the same status, also one that came since."""
+    with serving(find_server("cluster"), tmp_path, dashboard=False) as companion, companion.clients() as clients:
+        before = list_devices(clients)
+        insert = message("E_UL_CONTACT_INSERT", phone_event("newcomer"), now_ms(), 0, node="newcomers")
+        record_events(companion.setup, [insert])
+        until(
+            lambda: (
+                "newcomer" in str(list_devices(clients)["api-1"]) and "newcomer" in str(list_devices(clients)["api-2"])
+            )
+        )
+        after = list_devices(clients)
+    assert before["api-1"] == before["api-2"] != []
+    assert after["api-1"] == after["api-2"]
+    assert len(after["api-1"]) == len(before["api-1"]) + 1
+
+
+def list_devices(clients: Mapping[str, Client]) -> dict[str, list[tuple[str, str]]]:
+    """Return the devices and their status, as each process lists them."""
+    pages = {name: client.get("/api/v1/devices?sort=device", **TOKEN) for name, client in clients.items()}
+    assert {status for status, _ in pages.values()} == {200}
+    rows = {name: json.loads(page)["devices"] for name, (_, page) in pages.items()}
+    return {name: [(row["device"], row["status"]) for row in own] for name, own in rows.items()}
 
 
 def test_metrics_of_all_processes(companion: Companion) -> None:
