@@ -1,9 +1,11 @@
 """The bus over RabbitMQ: what is published is stored once, whoever is away or dies in between."""
 
 import asyncio
+import json
 import time
 from collections.abc import AsyncIterator, Iterator, MutableMapping, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -23,6 +25,7 @@ from companion.doctor.gather import gather
 from companion.opensips.events import LATENCY
 from companion.query.devices import iterate_devices
 from companion.simulator.redis import find_free_port
+from companion.store.leases import load_holders
 from companion.store.nodes import load_feed
 from tests.integration.certificates import Certificates
 from tests.integration.conftest import MakeSetup, Process, Setup, eventually, notification, phone_event
@@ -33,6 +36,8 @@ pytestmark = [
     pytest.mark.timeout(300),  # RabbitMQ starts in ten seconds, and on a busy machine in a hundred
 ]
 
+NODES = ("one", "two", "three", "four")
+TABLES = [{"node": node, "cluster": "all"} for node in NODES]
 TLS_FAILS = "the TLS connection with RabbitMQ fails"
 
 
@@ -64,15 +69,16 @@ def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
 class Phones:
     """Raise answered pings of phones at a bridge, each at a millisecond of its own, and keep when."""
 
-    def __init__(self, bridge: Bridge, count: int = 50) -> None:
+    def __init__(self, bridge: Bridge, name: str = "phone", count: int = 50) -> None:
         self.pings = 0
         self.times: list[int] = []
         self.bridge = bridge
+        self._name = name
         self._count = count
 
     def ping(self) -> None:
         phone = self.pings % self._count
-        self.bridge.receive(notification(LATENCY, phone_event(f"phone{phone}", latency=30_000)))
+        self.bridge.receive(notification(LATENCY, phone_event(f"{self._name}{phone}", latency=30_000)))
         self.times.append(self.bridge._last_event_at)
         self.pings += 1
 
@@ -90,7 +96,7 @@ async def bridging(setup: Setup) -> AsyncIterator[Phones]:
     bridge = Bridge(setup.config.bridge)
     task = asyncio.create_task(bridge.run())
     try:
-        yield Phones(bridge)
+        yield Phones(bridge, setup.config.bridge.node)
     finally:
         bridge.stop()
         await task
@@ -171,6 +177,46 @@ async def test_active_consumer_dies(setup: Setup, rabbit: RabbitServer) -> None:
     assert outage < 10
     assert stored_times(setup) == sorted(phones.times)
     assert setup.feed().missed == 0
+
+
+async def test_a_cluster_of_several_queues(make_setup: MakeSetup, rabbit: RabbitServer) -> None:
+    """One of two consumers gets the queues of all nodes of a cluster, whoever was first in line for each.
+
+    When it is killed, the other one has them all, and nothing is lost.
+    """
+    bus = {"publish": rabbit.url}
+    setups = [make_setup(bridge={**bus, "node": node}, consumer={"subscribe": [rabbit.url]}) for node in NODES]
+    store = setups[0]
+    start = partial(store.process, "consumer", COMPANION_OPENSIPS=json.dumps(TABLES))
+    async with AsyncExitStack() as stack:
+        phones = [await stack.enter_async_context(bridging(setups[0]))]
+        with start() as first:
+            await ping_and_store(store, phones)
+            with start() as second:
+                await eventually(lambda: is_in_line(second))
+                phones += [await stack.enter_async_context(bridging(setup)) for setup in setups[1:]]
+                await ping_and_store(store, phones)
+                by_pid = {str(consumer.popen.pid): consumer for consumer in (first, second)}
+                active = by_pid.pop(load_pids(store)["one"])
+                (standby,) = by_pid.values()
+                assert load_pids(store) == dict.fromkeys(NODES, str(active.popen.pid))
+                active.kill()
+                await ping_and_store(store, phones)
+                assert load_pids(store) == dict.fromkeys(NODES, str(standby.popen.pid))
+    assert stored_times(store) == sorted(ts for own in phones for ts in own.times)
+    assert [store.feed(node).missed for node in NODES] == [0] * len(NODES)
+
+
+async def ping_and_store(setup: Setup, phones: Sequence[Phones]) -> None:
+    """Raise pings at some nodes, and wait until all are stored."""
+    await asyncio.gather(*(own.ping_for(2, 100) for own in phones))
+    pings = [own.pings for own in phones]
+    await eventually(lambda: [setup.events_done(node) for node in NODES[: len(phones)]] == pings)
+
+
+def load_pids(setup: Setup) -> dict[str, str]:
+    """Return the process that records each node."""
+    return {node: holder.rpartition("/")[2] for node, holder in load_holders(setup.store, NODES).items()}
 
 
 async def test_a_live_holder_without_the_queue(setup: Setup) -> None:
