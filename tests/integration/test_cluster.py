@@ -94,7 +94,7 @@ async def test_a_master_hangs(make_setup: MakeSetup, cluster: RedisCluster) -> N
         await eventually(cluster.replicas[hung].is_master, SECONDS)
     await writing
     await record_batch(recorder, pings(base, range(11_000, 12_000)))
-    await recorder.close()
+    await recorder.tenure.close()
     assert not cluster.masters[hung].is_master()
     assert setup.samples() == 12_000
 
