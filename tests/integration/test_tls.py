@@ -130,18 +130,18 @@ def test_another_authority(place: Place, authorities: Authorities, *, is_named: 
     """A certificate that no trusted authority signed is refused, with the option that would help."""
     trust = place.trust if is_named else "?"
     wrong = trust.replace(str(authorities.own.ca), str(authorities.other.ca))
-    with pytest.raises(UnavailableError) as caught:
+    with pytest.raises(UnavailableError) as refusal:
         open_store(RedisSection(url=place.url.format(LOGIN) + wrong))
-    assert "ssl_ca_certs" in str(caught.value) or "their certificates" in str(caught.value)
-    assert quote(PASSWORD, safe="") not in str(caught.value)
+    assert "ssl_ca_certs" in str(refusal.value) or "their certificates" in str(refusal.value)
+    assert quote(PASSWORD, safe="") not in str(refusal.value)
 
 
 def test_a_wrong_password(place: Place) -> None:
     """A wrong password is refused with what to set, and is not shown."""
     url = place.url.format("companion:wr0ng@") + place.trust
-    with pytest.raises(UnavailableError, match="set the user name and the password") as caught:
+    with pytest.raises(UnavailableError, match="set the user name and the password") as refusal:
         open_store(RedisSection(url=url))
-    assert "wr0ng" not in str(caught.value)
+    assert "wr0ng" not in str(refusal.value)
 
 
 def test_no_secret_is_told(cluster: RedisCluster, authorities: Authorities) -> None:
