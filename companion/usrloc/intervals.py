@@ -87,7 +87,7 @@ class Intervals(defaultdict[str, NodeGaps]):
         self.configured_ms = configured_ms
 
     def resume(self, node: str, interval_ms: int) -> None:
-        """Go on with the interval of a node as it was observed before, 0 when it was not."""
+        """Resume the interval of a node as it was observed before, 0 when it was not."""
         self[node].interval_ms = interval_ms
 
     def take_doubled(self, node: str) -> int:
