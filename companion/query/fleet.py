@@ -136,6 +136,10 @@ class LiveFleet:
         """Return the number of live contacts of each network that has at least so many."""
         return {network: count for network, count in self._counts.networks.items() if network and count >= least}
 
+    def count_devices(self) -> Json:
+        """Return the number of devices by status."""
+        return _by_status(self._counts.devices)
+
     def summarise(self) -> Json:
         """Return the summary as people and machines read it."""
         now = self._view.clock.now

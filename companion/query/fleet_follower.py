@@ -65,8 +65,8 @@ class FleetFollower:
             return view
 
     def glances(self) -> list[Glance]:
-        """Return a glance at each device, sorted by their ids."""
-        fleet = self._fleet
+        """Return a glance at each device, as far as they are read, sorted by their ids."""
+        fleet = self._fleet or self._loading
         if fleet is None:
             return []
         glances: list[Glance] = []
@@ -79,7 +79,14 @@ class FleetFollower:
     def glances_of(self, ids: Iterable[str]) -> list[Glance]:
         """Return the glances at those of these devices that there are."""
         with self._changing:
-            return self._fleet.glances(self._fleet.find(ids)) if self._fleet else []
+            fleet = self._fleet or self._loading
+            return fleet.glances(fleet.find(ids)) if fleet else []
+
+    def count_devices(self) -> Json:
+        """Return the number of devices by status, as far as they are read."""
+        with self._changing:
+            fleet = self._fleet or self._loading
+            return fleet.count_devices() if fleet else {}
 
     def summarise(self) -> Json:
         """Return the summary of the fleet. Raises LookupError before it was read."""

@@ -38,7 +38,8 @@ class Query:
 
     `aor` is a prefix; `user_agent` and `search` are parts, in any case, `search` of the device id, AOR or User-Agent.
     Empty is no condition. `sort="status"` has the worst first; devices without latency (or time) come last in both
-    directions. `cursor` is the `next` of the page before, of a query that was the same but for `limit`.
+    directions. `cursor` is the `next` of the page before, of a query that was the same but for `limit`. `offset` leaves
+    out so many devices after that, for who does not turn page by page.
     """
 
     status: tuple[str, ...] = ()
@@ -51,6 +52,7 @@ class Query:
     sort: Sort = "status"
     descending: bool = False
     cursor: str = ""
+    offset: int = 0
     limit: int = 50
 
     def __post_init__(self) -> None:
@@ -91,8 +93,9 @@ class Listing:
 
     def page(self, query: Query) -> Page:
         """Return the page of devices that a query selects."""
-        matches = self._find(replace(query, descending=False, cursor="", limit=1))
+        matches = self._find(replace(query, descending=False, cursor="", offset=0, limit=1))
         start = matches.count_until(decode_device_cursor(query.cursor, query.sort), query) if query.cursor else 0
+        start += query.offset
         glances, total = matches.slice(start, query), len(matches.glances)
         has_more = total > start + query.limit
         cursor = encode_device_cursor(query.sort, _position(glances[-1], query.sort)) if has_more else None

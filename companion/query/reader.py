@@ -36,7 +36,7 @@ from companion.store.calls import (
     load_recent_calls,
 )
 from companion.store.consumers import find_listeners, find_unrecorded, load_consumers
-from companion.store.devices import load_device
+from companion.store.devices import count_devices, load_device
 from companion.store.leases import load_holders
 from companion.store.nodes import Feed
 from companion.store.recordings import load_recordings
@@ -95,6 +95,22 @@ class Reader:
             "total": page.total,
             "next": page.next,
             "as_of": iso(page.as_of),
+        }
+
+    def devices_so_far(self, query: Query) -> Json:
+        """Return `{"devices": [row…], "total", "counts", "stored", "is_read"}`, also while the fleet is still read.
+
+        `total` is the number of devices on all pages, and `counts` that of all devices by status: of those that are
+        read so far, until `is_read`. `stored` is the number of devices in the store.
+        """
+        self._feeds.load()  # no old list while Redis is away
+        page, glances = self._listing.page_so_far(query)
+        return {
+            "devices": list(map(render_row, glances)),
+            "total": page.total,
+            "counts": self._listing.count_devices(),
+            "stored": count_devices(self._store),
+            "is_read": self._listing.is_read(),
         }
 
     def worst(self, count: int) -> list[Json]:

@@ -13,6 +13,8 @@ from companion.query.now import View
 from companion.query.row import Glance
 from companion.store.devices import count_devices
 from companion.store.store import Store
+from companion.text import Json
+from companion.times import now_ms
 
 SMALL: Final = 1000
 """Devices that are listed in no time a person notices."""
@@ -20,6 +22,8 @@ LOOK_SECONDS: Final = 1.0
 """How often what changed in a large fleet is taken in."""
 FIRST_SECONDS: Final = 2.0
 """How long a reader waits for the first listing."""
+SO_FAR_SECONDS: Final = 0.2
+"""How long a reader waits for it who is content with the devices that are read so far."""
 RESTS: Final = 20
 """A listing of a large fleet serves so many times as long as it took to make: 5 % of a core."""
 LONGEST_SECONDS: Final = 6.0
@@ -53,7 +57,26 @@ class SharedListing:
 
         Raises FleetNotReadError while a large fleet is read for the first time.
         """
-        page = self._find().page(query)
+        return self._look_up(self._find(FIRST_SECONDS), query)
+
+    def page_so_far(self, query: Query) -> tuple[Page, list[Glance]]:
+        """Return what `page` returns, of the devices that are read so far: their order is made anew for each call."""
+        try:
+            listing = self._find(SO_FAR_SECONDS)
+        except FleetNotReadError:
+            listing = Listing(now_ms(), self._fleet.glances())
+        return self._look_up(listing, query)
+
+    def is_read(self) -> bool:
+        """Return whether all devices were read once."""
+        return self._held is not None
+
+    def count_devices(self) -> Json:
+        """Return the number of devices by status, as far as they are read."""
+        return self._fleet.count_devices()
+
+    def _look_up(self, listing: Listing, query: Query) -> tuple[Page, list[Glance]]:
+        page = listing.page(query)
         return page, self._fleet.glances_of(page.devices)
 
     def begin(self) -> Future[Listing]:
@@ -64,12 +87,12 @@ class SharedListing:
                 self._making = self._thread.submit(self._make)
             return self._making
 
-    def _find(self) -> Listing:
+    def _find(self, patience_seconds: float) -> Listing:
         making, listing = self.begin(), self._held
         if listing is not None and self.is_large and not making.done():
             return listing
         try:
-            return making.result(FIRST_SECONDS)
+            return making.result(patience_seconds)
         except TimeoutError:
             raise FleetNotReadError(len(self._fleet), count_devices(self._store)) from None
 

@@ -106,6 +106,14 @@ def test_a_page_of_a_later_listing(before: list[Glance], after: list[Glance], qu
     assert behind == [device for device in later.devices if device != last.device]
 
 
+@given(fleets, queries, st.integers(0, 13))
+def test_an_offset(fleet: list[Glance], query: Query, offset: int) -> None:
+    """An offset leaves out so many devices of the order, and changes nothing else."""
+    page = Listing(1, fleet).page(replace(query, offset=offset))
+    ordered = expected(fleet, query)
+    assert (ordered[offset : offset + query.limit], len(ordered)) == (page.devices, page.total)
+
+
 @pytest.mark.parametrize("cursor", ["x", "WyJzdGF0dXMiXQ", "Ä"])
 def test_a_cursor_of_nothing(cursor: str) -> None:
     """What is no cursor of this list is refused with the way out."""
