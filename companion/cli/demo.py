@@ -4,7 +4,6 @@ import asyncio
 import fcntl
 import secrets
 import shlex
-import signal
 import socket
 import sys
 import time
@@ -15,18 +14,19 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 from rich.console import Console, Group, RenderableType
-from rich.live import Live
 from rich.text import Text
 
 from companion import config, log
 from companion.bridge.bridge import Bridge
-from companion.cli.screens.fleet import FleetScreen
+from companion.cli.screens.fleet import render_fleet
+from companion.cli.terminal import STOP_SIGNALS, is_usable
+from companion.cli.top import Top
+from companion.cli.top_state import TopState
 from companion.demo.offices import BRANCH, NODE, Fleets, build_fleets
 from companion.demo.past import Past, Week
 from companion.errors import UsageError
-from companion.query.now import load_view
-from companion.query.row import render_row
-from companion.query.summary import load_fleet
+from companion.query.listing import MAX_LIMIT, Query
+from companion.query.reader import Reader
 from companion.services.app import App
 from companion.simulator.calls import SimulatedCalls
 from companion.simulator.opensips import SimulatedOpenSIPS
@@ -48,7 +48,6 @@ PING_SECONDS: Final = 30.0
 RAMP_SECONDS: Final = 30.0
 FIRST_SEED: Final = "first"
 API_PORT: Final = 8780
-REFRESH_SECONDS: Final = 1.0
 PUSH_PER_DAY: Final = 100_000
 """More than a phone can need: one that is not woken in time loses its registration and never returns."""
 RELOADING_PHONE: Final = 3
@@ -104,14 +103,14 @@ class _Console(Console):
 
 
 async def run_demo(phones: int, days: int, folder: Path, seconds: float) -> None:
-    """Run until Ctrl-C, SIGTERM, or for `seconds` when that is not 0; then end all that was started.
+    """Run until q, Ctrl-C, SIGTERM, or for `seconds` when that is not 0; then end all that was started.
 
     An empty `folder` begins with so many days of history.
 
     Raises UsageError when `folder` can not be had: it can not be written, or another demo runs in it.
     """
     stopped = asyncio.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
+    for number in STOP_SIGNALS:
         asyncio.get_running_loop().add_signal_handler(number, stopped.set)
     if seconds:
         asyncio.get_running_loop().call_later(seconds, stopped.set)
@@ -272,20 +271,13 @@ async def _wait_for_bridge(store: Store, node: str, app: asyncio.Task[None]) -> 
 
 
 async def _show(settings: config.Config, hints: RenderableType, store: Store, stopped: asyncio.Event) -> None:
-    console = _Console()
+    console, reader = _Console(), Reader(settings, store)
     console.print(hints, soft_wrap=True)
-    if not console.is_terminal:
-        await stopped.wait()
-        console.print(await asyncio.to_thread(_load_fleet, settings, store))
+    if is_usable(console):
+        await Top(reader, console, TopState(), hints).run(stopped)
         return
-    with Live(console=console, auto_refresh=False) as live:
-        while not stopped.is_set():
-            live.update(await asyncio.to_thread(_load_fleet, settings, store), refresh=True)
-            try:
-                async with asyncio.timeout(REFRESH_SECONDS):
-                    await stopped.wait()
-            except TimeoutError:
-                continue
+    await stopped.wait()
+    console.print(render_fleet(await asyncio.to_thread(reader.devices_so_far, Query(limit=MAX_LIMIT))))
 
 
 def _render_hints(settings: config.Config, file: Path, opensips: SimulatedOpenSIPS, secret: str) -> RenderableType:
@@ -303,7 +295,7 @@ def _render_hints(settings: config.Config, file: Path, opensips: SimulatedOpenSI
         ("the log", f"{file.parent}/companion.log"),
     )
     rows = [Text.assemble((f"  {name:<13}", "bright_black"), where) for name, where in lines]
-    title = f"Simulated phones, {SPEED:.0f} times as fast as real ones. Ctrl-C ends it."
+    title = f"Simulated phones, {SPEED:.0f} times as fast as real ones. q or Ctrl-C ends it."
     return Group(Text(title, style="bold"), "Look around, here or from another terminal in this folder:", *rows, "")
 
 
@@ -314,10 +306,3 @@ def find_program() -> str:
         return f"{shlex.quote(sys.executable)} -m companion"
     absolute, here = program.absolute(), Path.cwd()
     return shlex.quote(str(absolute.relative_to(here) if absolute.is_relative_to(here) else absolute))
-
-
-def _load_fleet(settings: config.Config, store: Store) -> FleetScreen:
-    view = load_view(settings, store)
-    fleet = load_fleet(store, view)
-    rows = [render_row(glance) for glance in fleet.glances(fleet.entries())]
-    return FleetScreen(fleet.summarise()["devices"], rows)

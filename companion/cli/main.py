@@ -31,6 +31,7 @@ from companion.query.summary import load_fleet
 from companion.reconcile.job import compare_nodes
 from companion.services import event_loop
 from companion.simulator.replay import replay
+from companion.store.connection import READER
 from companion.store.devices import count_devices
 from companion.store.store import Store
 
@@ -53,6 +54,7 @@ app = typer.Typer(
         ("Try it without an OpenSIPS", "companion demo"),
         ("Run it beside one", "companion run -c config.toml"),
         ("Look at the fleet", "companion summary"),
+        ("Watch it", "companion top"),
         ("Find dead devices", "companion devices --status stale"),
         ("Look at one device", "companion device alice"),
         ("Look at its calls", "companion calls alice"),
@@ -146,6 +148,37 @@ def _load_fleet(settings: config.Config, store: Store) -> LiveFleet:
     with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:
         task = progress.add_task("reading the fleet", total=count_devices(store))
         return load_fleet(store, view, lambda devices: progress.update(task, completed=devices))
+
+
+@app.command(
+    "top",
+    epilog=format_examples(
+        ("Watch the fleet", "companion top"),
+        ("Watch what does not answer", "companion top --status stale"),
+        ("On another machine", "ssh -t HOST companion top -c /etc/opensips-companion/config.toml"),
+    ),
+)
+def watch_fleet(
+    config_file: ConfigFile = None,
+    status: Annotated[
+        Status | None, typer.Option(metavar="STATUS", help=f"Begin with this status: {', '.join(Status)}.")
+    ] = None,
+) -> None:
+    """Watch the fleet in a live table, the worst devices first.
+
+    The table is read again every second. s sorts by another column, r reverses the order. f shows one status alone, and
+    / searches in device ids and user agents. Enter opens the selected device, Esc goes back. h lists all keys, and q
+    leaves.
+
+    A large fleet is read once at the start, at about 30,000 devices a second and 1 kB of memory each. The table shows
+    what is read so far. After that only changes are read.
+    """
+    from companion.cli.top import run_top  # noqa: PLC0415 - as in `run`
+
+    settings = config.load(config_file)
+    log.configure(level="error")  # a line of the log would tear the screen
+    with opened(settings, READER) as store:
+        event_loop.run(run_top(settings, store, status or ""))
 
 
 @app.command(

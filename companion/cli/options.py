@@ -12,7 +12,7 @@ from rich.console import Console, RenderableType
 
 from companion import config
 from companion.errors import UnavailableError
-from companion.store.connection import ResponseError, Unreachable, find_remedy
+from companion.store.connection import WRITER, Patience, ResponseError, Unreachable, find_remedy
 from companion.store.store import Store, open_store
 from companion.times import WINDOWS_MS
 
@@ -50,9 +50,11 @@ PIPE_WIDTH: Final = 200
 
 
 @contextmanager
-def opened(settings: config.Config, *, any_format: bool = False, any_shards: bool = False) -> Iterator[Store]:
+def opened(
+    settings: config.Config, patience: Patience = WRITER, *, any_format: bool = False, any_shards: bool = False
+) -> Iterator[Store]:
     """Open the store for one command; an error of Redis ends the command with one line."""
-    store = open_store(settings.redis, any_format=any_format, any_shards=any_shards)
+    store = open_store(settings.redis, patience, any_format=any_format, any_shards=any_shards)
     try:
         yield store
     except (*Unreachable, ResponseError) as error:

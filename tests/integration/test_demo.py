@@ -180,15 +180,15 @@ def test_only_one_in_a_folder(shared: Demo) -> None:
     assert shared.redis_answers()
 
 
-@pytest.mark.parametrize("how", ["Ctrl-C", "Ctrl-C twice", "SIGTERM"])
+@pytest.mark.parametrize("how", ["Ctrl-C", "Ctrl-C twice", "SIGTERM", "q"])
 def test_ends_cleanly(tmp_path: Path, how: str) -> None:
-    """Ctrl-C, an impatient second one, and SIGTERM end it: no process stays, and the cursor is back."""
+    """Ctrl-C, an impatient second one, SIGTERM and q end it: no process stays, and the cursor is back."""
     with demo(tmp_path) as running:
         running.wait_for(PHONES)
         if how == "SIGTERM":
             running.popen.send_signal(signal.SIGTERM)
         else:
-            running.type(b"\x03" * (2 if how == "Ctrl-C twice" else 1))
+            running.type({"Ctrl-C twice": b"\x03\x03", "q": b"q"}.get(how, b"\x03"))
         assert running.wait() == 0
         assert "The demo has ended" in running.screen
         assert "Traceback" not in running.screen
@@ -222,8 +222,8 @@ def test_nobody_reads_any_more(tmp_path: Path) -> None:
 
 
 def test_first_screen_fits(shared: Demo) -> None:
-    """At 80 by 24 the hints and the whole table are on the screen: no line wraps, nothing scrolls away."""
-    first = shared.screen.partition("\x1b[?25l")[0]
+    """At 80 by 24 the hints and the table are on the screen: no line wraps, nothing scrolls away."""
+    first = shared.screen.partition("\x1b[?1049h")[0]
     assert all(
         len(line) <= 80 for line in first.splitlines() if str(shared.folder) not in line and COMPANION not in line
     )

@@ -18,10 +18,11 @@ WIDE: Final = 100
 
 
 class DevicesTable:
-    """Render a line for each device with as many columns as fit, its state first."""
+    """Render a line for each device with as many columns as fit, its state first; `selected` is one to stand out."""
 
-    def __init__(self, rows: Sequence[Json], now: datetime | None = None) -> None:
+    def __init__(self, rows: Sequence[Json], now: datetime | None = None, selected: int | None = None) -> None:
         self._rows = rows
+        self._selected = selected
         self._now = now or datetime.now(UTC)
 
     def __rich_console__(self, _: Console, options: ConsoleOptions) -> RenderResult:
@@ -29,9 +30,10 @@ class DevicesTable:
         longest = max((len(row["device"]) for row in self._rows), default=0)
         room = max(24, min(longest, options.max_width - WIDE + 16))
         table = _make_table(wide=wide)
-        for row in self._rows:
-            particulars = self._particulars(row) if wide else ()
-            table.add_row(text(short_id(row["device"], room)), *self._state(row), *particulars, text(row["user_agent"]))
+        for number, row in enumerate(self._rows):
+            cells = (*self._state(row), *(self._particulars(row) if wide else ()), text(row["user_agent"]))
+            style = "reverse" if number == self._selected else ""
+            table.add_row(text(short_id(row["device"], room)), *cells, style=style)
         yield table
 
     def _state(self, row: Json) -> tuple[Text, ...]:
