@@ -1,6 +1,7 @@
 """The Dockerfile's build, step by step and without a container engine. Needs a package index."""
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -83,12 +84,19 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def archives(built: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, bytes], dict[str, bytes]]:
-    """The files of the source distribution and of the wheel, by their names."""
+def distributions(built: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder with a source distribution and a wheel, as a release has them."""
     folder = tmp_path_factory.mktemp("archives")
     python = str(built / "usr/bin/python")
     command = [python, "-m", "hatchling", "build", "-t", "sdist", "-t", "wheel", "-d", str(folder)]
     subprocess.run(command, cwd=PROJECT, env=outside(), check=True, capture_output=True)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def archives(distributions: Path) -> tuple[dict[str, bytes], dict[str, bytes]]:
+    """The files of the source distribution and of the wheel, by their names."""
+    folder = distributions
     with tarfile.open(next(folder.glob("*.tar.gz"))) as source:
         sdist = {
             file.name.partition("/")[2]: content.read() for file in source if (content := source.extractfile(file))
@@ -159,6 +167,72 @@ def test_licences(archives: tuple[dict[str, bytes], dict[str, bytes]]) -> None:
         name for name, text in wheel.items() if b"SPDX-License-Identifier: GPL" in text or b"GNU GENERAL" in text
     ] == []
     assert not any("event_zeromq" in name for name in wheel)
+
+
+def tracked(*folders: str) -> set[str]:
+    """The files of the repository below these folders."""
+    listing = subprocess.run(
+        ["git", "ls-files", "-z", *folders], cwd=PROJECT, capture_output=True, text=True, check=True
+    )
+    return {name for name in listing.stdout.split("\0") if name and (PROJECT / name).exists()}
+
+
+def test_the_wheel_has_the_package_and_nothing_else(archives: tuple[dict[str, bytes], dict[str, bytes]]) -> None:
+    """Every file of the package is in the wheel, those for browsers too, and no other."""
+    _, wheel = archives
+    own = {name for name in wheel if not re.match(r"opensips_companion-[^/]+\.dist-info/", name)}
+    assert own == tracked("companion")
+    assert any(name.endswith(".js") for name in own)
+
+
+def test_the_source_distribution_has_what_it_names(archives: tuple[dict[str, bytes], dict[str, bytes]]) -> None:
+    """Every file below what pyproject.toml includes is in the source distribution, and no other."""
+    sdist, _ = archives
+    build = tomli.loads((PROJECT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["hatch"]["build"]
+    included = [name.lstrip("/") for name in build["targets"]["sdist"]["include"]]
+    assert set(sdist) - {"PKG-INFO"} == tracked(*included) | {".gitignore", "pyproject.toml"}
+
+
+def test_an_index_takes_them(built: Path, distributions: Path) -> None:
+    """The checks of twine find nothing wrong with the metadata and the description of both."""
+    pip(built, "install", "twine")
+    files = [str(file) for file in distributions.iterdir()]
+    done = subprocess.run(
+        [built / "usr/bin/python", "-m", "twine", "check", "--strict", *files],
+        env=outside(),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stdout.count("PASSED")) == (0, 2), done.stdout
+
+
+def test_the_wheel_without_its_extra(built: Path, distributions: Path, tmp_path: Path) -> None:
+    """Installed into a clean environment without the dashboard, the wheel runs and takes the configuration we ship."""
+    project = tomli.loads((PROJECT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    environment: Path = tmp_path / "environment"
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", environment], check=True)
+    lock, wheel = str(PROJECT / "requirements.lock"), str(next(distributions.glob("*.whl")))
+    pip(built, "--python", str(environment / "bin/python"), "install", "--require-hashes", "-r", lock)
+    pip(built, "--python", str(environment / "bin/python"), "install", "--no-deps", wheel)
+    for command, line in (("version", project["version"]), ("check-config", "the configuration is valid")):
+        shutil.copy(PROJECT / "config.toml", tmp_path)
+        done = subprocess.run(
+            [environment / "bin/companion", command],
+            cwd=tmp_path,
+            env=outside(),
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert (done.returncode, done.stdout.strip()) == (0, line), done.stderr
+    assert not [*environment.glob("lib/python*/site-packages/nicegui")]
+
+
+def pip(built: Path, *words: str) -> None:
+    command = [str(built / "usr/bin/python"), "-m", "pip", "--quiet", *words]
+    done = subprocess.run(command, env=outside(), capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
 
 
 def test_the_image_has_no_installer(built: Path) -> None:
