@@ -4,6 +4,7 @@ import random
 import threading
 import time
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -18,12 +19,14 @@ from companion.query.devices import iterate_devices
 from companion.query.fleet_follower import FleetFollower
 from companion.query.listing import Query
 from companion.query.now import View, load_view
+from companion.query.reader import Reader
 from companion.query.row import make_glance
 from companion.query.shared_listing import SharedListing
 from companion.query.summary import compute_summary, load_fleet
 from companion.simulator.redis import EmbeddedRedis
 from companion.store import fleet_changes
-from companion.store.devices import forget_vanished_devices, load_brief_devices
+from companion.store.devices import forget_vanished_devices, load_brief_devices, scan_device_ids
+from companion.store.store import Store
 from companion.times import iso, now_ms
 from companion.usrloc.brief import BriefDevice
 from tests.integration.conftest import MakeSetup, Setup, message, phone_event, record_batch, until
@@ -241,6 +244,29 @@ def test_a_fleet_that_is_still_read(make_setup: MakeSetup, monkeypatch: pytest.M
     assert problem.headers["retry-after"]
     may_read.set()
     until(lambda: api.get("/api/v1/devices").status_code == 200)
+
+
+def test_what_is_read_so_far(make_setup: MakeSetup, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who can do with less than all gets the devices that are read so far, with their number and that of all."""
+    setup = make_setup()
+    fill(setup)
+    may_read, scan = threading.Event(), scan_device_ids
+
+    def scan_haltingly(store: Store) -> Iterator[list[str]]:
+        for ids in scan(store):
+            yield ids[:3]
+            may_read.wait(60)
+            yield ids[3:]
+
+    monkeypatch.setattr(fleet_follower, "scan_device_ids", scan_haltingly)
+    reader = Reader(setup.config, setup.store)
+    until(lambda: reader.devices_so_far(Query())["total"] == 3)
+    so_far = reader.devices_so_far(Query(sort="device", limit=2))
+    assert (len(so_far["devices"]), so_far["counts"]["total"], so_far["stored"]) == (2, 3, 4)
+    assert not so_far["is_read"]
+    may_read.set()
+    until(lambda: reader.devices_so_far(Query())["is_read"])
+    assert reader.devices_so_far(Query())["counts"]["total"] == 4
 
 
 def test_a_listing_does_not_grow_old(make_setup: MakeSetup, monkeypatch: pytest.MonkeyPatch) -> None:
