@@ -71,8 +71,6 @@ pictures: setup
 	@$(BIN)/python -m tests.pictures
 
 test: setup .redis/engines/ready
-	@$(BIN)/pytest -n 4 --dist loadfile --no-loadscope-reorder -m 'not opensips' $(if $(RERUNS),--reruns $(RERUNS) -rR)
-test: setup
 	@$(BIN)/pytest -n 4 --dist loadfile --no-loadscope-reorder -m 'not opensips and not image' $(if $(RERUNS),--reruns $(RERUNS) -rR)
 
 image-test: setup

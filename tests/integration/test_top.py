@@ -177,10 +177,10 @@ def is_falling(at: Screen) -> bool:
 
 def walk_through_device(at: Screen, other: tuple[int, int]) -> None:
     at.press("Enter")
-    assert at.wait_for("user110/urn").splitlines()[0].startswith("╭")
-    assert at.read().splitlines()[-1].startswith("↑↓ scroll")
+    shows = at.wait_for("^╭─ user110/urn").splitlines()
+    assert (shows[0][0], shows[-1][:9]) == ("╭", "↑↓ scroll")
     at.tmux("resize-window", "-x", str(other[0]), "-y", str(other[1]))
-    until(lambda: at.read().splitlines()[other[1] - 1 :][0].startswith("↑↓ scroll"))
+    until(lambda: [line[:9] for line in at.read().splitlines()][other[1] - 1 :] == ["↑↓ scroll"])
     at.press("Escape", "Escape")
     at.wait_for(rf"^1–{other[1] - 5} of {DEVICES + 1} ")
     at.press("h")
