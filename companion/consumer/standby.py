@@ -31,10 +31,12 @@ class Standby:
 
     def put(self, message: AnyMessage) -> bool:
         """Keep a message; return False where those of MAX_NODES other nodes are kept."""
-        if message.node not in self._queues and len(self._queues) >= MAX_NODES:
-            return False
+        queue = self._queues.get(message.node)
+        if queue is None:
+            if len(self._queues) >= MAX_NODES:
+                return False
+            queue = self._queues[message.node] = deque()
         now = time.monotonic()
-        queue = self._queues.setdefault(message.node, deque())
         queue.append((now, message))
         while queue[0][0] < now - STANDBY_SECONDS or len(queue) > STANDBY_MESSAGES:
             queue.popleft()

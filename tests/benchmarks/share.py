@@ -49,15 +49,18 @@ def figures() -> Iterator[Figure]:
     """Compare one consumer with two, the best of some rounds. CPU time counts where cores are too few."""
     rounds = [(run(1), run(2)) for _ in range(ROUNDS)]
     one, two = (max(column, key=lambda result: result.per_processor_second) for column in zip(*rounds, strict=True))
-    slow_one, slow_two = run(1, at_half_speed=True), run(2, at_half_speed=True)
     for name, result in (("one consumer, eight nodes", one), ("two consumers, four nodes each", two)):
         cpu = " and ".join(f"{seconds / EVENTS * 1e6:.1f}" for seconds in result.consumers)
         others = f"publisher {result.publisher:.1f} s, Redis {result.redis:.1f} s of {result.seconds:.1f} s"
         yield Figure(name, f"{EVENTS / result.seconds:,.0f} events/s, {cpu} µs of CPU time for each event; {others}")
+    yield from _gains("here", one, two)
+    yield from _gains("with consumers of half speed", run(1, at_half_speed=True), run(2, at_half_speed=True))
+
+
+def _gains(where: str, one: Run, two: Run) -> Iterator[Figure]:
     gain = two.per_processor_second / one.per_processor_second
-    yield Figure("  events for each CPU second of a consumer", f"{gain:.2f} ×")
-    yield Figure("  events for each second here", f"{one.seconds / two.seconds:.2f} ×")
-    yield Figure("  the same with consumers of half speed", f"{slow_one.seconds / slow_two.seconds:.2f} ×")
+    yield Figure(f"  events for each CPU second of a consumer {where}", f"{gain:.2f} ×")
+    yield Figure(f"  events for each second {where}", f"{one.seconds / two.seconds:.2f} ×")
 
 
 def run(count: int, *, at_half_speed: bool = False) -> Run:
