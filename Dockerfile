@@ -15,7 +15,7 @@ RUN pip wheel --no-deps --no-build-isolation --wheel-dir /dist . \
     && /opt/companion/bin/companion check-config
 
 FROM python:${PYTHON_TAG}
-ARG VERSION=0.1.0
+ARG VERSION=1.0.0
 LABEL org.opencontainers.image.title="OpenSIPS Companion" \
       org.opencontainers.image.description="Last-mile visibility and care for the SIP and WebRTC devices behind OpenSIPS" \
       org.opencontainers.image.version="${VERSION}" \
