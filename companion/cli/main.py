@@ -62,6 +62,21 @@ app = typer.Typer(
 )
 
 
+def print_version(is_asked: bool) -> None:  # noqa: FBT001 - typer calls it
+    """Print the version and end, if that was asked for."""
+    if is_asked:
+        typer.echo(__version__)
+        raise typer.Exit
+
+
+@app.callback()
+def read_options(
+    version: Annotated[
+        bool, typer.Option("--version", help="Print the version and exit.", callback=print_version, is_eager=True)
+    ] = False,
+) -> None: ...
+
+
 class Status(StrEnum):
     online = "online"
     losing = "losing"
@@ -360,6 +375,6 @@ app.command("remediations")(remediation.list_remediations)
 
 
 @app.command("version")
-def print_version() -> None:
+def show_version() -> None:
     """Print the version."""
     typer.echo(__version__)
