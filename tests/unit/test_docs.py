@@ -1,5 +1,6 @@
 """The documents keep up with the code: keys, options, commands, links."""
 
+import ast
 import inspect
 import re
 from collections.abc import Iterator
@@ -13,11 +14,15 @@ from pydantic import BaseModel
 
 from companion.cli.main import app
 from companion.config import Config, ConfigSection, OpensipsSection, Rule
+from companion.dashboard.markup.call import VERDICTS
 from companion.query.readiness import REASONS
 from companion.store.keys import Keys
+from companion.usrloc.contact import STATUSES
 
 PROJECT = Path(__file__).parents[2]
 DOCUMENTS = [PROJECT / "README.md", PROJECT / "CONTRIBUTING.md", *sorted((PROJECT / "docs").glob("*.md"))]
+PERSONAS = [PROJECT / "docs" / name for name in ("operator.md", "support.md", "web-phone.md")]
+"""The pages for one kind of reader."""
 TABLES_OF_MANY = {"opensips": OpensipsSection, "rules": Rule}
 WORDS = {
     "device": "DEVICE",
@@ -141,6 +146,38 @@ def test_make_targets() -> None:
         assert {match[1] for line in lines if (match := re.match(r" *make ([a-z-]+)", line))} <= targets
 
 
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
+def test_options_exist(document: Path) -> None:
+    """Each `[section] option` that a document names is one."""
+    options = set(_options(Config))
+    names = re.findall(r"`\[+([a-z.]+)\]+ ([a-z_]+)\b", document.read_text(encoding="utf-8"))
+    pairs = {f"{section}.{name}" for section, name in names}
+    assert {pair for pair in pairs if pair.removesuffix("_file") not in options and pair not in options} == set()
+
+
+@pytest.mark.parametrize("document", PERSONAS, ids=lambda path: path.name)
+def test_words_of_pages(document: Path) -> None:
+    """What a page for a reader writes in bold is on the dashboard, to the letter."""
+    text = document.read_text(encoding="utf-8")
+    constants = "\n".join(_constants(PROJECT / "companion/dashboard"))
+    assert [words for words in re.findall(r"\*\*(.+?)\*\*", text) if words not in constants] == []
+
+
+def test_tables_of_situations() -> None:
+    """docs/support.md says what to tell the caller for each status and each verdict."""
+    text = (PROJECT / "docs/support.md").read_text(encoding="utf-8")
+    situations = [*STATUSES, *(f"**{name}**" for name, *_ in VERDICTS.values())]
+    assert [word for word in situations if f"\n| {word} |" not in text] == []
+
+
+@pytest.mark.parametrize("document", PERSONAS, ids=lambda path: path.name)
+def test_metrics_exist(document: Path) -> None:
+    """Each metric that a page for a reader names is in docs/metrics.md."""
+    metrics = (PROJECT / "docs/metrics.md").read_text(encoding="utf-8")
+    names = re.findall(r"opensips_companion_(\w+)", document.read_text(encoding="utf-8"))
+    assert [name for name in names if f"`{name}" not in metrics] == []
+
+
 def test_reasons_and_alerts_are_in_operations() -> None:
     """docs/operations.md has each reason of /readyz and each alert, and no other, with what to do."""
     text = (PROJECT / "docs/operations.md").read_text(encoding="utf-8")
@@ -150,6 +187,14 @@ def test_reasons_and_alerts_are_in_operations() -> None:
     assert {alert for _, alert in reasons} <= set(alerts)
     steps = re.findall(r"^\| \[(\w+)\]\(alerts\.md#\w+\) \| \S", text, re.MULTILINE)
     assert sorted(steps) == sorted(alerts)
+
+
+def _constants(folder: Path) -> Iterator[str]:
+    """Each text in the code of a folder, those between the values of f-strings too."""
+    for file in sorted(folder.rglob("*.py")):
+        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Constant) and isinstance(node.value, str):
+                yield node.value
 
 
 def _anchors(document: Path) -> set[str]:
