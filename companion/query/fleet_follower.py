@@ -20,6 +20,8 @@ READ: Final = 500
 """Devices that are read at once."""
 LOOK: Final = 5000
 """Devices that are looked at while others wait."""
+PAUSE_SECONDS: Final = 0.0005
+"""How long others may have the fleet then. Without a pause, who lets a lock go has it again before anybody wakes up."""
 DIFFERENCE_SECONDS: Final = 60.0
 """How long the number of devices may differ from that of the store, before those that are missing are looked for."""
 REVIEWED_SECONDS: Final = 1.0
@@ -70,10 +72,9 @@ class FleetFollower:
         if fleet is None:
             return []
         glances: list[Glance] = []
-        entries = self._entries(fleet)
-        for start in range(0, len(entries), LOOK):
+        for entries in _split(self._entries(fleet)):
             with self._changing:
-                glances += fleet.glances(entries[start : start + LOOK])
+                glances += fleet.glances(entries)
         return glances
 
     def glances_of(self, ids: Iterable[str]) -> list[Glance]:
@@ -109,10 +110,10 @@ class FleetFollower:
 
     def _advance(self, fleet: LiveFleet, view: View) -> None:
         with self._changing:
-            entries = fleet.advance(view)
-        for start in range(0, len(entries), LOOK):
+            changing = fleet.advance(view)
+        for entries in _split(changing):
             with self._changing:
-                fleet.reassess(entries[start : start + LOOK])
+                fleet.reassess(entries)
 
     def _load(self, view: View) -> LiveFleet:
         """Read all devices, and meanwhile follow what changes, so that its beginning is not lost."""
@@ -135,10 +136,11 @@ class FleetFollower:
 
     def _apply(self, fleet: LiveFleet, batches: Sequence[FleetChanges]) -> None:
         """Take in answers, then read the devices that changed, each once."""
-        with self._changing:
-            for batch in batches:
+        for batch in batches:
+            with self._changing:
                 for contact, answer in zip(batch.answers[::2], batch.answers[1::2], strict=True):
                     fleet.answer(contact, *decode_answer(answer))
+            time.sleep(PAUSE_SECONDS)
         ids = list({device: None for batch in batches for device in batch.devices})
         for start in range(0, len(ids), READ):
             self._read(fleet, ids[start : start + READ])
@@ -176,3 +178,10 @@ class FleetFollower:
         gone = sorted(others)
         for start in range(0, len(gone), READ):
             self._read(fleet, gone[start : start + READ])
+
+
+def _split(entries: Sequence[Entry]) -> Iterator[Sequence[Entry]]:
+    """Return the entries in parts, with a pause behind each."""
+    for start in range(0, len(entries), LOOK):
+        yield entries[start : start + LOOK]
+        time.sleep(PAUSE_SECONDS)

@@ -27,7 +27,7 @@ SO_FAR_SECONDS: Final = 0.2
 RESTS: Final = 20
 """A listing of a large fleet serves so many times as long as it took to make: 5 % of a core."""
 LONGEST_SECONDS: Final = 6.0
-"""It serves no longer than this: where all devices change at once, lists are worth more than their cost."""
+"""Nor longer than until it is so old: where all devices change at once, lists are worth more than their cost."""
 
 
 class SharedListing:
@@ -107,6 +107,6 @@ class SharedListing:
             listing = Listing(view.clock.now, self._fleet.glances())
             listing.page(Query())  # the most frequent query is ready before the first reader sends it
             self._held = listing
-            now = time.monotonic()
-            self._due_at = now + min(RESTS * (now - started), LONGEST_SECONDS)
+            taken = time.monotonic() - started
+            self._due_at = started + taken + min(RESTS * taken, max(LOOK_SECONDS, LONGEST_SECONDS - taken))
         return self._held

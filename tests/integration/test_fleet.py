@@ -5,9 +5,11 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -278,3 +280,22 @@ def test_a_listing_does_not_grow_old(make_setup: MakeSetup, monkeypatch: pytest.
     listing = SharedListing(setup.store, partial(now, setup))
     assert total(listing) == 4
     assert listing._due_at <= time.monotonic() + shared_listing.LONGEST_SECONDS
+
+
+def test_rows_are_read_while_all_are_looked_at(make_setup: MakeSetup, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who waits for the rows of a page gets them after a part of a large fleet, and not after the whole."""
+    setup = make_setup(api={"dashboard": False})
+    fill(setup)
+    follower = FleetFollower(setup.store)
+    follower.catch_up(partial(now, setup))
+    ids = [glance.device for glance in follower.glances()]
+    rows: list[int] = []
+
+    def pause(_: float) -> None:
+        with ThreadPoolExecutor(1) as reader:
+            rows.append(len(reader.submit(follower.glances_of, ids).result(5)))
+
+    monkeypatch.setattr(fleet_follower, "LOOK", 1)
+    monkeypatch.setattr(fleet_follower, "time", SimpleNamespace(sleep=pause))
+    follower.glances()
+    assert rows == [len(ids)] * len(ids)
