@@ -19,8 +19,8 @@ from companion.times import format_seconds
 
 VERDICTS: Final = {
     "good": ("good", "green"),
-    "signalling": ("the signalling path: the device's line", "red"),
-    "media": ("the media's path", "red"),
+    "signalling": ("signalling path", "red"),
+    "media": ("media path", "red"),
     "device": ("the device", "magenta"),
     "network": ("a change of network", "yellow"),
     "unknown": ("not known", "bright_black"),
