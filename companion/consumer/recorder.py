@@ -176,7 +176,7 @@ class Recorder:
 
     async def _do(self, work: Callable[[], Awaitable[None]]) -> None:
         async with self._taking:
-            if self.tenure.leaving:  # nothing of these clusters may change any more
+            if self.tenure.is_leaving:  # nothing of these clusters may change any more
                 return
             try:
                 await work()
@@ -236,7 +236,7 @@ class Recorder:
 
     async def _hand_over(self) -> None:
         """Release the clusters whose last events are stored by now, and take no more of those that go next."""
-        if self.tenure.leaving:
+        if self.tenure.is_leaving:
             async with self._taking:
                 await self.tenure.release_leaving()
         elif not self._retry.current_error() and (surplus := self.tenure.surplus()):

@@ -49,6 +49,11 @@ class Tenure:
             return frozenset()
         return {node for node, feed in self._memory.feeds.held.items() if feed.cluster in self._leaving}
 
+    @property
+    def is_leaving(self) -> bool:
+        """Return whether clusters are to be handed over, also such of which no node is in memory."""
+        return bool(self._leaving)
+
     def hear(self, node: str, heartbeat: Heartbeat) -> None:
         """Note that a node's bridge lives."""
         self._shares.hear(node, heartbeat)

@@ -180,6 +180,18 @@ async def test_handing_over(make_setup: MakeSetup, monkeypatch: pytest.MonkeyPat
     assert len(set(stored(setup))) == 30
 
 
+async def test_handing_over_what_is_not_heard(make_setup: MakeSetup, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A cluster whose bridge is out of reach is handed over also when nothing of it is in memory any more."""
+    setup = make_setup()
+    recorder = make_recorder(setup)
+    await record_batch(recorder, [*story("c", 0, 1), *story("d", 0, 1)])
+    recorder._forget_all()
+    monkeypatch.setattr(recorder.tenure._shares, "surplus", lambda: {"c"})
+    for seq in (1, 2):
+        await record_batch(recorder, story("d", seq, 1))
+    assert list(load_holders(setup.store, ["c", "d"])) == ["d"]
+
+
 async def test_a_cluster_that_comes_back(make_setup: MakeSetup, monkeypatch: pytest.MonkeyPatch) -> None:
     """A consumer that gets a cluster back knows what the other one stored of it meanwhile."""
     setup = make_setup()
