@@ -18,12 +18,15 @@ from companion.store.fence import prepare_take_over
 from companion.store.keys import Keys
 from companion.store.maintenance import PAGE, Progress, alone, count_keys, iterate_tagged_keys
 from companion.store.placement import ANSWERS, FOLLOWERS, MEMBERS, WRITERS, TaggedKey, parse_tagged
+from companion.store.server import read_state
 from companion.store.shards import Sharding, load_sharding, save_sharding
 from companion.store.store import Store
 from companion.times import HOUR_MS, now_ms
 
 AT_ONCE: Final = 100
 """Keys that are copied together: the series of a device without TimeSeries may take half a megabyte."""
+_ENDLESS: Final = -1
+"""What PTTL says of a key that does not expire."""
 
 
 class Resharded(NamedTuple):
@@ -57,15 +60,24 @@ def reshard(store: Store, progress: Progress) -> Resharded:
         before = Sharding(keys.shards, stored.before or stored.number)
         save_sharding(connection, keys, before)  # until all is moved
         _refuse_earlier_consumers(store, Keys(keys.prefix, before.tags))
+        servers = _identify_servers(store)
         moved = orphaned = looked_at = 0
         for page in iterate_tagged_keys(store):
             renew()
             result = _move_page(store, page, renew)
             moved, orphaned, looked_at = moved + result.moved, orphaned + result.orphaned, looked_at + len(page)
             progress(looked_at, max(looked_at, count_keys(store)))
+        if _identify_servers(store) != servers:  # it lists its keys in another order: some were not looked at
+            raise UsageError("another server took over from a Redis, and may have keys that did not move: run it again")
         _forget_earlier_shards(store, before)
         save_sharding(connection, keys, Sharding(keys.shards))
     return Resharded(moved, orphaned)
+
+
+def _identify_servers(store: Store) -> tuple[str, bool] | None:
+    """Return what changes when another server takes over from one; None where an ACL denies INFO."""
+    state = read_state(store)
+    return (state.run_id, state.is_replica) if state else None
 
 
 def _refuse_earlier_consumers(store: Store, keys: Keys) -> None:
@@ -88,7 +100,7 @@ def _move_page(store: Store, page: Iterable[str], renew: Callable[[], None]) -> 
     keys = [key for name in page if (key := parse_tagged(name, prefix)) and key.kind not in (ANSWERS, WRITERS)]
     for key in keys:
         if key.kind in MEMBERS:
-            _move_members(store, key)
+            _move_members(store, key, renew)
     leads = {key.lead for key in keys if key.kind not in MEMBERS}
     owners = _load_owners(store, leads)
     shards = ((lead, store.keys.shard(owner)) for lead, owner in owners.items())
@@ -154,10 +166,14 @@ def _prepare_answer(store: Store, group: _Group) -> list[Command]:
 
 
 def _rename(store: Store, groups: Sequence[_Group]) -> int:
-    """Move groups within one server, which carries the commands out one after the other; return how many keys."""
-    prefix, commands = store.keys.prefix, list[Command]()
+    """Move groups within one server, which carries the commands out one after the other; return how many keys.
+
+    What needs memory comes first: a full server refuses that, and would carry out all the rest.
+    """
+    answers = [commands for group in groups if (commands := _prepare_answer(store, group))]
+    store.connection.pipeline(written for written, _ in answers)
+    prefix, commands = store.keys.prefix, [deleted for _, deleted in answers]
     for group in groups:
-        commands += _prepare_answer(store, group)
         for key in reversed(group.keys):
             commands.append(("RENAME", key.format(prefix), key.move(group.shard).format(prefix)))
     replies = store.connection.pipeline(commands, raise_on_error=False)
@@ -193,14 +209,16 @@ def _prepare_copies(store: Store, groups: Iterable[_Group]) -> Iterator[Command]
         if isinstance(content, ResponseError):
             raise content
         if content is not None:
-            yield ("RESTORE", target.format(prefix), max(0, ttl_ms), content, "REPLACE")
+            life_ms = 0 if ttl_ms == _ENDLESS else max(1, ttl_ms)  # it may have ended since it was read
+            yield ("RESTORE", target.format(prefix), life_ms, content, "REPLACE")
 
 
-def _move_members(store: Store, key: TaggedKey) -> None:
+def _move_members(store: Store, key: TaggedKey, renew: Callable[[], None]) -> None:
     """Move the members of a sorted set that belong elsewhere: first add them there, then delete them here."""
     prefix, owner, cursor = store.keys.prefix, MEMBERS[key.kind], -1
     source = key.format(prefix)
     while cursor:
+        renew()
         cursor, members = store.connection.call("ZSCAN", source, max(0, cursor), "COUNT", PAGE)
         leaving: defaultdict[int, list[Any]] = defaultdict(list)
         for member, score in members:

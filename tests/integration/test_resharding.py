@@ -5,6 +5,8 @@ import subprocess
 import sys
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
+from itertools import count
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -20,15 +22,16 @@ from companion.http.monitoring.watch import Watch
 from companion.opensips import events
 from companion.query.reader import Reader
 from companion.simulator.redis import EmbeddedRedis, find_redis_server
-from companion.store import maintenance
+from companion.store import maintenance, resharding
 from companion.store.audit import append_audit_entry
-from companion.store.connection import Command, Connection
+from companion.store.connection import Command, Connection, NotNowError
 from companion.store.consumers import ConsumerReport, save_consumer
 from companion.store.fence import FencedError, fence, read_errors, take_over
 from companion.store.jobs import JobRun, save_job_run
 from companion.store.keys import Keys
 from companion.store.leases import Leases
 from companion.store.migration import migrate
+from companion.store.placement import TaggedKey
 from companion.store.recordings import Recording, load_recordings, load_spelling, save_recording, save_spelling
 from companion.store.report_budgets import load_refused_reports
 from companion.store.resharding import Resharded, reshard
@@ -274,6 +277,74 @@ def test_killed_and_started_again(make_setup: MakeSetup, kind: Kind) -> None:
     values = connection.pipeline(("GET", moved.spelling(f"filler{n}/x")) for n in range(number))
     assert values == [str(n) for n in range(number)]
     assert setup.cli("store", "reshard").stdout == "nothing to do: the data is in 64 shards\n"
+
+
+def move_until_full(setup: Setup, pages: int) -> bool:
+    """Move to 64 shards on a server that has no memory left after so many pages; return whether it ended."""
+    call, looked_at = setup.store.connection.call, count(1)
+
+    def fill_up(*_: int) -> None:
+        if next(looked_at) == pages:
+            call("CONFIG SET", "maxmemory", 1)
+
+    with suppress(NotNowError):
+        move(setup, 64, fill_up)
+    call("CONFIG SET", "maxmemory", 0)
+    return load_sharding(setup.store.connection, setup.store.keys) == Sharding(64)
+
+
+def test_a_full_server(make_setup: MakeSetup, own_redis: EmbeddedRedis, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A server that gets full refuses to write, but not to delete: wherever that happens, nothing is lost."""
+    monkeypatch.setattr(maintenance, "PAGE", 20)
+    setup = fill(make_setup, "module", "timeseries", server=own_redis)
+    everything = contents(setup)
+    assert next(pages for pages in range(1, 500) if move_until_full(setup, pages)) > 2
+    assert contents(setup) == everything
+
+
+def test_another_server_takes_over(
+    make_setup: MakeSetup, own_redis: EmbeddedRedis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another server lists its keys in another order, so that some are missed: the next run moves them."""
+    monkeypatch.setattr(maintenance, "PAGE", 20)
+    setup = fill(make_setup, "module", "timeseries", server=own_redis)
+    keys, connection, looked_at, number = setup.store.keys, setup.store.connection, count(1), 2_000
+    connection.pipeline(("SET", keys.spelling(f"filler{n}/x"), n, "PX", 600_000) for n in range(number))
+    everything = contents(setup)
+
+    def start_anew(*_: int) -> None:
+        if next(looked_at) == 40:
+            own_redis.stop()
+            own_redis.start()
+            until(has_loaded)
+
+    def has_loaded() -> bool:
+        with suppress(NotNowError):
+            return bool(connection.call("DBSIZE"))
+        return False
+
+    with pytest.raises(UsageError, match="another server took over"):
+        move(setup, 64, start_anew)
+    assert move(setup, 64).moved
+    moved = Keys(keys.prefix, 64)
+    values = connection.pipeline(("GET", moved.spelling(f"filler{n}/x")) for n in range(number))
+    assert values == [str(n) for n in range(number)]
+    assert contents(setup) == everything
+
+
+def test_a_long_index(make_setup: MakeSetup, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The locks are renewed while the members of one long index move."""
+    monkeypatch.setattr(resharding, "PAGE", 100)
+    setup, renewals = make_setup(redis={"shards": 1}), list[None]()
+    index = setup.store.keys.devices(0)
+    setup.store.connection.call("ZADD", index, *(part for n in range(2_000) for part in (n, f"phone{n}/x")))
+    store = open_again(setup, 16)
+    resharding._move_members(store, TaggedKey(0, "devices"), lambda: renewals.append(None))
+    assert len(renewals) > 10
+    sizes = store.connection.pipeline(("ZCARD", store.keys.devices(shard)) for shard in range(16))
+    assert sum(sizes) == 2_000
+    assert min(sizes)
+    store.close()
 
 
 def test_not_while_a_companion_runs(make_setup: MakeSetup) -> None:
