@@ -107,6 +107,6 @@ class SharedListing:
             listing = Listing(view.clock.now, self._fleet.glances())
             listing.page(Query())  # the most frequent query is ready before the first reader sends it
             self._held = listing
-            taken = time.monotonic() - started
-            self._due_at = started + taken + min(RESTS * taken, max(LOOK_SECONDS, LONGEST_SECONDS - taken))
+            seconds = time.monotonic() - started
+            self._due_at = started + seconds + min(RESTS * seconds, max(LOOK_SECONDS, LONGEST_SECONDS - seconds))
         return self._held
