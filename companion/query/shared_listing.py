@@ -102,6 +102,9 @@ class SharedListing:
     def _make(self) -> Listing:
         """Return a listing as of now, or the one before while that is new enough."""
         view = self._fleet.catch_up(self._load_view)
+        if self._held is None:  # to look at all of them for the first time takes seconds
+            self._fleet.glances()
+            view = self._fleet.catch_up(self._load_view)
         started = time.monotonic()
         if self._held is None or not self.is_large or started >= self._due_at:
             listing = Listing(view.clock.now, self._fleet.glances())
