@@ -296,6 +296,6 @@ def test_rows_are_read_while_all_are_looked_at(make_setup: MakeSetup, monkeypatc
             rows.append(len(reader.submit(follower.glances_of, ids).result(5)))
 
     monkeypatch.setattr(fleet_follower, "LOOK", 1)
-    monkeypatch.setattr(fleet_follower, "time", SimpleNamespace(sleep=pause))
+    monkeypatch.setattr(fleet_follower, "_never", SimpleNamespace(wait=pause))
     follower.glances()
     assert rows == [len(ids)] * len(ids)
